@@ -1,0 +1,1 @@
+"""The hardware: chips and buses. Knows no process, no ring, no hypervisor."""

@@ -1,0 +1,1 @@
+"""What chips hang on: regions, address spaces, interrupt lines."""

@@ -1,0 +1,278 @@
+"""Address spaces: which region answers an address, for single accesses and for batches."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from devices.bus.region import U32, U64, Region
+
+# Below this many writes the fixed cost of array operations exceeds that of single calls.
+SHORTEST_RUN = 8
+
+WriteFailed = Callable[[int, int, int, Exception], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mapping:
+    """A region at an absolute address. The higher priority hides the lower, the later the earlier.
+
+    Source: QEMU's memory API ("Overlapping regions and priority"); among equals QEMU lets the
+    region that was mapped last answer.
+    """
+
+    region: Region
+    base: int
+    priority: int
+
+    @property
+    def end(self) -> int:
+        """First address past the region."""
+        return self.base + self.region.size
+
+    def __str__(self) -> str:
+        return f"{self.region.name} at {self.base:#x}..{self.end - 1:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class FlatRange:
+    """A stretch [start, end) of addresses that one mapping answers, or none."""
+
+    start: int
+    end: int
+    mapping: Mapping | None
+
+
+class AddressSpace:
+    """Memory or ports of a machine: absolute addresses 0 up to, not including, `limit`.
+
+    Addresses that no region answers read as `unassigned` repeated in each byte and swallow
+    writes; both are counted in `unassigned_accesses` by address, so that nothing goes unseen.
+    """
+
+    def __init__(self, name: str, limit: int, unassigned: int) -> None:
+        """`unassigned`: the byte read where nothing answers, 0x00 for memory, 0xff for ports."""
+        self.name = name
+        self.limit = limit
+        self.generation = 0  # changes with every change of the mappings
+        self.unassigned_accesses: Counter[int] = Counter()
+        self._unassigned_byte = unassigned
+        self._mappings: list[Mapping] = []
+        self._listeners: list[Callable[[], None]] = []
+        self._before_change: list[Callable[[], None]] = []
+        self._flatten()
+
+    # --- mapping -------------------------------------------------------------------------
+
+    def map(self, region: Region, base: int, priority: int = 0) -> Mapping:
+        """Let `region` answer from `base` on.
+
+        Raises ValueError when it does not fit below the limit.
+        """
+        if base < 0 or base + region.size > self.limit:
+            raise ValueError(
+                f"{self.name}: region {region.name!r} at {base:#x}+{region.size:#x} "
+                f"does not fit below {self.limit:#x}"
+            )
+        mapping = Mapping(region, base, priority)
+        self._change(lambda: self._mappings.append(mapping))
+        return mapping
+
+    def unmap(self, mapping: Mapping) -> None:
+        """Take a mapping away; raises ValueError when it is not there."""
+        if mapping not in self._mappings:
+            raise ValueError(f"{self.name}: {mapping} is not mapped")
+        self._change(lambda: self._mappings.remove(mapping))
+
+    def on_change(self, before: Callable[[], None], after: Callable[[], None]) -> None:
+        """Call `before()` ahead of each change of the mappings and `after()` behind it."""
+        self._before_change.append(before)
+        self._listeners.append(after)
+
+    def flat(self) -> Iterator[FlatRange]:
+        """The ranges of the whole space in ascending order, gaps included (mapping None)."""
+        return iter(self._flat)
+
+    def _change(self, change: Callable[[], None]) -> None:
+        for before in self._before_change:
+            before()
+        change()
+        self._flatten()
+        for listener in self._listeners:
+            listener()
+
+    def _flatten(self) -> None:
+        # Later among equal priorities wins, hence the stable sort in reverse order of mapping.
+        order = sorted(reversed(self._mappings), key=lambda m: -m.priority)
+        edges = sorted({0, self.limit, *(m.base for m in order), *(m.end for m in order)})
+        flat: list[FlatRange] = []
+        for start, end in zip(edges, edges[1:], strict=False):
+            owner = next((m for m in order if m.base <= start and end <= m.end), None)
+            if flat and flat[-1].mapping is owner:
+                start = flat.pop().start
+            flat.append(FlatRange(start, end, owner))
+        self._flat = flat
+        self._starts = [r.start for r in flat]
+        self._starts_u64 = np.array(self._starts, dtype=np.uint64)
+        # The last byte, not the end: the end of a 64-bit space does not fit in 64 bits.
+        self._lasts_u64 = np.array([r.end - 1 for r in flat], dtype=np.uint64)
+        self.generation += 1
+
+    # --- single accesses -------------------------------------------------------------------
+
+    def find(self, address: int) -> FlatRange:
+        """The range that `address` lies in; it must be below the limit."""
+        return self._flat[bisect_right(self._starts, address) - 1]
+
+    def region_at(self, address: int) -> Region | None:
+        """The region that answers `address`, or None."""
+        if not 0 <= address < self.limit:
+            return None
+        mapping = self.find(address).mapping
+        return None if mapping is None else mapping.region
+
+    def read(self, address: int, size: int) -> int:
+        """What `size` bytes (1 to 8) at `address` read as, little endian."""
+        if address + size <= self.limit:
+            found = self.find(address)
+            mapping = found.mapping
+            if address + size <= found.end:
+                if mapping is not None:
+                    mask = (1 << (8 * size)) - 1
+                    return mapping.region.read(address - mapping.base, size) & mask
+                return self._read_unassigned(address, size)
+        value = 0
+        for piece, shift, length in self._pieces(address, size):
+            value |= (
+                self.read(piece, length)
+                if piece < self.limit
+                else self._read_unassigned(piece, length)
+            ) << shift
+        return value
+
+    def write(self, address: int, size: int, value: int) -> None:
+        """Write the low `size` bytes (1 to 8) of `value` at `address`, little endian."""
+        if address + size <= self.limit:
+            found = self.find(address)
+            mapping = found.mapping
+            if address + size <= found.end:
+                if mapping is not None:
+                    mapping.region.write(address - mapping.base, size, value)
+                else:
+                    self.unassigned_accesses[address] += 1
+                return
+        for piece, shift, length in self._pieces(address, size):
+            part = (value >> shift) & ((1 << (8 * length)) - 1)
+            if piece < self.limit:
+                self.write(piece, length, part)
+            else:
+                self.unassigned_accesses[piece] += 1
+
+    def _read_unassigned(self, address: int, size: int) -> int:
+        self.unassigned_accesses[address] += 1
+        return int.from_bytes(bytes([self._unassigned_byte]) * size, "little")
+
+    def _pieces(self, address: int, size: int) -> list[tuple[int, int, int]]:
+        """(address, bit shift, size) of the parts of an access that crosses an edge."""
+        pieces = []
+        end = address + size
+        at = address
+        while at < end:
+            stop = end if at >= self.limit else min(end, self.find(at).end)
+            pieces.append((at, 8 * (at - address), stop - at))
+            at = stop
+        return pieces
+
+    # --- batches ---------------------------------------------------------------------------
+
+    def write_batch(self, addresses: U64, sizes: U32, values: U64, failed: WriteFailed) -> None:
+        """Carry out writes in order, as arrays where a region takes runs.
+
+        `addresses`, `sizes`, `values`: one entry per write; each lies below 2**64. A write whose
+        handler raises is consumed, `failed(address, size, value, exception)` is told, and the
+        rest goes on.
+        """
+        start = 0
+        count = len(addresses)
+        while start < count:
+            start += self._write_runs(addresses[start:], sizes[start:], values[start:], failed)
+
+    def _write_runs(self, addresses: U64, sizes: U32, values: U64, failed: WriteFailed) -> int:
+        """Carry out writes until all are done or the mappings change; how many were."""
+        generation = self.generation
+        for start, stop, mapping in self._split(addresses, sizes):
+            at = start
+            while at < stop:
+                if mapping is not None and mapping.region.write_run and stop - at >= SHORTEST_RUN:
+                    at += self._write_array(
+                        mapping,
+                        mapping.region.write_run,
+                        addresses[at:stop],
+                        sizes[at:stop],
+                        values[at:stop],
+                        failed,
+                    )
+                else:
+                    at += self._write_singly(
+                        addresses[at:stop], sizes[at:stop], values[at:stop], failed
+                    )
+                if self.generation != generation:
+                    return at
+        return len(addresses)
+
+    def _split(self, addresses: U64, sizes: U32) -> list[tuple[int, int, Mapping | None]]:
+        """(start, stop, mapping) of runs that lie wholly inside one range; None: write singly."""
+        first = self.find(min(int(addresses[0]), self.limit - 1))
+        low = int(addresses.min())
+        # An over-estimate of the last byte is harmless: it only costs the general path.
+        last = int(addresses.max()) + int(sizes.max()) - 1
+        if first.start <= low and last < first.end:
+            return [(0, len(addresses), first.mapping)]
+        ranges = np.searchsorted(self._starts_u64, addresses, side="right") - 1
+        last_bytes = addresses + (sizes - np.uint32(1))
+        crossing = last_bytes > self._lasts_u64[ranges]
+        keys = np.where(crossing, -1, ranges)
+        edges = np.flatnonzero(keys[1:] != keys[:-1]) + 1
+        starts = [0, *edges.tolist()]
+        stops = [*edges.tolist(), len(addresses)]
+        return [
+            (start, stop, None if keys[start] < 0 else self._flat[keys[start]].mapping)
+            for start, stop in zip(starts, stops, strict=True)
+        ]
+
+    def _write_array(
+        self,
+        mapping: Mapping,
+        write_run: Callable[[U64, U32, U64], int],
+        addresses: U64,
+        sizes: U32,
+        values: U64,
+        failed: WriteFailed,
+    ) -> int:
+        try:
+            taken = write_run(addresses - np.uint64(mapping.base), sizes, values)
+        except Exception as error:
+            failed(int(addresses[0]), int(sizes[0]), int(values[0]), error)
+            return 1
+        if taken > 0:
+            return min(taken, len(addresses))
+        return self._write_singly(addresses[:1], sizes[:1], values[:1], failed)
+
+    def _write_singly(self, addresses: U64, sizes: U32, values: U64, failed: WriteFailed) -> int:
+        generation = self.generation
+        done = 0
+        for address, size, value in zip(
+            addresses.tolist(), sizes.tolist(), values.tolist(), strict=True
+        ):
+            done += 1
+            try:
+                self.write(address, size, value)
+            except Exception as error:
+                failed(address, size, value, error)
+            if self.generation != generation:
+                break
+        return done

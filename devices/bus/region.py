@@ -1,0 +1,58 @@
+"""What a chip shows of itself on a bus: a region of registers or memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+U64 = NDArray[np.uint64]
+U32 = NDArray[np.uint32]
+
+ReadHandler = Callable[[int, int], int]
+WriteHandler = Callable[[int, int, int], None]
+WriteRunHandler = Callable[[U64, U32, U64], int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """A block of addresses that one device answers, wherever it is mapped.
+
+    Handlers see offsets from the region's start, never absolute addresses. Every access that
+    reaches a handler lies wholly inside the region and is 1 to 8 bytes long; a crossing of 4 KiB
+    leaves odd sizes, so a handler must take any size in that range. Values are unsigned and
+    little endian; bits above `size` bytes are zero on the way in and ignored on the way out.
+
+    `write_run(offsets, sizes, values)` takes writes in program order as three arrays of one
+    length (at least 1) and returns how many it took, 0 to all. It stops early, after the entry
+    in question, when that entry changed what a later one may hit (a mapping, a mode). It must
+    leave the device as the same calls of `write` would. An exception out of `write_run` belongs
+    to the first entry of the call, and no entry of that call has had any effect: a device that
+    meets a bad entry further on returns the count before it and raises on the next call.
+
+    `coalesced` lists (offset, size) ranges whose writes have no side effect that the guest could
+    notice before its next exit, so that they may be queued. `flush` says that queued writes must
+    reach the devices before this region is accessed by anyone but the queue itself.
+
+    Names follow QEMU's memory regions, so that traces of both can be compared.
+    """
+
+    name: str
+    size: int
+    read: ReadHandler
+    write: WriteHandler
+    write_run: WriteRunHandler | None = None
+    coalesced: tuple[tuple[int, int], ...] = ()
+    flush: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size <= 0:
+            raise ValueError(f"region {self.name!r}: expected a size above 0, got {self.size}")
+        for offset, size in self.coalesced:
+            if offset < 0 or size <= 0 or offset + size > self.size:
+                raise ValueError(
+                    f"region {self.name!r}: coalesced range {offset:#x}+{size:#x} "
+                    f"does not lie in its {self.size:#x} bytes"
+                )
