@@ -1,0 +1,1 @@
+"""The kernel's part: ring, zones, exits, the guest process. Knows no device."""

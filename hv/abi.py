@@ -1,0 +1,105 @@
+"""Every layout and number that both processes share, as <linux/kvm.h> has them on x86-64.
+
+Names are the header's own. What is ours and not KVM's stands at the end and says so.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import numpy as np
+
+PAGE_SIZE: Final = 4096
+KVM_API_VERSION: Final = 12
+
+# --- struct kvm_run ----------------------------------------------------------------------------
+
+KVM_RUN_SIZE: Final = 2352
+KVM_RUN_IMMEDIATE_EXIT: Final = 1  # u8
+KVM_RUN_EXIT_REASON: Final = 8  # u32
+KVM_RUN_UNION: Final = 32
+# mmio {phys_addr u64, data u8[8], len u32, is_write u8}
+KVM_RUN_MMIO: Final = struct.Struct("<Q8sIB")
+# io {direction u8, size u8, port u16, count u32, data_offset u64}
+KVM_RUN_IO: Final = struct.Struct("<BBHIQ")
+KVM_PIO_PAGE_OFFSET: Final = 1  # page of the run segment that holds the data of an IO exit
+
+KVM_EXIT_IO: Final = 2
+KVM_EXIT_HLT: Final = 5
+KVM_EXIT_MMIO: Final = 6
+KVM_EXIT_INTR: Final = 10
+KVM_EXIT_SYSTEM_EVENT: Final = 24
+KVM_EXIT_IO_IN: Final = 0
+KVM_EXIT_IO_OUT: Final = 1
+KVM_SYSTEM_EVENT_CRASH: Final = 3
+
+# --- the coalesced ring --------------------------------------------------------------------------
+
+KVM_COALESCED_MMIO_RING_HEADER: Final = 8  # first u32, last u32
+KVM_COALESCED_MMIO: Final = np.dtype(
+    [("phys_addr", "<u8"), ("len", "<u4"), ("pio", "<u4"), ("data", "<u8")]
+)
+KVM_COALESCED_MMIO_MAX: Final = (
+    PAGE_SIZE - KVM_COALESCED_MMIO_RING_HEADER
+) // KVM_COALESCED_MMIO.itemsize
+
+# --- ioctls --------------------------------------------------------------------------------------
+
+KVMIO: Final = 0xAE
+
+
+def _io(number: int) -> int:
+    return KVMIO << 8 | number
+
+
+def _iow(number: int, size: int) -> int:
+    return 1 << 30 | size << 16 | KVMIO << 8 | number
+
+
+# struct kvm_coalesced_mmio_zone {addr u64, size u32, pio u32}
+KVM_COALESCED_MMIO_ZONE: Final = struct.Struct("<QII")
+# struct kvm_userspace_memory_region {slot u32, flags u32, guest_phys_addr, memory_size,
+# userspace_addr u64}
+KVM_USERSPACE_MEMORY_REGION: Final = struct.Struct("<IIQQQ")
+
+KVM_GET_API_VERSION: Final = _io(0x00)
+KVM_CREATE_VM: Final = _io(0x01)
+KVM_CHECK_EXTENSION: Final = _io(0x03)
+KVM_CREATE_VCPU: Final = _io(0x41)
+KVM_SET_USER_MEMORY_REGION: Final = _iow(0x46, KVM_USERSPACE_MEMORY_REGION.size)
+KVM_REGISTER_COALESCED_MMIO: Final = _iow(0x67, KVM_COALESCED_MMIO_ZONE.size)
+KVM_UNREGISTER_COALESCED_MMIO: Final = _iow(0x68, KVM_COALESCED_MMIO_ZONE.size)
+
+KVM_CAP_COALESCED_MMIO: Final = 15
+KVM_CAP_COALESCED_PIO: Final = 162
+NR_IOBUS_DEVS: Final = 1000  # zones per kind (include/linux/kvm_host.h)
+
+# --- ours ------------------------------------------------------------------------------------------
+
+# Pages of the run segment; the ring is mapped right behind them, so this is what the check of
+# KVM_CAP_COALESCED_MMIO answers: the ring's distance from kvm_run in pages.
+RUN_PAGES: Final = 2
+RING_PAGES_MAX: Final = 4096
+
+# Requests of ours, beside KVM's ioctls, on the control socket.
+HV_LOAD_GUEST: Final = 0x01
+HV_GUEST_ERROR: Final = 0x02
+HV_STATISTICS: Final = 0x03
+HV_STATISTICS_REPLY: Final = struct.Struct("<QQQ")  # coalesced, exits, signals
+HV_CREATE_VM: Final = struct.Struct("<II")  # ring pages (0: no such capability), wait policy
+HV_REQUEST: Final = struct.Struct("<I")  # number, then its argument
+HV_REPLY: Final = struct.Struct("<q")  # result or -errno, then a payload or the error's text
+HV_MESSAGE_MAX: Final = 1 << 16
+
+# A bus operation of a guest: kind, size in bytes, address or port, value (of a load: its result).
+OP: Final = np.dtype([("kind", "<u4"), ("size", "<u4"), ("address", "<u8"), ("value", "<u8")])
+OP_LOAD: Final = 0
+OP_STORE: Final = 1
+OP_IN: Final = 2
+OP_OUT: Final = 3
+
+
+def ring_slots(pages: int) -> int:
+    """Slots of a ring of `pages` pages; all but one can be used."""
+    return (pages * PAGE_SIZE - KVM_COALESCED_MMIO_RING_HEADER) // KVM_COALESCED_MMIO.itemsize

@@ -1,0 +1,246 @@
+"""What a VMM holds of the kernel's part, named after KVM's ioctls."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from hv import abi, core, ring, shm, wire
+from hv.doorbell import WaitPolicy
+from hv.errors import GuestError, PeerDied, ProtocolError, RequestError
+from hv.process import GuestProcess
+from hv.shm import Segment
+
+# (exit_reason, address or port, size in bytes, is_write, value): `hv.abi.KVM_EXIT_*`.
+Exit = tuple[int, int, int, bool, int]
+
+
+class Statistics(NamedTuple):
+    """Counters of the kernel's part."""
+
+    coalesced: int  # entries appended to the ring
+    exits: int  # MMIO, IO and HLT exits
+    signals: int  # bytes written to the exit pipe
+
+
+class Memory:
+    """A slot of guest RAM, mapped here, too."""
+
+    def __init__(self, slot: int, start: int, segment: Segment) -> None:
+        self.slot = slot
+        self.start = start
+        self.size = segment.size
+        self.mapping = core.Mapping([segment.part()])
+
+
+class Vm:
+    """A VM of the guest process. Every request raises RequestError when the kernel refuses it,
+    PeerDied when the guest process has ended."""
+
+    def __init__(self, process: GuestProcess, ring_pages: int, policy: WaitPolicy) -> None:
+        """KVM_CREATE_VM. `ring_pages` 0: a kernel without coalesced I/O.
+
+        Raises ValueError for a ring of more than 4,096 pages.
+        """
+        if ring_pages:
+            ring.check_pages(ring_pages)
+        self.process = process
+        self.policy = policy
+        self.vcpu: Vcpu | None = None
+        self.memory: dict[int, Memory] = {}
+        argument = abi.HV_CREATE_VM.pack(ring_pages, policy)
+        _, _, fds = self.request(abi.KVM_CREATE_VM, argument, descriptors=1 if ring_pages else 0)
+        self._ring_segment = (
+            shm.received("ring", fds[0], ring.size_of(ring_pages)) if ring_pages else None
+        )
+
+    # --- ioctls ----------------------------------------------------------------------------
+
+    def check_extension(self, capability: int) -> int:
+        """KVM_CHECK_EXTENSION: 0 when the kernel does not have it.
+
+        Of KVM_CAP_COALESCED_MMIO: the distance from kvm_run to the ring in pages.
+        """
+        return self.request(abi.KVM_CHECK_EXTENSION, abi.HV_REQUEST.pack(capability))[0]
+
+    def set_user_memory_region(self, slot: int, start: int, size: int) -> Memory | None:
+        """KVM_SET_USER_MEMORY_REGION: `size` bytes of new, zeroed RAM at `start`, shared by both.
+
+        Both are multiples of 4096; size 0 takes the slot away. Raises HostError without room.
+        """
+        layout = abi.KVM_USERSPACE_MEMORY_REGION
+        if size == 0:
+            self.request(abi.KVM_SET_USER_MEMORY_REGION, layout.pack(slot, 0, start, 0, 0))
+            self.memory.pop(slot, None)
+            return None
+        segment = shm.create(f"memory slot {slot}", size)
+        try:
+            argument = layout.pack(slot, 0, start, size, 0)
+            self.request(abi.KVM_SET_USER_MEMORY_REGION, argument, (segment.fd,))
+            self.memory[slot] = Memory(slot, start, segment)
+        finally:
+            segment.close()
+        return self.memory[slot]
+
+    def register_coalesced_mmio(self, addr: int, size: int, pio: bool = False) -> None:
+        """KVM_REGISTER_COALESCED_MMIO: queue writes inside [addr, addr + size) from now on."""
+        argument = abi.KVM_COALESCED_MMIO_ZONE.pack(addr, size, pio)
+        self.request(abi.KVM_REGISTER_COALESCED_MMIO, argument)
+
+    def unregister_coalesced_mmio(self, addr: int, size: int, pio: bool = False) -> None:
+        """KVM_UNREGISTER_COALESCED_MMIO: remove every zone that contains the range."""
+        argument = abi.KVM_COALESCED_MMIO_ZONE.pack(addr, size, pio)
+        self.request(abi.KVM_UNREGISTER_COALESCED_MMIO, argument)
+
+    def create_vcpu(self, number: int = 0) -> Vcpu:
+        """KVM_CREATE_VCPU, with its run segment and the ring mapped behind it."""
+        _, _, fds = self.request(abi.KVM_CREATE_VCPU, abi.HV_REQUEST.pack(number), descriptors=3)
+        run_fd, exit_fd, resume_fd = fds
+        run = shm.received("run page", run_fd, abi.RUN_PAGES * abi.PAGE_SIZE)
+        parts = [run.part()]
+        if self._ring_segment is not None:
+            parts.append(self._ring_segment.part())
+        mapping = core.Mapping(parts)
+        run.close()
+        consumer = None
+        if self._ring_segment is not None:
+            offset = self.check_extension(abi.KVM_CAP_COALESCED_MMIO) * abi.PAGE_SIZE
+            consumer = ring.Consumer(mapping, offset, self._ring_segment.size)
+            self._ring_segment.close()
+        self.vcpu = Vcpu(self, mapping, consumer, exit_fd, resume_fd)
+        return self.vcpu
+
+    def irq_line(self, irq: int, level: bool) -> None:
+        """KVM_IRQ_LINE: set interrupt line 0 to 63; also while the guest runs."""
+        if self.vcpu is None:
+            raise ValueError("a VM without a vCPU has no interrupt lines")
+        self.vcpu.handle.set_irq(irq, level)
+
+    # --- the guest ---------------------------------------------------------------------------
+
+    def load_guest(self, guest: str, arguments: Mapping[str, object] | None = None) -> None:
+        """Load `module:function` or `FILE.py:function` as the guest, called with the vCPU.
+
+        `arguments`: keyword arguments, as JSON can carry them. Raises RequestError (ENOENT).
+        """
+        wanted = {"guest": guest, "arguments": dict(arguments or {})}
+        self.request(abi.HV_LOAD_GUEST, json.dumps(wanted).encode())
+
+    def guest_error(self) -> GuestError:
+        """What the guest raised, after its KVM_EXIT_SYSTEM_EVENT."""
+        return GuestError(self.request(abi.HV_GUEST_ERROR, b"")[1].decode(errors="replace"))
+
+    def statistics(self) -> Statistics:
+        """The kernel's own counters; the guest is stopped for it."""
+        payload = self.request(abi.HV_STATISTICS, b"")[1]
+        if len(payload) != abi.HV_STATISTICS_REPLY.size:
+            raise ProtocolError(
+                f"control socket: expected {abi.HV_STATISTICS_REPLY.size} bytes of statistics, "
+                f"got {len(payload)}"
+            )
+        return Statistics(*abi.HV_STATISTICS_REPLY.unpack(payload))
+
+    def request(
+        self, number: int, argument: bytes, fds: tuple[int, ...] = (), descriptors: int = 0
+    ) -> tuple[int, bytes, tuple[int, ...]]:
+        """One request and its reply, which brings `descriptors` descriptors.
+
+        A running guest is kicked out first: requests are served while the vCPU is stopped.
+        """
+        if self.vcpu is not None:
+            self.vcpu.pause()
+        try:
+            wire.send_request(self.process.socket, number, argument, fds)
+            if self.vcpu is not None:
+                self.vcpu.handle.request()
+            reply = wire.receive(self.process.socket, abi.HV_REPLY)
+        except PeerDied as error:
+            raise self.died() from error
+        assert reply is not None
+        result, payload, received = reply
+        if len(received) != (descriptors if result >= 0 else 0):
+            for fd in received:
+                os.close(fd)
+            raise ProtocolError(
+                f"control socket: expected {descriptors} descriptors, got {len(received)}"
+            )
+        if result < 0:
+            raise RequestError(-result, payload.decode(errors="replace"))
+        return result, payload, received
+
+    def died(self) -> PeerDied:
+        """How the guest process ended."""
+        return PeerDied(f"the guest process ended: {self.process.reap()}")
+
+    def close(self) -> None:
+        """End the guest process and give everything back."""
+        self.process.close()
+        if self.vcpu is not None:
+            self.vcpu.close()
+
+
+class Vcpu:
+    """A vCPU of a VM: enter the guest, wait for its exits, answer them."""
+
+    def __init__(
+        self,
+        vm: Vm,
+        mapping: core.Mapping,
+        consumer: ring.Consumer | None,
+        exit_fd: int,
+        resume_fd: int,
+    ) -> None:
+        self.vm = vm
+        self.ring = consumer
+        self.mapping = mapping
+        self.exit_fd = exit_fd
+        self._resume_fd = resume_fd
+        self._kept: Exit | None = None
+        self.handle = core.VcpuHandle(
+            mapping,
+            consumer.core if consumer else None,
+            exit_fd,
+            resume_fd,
+            vm.process.pidfd,
+            vm.policy,
+        )
+        self.complete = self.handle.complete
+
+    def run(self, timeout: float | None = None, watch_ring: bool = False) -> Exit | bool:
+        """KVM_RUN: enter the guest unless it runs already, and wait for its next exit.
+
+        Returns the exit; False after `timeout` seconds, the guest running on; True when
+        `watch_ring` and entries wait in the ring. Raises PeerDied, ProtocolError.
+        """
+        handle = self.handle
+        if not handle.running:
+            if self._kept is not None:
+                kept, self._kept = self._kept, None
+                return kept
+            handle.enter()
+        try:
+            got = handle.wait(timeout, watch_ring)
+        except PeerDied as error:
+            raise self.vm.died() from error
+        if got == core.EXITED:
+            return handle.exit()
+        return got == core.RING_FILLED
+
+    def pause(self) -> None:
+        """Stop a running vCPU. An exit of its own that came first is what `run` returns next."""
+        if not self.handle.running:
+            return
+        self.handle.kick()
+        stopped = self.run()
+        assert not isinstance(stopped, bool)
+        if stopped[0] != abi.KVM_EXIT_INTR:
+            self._kept = stopped
+
+    def close(self) -> None:
+        """Give the pipes back; may be called twice."""
+        if self.exit_fd >= 0:
+            os.close(self.exit_fd)
+            os.close(self._resume_fd)
+            self.exit_fd = self._resume_fd = -1

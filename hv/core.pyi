@@ -1,0 +1,143 @@
+"""The ring, the vCPU and waiting, in C11 (hv/core/).
+
+Arrays cross as buffers; whoever raises SegmentError found a segment truncated by another process.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+Array = NDArray[Any]
+
+RUN_WORDS_OFFSET: int
+EXIT_SEQUENCE: int
+VMM_NEED_WAKEUP: int
+RESUME_SEQUENCE: int
+HV_NEED_WAKEUP: int
+REQUEST_SEQUENCE: int
+IRQ_LINES: int
+FIRST_OPERATION: int
+
+TIMED_OUT: int
+EXITED: int
+RING_FILLED: int
+
+def die_with_parent() -> int:
+    """Ask for SIGKILL when the parent ends; the parent's process id."""
+
+@final
+class Mapping(Buffer):
+    """Shared-memory segments mapped side by side, a writable buffer."""
+
+    def __new__(cls, segments: Sequence[tuple[str, int, int]]) -> Mapping:
+        """Map 1 to 4 (name, descriptor, size in bytes); sizes are multiples of 4096."""
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def read(self, offset: int, size: int, /) -> bytes: ...
+    def write(self, offset: int, data: bytes | bytearray | memoryview, /) -> None: ...
+    def check(self) -> None:
+        """Raise SegmentError if a part was truncated since it was mapped."""
+
+@final
+class Producer:
+    """The producer's end of the ring in `size` bytes at `offset` of a mapping."""
+
+    slots: int
+    def __new__(cls, mapping: Mapping, offset: int, size: int) -> Producer: ...
+    def append(self, phys_addr: int, len: int, data: int, pio: bool = False) -> bool:
+        """Put an entry behind the last, not yet shown; False when the ring is full."""
+    def publish(self) -> None:
+        """Show the consumer what was appended."""
+
+@final
+class Consumer:
+    """The consumer's end of the ring in `size` bytes at `offset` of a mapping."""
+
+    slots: int
+    def __new__(cls, mapping: Mapping, offset: int, size: int) -> Consumer: ...
+    def peek(self, out: Array, /) -> int:
+        """Copy the oldest entries, checked, into an array of 24-byte entries; how many."""
+    def commit(self, count: int, /) -> None:
+        """Give the slots of the oldest `count` peeked entries back."""
+    def pending(self) -> int:
+        """How many entries are published and not committed."""
+
+@final
+class Vcpu:
+    """The guest's processor, run by the kernel's part. Sizes in bytes, `pio` 0 or 1."""
+
+    coalesced: int
+    exits: int
+    signals: int
+    publish_every: int
+    def __new__(
+        cls,
+        mapping: Mapping,
+        ring_offset: int,
+        ring_size: int,
+        exit_fd: int,
+        resume_fd: int,
+        policy: int,
+        serve: Callable[[], object],
+    ) -> Vcpu:
+        """`mapping`: run segment, then ring; ring_size 0: no ring. `serve()` answers requests."""
+    def load(self, address: int, size: int, /) -> int: ...
+    def store(self, address: int, size: int, value: int, /) -> None: ...
+    def in_(self, port: int, size: int, /) -> int: ...
+    def out(self, port: int, size: int, value: int, /) -> None: ...
+    def execute(self, ops: Array, /) -> None: ...
+    def store_many(self, addresses: Array, size: int, values: Array, /) -> None: ...
+    def fill(self, address: int, size: int, count: int, value: int, /) -> None: ...
+    def read_memory(self, address: int, size: int, /) -> bytearray: ...
+    def write_memory(self, address: int, data: bytes | bytearray | memoryview, /) -> None: ...
+    def wait_interrupt(self, lines: int, timeout: float | None, /) -> int: ...
+    def wait_run(self) -> None:
+        """Wait until the VMM enters the guest."""
+    def halt(self) -> None:
+        """Exit with KVM_EXIT_HLT; returns when the VMM enters again."""
+    def system_event(self, type: int, /) -> None:
+        """Exit with KVM_EXIT_SYSTEM_EVENT."""
+    def set_zones(self, pio: int, pairs: Array, /) -> None:
+        """(first, last) addresses as uint64, both ascending."""
+    def set_memory(self, start: int, mapping: Mapping, /) -> None: ...
+    def clear_memory(self) -> None: ...
+
+@final
+class VcpuHandle:
+    """A vCPU as its VMM sees it."""
+
+    first_operation: int
+    signals: int
+    running: bool
+    def __new__(
+        cls,
+        mapping: Mapping,
+        ring: Consumer | None,
+        exit_fd: int,
+        resume_fd: int,
+        life_fd: int,
+        policy: int,
+    ) -> VcpuHandle: ...
+    def enter(self) -> None:
+        """Let the guest run on; clears a kick."""
+    def wait(self, timeout: float | None, watch_ring: bool, /) -> int:
+        """TIMED_OUT, EXITED, or RING_FILLED when watching the ring; seconds, None: no limit.
+
+        Raises PeerDied when the guest process has ended, ProtocolError for a wrong sequence.
+        """
+    def exit(self) -> tuple[int, int, int, bool, int]:
+        """(exit_reason, address or port, size, is_write, value) of the last exit, checked."""
+    def complete(self, value: int, /) -> None:
+        """The result of the load that exited."""
+    def set_irq(self, line: int, level: bool, /) -> None: ...
+    def request(self) -> None:
+        """Announce a request on the control socket."""
+    def kick(self) -> None:
+        """Make the guest exit with KVM_EXIT_INTR before its next operation."""
+    def spin(self) -> bool:
+        """Wait as the policy allows without sleeping; has the guest exited?"""
+    def arm(self) -> bool:
+        """Announce a sleep on the exit pipe; False: the guest has exited, do not sleep."""
+    def disarm(self) -> None: ...

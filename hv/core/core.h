@@ -1,0 +1,128 @@
+/* What the parts of the extension share: object layouts, errors, waiting. */
+#ifndef COALESCED_CORE_H
+#define COALESCED_CORE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "exit.h"
+#include "ring.h"
+
+#define PAGE 4096u
+
+/* struct kvm_run on x86-64, as far as either side uses it; checked against <linux/kvm.h>. */
+struct run_page {
+    uint8_t request_interrupt_window;
+    _Atomic uint8_t immediate_exit;
+    uint8_t padding1[6];
+    uint32_t exit_reason;
+    uint8_t ready_for_interrupt_injection;
+    uint8_t if_flag;
+    uint16_t flags;
+    uint64_t cr8;
+    uint64_t apic_base;
+    union {
+        struct {
+            uint8_t direction;
+            uint8_t size;
+            uint16_t port;
+            uint32_t count;
+            uint64_t data_offset;
+        } io;
+        struct {
+            uint64_t phys_addr;
+            uint64_t data;
+            uint32_t len;
+            uint8_t is_write;
+        } mmio;
+        struct {
+            uint32_t type;
+            uint32_t ndata;
+            uint64_t data[16];
+        } system_event;
+        uint8_t padding[256];
+    };
+};
+
+_Static_assert(offsetof(struct run_page, exit_reason) == 8, "kvm_run.exit_reason");
+_Static_assert(offsetof(struct run_page, io) == 32, "kvm_run.io");
+_Static_assert(offsetof(struct run_page, mmio.len) == 48, "kvm_run.mmio.len");
+
+enum { EXIT_IO = 2, EXIT_HLT = 5, EXIT_MMIO = 6, EXIT_INTR = 10, EXIT_SYSTEM_EVENT = 24 };
+enum { IO_IN = 0, IO_OUT = 1 };
+
+/* hv.errors, looked up once. */
+extern PyObject *error_peer_died;
+extern PyObject *error_protocol;
+extern PyObject *error_segment;
+extern PyObject *error_guest;
+
+/* ---- mapping.c: shared-memory segments side by side, guarded against truncation ------------ */
+
+#define MAPPING_PARTS 4
+
+typedef struct {
+    PyObject_HEAD
+    uint8_t *base;
+    size_t size;
+    int parts;
+    struct {
+        char *name;
+        size_t offset, size;
+        int guard;
+    } part[MAPPING_PARTS];
+} MappingObject;
+
+extern PyTypeObject *MappingType;
+int mapping_init_type(PyObject *module);
+/* A part was truncated: the accesses since then went to a page of our own. */
+bool mapping_truncated(const MappingObject *m);
+/* 0, or -1 with SegmentError set when a part was truncated. */
+int mapping_check(const MappingObject *m);
+/* A pointer to [offset, offset + size), or NULL with ValueError set. */
+void *mapping_range(MappingObject *m, Py_ssize_t offset, Py_ssize_t size, size_t align);
+
+/* ---- ringtypes.c: the two ends of a ring as Python objects ---------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    MappingObject *mapping;
+    struct ring_consumer c;
+} ConsumerObject;
+
+extern PyTypeObject *ConsumerType;
+int ring_init_types(PyObject *module);
+/* Set ProtocolError for a status below 0; returns -1. */
+int ring_raise(enum ring_status status, uint64_t bad, uint32_t slot, uint32_t slots);
+
+/* ---- vcpu.c, vmm.c -------------------------------------------------------------------------- */
+
+int vcpu_init_type(PyObject *module);
+int vmm_init_type(PyObject *module);
+
+/* ---- module.c: waiting, for either side ------------------------------------------------------ */
+
+/* Two words past the run page's own; run and words lie in page 0 of the mapping. */
+static inline struct run_words *run_words_of(void *run_page)
+{
+    return (struct run_words *)((uint8_t *)run_page + RUN_WORDS_OFFSET);
+}
+
+enum wait_result { WAIT_READY, WAIT_TIMEOUT, WAIT_ERROR, WAIT_PEER_GONE };
+
+/*
+ * Wait until ready(ctx), by the bell's policy, at most until `deadline` (CLOCK_MONOTONIC ns;
+ * UINT64_MAX: no limit). Called without the GIL; *save is the suspended thread state, given back
+ * suspended. WAIT_ERROR: a Python exception is set (a signal handler raised, or a segment was
+ * truncated). The word is looked at once more after the peer's end was seen.
+ */
+enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx,
+                           uint64_t deadline, const MappingObject *guard, PyThreadState **save);
+
+/* ns from a Python number of seconds or None (UINT64_MAX); -1 with an exception set. */
+int deadline_from(PyObject *timeout, uint64_t *deadline);
+
+/* An unsigned 64-bit argument; -1 with TypeError or OverflowError set. */
+int unsigned_from(PyObject *o, uint64_t *value);
+
+#endif

@@ -1,0 +1,168 @@
+/*
+ * The exit and its answer: words in the run page, and a doorbell on either side.
+ *
+ * The words carry the news, the pipes only wake a sleeper: a byte too many does no harm, and a
+ * byte is never missing. Each word has one writer and a cache line of its own.
+ *
+ *   guest                                  VMM
+ *   kvm_run payload
+ *   exit_sequence += 1     --release-->    acquire, then reads the payload
+ *                                          result of a load into kvm_run
+ *   acquire                <--release--    resume_sequence += 1
+ *
+ * Stopped: resume_sequence == exit_sequence. Running: resume_sequence == exit_sequence + 1.
+ */
+#ifndef COALESCED_EXIT_H
+#define COALESCED_EXIT_H
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RUN_WORDS_OFFSET 2368u /* first cache line past sizeof(struct kvm_run), 2352 */
+
+struct run_words {
+    _Alignas(64) _Atomic uint32_t exit_sequence;   /* guest: exits so far */
+    _Alignas(64) _Atomic uint32_t vmm_need_wakeup; /* VMM: about to sleep, or asleep */
+    _Alignas(64) _Atomic uint32_t resume_sequence; /* VMM: entries into the guest so far */
+    _Alignas(64) _Atomic uint32_t hv_need_wakeup;  /* guest: about to sleep, or asleep */
+    _Alignas(64) _Atomic uint32_t request_sequence; /* VMM: requests sent so far */
+    _Alignas(64) _Atomic uint64_t irq_lines;        /* VMM: a bit per raised line */
+    _Alignas(64) _Atomic uint64_t first_operation;  /* guest: CLOCK_MONOTONIC ns, 0 before it */
+};
+
+_Static_assert(RUN_WORDS_OFFSET + sizeof(struct run_words) <= 4096, "words fit in page 0");
+
+enum wait_policy { WAIT_BLOCK = 0, WAIT_ADAPTIVE = 1, WAIT_POLL = 2 };
+
+/* Bounds of the adaptive spin. Above the upper one a sleep and its wake-up cost less. */
+#define SPIN_LEAST_NS 2000u
+#define SPIN_MOST_NS 200000u
+
+struct doorbell {
+    _Atomic uint32_t *own_need_wakeup;
+    _Atomic uint32_t *peer_need_wakeup;
+    int sleep_fd; /* read end: the peer's bytes wake us */
+    int wake_fd;  /* write end: our byte wakes the peer */
+    int life_fd;  /* readable when the peer has ended (a pidfd), or -1 */
+    enum wait_policy policy;
+    uint64_t spin_ns;
+    uint64_t signals; /* bytes written to wake_fd */
+};
+
+static inline uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Wake the peer after a word was stored with release. */
+static inline void doorbell_signal(struct doorbell *b)
+{
+    if (b->policy != WAIT_BLOCK) {
+        /*
+         * Fence: pairs with the sleeper's in doorbell_arm. Without it our test of need-wakeup
+         * could be older than our store of the word, while the sleeper's re-check is older than
+         * that store: nobody wakes anybody.
+         */
+        atomic_thread_fence(memory_order_seq_cst);
+        if (!atomic_load_explicit(b->peer_need_wakeup, memory_order_relaxed))
+            return;
+    }
+    ssize_t n;
+    do
+        n = write(b->wake_fd, "", 1);
+    while (n < 0 && errno == EINTR);
+    /* EAGAIN: the pipe is full of earlier wake-ups. EPIPE: the sleeper's own wait tells of it. */
+    b->signals++;
+}
+
+/* Announce that we are about to sleep; the caller re-checks its word after this. */
+static inline void doorbell_arm(struct doorbell *b)
+{
+    atomic_store_explicit(b->own_need_wakeup, 1, memory_order_relaxed);
+    /* Fence: pairs with the waker's in doorbell_signal, between its word and its test. */
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+static inline void doorbell_disarm(struct doorbell *b)
+{
+    atomic_store_explicit(b->own_need_wakeup, 0, memory_order_relaxed);
+}
+
+enum sleep_result { SLEPT_WOKEN, SLEPT_TIMEOUT, SLEPT_SIGNAL, SLEPT_PEER_GONE };
+
+/*
+ * Sleep until the peer writes a byte, ends, `timeout` ns pass (negative: no limit) or a signal
+ * that `mask` lets through arrives. Bytes in the pipe are taken out.
+ */
+static inline enum sleep_result doorbell_sleep(struct doorbell *b, int64_t timeout,
+                                               const sigset_t *mask)
+{
+    struct pollfd fds[2] = {
+        {.fd = b->sleep_fd, .events = POLLIN},
+        {.fd = b->life_fd, .events = POLLIN}, /* a negative descriptor is passed over */
+    };
+    struct timespec limit = {.tv_sec = timeout / 1000000000, .tv_nsec = timeout % 1000000000};
+    int n = ppoll(fds, 2, timeout < 0 ? NULL : &limit, mask);
+    if (n < 0)
+        return SLEPT_SIGNAL;
+    if (n == 0)
+        return SLEPT_TIMEOUT;
+    if (fds[0].revents & POLLIN) {
+        char bytes[64];
+        ssize_t got = read(b->sleep_fd, bytes, sizeof bytes);
+        if (got > 0)
+            return SLEPT_WOKEN;
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            return SLEPT_SIGNAL;
+    }
+    return SLEPT_PEER_GONE;
+}
+
+/* Has the peer ended? Does not wait. */
+static inline bool doorbell_peer_gone(const struct doorbell *b)
+{
+    struct pollfd fds[2] = {
+        {.fd = b->sleep_fd, .events = 0}, /* POLLHUP and POLLERR are always told */
+        {.fd = b->life_fd, .events = POLLIN},
+    };
+    return poll(fds, 2, 0) > 0;
+}
+
+/*
+ * How long the next spin may last, from how long the last wait took: twice that, at once when
+ * it must grow, an eighth of the way when it may shrink; half as long after a wait that no spin
+ * would have covered.
+ */
+static inline void doorbell_tune(struct doorbell *b, uint64_t waited)
+{
+    if (waited > SPIN_MOST_NS) {
+        b->spin_ns /= 2;
+    } else {
+        uint64_t wish = 2 * waited;
+        b->spin_ns = wish > b->spin_ns ? wish : b->spin_ns - (b->spin_ns - wish) / 8;
+    }
+    if (b->spin_ns < SPIN_LEAST_NS)
+        b->spin_ns = SPIN_LEAST_NS;
+    if (b->spin_ns > SPIN_MOST_NS)
+        b->spin_ns = SPIN_MOST_NS;
+}
+
+#endif

@@ -1,0 +1,265 @@
+/*
+ * The coalesced ring: one producer (the kernel's part), one consumer (the VMM).
+ *
+ * Layout, byte for byte struct kvm_coalesced_mmio_ring of <linux/kvm.h>:
+ *
+ *      0        4        8                 32                56
+ *      | first  | last   | entry 0         | entry 1         | ...
+ *      |  u32   |  u32   | 24 bytes        |                 |
+ *
+ *      entry:  phys_addr u64 | len u32 | pio u32 | data u8[8]
+ *
+ * `first` belongs to the consumer, `last` to the producer; both count slots. The ring is empty
+ * when they are equal and full when last + 1 (modulo slots) is first, so one slot stays unused.
+ *
+ * Neither side believes the other: an index is read once into a private copy and checked, and
+ * only the copy is used; so is an entry. Entries are read and written as relaxed 64-bit words,
+ * which cost what plain accesses cost and keep the compiler from reading one twice.
+ */
+#ifndef COALESCED_RING_H
+#define COALESCED_RING_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct coalesced_entry {
+    uint64_t phys_addr;
+    uint32_t len;
+    uint32_t pio;
+    uint64_t data; /* little endian; bytes from len on mean nothing in the ring */
+};
+
+struct coalesced_slot {
+    _Atomic uint64_t word[3]; /* phys_addr; len | pio << 32; data */
+};
+
+struct coalesced_ring {
+    _Atomic uint32_t first;
+    _Atomic uint32_t last;
+    struct coalesced_slot slot[];
+};
+
+_Static_assert(sizeof(struct coalesced_ring) == 8, "ring header");
+_Static_assert(sizeof(struct coalesced_slot) == 24, "ring slot");
+_Static_assert(sizeof(struct coalesced_entry) == 24, "ring entry");
+_Static_assert(offsetof(struct coalesced_entry, data) == 16, "entry data");
+_Static_assert(sizeof(_Atomic uint64_t) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "lock-free words");
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the ring's layout is little endian"
+#endif
+
+enum ring_status {
+    RING_OK = 0,
+    RING_FULL = 1,
+    RING_BAD_FIRST = -1,   /* first is no slot, or not one the consumer may be at */
+    RING_BAD_LAST = -2,    /* last is no slot, or went backwards */
+    RING_BAD_LEN = -3,     /* len not in 1..8 */
+    RING_BAD_PIO = -4,     /* pio not in {0, 1} */
+    RING_BAD_ADDRESS = -5, /* address + len passes the end of its space */
+};
+
+/* Number of slots in a ring of `bytes` bytes, header included; all but one are usable. */
+static inline uint32_t ring_slots(size_t bytes)
+{
+    return (uint32_t)((bytes - sizeof(struct coalesced_ring)) / sizeof(struct coalesced_slot));
+}
+
+/* Slots from `from` forward to `to`. */
+static inline uint32_t ring_distance(uint32_t from, uint32_t to, uint32_t slots)
+{
+    return to >= from ? to - from : to + slots - from;
+}
+
+/* ---- producer ---------------------------------------------------------------------------- */
+
+struct ring_producer {
+    struct coalesced_ring *ring;
+    uint32_t slots;
+    uint32_t next;      /* slot of the next entry */
+    uint32_t published; /* what `last` says; next runs ahead of it within a batch */
+    uint32_t first;     /* last checked copy of the consumer's index */
+    uint32_t bad;       /* the value behind a RING_BAD_ status */
+};
+
+/* Take up a ring where its indices stand. */
+static inline enum ring_status ring_producer_init(struct ring_producer *p,
+                                                  struct coalesced_ring *ring, size_t bytes)
+{
+    p->ring = ring;
+    p->slots = ring_slots(bytes);
+    /* Our own index: no other thread writes it. */
+    p->next = p->published = atomic_load_explicit(&ring->last, memory_order_relaxed);
+    if (p->next >= p->slots) {
+        p->bad = p->next;
+        return RING_BAD_LAST;
+    }
+    /* Acquire, as in ring_append. */
+    p->first = atomic_load_explicit(&ring->first, memory_order_acquire);
+    if (p->first >= p->slots) {
+        p->bad = p->first;
+        return RING_BAD_FIRST;
+    }
+    return RING_OK;
+}
+
+/*
+ * Write one entry behind the last; ring_publish shows it. len is 1..8, pio 0 or 1.
+ * RING_FULL leaves the ring as it was.
+ */
+static inline enum ring_status ring_append(struct ring_producer *p, uint64_t phys_addr,
+                                           uint32_t len, uint32_t pio, uint64_t data)
+{
+    uint32_t after = p->next + 1 == p->slots ? 0 : p->next + 1;
+
+    if (after == p->first) {
+        /*
+         * Acquire: pairs with the consumer's release of `first` in ring_commit. Without it the
+         * stores below could land in a slot that the consumer is still reading.
+         */
+        uint32_t first = atomic_load_explicit(&p->ring->first, memory_order_acquire);
+        if (first >= p->slots || ring_distance(p->first, first, p->slots) >
+                                     ring_distance(p->first, p->published, p->slots)) {
+            p->bad = first;
+            return RING_BAD_FIRST;
+        }
+        p->first = first;
+        if (after == first)
+            return RING_FULL;
+    }
+    struct coalesced_slot *slot = &p->ring->slot[p->next];
+    atomic_store_explicit(&slot->word[0], phys_addr, memory_order_relaxed);
+    atomic_store_explicit(&slot->word[1], (uint64_t)pio << 32 | len, memory_order_relaxed);
+    atomic_store_explicit(&slot->word[2], data, memory_order_relaxed);
+    p->next = after;
+    return RING_OK;
+}
+
+/* Show the consumer what was appended. */
+static inline void ring_publish(struct ring_producer *p)
+{
+    if (p->published == p->next)
+        return;
+    /*
+     * Release: pairs with the consumer's acquire of `last` in ring_peek. Without it the consumer
+     * could see the slot counted in before the slot's bytes (smp_wmb in KVM).
+     */
+    atomic_store_explicit(&p->ring->last, p->next, memory_order_release);
+    p->published = p->next;
+}
+
+/* ---- consumer ---------------------------------------------------------------------------- */
+
+struct ring_consumer {
+    struct coalesced_ring *ring;
+    uint32_t slots;
+    uint32_t next;   /* what `first` says: the oldest entry not committed */
+    uint32_t peeked; /* entries copied out behind next, not yet committed */
+    uint32_t last;   /* last checked copy of the producer's index */
+    uint32_t slot;   /* the slot behind a RING_BAD_ status of an entry */
+    uint64_t bad;    /* the value behind a RING_BAD_ status */
+};
+
+/* Take up a ring where its indices stand. */
+static inline enum ring_status ring_consumer_init(struct ring_consumer *c,
+                                                  struct coalesced_ring *ring, size_t bytes)
+{
+    c->ring = ring;
+    c->slots = ring_slots(bytes);
+    c->peeked = 0;
+    /* Our own index: no other thread writes it. */
+    c->next = c->last = atomic_load_explicit(&ring->first, memory_order_relaxed);
+    if (c->next >= c->slots) {
+        c->bad = c->next;
+        return RING_BAD_FIRST;
+    }
+    return RING_OK;
+}
+
+/* Read the producer's index once, check it, keep the copy. */
+static inline enum ring_status ring_look(struct ring_consumer *c)
+{
+    /*
+     * Acquire: pairs with the producer's release of `last` in ring_publish. Without it the slots
+     * could be read before the index that counts them in (missing in QEMU, harmless only on x86).
+     */
+    uint32_t last = atomic_load_explicit(&c->ring->last, memory_order_acquire);
+    if (last >= c->slots || ring_distance(c->next, last, c->slots) <
+                                ring_distance(c->next, c->last, c->slots)) {
+        c->bad = last;
+        return RING_BAD_LAST;
+    }
+    c->last = last;
+    return RING_OK;
+}
+
+static inline enum ring_status ring_check_entry(const struct coalesced_entry *e, uint64_t *bad)
+{
+    if (e->len - 1u > 7u) {
+        *bad = e->len;
+        return RING_BAD_LEN;
+    }
+    if (e->pio > 1u) {
+        *bad = e->pio;
+        return RING_BAD_PIO;
+    }
+    if (e->phys_addr > (e->pio ? UINT64_C(0xffff) : UINT64_MAX) - (e->len - 1u)) {
+        *bad = e->phys_addr;
+        return RING_BAD_ADDRESS;
+    }
+    return RING_OK;
+}
+
+/*
+ * Copy up to `max` of the oldest entries out, checked, data cut to len. They stay in the ring
+ * until ring_commit; peeking again before that gives them again. *count is how many. An entry
+ * that breaks the rules ends the batch; the status tells of it when it is the first.
+ */
+static inline enum ring_status ring_peek(struct ring_consumer *c, struct coalesced_entry *out,
+                                         uint32_t max, uint32_t *count)
+{
+    *count = 0;
+    c->peeked = 0;
+    enum ring_status status = ring_look(c);
+    if (status != RING_OK)
+        return status;
+    uint32_t available = ring_distance(c->next, c->last, c->slots);
+    if (available > max)
+        available = max;
+    uint32_t at = c->next;
+    for (uint32_t i = 0; i < available; i++) {
+        const struct coalesced_slot *slot = &c->ring->slot[at];
+        struct coalesced_entry *e = &out[i];
+        e->phys_addr = atomic_load_explicit(&slot->word[0], memory_order_relaxed);
+        uint64_t len_pio = atomic_load_explicit(&slot->word[1], memory_order_relaxed);
+        e->len = (uint32_t)len_pio;
+        e->pio = (uint32_t)(len_pio >> 32);
+        e->data = atomic_load_explicit(&slot->word[2], memory_order_relaxed);
+        status = ring_check_entry(e, &c->bad);
+        if (status != RING_OK) {
+            c->slot = at;
+            break;
+        }
+        e->data &= UINT64_MAX >> (64u - 8u * e->len);
+        at = at + 1 == c->slots ? 0 : at + 1;
+        *count = i + 1;
+    }
+    c->peeked = *count;
+    return *count ? RING_OK : status;
+}
+
+/* Give `count` peeked entries' slots back; count is at most what the last peek copied. */
+static inline void ring_commit(struct ring_consumer *c, uint32_t count)
+{
+    c->next += count;
+    if (c->next >= c->slots)
+        c->next -= c->slots;
+    c->peeked -= count;
+    /*
+     * Release: pairs with the producer's acquire of `first` in ring_append. Without it the slot
+     * could be handed back before its reads are done (the FIXME of the 2008 patch).
+     */
+    atomic_store_explicit(&c->ring->first, c->next, memory_order_release);
+}
+
+#endif

@@ -1,0 +1,285 @@
+/* Producer and Consumer: the two ends of a ring, for Python. */
+#define _GNU_SOURCE
+#include "core.h"
+
+PyTypeObject *ConsumerType;
+
+typedef struct {
+    PyObject_HEAD
+    MappingObject *mapping;
+    struct ring_producer p;
+} ProducerObject;
+
+int ring_raise(enum ring_status status, uint64_t bad, uint32_t slot, uint32_t slots)
+{
+    switch (status) {
+    case RING_BAD_FIRST:
+        PyErr_Format(error_protocol,
+                     "ring: index first is %llu, expected a slot below %u that the consumer "
+                     "can have reached",
+                     (unsigned long long)bad, slots);
+        break;
+    case RING_BAD_LAST:
+        PyErr_Format(error_protocol,
+                     "ring: index last is %llu, expected a slot below %u that the producer "
+                     "can have reached",
+                     (unsigned long long)bad, slots);
+        break;
+    case RING_BAD_LEN:
+        PyErr_Format(error_protocol, "ring: slot %u has len %llu, expected 1 to 8", slot,
+                     (unsigned long long)bad);
+        break;
+    case RING_BAD_PIO:
+        PyErr_Format(error_protocol, "ring: slot %u has pio %llu, expected 0 or 1", slot,
+                     (unsigned long long)bad);
+        break;
+    case RING_BAD_ADDRESS: {
+        char text[24];
+        PyOS_snprintf(text, sizeof text, "0x%llx", (unsigned long long)bad);
+        PyErr_Format(error_protocol,
+                     "ring: slot %u has address %s, and its last byte passes the end of the space",
+                     slot, text);
+        break;
+    }
+    default:
+        PyErr_Format(PyExc_SystemError, "ring: unknown status %d", (int)status);
+    }
+    return -1;
+}
+
+/* The mapping and the ring in it, from (mapping, offset, size); NULL with an exception set. */
+static struct coalesced_ring *ring_from(PyObject *args, PyObject *kwargs, MappingObject **mapping,
+                                        Py_ssize_t *size)
+{
+    static char *names[] = {"mapping", "offset", "size", NULL};
+    Py_ssize_t offset;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!nn", names, MappingType, mapping, &offset,
+                                     size))
+        return NULL;
+    if (*size < (Py_ssize_t)(sizeof(struct coalesced_ring) + 2 * sizeof(struct coalesced_slot))) {
+        PyErr_Format(PyExc_ValueError, "expected a ring of at least 56 bytes, got %zd", *size);
+        return NULL;
+    }
+    return mapping_range(*mapping, offset, *size, 8);
+}
+
+static PyObject *producer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    MappingObject *mapping;
+    Py_ssize_t size;
+    struct coalesced_ring *ring = ring_from(args, kwargs, &mapping, &size);
+    if (!ring)
+        return NULL;
+    ProducerObject *self = (ProducerObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!self)
+        return NULL;
+    Py_INCREF((PyObject *)mapping);
+    self->mapping = mapping;
+    enum ring_status status = ring_producer_init(&self->p, ring, (size_t)size);
+    if (status < 0) {
+        ring_raise(status, self->p.bad, 0, self->p.slots);
+        Py_DECREF((PyObject *)self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void producer_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF((PyObject *)((ProducerObject *)self)->mapping);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *producer_append(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"phys_addr", "len", "data", "pio", NULL};
+    struct ring_producer *p = &((ProducerObject *)self)->p;
+    PyObject *address_object, *data_object;
+    unsigned int len;
+    int pio = 0;
+    uint64_t address, data;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OIO|p", names, &address_object, &len,
+                                     &data_object, &pio) ||
+        unsigned_from(address_object, &address) < 0 || unsigned_from(data_object, &data) < 0)
+        return NULL;
+    if (len < 1 || len > 8) {
+        PyErr_Format(PyExc_ValueError, "expected a len of 1 to 8, got %u", len);
+        return NULL;
+    }
+    enum ring_status status = ring_append(p, address, len, pio ? 1 : 0, data);
+    if (status < 0) {
+        ring_raise(status, p->bad, 0, p->slots);
+        return NULL;
+    }
+    if (mapping_check(((ProducerObject *)self)->mapping) < 0)
+        return NULL;
+    return PyBool_FromLong(status == RING_OK);
+}
+
+static PyObject *producer_publish(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ring_publish(&((ProducerObject *)self)->p);
+    if (mapping_check(((ProducerObject *)self)->mapping) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    MappingObject *mapping;
+    Py_ssize_t size;
+    struct coalesced_ring *ring = ring_from(args, kwargs, &mapping, &size);
+    if (!ring)
+        return NULL;
+    ConsumerObject *self = (ConsumerObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!self)
+        return NULL;
+    Py_INCREF((PyObject *)mapping);
+    self->mapping = mapping;
+    enum ring_status status = ring_consumer_init(&self->c, ring, (size_t)size);
+    if (status < 0) {
+        ring_raise(status, self->c.bad, 0, self->c.slots);
+        Py_DECREF((PyObject *)self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void consumer_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF((PyObject *)((ConsumerObject *)self)->mapping);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *consumer_peek(PyObject *self, PyObject *out)
+{
+    ConsumerObject *consumer = (ConsumerObject *)self;
+    struct ring_consumer *c = &consumer->c;
+    Py_buffer view;
+    if (PyObject_GetBuffer(out, &view, PyBUF_CONTIG) < 0)
+        return NULL;
+    uint32_t count, max = (uint32_t)(view.len / (Py_ssize_t)sizeof(struct coalesced_entry));
+    enum ring_status status = ring_peek(c, view.buf, max, &count);
+    PyBuffer_Release(&view);
+    if (mapping_check(consumer->mapping) < 0)
+        return NULL;
+    if (status < 0) {
+        ring_raise(status, c->bad, c->slot, c->slots);
+        return NULL;
+    }
+    return PyLong_FromLong((long)count);
+}
+
+static PyObject *consumer_commit(PyObject *self, PyObject *argument)
+{
+    ConsumerObject *consumer = (ConsumerObject *)self;
+    unsigned long count = PyLong_AsUnsignedLong(argument);
+    if (count == (unsigned long)-1 && PyErr_Occurred())
+        return NULL;
+    if (count > consumer->c.peeked) {
+        PyErr_Format(PyExc_ValueError, "cannot commit %lu entries: %u were peeked", count,
+                     consumer->c.peeked);
+        return NULL;
+    }
+    ring_commit(&consumer->c, (uint32_t)count);
+    if (mapping_check(consumer->mapping) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *consumer_pending(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ConsumerObject *consumer = (ConsumerObject *)self;
+    struct ring_consumer *c = &consumer->c;
+    enum ring_status status = ring_look(c);
+    if (mapping_check(consumer->mapping) < 0)
+        return NULL;
+    if (status < 0) {
+        ring_raise(status, c->bad, 0, c->slots);
+        return NULL;
+    }
+    return PyLong_FromLong((long)ring_distance(c->next, c->last, c->slots));
+}
+
+static PyObject *producer_get_slots(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong((long)((ProducerObject *)self)->p.slots);
+}
+
+static PyObject *consumer_get_slots(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong((long)((ConsumerObject *)self)->c.slots);
+}
+
+static PyMethodDef producer_methods[] = {
+    {"append", (PyCFunction)(void (*)(void))producer_append, METH_VARARGS | METH_KEYWORDS,
+     "append(phys_addr, len, data, pio=False): False when the ring is full."},
+    {"publish", producer_publish, METH_NOARGS, "Show the consumer what was appended."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef consumer_methods[] = {
+    {"peek", consumer_peek, METH_O, "peek(out): copy the oldest entries out; how many."},
+    {"commit", consumer_commit, METH_O, "commit(count): give peeked entries' slots back."},
+    {"pending", consumer_pending, METH_NOARGS, "How many entries are published and not committed."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef producer_getset[] = {
+    {"slots", producer_get_slots, NULL, "Slots of the ring; all but one are usable.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyGetSetDef consumer_getset[] = {
+    {"slots", consumer_get_slots, NULL, "Slots of the ring; all but one are usable.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot producer_slots[] = {
+    {Py_tp_doc, "The producer's end of a ring."},
+    {Py_tp_new, producer_new},
+    {Py_tp_dealloc, producer_dealloc},
+    {Py_tp_methods, producer_methods},
+    {Py_tp_getset, producer_getset},
+    {0, NULL},
+};
+
+static PyType_Slot consumer_slots[] = {
+    {Py_tp_doc, "The consumer's end of a ring."},
+    {Py_tp_new, consumer_new},
+    {Py_tp_dealloc, consumer_dealloc},
+    {Py_tp_methods, consumer_methods},
+    {Py_tp_getset, consumer_getset},
+    {0, NULL},
+};
+
+static PyType_Spec producer_spec = {
+    .name = "hv.core.Producer",
+    .basicsize = sizeof(ProducerObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = producer_slots,
+};
+
+static PyType_Spec consumer_spec = {
+    .name = "hv.core.Consumer",
+    .basicsize = sizeof(ConsumerObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = consumer_slots,
+};
+
+int ring_init_types(PyObject *module)
+{
+    PyTypeObject *producer = (PyTypeObject *)PyType_FromSpec(&producer_spec);
+    if (!producer || PyModule_AddType(module, producer) < 0)
+        return -1;
+    ConsumerType = (PyTypeObject *)PyType_FromSpec(&consumer_spec);
+    return ConsumerType ? PyModule_AddType(module, ConsumerType) : -1;
+}

@@ -1,0 +1,497 @@
+/* Vcpu: the guest's processor as a Python object of the kernel's part. */
+#define _GNU_SOURCE
+#include "vcpu.h"
+
+#include <string.h>
+#include <structmember.h>
+
+/* bulk: the GIL is given up for the whole of it. */
+static int vcpu_begin(VcpuObject *v, bool bulk)
+{
+    if (v->busy) {
+        PyErr_SetString(PyExc_RuntimeError, "the vCPU is running already, in another thread");
+        return -1;
+    }
+    v->busy = true;
+    v->op_index = -1;
+    if (!v->started) {
+        v->started = true;
+        atomic_store_explicit(&v->words->first_operation, now_ns(), memory_order_relaxed);
+    }
+    if (bulk)
+        v->save = PyEval_SaveThread();
+    return 0;
+}
+
+/* Show what was queued, take the GIL back; 0, or -1 with an exception set. */
+static int vcpu_end(VcpuObject *v, int result)
+{
+    vcpu_take_gil(v);
+    v->busy = false;
+    v->op_index = -1;
+    if (v->has_ring) {
+        ring_publish(&v->ring);
+        v->unpublished = 0;
+    }
+    if (result == 0 && mapping_truncated(v->mapping))
+        result = mapping_check(v->mapping);
+    return result;
+}
+
+static int address_and_size(PyObject *const *args, uint64_t *address, uint32_t *size)
+{
+    uint64_t wide;
+    if (unsigned_from(args[0], address) < 0 || unsigned_from(args[1], &wide) < 0)
+        return -1;
+    *size = wide > 255 ? 255 : (uint32_t)wide;
+    return 0;
+}
+
+static int arguments(Py_ssize_t got, Py_ssize_t expected)
+{
+    if (got == expected)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "expected %zd arguments, got %zd", expected, got);
+    return -1;
+}
+
+typedef int (*reader)(VcpuObject *, uint64_t, uint32_t, uint64_t *);
+typedef int (*writer)(VcpuObject *, uint64_t, uint32_t, uint64_t);
+
+static PyObject *read_with(PyObject *self, PyObject *const *args, Py_ssize_t n, reader read)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    uint64_t address, value = 0;
+    uint32_t size;
+    if (arguments(n, 2) < 0 || address_and_size(args, &address, &size) < 0 ||
+        vcpu_begin(v, false) < 0)
+        return NULL;
+    if (vcpu_end(v, read(v, address, size, &value)) < 0)
+        return NULL;
+    return PyLong_FromUnsignedLongLong(value);
+}
+
+static PyObject *write_with(PyObject *self, PyObject *const *args, Py_ssize_t n, writer write)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    uint64_t address;
+    uint32_t size;
+    if (arguments(n, 3) < 0 || address_and_size(args, &address, &size) < 0)
+        return NULL;
+    uint64_t value = PyLong_AsUnsignedLongLongMask(args[2]);
+    if (value == UINT64_MAX && PyErr_Occurred())
+        return NULL;
+    if (vcpu_begin(v, false) < 0)
+        return NULL;
+    if (vcpu_end(v, write(v, address, size, value)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_load(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    return read_with(self, args, n, vcpu_load);
+}
+
+static PyObject *py_in(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    return read_with(self, args, n, vcpu_in);
+}
+
+static PyObject *py_store(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    return write_with(self, args, n, vcpu_store);
+}
+
+static PyObject *py_out(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    return write_with(self, args, n, vcpu_out);
+}
+
+static PyObject *py_execute(PyObject *self, PyObject *array)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    Py_buffer view;
+    if (PyObject_GetBuffer(array, &view, PyBUF_CONTIG) < 0)
+        return NULL;
+    PyObject *done = NULL;
+    if (view.itemsize != sizeof(struct op) || (uintptr_t)view.buf % 8) {
+        PyErr_Format(PyExc_ValueError, "expected an aligned array of 24-byte operations, got %zd",
+                     view.itemsize);
+    } else if (vcpu_begin(v, true) == 0 &&
+               vcpu_end(v, vcpu_run_ops(v, view.buf, view.len / (Py_ssize_t)sizeof(struct op))) == 0) {
+        Py_INCREF(Py_None);
+        done = Py_None;
+    }
+    PyBuffer_Release(&view);
+    return done;
+}
+
+/* store_many(addresses, size, values): both arrays of uint64, one entry per store. */
+static PyObject *py_store_many(PyObject *self, PyObject *args)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    Py_buffer addresses, values;
+    unsigned int size;
+    if (!PyArg_ParseTuple(args, "y*Iy*", &addresses, &size, &values))
+        return NULL;
+    PyObject *done = NULL;
+    if (addresses.len != values.len || addresses.len % 8 || (uintptr_t)addresses.buf % 8 ||
+        (uintptr_t)values.buf % 8) {
+        PyErr_Format(PyExc_ValueError,
+                     "expected as many addresses as values, 8 bytes each; got %zd and %zd bytes",
+                     addresses.len, values.len);
+    } else if (vcpu_begin(v, true) == 0) {
+        const uint64_t *at = addresses.buf, *what = values.buf;
+        int result = 0;
+        for (Py_ssize_t i = 0; i < addresses.len / 8 && result == 0; i++) {
+            v->op_index = i;
+            result = vcpu_store(v, at[i], size, what[i]);
+        }
+        if (vcpu_end(v, result) == 0) {
+            Py_INCREF(Py_None);
+            done = Py_None;
+        }
+    }
+    PyBuffer_Release(&addresses);
+    PyBuffer_Release(&values);
+    return done;
+}
+
+/* fill(address, size, count, value): count stores of one value, one behind the other. */
+static PyObject *py_fill(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    uint64_t address, count, value;
+    uint32_t size;
+    if (arguments(n, 4) < 0 || address_and_size(args, &address, &size) < 0 ||
+        unsigned_from(args[2], &count) < 0)
+        return NULL;
+    value = PyLong_AsUnsignedLongLongMask(args[3]);
+    if (value == UINT64_MAX && PyErr_Occurred())
+        return NULL;
+    if (vcpu_begin(v, true) < 0)
+        return NULL;
+    int result = 0;
+    for (uint64_t i = 0; i < count && result == 0; i++) {
+        v->op_index = (Py_ssize_t)i;
+        result = vcpu_store(v, address, size, value);
+        address += size;
+    }
+    if (vcpu_end(v, result) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_read_memory(PyObject *self, PyObject *args)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    unsigned long long address;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "Kn", &address, &size))
+        return NULL;
+    if (size < 0) {
+        PyErr_Format(PyExc_ValueError, "expected a size of 0 or more, got %zd", size);
+        return NULL;
+    }
+    PyObject *bytes = PyByteArray_FromStringAndSize(NULL, size);
+    if (!bytes || vcpu_begin(v, false) < 0 ||
+        vcpu_end(v, vcpu_copy_memory(v, address, (uint8_t *)PyByteArray_AsString(bytes), size, false)) <
+            0) {
+        Py_XDECREF(bytes);
+        return NULL;
+    }
+    return bytes;
+}
+
+static PyObject *py_write_memory(PyObject *self, PyObject *args)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    unsigned long long address;
+    Py_buffer data;
+    if (!PyArg_ParseTuple(args, "Ky*", &address, &data))
+        return NULL;
+    int result = vcpu_begin(v, false);
+    if (result == 0)
+        result = vcpu_end(v, vcpu_copy_memory(v, address, data.buf, data.len, true));
+    PyBuffer_Release(&data);
+    if (result < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_wait_run(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (vcpu_wait_resume((VcpuObject *)self) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_halt(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    VcpuObject *v = (VcpuObject *)self;
+    if (vcpu_begin(v, false) < 0)
+        return NULL;
+    v->exits++;
+    if (vcpu_end(v, vcpu_exit(v, EXIT_HLT)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_system_event(PyObject *self, PyObject *type)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    uint64_t number;
+    if (unsigned_from(type, &number) < 0 || vcpu_begin(v, false) < 0)
+        return NULL;
+    v->run->system_event.type = (uint32_t)number;
+    v->run->system_event.ndata = 0;
+    if (vcpu_end(v, vcpu_exit(v, EXIT_SYSTEM_EVENT)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_wait_interrupt(PyObject *self, PyObject *args)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    unsigned long long lines;
+    PyObject *timeout;
+    uint64_t deadline;
+    if (!PyArg_ParseTuple(args, "KO", &lines, &timeout) || deadline_from(timeout, &deadline) < 0)
+        return NULL;
+    if (vcpu_begin(v, false) < 0)
+        return NULL;
+    uint64_t raised;
+    if (vcpu_end(v, vcpu_wait_lines(v, lines, deadline, &raised)) < 0)
+        return NULL;
+    return PyLong_FromUnsignedLongLong(raised);
+}
+
+/* ---- set-up ------------------------------------------------------------------------------------ */
+
+static void mark_zones(VcpuObject *v)
+{
+    for (int pio = 0; pio < 2; pio++)
+        for (uint32_t i = 0; i < v->zone_count[pio]; i++) {
+            struct zone *z = &v->zones[pio][i];
+            z->clear_of_ram = true;
+            for (int s = 0; s < v->ram_count && !pio; s++)
+                if (z->start <= v->ram[s].start + (v->ram[s].size - 1) &&
+                    z->last >= v->ram[s].start)
+                    z->clear_of_ram = false;
+        }
+}
+
+static PyObject *py_set_zones(PyObject *self, PyObject *args)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    int pio;
+    Py_buffer pairs;
+    if (!PyArg_ParseTuple(args, "py*", &pio, &pairs))
+        return NULL;
+    size_t count = (size_t)pairs.len / 16;
+    struct zone *zones = PyMem_Calloc(count + 1, sizeof *zones);
+    if (!zones) {
+        PyBuffer_Release(&pairs);
+        return PyErr_NoMemory();
+    }
+    bool sorted = true;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(&zones[i], (uint8_t *)pairs.buf + 16 * i, 16);
+        sorted = sorted && zones[i].start <= zones[i].last &&
+                 (i == 0 || (zones[i].start > zones[i - 1].start &&
+                             zones[i].last > zones[i - 1].last));
+    }
+    PyBuffer_Release(&pairs);
+    if (!sorted) {
+        PyMem_Free(zones);
+        PyErr_SetString(PyExc_ValueError, "expected sorted zones, none inside another");
+        return NULL;
+    }
+    PyMem_Free(v->zones[pio]);
+    v->zones[pio] = zones;
+    v->zone_count[pio] = v->has_ring ? (uint32_t)count : 0;
+    v->zone_hit[pio] = 0;
+    mark_zones(v);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_set_memory(PyObject *self, PyObject *args)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    unsigned long long start;
+    MappingObject *mapping;
+    if (!PyArg_ParseTuple(args, "KO!", &start, MappingType, &mapping))
+        return NULL;
+    if (v->ram_count == RAM_SLOTS) {
+        PyErr_Format(PyExc_ValueError, "expected at most %d memory slots", RAM_SLOTS);
+        return NULL;
+    }
+    Py_INCREF((PyObject *)mapping);
+    v->ram[v->ram_count++] = (struct ram_slot){
+        .start = start, .size = mapping->size, .host = mapping->base, .mapping = mapping};
+    mark_zones(v);
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_clear_memory(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    VcpuObject *v = (VcpuObject *)self;
+    while (v->ram_count > 0)
+        Py_DECREF((PyObject *)v->ram[--v->ram_count].mapping);
+    mark_zones(v);
+    Py_RETURN_NONE;
+}
+
+static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"mapping", "ring_offset", "ring_size", "exit_fd", "resume_fd",
+                            "policy",  "serve",       NULL};
+    MappingObject *mapping;
+    Py_ssize_t ring_offset, ring_size;
+    int exit_fd, resume_fd, policy;
+    PyObject *serve;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!nniiiO", names, MappingType, &mapping,
+                                     &ring_offset, &ring_size, &exit_fd, &resume_fd, &policy,
+                                     &serve))
+        return NULL;
+    uint8_t *run = mapping_range(mapping, 0, 2 * PAGE, 64);
+    if (!run)
+        return NULL;
+    VcpuObject *v = (VcpuObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!v)
+        return NULL;
+    Py_INCREF((PyObject *)mapping);
+    v->mapping = mapping;
+    Py_INCREF(serve);
+    v->serve = serve;
+    v->run = (struct run_page *)run;
+    v->io_data = run + PAGE;
+    v->words = run_words_of(run);
+    v->bell = (struct doorbell){.own_need_wakeup = &v->words->hv_need_wakeup,
+                                .peer_need_wakeup = &v->words->vmm_need_wakeup,
+                                .sleep_fd = resume_fd,
+                                .wake_fd = exit_fd,
+                                .life_fd = -1,
+                                .policy = (enum wait_policy)policy,
+                                .spin_ns = SPIN_MOST_NS};
+    v->publish_every = PUBLISH_AT_LATEST;
+    v->op_index = -1;
+    if (ring_size > 0) {
+        void *ring = mapping_range(mapping, ring_offset, ring_size, 8);
+        enum ring_status status =
+            ring ? ring_producer_init(&v->ring, ring, (size_t)ring_size) : RING_OK;
+        if (status < 0)
+            ring_raise(status, v->ring.bad, 0, v->ring.slots);
+        if (!ring || status < 0) {
+            Py_DECREF((PyObject *)v);
+            return NULL;
+        }
+        v->has_ring = true;
+    }
+    return (PyObject *)v;
+}
+
+static void vcpu_dealloc(PyObject *self)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    while (v->ram_count > 0)
+        Py_DECREF((PyObject *)v->ram[--v->ram_count].mapping);
+    PyMem_Free(v->zones[0]);
+    PyMem_Free(v->zones[1]);
+    Py_XDECREF((PyObject *)v->mapping);
+    Py_XDECREF(v->serve);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *get_signals(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(((VcpuObject *)self)->bell.signals);
+}
+
+static int set_publish_every(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    uint64_t number;
+    if (!value || unsigned_from(value, &number) < 0)
+        return -1;
+    if (number < 1 || number > PUBLISH_AT_LATEST) {
+        PyErr_Format(PyExc_ValueError, "expected 1 to %d entries, got %llu", PUBLISH_AT_LATEST,
+                     (unsigned long long)number);
+        return -1;
+    }
+    ((VcpuObject *)self)->publish_every = (uint32_t)number;
+    return 0;
+}
+
+static PyObject *get_publish_every(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLong(((VcpuObject *)self)->publish_every);
+}
+
+#define FAST(f) ((PyCFunction)(void (*)(void))(f))
+
+static PyMethodDef vcpu_methods[] = {
+    {"load", FAST(py_load), METH_FASTCALL, "load(address, size): the value."},
+    {"store", FAST(py_store), METH_FASTCALL, "store(address, size, value)."},
+    {"in_", FAST(py_in), METH_FASTCALL, "in_(port, size): the value."},
+    {"out", FAST(py_out), METH_FASTCALL, "out(port, size, value)."},
+    {"execute", py_execute, METH_O, "execute(ops): run bus operations in order, in place."},
+    {"store_many", py_store_many, METH_VARARGS, "store_many(addresses, size, values)."},
+    {"fill", FAST(py_fill), METH_FASTCALL, "fill(address, size, count, value)."},
+    {"read_memory", py_read_memory, METH_VARARGS, "read_memory(address, size): bytes of RAM."},
+    {"write_memory", py_write_memory, METH_VARARGS, "write_memory(address, data): into RAM."},
+    {"wait_interrupt", py_wait_interrupt, METH_VARARGS,
+     "wait_interrupt(lines, timeout): the raised ones of a mask of lines, 0 after the timeout."},
+    {"wait_run", py_wait_run, METH_NOARGS, "Wait until the VMM enters the guest."},
+    {"halt", py_halt, METH_NOARGS, "Exit with KVM_EXIT_HLT."},
+    {"system_event", py_system_event, METH_O, "Exit with KVM_EXIT_SYSTEM_EVENT of a type."},
+    {"set_zones", py_set_zones, METH_VARARGS,
+     "set_zones(pio, pairs): (first, last) addresses, uint64, sorted, none inside another."},
+    {"set_memory", py_set_memory, METH_VARARGS, "set_memory(start, mapping): add RAM."},
+    {"clear_memory", py_clear_memory, METH_NOARGS, "Take all RAM away."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef vcpu_members[] = {
+    {"coalesced", T_ULONGLONG, offsetof(VcpuObject, coalesced), READONLY, "Entries appended."},
+    {"exits", T_ULONGLONG, offsetof(VcpuObject, exits), READONLY, "MMIO, IO and HLT exits."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef vcpu_getset[] = {
+    {"signals", get_signals, NULL, "Bytes written to the exit pipe.", NULL},
+    {"publish_every", get_publish_every, set_publish_every,
+     "Entries after which a bulk operation shows them, 1 to 64.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot vcpu_slots[] = {
+    {Py_tp_doc, "The guest's processor, run by the kernel's part."},
+    {Py_tp_new, vcpu_new},
+    {Py_tp_dealloc, vcpu_dealloc},
+    {Py_tp_methods, vcpu_methods},
+    {Py_tp_members, vcpu_members},
+    {Py_tp_getset, vcpu_getset},
+    {0, NULL},
+};
+
+static PyType_Spec vcpu_spec = {
+    .name = "hv.core.Vcpu",
+    .basicsize = sizeof(VcpuObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = vcpu_slots,
+};
+
+int vcpu_init_type(PyObject *module)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&vcpu_spec);
+    return type ? PyModule_AddType(module, type) : -1;
+}

@@ -1,0 +1,91 @@
+/* The guest's processor: its state, and what its parts call of each other. */
+#ifndef COALESCED_VCPU_H
+#define COALESCED_VCPU_H
+
+#include "core.h"
+
+#define RAM_SLOTS 32
+#define PUBLISH_AT_LATEST 64 /* entries appended by a bulk operation before they are shown */
+
+enum op_kind { OP_LOAD = 0, OP_STORE = 1, OP_IN = 2, OP_OUT = 3 };
+
+struct op {
+    uint32_t kind;
+    uint32_t size;
+    uint64_t address;
+    uint64_t value;
+};
+_Static_assert(sizeof(struct op) == 24, "bus operation");
+
+struct zone {
+    uint64_t start, last; /* inclusive */
+    bool clear_of_ram;
+};
+
+struct ram_slot {
+    uint64_t start, size;
+    uint8_t *host;
+    MappingObject *mapping;
+};
+
+typedef struct {
+    PyObject_HEAD
+    MappingObject *mapping;
+    struct run_page *run;
+    uint8_t *io_data;
+    struct run_words *words;
+    struct ring_producer ring;
+    bool has_ring;
+    struct doorbell bell;
+    uint32_t exit_sequence, resumed, requests;
+    struct ram_slot ram[RAM_SLOTS];
+    int ram_count;
+    struct zone *zones[2];    /* by pio; sorted, none inside another */
+    uint32_t zone_count[2], zone_hit[2];
+    uint32_t unpublished, publish_every;
+    uint64_t coalesced, exits;
+    Py_ssize_t op_index; /* for messages; -1 outside execute */
+    PyObject *serve;     /* called when the VMM sent a request */
+    PyThreadState *save; /* the GIL is given up when set */
+    bool started, busy;
+} VcpuObject;
+
+static inline uint64_t size_mask(uint32_t size)
+{
+    return UINT64_MAX >> (64 - 8 * size);
+}
+
+/*
+ * Every function below returns 0, or -1 with a Python exception set and the GIL held, whether or
+ * not it was given up before.
+ */
+
+/* vcpu_exit.c: leaving the guest, and coming back. */
+int vcpu_exit(VcpuObject *v, uint32_t reason);
+int vcpu_exit_mmio(VcpuObject *v, uint64_t address, uint32_t size, bool is_write,
+                   uint64_t *value);
+int vcpu_exit_io(VcpuObject *v, uint16_t port, uint32_t size, bool is_write, uint64_t *value);
+int vcpu_wait_resume(VcpuObject *v);
+/* Wait for one of `lines`; *raised is 0 when the deadline passed. */
+int vcpu_wait_lines(VcpuObject *v, uint64_t lines, uint64_t deadline, uint64_t *raised);
+/* Take the GIL back where it was given up. */
+void vcpu_take_gil(VcpuObject *v);
+
+/* Between two operations: leave with KVM_EXIT_INTR if the VMM asked for it. */
+static inline int vcpu_check_kick(VcpuObject *v)
+{
+    return atomic_load_explicit(&v->run->immediate_exit, memory_order_relaxed)
+               ? vcpu_exit(v, EXIT_INTR)
+               : 0;
+}
+
+/* vcpu_bus.c: where an access goes. */
+int vcpu_load(VcpuObject *v, uint64_t address, uint32_t size, uint64_t *value);
+int vcpu_store(VcpuObject *v, uint64_t address, uint32_t size, uint64_t value);
+int vcpu_in(VcpuObject *v, uint64_t port, uint32_t size, uint64_t *value);
+int vcpu_out(VcpuObject *v, uint64_t port, uint32_t size, uint64_t value);
+int vcpu_run_ops(VcpuObject *v, struct op *ops, Py_ssize_t count);
+int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t size,
+                     bool write);
+
+#endif

@@ -1,0 +1,273 @@
+/* Where an access of the guest goes: guest RAM, the ring, or out to the VMM. */
+#define _GNU_SOURCE
+#include "vcpu.h"
+
+#include <string.h>
+
+static int guest_error(VcpuObject *v, const char *what, uint32_t size, uint64_t address,
+                       const char *expected)
+{
+    char where[40] = "", text[24];
+    vcpu_take_gil(v);
+    if (v->op_index >= 0)
+        PyOS_snprintf(where, sizeof where, "operation %lld: ", (long long)v->op_index);
+    PyOS_snprintf(text, sizeof text, "0x%llx", (unsigned long long)address);
+    PyErr_Format(error_guest, "%s%s of %u bytes at %s: expected %s", where, what, size, text,
+                 expected);
+    return -1;
+}
+
+static inline uint8_t *ram_find(VcpuObject *v, uint64_t address, uint64_t *left)
+{
+    for (int i = 0; i < v->ram_count; i++) {
+        uint64_t offset = address - v->ram[i].start;
+        if (offset < v->ram[i].size) {
+            *left = v->ram[i].size - offset;
+            return v->ram[i].host + offset;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * RAM is shared with the devices of the VMM. Acquire on loads pairs with the release of a device
+ * that writes a descriptor's status behind its data; release on stores is the same the other way.
+ */
+static inline uint64_t ram_load(const uint8_t *host, uint32_t size)
+{
+    uint64_t value = 0;
+    if ((uintptr_t)host % size == 0)
+        switch (size) {
+        case 1:
+            return __atomic_load_n(host, __ATOMIC_ACQUIRE);
+        case 2:
+            return __atomic_load_n((const uint16_t *)(const void *)host, __ATOMIC_ACQUIRE);
+        case 4:
+            return __atomic_load_n((const uint32_t *)(const void *)host, __ATOMIC_ACQUIRE);
+        case 8:
+            return __atomic_load_n((const uint64_t *)(const void *)host, __ATOMIC_ACQUIRE);
+        }
+    memcpy(&value, host, size);
+    atomic_thread_fence(memory_order_acquire);
+    return value;
+}
+
+static inline void ram_store(uint8_t *host, uint32_t size, uint64_t value)
+{
+    if ((uintptr_t)host % size == 0)
+        switch (size) {
+        case 1:
+            __atomic_store_n(host, (uint8_t)value, __ATOMIC_RELEASE);
+            return;
+        case 2:
+            __atomic_store_n((uint16_t *)(void *)host, (uint16_t)value, __ATOMIC_RELEASE);
+            return;
+        case 4:
+            __atomic_store_n((uint32_t *)(void *)host, (uint32_t)value, __ATOMIC_RELEASE);
+            return;
+        case 8:
+            __atomic_store_n((uint64_t *)(void *)host, value, __ATOMIC_RELEASE);
+            return;
+        }
+    atomic_thread_fence(memory_order_release);
+    memcpy(host, &value, size);
+}
+
+static inline bool zone_covers(const struct zone *z, uint64_t address, uint64_t last)
+{
+    return address >= z->start && last <= z->last;
+}
+
+/* The zone that a write lies wholly inside, or NULL. */
+static inline const struct zone *zone_find(VcpuObject *v, int pio, uint64_t address, uint64_t last)
+{
+    const struct zone *zones = v->zones[pio];
+    uint32_t count = v->zone_count[pio];
+    if (count == 0)
+        return NULL;
+    const struct zone *hit = &zones[v->zone_hit[pio]];
+    if (zone_covers(hit, address, last))
+        return hit;
+    /* None lies in another, so ends ascend with starts: the last one that starts at or below. */
+    uint32_t low = 0, high = count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (zones[middle].start <= address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0 || !zone_covers(&zones[low - 1], address, last))
+        return NULL;
+    v->zone_hit[pio] = low - 1;
+    return &zones[low - 1];
+}
+
+/* 1: queued; 0: the ring is full; -1: an exception is set, the GIL held. */
+static inline int vcpu_queue(VcpuObject *v, uint64_t address, uint32_t size, uint32_t pio,
+                             uint64_t value)
+{
+    enum ring_status status = ring_append(&v->ring, address, size, pio, value);
+    if (status == RING_OK) {
+        v->coalesced++;
+        if (++v->unpublished >= v->publish_every) {
+            ring_publish(&v->ring);
+            v->unpublished = 0;
+        }
+        return 1;
+    }
+    if (status == RING_FULL)
+        return 0;
+    vcpu_take_gil(v);
+    if (mapping_check(v->mapping) == 0)
+        ring_raise(status, v->ring.bad, 0, v->ring.slots);
+    return -1;
+}
+
+/* A store that crosses no page. */
+static inline int store_piece(VcpuObject *v, uint64_t address, uint32_t size, uint64_t value)
+{
+    const struct zone *zone = zone_find(v, 0, address, address + (size - 1));
+    if (!zone || !zone->clear_of_ram) {
+        uint64_t left;
+        uint8_t *host = ram_find(v, address, &left);
+        if (host) {
+            ram_store(host, size, value);
+            return 0;
+        }
+    }
+    if (zone) {
+        int queued = vcpu_queue(v, address, size, 0, value);
+        if (queued != 0)
+            return queued < 0 ? -1 : 0;
+    }
+    return vcpu_exit_mmio(v, address, size, true, &value);
+}
+
+static inline int load_piece(VcpuObject *v, uint64_t address, uint32_t size, uint64_t *value)
+{
+    uint64_t left;
+    const uint8_t *host = ram_find(v, address, &left);
+    if (host) {
+        *value = ram_load(host, size);
+        return 0;
+    }
+    return vcpu_exit_mmio(v, address, size, false, value);
+}
+
+static inline int check_memory(VcpuObject *v, const char *what, uint64_t address, uint32_t size)
+{
+    if (size == 0 || size > 8 || (size & (size - 1)))
+        return guest_error(v, what, size, address, "a size of 1, 2, 4 or 8");
+    if (address > UINT64_MAX - (size - 1))
+        return guest_error(v, what, size, address, "an address that does not wrap");
+    return 0;
+}
+
+static inline int check_port(VcpuObject *v, const char *what, uint64_t port, uint32_t size)
+{
+    if (size == 0 || size > 4 || (size & (size - 1)))
+        return guest_error(v, what, size, port, "a size of 1, 2 or 4");
+    if (port > 0xffff - (size - 1))
+        return guest_error(v, what, size, port, "ports of 0 to 0xffff");
+    return 0;
+}
+
+int vcpu_store(VcpuObject *v, uint64_t address, uint32_t size, uint64_t value)
+{
+    if (vcpu_check_kick(v) < 0 || check_memory(v, "store", address, size) < 0)
+        return -1;
+    value &= size_mask(size);
+    uint32_t room = PAGE - (uint32_t)(address & (PAGE - 1));
+    if (size <= room)
+        return store_piece(v, address, size, value);
+    /* The processor splits what crosses a page; each part is an access of its own. */
+    if (store_piece(v, address, room, value & size_mask(room)) < 0)
+        return -1;
+    return store_piece(v, address + room, size - room, value >> (8 * room));
+}
+
+int vcpu_load(VcpuObject *v, uint64_t address, uint32_t size, uint64_t *value)
+{
+    if (vcpu_check_kick(v) < 0 || check_memory(v, "load", address, size) < 0)
+        return -1;
+    uint32_t room = PAGE - (uint32_t)(address & (PAGE - 1));
+    if (size <= room)
+        return load_piece(v, address, size, value);
+    uint64_t high;
+    if (load_piece(v, address, room, value) < 0 ||
+        load_piece(v, address + room, size - room, &high) < 0)
+        return -1;
+    *value |= high << (8 * room);
+    return 0;
+}
+
+int vcpu_out(VcpuObject *v, uint64_t port, uint32_t size, uint64_t value)
+{
+    if (vcpu_check_kick(v) < 0 || check_port(v, "out", port, size) < 0)
+        return -1;
+    value &= size_mask(size);
+    if (zone_find(v, 1, port, port + size - 1)) {
+        int queued = vcpu_queue(v, port, size, 1, value);
+        if (queued != 0)
+            return queued < 0 ? -1 : 0;
+    }
+    return vcpu_exit_io(v, (uint16_t)port, size, true, &value);
+}
+
+int vcpu_in(VcpuObject *v, uint64_t port, uint32_t size, uint64_t *value)
+{
+    if (vcpu_check_kick(v) < 0 || check_port(v, "in", port, size) < 0)
+        return -1;
+    return vcpu_exit_io(v, (uint16_t)port, size, false, value);
+}
+
+
+int vcpu_run_ops(VcpuObject *v, struct op *ops, Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        struct op *op = &ops[i];
+        int result;
+        v->op_index = i;
+        switch (op->kind) {
+        case OP_STORE:
+            result = vcpu_store(v, op->address, op->size, op->value);
+            break;
+        case OP_LOAD:
+            result = vcpu_load(v, op->address, op->size, &op->value);
+            break;
+        case OP_OUT:
+            result = vcpu_out(v, op->address, op->size, op->value);
+            break;
+        case OP_IN:
+            result = vcpu_in(v, op->address, op->size, &op->value);
+            break;
+        default:
+            result = guest_error(v, "unknown kind of access", op->size, op->address,
+                                 "load, store, in or out (0 to 3)");
+        }
+        if (result < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t size,
+                     bool write)
+{
+    while (size > 0) {
+        uint64_t left;
+        uint8_t *host = ram_find(v, address, &left);
+        if (!host)
+            return guest_error(v, write ? "write" : "read", 1, address, "guest RAM");
+        Py_ssize_t part = (uint64_t)size < left ? size : (Py_ssize_t)left;
+        if (write)
+            memcpy(host, bytes, (size_t)part);
+        else
+            memcpy(bytes, host, (size_t)part);
+        address += (uint64_t)part;
+        bytes += part;
+        size -= part;
+    }
+    return 0;
+}

@@ -1,0 +1,166 @@
+/* Leaving the guest: the payload, the exit sequence, the wait for the VMM's answer. */
+#define _GNU_SOURCE
+#include "vcpu.h"
+
+#include <string.h>
+
+struct resume_wait {
+    VcpuObject *v;
+    uint64_t lines; /* interrupt lines that end the wait, too */
+    bool halted;    /* waiting for an interrupt, not for the answer to an exit */
+};
+
+static bool request_waits(const VcpuObject *v)
+{
+    return atomic_load_explicit(&v->words->request_sequence, memory_order_relaxed) != v->requests;
+}
+
+static bool resume_ready(void *ctx)
+{
+    struct resume_wait *w = ctx;
+    VcpuObject *v = w->v;
+    if (request_waits(v))
+        return true;
+    if (!w->halted)
+        return atomic_load_explicit(&v->words->resume_sequence, memory_order_relaxed) !=
+               v->resumed;
+    return atomic_load_explicit(&v->run->immediate_exit, memory_order_relaxed) ||
+           (atomic_load_explicit(&v->words->irq_lines, memory_order_relaxed) & w->lines);
+}
+
+void vcpu_take_gil(VcpuObject *v)
+{
+    if (v->save)
+        PyEval_RestoreThread(v->save);
+    v->save = NULL;
+}
+
+static int vcpu_serve(VcpuObject *v)
+{
+    /* Acquire: what the VMM set up before it sent the request is seen by whoever serves it. */
+    v->requests = atomic_load_explicit(&v->words->request_sequence, memory_order_acquire);
+    vcpu_take_gil(v);
+    PyObject *result = PyObject_CallNoArgs(v->serve);
+    if (!result)
+        return -1;
+    Py_DECREF(result);
+    v->save = PyEval_SaveThread();
+    return 0;
+}
+
+/* Wait, serving requests meanwhile: 1 ready, 0 the deadline passed, -1 an exception is set. */
+static int vcpu_wait(struct resume_wait *w, uint64_t deadline)
+{
+    VcpuObject *v = w->v;
+    bool held = v->save == NULL;
+    enum wait_result r;
+    if (held)
+        v->save = PyEval_SaveThread();
+    for (;;) {
+        r = core_wait(&v->bell, resume_ready, w, deadline, v->mapping, &v->save);
+        if (r != WAIT_READY || !request_waits(v))
+            break;
+        if (vcpu_serve(v) < 0)
+            return -1;
+    }
+    if (held || r == WAIT_ERROR || r == WAIT_PEER_GONE)
+        vcpu_take_gil(v);
+    if (r == WAIT_PEER_GONE)
+        PyErr_SetString(error_peer_died, "the VMM process ended");
+    return r == WAIT_READY ? 1 : r == WAIT_TIMEOUT ? 0 : -1;
+}
+
+int vcpu_wait_resume(VcpuObject *v)
+{
+    struct resume_wait w = {.v = v};
+    if (vcpu_wait(&w, UINT64_MAX) < 0)
+        return -1;
+    /*
+     * Acquire: pairs with the VMM's release of the resume sequence in VcpuHandle.enter. Without
+     * it the guest could read the result of the load before.
+     */
+    uint32_t resume = atomic_load_explicit(&v->words->resume_sequence, memory_order_acquire);
+    bool truncated = mapping_truncated(v->mapping);
+    if (resume == v->resumed + 1 && !truncated) {
+        v->resumed = resume;
+        return 0;
+    }
+    vcpu_take_gil(v);
+    if (mapping_check(v->mapping) == 0)
+        PyErr_Format(error_protocol, "run page: resume sequence is %u, expected %u", resume,
+                     v->resumed + 1);
+    return -1;
+}
+
+/* Leave the guest; the payload is in place. Returns when the VMM has entered again. */
+int vcpu_exit(VcpuObject *v, uint32_t reason)
+{
+    if (v->has_ring) {
+        ring_publish(&v->ring);
+        v->unpublished = 0;
+    }
+    v->run->exit_reason = reason;
+    /*
+     * Release: pairs with the VMM's acquire of the exit sequence in VcpuHandle.wait. Without it
+     * the VMM could handle a half-written exit, or miss entries that went before it.
+     */
+    atomic_store_explicit(&v->words->exit_sequence, ++v->exit_sequence, memory_order_release);
+    doorbell_signal(&v->bell);
+    return vcpu_wait_resume(v);
+}
+
+int vcpu_exit_mmio(VcpuObject *v, uint64_t address, uint32_t size, bool is_write,
+                          uint64_t *value)
+{
+    v->run->mmio.phys_addr = address;
+    v->run->mmio.data = is_write ? *value : 0;
+    v->run->mmio.len = size;
+    v->run->mmio.is_write = is_write;
+    v->exits++;
+    if (vcpu_exit(v, EXIT_MMIO) < 0)
+        return -1;
+    if (!is_write)
+        *value = v->run->mmio.data & size_mask(size);
+    return 0;
+}
+
+int vcpu_exit_io(VcpuObject *v, uint16_t port, uint32_t size, bool is_write,
+                        uint64_t *value)
+{
+    v->run->io.direction = is_write ? IO_OUT : IO_IN;
+    v->run->io.size = (uint8_t)size;
+    v->run->io.port = port;
+    v->run->io.count = 1;
+    v->run->io.data_offset = PAGE;
+    uint64_t data = is_write ? *value : 0;
+    memcpy(v->io_data, &data, 8);
+    v->exits++;
+    if (vcpu_exit(v, EXIT_IO) < 0)
+        return -1;
+    if (!is_write) {
+        memcpy(&data, v->io_data, 8);
+        *value = data & size_mask(size);
+    }
+    return 0;
+}
+
+
+int vcpu_wait_lines(VcpuObject *v, uint64_t lines, uint64_t deadline, uint64_t *raised)
+{
+    struct resume_wait w = {.v = v, .lines = lines, .halted = true};
+    *raised = 0;
+    if (v->has_ring) {
+        ring_publish(&v->ring);
+        v->unpublished = 0;
+    }
+    while (*raised == 0) {
+        int ready = vcpu_wait(&w, deadline);
+        if (ready <= 0)
+            return ready;
+        if (vcpu_check_kick(v) < 0)
+            return -1;
+        /* Acquire: what a device did before it raised the line is seen. */
+        *raised = atomic_load_explicit(&v->words->irq_lines, memory_order_acquire) & lines;
+    }
+    return 0;
+}

@@ -1,0 +1,397 @@
+/* VcpuHandle: a vCPU as its VMM sees it, what a KVM vCPU's file descriptor and kvm_run are. */
+#define _GNU_SOURCE
+#include "core.h"
+
+#include <string.h>
+#include <structmember.h>
+
+typedef struct {
+    PyObject_HEAD
+    MappingObject *mapping;
+    ConsumerObject *ring; /* or NULL */
+    struct run_page *run;
+    uint8_t *io_data;
+    struct run_words *words;
+    struct doorbell bell;
+    uint32_t exits, resumes, requests;
+    uint64_t lines;
+    uint32_t load_size; /* of the load being answered, else 0 */
+    bool load_io, running, watch_ring;
+} HandleObject;
+
+enum { TIMED_OUT = 0, EXITED = 1, RING_FILLED = 2 };
+
+static bool exited(const HandleObject *h)
+{
+    return atomic_load_explicit(&h->words->exit_sequence, memory_order_relaxed) != h->exits;
+}
+
+static bool handle_ready(void *ctx)
+{
+    const HandleObject *h = ctx;
+    if (exited(h))
+        return true;
+    /* Only whether to look; ring_look reads it again, with acquire. */
+    return h->watch_ring && atomic_load_explicit(&h->ring->c.ring->last, memory_order_relaxed) !=
+                                h->ring->c.next;
+}
+
+static PyObject *handle_enter(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    HandleObject *h = (HandleObject *)self;
+    if (h->running) {
+        PyErr_SetString(PyExc_RuntimeError, "the vCPU is running already");
+        return NULL;
+    }
+    atomic_store_explicit(&h->run->immediate_exit, 0, memory_order_relaxed);
+    h->running = true;
+    h->load_size = 0;
+    /*
+     * Release: pairs with the guest's acquire of the resume sequence in vcpu_wait_resume. Without
+     * it the guest could read the result of the load before.
+     */
+    atomic_store_explicit(&h->words->resume_sequence, ++h->resumes, memory_order_release);
+    doorbell_signal(&h->bell);
+    if (mapping_check(h->mapping) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Take note of an exit; 0, or -1 with an exception set. */
+static int note_exit(HandleObject *h)
+{
+    /*
+     * Acquire: pairs with the guest's release of the exit sequence in vcpu_exit. Without it the
+     * VMM could handle a half-written exit, or miss ring entries that went before it.
+     */
+    uint32_t exits = atomic_load_explicit(&h->words->exit_sequence, memory_order_acquire);
+    if (mapping_check(h->mapping) < 0)
+        return -1;
+    if (exits != h->exits + 1 || !h->running) {
+        PyErr_Format(error_protocol, "run page: exit sequence is %u, expected %u", exits,
+                     h->exits + (h->running ? 1 : 0));
+        return -1;
+    }
+    h->exits = exits;
+    h->running = false;
+    return 0;
+}
+
+/* wait(timeout, watch_ring): TIMED_OUT, EXITED or RING_FILLED. */
+static PyObject *handle_wait(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    HandleObject *h = (HandleObject *)self;
+    uint64_t deadline;
+    if (n != 2) {
+        PyErr_Format(PyExc_TypeError, "expected 2 arguments, got %zd", n);
+        return NULL;
+    }
+    if (deadline_from(args[0], &deadline) < 0)
+        return NULL;
+    h->watch_ring = h->ring && PyObject_IsTrue(args[1]) == 1;
+    if (!handle_ready(h)) {
+        PyThreadState *save = PyEval_SaveThread();
+        enum wait_result r = core_wait(&h->bell, handle_ready, h, deadline, h->mapping, &save);
+        PyEval_RestoreThread(save);
+        if (r == WAIT_ERROR)
+            return NULL;
+        if (r == WAIT_PEER_GONE) {
+            PyErr_SetString(error_peer_died, "the guest process ended");
+            return NULL;
+        }
+        if (r == WAIT_TIMEOUT)
+            return PyLong_FromLong(TIMED_OUT);
+    }
+    if (!exited(h))
+        return PyLong_FromLong(RING_FILLED);
+    if (note_exit(h) < 0)
+        return NULL;
+    return PyLong_FromLong(EXITED);
+}
+
+static PyObject *bad_exit(const char *what, unsigned long value, const char *expected)
+{
+    PyErr_Format(error_protocol, "run page: %s is %lu, expected %s", what, value, expected);
+    return NULL;
+}
+
+static PyObject *exit_tuple(uint32_t reason, uint64_t address, uint32_t size, bool is_write,
+                            uint64_t value)
+{
+    return Py_BuildValue("(IKIOK)", reason, (unsigned long long)address, size,
+                         is_write ? Py_True : Py_False, (unsigned long long)value);
+}
+
+/* Each field of the page is read once, then checked, and only the copy is used. */
+static PyObject *handle_exit(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    HandleObject *h = (HandleObject *)self;
+    const volatile struct run_page *run = h->run;
+    uint32_t reason = run->exit_reason;
+    PyObject *result;
+    h->load_size = 0;
+    if (reason == EXIT_MMIO) {
+        uint64_t address = run->mmio.phys_addr, data = run->mmio.data;
+        uint32_t len = run->mmio.len;
+        uint8_t is_write = run->mmio.is_write;
+        if (len < 1 || len > 8)
+            return bad_exit("mmio.len", len, "1 to 8");
+        if (is_write > 1)
+            return bad_exit("mmio.is_write", is_write, "0 or 1");
+        if (address > UINT64_MAX - (len - 1))
+            return bad_exit("mmio.phys_addr", address, "an address that does not wrap");
+        h->load_size = is_write ? 0 : len;
+        h->load_io = false;
+        result = exit_tuple(reason, address, len, is_write, data & (UINT64_MAX >> (64 - 8 * len)));
+    } else if (reason == EXIT_IO) {
+        uint8_t direction = run->io.direction, size = run->io.size;
+        uint16_t port = run->io.port;
+        uint32_t count = run->io.count;
+        uint64_t offset = run->io.data_offset, data;
+        if (size != 1 && size != 2 && size != 4)
+            return bad_exit("io.size", size, "1, 2 or 4");
+        if (direction > IO_OUT)
+            return bad_exit("io.direction", direction, "0 or 1");
+        if (port > 0x10000 - size)
+            return bad_exit("io.port", port, "a port whose last byte is below 0x10000");
+        if (count != 1)
+            return bad_exit("io.count", count, "1");
+        if (offset != PAGE)
+            return bad_exit("io.data_offset", offset, "4096");
+        memcpy(&data, h->io_data, 8);
+        h->load_size = direction == IO_OUT ? 0 : size;
+        h->load_io = true;
+        result = exit_tuple(reason, port, size, direction == IO_OUT,
+                            data & (UINT64_MAX >> (64 - 8 * size)));
+    } else if (reason == EXIT_SYSTEM_EVENT) {
+        result = exit_tuple(reason, run->system_event.type, 0, false, 0);
+    } else if (reason == EXIT_HLT || reason == EXIT_INTR) {
+        result = exit_tuple(reason, 0, 0, false, 0);
+    } else {
+        return bad_exit("exit_reason", reason, "2, 5, 6, 10 or 24");
+    }
+    if (result && mapping_check(h->mapping) < 0) {
+        Py_DECREF(result);
+        return NULL;
+    }
+    return result;
+}
+
+static PyObject *handle_complete(PyObject *self, PyObject *argument)
+{
+    HandleObject *h = (HandleObject *)self;
+    uint64_t value = PyLong_AsUnsignedLongLongMask(argument);
+    if (value == UINT64_MAX && PyErr_Occurred())
+        return NULL;
+    if (h->load_size == 0) {
+        PyErr_SetString(PyExc_RuntimeError, "the last exit was no load");
+        return NULL;
+    }
+    value &= UINT64_MAX >> (64 - 8 * h->load_size);
+    if (h->load_io)
+        memcpy(h->io_data, &value, 8);
+    else
+        h->run->mmio.data = value;
+    Py_RETURN_NONE;
+}
+
+static PyObject *handle_set_irq(PyObject *self, PyObject *args)
+{
+    HandleObject *h = (HandleObject *)self;
+    unsigned int line;
+    int level;
+    if (!PyArg_ParseTuple(args, "Ip", &line, &level))
+        return NULL;
+    if (line > 63) {
+        PyErr_Format(PyExc_ValueError, "expected an interrupt line of 0 to 63, got %u", line);
+        return NULL;
+    }
+    uint64_t bit = UINT64_C(1) << line;
+    h->lines = level ? h->lines | bit : h->lines & ~bit;
+    /* Release: pairs with the guest's acquire of the lines; device state comes first. */
+    atomic_store_explicit(&h->words->irq_lines, h->lines, memory_order_release);
+    doorbell_signal(&h->bell);
+    if (mapping_check(h->mapping) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *handle_request(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    HandleObject *h = (HandleObject *)self;
+    /* Release: pairs with the guest process's acquire before it reads the request. */
+    atomic_store_explicit(&h->words->request_sequence, ++h->requests, memory_order_release);
+    doorbell_signal(&h->bell);
+    if (mapping_check(h->mapping) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *handle_kick(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    HandleObject *h = (HandleObject *)self;
+    atomic_store_explicit(&h->run->immediate_exit, 1, memory_order_release);
+    doorbell_signal(&h->bell);
+    Py_RETURN_NONE;
+}
+
+static PyObject *handle_arm(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    HandleObject *h = (HandleObject *)self;
+    h->watch_ring = false;
+    doorbell_arm(&h->bell);
+    if (!handle_ready(h))
+        Py_RETURN_TRUE;
+    doorbell_disarm(&h->bell);
+    Py_RETURN_FALSE;
+}
+
+static PyObject *handle_disarm(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    HandleObject *h = (HandleObject *)self;
+    char bytes[64];
+    doorbell_disarm(&h->bell);
+    /* The sleep was the caller's own: nobody has taken the bytes out yet. */
+    while (read(h->bell.sleep_fd, bytes, sizeof bytes) == sizeof bytes)
+        ;
+    Py_RETURN_NONE;
+}
+
+/* spin(): wait by the policy without sleeping; whether the guest has exited. */
+static PyObject *handle_spin(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    HandleObject *h = (HandleObject *)self;
+    h->watch_ring = false;
+    if (h->bell.policy == WAIT_ADAPTIVE) {
+        uint64_t end = now_ns() + h->bell.spin_ns;
+        Py_BEGIN_ALLOW_THREADS
+        while (!handle_ready(h) && now_ns() < end)
+            cpu_relax();
+        Py_END_ALLOW_THREADS
+    }
+    return PyBool_FromLong(handle_ready(h));
+}
+
+static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"mapping", "ring", "exit_fd", "resume_fd", "life_fd", "policy", NULL};
+    MappingObject *mapping;
+    PyObject *ring;
+    int exit_fd, resume_fd, life_fd, policy;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!Oiiii", names, MappingType, &mapping, &ring,
+                                     &exit_fd, &resume_fd, &life_fd, &policy))
+        return NULL;
+    if (ring != Py_None && !PyObject_TypeCheck(ring, ConsumerType)) {
+        PyErr_SetString(PyExc_TypeError, "expected a Consumer or None as ring");
+        return NULL;
+    }
+    uint8_t *run = mapping_range(mapping, 0, 2 * PAGE, 64);
+    if (!run)
+        return NULL;
+    HandleObject *h = (HandleObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!h)
+        return NULL;
+    Py_INCREF((PyObject *)mapping);
+    h->mapping = mapping;
+    if (ring != Py_None) {
+        Py_INCREF(ring);
+        h->ring = (ConsumerObject *)ring;
+    }
+    h->run = (struct run_page *)run;
+    h->io_data = run + PAGE;
+    h->words = run_words_of(run);
+    h->bell = (struct doorbell){.own_need_wakeup = &h->words->vmm_need_wakeup,
+                                .peer_need_wakeup = &h->words->hv_need_wakeup,
+                                .sleep_fd = exit_fd,
+                                .wake_fd = resume_fd,
+                                .life_fd = life_fd,
+                                .policy = (enum wait_policy)policy,
+                                .spin_ns = SPIN_MOST_NS};
+    return (PyObject *)h;
+}
+
+static void handle_dealloc(PyObject *self)
+{
+    HandleObject *h = (HandleObject *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF((PyObject *)h->mapping);
+    Py_XDECREF((PyObject *)h->ring);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *get_first_operation(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(
+        atomic_load_explicit(&((HandleObject *)self)->words->first_operation, memory_order_relaxed));
+}
+
+static PyObject *get_signals(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(((HandleObject *)self)->bell.signals);
+}
+
+static PyObject *get_running(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(((HandleObject *)self)->running);
+}
+
+static PyMethodDef handle_methods[] = {
+    {"enter", handle_enter, METH_NOARGS, "Let the guest run on."},
+    {"wait", (PyCFunction)(void (*)(void))handle_wait, METH_FASTCALL,
+     "wait(timeout, watch_ring): TIMED_OUT, EXITED or, when watching, RING_FILLED."},
+    {"exit", handle_exit, METH_NOARGS, "(reason, address, size, is_write, value) of the exit."},
+    {"complete", handle_complete, METH_O, "complete(value): answer the load that exited."},
+    {"set_irq", handle_set_irq, METH_VARARGS, "set_irq(line, level)."},
+    {"request", handle_request, METH_NOARGS, "Announce a request on the control socket."},
+    {"kick", handle_kick, METH_NOARGS, "Make the guest exit with KVM_EXIT_INTR soon."},
+    {"spin", handle_spin, METH_NOARGS, "Wait as the policy allows without sleeping."},
+    {"arm", handle_arm, METH_NOARGS, "Before a sleep on the exit pipe; False: do not sleep."},
+    {"disarm", handle_disarm, METH_NOARGS, "After a sleep on the exit pipe."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef handle_getset[] = {
+    {"first_operation", get_first_operation, NULL, "CLOCK_MONOTONIC ns, 0 before it.", NULL},
+    {"signals", get_signals, NULL, "Bytes written to the resume pipe.", NULL},
+    {"running", get_running, NULL, "Entered and not yet seen to exit.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot handle_slots[] = {
+    {Py_tp_doc, "A vCPU as its VMM sees it."},
+    {Py_tp_new, handle_new},
+    {Py_tp_dealloc, handle_dealloc},
+    {Py_tp_methods, handle_methods},
+    {Py_tp_getset, handle_getset},
+    {0, NULL},
+};
+
+static PyType_Spec handle_spec = {
+    .name = "hv.core.VcpuHandle",
+    .basicsize = sizeof(HandleObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = handle_slots,
+};
+
+int vmm_init_type(PyObject *module)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&handle_spec);
+    if (!type || PyModule_AddType(module, type) < 0)
+        return -1;
+    return PyModule_AddIntConstant(module, "TIMED_OUT", TIMED_OUT) < 0 ||
+                   PyModule_AddIntConstant(module, "EXITED", EXITED) < 0 ||
+                   PyModule_AddIntConstant(module, "RING_FILLED", RING_FILLED) < 0
+               ? -1
+               : 0;
+}

@@ -1,0 +1,33 @@
+"""What can go wrong between a VMM and its kernel, told apart by whose doing it is."""
+
+
+class CoalescedError(Exception):
+    """Base of all errors of this program; the text is one line, fit for a user."""
+
+
+class GuestError(CoalescedError):
+    """The guest did what no processor can carry out, or its code raised."""
+
+
+class HostError(CoalescedError):
+    """The host lacks or refuses what is needed: memory, a descriptor, a right."""
+
+
+class PeerDied(CoalescedError):
+    """The other process has ended."""
+
+
+class ProtocolError(CoalescedError):
+    """The other process wrote what breaks the layout's rules; names the place and the value."""
+
+
+class SegmentError(ProtocolError):
+    """A shared-memory segment is not what it was: another process truncated it."""
+
+
+class RequestError(CoalescedError):
+    """The kernel refused a request, as an ioctl fails; `errno` says why."""
+
+    def __init__(self, errno: int, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno

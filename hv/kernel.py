@@ -1,0 +1,247 @@
+"""Main of the guest process: the kernel's part of a VM, with its guest."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from hv import abi, core, doorbell, guest, ring, shm, wire
+from hv.doorbell import WaitPolicy
+from hv.errors import CoalescedError, HostError, PeerDied, ProtocolError, RequestError
+from hv.shm import Segment
+from hv.vcpu import Vcpu
+from hv.zones import Zones
+
+Reply = tuple[int, bytes, tuple[int, ...]]
+
+
+def _refuse(number: int, text: str) -> RequestError:
+    return RequestError(number, text)
+
+
+class Kernel:
+    """The state of one VM on the kernel's side, and the requests that change it."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.vcpu: core.Vcpu | None = None
+        self.guest: Callable[[Vcpu], object] | None = None
+        self.guest_error = ""
+        self._ring: Segment | None = None
+        self._created = False
+        self._policy = WaitPolicy.ADAPTIVE
+        self._zones = (Zones(), Zones())  # MMIO, PIO
+        self._memory: dict[int, tuple[int, core.Mapping]] = {}
+        self._handlers: dict[int, Callable[[bytes, tuple[int, ...]], Reply]] = {
+            abi.KVM_GET_API_VERSION: lambda _a, _f: (abi.KVM_API_VERSION, b"", ()),
+            abi.KVM_CREATE_VM: self._create_vm,
+            abi.KVM_CHECK_EXTENSION: self._check_extension,
+            abi.KVM_CREATE_VCPU: self._create_vcpu,
+            abi.KVM_SET_USER_MEMORY_REGION: self._set_user_memory_region,
+            abi.KVM_REGISTER_COALESCED_MMIO: self._register_coalesced_mmio,
+            abi.KVM_UNREGISTER_COALESCED_MMIO: self._unregister_coalesced_mmio,
+            abi.HV_LOAD_GUEST: self._load_guest,
+            abi.HV_GUEST_ERROR: lambda _a, _f: (0, self.guest_error.encode(), ()),
+            abi.HV_STATISTICS: self._statistics,
+        }
+
+    # --- requests ---------------------------------------------------------------------------
+
+    def serve(self, flags: int = 0) -> bool:
+        """Answer one request; False when flags forbid waiting and there is none."""
+        message = wire.receive(self.control, abi.HV_REQUEST, flags)
+        if message is None:
+            return False
+        number, argument, fds = message
+        given: tuple[int, ...] = ()
+        try:
+            handler = self._handlers.get(number)
+            if handler is None:
+                raise _refuse(errno.ENOTTY, f"unknown request {number:#x}")
+            result, payload, given = handler(argument, fds)
+            wire.send_reply(self.control, result, payload, given)
+        except RequestError as error:
+            wire.send_reply(self.control, -error.errno, str(error).encode())
+        except HostError as error:
+            wire.send_reply(self.control, -errno.ENOMEM, str(error).encode())
+        finally:
+            for fd in (*fds, *given):
+                os.close(fd)
+        return True
+
+    def serve_waiting(self) -> None:
+        """Answer what has been asked; the vCPU is stopped."""
+        while self.serve(socket.MSG_DONTWAIT):
+            pass
+
+    @staticmethod
+    def _unpack(layout: Any, argument: bytes) -> tuple[Any, ...]:
+        if len(argument) != layout.size:
+            raise _refuse(
+                errno.EINVAL, f"expected an argument of {layout.size} bytes, got {len(argument)}"
+            )
+        unpacked: tuple[Any, ...] = layout.unpack(argument)
+        return unpacked
+
+    def _create_vm(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        pages, policy = self._unpack(abi.HV_CREATE_VM, argument)
+        if self._created:
+            raise _refuse(errno.EBUSY, "this process has a VM already")
+        if pages > abi.RING_PAGES_MAX or policy not in iter(WaitPolicy):
+            raise _refuse(errno.EINVAL, f"no VM with a ring of {pages} pages, policy {policy}")
+        self._policy = WaitPolicy(policy)
+        self._created = True
+        if not pages:
+            return 0, b"", ()
+        self._ring = shm.create("ring", ring.size_of(pages))
+        return 0, b"", (os.dup(self._ring.fd),)
+
+    def _check_extension(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        (capability,) = self._unpack(abi.HV_REQUEST, argument)
+        known = capability in (abi.KVM_CAP_COALESCED_MMIO, abi.KVM_CAP_COALESCED_PIO)
+        if not known or self._ring is None:
+            return 0, b"", ()
+        return abi.RUN_PAGES if capability == abi.KVM_CAP_COALESCED_MMIO else 1, b"", ()
+
+    def _create_vcpu(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        (number,) = self._unpack(abi.HV_REQUEST, argument)
+        if not self._created or number != 0:
+            raise _refuse(errno.EINVAL, f"no vCPU {number}: expected 0, in a VM")
+        if self.vcpu is not None:
+            raise _refuse(errno.EEXIST, "vCPU 0 is there already")
+        run = shm.create("run page", abi.RUN_PAGES * abi.PAGE_SIZE)
+        exit_read, exit_write = doorbell.pipe()
+        resume_read, resume_write = doorbell.pipe()
+        segments = [run.part()] + ([self._ring.part()] if self._ring else [])
+        self.vcpu = core.Vcpu(
+            core.Mapping(segments),
+            run.size,
+            self._ring.size if self._ring else 0,
+            exit_write,
+            resume_read,
+            self._policy,
+            self.serve_waiting,
+        )
+        for start, mapping in self._memory.values():
+            self.vcpu.set_memory(start, mapping)
+        self._push_zones()
+        # The ends that go over are not kept: a pipe must close when the VMM does.
+        return 0, b"", (run.fd, exit_read, resume_write)
+
+    def _set_user_memory_region(self, argument: bytes, fds: tuple[int, ...]) -> Reply:
+        slot, flags, start, size, _ = self._unpack(abi.KVM_USERSPACE_MEMORY_REGION, argument)
+        if flags or start % abi.PAGE_SIZE or size % abi.PAGE_SIZE or start + size > 1 << 64:
+            raise _refuse(
+                errno.EINVAL, f"memory slot {slot}: {start:#x}+{size:#x} with flags {flags:#x}"
+            )
+        others = {k: v for k, v in self._memory.items() if k != slot}
+        if size == 0:
+            self._memory = others
+        else:
+            if len(fds) != 1:
+                raise _refuse(errno.EINVAL, f"memory slot {slot}: expected one descriptor")
+            for other, (base, mapping) in others.items():
+                if start < base + len(mapping) and base < start + size:
+                    raise _refuse(errno.EEXIST, f"memory slot {slot} overlaps slot {other}")
+            segment = shm.received(f"memory slot {slot}", os.dup(fds[0]), size)
+            self._memory = {**others, slot: (start, core.Mapping([segment.part()]))}
+            segment.close()
+        if self.vcpu is not None:
+            self.vcpu.clear_memory()
+            for base, mapping in self._memory.values():
+                self.vcpu.set_memory(base, mapping)
+        return 0, b"", ()
+
+    def _register_coalesced_mmio(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        addr, size, pio = self._unpack(abi.KVM_COALESCED_MMIO_ZONE, argument)
+        self._zones_of(pio).register(addr, size)
+        self._push_zones()
+        return 0, b"", ()
+
+    def _unregister_coalesced_mmio(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        addr, size, pio = self._unpack(abi.KVM_COALESCED_MMIO_ZONE, argument)
+        self._zones_of(pio).unregister(addr, size)
+        self._push_zones()
+        return 0, b"", ()
+
+    def _zones_of(self, pio: int) -> Zones:
+        if self._ring is None:
+            raise _refuse(errno.ENXIO, "coalesced I/O is not supported")
+        if pio not in (0, 1):
+            raise _refuse(errno.EINVAL, f"coalesced zone: pio is {pio}, expected 0 or 1")
+        return self._zones[pio]
+
+    def _push_zones(self) -> None:
+        if self.vcpu is not None:
+            for pio, zones in enumerate(self._zones):
+                self.vcpu.set_zones(pio, zones.outermost())
+
+    def _load_guest(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        wanted = json.loads(argument)
+        try:
+            function = guest.load(wanted["guest"])
+        except guest.GuestNotFound as error:
+            raise _refuse(errno.ENOENT, str(error)) from error
+        self.guest = lambda vcpu: function(vcpu, **wanted["arguments"])
+        return 0, b"", ()
+
+    def _statistics(self, _argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        vcpu = self.vcpu
+        if vcpu is None:
+            raise _refuse(errno.EINVAL, "no vCPU")
+        return 0, abi.HV_STATISTICS_REPLY.pack(vcpu.coalesced, vcpu.exits, vcpu.signals), ()
+
+    # --- the guest -----------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until there is a guest and a vCPU to run it, then run it; ends with the VMM."""
+        while self.vcpu is None or self.guest is None:
+            self.serve()
+        self.vcpu.wait_run()
+        try:
+            self.guest(Vcpu(self.vcpu))
+        except (PeerDied, ProtocolError):
+            raise
+        except BaseException as error:
+            self._crash(error)
+        while True:
+            self.vcpu.halt()
+
+    def _crash(self, error: BaseException) -> None:
+        assert self.vcpu is not None
+        self.guest_error = guest.describe(error)
+        self.vcpu.system_event(abi.KVM_SYSTEM_EVENT_CRASH)
+
+
+def main() -> None:
+    """Serve the VMM at the other end of descriptor 0 until it ends.
+
+    Exit status 0 when the VMM ended, 1 when the two sides do not agree (one line on stderr).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    control = socket.socket(fileno=os.dup(0))
+    core.die_with_parent()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    shm.remove_orphans()
+    try:
+        Kernel(control).run()
+    except PeerDied:
+        status = 0
+    except CoalescedError as error:
+        sys.stderr.write(f"coalesced: guest process: {error}\n")
+        status = 1
+    with suppress(OSError):
+        sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads that a guest left behind do not keep this process alive.
+    os._exit(status)

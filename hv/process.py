@@ -1,0 +1,64 @@
+"""The guest process: started before anything heavy is imported, ended whatever happens.
+
+This module imports little on purpose: a command starts the guest process first and loads its own
+libraries while the other side loads its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+_ENTRY = "import hv.kernel; hv.kernel.main()"
+
+
+class GuestProcess:
+    """A running guest process and the control socket to it."""
+
+    def __init__(self) -> None:
+        """Start `python -P`, so that no module of the working directory gets in.
+
+        What the guest prints goes to stderr. Ctrl-C is this side's affair: the other one starts
+        with SIGINT blocked and then ignores it.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
+        with theirs:
+            # Descriptor 0 is the socket: nothing else needs to be inherited.
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-P", "-c", _ENTRY],
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
+                    (os.POSIX_SPAWN_DUP2, 2, 1),
+                ],
+                setsigmask=[signal.SIGINT],
+            )
+        self.socket = ours
+        self.pidfd = os.pidfd_open(self.pid)
+        self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
+
+    def reap(self) -> str:
+        """Wait for the end of a process that is ending; says how it ended."""
+        if self.status is None:
+            _, status = os.waitpid(self.pid, 0)
+            self.status = os.waitstatus_to_exitcode(status)
+        if self.status < 0:
+            return f"killed by {signal.Signals(-self.status).name}"
+        return f"exit status {self.status}"
+
+    def close(self) -> None:
+        """Kill the process if it still runs, and give everything back. May be called twice."""
+        if self.pidfd < 0:
+            return
+        if self.status is None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            self.reap()
+        os.close(self.pidfd)
+        self.pidfd = -1
+        self.socket.close()

@@ -1,0 +1,54 @@
+"""The coalesced ring: the consumer's end in batches, the producer's as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hv import core
+from hv.abi import KVM_COALESCED_MMIO, PAGE_SIZE, RING_PAGES_MAX, ring_slots
+
+Producer = core.Producer
+
+
+class Consumer:
+    """The consumer's end: batches of entries as a structured array (`KVM_COALESCED_MMIO`)."""
+
+    def __init__(self, mapping: core.Mapping, offset: int, size: int) -> None:
+        """Take up the ring in `size` bytes at `offset` of the mapping where its indices stand.
+
+        Raises ProtocolError when an index is no slot.
+        """
+        self.core = core.Consumer(mapping, offset, size)
+        self._batch = np.zeros(self.core.slots, KVM_COALESCED_MMIO)
+        self._peek = self.core.peek
+        self.commit = self.core.commit
+
+    def peek(self) -> NDArray[np.void]:
+        """A checked copy of all published entries, oldest first, `data` cut to `len` bytes.
+
+        The array is overwritten by the next peek. The entries stay in the ring until
+        `commit(count)`. Raises ProtocolError with slot and value when an entry or an index breaks
+        the rules; entries before a bad one come in a batch of their own first.
+        """
+        return self._batch[: self._peek(self._batch)]
+
+    def pending(self) -> int:
+        """How many entries are published and not committed."""
+        return self.core.pending()
+
+
+def check_pages(pages: int) -> None:
+    """Raise ValueError unless a ring may have `pages` pages."""
+    if not 1 <= pages <= RING_PAGES_MAX:
+        raise ValueError(f"expected a ring of 1 to {RING_PAGES_MAX} pages, got {pages}")
+
+
+def usable(pages: int) -> int:
+    """Entries that a ring of `pages` pages holds."""
+    return ring_slots(pages) - 1
+
+
+def size_of(pages: int) -> int:
+    """Bytes of a ring of `pages` pages."""
+    return pages * PAGE_SIZE
