@@ -1,0 +1,1 @@
+"""QEMU's part: joins devices and an accelerator to a machine."""

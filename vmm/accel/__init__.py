@@ -1,0 +1,1 @@
+"""Ways to run a guest: two processes, or all in one."""

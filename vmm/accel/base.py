@@ -1,0 +1,85 @@
+"""What a machine asks of an accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from devices.bus.region import U32, U64
+from hv.client import Exit
+from hv.ring import Consumer
+from vmm.loop import Loop
+
+
+class GuestMemory(Protocol):
+    """RAM of the machine, as devices and the machine itself reach it."""
+
+    start: int
+    size: int
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset` on; raises ValueError outside."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put bytes at `offset`; raises ValueError outside."""
+
+
+class MachineBus(Protocol):
+    """The machine's side of the guest's accesses."""
+
+    def read_one(self, port: bool, address: int, size: int) -> int: ...
+    def write_one(self, port: bool, address: int, size: int, value: int) -> None: ...
+    def write_many(self, addresses: U64, sizes: U32, values: U64) -> None: ...
+
+
+class Accelerator(Protocol):
+    """Runs a guest, and says which of its accesses are the machine's."""
+
+    name: str
+    coalesced_mmio: bool  # writes to memory zones can be queued
+    coalesced_pio: bool  # the same for ports
+    ring: Consumer | None
+    pid: int | None  # the guest's own process, if it has one
+
+    def add_memory(self, start: int, size: int) -> GuestMemory:
+        """Zeroed guest RAM; both are multiples of 4096. Raises HostError without room."""
+
+    def register_coalesced(self, address: int, size: int, port: bool) -> None:
+        """Queue writes inside the range from now on. Raises RequestError (ENOSPC)."""
+
+    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
+        """Stop queuing writes inside the range."""
+
+    def set_irq(self, line: int, level: bool) -> None:
+        """Raise or lower an interrupt line of the guest, 0 to 63."""
+
+    def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
+        """Load `module:function` or `FILE.py:function`. Raises RequestError (ENOENT)."""
+
+    def pause(self) -> None:
+        """Stop the guest before its next access; the next `run` lets it go on."""
+
+    def attach(self, bus: MachineBus) -> None:
+        """Say what carries accesses out that never leave this process."""
+
+    def run(self, loop: Loop) -> Exit | bool:
+        """Let the guest run; its next exit.
+
+        False: none until the loop's next timer, or a descriptor of the loop was served. True: the
+        ring holds entries and should be drained meanwhile. Raises PeerDied, ProtocolError.
+        """
+
+    def complete(self, value: int) -> None:
+        """The result of the load that exited."""
+
+    def guest_error(self) -> Exception:
+        """What the guest raised, after a crash event."""
+
+    def first_operation(self) -> int:
+        """CLOCK_MONOTONIC nanoseconds of the guest's first operation, 0 before it."""
+
+    def signals(self) -> int:
+        """Pipe writes of both sides so far; the guest is stopped."""
+
+    def close(self) -> None:
+        """Give everything back; may be called twice."""

@@ -1,0 +1,309 @@
+"""Accelerator `direct`: the guest in this process, no ring and no exits, as QEMU's TCG does it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hv import guest
+from hv.abi import KVM_EXIT_HLT, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
+from hv.client import Exit
+from hv.errors import CoalescedError, GuestError, RequestError
+from hv.ring import Consumer
+from hv.vcpu import Vcpu
+from vmm.accel.base import MachineBus
+from vmm.loop import Loop
+
+_HALTED: Exit = (KVM_EXIT_HLT, 0, 0, False, 0)
+
+
+class LocalMemory:
+    """Guest RAM of this process alone."""
+
+    def __init__(self, start: int, size: int) -> None:
+        self.start = start
+        self.size = size
+        self._bytes = bytearray(size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        self._check(offset, size)
+        return bytes(self._bytes[offset : offset + size])
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._check(offset, len(data))
+        self._bytes[offset : offset + len(data)] = data
+
+    def _check(self, offset: int, size: int) -> None:
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise ValueError(f"{size} bytes at offset {offset} of RAM of {self.size} bytes")
+
+
+class DirectAccelerator:
+    """Runs a guest by calling it: an access is a call of the device."""
+
+    name = "direct"
+    coalesced_mmio = False
+    coalesced_pio = False
+    pid: int | None = None
+    ring: Consumer | None = None
+
+    def __init__(self) -> None:
+        self._memory: list[LocalMemory] = []
+        self._guest: Callable[[Vcpu], object] | None = None
+        self._bus: MachineBus | None = None
+        self._first_operation = 0
+        self._lines = 0
+
+    def add_memory(self, start: int, size: int) -> LocalMemory:
+        memory = LocalMemory(start, size)
+        self._memory.append(memory)
+        return memory
+
+    def register_coalesced(self, address: int, size: int, port: bool) -> None:
+        raise NotImplementedError("direct has no ring")
+
+    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
+        raise NotImplementedError("direct has no ring")
+
+    def set_irq(self, line: int, level: bool) -> None:
+        self._lines = self._lines | 1 << line if level else self._lines & ~(1 << line)
+
+    def load_guest(self, name: str, arguments: Mapping[str, object]) -> None:
+        try:
+            function = guest.load(name)
+        except guest.GuestNotFound as error:
+            raise RequestError(2, str(error)) from error
+        self._guest = lambda vcpu: function(vcpu, **arguments)
+
+    def attach(self, bus: MachineBus) -> None:
+        self._bus = bus
+
+    def pause(self) -> None:
+        """Nothing to do: while the machine's own code runs, the guest does not."""
+
+    def run(self, loop: Loop) -> Exit | bool:
+        assert self._guest is not None
+        assert self._bus is not None
+        bus = DirectBus(self._bus, self._memory, lambda: self._lines, loop)
+        try:
+            # As in the guest process: what a guest prints goes to stderr.
+            with contextlib.redirect_stdout(sys.stderr):
+                self._guest(Vcpu(bus))
+        except KeyboardInterrupt:
+            raise
+        except CoalescedError as error:
+            if not isinstance(error, GuestError):
+                raise
+            raise GuestError(guest.describe(error)) from error
+        except BaseException as error:
+            raise GuestError(guest.describe(error)) from error
+        finally:
+            self._first_operation = bus.first_operation
+        return _HALTED
+
+    def complete(self, value: int) -> None:
+        raise NotImplementedError("direct has no exits")
+
+    def guest_error(self) -> Exception:
+        raise NotImplementedError("direct has no exits")
+
+    def first_operation(self) -> int:
+        return self._first_operation
+
+    def signals(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class DirectBus:
+    """`hv.vcpu.Bus` over a machine: the same checks, page splits and RAM as the vCPU core."""
+
+    def __init__(
+        self,
+        machine: MachineBus,
+        memory: list[LocalMemory],
+        lines: Callable[[], int],
+        loop: Loop,
+    ) -> None:
+        self.first_operation = 0
+        self._machine = machine
+        self._memory = memory
+        self._lines = lines
+        self._loop = loop
+
+    # --- single accesses -------------------------------------------------------------------------
+
+    def load(self, address: int, size: int, /) -> int:
+        self._check_memory("load", address, size)
+        value = 0
+        for piece, shift, length in _pages(address, size):
+            memory = self._ram(piece)
+            if memory is not None:
+                data = memory.read(piece - memory.start, length)
+                value |= int.from_bytes(data, "little") << shift
+            else:
+                value |= self._machine.read_one(False, piece, length) << shift
+        return value
+
+    def store(self, address: int, size: int, value: int, /) -> None:
+        self._check_memory("store", address, size)
+        value &= (1 << 8 * size) - 1
+        for piece, shift, length in _pages(address, size):
+            part = value >> shift & (1 << 8 * length) - 1
+            memory = self._ram(piece)
+            if memory is not None:
+                memory.write(piece - memory.start, part.to_bytes(length, "little"))
+            else:
+                self._machine.write_one(False, piece, length, part)
+
+    def in_(self, port: int, size: int, /) -> int:
+        self._check_port("in", port, size)
+        return self._machine.read_one(True, port, size)
+
+    def out(self, port: int, size: int, value: int, /) -> None:
+        self._check_port("out", port, size)
+        self._machine.write_one(True, port, size, value & (1 << 8 * size) - 1)
+
+    # --- bulk ------------------------------------------------------------------------------------
+
+    def execute(self, ops: NDArray[np.void], /) -> None:
+        kinds = ops["kind"]
+        edges = np.flatnonzero(kinds[1:] != kinds[:-1]) + 1
+        starts = [0, *edges.tolist()] if len(ops) else []
+        for start, stop in zip(starts, [*edges.tolist(), len(ops)], strict=False):
+            part = ops[start:stop]
+            kind = int(kinds[start])
+            if kind == OP_STORE:
+                self._store_run(part["address"], part["size"], part["value"])
+            elif kind == OP_LOAD:
+                part["value"] = [self.load(a, s) for a, s in part[["address", "size"]].tolist()]
+            elif kind == OP_OUT:
+                for _, size, port, value in part.tolist():
+                    self.out(port, size, value)
+            elif kind == OP_IN:
+                part["value"] = [self.in_(a, s) for a, s in part[["address", "size"]].tolist()]
+            else:
+                raise GuestError(
+                    f"operation {start}: unknown kind of access {kind}: "
+                    "expected load, store, in or out (0 to 3)"
+                )
+
+    def store_many(
+        self, addresses: NDArray[np.uint64], size: int, values: NDArray[np.uint64], /
+    ) -> None:
+        self._store_run(addresses, np.full(len(addresses), size, dtype=np.uint32), values)
+
+    def fill(self, address: int, size: int, count: int, value: int, /) -> None:
+        addresses = np.uint64(address) + np.arange(count, dtype=np.uint64) * np.uint64(size)
+        self.store_many(addresses, size, np.full(count, value & (1 << 64) - 1, dtype=np.uint64))
+
+    def _store_run(
+        self, addresses: NDArray[np.uint64], sizes: NDArray[np.uint32], values: NDArray[np.uint64]
+    ) -> None:
+        """Stores as arrays when each is one access to a device, else one by one."""
+        if len(addresses) == 0:
+            return
+        if self._plain(addresses, sizes):
+            self._note_start()
+            # Bytes past an access's size do not count.
+            self._machine.write_many(
+                addresses, sizes, values & (np.uint64(2**64 - 1) >> (64 - 8 * sizes.astype("u8")))
+            )
+            return
+        for address, size, value in zip(
+            addresses.tolist(), sizes.tolist(), values.tolist(), strict=True
+        ):
+            self.store(address, size, value)
+
+    def _plain(self, addresses: NDArray[np.uint64], sizes: NDArray[np.uint32]) -> bool:
+        low, high = int(addresses.min()), int(addresses.max()) + 8
+        if any(m.start < high and low < m.start + m.size for m in self._memory):
+            return False
+        if not np.isin(sizes, (1, 2, 4, 8)).all():
+            return False
+        return bool(((addresses & np.uint64(PAGE_SIZE - 1)) + sizes <= PAGE_SIZE).all())
+
+    # --- RAM and interrupts ------------------------------------------------------------------------
+
+    def read_memory(self, address: int, size: int, /) -> bytearray:
+        data = bytearray()
+        while len(data) < size:
+            at = address + len(data)
+            memory = self._ram(at)
+            if memory is None:
+                raise GuestError(f"read of 1 bytes at {at:#x}: expected guest RAM")
+            offset = at - memory.start
+            data += memory.read(offset, min(size - len(data), memory.size - offset))
+        return data
+
+    def write_memory(self, address: int, data: bytes, /) -> None:
+        done = 0
+        while done < len(data):
+            at = address + done
+            memory = self._ram(at)
+            if memory is None:
+                raise GuestError(f"write of 1 bytes at {at:#x}: expected guest RAM")
+            offset = at - memory.start
+            part = data[done : done + memory.size - offset]
+            memory.write(offset, part)
+            done += len(part)
+
+    def wait_interrupt(self, lines: int, timeout: float | None, /) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._loop.run_timers()
+            raised = self._lines() & lines
+            if raised:
+                return raised
+            left = self._loop.timeout()
+            if deadline is not None:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return 0
+                left = remaining if left is None else min(left, remaining)
+            self._loop.select((), left)
+
+    # --- checks --------------------------------------------------------------------------------------
+
+    def _note_start(self) -> None:
+        if not self.first_operation:
+            self.first_operation = time.monotonic_ns()
+
+    def _ram(self, address: int) -> LocalMemory | None:
+        for memory in self._memory:
+            if memory.start <= address < memory.start + memory.size:
+                return memory
+        return None
+
+    def _check_memory(self, what: str, address: int, size: int) -> None:
+        self._note_start()
+        if size not in (1, 2, 4, 8):
+            raise GuestError(
+                f"{what} of {size} bytes at {address:#x}: expected a size of 1, 2, 4 or 8"
+            )
+        if not 0 <= address <= (1 << 64) - size:
+            raise GuestError(
+                f"{what} of {size} bytes at {address:#x}: expected an address that does not wrap"
+            )
+
+    def _check_port(self, what: str, port: int, size: int) -> None:
+        self._note_start()
+        if size not in (1, 2, 4):
+            raise GuestError(f"{what} of {size} bytes at {port:#x}: expected a size of 1, 2 or 4")
+        if not 0 <= port <= 0x10000 - size:
+            raise GuestError(f"{what} of {size} bytes at {port:#x}: expected ports of 0 to 0xffff")
+
+
+def _pages(address: int, size: int) -> list[tuple[int, int, int]]:
+    """(address, bit shift, size) of an access, in two parts where it crosses a page."""
+    room = PAGE_SIZE - (address & (PAGE_SIZE - 1))
+    if size <= room:
+        return [(address, 0, size)]
+    return [(address, 0, room), (address + room, 8 * room, size - room)]

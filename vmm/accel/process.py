@@ -1,0 +1,135 @@
+"""Accelerator `process`: the guest in a process of its own, behind a ring and an exit page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from hv import abi, doorbell
+from hv.client import Exit, Memory, Vm
+from hv.doorbell import WaitPolicy
+from hv.errors import HostError
+from hv.process import GuestProcess
+from vmm.accel.base import MachineBus
+from vmm.loop import Loop
+
+CPU_PLACEMENTS = ("same", "split", "any")
+
+
+class SharedMemory:
+    """A slot of guest RAM that both processes map."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.start = memory.start
+        self.size = memory.size
+        self._mapping = memory.mapping
+
+    def read(self, offset: int, size: int) -> bytes:
+        return self._mapping.read(offset, size)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._mapping.write(offset, data)
+
+
+def place(pid: int, cpus: str) -> None:
+    """Put this process and the guest's on CPUs: 'same' one, 'split' over two, or 'any'.
+
+    Raises HostError when 'split' finds a single CPU.
+    """
+    if cpus == "any":
+        return
+    available = sorted(os.sched_getaffinity(0))
+    if cpus == "split" and len(available) < 2:
+        raise HostError("--cpus split: expected two CPUs to run on, got one")
+    os.sched_setaffinity(0, {available[0]})
+    os.sched_setaffinity(pid, {available[0] if cpus == "same" else available[1]})
+
+
+class ProcessAccelerator:
+    """Two processes and a ring between them. The guest process is this object's to end."""
+
+    name = "process"
+
+    def __init__(
+        self,
+        process: GuestProcess,
+        ring_pages: int = 1,
+        policy: WaitPolicy = WaitPolicy.ADAPTIVE,
+        cpus: str = "any",
+    ) -> None:
+        """Create the VM and its vCPU. `ring_pages` 0: a kernel without coalesced I/O.
+
+        Raises HostError, PeerDied, ValueError (ring size).
+        """
+        self._affinity = os.sched_getaffinity(0)
+        self.pid: int | None = process.pid
+        self._process = process
+        try:
+            place(process.pid, cpus)
+            policy = doorbell.effective(
+                policy, os.sched_getaffinity(0), os.sched_getaffinity(process.pid)
+            )
+            self._vm = Vm(process, ring_pages, policy)
+            self.coalesced_mmio = self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO) != 0
+            self.coalesced_pio = self._vm.check_extension(abi.KVM_CAP_COALESCED_PIO) != 0
+            self._vcpu = self._vm.create_vcpu()
+        except BaseException:
+            self.close()
+            raise
+        self.ring = self._vcpu.ring
+        self.exit_fd = self._vcpu.exit_fd
+        self.handle = self._vcpu.handle
+        self._watch_ring = policy is WaitPolicy.POLL
+        self._slots = 0
+        self.pause = self._vcpu.pause
+        self.complete = self._vcpu.complete
+
+    def add_memory(self, start: int, size: int) -> SharedMemory:
+        memory = self._vm.set_user_memory_region(self._slots, start, size)
+        assert memory is not None
+        self._slots += 1
+        return SharedMemory(memory)
+
+    def register_coalesced(self, address: int, size: int, port: bool) -> None:
+        self._vm.register_coalesced_mmio(address, size, port)
+
+    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
+        self._vm.unregister_coalesced_mmio(address, size, port)
+
+    def set_irq(self, line: int, level: bool) -> None:
+        self._vm.irq_line(line, level)
+
+    def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
+        self._vm.load_guest(guest, arguments)
+
+    def attach(self, bus: MachineBus) -> None:
+        """Nothing to do: every access of the guest comes as an exit or through the ring."""
+
+    def run(self, loop: Loop) -> Exit | bool:
+        if not loop.has_readers:
+            return self._vcpu.run(loop.timeout(), self._watch_ring)
+        got = self._vcpu.run(0, self._watch_ring)
+        if got is not False or self.handle.spin():
+            return got if got is not False else self._vcpu.run(0)
+        if self.handle.arm():
+            try:
+                loop.select((self.exit_fd, self._process.pidfd), loop.timeout())
+            finally:
+                self.handle.disarm()
+        # Above 0, so that the wait also looks whether the guest process still lives.
+        return self._vcpu.run(1e-9, self._watch_ring)
+
+    def guest_error(self) -> Exception:
+        return self._vm.guest_error()
+
+    def first_operation(self) -> int:
+        return self.handle.first_operation
+
+    def signals(self) -> int:
+        return self._vm.statistics().signals + self.handle.signals
+
+    def close(self) -> None:
+        self._process.close()
+        if hasattr(self, "_vcpu"):
+            self._vcpu.close()
+        os.sched_setaffinity(0, self._affinity)

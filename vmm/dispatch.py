@@ -1,0 +1,183 @@
+"""From the ring and the exits to the devices."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.bus.address_space import AddressSpace
+from devices.bus.region import U32, U64
+from hv.abi import (
+    KVM_EXIT_HLT,
+    KVM_EXIT_INTR,
+    KVM_EXIT_IO,
+    KVM_EXIT_MMIO,
+    KVM_EXIT_SYSTEM_EVENT,
+)
+from hv.client import Exit
+from hv.errors import ProtocolError
+from vmm.accel.base import Accelerator
+from vmm.coalescing import Coalescing
+from vmm.counters import Counters
+from vmm.tracing import Tracer
+
+FAILURES_KEPT = 10
+
+
+class Dispatcher:
+    """Carries the guest's accesses out, in the guest's order."""
+
+    def __init__(
+        self,
+        accel: Accelerator,
+        memory: AddressSpace,
+        ports: AddressSpace,
+        coalescing: Coalescing,
+        counters: Counters,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._accel = accel
+        self._memory = memory
+        self._ports = ports
+        self._coalescing = coalescing
+        self._counters = counters
+        self._tracer = tracer
+        self._ring = accel.ring
+        self._one_pass = False
+        coalescing.drain_with(self._drain)
+
+    # --- the ring ------------------------------------------------------------------------------
+
+    def flush_once(self) -> int:
+        """Flush what is queued now; the guest may go on queuing meanwhile. How many writes."""
+        self._one_pass = True
+        try:
+            return self._coalescing.flush()
+        finally:
+            self._one_pass = False
+
+    def _drain(self) -> int:
+        """Empty the ring: batch by batch, each committed after its dispatch."""
+        ring = self._ring
+        if ring is None:
+            return 0
+        drained = 0
+        while True:
+            batch = ring.peek()
+            count = len(batch)
+            if count == 0:
+                break
+            try:
+                self._dispatch(batch)
+            finally:
+                ring.commit(count)
+                self._counters.coalesced += count
+            drained += count
+            if self._one_pass:
+                break
+        return drained
+
+    def _dispatch(self, batch: NDArray[np.void]) -> None:
+        if self._tracer is not None:
+            self._tracer.batch(batch)
+        pio = batch["pio"]
+        if not pio.any():
+            self._write_batch(self._memory, batch)
+            return
+        edges = [0, *(np.flatnonzero(np.diff(pio)) + 1).tolist(), len(batch)]
+        for start, stop in zip(edges, edges[1:], strict=False):
+            space = self._ports if pio[start] else self._memory
+            self._write_batch(space, batch[start:stop])
+
+    def _write_batch(self, space: AddressSpace, batch: NDArray[np.void]) -> None:
+        self._write_arrays(space, batch["phys_addr"], batch["len"], batch["data"])
+
+    def _write_arrays(self, space: AddressSpace, addresses: U64, sizes: U32, values: U64) -> None:
+        space.write_batch(
+            addresses,
+            sizes,
+            values,
+            lambda address, size, value, error: self._failed(space, address, size, value, error),
+        )
+
+    def _failed(
+        self, space: AddressSpace, address: int, size: int, value: int, error: Exception
+    ) -> None:
+        """A device raised: its write is consumed, told of, and the others go on."""
+        counters = self._counters
+        counters.failed_writes += 1
+        if len(counters.failures) < FAILURES_KEPT:
+            region = space.region_at(address)
+            counters.failures.append(
+                f"{space.name}: write of {size} bytes {value:#x} at {address:#x} "
+                f"({region.name if region else 'unassigned'}): {type(error).__name__}: {error}"
+            )
+
+    # --- exits -----------------------------------------------------------------------------------
+
+    def handle(self, exit_: Exit) -> bool:
+        """Carry out an exit, after what was queued before it; False when the guest has halted.
+
+        Raises GuestError when the guest crashed, ProtocolError for an exit that cannot be.
+        """
+        reason, address, size, is_write, value = exit_
+        self._coalescing.flush()
+        if reason == KVM_EXIT_MMIO:
+            self._access(self._memory, address, size, is_write, value)
+        elif reason == KVM_EXIT_IO:
+            self._access(self._ports, address, size, is_write, value)
+        elif reason == KVM_EXIT_HLT:
+            self._counters.exits_by["hlt"] += 1
+            return False
+        elif reason == KVM_EXIT_SYSTEM_EVENT:
+            raise self._accel.guest_error()
+        elif reason != KVM_EXIT_INTR:
+            raise ProtocolError(f"run page: exit_reason is {reason}, expected 2, 5, 6, 10 or 24")
+        return True
+
+    def _access(
+        self, space: AddressSpace, address: int, size: int, is_write: bool, value: int
+    ) -> None:
+        counters = self._counters
+        port = space is self._ports
+        counters.hottest[(address, port)] += 1
+        if is_write:
+            kind = self._coalescing.kind_of(address, size, port)
+            if port and kind != "ring_full":
+                kind = "pio"
+            counters.exits_by[kind] += 1
+            counters.single_writes += 1
+            self.write(space, address, size, value)
+        else:
+            counters.exits_by["pio" if port else "load"] += 1
+            self._accel.complete(self.read(space, address, size))
+
+    def read(self, space: AddressSpace, address: int, size: int) -> int:
+        """One read of the guest; a device that raises reads as zero and is told of."""
+        try:
+            value = space.read(address, size)
+        except Exception as error:
+            self._failed(space, address, size, 0, error)
+            value = 0
+        if self._tracer is not None:
+            self._tracer.access("read", space, address, size, value)
+        return value
+
+    def write(self, space: AddressSpace, address: int, size: int, value: int) -> None:
+        """One write of the guest; a device that raises is told of."""
+        if self._tracer is not None:
+            self._tracer.access("write", space, address, size, value)
+        try:
+            space.write(address, size, value)
+        except Exception as error:
+            self._failed(space, address, size, value, error)
+
+    def write_many(self, addresses: U64, sizes: U32, values: U64) -> None:
+        """Stores to memory by a guest in this process, as arrays."""
+        space = self._memory
+        if self._tracer is not None:
+            for address, size, value in zip(
+                addresses.tolist(), sizes.tolist(), values.tolist(), strict=True
+            ):
+                self._tracer.access("write", space, address, size, value)
+        self._write_arrays(space, addresses, sizes, values)

@@ -1,0 +1,144 @@
+"""A machine: buses, devices, RAM, an accelerator that runs its guest, and the loop between."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+from devices.bus.address_space import AddressSpace
+from devices.bus.device import Device
+from devices.bus.region import U32, U64
+from hv.errors import PeerDied
+from vmm.accel.base import Accelerator, GuestMemory
+from vmm.coalescing import Coalescing
+from vmm.counters import Counters
+from vmm.dispatch import Dispatcher
+from vmm.loop import Loop
+from vmm.tracing import Tracer
+
+
+class Machine:
+    """Devices on two address spaces, run by an accelerator."""
+
+    def __init__(
+        self,
+        accel: Accelerator,
+        *,
+        coalesce: bool = True,
+        staleness: float | None = None,
+        trace: TextIO | None = None,
+    ) -> None:
+        """`staleness`: seconds after which a queued write reaches its device although the guest
+        runs on, None: only at exits. `trace`: where every access of the guest is written down."""
+        self.accel = accel
+        self.memory = AddressSpace("memory", 1 << 64, 0x00)
+        self.ports = AddressSpace("ports", 0x10000, 0xFF)
+        self.loop = Loop()
+        self.counters = Counters()
+        self.devices: list[Device] = []
+        self.ram: list[GuestMemory] = []
+        self.seconds = 0.0
+        self.coalescing = Coalescing(accel, {False: self.memory, True: self.ports}, coalesce)
+        self.tracer = Tracer(trace, self.memory, self.ports) if trace else None
+        self._dispatcher = Dispatcher(
+            accel, self.memory, self.ports, self.coalescing, self.counters, self.tracer
+        )
+        accel.attach(self)
+        self._staleness = staleness if accel.ring is not None else None
+
+    # --- set-up ----------------------------------------------------------------------------------
+
+    def add_ram(self, start: int, size: int, declared: bool = True) -> GuestMemory:
+        """Zeroed guest RAM; `declared` RAM is part of the machine's state."""
+        memory = self.accel.add_memory(start, size)
+        if declared:
+            self.ram.append(memory)
+        return memory
+
+    def add_device(self, device: Device) -> None:
+        """Count a device to the machine's state; the caller maps its regions."""
+        self.devices.append(device)
+
+    # --- running ---------------------------------------------------------------------------------
+
+    def run(self, guest: str, arguments: Mapping[str, object] | None = None) -> None:
+        """Load a guest and run it until it halts; its queued writes have reached the devices.
+
+        `seconds` is then the time from its first operation to the last drained write. Raises
+        RequestError (no such guest), GuestError (it raised), PeerDied (its process ended; what it
+        had published has reached the devices), ProtocolError.
+        """
+        self.accel.load_guest(guest, arguments or {})
+        self.resume()
+
+    def resume(self) -> None:
+        """Run the loaded guest until it halts; errors as in `run`."""
+        if self._staleness is not None:
+            self.loop.call_every(self._staleness, self._flush_stale)
+        accel, loop, handle = self.accel, self.loop, self._dispatcher.handle
+        started = time.monotonic_ns()
+        try:
+            while True:
+                got = accel.run(loop)
+                if got is False:
+                    loop.run_timers()
+                elif got is True:
+                    self._dispatcher.flush_once()
+                elif not handle(got):
+                    break
+                elif loop.timeout() == 0:
+                    loop.run_timers()
+        except PeerDied:
+            self.coalescing.flush()
+            raise
+        self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
+
+    def _flush_stale(self) -> None:
+        if self._dispatcher.flush_once():
+            self.counters.stale_drains += 1
+
+    # --- accesses of a guest in this process (MachineBus) ------------------------------------------
+
+    def read_one(self, port: bool, address: int, size: int) -> int:
+        return self._dispatcher.read(self.ports if port else self.memory, address, size)
+
+    def write_one(self, port: bool, address: int, size: int, value: int) -> None:
+        self.counters.single_writes += 1
+        self._dispatcher.write(self.ports if port else self.memory, address, size, value)
+
+    def write_many(self, addresses: U64, sizes: U32, values: U64) -> None:
+        self.counters.single_writes += len(addresses)
+        self._dispatcher.write_many(addresses, sizes, values)
+
+    # --- looking at it from outside ------------------------------------------------------------------
+
+    def state(self) -> str:
+        """A hash of the declared RAM and of every device's state, after a flush."""
+        self.coalescing.flush()
+        digest = hashlib.blake2b(digest_size=16)
+        for memory in sorted(self.ram, key=lambda m: m.start):
+            digest.update(b"%x+%x:" % (memory.start, memory.size))
+            digest.update(memory.read(0, memory.size))
+        for device in self.devices:
+            digest.update(device.name.encode())
+            for name, value in sorted(device.state().items()):
+                digest.update(b"\0" + name.encode() + b"=")
+                if isinstance(value, int):
+                    digest.update(b"%d" % value)
+                else:
+                    digest.update(b"%d:" % len(value))
+                    digest.update(value)
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        """End the guest and give everything back; may be called twice."""
+        self.accel.close()
+        self.loop.close()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,41 @@
+"""Writing down every access of the guest, in the format of QEMU's memory_region_ops_* events."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.bus.address_space import AddressSpace
+
+UNASSIGNED = "unassigned"
+
+
+class Tracer:
+    """One line per access, in the order in which the devices see them.
+
+    `mr` numbers the regions in the order of their first access; in QEMU it is a host pointer.
+    An access that no region answers has the name 'unassigned', which QEMU does not trace.
+    """
+
+    def __init__(self, out: TextIO, memory: AddressSpace, ports: AddressSpace) -> None:
+        self._out = out
+        self._memory = memory
+        self._ports = ports
+        self._numbers: dict[str, int] = {}
+
+    def access(self, kind: str, space: AddressSpace, address: int, size: int, value: int) -> None:
+        """Write one line; `kind` is 'read' or 'write'."""
+        region = space.region_at(address)
+        name = region.name if region else UNASSIGNED
+        number = self._numbers.setdefault(name, len(self._numbers) + 1)
+        self._out.write(
+            f"memory_region_ops_{kind} cpu 0 mr {number:#x} addr {address:#x} "
+            f"value {value:#x} size {size} name '{name}'\n"
+        )
+
+    def batch(self, entries: NDArray[np.void]) -> None:
+        """The lines of a drained batch."""
+        for address, size, pio, value in entries.tolist():
+            self.access("write", self._ports if pio else self._memory, address, size, value)
