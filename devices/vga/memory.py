@@ -1,0 +1,202 @@
+"""How the CPU sees video memory: the window at 0xa0000 in front of four planes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from devices.vga.layout import BANKED_MAP, PLANES, REPEAT, WINDOW_MAPS
+from devices.vga.registers import (
+    GR5_ODD_EVEN,
+    GR5_READ_MODE_1,
+    GR_BIT_MASK,
+    GR_COLOR_COMPARE,
+    GR_COLOR_DONT_CARE,
+    GR_DATA_ROTATE,
+    GR_ENABLE_SET_RESET,
+    GR_MISC,
+    GR_MODE,
+    GR_READ_MAP,
+    GR_SET_RESET,
+    SR4_CHAIN_4,
+    SR_MAP_MASK,
+    SR_MEMORY_MODE,
+)
+from devices.vga.runs import make_plan, write_run
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from devices.bus.region import U32, U64
+    from devices.vga.registers import Registers
+
+OUTSIDE: Final = 0xFF
+
+SHORT_RUN: Final = 8
+"""Up to this length a run costs less write by write than as arrays."""
+
+SHORT_RUN_WITHOUT_PLAN: Final = 24
+"""The same when the registers changed since the last run, and arrays need a new plan first."""
+
+
+class PlanarMemory:
+    """Video memory behind the graphics controller.
+
+    `vram` is one array of bytes in QEMU's layout: byte p of 32-bit word a is plane p at address a.
+    Chain-4 addresses are then plain byte addresses, and an odd/even pair of addresses shares one
+    word, so that character i and its attribute lie in word i. (IBM's chip leaves gaps instead:
+    chain 4 uses every fourth address of a plane, odd/even every second.)
+
+    `sr` is the sequencer in effect. A chip with a linear mode may put another array there, and
+    a multiple of 64 KiB into `bank_offset`, each time followed by `registers.generation += 1`.
+    """
+
+    def __init__(self, registers: Registers, vram: NDArray[np.uint8]) -> None:
+        self.vram = vram
+        self.words: NDArray[np.uint32] = vram.view(np.uint32)
+        self.sr = registers.sr
+        self.bank_offset = 0
+        self._r = registers
+        # Reading one element costs a quarter through a memoryview of what it does through numpy.
+        self._bytes = vram.data
+        self._dwords = self.words.data
+        self._plan = make_plan(registers, self.sr, vram, 0)
+        self._plan_generation = registers.generation
+
+    def read(self, offset: int, size: int) -> int:
+        """Read 1 to 8 bytes of the window, lowest first; each may load the latches."""
+        if size == 1:
+            return self.read_byte(offset)
+        value = 0
+        for position in range(size):
+            value |= self.read_byte(offset + position) << (8 * position)
+        return value
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write 1 to 8 bytes to the window, lowest first."""
+        if size == 1:
+            self.write_byte(offset, value & 0xFF)
+            return
+        for position in range(size):
+            self.write_byte(offset + position, (value >> (8 * position)) & 0xFF)
+
+    def write_run(self, offsets: U64, sizes: U32, values: U64) -> int:
+        """Do what as many calls of `write` would, at once; takes every entry.
+
+        No register and no latch changes during a run, so what a byte does to memory is a function
+        of its address and value alone, and is kept as a plan until a register or latch changes.
+        """
+        count = len(offsets)
+        r = self._r
+        fresh = self._plan_generation == r.generation
+        if count <= (SHORT_RUN if fresh else SHORT_RUN_WITHOUT_PLAN):
+            for offset, size, value in zip(
+                offsets.tolist(), sizes.tolist(), values.tolist(), strict=True
+            ):
+                self.write(offset, size, value)
+            return count
+        if not fresh:
+            self._plan = make_plan(r, self.sr, self.vram, self.bank_offset)
+            self._plan_generation = r.generation
+        write_run(self._plan, offsets, sizes, values)
+        return count
+
+    def _address(self, offset: int) -> int:
+        """Turn a window offset into the address behind GR6's map, -1 outside it."""
+        window_map = (self._r.gr[GR_MISC] >> 2) & 3
+        first, size = WINDOW_MAPS[window_map]
+        address = offset - first
+        if not 0 <= address < size:
+            return -1
+        return address + self.bank_offset if window_map == BANKED_MAP else address
+
+    def read_byte(self, offset: int) -> int:
+        """Read one byte of the window: 0xff where GR6 maps nothing."""
+        address = self._address(offset)
+        if address < 0:
+            return OUTSIDE
+        r = self._r
+        mode = r.gr[GR_MODE]
+        if self.sr[SR_MEMORY_MODE] & SR4_CHAIN_4:
+            return self._bytes[address] if address < len(self._bytes) else OUTSIDE
+        if mode & GR5_ODD_EVEN:
+            address = ((address & ~1) << 1) | (r.gr[GR_READ_MAP] & 2) | (address & 1)
+            return self._bytes[address] if address < len(self._bytes) else OUTSIDE
+        if address >= len(self._dwords):
+            return OUTSIDE
+        # Only this kind of read loads the latches; in the two above QEMU leaves them alone.
+        latch = self._dwords[address]
+        if latch != r.latch:
+            r.latch = latch
+            r.generation += 1
+        if mode & GR5_READ_MODE_1:
+            differs = latch ^ PLANES[r.gr[GR_COLOR_COMPARE] & 0x0F]
+            differs &= PLANES[r.gr[GR_COLOR_DONT_CARE] & 0x0F]
+            differs |= differs >> 16
+            return ~(differs | differs >> 8) & 0xFF
+        return (latch >> (8 * (r.gr[GR_READ_MAP] & 3))) & 0xFF
+
+    def write_byte(self, offset: int, value: int) -> None:
+        """Write one byte (0 to 255) to the window; lost where GR6 maps nothing."""
+        address = self._address(offset)
+        if address < 0:
+            return
+        r = self._r
+        map_mask = self.sr[SR_MAP_MASK]
+        if self.sr[SR_MEMORY_MODE] & SR4_CHAIN_4:
+            if map_mask >> (address & 3) & 1 and address < len(self._bytes):
+                self._bytes[address] = value
+            return
+        if r.gr[GR_MODE] & GR5_ODD_EVEN:
+            plane = (r.gr[GR_READ_MAP] & 2) | (address & 1)
+            address = ((address & ~1) << 1) | plane
+            if map_mask >> plane & 1 and address < len(self._bytes):
+                self._bytes[address] = value
+            return
+        if address >= len(self._dwords):
+            return
+        new = planar_value(r, value)
+        map_mask &= 0x0F
+        if map_mask != 0x0F:
+            old = self._dwords[address]
+            new = ((new ^ old) & PLANES[map_mask]) ^ old
+        self._dwords[address] = new
+
+
+def planar_value(r: Registers, value: int) -> int:
+    """What a written byte becomes on its way to the four planes, before the map mask.
+
+    Rotation, set/reset, logic operation and bit mask of the four write modes (GR5 bits 1-0).
+    """
+    gr = r.gr
+    write_mode = gr[GR_MODE] & 3
+    if write_mode == 1:
+        return r.latch
+    bit_mask = gr[GR_BIT_MASK]
+    rotate_operation = gr[GR_DATA_ROTATE]
+    if write_mode == 2:
+        data = PLANES[value & 0x0F]
+    else:
+        rotate = rotate_operation & 7
+        if rotate:
+            value = ((value >> rotate) | (value << (8 - rotate))) & 0xFF
+        if write_mode == 3:
+            bit_mask &= value
+            data = PLANES[gr[GR_SET_RESET] & 0x0F]
+        else:
+            data = value * REPEAT
+            fixed = gr[GR_ENABLE_SET_RESET] & 0x0F
+            if fixed:
+                data ^= (data ^ PLANES[gr[GR_SET_RESET] & 0x0F]) & PLANES[fixed]
+    latch = r.latch
+    operation = rotate_operation & 0x18
+    if operation == 0x08:
+        data &= latch
+    elif operation == 0x10:
+        data |= latch
+    elif operation == 0x18:
+        data ^= latch
+    if bit_mask != 0xFF:
+        return ((data ^ latch) & (bit_mask * REPEAT)) ^ latch
+    return data

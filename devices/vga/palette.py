@@ -1,0 +1,49 @@
+"""From pixel values to colours: attribute palette, colour select, DAC."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from devices.vga.registers import (
+    AR10_P54S,
+    AR_COLOR_SELECT,
+    AR_MODE,
+    AR_PLANE_ENABLE,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from devices.vga.registers import Registers
+
+_EIGHT_BITS: Final = np.array(
+    [(value & 0x3F) << 2 | (value & 1) * 3 for value in range(256)], np.uint8
+)
+
+
+def dac_colors(r: Registers) -> NDArray[np.uint8]:
+    """Return the DAC's 256 colours as RGB of 8 bits, shape (256, 3).
+
+    The DAC has 6 bits per component. Bit 0 fills both low bits, as in QEMU: 0x3f becomes 0xff and
+    0x2a becomes 0xa8. The PEL mask does not exist, as in QEMU.
+    """
+    return _EIGHT_BITS[np.frombuffer(bytes(r.palette), np.uint8)].reshape(256, 3)
+
+
+def attribute_colors(r: Registers) -> NDArray[np.uint8]:
+    """Return what the 16 pixel values of the 4-bit modes look like, shape (16, 3).
+
+    A plane that AR12 closes reads as 0. QEMU obeys AR12 in graphics only, the chip in text too.
+    """
+    select = r.ar[AR_COLOR_SELECT]
+    plane_enable = r.ar[AR_PLANE_ENABLE] & 0x0F
+    indices = []
+    for pixel in range(16):
+        value = r.ar[pixel & plane_enable]
+        if r.ar[AR_MODE] & AR10_P54S:
+            indices.append((select & 0x0F) << 4 | value & 0x0F)
+        else:
+            indices.append((select & 0x0C) << 4 | value & 0x3F)
+    return dac_colors(r)[indices]
