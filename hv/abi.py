@@ -13,7 +13,7 @@ import numpy as np
 PAGE_SIZE: Final = 4096
 KVM_API_VERSION: Final = 12
 
-# --- struct kvm_run ----------------------------------------------------------------------------
+# --- struct kvm_run ---
 
 KVM_RUN_SIZE: Final = 2352
 KVM_RUN_IMMEDIATE_EXIT: Final = 1  # u8
@@ -34,7 +34,7 @@ KVM_EXIT_IO_IN: Final = 0
 KVM_EXIT_IO_OUT: Final = 1
 KVM_SYSTEM_EVENT_CRASH: Final = 3
 
-# --- the coalesced ring --------------------------------------------------------------------------
+# --- the coalesced ring ---
 
 KVM_COALESCED_MMIO_RING_HEADER: Final = 8  # first u32, last u32
 KVM_COALESCED_MMIO: Final = np.dtype(
@@ -44,7 +44,7 @@ KVM_COALESCED_MMIO_MAX: Final = (
     PAGE_SIZE - KVM_COALESCED_MMIO_RING_HEADER
 ) // KVM_COALESCED_MMIO.itemsize
 
-# --- ioctls --------------------------------------------------------------------------------------
+# --- ioctls ---
 
 KVMIO: Final = 0xAE
 
@@ -75,12 +75,13 @@ KVM_CAP_COALESCED_MMIO: Final = 15
 KVM_CAP_COALESCED_PIO: Final = 162
 NR_IOBUS_DEVS: Final = 1000  # zones per kind (include/linux/kvm_host.h)
 
-# --- ours ------------------------------------------------------------------------------------------
+# --- ours ---
 
 # Pages of the run segment; the ring is mapped right behind them, so this is what the check of
 # KVM_CAP_COALESCED_MMIO answers: the ring's distance from kvm_run in pages.
 RUN_PAGES: Final = 2
 RING_PAGES_MAX: Final = 4096
+MEMORY_SLOTS: Final = 32  # RAM_SLOTS in hv/core/vcpu.h
 
 # Requests of ours, beside KVM's ioctls, on the control socket.
 HV_LOAD_GUEST: Final = 0x01

@@ -56,7 +56,7 @@ class Vm:
             shm.received("ring", fds[0], ring.size_of(ring_pages)) if ring_pages else None
         )
 
-    # --- ioctls ----------------------------------------------------------------------------
+    # --- ioctls ---
 
     def check_extension(self, capability: int) -> int:
         """KVM_CHECK_EXTENSION: 0 when the kernel does not have it.
@@ -118,7 +118,7 @@ class Vm:
             raise ValueError("a VM without a vCPU has no interrupt lines")
         self.vcpu.handle.set_irq(irq, level)
 
-    # --- the guest ---------------------------------------------------------------------------
+    # --- the guest ---
 
     def load_guest(self, guest: str, arguments: Mapping[str, object] | None = None) -> None:
         """Load `module:function` or `FILE.py:function` as the guest, called with the vCPU.
@@ -179,6 +179,9 @@ class Vm:
         self.process.close()
         if self.vcpu is not None:
             self.vcpu.close()
+        elif self._ring_segment is not None:
+            self._ring_segment.close()
+            self._ring_segment = None
 
 
 class Vcpu:

@@ -52,13 +52,21 @@ class Producer:
         """Show the consumer what was appended."""
 
 @final
-class Consumer:
-    """The consumer's end of the ring in `size` bytes at `offset` of a mapping."""
+class Consumer(Buffer):
+    """The consumer's end of the ring in `size` bytes at `offset` of a mapping.
+
+    As a buffer, read-only: the batch, room for as many 24-byte entries as the ring has slots. Of
+    the last batch, if it is not empty: `span`, its lowest address and the address of its last
+    byte; `kinds`, 1 when all entries go to memory, 2 to ports, 3 to both.
+    """
 
     slots: int
+    span: tuple[int, int]
+    kinds: int
     def __new__(cls, mapping: Mapping, offset: int, size: int) -> Consumer: ...
-    def peek(self, out: Array, /) -> int:
-        """Copy the oldest entries, checked, into an array of 24-byte entries; how many."""
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def peek(self) -> int:
+        """Copy all published entries, checked, to the start of the batch; how many."""
     def commit(self, count: int, /) -> None:
         """Give the slots of the oldest `count` peeked entries back."""
     def pending(self) -> int:

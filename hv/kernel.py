@@ -52,7 +52,7 @@ class Kernel:
             abi.HV_STATISTICS: self._statistics,
         }
 
-    # --- requests ---------------------------------------------------------------------------
+    # --- requests ---
 
     def serve(self, flags: int = 0) -> bool:
         """Answer one request; False when flags forbid waiting and there is none."""
@@ -147,6 +147,8 @@ class Kernel:
         else:
             if len(fds) != 1:
                 raise _refuse(errno.EINVAL, f"memory slot {slot}: expected one descriptor")
+            if len(others) == abi.MEMORY_SLOTS:
+                raise _refuse(errno.EINVAL, f"no more than {abi.MEMORY_SLOTS} memory slots")
             for other, (base, mapping) in others.items():
                 if start < base + len(mapping) and base < start + size:
                     raise _refuse(errno.EEXIST, f"memory slot {slot} overlaps slot {other}")
@@ -184,12 +186,16 @@ class Kernel:
                 self.vcpu.set_zones(pio, zones.outermost())
 
     def _load_guest(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
-        wanted = json.loads(argument)
         try:
-            function = guest.load(wanted["guest"])
+            wanted = json.loads(argument)
+            name, arguments = "" + wanted["guest"], dict(wanted["arguments"].items())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _refuse(errno.EINVAL, f"guest: expected name and arguments: {error}") from error
+        try:
+            function = guest.load(name)
         except guest.GuestNotFound as error:
             raise _refuse(errno.ENOENT, str(error)) from error
-        self.guest = lambda vcpu: function(vcpu, **wanted["arguments"])
+        self.guest = lambda vcpu: function(vcpu, **arguments)
         return 0, b"", ()
 
     def _statistics(self, _argument: bytes, _fds: tuple[int, ...]) -> Reply:
@@ -198,7 +204,7 @@ class Kernel:
             raise _refuse(errno.EINVAL, "no vCPU")
         return 0, abi.HV_STATISTICS_REPLY.pack(vcpu.coalesced, vcpu.exits, vcpu.signals), ()
 
-    # --- the guest -----------------------------------------------------------------------------
+    # --- the guest ---
 
     def run(self) -> None:
         """Serve until there is a guest and a vCPU to run it, then run it; ends with the VMM."""

@@ -7,11 +7,13 @@ libraries while the other side loads its own.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
 from contextlib import suppress
 
+GRACE_MS = 500  # for the end of a process whose pipes are closed already
 _ENTRY = "import hv.kernel; hv.kernel.main()"
 
 
@@ -21,8 +23,8 @@ class GuestProcess:
     def __init__(self) -> None:
         """Start `python -P`, so that no module of the working directory gets in.
 
-        What the guest prints goes to stderr. Ctrl-C is this side's affair: the other one starts
-        with SIGINT blocked and then ignores it.
+        What the guest prints goes to stderr, at once (`-u`): the VMM may kill it at any exit.
+        Ctrl-C is this side's affair: the other one starts with SIGINT blocked and then ignores it.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
@@ -30,7 +32,7 @@ class GuestProcess:
             # Descriptor 0 is the socket: nothing else needs to be inherited.
             self.pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-P", "-c", _ENTRY],
+                [sys.executable, "-u", "-P", "-c", _ENTRY],
                 environment,
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
@@ -43,12 +45,20 @@ class GuestProcess:
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
 
     def reap(self) -> str:
-        """Wait for the end of a process that is ending; says how it ended."""
+        """Wait for the end of a process that is ending; says how it ended.
+
+        One that only closed its pipes and lives on is killed: nobody waits for it.
+        """
         if self.status is None:
+            ending = select.poll()
+            ending.register(self.pidfd, select.POLLIN)
+            if not ending.poll(GRACE_MS):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             _, status = os.waitpid(self.pid, 0)
             self.status = os.waitstatus_to_exitcode(status)
         if self.status < 0:
-            return f"killed by {signal.Signals(-self.status).name}"
+            names = {number.value: number.name for number in signal.Signals}
+            return f"killed by {names.get(-self.status, f'signal {-self.status}')}"
         return f"exit status {self.status}"
 
     def close(self) -> None:

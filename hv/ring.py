@@ -20,18 +20,18 @@ class Consumer:
         Raises ProtocolError when an index is no slot.
         """
         self.core = core.Consumer(mapping, offset, size)
-        self._batch = np.zeros(self.core.slots, KVM_COALESCED_MMIO)
+        self._batch = np.frombuffer(self.core, KVM_COALESCED_MMIO)
         self._peek = self.core.peek
         self.commit = self.core.commit
 
     def peek(self) -> NDArray[np.void]:
         """A checked copy of all published entries, oldest first, `data` cut to `len` bytes.
 
-        The array is overwritten by the next peek. The entries stay in the ring until
+        The array is read-only and overwritten by the next peek. The entries stay in the ring until
         `commit(count)`. Raises ProtocolError with slot and value when an entry or an index breaks
         the rules; entries before a bad one come in a batch of their own first.
         """
-        return self._batch[: self._peek(self._batch)]
+        return self._batch[: self._peek()]
 
     def pending(self) -> int:
         """How many entries are published and not committed."""

@@ -1,4 +1,4 @@
-"""POSIX shared memory segments: made, passed on as descriptors, gone from the name space at once."""
+"""POSIX shared memory segments: made, passed on as descriptors, without a name at once."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def remove_orphans() -> list[str]:
     for name in found:
         pid, _, rest = name.removeprefix(PREFIX).partition("-")
         start = rest.partition("-")[0]
-        if not pid.isdigit() or not start.isdigit() or _start_time(int(pid)) == int(start):
+        if not pid.isdecimal() or not start.isdecimal() or _start_time(int(pid)) == int(start):
             continue
         try:
             posix_ipc.unlink_shared_memory("/" + name)
@@ -98,12 +98,12 @@ def remove_orphans() -> list[str]:
 
 
 def _start_time(pid: int) -> int | None:
-    """Clock ticks from boot to the start of a process (field 22 of its stat), None if it is gone."""
+    """Clock ticks from boot to a process's start (field 22 of its stat), None if it is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_bytes()  # the process's name may be any bytes
     except OSError:
         return None
-    return int(stat.rpartition(")")[2].split()[19])
+    return int(stat.rpartition(b")")[2].split()[19])
 
 
 def _free() -> str:

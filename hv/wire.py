@@ -52,7 +52,7 @@ def receive(
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    if not data:
+    if not data and not fds:
         raise PeerDied("the other process closed the control socket")
     if got & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(data) < head.size:
         for fd in fds:

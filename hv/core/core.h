@@ -88,6 +88,7 @@ typedef struct {
     PyObject_HEAD
     MappingObject *mapping;
     struct ring_consumer c;
+    struct coalesced_entry *batch; /* as many as the ring has slots */
 } ConsumerObject;
 
 extern PyTypeObject *ConsumerType;

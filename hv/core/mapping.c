@@ -20,6 +20,7 @@ static struct guard {
     _Atomic size_t size;
     _Atomic bool truncated;
 } guards[GUARDS];
+static _Atomic bool any_truncated; /* of all that ever were: one look for the usual case */
 static _Atomic int guards_used; /* none past this was ever taken */
 static struct sigaction previous;
 
@@ -43,6 +44,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
         if (got == MAP_FAILED)
             break;
         atomic_store(&guards[i].truncated, true);
+        atomic_store(&any_truncated, true);
         return;
     }
     /* Not ours: whoever was here before us deals with it when the access is tried again. */
@@ -75,6 +77,8 @@ static int guard_take(uint8_t *base, size_t size)
 
 bool mapping_truncated(const MappingObject *m)
 {
+    if (!atomic_load_explicit(&any_truncated, memory_order_relaxed))
+        return false;
     for (int i = 0; i < m->parts; i++)
         if (atomic_load_explicit(&guards[m->part[i].guard].truncated, memory_order_relaxed))
             return true;
@@ -83,6 +87,8 @@ bool mapping_truncated(const MappingObject *m)
 
 int mapping_check(const MappingObject *m)
 {
+    if (!atomic_load_explicit(&any_truncated, memory_order_relaxed))
+        return 0;
     for (int i = 0; i < m->parts; i++)
         if (atomic_load_explicit(&guards[m->part[i].guard].truncated, memory_order_relaxed)) {
             PyErr_Format(error_segment,

@@ -110,6 +110,9 @@ enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx,
 {
     if (ready(ctx))
         return WAIT_READY;
+    /* ready has just looked at the page: what it cannot see any more must not be slept for. */
+    if (mapping_truncated(guard))
+        return truncation(guard, save);
     if (deadline == 0)
         return WAIT_TIMEOUT;
     uint64_t start = now_ns();

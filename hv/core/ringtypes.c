@@ -140,8 +140,11 @@ static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     Py_INCREF((PyObject *)mapping);
     self->mapping = mapping;
     enum ring_status status = ring_consumer_init(&self->c, ring, (size_t)size);
-    if (status < 0) {
+    if (status < 0)
         ring_raise(status, self->c.bad, 0, self->c.slots);
+    else if (!(self->batch = PyMem_Calloc(self->c.slots, sizeof *self->batch)))
+        PyErr_NoMemory();
+    if (!self->batch) {
         Py_DECREF((PyObject *)self);
         return NULL;
     }
@@ -151,21 +154,19 @@ static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 static void consumer_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    PyMem_Free(((ConsumerObject *)self)->batch);
     Py_XDECREF((PyObject *)((ConsumerObject *)self)->mapping);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
 
-static PyObject *consumer_peek(PyObject *self, PyObject *out)
+static PyObject *consumer_peek(PyObject *self, PyObject *unused)
 {
+    (void)unused;
     ConsumerObject *consumer = (ConsumerObject *)self;
     struct ring_consumer *c = &consumer->c;
-    Py_buffer view;
-    if (PyObject_GetBuffer(out, &view, PyBUF_CONTIG) < 0)
-        return NULL;
-    uint32_t count, max = (uint32_t)(view.len / (Py_ssize_t)sizeof(struct coalesced_entry));
-    enum ring_status status = ring_peek(c, view.buf, max, &count);
-    PyBuffer_Release(&view);
+    uint32_t count;
+    enum ring_status status = ring_peek(c, consumer->batch, c->slots, &count);
     if (mapping_check(consumer->mapping) < 0)
         return NULL;
     if (status < 0) {
@@ -173,6 +174,13 @@ static PyObject *consumer_peek(PyObject *self, PyObject *out)
         return NULL;
     }
     return PyLong_FromLong((long)count);
+}
+
+static int consumer_getbuffer(PyObject *self, Py_buffer *view, int flags)
+{
+    ConsumerObject *consumer = (ConsumerObject *)self;
+    Py_ssize_t size = (Py_ssize_t)(consumer->c.slots * sizeof *consumer->batch);
+    return PyBuffer_FillInfo(view, self, consumer->batch, size, 1, flags);
 }
 
 static PyObject *consumer_commit(PyObject *self, PyObject *argument)
@@ -219,6 +227,19 @@ static PyObject *consumer_get_slots(PyObject *self, void *unused)
     return PyLong_FromLong((long)((ConsumerObject *)self)->c.slots);
 }
 
+static PyObject *consumer_get_span(PyObject *self, void *unused)
+{
+    (void)unused;
+    const struct ring_consumer *c = &((ConsumerObject *)self)->c;
+    return Py_BuildValue("(KK)", (unsigned long long)c->low, (unsigned long long)c->high);
+}
+
+static PyObject *consumer_get_kinds(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLong(((ConsumerObject *)self)->c.kinds);
+}
+
 static PyMethodDef producer_methods[] = {
     {"append", (PyCFunction)(void (*)(void))producer_append, METH_VARARGS | METH_KEYWORDS,
      "append(phys_addr, len, data, pio=False): False when the ring is full."},
@@ -227,7 +248,7 @@ static PyMethodDef producer_methods[] = {
 };
 
 static PyMethodDef consumer_methods[] = {
-    {"peek", consumer_peek, METH_O, "peek(out): copy the oldest entries out; how many."},
+    {"peek", consumer_peek, METH_NOARGS, "Copy all published entries to the batch; how many."},
     {"commit", consumer_commit, METH_O, "commit(count): give peeked entries' slots back."},
     {"pending", consumer_pending, METH_NOARGS, "How many entries are published and not committed."},
     {NULL, NULL, 0, NULL},
@@ -239,6 +260,8 @@ static PyGetSetDef producer_getset[] = {
 };
 
 static PyGetSetDef consumer_getset[] = {
+    {"span", consumer_get_span, NULL, "(lowest address, last byte) of the last batch.", NULL},
+    {"kinds", consumer_get_kinds, NULL, "Of the last batch: 1 memory, 2 ports, 3 both.", NULL},
     {"slots", consumer_get_slots, NULL, "Slots of the ring; all but one are usable.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -257,6 +280,7 @@ static PyType_Slot consumer_slots[] = {
     {Py_tp_new, consumer_new},
     {Py_tp_dealloc, consumer_dealloc},
     {Py_tp_methods, consumer_methods},
+    {Py_bf_getbuffer, consumer_getbuffer},
     {Py_tp_getset, consumer_getset},
     {0, NULL},
 };

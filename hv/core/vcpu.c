@@ -5,8 +5,7 @@
 #include <string.h>
 #include <structmember.h>
 
-/* bulk: the GIL is given up for the whole of it. */
-static int vcpu_begin(VcpuObject *v, bool bulk)
+int vcpu_begin(VcpuObject *v, bool bulk)
 {
     if (v->busy) {
         PyErr_SetString(PyExc_RuntimeError, "the vCPU is running already, in another thread");
@@ -23,8 +22,7 @@ static int vcpu_begin(VcpuObject *v, bool bulk)
     return 0;
 }
 
-/* Show what was queued, take the GIL back; 0, or -1 with an exception set. */
-static int vcpu_end(VcpuObject *v, int result)
+int vcpu_end(VcpuObject *v, int result)
 {
     vcpu_take_gil(v);
     v->busy = false;
@@ -33,12 +31,14 @@ static int vcpu_end(VcpuObject *v, int result)
         ring_publish(&v->ring);
         v->unpublished = 0;
     }
-    if (result == 0 && mapping_truncated(v->mapping))
+    if (result == 0)
         result = mapping_check(v->mapping);
+    for (int i = 0; i < v->ram_count && result == 0; i++)
+        result = mapping_check(v->ram[i].mapping);
     return result;
 }
 
-static int address_and_size(PyObject *const *args, uint64_t *address, uint32_t *size)
+int vcpu_address_and_size(PyObject *const *args, uint64_t *address, uint32_t *size)
 {
     uint64_t wide;
     if (unsigned_from(args[0], address) < 0 || unsigned_from(args[1], &wide) < 0)
@@ -47,7 +47,7 @@ static int address_and_size(PyObject *const *args, uint64_t *address, uint32_t *
     return 0;
 }
 
-static int arguments(Py_ssize_t got, Py_ssize_t expected)
+int vcpu_arguments(Py_ssize_t got, Py_ssize_t expected)
 {
     if (got == expected)
         return 0;
@@ -63,7 +63,7 @@ static PyObject *read_with(PyObject *self, PyObject *const *args, Py_ssize_t n, 
     VcpuObject *v = (VcpuObject *)self;
     uint64_t address, value = 0;
     uint32_t size;
-    if (arguments(n, 2) < 0 || address_and_size(args, &address, &size) < 0 ||
+    if (vcpu_arguments(n, 2) < 0 || vcpu_address_and_size(args, &address, &size) < 0 ||
         vcpu_begin(v, false) < 0)
         return NULL;
     if (vcpu_end(v, read(v, address, size, &value)) < 0)
@@ -76,7 +76,7 @@ static PyObject *write_with(PyObject *self, PyObject *const *args, Py_ssize_t n,
     VcpuObject *v = (VcpuObject *)self;
     uint64_t address;
     uint32_t size;
-    if (arguments(n, 3) < 0 || address_and_size(args, &address, &size) < 0)
+    if (vcpu_arguments(n, 3) < 0 || vcpu_address_and_size(args, &address, &size) < 0)
         return NULL;
     uint64_t value = PyLong_AsUnsignedLongLongMask(args[2]);
     if (value == UINT64_MAX && PyErr_Occurred())
@@ -106,118 +106,6 @@ static PyObject *py_store(PyObject *self, PyObject *const *args, Py_ssize_t n)
 static PyObject *py_out(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     return write_with(self, args, n, vcpu_out);
-}
-
-static PyObject *py_execute(PyObject *self, PyObject *array)
-{
-    VcpuObject *v = (VcpuObject *)self;
-    Py_buffer view;
-    if (PyObject_GetBuffer(array, &view, PyBUF_CONTIG) < 0)
-        return NULL;
-    PyObject *done = NULL;
-    if (view.itemsize != sizeof(struct op) || (uintptr_t)view.buf % 8) {
-        PyErr_Format(PyExc_ValueError, "expected an aligned array of 24-byte operations, got %zd",
-                     view.itemsize);
-    } else if (vcpu_begin(v, true) == 0 &&
-               vcpu_end(v, vcpu_run_ops(v, view.buf, view.len / (Py_ssize_t)sizeof(struct op))) == 0) {
-        Py_INCREF(Py_None);
-        done = Py_None;
-    }
-    PyBuffer_Release(&view);
-    return done;
-}
-
-/* store_many(addresses, size, values): both arrays of uint64, one entry per store. */
-static PyObject *py_store_many(PyObject *self, PyObject *args)
-{
-    VcpuObject *v = (VcpuObject *)self;
-    Py_buffer addresses, values;
-    unsigned int size;
-    if (!PyArg_ParseTuple(args, "y*Iy*", &addresses, &size, &values))
-        return NULL;
-    PyObject *done = NULL;
-    if (addresses.len != values.len || addresses.len % 8 || (uintptr_t)addresses.buf % 8 ||
-        (uintptr_t)values.buf % 8) {
-        PyErr_Format(PyExc_ValueError,
-                     "expected as many addresses as values, 8 bytes each; got %zd and %zd bytes",
-                     addresses.len, values.len);
-    } else if (vcpu_begin(v, true) == 0) {
-        const uint64_t *at = addresses.buf, *what = values.buf;
-        int result = 0;
-        for (Py_ssize_t i = 0; i < addresses.len / 8 && result == 0; i++) {
-            v->op_index = i;
-            result = vcpu_store(v, at[i], size, what[i]);
-        }
-        if (vcpu_end(v, result) == 0) {
-            Py_INCREF(Py_None);
-            done = Py_None;
-        }
-    }
-    PyBuffer_Release(&addresses);
-    PyBuffer_Release(&values);
-    return done;
-}
-
-/* fill(address, size, count, value): count stores of one value, one behind the other. */
-static PyObject *py_fill(PyObject *self, PyObject *const *args, Py_ssize_t n)
-{
-    VcpuObject *v = (VcpuObject *)self;
-    uint64_t address, count, value;
-    uint32_t size;
-    if (arguments(n, 4) < 0 || address_and_size(args, &address, &size) < 0 ||
-        unsigned_from(args[2], &count) < 0)
-        return NULL;
-    value = PyLong_AsUnsignedLongLongMask(args[3]);
-    if (value == UINT64_MAX && PyErr_Occurred())
-        return NULL;
-    if (vcpu_begin(v, true) < 0)
-        return NULL;
-    int result = 0;
-    for (uint64_t i = 0; i < count && result == 0; i++) {
-        v->op_index = (Py_ssize_t)i;
-        result = vcpu_store(v, address, size, value);
-        address += size;
-    }
-    if (vcpu_end(v, result) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *py_read_memory(PyObject *self, PyObject *args)
-{
-    VcpuObject *v = (VcpuObject *)self;
-    unsigned long long address;
-    Py_ssize_t size;
-    if (!PyArg_ParseTuple(args, "Kn", &address, &size))
-        return NULL;
-    if (size < 0) {
-        PyErr_Format(PyExc_ValueError, "expected a size of 0 or more, got %zd", size);
-        return NULL;
-    }
-    PyObject *bytes = PyByteArray_FromStringAndSize(NULL, size);
-    if (!bytes || vcpu_begin(v, false) < 0 ||
-        vcpu_end(v, vcpu_copy_memory(v, address, (uint8_t *)PyByteArray_AsString(bytes), size, false)) <
-            0) {
-        Py_XDECREF(bytes);
-        return NULL;
-    }
-    return bytes;
-}
-
-static PyObject *py_write_memory(PyObject *self, PyObject *args)
-{
-    VcpuObject *v = (VcpuObject *)self;
-    unsigned long long address;
-    Py_buffer data;
-    if (!PyArg_ParseTuple(args, "Ky*", &address, &data))
-        return NULL;
-    int result = vcpu_begin(v, false);
-    if (result == 0)
-        result = vcpu_end(v, vcpu_copy_memory(v, address, data.buf, data.len, true));
-    PyBuffer_Release(&data);
-    if (result < 0)
-        return NULL;
-    Py_RETURN_NONE;
 }
 
 static PyObject *py_wait_run(PyObject *self, PyObject *unused)
@@ -256,10 +144,10 @@ static PyObject *py_system_event(PyObject *self, PyObject *type)
 static PyObject *py_wait_interrupt(PyObject *self, PyObject *args)
 {
     VcpuObject *v = (VcpuObject *)self;
-    unsigned long long lines;
-    PyObject *timeout;
-    uint64_t deadline;
-    if (!PyArg_ParseTuple(args, "KO", &lines, &timeout) || deadline_from(timeout, &deadline) < 0)
+    PyObject *lines_object, *timeout;
+    uint64_t lines, deadline;
+    if (!PyArg_ParseTuple(args, "OO", &lines_object, &timeout) ||
+        unsigned_from(lines_object, &lines) < 0 || deadline_from(timeout, &deadline) < 0)
         return NULL;
     if (vcpu_begin(v, false) < 0)
         return NULL;
@@ -321,9 +209,11 @@ static PyObject *py_set_zones(PyObject *self, PyObject *args)
 static PyObject *py_set_memory(PyObject *self, PyObject *args)
 {
     VcpuObject *v = (VcpuObject *)self;
-    unsigned long long start;
+    PyObject *start_object;
+    uint64_t start;
     MappingObject *mapping;
-    if (!PyArg_ParseTuple(args, "KO!", &start, MappingType, &mapping))
+    if (!PyArg_ParseTuple(args, "OO!", &start_object, MappingType, &mapping) ||
+        unsigned_from(start_object, &start) < 0)
         return NULL;
     if (v->ram_count == RAM_SLOTS) {
         PyErr_Format(PyExc_ValueError, "expected at most %d memory slots", RAM_SLOTS);
@@ -443,11 +333,11 @@ static PyMethodDef vcpu_methods[] = {
     {"store", FAST(py_store), METH_FASTCALL, "store(address, size, value)."},
     {"in_", FAST(py_in), METH_FASTCALL, "in_(port, size): the value."},
     {"out", FAST(py_out), METH_FASTCALL, "out(port, size, value)."},
-    {"execute", py_execute, METH_O, "execute(ops): run bus operations in order, in place."},
-    {"store_many", py_store_many, METH_VARARGS, "store_many(addresses, size, values)."},
-    {"fill", FAST(py_fill), METH_FASTCALL, "fill(address, size, count, value)."},
-    {"read_memory", py_read_memory, METH_VARARGS, "read_memory(address, size): bytes of RAM."},
-    {"write_memory", py_write_memory, METH_VARARGS, "write_memory(address, data): into RAM."},
+    {"execute", vcpu_py_execute, METH_O, "execute(ops): run bus operations in order, in place."},
+    {"store_many", vcpu_py_store_many, METH_VARARGS, "store_many(addresses, size, values)."},
+    {"fill", FAST(vcpu_py_fill), METH_FASTCALL, "fill(address, size, count, value)."},
+    {"read_memory", vcpu_py_read_memory, METH_VARARGS, "read_memory(address, size): bytes of RAM."},
+    {"write_memory", vcpu_py_write_memory, METH_VARARGS, "write_memory(address, data): into RAM."},
     {"wait_interrupt", py_wait_interrupt, METH_VARARGS,
      "wait_interrupt(lines, timeout): the raised ones of a mask of lines, 0 after the timeout."},
     {"wait_run", py_wait_run, METH_NOARGS, "Wait until the VMM enters the guest."},

@@ -88,4 +88,20 @@ int vcpu_run_ops(VcpuObject *v, struct op *ops, Py_ssize_t count);
 int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t size,
                      bool write);
 
+/* vcpu.c: around each call from Python. */
+/* Note the first operation; bulk: the GIL is given up until vcpu_end. */
+int vcpu_begin(VcpuObject *v, bool bulk);
+/* Show what was queued, take the GIL back, look for truncated segments; passes `result` on. */
+int vcpu_end(VcpuObject *v, int result);
+/* The first two arguments; a size that no access has stays one. */
+int vcpu_address_and_size(PyObject *const *args, uint64_t *address, uint32_t *size);
+int vcpu_arguments(Py_ssize_t got, Py_ssize_t expected);
+
+/* vcpu_bulk.c: methods of Vcpu. */
+PyObject *vcpu_py_execute(PyObject *self, PyObject *array);
+PyObject *vcpu_py_store_many(PyObject *self, PyObject *args);
+PyObject *vcpu_py_fill(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *vcpu_py_read_memory(PyObject *self, PyObject *args);
+PyObject *vcpu_py_write_memory(PyObject *self, PyObject *args);
+
 #endif

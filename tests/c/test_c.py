@@ -1,0 +1,172 @@
+"""ring.h and exit.h under the sanitizers, with two threads, as these see no other process."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+CORE = HERE.parents[1] / "hv" / "core"
+STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
+# TSan knows no fences. Here they only decide who sleeps: words and payload have their own order.
+THREAD = ["-fsanitize=thread", "-Wno-tsan"]
+MEMORY = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+LIMIT = 100
+
+COMPILERS = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"no {name} on this machine"),
+    )
+    for name in ("gcc", "clang")
+]
+
+Build = Callable[[str, list[str]], list[str]]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Compile a program of this folder once per set of flags; the command to run it with."""
+    made: dict[tuple[str, ...], list[str]] = {}
+    folder = tmp_path_factory.mktemp("c")
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler on this machine")
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=LIMIT, cwd=folder
+        )
+
+    def compile_it(source: str, flags: list[str]) -> list[str]:
+        key = (source, *flags)
+        if key in made:
+            return made[key]
+        if compiler.endswith("clang"):
+            flags = [flag for flag in flags if flag != "-Wno-tsan"]
+        empty, program = folder / "empty.c", folder / f"program{len(made)}"
+        empty.write_text("int main(void) { return 0; }\n")
+        # TSan's runtime needs addresses where a kernel with much randomness does not put them.
+        prefix = (
+            ["setarch", "-R"] if "-fsanitize=thread" in flags and shutil.which("setarch") else []
+        )
+        probe = run([compiler, *flags, str(empty), "-o", str(program)])
+        if probe.returncode == 0:
+            probe = run([*prefix, str(program)])
+        if probe.returncode != 0:
+            pytest.skip(f"no sanitizer {flags[0]}: {probe.stderr.strip()[:200]}")
+        command = [compiler, *STRICT, "-O1", "-g", *flags, f"-I{CORE}", str(HERE / source)]
+        built = run([*command, "-o", str(program), "-pthread"])
+        assert built.returncode == 0, built.stderr
+        made[key] = [*prefix, str(program)]
+        return made[key]
+
+    return compile_it
+
+
+def must_succeed(command: list[str], *arguments: object) -> None:
+    """Run it; what it says is the message of the failure."""
+    line = [*command, *map(str, arguments)]
+    done = subprocess.run(line, check=False, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, f"{' '.join(line)}: {done.returncode}\n{done.stderr}"
+
+
+def size_of(slots: int) -> int:
+    """Bytes of a ring with so many slots."""
+    return 8 + 24 * slots
+
+
+# (bytes, start): the least ring, a small one, and whole pages from the ends and the middle.
+RINGS = [
+    (size_of(2), 0),
+    (size_of(3), 2),
+    (size_of(5), 4),
+    (4096, 0),
+    (4096, 84),
+    (4096, 169),
+    (8192, 340),
+    (16 * 4096, 2729),
+]
+
+
+@pytest.mark.parametrize(("size", "start"), RINGS)
+def test_the_ring_is_free_of_races(build: Build, size: int, start: int) -> None:
+    """A million entries between two threads, sequence-checked, through ThreadSanitizer."""
+    # A tiny ring waits at nearly every entry.
+    entries = 20_000 if size < 4096 else 1_000_000 if start == 169 else 200_000
+    must_succeed(build("ring_stress.c", THREAD), size, start, entries)
+
+
+@pytest.mark.parametrize(("size", "start"), RINGS)
+def test_the_ring_touches_only_its_memory(build: Build, size: int, start: int) -> None:
+    """The same through AddressSanitizer and UndefinedBehaviorSanitizer."""
+    must_succeed(build("ring_stress.c", MEMORY), size, start, 20_000 if size < 4096 else 300_000)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("flags", [THREAD, MEMORY], ids=["thread", "memory"])
+@pytest.mark.parametrize(("size", "start"), RINGS)
+def test_the_ring_at_length(build: Build, flags: list[str], size: int, start: int) -> None:
+    """Many more entries."""
+    must_succeed(build("ring_stress.c", flags), size, start, 300_000 if size < 4096 else 5_000_000)
+
+
+def test_a_hostile_peer_reaches_nothing_outside_the_ring(build: Build) -> None:
+    """Random indices and slots between the calls of both ends; the seed is in the message."""
+    must_succeed(build("ring_hostile.c", MEMORY), random.getrandbits(63), 100_000)
+
+
+@pytest.mark.parametrize("policy", [0, 1, 2], ids=["block", "adaptive", "poll"])
+def test_the_doorbell_is_free_of_races(build: Build, policy: int) -> None:
+    """Exits and answers between two threads through ThreadSanitizer."""
+    must_succeed(build("exit_pingpong.c", THREAD), policy, 100_000 if policy == 1 else 10_000)
+
+
+@pytest.mark.parametrize("spin", [0, 300])
+def test_no_wake_up_is_lost(build: Build, spin: int) -> None:
+    """100,000 rounds in which going to sleep races the signal, without a sanitizer's slowness."""
+    must_succeed(build("exit_pingpong.c", ["-O2"]), 1, 100_000, spin)
+
+
+def test_the_doorbell_touches_only_its_memory(build: Build) -> None:
+    """Through AddressSanitizer and UndefinedBehaviorSanitizer."""
+    must_succeed(build("exit_pingpong.c", MEMORY), 1, 5_000)
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("optimize", ["-O0", "-O3"])
+def test_both_compilers_take_the_headers_without_a_warning(compiler: str, optimize: str) -> None:
+    """As strictly as the extension is built, and stricter."""
+    for source in sorted(HERE.glob("*.c")):
+        command = [compiler, *STRICT, "-Wshadow", "-Wpointer-arith", optimize, f"-I{CORE}"]
+        done = subprocess.run(
+            [*command, "-fsyntax-only", str(source)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_both_compilers_take_the_extension_without_a_warning(compiler: str) -> None:
+    """Every file of hv/core, with the limited API."""
+    include = sysconfig.get_paths()["include"]
+    if not (Path(include) / "Python.h").exists():
+        pytest.skip("no Python.h on this machine")
+    command = [compiler, *STRICT, "-O2", "-fsyntax-only", "-DPy_LIMITED_API=0x030B0000"]
+    done = subprocess.run(
+        [*command, f"-I{include}", *map(str, sorted(CORE.glob("*.c")))],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,576 @@
+"""Both processes: what goes between them, how either ends, and what is left afterwards."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.hv_processes import RAM, ZONE, gone, is_running, machine, names_by, within
+
+import hv
+from hv import abi, client
+from hv.doorbell import WaitPolicy
+from hv.errors import CoalescedError, PeerDied, RequestError, SegmentError
+from hv.process import GuestProcess
+
+ROOT = Path(hv.__file__).parents[1]
+POLICIES = pytest.mark.parametrize("policy", list(WaitPolicy), ids=lambda p: p.name.lower())
+INTR, HLT, MMIO, IO = abi.KVM_EXIT_INTR, abi.KVM_EXIT_HLT, abi.KVM_EXIT_MMIO, abi.KVM_EXIT_IO
+CRASH = (abi.KVM_EXIT_SYSTEM_EVENT, abi.KVM_SYSTEM_EVENT_CRASH, 0, False, 0)
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Write:
+    """Put a guest's source into a file of its own; the name to load it by."""
+
+    def write(source: str) -> str:
+        path = tmp_path / "guest.py"
+        path.write_text(textwrap.dedent(source))
+        return f"{path}:main"
+
+    return write
+
+
+ENDLESS = f"""
+    def main(vcpu):
+        n = 0
+        while True:
+            vcpu.store64({ZONE:#x}, n)
+            vcpu.store64({RAM:#x}, n + 1)
+            n += 1
+"""
+
+
+def vcpu_of(vm: client.Vm) -> client.Vcpu:
+    """The one that there is."""
+    assert vm.vcpu is not None
+    return vm.vcpu
+
+
+def run(vm: client.Vm) -> client.Exit:
+    """The next exit, within five seconds."""
+    got = vcpu_of(vm).run(5.0)
+    assert not isinstance(got, bool), "the guest does not exit"
+    return got
+
+
+def drained(vm: client.Vm) -> list[int]:
+    """The data of all published entries, taken out."""
+    ring = vcpu_of(vm).ring
+    assert ring is not None
+    values: list[int] = ring.peek()["data"].tolist()
+    ring.commit(len(values))
+    return values
+
+
+def go_on(vm: client.Vm, seen: list[int]) -> None:
+    """Run a guest that only stores, whatever happens; the values go to `seen`."""
+    while True:
+        got = vcpu_of(vm).run()
+        seen += drained(vm)
+        assert isinstance(got, tuple)
+        seen.append(got[4])
+
+
+# --- end to end ---
+
+
+@pytest.mark.parametrize(
+    ("policy", "ring_pages"),
+    [
+        (WaitPolicy.BLOCK, 1),
+        (WaitPolicy.ADAPTIVE, 1),
+        (WaitPolicy.POLL, 16),
+        (WaitPolicy.ADAPTIVE, 0),
+    ],
+)
+def test_a_guest_stores_loads_and_ends(written: Write, policy: WaitPolicy, ring_pages: int) -> None:
+    """Entries, exits, results of loads, RAM and the halt, in their order, in both processes."""
+    name = written(
+        f"""
+        def main(vcpu, start):
+            for n in range(5):
+                vcpu.store32({ZONE:#x} + 4 * n, start + n)
+            vcpu.out8(0x80, 0x55)
+            vcpu.store64({RAM:#x}, vcpu.load32(0x5000) + vcpu.in16(0x60))
+        """
+    )
+    with within(20), machine(name, {"start": 100}, policy=policy, ring_pages=ring_pages) as vm:
+        assert vm.check_extension(abi.KVM_CAP_COALESCED_MMIO) == (2 if ring_pages else 0)
+        if ring_pages:
+            assert run(vm) == (IO, 0x80, 1, True, 0x55)
+            assert drained(vm) == [100, 101, 102, 103, 104]
+        else:
+            for n in range(5):
+                assert run(vm) == (MMIO, ZONE + 4 * n, 4, True, 100 + n)
+            assert run(vm) == (IO, 0x80, 1, True, 0x55)
+        assert run(vm) == (MMIO, 0x5000, 4, False, 0)
+        vcpu_of(vm).complete(0x12345678)
+        assert run(vm) == (IO, 0x60, 2, False, 0)
+        vcpu_of(vm).complete(0x1_0001)
+        assert run(vm) == (HLT, 0, 0, False, 0)
+        assert vm.memory[0].mapping.read(0, 8) == (0x12345679).to_bytes(8, "little")
+        coalesced, exits, _ = vm.statistics()
+        assert (coalesced, exits) == ((5, 4) if ring_pages else (0, 9))
+        assert run(vm) == (HLT, 0, 0, False, 0)
+
+
+def test_ioctls_of_a_running_guest_stop_it_for_their_time(written: Write) -> None:
+    """The guest is kicked out, the zone goes, and its writes exit from then on."""
+    with within(20), machine(written(ENDLESS), policy=WaitPolicy.POLL, ring_pages=1024) as vm:
+        vcpu = vcpu_of(vm)
+        assert vcpu.run(5.0, watch_ring=True) is True
+        before = drained(vm)
+        vm.unregister_coalesced_mmio(ZONE, 1)
+        before += drained(vm)
+        assert not vcpu.handle.running
+        got = run(vm)
+        assert got == (MMIO, ZONE, 8, True, len(before))
+        assert before == list(range(len(before)))
+        vm.register_coalesced_mmio(ZONE, 8)
+        assert vcpu.run(5.0, watch_ring=True) is True
+        assert drained(vm)[0] == len(before) + 1
+
+
+def test_an_exit_that_came_before_a_request_is_not_lost(written: Write) -> None:
+    """`run` returns it after the request was served."""
+    name = written("def main(vcpu):\n    vcpu.store8(0x5000, 1)\n    vcpu.store8(0x5001, 2)\n")
+    with within(20), machine(name) as vm:
+        vcpu = vcpu_of(vm)
+        vcpu.handle.enter()
+        exit_seen = 0
+        while not exit_seen:  # until the guest's exit lies in the run page
+            exit_seen = int.from_bytes(vcpu.mapping.read(abi.KVM_RUN_EXIT_REASON, 4), "little")
+        vm.statistics()
+        assert run(vm) == (MMIO, 0x5000, 1, True, 1)
+        assert run(vm) == (MMIO, 0x5001, 1, True, 2)
+        assert run(vm)[0] == HLT
+
+
+@POLICIES
+def test_an_interrupt_ends_a_halt(written: Write, policy: WaitPolicy) -> None:
+    """Raised while the guest runs."""
+    name = written("def main(vcpu):\n    vcpu.store64(0x5000, vcpu.wait_interrupt())\n")
+    with within(20), machine(name, policy=policy) as vm:
+        assert vcpu_of(vm).run(0.01) is False
+        vm.irq_line(11, True)
+        assert run(vm) == (MMIO, 0x5000, 8, True, 1 << 11)
+
+
+def test_the_process_refuses_what_the_kernel_refuses(written: Write) -> None:
+    """As an errno with a text; nothing ends by it."""
+    with within(20), machine(written("def main(vcpu): pass")) as vm:
+        with pytest.raises(RequestError, match="no such file") as refused:
+            vm.load_guest("/no/such/file.py:main")
+        assert refused.value.errno == errno.ENOENT
+        with pytest.raises(RequestError, match="unknown request 0x7777") as refused:
+            vm.request(0x7777, b"")
+        assert refused.value.errno == errno.ENOTTY
+        assert run(vm)[0] == HLT
+
+
+# --- how a guest ends ---
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "raise ValueError('bad thing\\n  happened')",
+            "guest.py:3: ValueError: bad thing happened",
+        ),
+        ("vcpu.store64(2**64 - 1, 0)", "guest.py:3: GuestError: store of 8 bytes at 0xffffffff"),
+        ("vcpu.bus.load(0, 3)", "guest.py:3: GuestError: load of 3 bytes at 0x0: expected a size"),
+        ("import sys; sys.exit(7)", "guest.py:3: SystemExit: 7"),
+        ("raise KeyboardInterrupt", "guest.py:3: KeyboardInterrupt"),
+        ("assert False", "guest.py:3: AssertionError"),
+        ("undefined", "guest.py:3: NameError: name 'undefined' is not defined"),
+    ],
+)
+def test_a_guest_that_raises_is_a_crash_with_file_and_line(
+    written: Write, body: str, said: str
+) -> None:
+    """A system event; what was queued before it reaches the devices; then it only halts."""
+    with within(20), machine(written(f"\ndef main(vcpu):\n    {body!s}\n")) as vm:
+        assert run(vm) == CRASH
+        assert said in str(vm.guest_error())
+        assert "\n" not in str(vm.guest_error())
+        assert run(vm)[0] == HLT
+
+
+def test_what_was_queued_before_a_crash_is_there(written: Write) -> None:
+    """Published with the exit."""
+    name = written(f"def main(vcpu):\n    vcpu.store8({ZONE:#x}, 7)\n    1 / 0\n")
+    with within(20), machine(name) as vm:
+        assert run(vm) == CRASH
+        assert drained(vm) == [7]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def main(vcpu:\n", "SyntaxError"),
+        ("import nothing_of_that_name\n", "line 1: ModuleNotFoundError"),
+        ("def other(vcpu): pass\n", "it has no function 'main'"),
+        ("main = 3\n", "'main' is no function"),
+        ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
+    ],
+)
+def test_a_guest_that_cannot_be_loaded_is_enoent(written: Write, source: str, said: str) -> None:
+    """One line that says why; the process goes on."""
+    process = GuestProcess()
+    with within(20):
+        vm = client.Vm(process, 1, WaitPolicy.BLOCK)
+        try:
+            with pytest.raises(RequestError) as refused:
+                vm.load_guest(written(source))
+            assert refused.value.errno == errno.ENOENT
+            assert said in str(refused.value)
+            assert vm.check_extension(abi.KVM_CAP_COALESCED_MMIO) == 2
+        finally:
+            vm.close()
+
+
+@pytest.mark.parametrize("end", ["", "1 / 0", "while True: vcpu.load8(0)"])
+def test_what_a_guest_prints_goes_to_stderr(
+    written: Write,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    end: str,
+) -> None:
+    """It is there when the VMM learns of the guest's end; stdout stays the VMM's."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    name = written(f"def main(vcpu):\n    print('hello from the guest')\n    {end}\n")
+    with within(20), machine(name) as vm:
+        run(vm)
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "hello from the guest\n")
+
+
+@pytest.mark.parametrize(
+    ("policy", "body", "said"),
+    [
+        (WaitPolicy.BLOCK, "os._exit(3)", "the guest process ended: exit status 3"),
+        (WaitPolicy.ADAPTIVE, "os._exit(0)", "the guest process ended: exit status 0"),
+        (WaitPolicy.POLL, "os.kill(os.getpid(), 9)", "the guest process ended: killed by SIGKILL"),
+        (
+            WaitPolicy.BLOCK,
+            "os.kill(os.getpid(), 11)",
+            "the guest process ended: killed by SIGSEGV",
+        ),
+        (WaitPolicy.ADAPTIVE, "os.kill(os.getpid(), 40)", "the guest process ended: killed by"),
+    ],
+)
+def test_a_guest_process_that_ends_is_reported_with_how(
+    written: Write, policy: WaitPolicy, body: str, said: str
+) -> None:
+    """PeerDied, by run and by every request; what was published is still in the ring."""
+    name = written(
+        f"""
+        import os, resource
+        def main(vcpu):
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            for n in range(10):
+                vcpu.store8({ZONE:#x}, n)
+            {body}
+        """
+    )
+    with within(20), machine(name, policy=policy) as vm:
+        for _ in range(2):
+            with pytest.raises(PeerDied) as died:
+                run(vm)
+            assert said in str(died.value)
+        with pytest.raises(PeerDied, match="the guest process ended"):
+            vm.statistics()
+        assert drained(vm) == list(range(10))
+
+
+def test_an_endless_guest_ends_with_close(written: Write) -> None:
+    """One that makes no operation any more, too."""
+    name = written(
+        """
+        def main(vcpu):
+            vcpu.store8(0x5000, 1)
+            while True:
+                pass
+        """
+    )
+    with within(20), machine(name) as vm:
+        assert run(vm)[1] == 0x5000
+        assert vcpu_of(vm).run(0.01) is False
+        with within(1):
+            vm.close()
+        assert vm.process.status == -signal.SIGKILL
+        vm.close()
+
+
+@pytest.mark.parametrize("then", ["while True: pass", "import time; time.sleep(1000)"])
+def test_a_guest_that_closes_its_descriptors_is_no_peer_any_more(written: Write, then: str) -> None:
+    """Its process lives, but nobody waits for it: reported within a second."""
+    name = written(f"import os\ndef main(vcpu):\n    os.closerange(3, 100)\n    {then}\n")
+    with within(20), machine(name, policy=WaitPolicy.BLOCK) as vm:
+        vcpu_of(vm).handle.enter()
+        with within(2), pytest.raises(CoalescedError):
+            vcpu_of(vm).run()
+
+
+@POLICIES
+def test_a_guest_that_truncates_a_segment_breaks_nothing_else(
+    written: Write, policy: WaitPolicy
+) -> None:
+    """SegmentError or the end of the guest, and no SIGBUS here."""
+    name = written(
+        f"""
+        import os
+        def main(vcpu):
+            vcpu.store8({ZONE:#x}, 1)
+            for fd in range(3, 40):
+                try:
+                    os.ftruncate(fd, 0)
+                except OSError:
+                    pass
+            while True:
+                vcpu.store8({ZONE:#x}, 1)
+        """
+    )
+    with within(20), machine(name, policy=policy) as vm:
+        with pytest.raises((SegmentError, PeerDied)):
+            go_on(vm, [])
+        with pytest.raises(SegmentError, match="segment 'ring' was truncated"):
+            drained(vm)
+
+
+# --- signals ---
+
+
+def test_ctrl_c_is_not_the_guest_process_affair(written: Write) -> None:
+    """From its very start and later; the VMM's own handler decides."""
+    process = GuestProcess()
+    os.kill(process.pid, signal.SIGINT)
+    with within(20):
+        vm = client.Vm(process, 1, WaitPolicy.ADAPTIVE)
+        try:
+            vm.create_vcpu()
+            vm.load_guest(
+                written("def main(vcpu):\n    vcpu.load8(0x5000)\n    vcpu.load8(0x5001)\n")
+            )
+            for address in (0x5000, 0x5001):
+                os.kill(process.pid, signal.SIGINT)
+                assert run(vm)[1] == address
+                vcpu_of(vm).complete(0)
+            assert run(vm)[0] == HLT
+        finally:
+            vm.close()
+
+
+@POLICIES
+def test_ctrl_c_ends_a_wait_of_the_vmm(written: Write, policy: WaitPolicy) -> None:
+    """With what the handler raises, however the VMM waits."""
+    name = written("def main(vcpu):\n    vcpu.wait_interrupt()\n")
+    with within(20), machine(name, policy=policy) as vm:
+        vcpu_of(vm).handle.enter()
+        with pytest.raises(TimeoutError, match=r"within 0\.05"), within(0.05):
+            vcpu_of(vm).run()
+        vm.irq_line(0, True)
+        assert run(vm)[0] == HLT
+
+
+# --- kill -9 ---
+
+
+def kill_the_guest(name: str, seed: int, policy: WaitPolicy) -> None:
+    """Kill a storing guest at some moment; every published entry comes, in order, then PeerDied."""
+    chance = random.Random(seed)
+    with machine(name, policy=policy, ring_pages=chance.choice([1, 2, 16])) as vm:
+        seen: list[int] = []
+        rounds = chance.randrange(40)
+        while rounds:
+            rounds -= 1
+            got = vcpu_of(vm).run(chance.random() * 0.0005, policy is WaitPolicy.POLL)
+            seen += drained(vm)
+            if isinstance(got, tuple):
+                assert got[:4] == (MMIO, ZONE, 8, True), seed
+                seen.append(got[4])
+        signal.pidfd_send_signal(vm.process.pidfd, signal.SIGKILL)
+        with within(1), pytest.raises(PeerDied, match="killed by SIGKILL"):
+            go_on(vm, seen)
+        seen += drained(vm)
+        stored = int.from_bytes(vm.memory[0].mapping.read(0, 8), "little")
+        assert seen == list(range(len(seen))), f"seed {seed}: a gap or a repetition"
+        assert stored <= len(seen) <= stored + 1, f"seed {seed}: {stored} stored, {len(seen)} seen"
+        assert names_by(vm.process.pid, os.getpid()) == []
+
+
+@POLICIES
+def test_a_guest_killed_at_any_moment_loses_no_published_write(
+    written: Write, policy: WaitPolicy
+) -> None:
+    """The guest notes in RAM how many of its stores were carried out; so many arrive."""
+    name = written(ENDLESS)
+    for _ in range(3):
+        seed = random.getrandbits(32)
+        with within(10):
+            kill_the_guest(name, seed, policy)
+
+
+@pytest.mark.heavy
+@POLICIES
+def test_a_guest_killed_at_many_moments(written: Write, policy: WaitPolicy) -> None:
+    """The same, more often."""
+    name = written(ENDLESS)
+    for _ in range(100):
+        kill_the_guest(name, random.getrandbits(32), policy)
+
+
+VMM = """
+    import sys
+    from helpers.hv_processes import machine
+    from hv.doorbell import WaitPolicy
+
+    with machine(sys.argv[1], policy=WaitPolicy[sys.argv[2]]) as vm:
+        print(vm.process.pid, flush=True)
+        while True:
+            vm.vcpu.run(None)
+            ring = vm.vcpu.ring
+            ring.commit(len(ring.peek()))
+"""
+
+
+def kill_the_vmm(name: str, policy: WaitPolicy, seed: int, sign: int = signal.SIGKILL) -> None:
+    """End a VMM at some moment of its run; its guest process is gone within a second."""
+    delay = random.Random(seed).random() * 0.03
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(VMM), name, policy.name],
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    ) as vmm:
+        assert vmm.stdout is not None
+        try:
+            pid = int(vmm.stdout.readline())
+            pidfd = os.pidfd_open(pid)
+            with pytest.raises(subprocess.TimeoutExpired):  # it runs on, until some moment
+                vmm.wait(delay)
+        finally:
+            vmm.send_signal(sign)
+        try:
+            assert gone(pidfd, 1), f"seed {seed}: the guest process {pid} outlives its VMM"
+        finally:
+            os.close(pidfd)
+    assert not is_running(pid)
+    assert names_by(pid, vmm.pid) == [], seed
+
+
+@POLICIES
+def test_a_guest_process_ends_with_its_vmm(written: Write, policy: WaitPolicy) -> None:
+    """Killed while both store and drain."""
+    with within(30):
+        kill_the_vmm(written(ENDLESS), policy, random.getrandbits(32))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def main(vcpu):\n    while True: pass\n",
+        "def main(vcpu):\n    vcpu.wait_interrupt()\n",
+        "import time\ndef main(vcpu):\n    time.sleep(1000)\n",
+        "from contextlib import suppress\n"
+        "def main(vcpu):\n    while True:\n        with suppress(BaseException): vcpu.load8(0)\n",
+    ],
+    ids=["busy", "halted", "asleep", "stubborn"],
+)
+def test_a_guest_process_ends_with_its_vmm_whatever_it_does(written: Write, source: str) -> None:
+    """Also when it never looks at the pipes, or catches all that it is told."""
+    with within(30):
+        kill_the_vmm(written(source), WaitPolicy.BLOCK, random.getrandbits(32))
+
+
+@pytest.mark.heavy
+@POLICIES
+def test_a_vmm_killed_at_many_moments(written: Write, policy: WaitPolicy) -> None:
+    """The same, more often."""
+    for _ in range(30):
+        kill_the_vmm(written(ENDLESS), policy, random.getrandbits(32))
+
+
+# --- nothing is left ---
+
+
+def test_a_closed_machine_leaves_nothing(written: Write) -> None:
+    """No descriptor, no name, no process, in whatever state it was closed."""
+    name = written(ENDLESS)
+    with machine(name) as vm:  # whatever is opened once and for all
+        run(vm)
+    before = sorted(os.listdir("/proc/self/fd"))
+
+    def unused() -> None:
+        GuestProcess().close()
+
+    def without_vcpu() -> None:
+        client.Vm(GuestProcess(), 1, WaitPolicy.BLOCK).close()
+
+    def never_run() -> None:
+        with machine(name):
+            pass
+
+    def running() -> None:
+        with machine(name) as vm:
+            run(vm)
+            vcpu_of(vm).handle.enter()
+
+    def killed() -> None:
+        with machine(name) as vm:
+            signal.pidfd_send_signal(vm.process.pidfd, signal.SIGKILL)
+            with pytest.raises(PeerDied):
+                go_on(vm, [])
+
+    for state in (unused, without_vcpu, never_run, running, killed):
+        with within(10):
+            state()
+        assert sorted(os.listdir("/proc/self/fd")) == before, state.__name__
+    assert names_by(os.getpid()) == []
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_modules_of_the_working_directory_do_not_get_in(
+    written: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A json.py that lies there is nobody's business."""
+    (tmp_path / "json.py").write_text("raise SystemExit('from the working directory')\n")
+    name = written("def main(vcpu): pass\n")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    with within(20), machine(name) as vm:
+        assert run(vm)[0] == HLT
+
+
+def test_ram_is_shared_both_ways(written: Write) -> None:
+    """What a device writes there the guest reads, without any exit."""
+    name = written(
+        f"""
+        def main(vcpu):
+            while vcpu.load32({RAM:#x}) == 0:
+                pass
+            vcpu.store32({RAM:#x} + 4, vcpu.load32({RAM:#x}) + 1)
+        """
+    )
+    with within(20), machine(name) as vm:
+        vcpu_of(vm).handle.enter()
+        view = np.frombuffer(memoryview(vm.memory[0].mapping), dtype=np.uint32)
+        view[0] = 41
+        assert run(vm)[0] == HLT
+        assert view[1] == 42
+        vm.set_user_memory_region(0, 0, 0)

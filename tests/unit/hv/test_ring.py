@@ -1,0 +1,546 @@
+"""The coalesced ring: capacity, wrap, publishing, batches, a hostile peer, an oracle."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from helpers.hv_oracle import Entry, RingOracle
+from helpers.hv_pair import indices, segment, set_indices
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from hv import abi, core, ring
+from hv.errors import ProtocolError
+
+HEADER = abi.KVM_COALESCED_MMIO_RING_HEADER
+ENTRY = abi.KVM_COALESCED_MMIO.itemsize
+
+
+@contextmanager
+def memory(size: int) -> Iterator[core.Mapping]:
+    """A mapping of its own of at least `size` bytes."""
+    part = segment("ring", -(-size // abi.PAGE_SIZE) * abi.PAGE_SIZE)
+    try:
+        yield core.Mapping([part])
+    finally:
+        os.close(part[1])
+
+
+def size_for(slots: int) -> int:
+    """Bytes of a ring with exactly so many slots."""
+    return HEADER + slots * ENTRY
+
+
+def put_slot(mapping: core.Mapping, slot: int, entry: tuple[int, int, int, int]) -> None:
+    """Write a slot's bytes as a hostile producer does."""
+    mapping.write(HEADER + slot * ENTRY, struct.pack("<QIIQ", *entry))
+
+
+def entries_of(batch: np.ndarray[tuple[int], np.dtype[np.void]]) -> list[Entry]:
+    """A batch as the oracle's entries."""
+    return [Entry(*entry) for entry in batch.tolist()]
+
+
+# --- size and capacity ---
+
+
+@pytest.mark.parametrize(("pages", "slots"), [(1, 170), (2, 341), (16, 2730)])
+def test_a_ring_has_one_usable_slot_less_than_fit(pages: int, slots: int) -> None:
+    """170 entries fit in a page with the header, 169 of them can be used."""
+    with memory(ring.size_of(pages)) as mapping:
+        producer = ring.Producer(mapping, 0, ring.size_of(pages))
+        consumer = ring.Consumer(mapping, 0, ring.size_of(pages))
+        assert producer.slots == consumer.core.slots == abi.ring_slots(pages) == slots
+        taken = 0
+        while producer.append(taken, 1, taken):
+            taken += 1
+        assert taken == ring.usable(pages) == slots - 1
+
+
+@pytest.mark.parametrize("pages", [1, 2, 16])
+def test_a_ring_fills_and_empties_from_every_start_index(pages: int) -> None:
+    """Full, shown, read back in order and empty again, wherever the indices stand."""
+    size, slots = ring.size_of(pages), abi.ring_slots(pages)
+    usable = slots - 1
+    serial = np.arange(usable, dtype=np.uint64)
+    run, body = segment("run page", abi.RUN_PAGES * abi.PAGE_SIZE), segment("ring", size)
+    mapping = core.Mapping([run, body])
+    os.close(run[1])
+    os.close(body[1])
+    for start in range(slots):
+        set_indices(mapping, run[2], start, start)
+        vcpu = core.Vcpu(mapping, run[2], size, -1, -1, 0, lambda: None)
+        vcpu.set_zones(0, np.array([[0x1000, 0xFFFFFF]], dtype=np.uint64))
+        vcpu.store_many(serial + 0x1000 + start, 1, serial)
+        assert indices(mapping, run[2]) == (start, (start + usable) % slots)
+        assert not ring.Producer(mapping, run[2], size).append(0, 1, 0), start
+        consumer = ring.Consumer(mapping, run[2], size)
+        batch = consumer.peek()
+        assert np.array_equal(batch["phys_addr"], serial + 0x1000 + start), start
+        assert np.array_equal(batch["data"], serial & 0xFF), start
+        consumer.commit(len(batch))
+        first, last = indices(mapping, run[2])
+        assert first == last
+
+
+@pytest.mark.parametrize("pages", [1, 2])
+def test_the_producer_alone_goes_round_from_every_start_index(pages: int) -> None:
+    """One entry appended, shown, read and given back at each slot in turn, twice round."""
+    size, slots = ring.size_of(pages), abi.ring_slots(pages)
+    with memory(size) as mapping:
+        producer, consumer = ring.Producer(mapping, 0, size), ring.Consumer(mapping, 0, size)
+        for n in range(2 * slots):
+            assert producer.append(n, 8, n << 32 | n, pio=False)
+            producer.publish()
+            assert entries_of(consumer.peek()) == [Entry(n, 8, 0, n << 32 | n)]
+            consumer.commit(1)
+            assert indices(mapping) == ((n + 1) % slots,) * 2
+
+
+def test_full_is_one_before_first_wherever_first_stands() -> None:
+    """An append fails exactly when (last + 1) mod slots is first."""
+    slots = 7
+    with memory(size_for(slots)) as mapping:
+        for first in range(slots):
+            for last in range(slots):
+                set_indices(mapping, 0, first, last)
+                producer = ring.Producer(mapping, 0, size_for(slots))
+                assert producer.append(1, 1, 1) == ((last + 1) % slots != first), (first, last)
+
+
+def test_a_full_ring_is_left_as_it_was() -> None:
+    """The refused entry overwrites nothing, and one committed slot makes room for one."""
+    slots = 4
+    with memory(size_for(slots)) as mapping:
+        producer = ring.Producer(mapping, 0, size_for(slots))
+        consumer = ring.Consumer(mapping, 0, size_for(slots))
+        for n in range(3):
+            assert producer.append(n, 1, n)
+        producer.publish()
+        before = mapping.read(0, size_for(slots))
+        assert not producer.append(99, 1, 99)
+        producer.publish()
+        assert mapping.read(0, size_for(slots)) == before
+        assert len(consumer.peek()) == 3
+        consumer.commit(1)
+        assert producer.append(3, 1, 3)
+        assert not producer.append(4, 1, 4)
+
+
+def test_pages_outside_1_to_4096_are_refused() -> None:
+    """The message names the limits and the value."""
+    for pages in (1, 4096):
+        ring.check_pages(pages)
+    for pages in (0, -1, 4097):
+        with pytest.raises(ValueError, match=f"1 to 4096 pages, got {pages}"):
+            ring.check_pages(pages)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size"), [(0, 55), (0, 0), (0, -1), (0, 4097), (-8, 4096), (4, 4000), (4096, 56)]
+)
+def test_a_ring_must_lie_in_its_mapping(offset: int, size: int) -> None:
+    """Neither end takes a ring that is too small, misaligned or outside."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        with pytest.raises(ValueError, match=r"ring of at least|does not lie in a mapping"):
+            core.Producer(mapping, offset, size)
+        with pytest.raises(ValueError, match=r"ring of at least|does not lie in a mapping"):
+            core.Consumer(mapping, offset, size)
+
+
+# --- the entry's bytes ---
+
+
+def test_an_entry_has_the_layout_of_kvm() -> None:
+    """phys_addr, len, pio and data, little endian, right behind the two indices."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
+        producer.append(0x1122334455667788, 4, 0xAABBCCDD, pio=False)
+        producer.append(0xCF8, 2, 0x1234, pio=True)
+        producer.publish()
+        assert mapping.read(0, 8) == struct.pack("<II", 0, 2)
+        assert mapping.read(8, 24) == struct.pack("<QIIQ", 0x1122334455667788, 4, 0, 0xAABBCCDD)
+        assert mapping.read(32, 24) == struct.pack("<QIIQ", 0xCF8, 2, 1, 0x1234)
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+def test_data_is_cut_to_len(size: int) -> None:
+    """Bytes from len on mean nothing in the ring and read as 0."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        put_slot(mapping, 0, (0x1000, size, 0, (1 << 64) - 1))
+        set_indices(mapping, 0, 0, 1)
+        assert entries_of(consumer.peek()) == [Entry(0x1000, size, 0, (1 << 8 * size) - 1)]
+
+
+@pytest.mark.parametrize("size", [0, 9, (1 << 32) - 1])
+def test_the_producer_refuses_a_len_outside_1_to_8(size: int) -> None:
+    """The message names the value."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
+        with pytest.raises(ValueError, match=f"len of 1 to 8, got {size}"):
+            producer.append(0, size, 0)
+
+
+def test_the_producer_refuses_numbers_that_do_not_fit() -> None:
+    """An address or data of more than 64 bits, or below 0, is no entry."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
+        for address, data in ((1 << 64, 0), (-1, 0), (0, 1 << 64), (0, -1)):
+            with pytest.raises(OverflowError):
+                producer.append(address, 1, data)
+        producer.publish()
+        assert indices(mapping) == (0, 0)
+
+
+# --- publishing, peeking, committing ---
+
+
+def test_an_entry_is_seen_when_it_was_published_and_not_before() -> None:
+    """Appending alone moves nothing that the consumer looks at."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        producer.append(1, 1, 1)
+        producer.append(2, 1, 2)
+        assert (len(consumer.peek()), consumer.pending()) == (0, 0)
+        producer.publish()
+        assert (len(consumer.peek()), consumer.pending()) == (2, 2)
+        producer.append(3, 1, 3)
+        assert (len(consumer.peek()), consumer.pending()) == (2, 2)
+
+
+def test_peeked_entries_stay_until_they_are_committed() -> None:
+    """A peek gives the same entries again; a partial commit takes the oldest only."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        for n in range(5):
+            producer.append(n, 1, n)
+        producer.publish()
+        everything = entries_of(consumer.peek())
+        assert entries_of(consumer.peek()) == everything
+        consumer.commit(2)
+        assert indices(mapping) == (2, 5)
+        consumer.commit(0)
+        assert entries_of(consumer.peek()) == everything[2:]
+        consumer.commit(3)
+        assert len(consumer.peek()) == 0
+
+
+def test_no_more_is_committed_than_was_peeked() -> None:
+    """A commit of too many, of none peeked, or below 0 is an error and moves nothing."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        producer.append(1, 1, 1)
+        producer.publish()
+        with pytest.raises(ValueError, match="cannot commit 1 entries: 0 were peeked"):
+            consumer.commit(1)
+        consumer.peek()
+        with pytest.raises(ValueError, match="cannot commit 2 entries: 1 were peeked"):
+            consumer.commit(2)
+        with pytest.raises(OverflowError):
+            consumer.commit(-1)
+        assert indices(mapping) == (0, 1)
+        consumer.commit(1)
+        with pytest.raises(ValueError, match="cannot commit 1 entries: 0 were peeked"):
+            consumer.commit(1)
+
+
+@pytest.mark.parametrize(
+    ("entries", "span", "kinds"),
+    [
+        ([(0x1000, 4, 0)], (0x1000, 0x1003), 1),
+        ([(0x60, 1, 1)], (0x60, 0x60), 2),
+        ([(0x1000, 1, 0), (0x60, 2, 1), (0x2000, 8, 0)], (0x60, 0x2007), 3),
+        ([(0x2000, 8, 0), (0x2004, 1, 0), (0x1FFF, 8, 0)], (0x1FFF, 0x2007), 1),
+        ([(2**64 - 8, 8, 0), (0, 1, 0)], (0, 2**64 - 1), 1),
+    ],
+)
+def test_a_batch_is_summed_up(
+    entries: list[tuple[int, int, int]], span: tuple[int, int], kinds: int
+) -> None:
+    """The lowest address, the last byte of any entry, and which spaces occur."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        for address, length, pio in entries:
+            producer.append(address, length, 0, bool(pio))
+        producer.publish()
+        assert len(consumer.peek()) == len(entries)
+        assert (consumer.core.span, consumer.core.kinds) == (span, kinds)
+
+
+def test_the_sum_of_a_batch_leaves_out_a_bad_entry() -> None:
+    """Only what was given out counts."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        put_slot(mapping, 0, (0x1000, 1, 0, 0))
+        put_slot(mapping, 1, (0x10, 0, 1, 0))
+        set_indices(mapping, 0, 0, 2)
+        assert len(consumer.peek()) == 1
+        assert (consumer.core.span, consumer.core.kinds) == ((0x1000, 0x1000), 1)
+
+
+def test_a_new_end_takes_up_where_the_indices_stand() -> None:
+    """Both ends may be replaced in the middle of a ring's life."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        set_indices(mapping, 0, 168, 168)
+        producer = core.Producer(mapping, 0, abi.PAGE_SIZE)
+        for n in range(3):
+            producer.append(n, 1, n)
+        producer.publish()
+        producer = core.Producer(mapping, 0, abi.PAGE_SIZE)
+        producer.append(3, 1, 3)
+        producer.publish()
+        batch = ring.Consumer(mapping, 0, abi.PAGE_SIZE).peek()
+        assert batch["phys_addr"].tolist() == [0, 1, 2, 3]
+        assert indices(mapping) == (168, 2)
+
+
+# --- a hostile peer ---
+
+
+@pytest.mark.parametrize("value", [170, 171, 1 << 31, (1 << 32) - 1])
+def test_an_index_that_is_no_slot_is_reported(value: int) -> None:
+    """Of either index, at the start and later, with the value that was found."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        set_indices(mapping, 0, 0, value)
+        with pytest.raises(ProtocolError, match=f"last is {value}, expected a slot below 170"):
+            consumer.peek()
+        with pytest.raises(ProtocolError, match=f"last is {value}, expected a slot below 170"):
+            consumer.pending()
+        with pytest.raises(ProtocolError, match=f"last is {value}, expected a slot below 170"):
+            core.Producer(mapping, 0, abi.PAGE_SIZE)
+        set_indices(mapping, 0, value, 0)
+        with pytest.raises(ProtocolError, match=f"first is {value}, expected a slot below 170"):
+            core.Consumer(mapping, 0, abi.PAGE_SIZE)
+        with pytest.raises(ProtocolError, match=f"first is {value}, expected a slot below 170"):
+            core.Producer(mapping, 0, abi.PAGE_SIZE)
+
+
+def test_a_first_that_is_no_slot_is_reported_when_the_ring_seems_full() -> None:
+    """The producer looks at `first` only then, and trusts its own copy until."""
+    slots = 4
+    with memory(size_for(slots)) as mapping:
+        producer = core.Producer(mapping, 0, size_for(slots))
+        set_indices(mapping, 0, 9, 0)
+        for n in range(3):
+            assert producer.append(n, 1, n)
+        with pytest.raises(ProtocolError, match="first is 9, expected a slot below 4"):
+            producer.append(3, 1, 3)
+
+
+def test_a_first_past_what_was_published_is_reported() -> None:
+    """A consumer cannot have read what it was never shown."""
+    slots = 6
+    for published in range(slots - 1):
+        for first in range(slots):
+            with memory(size_for(slots)) as mapping:
+                producer = core.Producer(mapping, 0, size_for(slots))
+                for n in range(published):
+                    producer.append(n, 1, n)
+                producer.publish()
+                for n in range(published, slots - 1):
+                    producer.append(n, 1, n)
+                mapping.write(0, first.to_bytes(4, "little"))
+                if first <= published:
+                    assert producer.append(9, 1, 9) == (first > 0)
+                else:
+                    with pytest.raises(
+                        ProtocolError, match=f"first is {first}, .*can have reached"
+                    ):
+                        producer.append(9, 1, 9)
+
+
+def test_a_last_that_goes_backwards_is_reported() -> None:
+    """What was once published cannot be taken back, also across the wrap."""
+    slots = 6
+    for start in range(slots):
+        with memory(size_for(slots)) as mapping:
+            set_indices(mapping, 0, start, start)
+            producer = core.Producer(mapping, 0, size_for(slots))
+            consumer = ring.Consumer(mapping, 0, size_for(slots))
+            for n in range(3):
+                producer.append(n, 1, n)
+            producer.publish()
+            assert len(consumer.peek()) == 3
+            for back in (1, 2, 3):
+                last = (start + 3 - back) % slots
+                mapping.write(4, last.to_bytes(4, "little"))
+                with pytest.raises(ProtocolError, match=f"last is {last}, .*can have reached"):
+                    consumer.peek()
+            mapping.write(4, ((start + 3) % slots).to_bytes(4, "little"))
+            assert len(consumer.peek()) == 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ((0, 0, 0, 0), "slot {slot} has len 0, expected 1 to 8"),
+        ((0, 9, 0, 0), "slot {slot} has len 9, expected 1 to 8"),
+        ((0, 0xFFFFFFFF, 0, 0), "slot {slot} has len 4294967295, expected 1 to 8"),
+        ((0, 1, 2, 0), "slot {slot} has pio 2, expected 0 or 1"),
+        ((0, 1, 0xFFFFFFFF, 0), "slot {slot} has pio 4294967295, expected 0 or 1"),
+        ((2**64 - 1, 2, 0, 0), "slot {slot} has address 0xffffffffffffffff"),
+        ((2**64 - 7, 8, 0, 0), "slot {slot} has address 0xfffffffffffffff9"),
+        ((0x10000, 1, 1, 0), "slot {slot} has address 0x10000"),
+        ((0xFFFD, 4, 1, 0), "slot {slot} has address 0xfffd"),
+    ],
+)
+def test_an_entry_that_breaks_the_rules_is_named(
+    entry: tuple[int, int, int, int], said: str
+) -> None:
+    """Valid entries before it come first, in a batch of their own; then slot and value are told."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        set_indices(mapping, 0, 168, 168)
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        good = [(0x1000 + n, 1, 0, n) for n in range(3)]
+        for n, valid in enumerate([*good, (0, 0, 0, 0), good[0]]):
+            put_slot(mapping, (168 + n) % 170, valid)
+        put_slot(mapping, 1, entry)
+        set_indices(mapping, 0, 168, 3)
+        assert entries_of(consumer.peek()) == [Entry(*valid) for valid in good]
+        assert entries_of(consumer.peek()) == [Entry(*valid) for valid in good]
+        consumer.commit(3)
+        for _ in range(2):
+            with pytest.raises(ProtocolError, match=said.format(slot=1)):
+                consumer.peek()
+        with pytest.raises(ValueError, match="0 were peeked"):
+            consumer.commit(1)
+        assert consumer.pending() == 2
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        (2**64 - 8, 8, 0, 0),
+        (2**64 - 1, 1, 0, 0),
+        (0xFFFF, 1, 1, 0),
+        (0xFFFC, 4, 1, 0),
+        (0, 8, 0, 2**64 - 1),
+    ],
+)
+def test_an_entry_up_to_the_end_of_its_space_is_fine(entry: tuple[int, int, int, int]) -> None:
+    """The last byte may be the last address."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        put_slot(mapping, 0, entry)
+        set_indices(mapping, 0, 0, 1)
+        assert entries_of(consumer.peek()) == [Entry(*entry)]
+
+
+def test_what_the_consumer_wrote_to_first_is_not_read_back() -> None:
+    """A producer that overwrites `first` confuses only itself."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        for n in range(4):
+            put_slot(mapping, n, (n, 1, 0, n))
+        set_indices(mapping, 0, 77, 4)
+        assert [e.phys_addr for e in entries_of(consumer.peek())] == [0, 1, 2, 3]
+        consumer.commit(2)
+        assert indices(mapping) == (2, 4)
+
+
+# --- against the oracle ---
+
+ENTRIES = st.builds(
+    Entry,
+    st.integers(0, 0xFFF8),
+    st.integers(1, 8),
+    st.integers(0, 1),
+    st.integers(0, 2**64 - 1),
+)
+
+
+class RingAgainstOracle(RuleBasedStateMachine):
+    """Any order of calls on both ends does what the oracle does, and leaves its indices."""
+
+    @initialize(
+        size=st.one_of(
+            st.sampled_from([ring.size_of(pages) for pages in (1, 2, 16)]),
+            st.integers(2, 9).map(size_for),
+        ),
+        start=st.integers(0, 1 << 16),
+    )
+    def begin(self, size: int, start: int) -> None:
+        """A ring of a whole number of pages, or a tiny one that is full soon."""
+        self.part = segment("ring", -(-size // abi.PAGE_SIZE) * abi.PAGE_SIZE)
+        self.mapping = core.Mapping([self.part])
+        slots = (size - HEADER) // ENTRY
+        self.oracle = RingOracle(slots, start % slots)
+        set_indices(self.mapping, 0, start % slots, start % slots)
+        self.size = size
+        self.producer = ring.Producer(self.mapping, 0, size)
+        self.consumer = ring.Consumer(self.mapping, 0, size)
+        self.peeked = 0
+
+    @rule(entry=ENTRIES)
+    def append(self, entry: Entry) -> None:
+        """One entry."""
+        got = self.producer.append(entry.phys_addr, entry.len, entry.data, bool(entry.pio))
+        assert got == self.oracle.append(entry)
+
+    @rule(entry=ENTRIES, count=st.integers(1, 4000))
+    def append_many(self, entry: Entry, count: int) -> None:
+        """Up to more than fits, so that large rings get full, too."""
+        for n in range(count):
+            numbered = entry._replace(data=n)
+            got = self.producer.append(entry.phys_addr, entry.len, n, bool(entry.pio))
+            assert got == self.oracle.append(numbered)
+            if not got:
+                break
+
+    @rule()
+    def publish(self) -> None:
+        """Show what was appended."""
+        self.producer.publish()
+        self.oracle.publish()
+
+    @rule()
+    def peek(self) -> None:
+        """All that is shown."""
+        batch = entries_of(self.consumer.peek())
+        assert batch == self.oracle.peek()
+        self.peeked = len(batch)
+
+    @precondition(lambda self: self.peeked > 0)
+    @rule(data=st.data())
+    def commit(self, data: st.DataObject) -> None:
+        """Some of what was peeked."""
+        count = data.draw(st.integers(0, self.peeked))
+        self.consumer.commit(count)
+        self.oracle.commit(count)
+        self.peeked -= count
+
+    @rule()
+    def replace_the_consumer(self) -> None:
+        """Another consumer takes over where the first one stopped."""
+        self.consumer = ring.Consumer(self.mapping, 0, self.size)
+        self.peeked = 0
+
+    @invariant()
+    def same_indices(self) -> None:
+        """The words in memory are the oracle's."""
+        if hasattr(self, "oracle"):
+            assert indices(self.mapping) == (self.oracle.first, self.oracle.last)
+            assert self.consumer.pending() == self.oracle.pending()
+
+    def teardown(self) -> None:
+        """Give the segment back."""
+        if hasattr(self, "part"):
+            os.close(self.part[1])
+
+
+RingAgainstOracle.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None
+)
+TestRingAgainstOracle = RingAgainstOracle.TestCase
