@@ -210,6 +210,7 @@ class Vcpu:
             vm.policy,
         )
         self.complete = self.handle.complete
+        self._run = self.handle.run
 
     def run(self, timeout: float | None = None, watch_ring: bool = False) -> Exit | bool:
         """KVM_RUN: enter the guest unless it runs already, and wait for its next exit.
@@ -217,19 +218,13 @@ class Vcpu:
         Returns the exit; False after `timeout` seconds, the guest running on; True when
         `watch_ring` and entries wait in the ring. Raises PeerDied, ProtocolError.
         """
-        handle = self.handle
-        if not handle.running:
-            if self._kept is not None:
-                kept, self._kept = self._kept, None
-                return kept
-            handle.enter()
+        if self._kept is not None:  # and the guest is stopped
+            kept, self._kept = self._kept, None
+            return kept
         try:
-            got = handle.wait(timeout, watch_ring)
+            return self._run(timeout, watch_ring)
         except PeerDied as error:
             raise self.vm.died() from error
-        if got == core.EXITED:
-            return handle.exit()
-        return got == core.RING_FILLED
 
     def pause(self) -> None:
         """Stop a running vCPU. An exit of its own that came first is what `run` returns next."""

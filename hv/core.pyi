@@ -135,6 +135,10 @@ class VcpuHandle:
 
         Raises PeerDied when the guest process has ended, ProtocolError for a wrong sequence.
         """
+    def run(
+        self, timeout: float | None, watch_ring: bool, /
+    ) -> tuple[int, int, int, bool, int] | bool:
+        """`enter` unless it runs, `wait`, and what `exit` says; False: timed out, True: ring."""
     def exit(self) -> tuple[int, int, int, bool, int]:
         """(exit_reason, address or port, size, is_write, value) of the last exit, checked."""
     def complete(self, value: int, /) -> None:

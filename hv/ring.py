@@ -20,9 +20,10 @@ class Consumer:
         Raises ProtocolError when an index is no slot.
         """
         self.core = core.Consumer(mapping, offset, size)
-        self._batch = np.frombuffer(self.core, KVM_COALESCED_MMIO)
+        self._batch = np.frombuffer(memoryview(self.core), KVM_COALESCED_MMIO)
         self._peek = self.core.peek
         self.commit = self.core.commit
+        self.pending = self.core.pending  # how many entries are published and not committed
 
     def peek(self) -> NDArray[np.void]:
         """A checked copy of all published entries, oldest first, `data` cut to `len` bytes.
@@ -31,11 +32,8 @@ class Consumer:
         `commit(count)`. Raises ProtocolError with slot and value when an entry or an index breaks
         the rules; entries before a bad one come in a batch of their own first.
         """
-        return self._batch[: self._peek()]
-
-    def pending(self) -> int:
-        """How many entries are published and not committed."""
-        return self.core.pending()
+        batch: NDArray[np.void] = self._batch[: self._peek()]
+        return batch
 
 
 def check_pages(pages: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 EXIT_REASONS = ("load", "pio", "no_zone", "straddle", "ring_full", "hlt")
@@ -16,9 +16,29 @@ class Counters:
     single_writes: int = 0  # writes that came one by one: as exits, or directly
     stale_drains: int = 0  # drains by the staleness timer that found something
     failed_writes: int = 0  # writes whose device raised
-    exits_by: Counter[str] = field(default_factory=Counter)
-    hottest: Counter[tuple[int, bool]] = field(default_factory=Counter)  # (address, port?)
+    halts: int = 0
+    # By (address, port?, reason), all in one, and no collections.Counter, whose items are set
+    # through a method lookup: this is on the way of every exit.
+    exits_at: defaultdict[tuple[int, bool, str], int] = field(
+        default_factory=lambda: defaultdict(int)
+    )
     failures: list[str] = field(default_factory=list)  # texts of the first few
+
+    @property
+    def exits_by(self) -> Counter[str]:
+        """MMIO, IO and HLT exits by reason."""
+        by = Counter({"hlt": self.halts})
+        for (_, _, reason), count in self.exits_at.items():
+            by[reason] += count
+        return by
+
+    @property
+    def hottest(self) -> Counter[tuple[int, bool]]:
+        """Exits by (address, port?)."""
+        hot: Counter[tuple[int, bool]] = Counter()
+        for (address, port, _), count in self.exits_at.items():
+            hot[(address, port)] += count
+        return hot
 
     @property
     def exits(self) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +25,7 @@ from vmm.counters import Counters
 from vmm.tracing import Tracer
 
 FAILURES_KEPT = 10
+_MEMORY, _MIXED = 1, 3  # hv.core.Consumer.kinds
 
 
 class Dispatcher:
@@ -44,9 +48,12 @@ class Dispatcher:
         self._tracer = tracer
         self._ring = accel.ring
         self._one_pass = False
+        self._exits_at = counters.exits_at
+        self._complete = accel.complete
+        self._pending: Callable[[], int] = self._ring.pending if self._ring else lambda: 0
         coalescing.drain_with(self._drain)
 
-    # --- the ring ------------------------------------------------------------------------------
+    # --- the ring ---
 
     def flush_once(self) -> int:
         """Flush what is queued now; the guest may go on queuing meanwhile. How many writes."""
@@ -80,40 +87,54 @@ class Dispatcher:
     def _dispatch(self, batch: NDArray[np.void]) -> None:
         if self._tracer is not None:
             self._tracer.batch(batch)
-        pio = batch["pio"]
-        if not pio.any():
-            self._write_batch(self._memory, batch)
+        assert self._ring is not None
+        core = self._ring.core
+        if core.kinds != _MIXED:
+            space = self._memory if core.kinds == _MEMORY else self._ports
+            self._write_batch(space, batch, core.span)
             return
+        pio = batch["pio"]
         edges = [0, *(np.flatnonzero(np.diff(pio)) + 1).tolist(), len(batch)]
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             space = self._ports if pio[start] else self._memory
             self._write_batch(space, batch[start:stop])
 
-    def _write_batch(self, space: AddressSpace, batch: NDArray[np.void]) -> None:
-        self._write_arrays(space, batch["phys_addr"], batch["len"], batch["data"])
+    def _write_batch(
+        self, space: AddressSpace, batch: NDArray[np.void], span: tuple[int, int] | None = None
+    ) -> None:
+        self._write_arrays(space, batch["phys_addr"], batch["len"], batch["data"], span)
 
-    def _write_arrays(self, space: AddressSpace, addresses: U64, sizes: U32, values: U64) -> None:
+    def _write_arrays(
+        self,
+        space: AddressSpace,
+        addresses: U64,
+        sizes: U32,
+        values: U64,
+        span: tuple[int, int] | None = None,
+    ) -> None:
         space.write_batch(
             addresses,
             sizes,
             values,
             lambda address, size, value, error: self._failed(space, address, size, value, error),
+            span,
         )
 
     def _failed(
-        self, space: AddressSpace, address: int, size: int, value: int, error: Exception
+        self, space: AddressSpace, address: int, size: int, value: int | None, error: Exception
     ) -> None:
-        """A device raised: its write is consumed, told of, and the others go on."""
+        """A device raised: its access (value None: a read) is told of, and the others go on."""
         counters = self._counters
         counters.failed_writes += 1
         if len(counters.failures) < FAILURES_KEPT:
             region = space.region_at(address)
+            what = f"read of {size} bytes" if value is None else f"write of {size} bytes {value:#x}"
             counters.failures.append(
-                f"{space.name}: write of {size} bytes {value:#x} at {address:#x} "
+                f"{space.name}: {what} at {address:#x} "
                 f"({region.name if region else 'unassigned'}): {type(error).__name__}: {error}"
             )
 
-    # --- exits -----------------------------------------------------------------------------------
+    # --- exits ---
 
     def handle(self, exit_: Exit) -> bool:
         """Carry out an exit, after what was queued before it; False when the guest has halted.
@@ -121,43 +142,43 @@ class Dispatcher:
         Raises GuestError when the guest crashed, ProtocolError for an exit that cannot be.
         """
         reason, address, size, is_write, value = exit_
-        self._coalescing.flush()
+        if self._pending():
+            self._coalescing.flush()
         if reason == KVM_EXIT_MMIO:
-            self._access(self._memory, address, size, is_write, value)
+            space, port = self._memory, False
         elif reason == KVM_EXIT_IO:
-            self._access(self._ports, address, size, is_write, value)
-        elif reason == KVM_EXIT_HLT:
-            self._counters.exits_by["hlt"] += 1
-            return False
-        elif reason == KVM_EXIT_SYSTEM_EVENT:
-            raise self._accel.guest_error()
-        elif reason != KVM_EXIT_INTR:
-            raise ProtocolError(f"run page: exit_reason is {reason}, expected 2, 5, 6, 10 or 24")
-        return True
-
-    def _access(
-        self, space: AddressSpace, address: int, size: int, is_write: bool, value: int
-    ) -> None:
-        counters = self._counters
-        port = space is self._ports
-        counters.hottest[(address, port)] += 1
+            space, port = self._ports, True
+        else:
+            return self._leave(reason)
         if is_write:
             kind = self._coalescing.kind_of(address, size, port)
             if port and kind != "ring_full":
                 kind = "pio"
-            counters.exits_by[kind] += 1
-            counters.single_writes += 1
+            self._exits_at[(address, port, kind)] += 1
+            self._counters.single_writes += 1
             self.write(space, address, size, value)
         else:
-            counters.exits_by["pio" if port else "load"] += 1
-            self._accel.complete(self.read(space, address, size))
+            self._exits_at[(address, port, "pio" if port else "load")] += 1
+            self._complete(self.read(space, address, size))
+        return True
+
+    def _leave(self, reason: int) -> bool:
+        """An exit that is no access; False when the guest has halted."""
+        if reason == KVM_EXIT_HLT:
+            self._counters.halts += 1
+            return False
+        if reason == KVM_EXIT_SYSTEM_EVENT:
+            raise self._accel.guest_error()
+        if reason != KVM_EXIT_INTR:
+            raise ProtocolError(f"run page: exit_reason is {reason}, expected 2, 5, 6, 10 or 24")
+        return True
 
     def read(self, space: AddressSpace, address: int, size: int) -> int:
         """One read of the guest; a device that raises reads as zero and is told of."""
         try:
             value = space.read(address, size)
         except Exception as error:
-            self._failed(space, address, size, 0, error)
+            self._failed(space, address, size, None, error)
             value = 0
         if self._tracer is not None:
             self._tracer.access("read", space, address, size, value)

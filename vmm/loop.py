@@ -29,15 +29,16 @@ class Loop:
     """
 
     def __init__(self) -> None:
-        self._timers: list[tuple[float, int, Timer]] = []
+        self.timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._selector: selectors.BaseSelector | None = None
         self._readers: dict[int, Callable[[], None]] = {}
+        self.has_readers = False  # is there more to wait for than the guest and timers?
 
     def call_at(self, due: float, call: Callable[[], None]) -> Timer:
         """Call once at or after `due`."""
         timer = Timer(due, call)
-        heapq.heappush(self._timers, (due, next(self._order), timer))
+        heapq.heappush(self.timers, (due, next(self._order), timer))
         return timer
 
     def call_every(self, period: float, call: Callable[[], None]) -> None:
@@ -55,33 +56,30 @@ class Loop:
             self._selector = selectors.DefaultSelector()
         self._selector.register(fd, selectors.EVENT_READ)
         self._readers[fd] = call
+        self.has_readers = True
 
     def remove_reader(self, fd: int) -> None:
         """Stop watching `fd`; raises KeyError when it is not watched."""
         del self._readers[fd]
+        self.has_readers = bool(self._readers)
         assert self._selector is not None
         self._selector.unregister(fd)
 
-    @property
-    def has_readers(self) -> bool:
-        """Is there more to wait for than the guest and timers?"""
-        return bool(self._readers)
-
     def timeout(self) -> float | None:
         """Seconds until the next timer, 0 when one is due, None when there is none."""
-        while self._timers and self._timers[0][2].call is None:
-            heapq.heappop(self._timers)
-        if not self._timers:
+        while self.timers and self.timers[0][2].call is None:
+            heapq.heappop(self.timers)
+        if not self.timers:
             return None
-        return max(0.0, self._timers[0][0] - time.monotonic())
+        return max(0.0, self.timers[0][0] - time.monotonic())
 
     def run_timers(self) -> None:
         """Make the calls that are due."""
-        while self._timers:
-            due, _, timer = self._timers[0]
+        while self.timers:
+            due, _, timer = self.timers[0]
             if timer.call is not None and due > time.monotonic():
                 return
-            heapq.heappop(self._timers)
+            heapq.heappop(self.timers)
             if timer.call is not None:
                 timer.call()
 

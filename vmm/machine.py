@@ -31,7 +31,8 @@ class Machine:
         trace: TextIO | None = None,
     ) -> None:
         """`staleness`: seconds after which a queued write reaches its device although the guest
-        runs on, None: only at exits. `trace`: where every access of the guest is written down."""
+        runs on, None: only at exits. `trace`: where every access of the guest is written down.
+        """
         self.accel = accel
         self.memory = AddressSpace("memory", 1 << 64, 0x00)
         self.ports = AddressSpace("ports", 0x10000, 0xFF)
@@ -48,7 +49,7 @@ class Machine:
         accel.attach(self)
         self._staleness = staleness if accel.ring is not None else None
 
-    # --- set-up ----------------------------------------------------------------------------------
+    # --- set-up ---
 
     def add_ram(self, start: int, size: int, declared: bool = True) -> GuestMemory:
         """Zeroed guest RAM; `declared` RAM is part of the machine's state."""
@@ -61,7 +62,7 @@ class Machine:
         """Count a device to the machine's state; the caller maps its regions."""
         self.devices.append(device)
 
-    # --- running ---------------------------------------------------------------------------------
+    # --- running ---
 
     def run(self, guest: str, arguments: Mapping[str, object] | None = None) -> None:
         """Load a guest and run it until it halts; its queued writes have reached the devices.
@@ -82,15 +83,14 @@ class Machine:
         try:
             while True:
                 got = accel.run(loop)
-                if got is False:
-                    loop.run_timers()
-                elif got is True:
+                if got is True:
                     self._dispatcher.flush_once()
-                elif not handle(got):
+                elif got is not False and not handle(got):
                     break
-                elif loop.timeout() == 0:
+                if loop.timers:
                     loop.run_timers()
-        except PeerDied:
+        except (PeerDied, KeyboardInterrupt):
+            # What the guest had published still belongs to the devices.
             self.coalescing.flush()
             raise
         self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
@@ -99,7 +99,7 @@ class Machine:
         if self._dispatcher.flush_once():
             self.counters.stale_drains += 1
 
-    # --- accesses of a guest in this process (MachineBus) ------------------------------------------
+    # --- accesses of a guest in this process (MachineBus) ---
 
     def read_one(self, port: bool, address: int, size: int) -> int:
         return self._dispatcher.read(self.ports if port else self.memory, address, size)
@@ -112,7 +112,7 @@ class Machine:
         self.counters.single_writes += len(addresses)
         self._dispatcher.write_many(addresses, sizes, values)
 
-    # --- looking at it from outside ------------------------------------------------------------------
+    # --- looking at it from outside ---
 
     def state(self) -> str:
         """A hash of the declared RAM and of every device's state, after a flush."""

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class AddressSpace:
         self._before_change: list[Callable[[], None]] = []
         self._flatten()
 
-    # --- mapping -------------------------------------------------------------------------
+    # --- mapping ---
 
     def map(self, region: Region, base: int, priority: int = 0) -> Mapping:
         """Let `region` answer from `base` on.
@@ -107,14 +108,14 @@ class AddressSpace:
 
     def _flatten(self) -> None:
         # Later among equal priorities wins, hence the stable sort in reverse order of mapping.
-        order = sorted(reversed(self._mappings), key=lambda m: -m.priority)
+        order = self._mappings[::-1]
+        order.sort(key=lambda m: -m.priority)
         edges = sorted({0, self.limit, *(m.base for m in order), *(m.end for m in order)})
         flat: list[FlatRange] = []
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             owner = next((m for m in order if m.base <= start and end <= m.end), None)
-            if flat and flat[-1].mapping is owner:
-                start = flat.pop().start
-            flat.append(FlatRange(start, end, owner))
+            joined = flat.pop().start if flat and flat[-1].mapping is owner else start
+            flat.append(FlatRange(joined, end, owner))
         self._flat = flat
         self._starts = [r.start for r in flat]
         self._starts_u64 = np.array(self._starts, dtype=np.uint64)
@@ -122,7 +123,7 @@ class AddressSpace:
         self._lasts_u64 = np.array([r.end - 1 for r in flat], dtype=np.uint64)
         self.generation += 1
 
-    # --- single accesses -------------------------------------------------------------------
+    # --- single accesses ---
 
     def find(self, address: int) -> FlatRange:
         """The range that `address` lies in; it must be below the limit."""
@@ -137,14 +138,13 @@ class AddressSpace:
 
     def read(self, address: int, size: int) -> int:
         """What `size` bytes (1 to 8) at `address` read as, little endian."""
-        if address + size <= self.limit:
-            found = self.find(address)
+        # Past the limit this is the last range, whose end is the limit.
+        found = self._flat[bisect_right(self._starts, address) - 1]
+        if address + size <= found.end:
             mapping = found.mapping
-            if address + size <= found.end:
-                if mapping is not None:
-                    mask = (1 << (8 * size)) - 1
-                    return mapping.region.read(address - mapping.base, size) & mask
-                return self._read_unassigned(address, size)
+            if mapping is not None:
+                return mapping.region.read(address - mapping.base, size) & (1 << 8 * size) - 1
+            return self._read_unassigned(address, size)
         value = 0
         for piece, shift, length in self._pieces(address, size):
             value |= (
@@ -155,16 +155,15 @@ class AddressSpace:
         return value
 
     def write(self, address: int, size: int, value: int) -> None:
-        """Write the low `size` bytes (1 to 8) of `value` at `address`, little endian."""
-        if address + size <= self.limit:
-            found = self.find(address)
+        """Write `value`, which fits in `size` bytes (1 to 8), at `address`, little endian."""
+        found = self._flat[bisect_right(self._starts, address) - 1]
+        if address + size <= found.end:
             mapping = found.mapping
-            if address + size <= found.end:
-                if mapping is not None:
-                    mapping.region.write(address - mapping.base, size, value)
-                else:
-                    self.unassigned_accesses[address] += 1
-                return
+            if mapping is not None:
+                mapping.region.write(address - mapping.base, size, value)
+            else:
+                self.unassigned_accesses[address] += 1
+            return
         for piece, shift, length in self._pieces(address, size):
             part = (value >> shift) & ((1 << (8 * length)) - 1)
             if piece < self.limit:
@@ -187,24 +186,41 @@ class AddressSpace:
             at = stop
         return pieces
 
-    # --- batches ---------------------------------------------------------------------------
+    # --- batches ---
 
-    def write_batch(self, addresses: U64, sizes: U32, values: U64, failed: WriteFailed) -> None:
+    def write_batch(
+        self,
+        addresses: U64,
+        sizes: U32,
+        values: U64,
+        failed: WriteFailed,
+        span: tuple[int, int] | None = None,
+    ) -> None:
         """Carry out writes in order, as arrays where a region takes runs.
 
         `addresses`, `sizes`, `values`: one entry per write; each lies below 2**64. A write whose
         handler raises is consumed, `failed(address, size, value, exception)` is told, and the
-        rest goes on.
+        rest goes on. `span`: the lowest address and the last byte of the batch, where the caller
+        knows them.
         """
         start = 0
         count = len(addresses)
         while start < count:
-            start += self._write_runs(addresses[start:], sizes[start:], values[start:], failed)
+            start += self._write_runs(
+                addresses[start:], sizes[start:], values[start:], failed, span
+            )
 
-    def _write_runs(self, addresses: U64, sizes: U32, values: U64, failed: WriteFailed) -> int:
+    def _write_runs(
+        self,
+        addresses: U64,
+        sizes: U32,
+        values: U64,
+        failed: WriteFailed,
+        span: tuple[int, int] | None,
+    ) -> int:
         """Carry out writes until all are done or the mappings change; how many were."""
         generation = self.generation
-        for start, stop, mapping in self._split(addresses, sizes):
+        for start, stop, mapping in self._split(addresses, sizes, span):
             at = start
             while at < stop:
                 if mapping is not None and mapping.region.write_run and stop - at >= SHORTEST_RUN:
@@ -224,17 +240,19 @@ class AddressSpace:
                     return at
         return len(addresses)
 
-    def _split(self, addresses: U64, sizes: U32) -> list[tuple[int, int, Mapping | None]]:
+    def _split(
+        self, addresses: U64, sizes: U32, span: tuple[int, int] | None
+    ) -> list[tuple[int, int, Mapping | None]]:
         """(start, stop, mapping) of runs that lie wholly inside one range; None: write singly."""
-        first = self.find(min(int(addresses[0]), self.limit - 1))
-        low = int(addresses.min())
         # An over-estimate of the last byte is harmless: it only costs the general path.
-        last = int(addresses.max()) + int(sizes.max()) - 1
-        if first.start <= low and last < first.end:
+        low, last = span or (int(addresses.min()), int(addresses.max()) + int(sizes.max()) - 1)
+        first = self.find(min(low, self.limit - 1))
+        if last < first.end:
             return [(0, len(addresses), first.mapping)]
         ranges = np.searchsorted(self._starts_u64, addresses, side="right") - 1
         last_bytes = addresses + (sizes - np.uint32(1))
-        crossing = last_bytes > self._lasts_u64[ranges]
+        # Below its first byte: it wrapped past the top of a 64-bit space.
+        crossing = (last_bytes > self._lasts_u64[ranges]) | (last_bytes < addresses)
         keys = np.where(crossing, -1, ranges)
         edges = np.flatnonzero(keys[1:] != keys[:-1]) + 1
         starts = [0, *edges.tolist()]

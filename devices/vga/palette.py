@@ -19,17 +19,25 @@ if TYPE_CHECKING:
     from devices.vga.registers import Registers
 
 _EIGHT_BITS: Final = np.array(
-    [(value & 0x3F) << 2 | (value & 1) * 3 for value in range(256)], np.uint8
+    [(value & 0x3F) << 2 | (value & 0x3F) >> 4 for value in range(256)], np.uint8
 )
+
+
+def expand_6bit(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the 8-bit brightness of DAC values, any shape; of each the low 6 bits count.
+
+    Linear, as the converter is: 0 becomes 0x00, 0x15 0x55, 0x2a 0xaa, 0x3f 0xff. QEMU fills both
+    low bits with bit 0 instead (0x2a becomes 0xa8).
+    """
+    return _EIGHT_BITS[values]
 
 
 def dac_colors(r: Registers) -> NDArray[np.uint8]:
     """Return the DAC's 256 colours as RGB of 8 bits, shape (256, 3).
 
-    The DAC has 6 bits per component. Bit 0 fills both low bits, as in QEMU: 0x3f becomes 0xff and
-    0x2a becomes 0xa8. The PEL mask does not exist, as in QEMU.
+    The DAC has 6 bits per component. The PEL mask does not exist, as in QEMU.
     """
-    return _EIGHT_BITS[np.frombuffer(bytes(r.palette), np.uint8)].reshape(256, 3)
+    return expand_6bit(np.frombuffer(bytes(r.palette), np.uint8)).reshape(256, 3)
 
 
 def attribute_colors(r: Registers) -> NDArray[np.uint8]:

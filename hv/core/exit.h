@@ -42,7 +42,7 @@ _Static_assert(RUN_WORDS_OFFSET + sizeof(struct run_words) <= 4096, "words fit i
 enum wait_policy { WAIT_BLOCK = 0, WAIT_ADAPTIVE = 1, WAIT_POLL = 2 };
 
 /* Bounds of the adaptive spin. Above the upper one a sleep and its wake-up cost less. */
-#define SPIN_LEAST_NS 2000u
+#define SPIN_LEAST_NS 20000u
 #define SPIN_MOST_NS 200000u
 
 struct doorbell {
@@ -54,6 +54,7 @@ struct doorbell {
     enum wait_policy policy;
     uint64_t spin_ns;
     uint64_t signals; /* bytes written to wake_fd */
+    bool undrained;   /* bytes that woke us are still in the pipe */
 };
 
 static inline uint64_t now_ns(void)
@@ -108,9 +109,19 @@ static inline void doorbell_disarm(struct doorbell *b)
 
 enum sleep_result { SLEPT_WOKEN, SLEPT_TIMEOUT, SLEPT_SIGNAL, SLEPT_PEER_GONE };
 
+/* Take bytes of earlier wake-ups out of the pipe; the caller checks its word after this. */
+static inline void doorbell_drain(struct doorbell *b)
+{
+    char bytes[64];
+    while (read(b->sleep_fd, bytes, sizeof bytes) == sizeof bytes)
+        ;
+    b->undrained = false;
+}
+
 /*
  * Sleep until the peer writes a byte, ends, `timeout` ns pass (negative: no limit) or a signal
- * that `mask` lets through arrives. Bytes in the pipe are taken out.
+ * that `mask` lets through arrives. The byte is left for doorbell_drain before the next sleep:
+ * taking it out now would only delay the answer.
  */
 static inline enum sleep_result doorbell_sleep(struct doorbell *b, int64_t timeout,
                                                const sigset_t *mask)
@@ -126,12 +137,8 @@ static inline enum sleep_result doorbell_sleep(struct doorbell *b, int64_t timeo
     if (n == 0)
         return SLEPT_TIMEOUT;
     if (fds[0].revents & POLLIN) {
-        char bytes[64];
-        ssize_t got = read(b->sleep_fd, bytes, sizeof bytes);
-        if (got > 0)
-            return SLEPT_WOKEN;
-        if (got < 0 && (errno == EAGAIN || errno == EINTR))
-            return SLEPT_SIGNAL;
+        b->undrained = true;
+        return SLEPT_WOKEN;
     }
     return SLEPT_PEER_GONE;
 }

@@ -78,6 +78,9 @@ static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), vo
     sigset_t all, old;
     int64_t timeout = -1;
     asynchronous_signals(&all);
+    /* Where each word brings a byte, one may have come after we saw the word without sleeping. */
+    if (b->undrained || b->policy == WAIT_BLOCK)
+        doorbell_drain(b);
     doorbell_arm(b);
     if (ready(ctx)) {
         doorbell_disarm(b);

@@ -85,6 +85,10 @@ int vcpu_store(VcpuObject *v, uint64_t address, uint32_t size, uint64_t value);
 int vcpu_in(VcpuObject *v, uint64_t port, uint32_t size, uint64_t *value);
 int vcpu_out(VcpuObject *v, uint64_t port, uint32_t size, uint64_t value);
 int vcpu_run_ops(VcpuObject *v, struct op *ops, Py_ssize_t count);
+int vcpu_store_many(VcpuObject *v, const uint64_t *addresses, uint32_t size,
+                    const uint64_t *values, Py_ssize_t count);
+/* `count` stores of one value, one behind the other. */
+int vcpu_fill(VcpuObject *v, uint64_t address, uint32_t size, uint64_t count, uint64_t value);
 int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t size,
                      bool write);
 

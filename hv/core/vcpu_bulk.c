@@ -41,13 +41,8 @@ PyObject *vcpu_py_store_many(PyObject *self, PyObject *args)
                      "expected as many addresses as values, 8 bytes each; got %zd and %zd bytes",
                      addresses.len, values.len);
     } else if (vcpu_begin(v, true) == 0) {
-        const uint64_t *at = addresses.buf, *what = values.buf;
         uint32_t size = wide > 255 ? 255 : (uint32_t)wide; /* either is an error that says so */
-        int result = 0;
-        for (Py_ssize_t i = 0; i < addresses.len / 8 && result == 0; i++) {
-            v->op_index = i;
-            result = vcpu_store(v, at[i], size, what[i]);
-        }
+        int result = vcpu_store_many(v, addresses.buf, size, values.buf, addresses.len / 8);
         if (vcpu_end(v, result) == 0) {
             Py_INCREF(Py_None);
             done = Py_None;
@@ -76,13 +71,7 @@ PyObject *vcpu_py_fill(PyObject *self, PyObject *const *args, Py_ssize_t n)
     }
     if (vcpu_begin(v, true) < 0)
         return NULL;
-    int result = 0;
-    for (uint64_t i = 0; i < count && result == 0; i++) {
-        v->op_index = (Py_ssize_t)i;
-        result = vcpu_store(v, address, size, value);
-        address += size;
-    }
-    if (vcpu_end(v, result) < 0)
+    if (vcpu_end(v, vcpu_fill(v, address, size, count, value)) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

@@ -222,10 +222,109 @@ int vcpu_in(VcpuObject *v, uint64_t port, uint32_t size, uint64_t *value)
     return vcpu_exit_io(v, (uint16_t)port, size, false, value);
 }
 
+/*
+ * The short way of a bulk operation's stores: into the zone that was hit last, with the producer
+ * in registers. What it does not take goes the long way, whatever the reason.
+ */
+struct queuing {
+    struct ring_producer ring;
+    struct zone zone;
+    const _Atomic uint8_t *kick;
+    uint32_t unpublished, publish_every;
+    uint64_t queued;
+};
+
+static inline bool queue_begin(const VcpuObject *v, struct queuing *q)
+{
+    if (v->zone_count[0] == 0 || !v->zones[0][v->zone_hit[0]].clear_of_ram)
+        return false;
+    *q = (struct queuing){.ring = v->ring,
+                          .zone = v->zones[0][v->zone_hit[0]],
+                          .kick = &v->run->immediate_exit,
+                          .unpublished = v->unpublished,
+                          .publish_every = v->publish_every};
+    return true;
+}
+
+static inline bool queue_store(struct queuing *q, uint64_t address, uint32_t size, uint64_t value)
+{
+    if (size - 1 > 7 || (size & (size - 1)) || (address & (PAGE - 1)) + size > PAGE ||
+        !zone_covers(&q->zone, address, address + (size - 1)) ||
+        atomic_load_explicit(q->kick, memory_order_relaxed) ||
+        ring_append(&q->ring, address, size, 0, value & size_mask(size)) != RING_OK)
+        return false;
+    q->queued++;
+    if (++q->unpublished >= q->publish_every) {
+        ring_publish(&q->ring);
+        q->unpublished = 0;
+    }
+    return true;
+}
+
+static inline void queue_end(VcpuObject *v, const struct queuing *q)
+{
+    v->ring = q->ring;
+    v->unpublished = q->unpublished;
+    v->coalesced += q->queued;
+}
+
+/* The stores at the head of `ops` that go the short way; how many there were. */
+static Py_ssize_t queue_ops(VcpuObject *v, const struct op *ops, Py_ssize_t count)
+{
+    struct queuing q;
+    Py_ssize_t done = 0;
+    if (!queue_begin(v, &q))
+        return 0;
+    while (done < count && ops[done].kind == OP_STORE &&
+           queue_store(&q, ops[done].address, ops[done].size, ops[done].value))
+        done++;
+    queue_end(v, &q);
+    return done;
+}
+
+int vcpu_store_many(VcpuObject *v, const uint64_t *addresses, uint32_t size,
+                    const uint64_t *values, Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        struct queuing q;
+        if (queue_begin(v, &q)) {
+            while (i < count && queue_store(&q, addresses[i], size, values[i]))
+                i++;
+            queue_end(v, &q);
+            if (i == count)
+                break;
+        }
+        v->op_index = i;
+        if (vcpu_store(v, addresses[i], size, values[i]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int vcpu_fill(VcpuObject *v, uint64_t address, uint32_t size, uint64_t count, uint64_t value)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        struct queuing q;
+        if (queue_begin(v, &q)) {
+            while (i < count && queue_store(&q, address + i * size, size, value))
+                i++;
+            queue_end(v, &q);
+            if (i == count)
+                break;
+        }
+        v->op_index = (Py_ssize_t)i;
+        if (vcpu_store(v, address + i * size, size, value) < 0)
+            return -1;
+    }
+    return 0;
+}
 
 int vcpu_run_ops(VcpuObject *v, struct op *ops, Py_ssize_t count)
 {
     for (Py_ssize_t i = 0; i < count; i++) {
+        i += queue_ops(v, ops + i, count - i);
+        if (i == count)
+            break;
         struct op *op = &ops[i];
         int result;
         v->op_index = i;

@@ -36,14 +36,9 @@ static bool handle_ready(void *ctx)
                                 h->ring->c.next;
 }
 
-static PyObject *handle_enter(PyObject *self, PyObject *unused)
+/* Let the guest run on; 0, or -1 with an exception set. */
+static int enter(HandleObject *h)
 {
-    (void)unused;
-    HandleObject *h = (HandleObject *)self;
-    if (h->running) {
-        PyErr_SetString(PyExc_RuntimeError, "the vCPU is running already");
-        return NULL;
-    }
     atomic_store_explicit(&h->run->immediate_exit, 0, memory_order_relaxed);
     h->running = true;
     h->load_size = 0;
@@ -53,7 +48,18 @@ static PyObject *handle_enter(PyObject *self, PyObject *unused)
      */
     atomic_store_explicit(&h->words->resume_sequence, ++h->resumes, memory_order_release);
     doorbell_signal(&h->bell);
-    if (mapping_check(h->mapping) < 0)
+    return mapping_check(h->mapping);
+}
+
+static PyObject *handle_enter(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    HandleObject *h = (HandleObject *)self;
+    if (h->running) {
+        PyErr_SetString(PyExc_RuntimeError, "the vCPU is running already");
+        return NULL;
+    }
+    if (enter(h) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -78,36 +84,44 @@ static int note_exit(HandleObject *h)
     return 0;
 }
 
-/* wait(timeout, watch_ring): TIMED_OUT, EXITED or RING_FILLED. */
-static PyObject *handle_wait(PyObject *self, PyObject *const *args, Py_ssize_t n)
+static int wait_arguments(PyObject *const *args, Py_ssize_t n, uint64_t *deadline)
 {
-    HandleObject *h = (HandleObject *)self;
-    uint64_t deadline;
-    if (n != 2) {
-        PyErr_Format(PyExc_TypeError, "expected 2 arguments, got %zd", n);
-        return NULL;
-    }
-    if (deadline_from(args[0], &deadline) < 0)
-        return NULL;
-    h->watch_ring = h->ring && PyObject_IsTrue(args[1]) == 1;
+    if (n == 2)
+        return deadline_from(args[0], deadline);
+    PyErr_Format(PyExc_TypeError, "expected 2 arguments, got %zd", n);
+    return -1;
+}
+
+/* TIMED_OUT, EXITED or RING_FILLED; -1 with an exception set. */
+static int wait_exit(HandleObject *h, uint64_t deadline, PyObject *watch_ring)
+{
+    h->watch_ring = h->ring && watch_ring != Py_False && PyObject_IsTrue(watch_ring) == 1;
     if (!handle_ready(h)) {
         PyThreadState *save = PyEval_SaveThread();
         enum wait_result r = core_wait(&h->bell, handle_ready, h, deadline, h->mapping, &save);
         PyEval_RestoreThread(save);
         if (r == WAIT_ERROR)
-            return NULL;
+            return -1;
         if (r == WAIT_PEER_GONE) {
             PyErr_SetString(error_peer_died, "the guest process ended");
-            return NULL;
+            return -1;
         }
         if (r == WAIT_TIMEOUT)
-            return PyLong_FromLong(TIMED_OUT);
+            return TIMED_OUT;
     }
     if (!exited(h))
-        return PyLong_FromLong(RING_FILLED);
-    if (note_exit(h) < 0)
+        return RING_FILLED;
+    return note_exit(h) < 0 ? -1 : EXITED;
+}
+
+/* wait(timeout, watch_ring): TIMED_OUT, EXITED or RING_FILLED. */
+static PyObject *handle_wait(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    uint64_t deadline;
+    if (wait_arguments(args, n, &deadline) < 0)
         return NULL;
-    return PyLong_FromLong(EXITED);
+    int got = wait_exit((HandleObject *)self, deadline, args[1]);
+    return got < 0 ? NULL : PyLong_FromLong(got);
 }
 
 static PyObject *bad_exit(const char *what, unsigned long value, const char *expected)
@@ -179,6 +193,19 @@ static PyObject *handle_exit(PyObject *self, PyObject *unused)
     return result;
 }
 
+/* run(timeout, watch_ring): enter unless running, wait; the exit, or False or True. */
+static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
+{
+    HandleObject *h = (HandleObject *)self;
+    uint64_t deadline;
+    if (wait_arguments(args, n, &deadline) < 0 || (!h->running && enter(h) < 0))
+        return NULL;
+    int got = wait_exit(h, deadline, args[1]);
+    if (got < 0)
+        return NULL;
+    return got == EXITED ? handle_exit(self, NULL) : PyBool_FromLong(got == RING_FILLED);
+}
+
 static PyObject *handle_complete(PyObject *self, PyObject *argument)
 {
     HandleObject *h = (HandleObject *)self;
@@ -244,6 +271,7 @@ static PyObject *handle_arm(PyObject *self, PyObject *unused)
     (void)unused;
     HandleObject *h = (HandleObject *)self;
     h->watch_ring = false;
+    doorbell_drain(&h->bell);
     doorbell_arm(&h->bell);
     if (!handle_ready(h))
         Py_RETURN_TRUE;
@@ -255,11 +283,9 @@ static PyObject *handle_disarm(PyObject *self, PyObject *unused)
 {
     (void)unused;
     HandleObject *h = (HandleObject *)self;
-    char bytes[64];
     doorbell_disarm(&h->bell);
     /* The sleep was the caller's own: nobody has taken the bytes out yet. */
-    while (read(h->bell.sleep_fd, bytes, sizeof bytes) == sizeof bytes)
-        ;
+    doorbell_drain(&h->bell);
     Py_RETURN_NONE;
 }
 
@@ -350,6 +376,8 @@ static PyMethodDef handle_methods[] = {
     {"enter", handle_enter, METH_NOARGS, "Let the guest run on."},
     {"wait", (PyCFunction)(void (*)(void))handle_wait, METH_FASTCALL,
      "wait(timeout, watch_ring): TIMED_OUT, EXITED or, when watching, RING_FILLED."},
+    {"run", (PyCFunction)(void (*)(void))handle_run, METH_FASTCALL,
+     "run(timeout, watch_ring): enter unless running, wait; the exit, False or True."},
     {"exit", handle_exit, METH_NOARGS, "(reason, address, size, is_write, value) of the exit."},
     {"complete", handle_complete, METH_O, "complete(value): answer the load that exited."},
     {"set_irq", handle_set_irq, METH_VARARGS, "set_irq(line, level)."},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from hv.ring import Consumer
 from hv.vcpu import Vcpu
 from vmm.accel.base import MachineBus
 from vmm.loop import Loop
+
+T = TypeVar("T")
 
 _HALTED: Exit = (KVM_EXIT_HLT, 0, 0, False, 0)
 
@@ -99,9 +103,9 @@ class DirectAccelerator:
         except CoalescedError as error:
             if not isinstance(error, GuestError):
                 raise
-            raise GuestError(guest.describe(error)) from error
+            raise GuestError(_describe(error)) from error
         except BaseException as error:
-            raise GuestError(guest.describe(error)) from error
+            raise GuestError(_describe(error)) from error
         finally:
             self._first_operation = bus.first_operation
         return _HALTED
@@ -138,9 +142,10 @@ class DirectBus:
         self._lines = lines
         self._loop = loop
 
-    # --- single accesses -------------------------------------------------------------------------
+    # --- single accesses ---
 
     def load(self, address: int, size: int, /) -> int:
+        address = _unsigned(address)
         self._check_memory("load", address, size)
         value = 0
         for piece, shift, length in _pages(address, size):
@@ -153,6 +158,7 @@ class DirectBus:
         return value
 
     def store(self, address: int, size: int, value: int, /) -> None:
+        address, value = _unsigned(address), operator.index(value)
         self._check_memory("store", address, size)
         value &= (1 << 8 * size) - 1
         for piece, shift, length in _pages(address, size):
@@ -164,16 +170,21 @@ class DirectBus:
                 self._machine.write_one(False, piece, length, part)
 
     def in_(self, port: int, size: int, /) -> int:
+        port = _unsigned(port)
         self._check_port("in", port, size)
         return self._machine.read_one(True, port, size)
 
     def out(self, port: int, size: int, value: int, /) -> None:
+        port, value = _unsigned(port), operator.index(value)
         self._check_port("out", port, size)
         self._machine.write_one(True, port, size, value & (1 << 8 * size) - 1)
 
-    # --- bulk ------------------------------------------------------------------------------------
+    # --- bulk ---
 
     def execute(self, ops: NDArray[np.void], /) -> None:
+        if not (ops.flags.c_contiguous and ops.flags.writeable):
+            raise ValueError("expected a contiguous, writable array of operations")
+        ops = ops.reshape(-1)
         kinds = ops["kind"]
         edges = np.flatnonzero(kinds[1:] != kinds[:-1]) + 1
         starts = [0, *edges.tolist()] if len(ops) else []
@@ -181,18 +192,18 @@ class DirectBus:
             part = ops[start:stop]
             kind = int(kinds[start])
             if kind == OP_STORE:
-                self._store_run(part["address"], part["size"], part["value"])
-            elif kind == OP_LOAD:
-                part["value"] = [self.load(a, s) for a, s in part[["address", "size"]].tolist()]
+                self._store_run(part["address"], part["size"], part["value"], start)
             elif kind == OP_OUT:
-                for _, size, port, value in part.tolist():
-                    self.out(port, size, value)
-            elif kind == OP_IN:
-                part["value"] = [self.in_(a, s) for a, s in part[["address", "size"]].tolist()]
+                for index, (_, size, port, value) in enumerate(part.tolist(), start):
+                    _numbered(index, self.out, port, size, value)
+            elif kind in (OP_LOAD, OP_IN):
+                read, values = self.load if kind == OP_LOAD else self.in_, ops["value"]
+                for index, (address, size) in enumerate(part[["address", "size"]].tolist(), start):
+                    values[index] = _numbered(index, read, address, size)
             else:
                 raise GuestError(
-                    f"operation {start}: unknown kind of access {kind}: "
-                    "expected load, store, in or out (0 to 3)"
+                    f"operation {start}: unknown kind of access of {part['size'][0]} bytes at "
+                    f"{part['address'][0]:#x}: expected load, store, in or out (0 to 3)"
                 )
 
     def store_many(
@@ -201,13 +212,23 @@ class DirectBus:
         self._store_run(addresses, np.full(len(addresses), size, dtype=np.uint32), values)
 
     def fill(self, address: int, size: int, count: int, value: int, /) -> None:
+        address, count, value = _unsigned(address), _unsigned(count), operator.index(value)
+        if count > 1 and address + size * (count - 1) >= 1 << 64:
+            raise GuestError("fill: expected addresses that do not wrap")
         addresses = np.uint64(address) + np.arange(count, dtype=np.uint64) * np.uint64(size)
         self.store_many(addresses, size, np.full(count, value & (1 << 64) - 1, dtype=np.uint64))
 
     def _store_run(
-        self, addresses: NDArray[np.uint64], sizes: NDArray[np.uint32], values: NDArray[np.uint64]
+        self,
+        addresses: NDArray[np.uint64],
+        sizes: NDArray[np.uint32],
+        values: NDArray[np.uint64],
+        first: int = 0,
     ) -> None:
-        """Stores as arrays when each is one access to a device, else one by one."""
+        """Stores as arrays when each is one access to a device, else one by one.
+
+        `first`: the number of the first store, for errors.
+        """
         if len(addresses) == 0:
             return
         if self._plain(addresses, sizes):
@@ -217,10 +238,9 @@ class DirectBus:
                 addresses, sizes, values & (np.uint64(2**64 - 1) >> (64 - 8 * sizes.astype("u8")))
             )
             return
-        for address, size, value in zip(
-            addresses.tolist(), sizes.tolist(), values.tolist(), strict=True
-        ):
-            self.store(address, size, value)
+        stores = zip(addresses.tolist(), sizes.tolist(), values.tolist(), strict=True)
+        for index, (address, size, value) in enumerate(stores, first):
+            _numbered(index, self.store, address, size, value)
 
     def _plain(self, addresses: NDArray[np.uint64], sizes: NDArray[np.uint32]) -> bool:
         low, high = int(addresses.min()), int(addresses.max()) + 8
@@ -230,9 +250,12 @@ class DirectBus:
             return False
         return bool(((addresses & np.uint64(PAGE_SIZE - 1)) + sizes <= PAGE_SIZE).all())
 
-    # --- RAM and interrupts ------------------------------------------------------------------------
+    # --- RAM and interrupts ---
 
     def read_memory(self, address: int, size: int, /) -> bytearray:
+        if size < 0:
+            raise ValueError(f"expected a size of 0 or more, got {size}")
+        address = _unsigned(address)
         data = bytearray()
         while len(data) < size:
             at = address + len(data)
@@ -244,6 +267,7 @@ class DirectBus:
         return data
 
     def write_memory(self, address: int, data: bytes, /) -> None:
+        address = _unsigned(address)
         done = 0
         while done < len(data):
             at = address + done
@@ -270,7 +294,7 @@ class DirectBus:
                 left = remaining if left is None else min(left, remaining)
             self._loop.select((), left)
 
-    # --- checks --------------------------------------------------------------------------------------
+    # --- checks ---
 
     def _note_start(self) -> None:
         if not self.first_operation:
@@ -307,3 +331,32 @@ def _pages(address: int, size: int) -> list[tuple[int, int, int]]:
     if size <= room:
         return [(address, 0, size)]
     return [(address, 0, room), (address + room, 8 * room, size - room)]
+
+
+def _unsigned(number: int) -> int:
+    """A number as the core takes it: of any integer type, 0 to 2**64 - 1."""
+    number = operator.index(number)
+    if not 0 <= number < 1 << 64:
+        number.to_bytes(8, "little")  # raises the core's OverflowError
+    return number
+
+
+def _numbered(index: int, call: Callable[..., T], *arguments: int) -> T:
+    """Carry out one of many accesses; an error says which."""
+    try:
+        return call(*arguments)
+    except GuestError as error:
+        raise GuestError(f"operation {index}: {error}") from error
+
+
+def _describe(error: BaseException) -> str:
+    """`hv.guest.describe`, with the guest's own line also where an access of it failed in here."""
+    in_guest = False
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        here = step.tb_next.tb_frame.f_code.co_filename == __file__
+        if here and in_guest:
+            step.tb_next = None
+        in_guest = in_guest or not here
+        step = step.tb_next
+    return guest.describe(error)

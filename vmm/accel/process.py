@@ -15,6 +15,9 @@ from vmm.loop import Loop
 
 CPU_PLACEMENTS = ("same", "split", "any")
 
+# Exits in a row after which descriptors are looked at, although the guest gives no time to sleep.
+_EXITS_BETWEEN_LOOKS = 64
+
 
 class SharedMemory:
     """A slot of guest RAM that both processes map."""
@@ -81,6 +84,8 @@ class ProcessAccelerator:
         self.handle = self._vcpu.handle
         self._watch_ring = policy is WaitPolicy.POLL
         self._slots = 0
+        self._exits_since_look = 0
+        self._run = self._vcpu.run
         self.pause = self._vcpu.pause
         self.complete = self._vcpu.complete
 
@@ -107,11 +112,16 @@ class ProcessAccelerator:
 
     def run(self, loop: Loop) -> Exit | bool:
         if not loop.has_readers:
-            return self._vcpu.run(loop.timeout(), self._watch_ring)
+            return self._run(loop.timeout() if loop.timers else None, self._watch_ring)
+        self._exits_since_look += 1
+        if self._exits_since_look >= _EXITS_BETWEEN_LOOKS:
+            self._exits_since_look = 0
+            loop.select((), 0)
         got = self._vcpu.run(0, self._watch_ring)
         if got is not False or self.handle.spin():
             return got if got is not False else self._vcpu.run(0)
         if self.handle.arm():
+            self._exits_since_look = 0
             try:
                 loop.select((self.exit_fd, self._process.pidfd), loop.timeout())
             finally:

@@ -51,7 +51,7 @@ def test_dac_makes_eight_bits_of_six() -> None:
         outb(vga, 0x3C9, component)
     assert vga.render().shape == (1, 8, 3)
     assert vga.render().dtype == np.uint8
-    assert vga.render()[0, 0].tolist() == [0xFF, 0xA8, 0x07]
+    assert vga.render()[0, 0].tolist() == [0xFF, 0xAA, 0x04]
 
 
 def test_attribute_palette_and_colour_select() -> None:

@@ -1,0 +1,42 @@
+# Everything happens in .venv, made from the system's python3.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] tools/bench/*.[ch])
+
+.PHONY: demo test check bench install clean
+
+demo: install ## draw the demonstration picture and show what the ring saved
+	$(BIN)/coalesced demo vga
+
+test: $(VENV)/.test ## run the tests, the heavy ones left out
+	$(BIN)/python -m pytest -m "not heavy"
+
+check: $(VENV)/.lint ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install ## measure what a write, an exit and a picture cost
+	$(BIN)/coalesced bench all
+
+install: $(VENV)/.install
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Editable: the packages lie where they are, the extensions are built in place.
+$(VENV)/.install: $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	touch $@
+
+clean: ## remove what was built
+	rm -rf $(VENV) build *.egg-info hv/*.so tools/bench/*.so

@@ -1,0 +1,38 @@
+"""The C11 extensions; everything else stands in pyproject.toml."""
+
+from setuptools import Extension, setup
+
+WARNINGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
+LIMITED_API = [("Py_LIMITED_API", "0x030B0000")]
+
+setup(
+    ext_modules=[
+        Extension(
+            "hv.core",
+            sources=[
+                "hv/core/module.c",
+                "hv/core/mapping.c",
+                "hv/core/ringtypes.c",
+                "hv/core/vcpu.c",
+                "hv/core/vcpu_bulk.c",
+                "hv/core/vcpu_bus.c",
+                "hv/core/vcpu_exit.c",
+                "hv/core/vmm.c",
+            ],
+            depends=["hv/core/ring.h", "hv/core/exit.h", "hv/core/core.h", "hv/core/vcpu.h"],
+            define_macros=LIMITED_API,
+            extra_compile_args=WARNINGS,
+            py_limited_api=True,
+        ),
+        Extension(
+            "tools.bench.floors",
+            sources=["tools/bench/floors.c"],
+            depends=["hv/core/ring.h"],
+            include_dirs=["hv/core"],
+            define_macros=LIMITED_API,
+            extra_compile_args=WARNINGS,
+            libraries=["pthread"],
+            py_limited_api=True,
+        ),
+    ]
+)

@@ -1,0 +1,134 @@
+"""The installed program, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+PROGRAM = str(Path(sys.executable).parent / "coalesced")
+LIMIT = 60.0  # seconds; only a hang takes that long
+
+
+def run(
+    *arguments: object, cwd: Path, prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run `coalesced` to its end."""
+    return subprocess.run(
+        [*prefix, PROGRAM, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+def json_of(*arguments: object, cwd: Path) -> dict[str, Any]:
+    """The one JSON object that a command prints; it must succeed."""
+    done = run(*arguments, "--json", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert isinstance(result, dict)
+    return result
+
+
+def one_line(done: subprocess.CompletedProcess[str], status: int) -> str:
+    """The single line on stderr of a command that failed with `status` and said nothing else."""
+    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("coalesced: ")
+    return lines[0].removeprefix("coalesced: ")
+
+
+def until(condition: Callable[[], object], limit: float = 10.0) -> None:
+    """Poll until a condition holds; fails when it does not within `limit` seconds."""
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        time.sleep(0.002)
+
+
+class Running:
+    """A running `coalesced` in a session of its own, as under a terminal."""
+
+    def __init__(self, *arguments: object, cwd: Path) -> None:
+        self.process = subprocess.Popen(
+            [PROGRAM, *map(str, arguments)],
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.pid = self.process.pid
+        self.guests: list[psutil.Process] = []
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+    def wait_for_guest(self) -> psutil.Process:
+        """Wait until the guest process is there."""
+
+        def there() -> bool:
+            assert self.process.poll() is None, self.process.communicate()
+            self.look()
+            return bool(self.guests)
+
+        until(there)
+        return self.guests[-1]
+
+    def look(self) -> None:
+        """Note the guest processes that there are now."""
+        try:
+            children = psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return
+        self.guests += [child for child in children if child not in self.guests]
+
+    def interrupt(self) -> None:
+        """Ctrl-C: SIGINT to every process of the group."""
+        self.look()
+        os.killpg(self.pid, signal.SIGINT)
+
+    def end(self, limit: float = 10.0) -> tuple[int, str, str]:
+        """Wait for the end: status, stdout, stderr."""
+        out, err = self.process.communicate(timeout=limit)
+        return self.process.returncode, out, err
+
+    def nothing_left(self, limit: float = 1.0) -> None:
+        """Fail unless every guest process and every segment is gone within `limit` seconds."""
+        until(lambda: not any(alive(guest) for guest in self.guests), limit)
+        pids = [self.pid, *(guest.pid for guest in self.guests)]
+        prefixes = tuple(f"coalesced-{pid}-" for pid in pids)
+        left = [name for name in os.listdir("/dev/shm") if name.startswith(prefixes)]
+        assert left == []
+
+
+def alive(process: psutil.Process) -> bool:
+    """Does a process run? One that nobody has waited for yet does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,216 @@
+"""An accelerator that plays a script, and devices that write down what reaches them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from devices.bus.device import StateValue
+from devices.bus.region import Region
+from hv import core
+from hv.abi import (
+    KVM_EXIT_HLT,
+    KVM_EXIT_INTR,
+    KVM_EXIT_IO,
+    KVM_EXIT_MMIO,
+    KVM_EXIT_SYSTEM_EVENT,
+    PAGE_SIZE,
+)
+from hv.client import Exit
+from hv.errors import GuestError
+from hv.ring import Consumer, Producer
+from vmm.accel.base import MachineBus
+from vmm.accel.direct import LocalMemory
+from vmm.loop import Loop
+
+HALT: Exit = (KVM_EXIT_HLT, 0, 0, False, 0)
+KICKED: Exit = (KVM_EXIT_INTR, 0, 0, False, 0)
+CRASH: Exit = (KVM_EXIT_SYSTEM_EVENT, 0, 0, False, 0)
+
+
+class Queued(NamedTuple):
+    """A write that goes through the ring."""
+
+    address: int
+    size: int
+    value: int
+    port: bool = False
+
+
+def load(address: int, size: int = 1) -> Exit:
+    """The exit of a load."""
+    return KVM_EXIT_MMIO, address, size, False, 0
+
+
+def store(address: int, value: int, size: int = 1) -> Exit:
+    """The exit of a store."""
+    return KVM_EXIT_MMIO, address, size, True, value
+
+
+def in_(port: int, size: int = 1) -> Exit:
+    """The exit of an in."""
+    return KVM_EXIT_IO, port, size, False, 0
+
+
+def out(port: int, value: int, size: int = 1) -> Exit:
+    """The exit of an out."""
+    return KVM_EXIT_IO, port, size, True, value
+
+
+Step = Queued | Exit | bool | Exception | Callable[[], object]
+
+
+class FakeRing:
+    """Both ends of a real ring in one process."""
+
+    def __init__(self, pages: int = 1) -> None:
+        fd = os.memfd_create("ring")
+        try:
+            os.ftruncate(fd, pages * PAGE_SIZE)
+            self.mapping = core.Mapping([("ring", fd, pages * PAGE_SIZE)])
+        finally:
+            os.close(fd)
+        self.producer = Producer(self.mapping, 0, pages * PAGE_SIZE)
+        self.consumer = Consumer(self.mapping, 0, pages * PAGE_SIZE)
+
+    def put(self, write: Queued) -> None:
+        """Append and publish a write; the ring must have room."""
+        address, size, value, port = write
+        assert self.producer.append(address, size, value, port)
+        self.producer.publish()
+
+
+class FakeAccelerator:
+    """Plays a script of queued writes, exits and whatever else happens to a VMM.
+
+    A `Queued` goes into the ring and the guest runs on; an exit, False or True is what `run`
+    returns; an exception is raised; a callable is called and the guest runs on.
+    """
+
+    name = "fake"
+    pid: int | None = None
+
+    def __init__(
+        self,
+        script: Iterable[Step] = (),
+        *,
+        ring: bool = True,
+        mmio: bool = True,
+        pio: bool = True,
+    ) -> None:
+        self.script = iter(script)
+        self.queue = FakeRing() if ring else None
+        self.ring = self.queue.consumer if self.queue else None
+        self.coalesced_mmio = ring and mmio
+        self.coalesced_pio = ring and pio
+        self.log: list[tuple[object, ...]] = []  # zones and pauses, in order
+        self.completed: list[int] = []
+        self.memory: list[LocalMemory] = []
+
+    # --- the guest ---
+
+    def put(self, *writes: Queued) -> None:
+        """Queue writes now."""
+        assert self.queue is not None
+        for write in writes:
+            self.queue.put(write)
+
+    def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
+        self.log.append(("guest", guest, dict(arguments)))
+
+    def run(self, loop: Loop) -> Exit | bool:
+        for step in self.script:
+            if isinstance(step, Queued):
+                self.put(step)
+            elif isinstance(step, Exception):
+                raise step
+            elif callable(step):
+                step()
+            else:
+                return step
+        return HALT
+
+    # --- the rest of an accelerator ---
+
+    def add_memory(self, start: int, size: int) -> LocalMemory:
+        self.memory.append(LocalMemory(start, size))
+        return self.memory[-1]
+
+    def register_coalesced(self, address: int, size: int, port: bool) -> None:
+        self.log.append(("register", address, size, port))
+
+    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
+        self.log.append(("unregister", address, size, port))
+
+    def set_irq(self, line: int, level: bool) -> None:
+        self.log.append(("irq", line, level))
+
+    def pause(self) -> None:
+        self.log.append(("pause",))
+
+    def attach(self, bus: MachineBus) -> None:
+        """The script needs no bus."""
+
+    def complete(self, value: int) -> None:
+        self.completed.append(value)
+
+    def guest_error(self) -> Exception:
+        return GuestError("guest.py:1: it crashed")
+
+    def first_operation(self) -> int:
+        return 0
+
+    def signals(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+Seen = tuple[str, int, int, int]  # read or write, offset, size, value
+
+
+class Recorder:
+    """A device of `size` bytes of memory that writes down each access.
+
+    `on_write(offset, value)` runs before a write takes effect. All recorders of a test may share
+    one log; what they write there has their name in front.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        *,
+        coalesced: tuple[tuple[int, int], ...] = (),
+        on_write: Callable[[int, int], object] | None = None,
+        log: list[tuple[str, Seen]] | None = None,
+    ) -> None:
+        self.name = name
+        self.bytes = bytearray(size)
+        self.log: list[tuple[str, Seen]] = [] if log is None else log
+        self.on_write = on_write
+        self.region = Region(name, size, self.read, self.write, coalesced=coalesced)
+
+    @property
+    def seen(self) -> list[Seen]:
+        """The accesses of this device alone."""
+        return [access for name, access in self.log if name == self.name]
+
+    def read(self, offset: int, size: int) -> int:
+        value = int.from_bytes(self.bytes[offset : offset + size], "little")
+        self.log.append((self.name, ("read", offset, size, value)))
+        return value
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        if self.on_write is not None:
+            self.on_write(offset, value)
+        self.log.append((self.name, ("write", offset, size, value)))
+        self.bytes[offset : offset + size] = value.to_bytes(size, "little")
+
+    def reset(self) -> None:
+        self.bytes[:] = bytes(len(self.bytes))
+
+    def state(self) -> Mapping[str, StateValue]:
+        return {"bytes": memoryview(self.bytes)}

@@ -1,0 +1,104 @@
+"""`coalesced replay`: a real driver's accesses, and damaged traces."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+from helpers.vmm_cli import json_of, one_line, run
+from PIL import Image
+
+from hv.abi import OP_IN, OP_LOAD
+from hv.ring import usable
+from tools import traces
+from tools.tracefile import read
+
+READ = "memory_region_ops_read cpu 0 mr 0x1 addr 0x3ce value {:#x} size 1 name 'vga'\n"
+WRITE = "memory_region_ops_write cpu 0 mr 0x1 addr 0x3ce value {:#x} size 1 name 'vga'\n"
+
+
+def test_a_boot_replays_with_every_checked_load_equal(tmp_path: Path) -> None:
+    result = json_of("replay", "boot", "--text", cwd=tmp_path)
+    trace = read(traces.find("boot"))
+    assert result["accesses"] == len(trace.ops)
+    assert result["reads"] == sum(kind in (OP_LOAD, OP_IN) for kind in trace.ops["kind"].tolist())
+    assert result["writes"] == result["accesses"] - result["reads"]
+    assert result["reads_matching"] == result["reads_checked"] == 11062
+    assert result["unchecked"] == {"VGA status 1 (0x3da)": 60}
+    assert result["mismatches"] == []
+    assert result["missing_regions"] == {}
+    assert result["exits_without_coalescing"] == result["accesses"] + 1  # the halt
+    assert result["exits"] + result["coalesced"] == result["exits_without_coalescing"]
+    assert result["stale_drains"] == 0
+    text = result["text"]
+    assert "SeaBIOS (version 1.16.2-debian-1.16.2-1)" in text
+    assert any(line.startswith("iPXE (http://ipxe.org)") for line in text)
+    assert "Booting from ROM..." in text
+    with Image.open(tmp_path / result["png"]) as screen:
+        assert screen.size == (720, 400)
+
+
+def test_direct_replays_to_the_same_state(tmp_path: Path) -> None:
+    direct = json_of("replay", "boot", "--accel", "direct", cwd=tmp_path)
+    queued = json_of("replay", "boot", "--ring-pages", "16", cwd=tmp_path)
+    assert direct["state"] == queued["state"]
+    assert direct["reads_matching"] == queued["reads_matching"] == 11062
+    assert direct["coalesced"] == 0
+    assert queued["exits_by"]["ring_full"] < 494 * usable(1) // usable(16)
+
+
+def test_the_table_shows_the_text_screen_when_asked(tmp_path: Path) -> None:
+    done = run("replay", "boot", "--text", "--png", "s.png", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "11,062 of 11,062 checked" in done.stdout
+    assert "not checked: VGA status 1 (0x3da)" in done.stdout
+    assert "Booting from ROM..." in done.stdout.splitlines()
+
+
+def test_a_load_that_differs_is_named_and_fails_the_check(tmp_path: Path) -> None:
+    (tmp_path / "t.trace").write_text(WRITE.format(5) + READ.format(5) + READ.format(6))
+    done = run("replay", "t.trace", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "line 3: vga 0x3ce size 1: recorded 0x6, got 0x5" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_region_that_the_machine_lacks_is_counted_not_checked(tmp_path: Path) -> None:
+    line = "memory_region_ops_read cpu 0 mr 0x9 addr 0x60 value 0x55 size 1 name 'i8042-data'\n"
+    (tmp_path / "t.trace").write_text(WRITE.format(5) + READ.format(5) + line)
+    result = json_of("replay", "t.trace", cwd=tmp_path)
+    assert result["reads_checked"] == result["reads_matching"] == 1
+    assert result["unchecked"] == {"i8042-data (not on this machine)": 1}
+    assert result["missing_regions"] == {"i8042-data": 1}
+
+
+def boot_cut(share: float) -> bytes:
+    data = traces.find("boot").read_bytes()
+    return data[: int(len(data) * share)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "t: expected at least one line memory_region_ops_read|write"),
+        (b"\n \n", "t: expected at least one line"),
+        (WRITE.format(5).encode() + b"hello\n", "t: line 2: expected memory_region_ops_read|write"),
+        (READ.replace("size 1", "size 3").format(1).encode(), "t: line 1: expected memory_region"),
+        (b"\xff\xfe\0", "t: line 1: expected memory_region_ops_read|write"),
+        (boot_cut(0.5), "trace t: expected a whole gzip file: "),
+        (boot_cut(0.00001), "trace t: expected a whole gzip file: "),
+        (gzip.compress(b"x" * 100)[:-1] + b"?", "trace t: expected a whole gzip file: "),
+    ],
+    ids=["empty", "blank", "word", "size 3", "bytes", "half gzip", "gzip head", "gzip sum"],
+)
+def test_a_damaged_trace_is_named_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "t").write_bytes(content)
+    assert one_line(run("replay", "t", cwd=tmp_path), 2).startswith(message)
+
+
+def test_a_missing_trace_and_a_folder_are_named(tmp_path: Path) -> None:
+    said = one_line(run("replay", "no.trace", cwd=tmp_path), 2)
+    assert said == "trace no.trace: No such file or directory"
+    (tmp_path / "folder").mkdir()
+    assert one_line(run("replay", "folder", cwd=tmp_path), 2) == "trace folder: Is a directory"

@@ -1,0 +1,149 @@
+"""`coalesced run`: a user's own guest, and everything that may be wrong with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.vmm_cli import json_of, one_line, run
+
+GUESTS = '''\
+"""Guests of a user."""
+import os
+import signal
+import sys
+
+def draw(vcpu):
+    vcpu.out16(0x3c4, 0x0f02)
+    for i in range(500):
+        vcpu.store8(0xa0000 + i, i)
+    assert vcpu.load8(0xa0001) in range(256)
+    vcpu.store32(0x200000, 0xdeadbeef)
+
+def raises(vcpu):
+    values = {}
+    vcpu.store8(0xa0000, 1)
+    return values["nothing"]
+
+def bad_access(vcpu):
+    vcpu.in16(0xffff)
+
+def several_lines(vcpu):
+    raise ValueError("one\\n  two")
+
+def prints(vcpu):
+    print("guest speaking")
+    vcpu.store8(0xa0000, 1)
+
+def exits(vcpu):
+    sys.exit(0)
+
+def exits_hard(vcpu):
+    os._exit(0)
+
+def kills(vcpu):
+    os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "guest.py").write_text(GUESTS)
+    return tmp_path
+
+
+BOTH = pytest.mark.parametrize("accel", ["process", "direct"])
+
+
+def test_a_guest_of_ten_lines_runs_in_every_way_to_the_same_state(folder: Path) -> None:
+    result = json_of("run", "guest.py:draw", "--png", "screen.png", cwd=folder)
+    first, plain, direct = result["runs"]
+    assert result["identical"] is True
+    assert result["guest"].endswith("guest.py:draw")
+    assert first["writes"] == plain["writes"] == direct["writes"] == 501
+    assert first["exits_by"] == {
+        "load": 1, "pio": 1, "no_zone": 0, "straddle": 0, "ring_full": 2, "hlt": 1
+    }  # fmt: skip
+    assert first["coalesced"] == 498
+    assert plain["exits"] == 503
+    assert (folder / "screen.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_guest_may_lie_in_another_folder_and_import_its_neighbours(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "neighbour.py").write_text("VALUE = 7\n")
+    (folder / "sub" / "g.py").write_text(
+        "import neighbour\ndef main(vcpu):\n    vcpu.store8(0, neighbour.VALUE)\n"
+    )
+    assert json_of("run", "sub/g.py:main", cwd=folder)["identical"]
+
+
+def test_modules_of_the_working_directory_stay_out(folder: Path) -> None:
+    (folder / "numpy.py").write_text("raise SystemExit('the wrong numpy')\n")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "g.py").write_text("def main(vcpu):\n    vcpu.store8(0, 1)\n")
+    assert json_of("run", "sub/g.py:main", cwd=folder)["identical"]
+
+
+@BOTH
+def test_a_guest_that_raises_is_told_by_file_line_and_error(folder: Path, accel: str) -> None:
+    said = one_line(run("run", "guest.py:raises", "--accel", accel, cwd=folder), 1)
+    assert said == f"{folder}/guest.py:16: KeyError: 'nothing'"
+
+
+@BOTH
+def test_an_access_that_no_processor_makes_is_told_by_the_guests_line(
+    folder: Path, accel: str
+) -> None:
+    said = one_line(run("run", "guest.py:bad_access", "--accel", accel, cwd=folder), 1)
+    assert said == (
+        f"{folder}/guest.py:19: GuestError: in of 2 bytes at 0xffff: expected ports of 0 to 0xffff"
+    )
+
+
+@BOTH
+def test_an_error_of_several_lines_comes_on_one(folder: Path, accel: str) -> None:
+    said = one_line(run("run", "guest.py:several_lines", "--accel", accel, cwd=folder), 1)
+    assert said.endswith("guest.py:22: ValueError: one two")
+
+
+@BOTH
+def test_what_a_guest_prints_goes_to_stderr(folder: Path, accel: str) -> None:
+    done = run("run", "guest.py:prints", "--accel", accel, "--json", cwd=folder)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["identical"]
+    runs = 3 if accel == "process" else 1
+    assert done.stderr == "guest speaking\n" * runs
+
+
+@BOTH
+def test_a_guest_that_exits_is_a_guest_that_failed(folder: Path, accel: str) -> None:
+    said = one_line(run("run", "guest.py:exits", "--accel", accel, "--json", cwd=folder), 1)
+    assert said == f"{folder}/guest.py:29: SystemExit: 0"
+
+
+def test_a_guest_process_that_ends_is_told_with_its_status(folder: Path) -> None:
+    said = one_line(run("run", "guest.py:exits_hard", cwd=folder), 1)
+    assert said == "the guest process ended: exit status 0"
+
+
+def test_a_guest_process_that_kills_itself_is_told_with_the_signal(folder: Path) -> None:
+    said = one_line(run("run", "guest.py:kills", cwd=folder), 1)
+    assert said == "the guest process ended: killed by SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing.py:main", "guest {folder}/nothing.py: no such file"),
+        ("guest.py:nobody", "guest {folder}/guest.py: it has no function 'nobody'"),
+        ("syntax.py:main", "guest {folder}/syntax.py: line 2: SyntaxError: "),
+        ("leaves.py:main", "guest {folder}/leaves.py: line 1: SystemExit: 3"),
+    ],
+)
+def test_a_guest_that_is_not_there_is_wrong_usage(folder: Path, name: str, message: str) -> None:
+    (folder / "syntax.py").write_text("def main(vcpu):\n    return (\n")
+    (folder / "leaves.py").write_text("raise SystemExit(3)\n")
+    said = one_line(run("run", name, cwd=folder), 2)
+    assert said.startswith(message.format(folder=folder))

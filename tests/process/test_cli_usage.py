@@ -1,0 +1,151 @@
+"""Wrong usage, bad input, a full disk: one clear line and the right exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers.vmm_cli import LIMIT, PROGRAM, json_of, one_line, run
+from PIL import Image
+
+COMMANDS = [["demo", "vga"], ["run"], ["replay"], ["info"]]
+
+
+def test_help_lists_the_commands(tmp_path: Path) -> None:
+    done = run("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for command in ("demo", "run", "replay", "bench", "info"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_of_every_command_shows_examples(tmp_path: Path, command: list[str]) -> None:
+    done = run(*command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Example" in done.stdout
+    assert f"coalesced {command[0]}" in done.stdout
+    assert "--json" in done.stdout
+
+
+def test_info_says_what_the_machine_offers(tmp_path: Path) -> None:
+    facts = json_of("info", cwd=tmp_path)
+    assert facts["cpus"] == len(os.sched_getaffinity(0))
+    assert facts["ring_entries"] == {"1": 169, "2": 340, "4": 681, "8": 1364, "16": 2729}
+    assert facts["kvm"]["usable"] or facts["kvm"]["reason"].startswith("/dev/kvm")
+    assert "ring entries" in run("info", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nope"], "No such command 'nope'"),
+        (["demo", "vga", "--ring-pages", "1000000"], "--ring-pages 1000000: expected 1 to 4096"),
+        (["demo", "vga", "--ring-pages", "abc"], "Invalid value for '--ring-pages'"),
+        (["demo", "vga", "--wait", "x"], "Invalid value for '--wait'"),
+        (["run", "g.py:f", "--staleness", "x"], "--staleness x: expected above 0"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_wrong_usage_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+    assert message in one_line(run(*arguments, cwd=tmp_path), 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["nowhere/s.png", "/proc/s.png"])
+def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path, where: str) -> None:
+    (tmp_path / "g.py").write_text("def main(vcpu):\n    pass\n")
+    said = one_line(run("run", "g.py:main", "--png", where, cwd=tmp_path), 2)
+    assert said.startswith(f"--png {where}: ")
+
+
+@pytest.mark.parametrize("option", ["--trace", "--png"])
+def test_a_full_disk_is_named(tmp_path: Path, option: str) -> None:
+    (tmp_path / "g.py").write_text("def main(vcpu):\n    vcpu.fill(0xa0000, 3, 1)\n")
+    said = one_line(run("run", "g.py:main", option, "/dev/full", cwd=tmp_path), 2)
+    assert said == f"{option} /dev/full: No space left on device"
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["info", "--json"]])
+def test_a_full_stdout_is_no_traceback(tmp_path: Path, arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [PROGRAM, *arguments],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "coalesced: [Errno 28] No space left on device\n"
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as pipe:
+        done = subprocess.run(
+            [PROGRAM, "info", "--json"],
+            cwd=tmp_path,
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_do_not_matter(tmp_path: Path, closed: str) -> None:
+    """No descriptor of ours may take the place of one, and none is missing."""
+    (tmp_path / "g.py").write_text("def main(vcpu):\n    print('x')\n    vcpu.store8(0, 1)\n")
+    done = run(
+        "run", "g.py:main", "--json", cwd=tmp_path, prefix=("sh", "-c", f'"$@" {closed}', "-")
+    )
+    assert done.returncode == 0
+    if ">&-" not in closed.replace("2>&-", ""):
+        assert json.loads(done.stdout)["identical"]
+
+
+def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "good.png")
+    whole = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no picture")
+    said = one_line(run("demo", "vga", "--image", "none.png", cwd=tmp_path), 2)
+    assert said == "--image none.png: no such file"
+    for name in ("half.png", "text.png"):
+        said = one_line(run("demo", "vga", "--image", name, cwd=tmp_path), 2)
+        assert said.startswith(f"--image {name}: not a picture that can be read: ")
+
+
+# --- a full /dev/shm ---
+
+UNSHARE = ("unshare", "-m", "sh", "-c")
+
+
+@pytest.fixture(scope="session")
+def own_mounts() -> None:
+    """Skips where a process may not have mounts of its own."""
+    done = subprocess.run(
+        [*UNSHARE, "mount -t tmpfs tmpfs /dev/shm"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no mount namespace with a /dev/shm of its own: {done.stderr.strip()}")
+
+
+@pytest.mark.usefixtures("own_mounts")
+@pytest.mark.parametrize("room", ["4k", "8k", "3m"])
+def test_a_full_dev_shm_is_one_clear_line(tmp_path: Path, room: str) -> None:
+    """Whichever segment finds no room: ring, run page, RAM."""
+    script = f'mount -t tmpfs -o size={room} tmpfs /dev/shm && exec "$@"'
+    done = run("demo", "vga", "--json", cwd=tmp_path, prefix=(*UNSHARE, script, "-"))
+    said = one_line(done, 1)
+    assert "bytes of POSIX shared memory (/dev/shm) wanted" in said

@@ -1,0 +1,194 @@
+"""Reading QEMU's traces: every form of a line, and every way of being damaged."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+
+from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from tools import traces, unchecked
+from tools.errors import BadInput
+from tools.tracefile import EXPECTED, read
+
+GOOD = "memory_region_ops_write cpu 0 mr 0x55d0 addr 0xa0010 value 0x41 size 1 name 'vga-lowmem'"
+
+
+def trace_of(tmp_path: Path, content: str | bytes) -> Path:
+    path = tmp_path / "t.trace"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+# --- what a line may look like ---
+
+
+@pytest.mark.parametrize(
+    ("line", "op"),
+    [
+        (GOOD, (OP_STORE, 1, 0xA0010, 0x41)),
+        (GOOD.replace("write", "read"), (OP_LOAD, 1, 0xA0010, 0x41)),
+        ("1234@1700000000.123456:" + GOOD, (OP_STORE, 1, 0xA0010, 0x41)),
+        (GOOD + "\r", (OP_STORE, 1, 0xA0010, 0x41)),
+        (GOOD.partition(" name")[0], (OP_STORE, 1, 0xA0010, 0x41)),
+        (GOOD.replace("cpu 0", "cpu -1"), (OP_STORE, 1, 0xA0010, 0x41)),
+        (GOOD.replace("0x55d0", "(nil)"), (OP_STORE, 1, 0xA0010, 0x41)),
+        (GOOD.replace("0xa0010", "0x3c4"), (OP_OUT, 1, 0x3C4, 0x41)),
+        (GOOD.replace("0xa0010", "0x3c4").replace("write", "read"), (OP_IN, 1, 0x3C4, 0x41)),
+        (GOOD.replace("0xa0010", "0xffff"), (OP_OUT, 1, 0xFFFF, 0x41)),
+        (GOOD.replace("0xa0010", "0x10000"), (OP_STORE, 1, 0x10000, 0x41)),
+        (GOOD.replace("0xa0010", "0x" + "f" * 16), (OP_STORE, 1, (1 << 64) - 1, 0x41)),
+        (GOOD.replace("size 1", "size 8"), (OP_STORE, 8, 0xA0010, 0x41)),
+    ],
+)
+def test_forms_of_a_line(tmp_path: Path, line: str, op: tuple[int, int, int, int]) -> None:
+    assert read(trace_of(tmp_path, line + "\n")).ops.tolist() == [op]
+
+
+@pytest.mark.parametrize(("size", "value"), [(1, 0xFF), (2, 0xFFFF), (4, 0xFFFFFFFF)])
+def test_a_value_wider_than_the_access_is_cut_to_it(tmp_path: Path, size: int, value: int) -> None:
+    """QEMU traces what the device returned before it masks it."""
+    line = GOOD.replace("write", "read").replace("0x41", "0x" + "f" * 16)
+    trace = read(trace_of(tmp_path, line.replace("size 1", f"size {size}")))
+    assert trace.ops["value"].tolist() == [value]
+
+
+def test_lines_names_and_kinds_are_kept(tmp_path: Path) -> None:
+    port = GOOD.replace("0xa0010", "0x3c4").replace("vga-lowmem", "vga").replace("write", "read")
+    trace = read(trace_of(tmp_path, f"{GOOD}\n\n  \r\n{port}\r\n{GOOD}"))
+    assert trace.lines.tolist() == [1, 4, 5]
+    assert [trace.names[index] for index in trace.region] == ["vga-lowmem", "vga", "vga-lowmem"]
+    assert trace.reads.tolist() == [False, True, False]
+
+
+def test_a_compressed_trace_is_the_same_whatever_its_name(tmp_path: Path) -> None:
+    plain = read(trace_of(tmp_path, GOOD + "\n")).ops.tolist()
+    assert read(trace_of(tmp_path, gzip.compress(GOOD.encode()))).ops.tolist() == plain
+    halves = gzip.compress(GOOD.encode()[:20]) + gzip.compress(GOOD.encode()[20:])
+    assert read(trace_of(tmp_path, halves)).ops.tolist() == plain
+
+
+# --- damage ---
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hello",
+        GOOD.replace("ops_write", "ops_wrote"),
+        GOOD.replace("0xa0010", "a0010"),
+        GOOD.replace("0xa0010", "0xA0010"),
+        GOOD.replace("0xa0010", "0x1" + "0" * 16),
+        GOOD.replace("0xa0010", "0x"),
+        GOOD.replace("0x41", "0x1" + "0" * 16),
+        GOOD.replace("0x41", "-1"),
+        GOOD.replace("0x41", ""),
+        *(GOOD.replace("size 1", f"size {size}") for size in ("0", "3", "16", "x", "-1", "11")),
+        GOOD.replace("cpu 0 ", ""),
+        GOOD.replace("mr 0x55d0 ", ""),
+        GOOD.replace("name 'vga-lowmem'", "name 'vga"),
+        GOOD + " more",
+        " " + GOOD,
+        GOOD[: len(GOOD) // 2],
+        GOOD + GOOD,
+        "1234@170:" + GOOD,
+        "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"),
+    ],
+)
+def test_a_malformed_line_is_named_with_what_was_expected(tmp_path: Path, line: str) -> None:
+    path = trace_of(tmp_path, f"{GOOD}\n\n{line}\n{GOOD}\n".encode("latin-1"))
+    with pytest.raises(BadInput) as raised:
+        read(path)
+    text = str(raised.value)
+    assert text.startswith(f"{path}: line 3: expected {EXPECTED}, got ")
+    assert "\n" not in text
+
+
+def test_of_a_long_line_only_the_beginning_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"line 1: .* got 'x{80}' …$"):
+        read(trace_of(tmp_path, "x" * 10000))
+
+
+@pytest.mark.parametrize(
+    ("address", "size"), [("0xffff", 2), ("0xfffd", 4), ("0x3c4", 8), ("0x0", 8)]
+)
+def test_a_port_access_that_cannot_be_is_named(tmp_path: Path, address: str, size: int) -> None:
+    line = GOOD.replace("0xa0010", address).replace("size 1", f"size {size}")
+    with pytest.raises(BadInput, match=f"line 2: expected a port .* got {size} bytes at {address}"):
+        read(trace_of(tmp_path, f"{GOOD}\n{line}\n"))
+
+
+def test_an_address_that_wraps_is_named(tmp_path: Path) -> None:
+    line = GOOD.replace("0xa0010", "0x" + "f" * 16).replace("size 1", "size 2")
+    with pytest.raises(BadInput, match="line 1: expected an address that does not wrap"):
+        read(trace_of(tmp_path, line))
+
+
+@pytest.mark.parametrize("content", ["", "\n", " \r\n\n", gzip.compress(b"")])
+def test_a_trace_without_an_access_is_refused(tmp_path: Path, content: str | bytes) -> None:
+    with pytest.raises(BadInput, match="expected at least one line"):
+        read(trace_of(tmp_path, content))
+
+
+def test_a_gzip_file_cut_or_changed_anywhere_is_refused_or_read_whole(tmp_path: Path) -> None:
+    """Never an exception of another kind."""
+    whole = gzip.compress((GOOD + "\n").encode() * 50)
+    for end in range(2, len(whole)):
+        with pytest.raises(BadInput, match="expected a whole gzip file"):
+            read(trace_of(tmp_path, whole[:end]))
+    choose = random.Random(5)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[choose.randrange(2, len(whole))] ^= 1 << choose.randrange(8)
+        try:
+            trace = read(trace_of(tmp_path, bytes(damaged)))
+        except BadInput:
+            continue
+        assert len(trace.ops) == 50
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"^trace .*nothing: No such file or directory$"):
+        read(tmp_path / "nothing")
+    with pytest.raises(BadInput, match=r": Is a directory$"):
+        read(tmp_path)
+
+
+# --- recorded traces, and what of a trace repeats ---
+
+
+@pytest.mark.parametrize("name", list(traces.RECORDED))
+def test_the_recorded_traces_are_whole(name: str) -> None:
+    assert len(read(traces.find(name)).ops) > 10_000
+
+
+def test_a_file_wins_over_a_short_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert traces.find("boot").suffix == ".gz"
+    (tmp_path / "boot").write_text(GOOD)
+    assert traces.find("boot") == Path("boot")
+
+
+def test_only_reads_that_touch_a_status_register_depend_on_time(tmp_path: Path) -> None:
+    lines = [
+        ("read", 0x3DA, 1),  # status 1, colour
+        ("read", 0x3D9, 2),  # its upper half is status 1
+        ("read", 0x3D8, 2),
+        ("read", 0x3BA, 1),  # status 1, monochrome
+        ("write", 0x3DA, 1),  # a feature control register
+        ("read", 0x3DB, 1),
+        ("read", 0x1003DA, 1),  # memory
+    ]
+    text = "".join(
+        GOOD.replace("write", kind).replace("0xa0010", f"{at:#x}").replace("size 1", f"size {size}")
+        + "\n"
+        for kind, at, size in lines
+    )
+    found = unchecked.time_dependent(read(trace_of(tmp_path, text)).ops)
+    assert {name: mask.nonzero()[0].tolist() for name, mask in found.items()} == {
+        "VGA status 1 (0x3da)": [0, 1],
+        "VGA status 1 (0x3ba)": [3],
+    }
+    assert unchecked.time_dependent(read(trace_of(tmp_path, GOOD)).ops) == {}

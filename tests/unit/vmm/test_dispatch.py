@@ -1,0 +1,393 @@
+"""The order in which queued writes and exits reach the devices."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from helpers.vmm_fake import (
+    CRASH,
+    KICKED,
+    FakeAccelerator,
+    Queued,
+    Recorder,
+    Seen,
+    Step,
+    in_,
+    load,
+    out,
+    store,
+)
+
+from hv.errors import GuestError, HostError, PeerDied, ProtocolError, RequestError
+from vmm.dispatch import FAILURES_KEPT
+from vmm.machine import Machine
+
+MEM, PORT = 0xA0000, 0x100
+
+
+class Board:
+    """A machine with a memory device at MEM and a port device at PORT, one log for both."""
+
+    def __init__(self, *script: Step, accel: FakeAccelerator | None = None) -> None:
+        self.accel = accel or FakeAccelerator(script)
+        self.machine = Machine(self.accel)
+        self.log: list[tuple[str, Seen]] = []
+        self.mem = Recorder("mem", 0x100, coalesced=((0, 0x80),), log=self.log)
+        self.port = Recorder("port", 0x10, coalesced=((0, 8),), log=self.log)
+        for device in (self.mem, self.port):
+            self.machine.add_device(device)
+        self.machine.memory.map(self.mem.region, MEM)
+        self.machine.ports.map(self.port.region, PORT)
+
+    def run(self) -> list[tuple[str, Seen]]:
+        self.machine.run("guest")
+        return self.log
+
+
+QUEUED = [Queued(MEM + 1, 1, 0x11), Queued(PORT + 1, 1, 0x22, True), Queued(MEM + 2, 2, 0x3333)]
+ARRIVED = [
+    ("mem", ("write", 1, 1, 0x11)),
+    ("port", ("write", 1, 1, 0x22)),
+    ("mem", ("write", 2, 2, 0x3333)),
+]
+
+
+# --- drained before every exit ---
+
+
+@pytest.mark.parametrize(
+    ("exit_", "access"),
+    [
+        (load(MEM + 1), ("mem", ("read", 1, 1, 0x11))),
+        (store(MEM + 0x90, 5), ("mem", ("write", 0x90, 1, 5))),
+        (in_(PORT + 1), ("port", ("read", 1, 1, 0x22))),
+        (out(PORT + 9, 6), ("port", ("write", 9, 1, 6))),
+    ],
+    ids=["load", "store", "in", "out"],
+)
+def test_what_was_queued_before_an_access_arrives_before_it(
+    exit_: Step, access: tuple[str, Seen]
+) -> None:
+    assert Board(*QUEUED, exit_).run() == [*ARRIVED, access]
+
+
+@pytest.mark.parametrize("last", [None, KICKED, False], ids=["halt", "kick", "no exit"])
+def test_what_was_queued_arrives_before_the_guest_counts_as_halted(last: Step | None) -> None:
+    script = [*QUEUED] if last is None else [*QUEUED, last]
+    assert Board(*script).run() == ARRIVED
+
+
+def test_mmio_queued_before_a_port_access_is_seen_first() -> None:
+    """The order that kvmtool gets wrong: it drains before MMIO exits only."""
+    board = Board(Queued(MEM, 1, 1), out(PORT + 9, 2), Queued(MEM, 1, 3), in_(PORT + 9))
+    assert [(name, access[0], access[3]) for name, access in board.run()] == [
+        ("mem", "write", 1),
+        ("port", "write", 2),
+        ("mem", "write", 3),
+        ("port", "read", 2),
+    ]
+
+
+def test_loads_are_answered_with_what_the_device_read() -> None:
+    board = Board(Queued(MEM, 4, 0x44332211), load(MEM, 2), load(MEM + 0x1000, 4), in_(0x500, 2))
+    board.run()
+    assert board.accel.completed == [0x2211, 0, 0xFFFF]
+
+
+def test_what_was_queued_before_a_crash_arrives_before_it_is_told() -> None:
+    board = Board(*QUEUED, CRASH)
+    with pytest.raises(GuestError, match=r"guest.py:1: it crashed"):
+        board.run()
+    assert board.log == ARRIVED
+
+
+def test_what_a_dead_guest_had_published_arrives_before_its_death_is_told() -> None:
+    board = Board(*QUEUED, PeerDied("the guest process ended: killed by SIGKILL"))
+    with pytest.raises(PeerDied, match="SIGKILL"):
+        board.run()
+    assert board.log == ARRIVED
+    assert board.machine.counters.coalesced == 3
+
+
+def test_a_filled_ring_is_drained_without_an_exit() -> None:
+    board = Board(*QUEUED, True, lambda: seen.extend(board.log))
+    seen: list[tuple[str, Seen]] = []
+    board.run()
+    assert seen == ARRIVED
+    assert board.machine.counters.exits == 1  # the halt
+
+
+def test_an_unknown_exit_is_named() -> None:
+    with pytest.raises(ProtocolError, match="exit_reason is 17"):
+        Board((17, 0, 0, False, 0)).run()
+
+
+# --- a flush while draining ---
+
+
+def test_a_flush_during_a_drain_is_a_no_op_and_the_order_stays() -> None:
+    """A device that asks for one gets nothing: the outer drain keeps the order."""
+    board = Board(*(Queued(MEM + i, 1, i) for i in range(20)))
+    flushed: list[int] = []
+    board.mem.on_write = lambda _o, _v: flushed.append(board.machine.coalescing.flush())
+    board.run()
+    assert [access[1] for _, access in board.log] == list(range(20))
+    assert flushed == [0] * 20
+
+
+def test_a_flush_during_an_exit_brings_what_was_queued_meanwhile() -> None:
+    """Outside a drain it is a real one."""
+    board = Board()
+
+    def queue_and_flush(offset: int, _value: int) -> None:
+        if offset == 0x90:
+            board.accel.put(*QUEUED)
+            assert board.machine.coalescing.flush() == 3
+
+    board.mem.on_write = queue_and_flush
+    board.accel.script = iter([store(MEM + 0x90, 1)])
+    assert board.run() == [*ARRIVED, ("mem", ("write", 0x90, 1, 1))]
+
+
+def test_a_drain_goes_on_until_the_ring_is_empty_also_for_what_comes_during_it() -> None:
+    board = Board(Queued(MEM, 1, 5))
+
+    def queue_one_more(_offset: int, value: int) -> None:
+        if value:
+            board.accel.put(Queued(MEM, 1, value - 1))
+
+    board.mem.on_write = queue_one_more
+    board.run()
+    assert [access[3] for _, access in board.log] == [5, 4, 3, 2, 1, 0]
+
+
+def test_a_stale_drain_takes_what_is_there_and_does_not_chase_the_guest() -> None:
+    """The guest runs on meanwhile: it could queue for ever."""
+    board = Board(Queued(MEM, 1, 0), True, lambda: batches.append(len(board.log)))
+    batches: list[int] = []
+    board.mem.on_write = lambda _o, v: board.accel.put(Queued(MEM, 1, v + 1)) if v < 3 else None
+    board.run()
+    assert batches == [1]
+    assert len(board.log) == 4
+
+
+# --- devices that raise ---
+
+
+def test_a_queued_write_that_raises_is_consumed_told_and_counted() -> None:
+    def refuse(offset: int, _value: int) -> None:
+        if offset == 1:
+            raise ValueError("not this one")
+
+    board = Board(*QUEUED, store(MEM + 1, 7), load(MEM))
+    board.mem.on_write = refuse
+    board.run()
+    assert [entry for entry in board.log if entry[1][0] == "write"] == ARRIVED[1:]
+    counters = board.machine.counters
+    assert counters.failed_writes == 2
+    assert counters.failures == [
+        "memory: write of 1 bytes 0x11 at 0xa0001 (mem): ValueError: not this one",
+        "memory: write of 1 bytes 0x7 at 0xa0001 (mem): ValueError: not this one",
+    ]
+
+
+def test_a_read_that_raises_reads_as_zero_and_is_told_as_a_read() -> None:
+    board = Board(load(MEM + 0x100 - 2, 2))
+    board.machine.memory.map(board.mem.region, MEM + 0x1000)
+    object.__setattr__(board.mem.region, "read", lambda _o, _s: 1 // 0)
+    board.run()
+    assert board.accel.completed == [0]
+    assert board.machine.counters.failures == [
+        "memory: read of 2 bytes at 0xa00fe (mem): ZeroDivisionError: "
+        "integer division or modulo by zero"
+    ]
+
+
+def test_the_texts_of_the_first_failures_are_kept_and_all_are_counted() -> None:
+    board = Board(*(Queued(MEM, 1, i) for i in range(FAILURES_KEPT + 5)))
+
+    def refuse(_offset: int, value: int) -> None:
+        raise OSError(value)
+
+    board.mem.on_write = refuse
+    board.run()
+    assert board.machine.counters.failed_writes == FAILURES_KEPT + 5
+    assert len(board.machine.counters.failures) == FAILURES_KEPT
+
+
+# --- counters ---
+
+
+def test_exits_are_counted_by_what_caused_them() -> None:
+    board = Board(
+        Queued(MEM, 1, 0),
+        load(MEM),  # load
+        in_(PORT),  # pio
+        out(PORT + 9, 0),  # pio
+        out(PORT + 7, 0, 2),  # pio: straddles the zone's end, but what counts is that it is a port
+        store(MEM + 0x7E, 0, 2),  # wholly in a zone: only a full ring makes it exit
+        out(PORT, 0),  # the same
+        store(MEM + 0x7F, 0, 2),  # straddle
+        store(MEM + 0x80, 0),  # no zone
+        store(0x5000, 0),  # no zone, and no device
+        KICKED,  # none
+        False,  # none
+    )
+    board.run()
+    counters = board.machine.counters
+    assert dict(counters.exits_by) == {
+        "load": 1,
+        "pio": 3,
+        "ring_full": 2,
+        "straddle": 1,
+        "no_zone": 2,
+        "hlt": 1,
+    }
+    assert counters.exits == 10
+    assert (counters.coalesced, counters.single_writes, counters.writes) == (1, 7, 8)
+    assert counters.hottest[PORT, True] == 2
+    assert counters.hottest[MEM, False] == 1
+    assert sum(counters.hottest.values()) == 9
+
+
+# --- zones ---
+
+
+def zones(accel: FakeAccelerator) -> list[tuple[object, ...]]:
+    return [entry for entry in accel.log if entry[0] in ("register", "unregister")]
+
+
+def test_mapping_registers_zones_and_unmapping_takes_them_away() -> None:
+    board = Board()
+    assert zones(board.accel) == [
+        ("register", MEM, 0x80, False),
+        ("register", PORT, 8, True),
+    ]
+    board.accel.log.clear()
+    mapping = board.machine.memory.find(MEM).mapping
+    assert mapping is not None
+    board.machine.memory.unmap(mapping)
+    assert board.accel.log == [("pause",), ("unregister", MEM, 0x80, False)]
+
+
+def test_before_a_change_the_guest_stops_then_the_queue_is_flushed_then_zones_follow() -> None:
+    board = Board()
+    mapping = board.machine.memory.find(MEM).mapping
+    assert mapping is not None
+    board.accel.put(Queued(MEM + 4, 1, 0x77))
+    board.accel.log.clear()
+    board.mem.on_write = lambda _o, _v: board.accel.log.append(("arrived",))
+    board.machine.memory.unmap(mapping)
+    assert board.accel.log == [("pause",), ("arrived",), ("unregister", MEM, 0x80, False)]
+    assert board.mem.seen == [("write", 4, 1, 0x77)]
+
+
+def test_when_the_owner_of_a_zone_changes_the_old_is_gone_before_the_new_counts() -> None:
+    board = Board()
+    board.accel.log.clear()
+    board.machine.memory.map(Recorder("over", 0x10, coalesced=((0, 0x10),)).region, MEM + 0x78)
+    assert zones(board.accel) == [
+        ("unregister", MEM, 0x80, False),
+        ("register", MEM, 0x78, False),
+        ("register", MEM + 0x78, 0x10, False),
+    ]
+
+
+def test_zones_that_stay_are_left_alone() -> None:
+    board = Board()
+    board.accel.log.clear()
+    board.machine.memory.map(Recorder("far", 0x10, coalesced=((0, 1),)).region, 0x100)
+    assert zones(board.accel) == [("register", 0x100, 1, False)]
+
+
+def test_a_neighbour_in_the_middle_splits_a_zone_into_its_visible_parts() -> None:
+    """As port 0xcf9 cuts the zone of 0xcf8."""
+    accel = FakeAccelerator()
+    machine = Machine(accel)
+    machine.ports.map(Recorder("config", 8, coalesced=((0, 8),)).region, 0xCF8)
+    machine.ports.map(Recorder("reset", 1).region, 0xCF9, priority=1)
+    assert zones(accel)[-2:] == [
+        ("register", 0xCF8, 1, True),
+        ("register", 0xCFA, 6, True),
+    ]
+    kind_of = machine.coalescing.kind_of
+    assert kind_of(0xCF8, 4, True) == "straddle"
+    assert kind_of(0xCF8, 1, True) == "ring_full"
+    assert kind_of(0xCF9, 1, True) == "no_zone"
+    assert kind_of(0xCFA, 4, True) == "ring_full"
+    assert kind_of(0xCF8, 1, False) == "no_zone"
+
+
+def test_overlapping_ranges_of_a_region_become_one_zone() -> None:
+    """Or taking one away would take the other along; those that only touch stay apart."""
+    accel = FakeAccelerator()
+    region = Recorder("r", 0x40, coalesced=((0x20, 8), (0, 0x10), (8, 0x10), (0x28, 8))).region
+    Machine(accel).memory.map(region, 0x1000)
+    assert zones(accel) == [
+        ("register", 0x1000, 0x18, False),
+        ("register", 0x1020, 8, False),
+        ("register", 0x1028, 8, False),
+    ]
+
+
+def test_a_device_that_moves_while_draining_hits_what_the_rest_hits_then() -> None:
+    """The guest's later writes were meant for the mapping that its earlier one made."""
+    board = Board(Queued(MEM, 1, 1), Queued(MEM + 0x10, 1, 2), Queued(MEM + 0x20, 1, 3))
+    other = Recorder("other", 0x10, log=board.log)
+
+    def cover(_offset: int, value: int) -> None:
+        if value == 1:
+            board.machine.memory.map(other.region, MEM + 0x10, priority=1)
+
+    board.mem.on_write = cover
+    assert [name for name, _ in board.run()] == ["mem", "other", "mem"]
+
+
+def test_no_room_for_a_zone_is_an_error_of_the_host() -> None:
+    class Full(FakeAccelerator):
+        def register_coalesced(self, address: int, size: int, port: bool) -> None:
+            raise RequestError(errno.ENOSPC, "no more than 1000 coalesced zones of a kind")
+
+    with pytest.raises(HostError, match=r"no coalesced zone for 0xa0000\+0x80: no more than 1000"):
+        Board(accel=Full())
+
+
+def test_another_refusal_of_a_zone_stays_what_it_is() -> None:
+    class Odd(FakeAccelerator):
+        def register_coalesced(self, address: int, size: int, port: bool) -> None:
+            raise RequestError(errno.EINVAL, "odd")
+
+    with pytest.raises(RequestError, match="odd"):
+        Board(accel=Odd())
+
+
+# --- without the capability ---
+
+
+@pytest.mark.parametrize(("mmio", "pio"), [(False, False), (True, False), (False, True)])
+def test_only_the_kinds_that_the_kernel_offers_get_zones(mmio: bool, pio: bool) -> None:
+    board = Board(accel=FakeAccelerator(mmio=mmio, pio=pio))
+    assert board.machine.coalescing.supported == {False: mmio, True: pio}
+    assert {entry[3] for entry in zones(board.accel)} == ({False} if mmio else set()) | (
+        {True} if pio else set()
+    )
+
+
+def test_without_a_ring_everything_works_by_exits() -> None:
+    script = [store(MEM, 1), load(MEM), out(PORT, 2), in_(PORT)]
+    board = Board(accel=FakeAccelerator(script, ring=False))
+    board.run()
+    assert board.accel.completed == [1, 2]
+    assert board.machine.coalescing.supported == {False: False, True: False}
+    assert zones(board.accel) == []
+    assert dict(board.machine.counters.exits_by) == {"no_zone": 1, "load": 1, "pio": 2, "hlt": 1}
+    assert board.machine.coalescing.flush() == 0
+
+
+def test_coalescing_can_be_turned_off() -> None:
+    accel = FakeAccelerator()
+    machine = Machine(accel, coalesce=False)
+    machine.memory.map(Recorder("r", 0x10, coalesced=((0, 0x10),)).region, 0)
+    assert zones(accel) == []
+    assert machine.coalescing.supported == {False: False, True: False}

@@ -1,0 +1,123 @@
+"""`coalesced bench`: what a write and an exit cost, beside their peers and floors, in one run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hv.abi import RING_PAGES_MAX
+from tools.options import JsonOption, Wait, WaitOption
+
+if TYPE_CHECKING:
+    from tools.bench.report import Section
+
+bench = typer.Typer(
+    name="bench",
+    no_args_is_help=True,
+    help="What a write and an exit cost, beside their peers and floors, in one run.",
+)
+
+RING_PAGES = 8
+VGA_PAGES = (1, 16)
+
+QuickOption = Annotated[
+    bool, typer.Option("--quick", help="A few seconds instead of a minute; rougher figures.")
+]
+PagesOption = Annotated[
+    int | None,
+    typer.Option("--ring-pages", metavar="N", min=1, max=RING_PAGES_MAX, help="Pages of the ring."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.add_typer(bench, name="bench")
+
+
+@bench.command("ring")
+def ring(
+    ring_pages: PagesOption = None, quick: QuickOption = False, json: JsonOption = False
+) -> None:
+    """Nanoseconds to append and drain an entry of the ring, across two processes.
+
+    Example: coalesced bench ring --ring-pages 8
+    """
+    _show([_ring(ring_pages, quick)], json)
+
+
+@bench.command("exit")
+def exit_(quick: QuickOption = False, json: JsonOption = False) -> None:
+    """Microseconds of an exit's round trip, by wait policy and placement.
+
+    Example: coalesced bench exit --json
+    """
+    _show([_exit(quick)], json)
+
+
+@bench.command("vga")
+def vga(
+    ring_pages: PagesOption = None,
+    wait: WaitOption = Wait.adaptive,
+    quick: QuickOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Nanoseconds of a planar VGA write, from the guest's store to video memory.
+
+    Example: coalesced bench vga --ring-pages 16 --wait poll
+    """
+    _show([_vga(ring_pages, wait, quick)], json)
+
+
+@bench.command("all")
+def all_(
+    ring_pages: PagesOption = None,
+    wait: WaitOption = Wait.adaptive,
+    quick: QuickOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Everything above.
+
+    Example: coalesced bench all --quick --json
+    """
+    _show([_ring(ring_pages, quick), _exit(quick), _vga(ring_pages, wait, quick)], json)
+
+
+# Imports are in the functions: numpy and the machine would delay `coalesced --help`.
+
+
+def _ring(ring_pages: int | None, quick: bool) -> Section:
+    from tools.bench import report  # noqa: PLC0415
+    from tools.bench import ring as bench_ring  # noqa: PLC0415
+    from tools.bench.measure import progress  # noqa: PLC0415
+
+    sizes = bench_ring.QUICK if quick else bench_ring.FULL
+    with progress("ring", bench_ring.steps(sizes)) as step:
+        return report.ring(bench_ring.measure(ring_pages or RING_PAGES, sizes, step))
+
+
+def _exit(quick: bool) -> Section:
+    from tools.bench import exits, host, report  # noqa: PLC0415
+    from tools.bench.measure import progress  # noqa: PLC0415
+
+    sizes = exits.QUICK if quick else exits.FULL
+    placements = host.placements()
+    with progress("exit", exits.steps(sizes) * len(placements)) as step:
+        return report.exit_({p: exits.measure(p, sizes, step) for p in placements})
+
+
+def _vga(ring_pages: int | None, wait: Wait, quick: bool) -> Section:
+    from tools.bench import report  # noqa: PLC0415
+    from tools.bench import vga as bench_vga  # noqa: PLC0415
+    from tools.bench.measure import progress  # noqa: PLC0415
+
+    sizes = bench_vga.QUICK if quick else bench_vga.FULL
+    pages = (ring_pages,) if ring_pages else VGA_PAGES
+    with progress("vga", bench_vga.steps(pages, sizes)) as step:
+        return report.vga(bench_vga.measure(pages, wait.value, sizes, step))
+
+
+def _show(sections: list[Section], as_json: bool) -> None:
+    from tools.bench import host, report  # noqa: PLC0415
+
+    report.show(sections, host.describe(), as_json)

@@ -1,0 +1,12 @@
+"""What the measured shapes cost in bare C (floors.c), two processes each.
+
+CPUs are numbers, -1 for anywhere: `here` is this process's, `there` the other one's. Each function
+takes this thread's affinity for its time and puts it back, and does not look for signals meanwhile.
+Raises OSError (no process, no pipe, no such CPU) and RuntimeError (the other process failed).
+"""
+
+def ring(entries: int, pages: int, publish_every: int, here: int, there: int, /) -> float:
+    """Append and drain `entries` 24-byte entries: nanoseconds per entry."""
+
+def pipe_ping_pong(count: int, here: int, there: int, /) -> float:
+    """Send a byte over one pipe and back over another: nanoseconds per round trip."""

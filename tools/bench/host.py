@@ -1,0 +1,81 @@
+"""The machine that is measured on: what it is, and which of its CPUs run what."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def describe() -> dict[str, object]:
+    """What a reader needs to judge the figures."""
+    model, flags = _cpuinfo()
+    return {
+        "cpu": model,
+        "cpus": len(os.sched_getaffinity(0)),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "virtualised": "hypervisor" in flags,
+        "python": platform.python_version(),
+    }
+
+
+def _cpuinfo() -> tuple[str, list[str]]:
+    """The first CPU's model and flags; on machines that name neither, what Python knows."""
+    fields: dict[str, str] = {}
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    return fields.get("model name", platform.machine()), fields.get("flags", "").split()
+
+
+def placements() -> tuple[str, ...]:
+    """The placements that this machine has CPUs for."""
+    return ("split", "same") if len(os.sched_getaffinity(0)) > 1 else ("same",)
+
+
+def cpus_of(placement: str) -> tuple[int, int]:
+    """(this process's CPU, the other one's)."""
+    available = sorted(os.sched_getaffinity(0))
+    return available[0], available[placement == "split"]
+
+
+@contextmanager
+def affinity_kept() -> Iterator[None]:
+    """Put the CPUs that this process may use back afterwards."""
+    before = os.sched_getaffinity(0)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def on_cpu(cpu: int) -> Iterator[None]:
+    """Run this process on one CPU for a while."""
+    with affinity_kept():
+        os.sched_setaffinity(0, {cpu})
+        yield
+
+
+@contextmanager
+def awake(pid: int, cpu: int) -> Iterator[None]:
+    """Let a process that `park` stopped run for a while, on one CPU."""
+    os.sched_setaffinity(pid, {cpu})
+    os.kill(pid, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        park(pid)
+
+
+def park(pid: int) -> None:
+    """Stop a guest process: one that polls would run beside what is measured next."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)

@@ -1,0 +1,1 @@
+"""Synthetic guests: plain functions over a `Vcpu`."""

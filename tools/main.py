@@ -1,0 +1,70 @@
+"""Entry of `coalesced`: exit statuses, and one line for what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    """Run the command line; never returns.
+
+    Exit status 0 success, 1 a check or a run failed, 2 wrong usage or bad input, 130 after Ctrl-C.
+    """
+    status = 130
+    sys.unraisablehook = _unraisable
+    _open_standard_streams()
+    try:
+        status = _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _say("interrupted")
+    finally:
+        _close_early()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = status or 1
+    sys.exit(status)
+
+
+def _run(arguments: list[str]) -> int:
+    # numpy's linear algebra would start threads that nothing here uses.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from tools import early  # noqa: PLC0415 - Ctrl-C during an import must end quietly, too
+
+    early.start(arguments)
+    from tools import cli  # noqa: PLC0415
+
+    return cli.run(arguments, _say)
+
+
+def _open_standard_streams() -> None:
+    """Whoever started this closed one: nothing else may get its number, and writing is lost."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C inside a callback that cannot raise, of an import say, must not get lost."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        _say("interrupted")
+        os._exit(130)  # the guest process ends with this one
+    sys.__unraisablehook__(unraisable)
+
+
+def _close_early() -> None:
+    early = sys.modules.get("tools.early")
+    if early is not None:
+        early.close()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"coalesced: {text}\n")

@@ -1,0 +1,152 @@
+"""Options that several commands share, and what they come to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from hv.abi import RING_PAGES_MAX
+from tools.errors import BadInput
+
+
+class Accel(StrEnum):
+    """--accel"""
+
+    process = "process"
+    direct = "direct"
+
+
+class Wait(StrEnum):
+    """--wait"""
+
+    block = "block"
+    adaptive = "adaptive"
+    poll = "poll"
+
+
+class Cpus(StrEnum):
+    """--cpus"""
+
+    same = "same"
+    apart = "split"
+    anywhere = "any"
+
+
+AccelOption = Annotated[Accel, typer.Option("--accel", help="What runs the guest.")]
+RingPagesOption = Annotated[
+    int, typer.Option("--ring-pages", metavar="N", help="Pages of the ring, 1 to 4096.")
+]
+WaitOption = Annotated[Wait, typer.Option("--wait", help="How either side waits for the other.")]
+StalenessOption = Annotated[
+    str,
+    typer.Option(
+        "--staleness",
+        metavar="MS|off",
+        help="Milliseconds after which a queued write is delivered although no exit came.",
+    ),
+]
+NoCoalesceOption = Annotated[
+    bool, typer.Option("--no-coalesce", help="Queue nothing: every device access exits.")
+]
+CpusOption = Annotated[
+    Cpus, typer.Option("--cpus", help="Both processes on one CPU, on two, or anywhere.")
+]
+TraceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace", metavar="FILE", help="Write every access of the guest, in QEMU's format."
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
+]
+PngOption = Annotated[
+    Path | None, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
+]
+
+
+_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a guest is to be run."""
+
+    accel: str = "process"
+    ring_pages: int = 1
+    wait: str = "adaptive"
+    staleness: float | None = None  # seconds
+    coalesce: bool = True
+    cpus: str = "any"
+    trace: Path | None = None
+
+
+def run_options(
+    accel: Accel,
+    ring_pages: int,
+    wait: Wait,
+    staleness: str,
+    no_coalesce: bool,
+    cpus: Cpus,
+    trace: Path | None,
+) -> RunOptions:
+    """The options, checked. Raises BadInput."""
+    if not 1 <= ring_pages <= RING_PAGES_MAX:
+        raise BadInput(f"--ring-pages {ring_pages}: expected 1 to {RING_PAGES_MAX} pages")
+    if trace is not None:
+        check_writable("--trace", trace)
+    return RunOptions(
+        accel=accel.value,
+        ring_pages=ring_pages,
+        wait=wait.value,
+        staleness=_staleness(staleness),
+        coalesce=not no_coalesce,
+        cpus=cpus.value,
+        trace=trace,
+    )
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Raise BadInput unless a file can be written at `path`."""
+    folder = path.parent
+    if path.is_dir():
+        raise BadInput(f"{option} {path}: expected a file, it is a folder")
+    if not folder.is_dir():
+        raise BadInput(f"{option} {path}: there is no folder {folder}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise BadInput(f"{option} {path}: no permission to write there")
+
+
+@contextlib.contextmanager
+def trace_file(path: Path | None) -> Iterator[TextIO | None]:
+    """The file of --trace, None without one. Raises BadInput when it takes no more."""
+    if path is None:
+        yield None
+        return
+    try:
+        with path.open("w") as file:
+            yield file
+    except OSError as error:
+        if error.errno not in _NO_MORE:
+            raise
+        raise BadInput(f"--trace {path}: {error.strerror}") from error
+
+
+def _staleness(text: str) -> float | None:
+    if text == "off":
+        return None
+    try:
+        milliseconds = float(text)
+    except ValueError:
+        milliseconds = 0.0
+    if not 0 < milliseconds <= 60_000:
+        raise BadInput(f"--staleness {text}: expected above 0 to 60000 milliseconds, or off")
+    return milliseconds / 1000

@@ -1,0 +1,124 @@
+"""What a command says: one JSON object, or tables for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Run = dict[str, object]
+
+
+def print_json(result: dict[str, object]) -> None:
+    """One object on stdout, nothing else."""
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+def savings(runs: Sequence[Run]) -> dict[str, float | None]:
+    """What the coalesced run saved against the uncoalesced one; None where one is missing.
+
+    `exits`: share of exits saved, 0 to 1. `time`: uncoalesced seconds by coalesced seconds.
+    """
+    coalesced = next((r for r in runs if r["coalescing"]), None)
+    plain = next((r for r in runs if not r["coalescing"] and r["accel"] != "direct"), None)
+    if coalesced is None or plain is None:
+        return {"exits": None, "time": None}
+    exits, plain_exits = _number(coalesced["exits"]), _number(plain["exits"])
+    seconds, plain_seconds = _number(coalesced["seconds"]), _number(plain["seconds"])
+    return {
+        "exits": 1 - exits / plain_exits if plain_exits else None,
+        "time": plain_seconds / seconds if seconds else None,
+    }
+
+
+def identical(runs: Sequence[Run]) -> bool:
+    """Did every run end in the same state?"""
+    return len({run["state"] for run in runs}) == 1
+
+
+def print_table(table: Table) -> None:
+    """Print a table, as wide as it needs to be."""
+    from rich.console import Console  # noqa: PLC0415
+
+    Console(soft_wrap=True).print(table)
+
+
+def print_runs(title: str, runs: Sequence[Run]) -> None:
+    """A table with a column per run."""
+    from rich.table import Table  # noqa: PLC0415 - after the runs: start-up time
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for run in runs:
+        table.add_column(_heading(run), justify="right")
+    rows: dict[str, Callable[[Run], str]] = {
+        "device writes": lambda r: f"{r['writes']:,}",
+        "queued in the ring": lambda r: f"{r['coalesced']:,}",
+        "exits": lambda r: f"{r['exits']:,}",
+        "  by": lambda r: _by(r["exits_by"]),
+        "pipe writes": lambda r: f"{r['signals']:,}",
+        "time, ms": lambda r: f"{_number(r['seconds']) * 1e3:,.1f}",
+        "per write, ns": lambda r: (
+            "-" if r["ns_per_write"] is None else f"{r['ns_per_write']:,.0f}"
+        ),
+        "CPU guest + VMM, ms": lambda r: _pair(r["cpu_seconds"], 1e3, "{:,.0f}"),
+        "context switches guest + VMM": lambda r: _pair(r["context_switches"], 1, "{:,.0f}"),
+        "resident guest + VMM, MiB": lambda r: _pair(r["rss_bytes"], 1 / (1 << 20), "{:,.1f}"),
+        "state": lambda r: str(r["state"])[:12],
+    }
+    for name, cell in rows.items():
+        table.add_row(name, *(cell(run) for run in runs))
+    print_table(table)
+
+
+def print_savings(runs: Sequence[Run]) -> None:
+    """One line about what coalescing saved, one about the states."""
+    saved = savings(runs)
+    if saved["exits"] is not None and saved["time"] is not None:
+        print(
+            f"Coalescing saved {saved['exits']:.1%} of the exits; "
+            f"without it the guest took {saved['time']:.1f} times as long."
+        )
+    if len(runs) > 1:
+        print("All runs ended in the same state." if identical(runs) else "THE STATES DIFFER.")
+
+
+def print_hottest(hot: Sequence[dict[str, object]]) -> None:
+    """One line: where the exits came from that were left."""
+    if hot:
+        places = ", ".join(f"{h['kind']} {h['address']:#x} ({h['exits']:,})" for h in hot[:5])
+        print(f"Most exits: {places}")
+
+
+def print_failures(runs: Sequence[Run]) -> None:
+    """The accesses whose device raised, of all runs."""
+    for run in runs:
+        failures = run["failures"]
+        assert isinstance(failures, list)
+        for line in failures:
+            print(f"{_heading(run)}: {line}", file=sys.stderr)
+
+
+def _heading(run: Run) -> str:
+    if run["accel"] == "direct":
+        return "direct"
+    return f"{run['accel']}, {'coalesced' if run['coalescing'] else 'every write exits'}"
+
+
+def _number(value: object) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _by(by: object) -> str:
+    assert isinstance(by, dict)
+    return "\n".join(f"{reason} {count:,}" for reason, count in by.items() if count)
+
+
+def _pair(pair: object, scale: float, form: str) -> str:
+    assert isinstance(pair, dict)
+    return " + ".join(form.format(_number(pair[side]) * scale) for side in ("hv", "vmm"))

@@ -1,0 +1,61 @@
+"""`coalesced run`: a user's own guest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tools import session
+from tools.options import (
+    Accel,
+    AccelOption,
+    Cpus,
+    CpusOption,
+    JsonOption,
+    NoCoalesceOption,
+    PngOption,
+    RingPagesOption,
+    StalenessOption,
+    TraceOption,
+    Wait,
+    WaitOption,
+    check_writable,
+    run_options,
+)
+from tools.runner import Job
+
+EXAMPLES = "Examples: coalesced run guest.py:main · coalesced run guest.py:main --png screen.png"
+
+
+def run(
+    guest: Annotated[
+        str, typer.Argument(metavar="GUEST", help="FILE.py:FUNCTION, called with a Vcpu.")
+    ],
+    accel: AccelOption = Accel.process,
+    ring_pages: RingPagesOption = 1,
+    wait: WaitOption = Wait.adaptive,
+    staleness: StalenessOption = "off",
+    no_coalesce: NoCoalesceOption = False,
+    cpus: CpusOption = Cpus.anywhere,
+    trace: TraceOption = None,
+    png: PngOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a guest of your own on a PC with a VGA: with coalescing on, off, and direct."""
+    options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
+    if png is not None:
+        check_writable("--png", png)
+    where = guest.rpartition(":")[0]
+    if where.endswith(".py"):
+        # The guest process may have another idea of the working directory's modules, not of files.
+        guest = f"{Path(where).absolute()}:{guest.rpartition(':')[2]}"
+    job = Job(guest, {}, session.vga_board, session.screen_of)
+    result, _ = session.run_all(guest, job, options, png)
+    raise typer.Exit(session.say(guest, result, json))
+
+
+def register(app: typer.Typer) -> None:
+    """Add `run` to the program."""
+    app.command("run", epilog=EXAMPLES)(run)

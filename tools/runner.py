@@ -1,0 +1,157 @@
+"""Running a guest once on a machine, and what that took."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TextIO, TypeVar
+
+import psutil
+
+from hv.doorbell import WaitPolicy
+from tools import early
+from tools.options import RunOptions
+from vmm.accel.base import Accelerator
+from vmm.accel.direct import DirectAccelerator
+from vmm.accel.process import ProcessAccelerator
+from vmm.counters import EXIT_REASONS, Counters
+from vmm.machine import Machine
+
+BoardT = TypeVar("BoardT")
+SeenT = TypeVar("SeenT")
+
+HOTTEST = 10
+
+
+@dataclass(frozen=True)
+class Job(Generic[BoardT, SeenT]):
+    """A guest, the machine it needs, and what to look at when it has halted."""
+
+    guest: str
+    arguments: Mapping[str, object]
+    build: Callable[[Machine], BoardT]
+    inspect: Callable[[Machine, BoardT], SeenT]
+    write_rom: Callable[[Machine, BoardT], None] = lambda _machine, _board: None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process used up to a moment."""
+
+    cpu_seconds: float
+    context_switches: int
+    rss_bytes: int
+
+    @classmethod
+    def of(cls, pid: int | None) -> Usage:
+        """Of a process, all zero without one."""
+        if pid is None:
+            return cls(0.0, 0, 0)
+        process = psutil.Process(pid)
+        with process.oneshot():
+            times = process.cpu_times()
+            switches = process.num_ctx_switches()
+            return cls(
+                times.user + times.system,
+                switches.voluntary + switches.involuntary,
+                process.memory_info().rss,
+            )
+
+
+def accelerator(options: RunOptions, name: str) -> Accelerator:
+    """The accelerator of that name; starts the guest process."""
+    if name == "direct":
+        return DirectAccelerator()
+    return ProcessAccelerator(
+        early.take(), options.ring_pages, WaitPolicy.named(options.wait), options.cpus
+    )
+
+
+def run_job(
+    job: Job[BoardT, SeenT],
+    options: RunOptions,
+    accel_name: str,
+    coalesce: bool,
+    trace: TextIO | None = None,
+) -> tuple[dict[str, object], Counters, SeenT]:
+    """Run the guest once: the run's entry of the JSON object, its counters, what was seen.
+
+    Raises what `Machine.run` raises.
+    """
+    with Machine(
+        accelerator(options, accel_name),
+        coalesce=coalesce,
+        staleness=options.staleness,
+        trace=trace,
+    ) as machine:
+        board = job.build(machine)
+        job.write_rom(machine, board)
+        accel = machine.accel
+        before = Usage.of(accel.pid), Usage.of(psutil.Process().pid)
+        machine.run(job.guest, job.arguments)
+        after = Usage.of(accel.pid), Usage.of(psutil.Process().pid)
+        run = _describe(machine, coalesce and accel_name != "direct", before, after)
+        return run, machine.counters, job.inspect(machine, board)
+
+
+def _describe(
+    machine: Machine,
+    coalescing: bool,
+    before: tuple[Usage, Usage],
+    after: tuple[Usage, Usage],
+) -> dict[str, object]:
+    counters = machine.counters
+    sides = ("hv", "vmm")
+    return {
+        "coalescing": coalescing,
+        "accel": machine.accel.name,
+        "writes": counters.writes,
+        "coalesced": counters.coalesced,
+        "exits": counters.exits,
+        "exits_by": {reason: counters.exits_by[reason] for reason in EXIT_REASONS},
+        "stale_drains": counters.stale_drains,
+        "signals": machine.accel.signals(),
+        "seconds": machine.seconds,
+        "ns_per_write": machine.seconds / counters.writes * 1e9 if counters.writes else None,
+        "cpu_seconds": {
+            side: round(b.cpu_seconds - a.cpu_seconds, 3)
+            for side, a, b in zip(sides, before, after, strict=True)
+        },
+        "context_switches": {
+            side: b.context_switches - a.context_switches
+            for side, a, b in zip(sides, before, after, strict=True)
+        },
+        "rss_bytes": {side: b.rss_bytes for side, b in zip(sides, after, strict=True)},
+        "state": machine.state(),
+        "failed_writes": counters.failed_writes,
+        "failures": list(counters.failures),
+        "unassigned": sum(machine.memory.unassigned_accesses.values())
+        + sum(machine.ports.unassigned_accesses.values()),
+        "start_seconds": start_seconds(machine.accel.first_operation()),
+    }
+
+
+def start_seconds(first_operation: int) -> float | None:
+    """From the exec of this program to the guest's first operation (CLOCK_MONOTONIC ns).
+
+    To the clock tick, 10 ms; None without a first operation. Only the first run of a program
+    tells the cost of starting it.
+    """
+    if not first_operation:
+        return None
+
+    stat = Path("/proc/self/stat").read_text()
+    started = int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    since = time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    return since - (time.monotonic_ns() - first_operation) / 1e9
+
+
+def hottest(counters: Counters) -> list[dict[str, object]]:
+    """The addresses that exited most often, ten at most."""
+    return [
+        {"address": address, "kind": "pio" if port else "mmio", "exits": exits}
+        for (address, port), exits in counters.hottest.most_common(HOTTEST)
+    ]

@@ -1,0 +1,118 @@
+"""Runs of one guest with coalescing on, off, and direct: what `demo` and `run` share."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.vga import Vga
+from tools import report
+from tools.errors import BadInput
+from tools.options import RunOptions, trace_file
+from tools.runner import Job, hottest, run_job
+from vmm import pc
+from vmm.counters import Counters
+from vmm.display.png import write_png
+from vmm.machine import Machine
+
+Screen = NDArray[np.uint8]
+
+
+@contextlib.contextmanager
+def _progress(name: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, nothing elsewhere; gives what to call after each step."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda: progress.advance(task)
+
+
+def combinations(options: RunOptions) -> list[tuple[str, bool]]:
+    """(accelerator, coalescing) of each run: on, off, and direct, as far as they are wanted."""
+    if options.accel == "direct":
+        return [("direct", False)]
+    runs = [(options.accel, True)] if options.coalesce else []
+    return [*runs, (options.accel, False), ("direct", False)]
+
+
+def vga_board(machine: Machine) -> Vga:
+    """A PC with a VGA."""
+    pc.add_ram(machine)
+    return pc.add_vga(machine)
+
+
+def screen_of(machine: Machine, vga: Vga) -> Screen:
+    """What the monitor shows once every queued write has arrived."""
+    machine.coalescing.flush()
+    return vga.render()
+
+
+def run_all(
+    name: str, job: Job[Vga, Screen], options: RunOptions, png: Path | None
+) -> tuple[dict[str, object], Screen]:
+    """Run the job in every combination: the JSON object of `demo` and `run`, the first screen.
+
+    `--trace` writes the first run down. Raises what `run_job` raises, BadInput when a file cannot
+    be written.
+    """
+    runs: list[report.Run] = []
+    counters: list[Counters] = []
+    screens: list[Screen] = []
+    wanted = combinations(options)
+    with contextlib.ExitStack() as stack:
+        advance = stack.enter_context(_progress(name, len(wanted)))
+        for accel, coalesce in wanted:
+            with trace_file(None if runs else options.trace) as trace:
+                run, counted, screen = run_job(job, options, accel, coalesce, trace)
+            runs.append(run)
+            counters.append(counted)
+            screens.append(screen)
+            advance()
+    if png is not None:
+        try:
+            write_png(png, screens[0])
+        except OSError as error:
+            raise BadInput(f"--png {png}: {error.strerror or error}") from error
+    result: dict[str, object] = {
+        "guest": name,
+        "accel": options.accel,
+        "runs": runs,
+        "savings": report.savings(runs),
+        "identical": report.identical(runs),
+        "hottest": hottest(counters[0]),
+        "png": None if png is None else str(png),
+    }
+    return result, screens[0]
+
+
+def say(
+    title: str, result: dict[str, object], as_json: bool, extra: Callable[[], None] | None = None
+) -> int:
+    """Print a result; the exit status: 1 when the states differ or a device raised."""
+    runs = result["runs"]
+    hot = result["hottest"]
+    assert isinstance(runs, list)
+    assert isinstance(hot, list)
+    if as_json:
+        report.print_json(result)
+    else:
+        report.print_runs(title, runs)
+        report.print_savings(runs)
+        report.print_hottest(hot)
+        if result["png"] is not None:
+            print(f"The screen: {result['png']}")
+        if extra is not None:
+            extra()
+    report.print_failures(runs)
+    failed = any(run["failed_writes"] for run in runs)
+    return 0 if result["identical"] and not failed else 1

@@ -1,0 +1,15 @@
+"""A screen as a PNG file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def write_png(path: Path, screen: NDArray[np.uint8]) -> None:
+    """Write an image of shape (height, width, 3), RGB. Raises OSError."""
+    from PIL import Image  # noqa: PLC0415 - not before there is a picture: start-up time
+
+    Image.fromarray(screen).save(path, format="PNG")
