@@ -42,7 +42,7 @@ _Static_assert(RUN_WORDS_OFFSET + sizeof(struct run_words) <= 4096, "words fit i
 enum wait_policy { WAIT_BLOCK = 0, WAIT_ADAPTIVE = 1, WAIT_POLL = 2 };
 
 /* Bounds of the adaptive spin. Above the upper one a sleep and its wake-up cost less. */
-#define SPIN_LEAST_NS 20000u
+#define SPIN_LEAST_NS 2000u
 #define SPIN_MOST_NS 200000u
 
 struct doorbell {
