@@ -29,7 +29,7 @@ def load(name: str) -> Guest:
         module = (
             _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
         )
-    except GuestNotFound:
+    except (GuestNotFound, KeyboardInterrupt):
         raise
     except BaseException as error:
         raise GuestNotFound(f"guest {where}: {describe(error, where)}") from error

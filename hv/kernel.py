@@ -48,7 +48,11 @@ class Kernel:
             abi.KVM_REGISTER_COALESCED_MMIO: self._register_coalesced_mmio,
             abi.KVM_UNREGISTER_COALESCED_MMIO: self._unregister_coalesced_mmio,
             abi.HV_LOAD_GUEST: self._load_guest,
-            abi.HV_GUEST_ERROR: lambda _a, _f: (0, self.guest_error.encode(), ()),
+            abi.HV_GUEST_ERROR: lambda _a, _f: (
+                0,
+                self.guest_error.encode(errors="backslashreplace"),
+                (),
+            ),
             abi.HV_STATISTICS: self._statistics,
         }
 

@@ -12,21 +12,21 @@ def main() -> None:
 
     Exit status 0 success, 1 a check or a run failed, 2 wrong usage or bad input, 130 after Ctrl-C.
     """
-    status = 130
     sys.unraisablehook = _unraisable
     _open_standard_streams()
     try:
-        status = _run(sys.argv[1:])
+        try:
+            status = _run(sys.argv[1:])
+            status = _flush(status)
+        finally:
+            # What is left is short, and Python itself would die of a SIGINT while it shuts down.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        status = 130
         _say("interrupted")
     finally:
         _close_early()
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        status = status or 1
+    status = _flush(status)
     sys.exit(status)
 
 
@@ -39,6 +39,16 @@ def _run(arguments: list[str]) -> int:
     from tools import cli  # noqa: PLC0415
 
     return cli.run(arguments, _say)
+
+
+def _flush(status: int) -> int:
+    """Write out what was printed; the exit status, never success when nobody takes it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return status or 1
+    return status
 
 
 def _open_standard_streams() -> None:

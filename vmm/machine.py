@@ -47,7 +47,8 @@ class Machine:
             accel, self.memory, self.ports, self.coalescing, self.counters, self.tracer
         )
         accel.attach(self)
-        self._staleness = staleness if accel.ring is not None else None
+        if staleness is not None and accel.ring is not None:
+            self.loop.call_every(staleness, self._flush_stale)
 
     # --- set-up ---
 
@@ -76,8 +77,6 @@ class Machine:
 
     def resume(self) -> None:
         """Run the loaded guest until it halts; errors as in `run`."""
-        if self._staleness is not None:
-            self.loop.call_every(self._staleness, self._flush_stale)
         accel, loop, handle = self.accel, self.loop, self._dispatcher.handle
         started = time.monotonic_ns()
         try:

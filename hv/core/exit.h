@@ -119,19 +119,19 @@ static inline void doorbell_drain(struct doorbell *b)
 }
 
 /*
- * Sleep until the peer writes a byte, ends, `timeout` ns pass (negative: no limit) or a signal
- * that `mask` lets through arrives. The byte is left for doorbell_drain before the next sleep:
- * taking it out now would only delay the answer.
+ * Sleep until the peer writes a byte, ends, `timeout` ns pass (UINT64_MAX: no limit) or a signal
+ * arrives. The byte is left for doorbell_drain before the next sleep: taking it out now would only
+ * delay the answer.
  */
-static inline enum sleep_result doorbell_sleep(struct doorbell *b, int64_t timeout,
-                                               const sigset_t *mask)
+static inline enum sleep_result doorbell_sleep(struct doorbell *b, uint64_t timeout)
 {
     struct pollfd fds[2] = {
         {.fd = b->sleep_fd, .events = POLLIN},
         {.fd = b->life_fd, .events = POLLIN}, /* a negative descriptor is passed over */
     };
-    struct timespec limit = {.tv_sec = timeout / 1000000000, .tv_nsec = timeout % 1000000000};
-    int n = ppoll(fds, 2, timeout < 0 ? NULL : &limit, mask);
+    struct timespec limit = {.tv_sec = (time_t)(timeout / 1000000000u),
+                             .tv_nsec = (long)(timeout % 1000000000u)};
+    int n = ppoll(fds, 2, timeout == UINT64_MAX ? NULL : &limit, NULL);
     if (n < 0)
         return SLEPT_SIGNAL;
     if (n == 0)

@@ -34,9 +34,7 @@ static uint32_t await(struct doorbell *b, _Atomic uint32_t *word, uint32_t seen)
         }
         doorbell_arm(b);
         if (atomic_load_explicit(word, memory_order_relaxed) == seen) {
-            sigset_t none;
-            sigemptyset(&none);
-            if (doorbell_sleep(b, -1, &none) == SLEPT_PEER_GONE) {
+            if (doorbell_sleep(b, UINT64_MAX) == SLEPT_PEER_GONE) {
                 fprintf(stderr, "a living peer is taken for a dead one\n");
                 exit(1);
             }

@@ -147,8 +147,9 @@ def pixels(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
+@pytest.mark.parametrize("accel", ["direct", pytest.param("process", marks=pytest.mark.heavy)])
 def test_a_picture_of_16_colours_that_the_dac_has_comes_back_pixel_for_pixel(
-    tmp_path: Path,
+    tmp_path: Path, accel: str
 ) -> None:
     random = np.random.default_rng(16)
     levels = expand_6bit(np.arange(64, dtype=np.uint8))
@@ -156,7 +157,10 @@ def test_a_picture_of_16_colours_that_the_dac_has_comes_back_pixel_for_pixel(
     picture = random.permutation(colours)[np.arange(640 * 480).reshape(480, 640) % 16]
     picture[100:300, 200:400] = colours[random.integers(16, size=(200, 200))]
     Image.fromarray(picture).save(tmp_path / "wanted.png")
-    result = json_of("demo", "vga", "--image", "wanted.png", "--png", "got.png", cwd=tmp_path)
+    result = json_of(
+        *("demo", "vga", "--accel", accel, "--image", "wanted.png", "--png", "got.png"),
+        cwd=tmp_path,
+    )
     assert result["image_equal"] is True
     assert result["identical"] is True
     assert np.array_equal(pixels(tmp_path / "got.png"), picture)
