@@ -73,6 +73,15 @@ class Ports:
             self._readers[mode][at] = read
             self._writers[mode][at] = write
 
+    def after_indexed_write(self, follow: Callable[[], None]) -> None:
+        """Call `follow()` behind each write of SR, GR or CR, for a chip that overrules those."""
+        for port, read, write in (
+            (0x3C5, self._read_sr, self.write_sr),
+            (0x3CF, self._read_gr, self.write_gr),
+            (0x3D5, self._read_cr, self.write_cr),
+        ):
+            self.decode(port, read, _followed(write, follow))
+
     def read(self, offset: int, size: int) -> int:
         """Read 1 to 8 bytes; a word reads the lower port first."""
         if size == 1 and 0 <= offset < PORT_COUNT:
@@ -117,6 +126,21 @@ class Ports:
             value >>= 8 * step
             offset += step
             size -= step
+
+    def read_register(self, port: int) -> int:
+        """Read one byte where registers lie in memory: there QEMU decodes no ports.
+
+        What has no register is 0 then, but 0xff among those of the CRTC address not in use.
+        """
+        if port in DECODED:
+            return self._readers[self._r.misc & MISC_COLOR][port - PORT_BASE]()
+        first_unused = 0x3B0 if self._r.misc & MISC_COLOR else 0x3D0
+        return UNDECODED if first_unused <= port < first_unused + 0x10 else 0
+
+    def write_register(self, port: int, value: int) -> None:
+        """Write one byte (0 to 255) likewise."""
+        if port in DECODED:
+            self._writers[self._r.misc & MISC_COLOR][port - PORT_BASE](value)
 
     # Sequencer
 
@@ -262,6 +286,14 @@ def _read_zero() -> int:
 
 def _write_ignored(value: int) -> None:
     """Take a write that no register receives."""
+
+
+def _followed(write: WritePort, follow: Callable[[], None]) -> WritePort:
+    def write_and_follow(value: int) -> None:
+        write(value)
+        follow()
+
+    return write_and_follow
 
 
 def _step(offset: int, size: int) -> int:

@@ -126,6 +126,11 @@ def make_plan(r: Registers, sr: bytearray, vram: U8, bank_offset: int) -> Plan:
     return Plan(first, len(words), _store_planar(words, map_mask, r))
 
 
+def linear_plan(vram: U8) -> Plan:
+    """Take offsets as addresses of bytes, as a linear framebuffer does."""
+    return _plan_chain_4(0, vram, 0x0F)
+
+
 def _plan_chain_4(first: int, target: U8, map_mask: int) -> Plan:
     """Address bits 1-0 choose the plane, which the map mask may close."""
     if map_mask == 0x0F:

@@ -1,0 +1,54 @@
+"""Video memory as plain bytes, lowest address first: a linear framebuffer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devices.bus.region import Region
+from devices.vga.runs import linear_plan, write_run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from devices.bus.region import U32, U64
+
+
+class LinearMemory:
+    """All of video memory; no register of the VGA has a say in it."""
+
+    def __init__(self, vram: NDArray[np.uint8]) -> None:
+        self._bytes = vram.data
+        self._plan = linear_plan(vram)
+
+    def region(self, name: str) -> Region:
+        """A region over all of it, whose writes may be queued."""
+        size = len(self._bytes)
+        return Region(
+            name,
+            size,
+            self.read,
+            self.write,
+            write_run=self.write_run,
+            coalesced=((0, size),),
+            flush=True,
+        )
+
+    def read(self, offset: int, size: int) -> int:
+        """Read 1 to 8 bytes; those outside video memory are 0."""
+        return int.from_bytes(self._bytes[max(offset, 0) : max(offset + size, 0)], "little")
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write 1 to 8 bytes; those outside video memory are lost."""
+        if size == 1 and 0 <= offset < len(self._bytes):
+            self._bytes[offset] = value & 0xFF
+            return
+        data = (value & (1 << (8 * size)) - 1).to_bytes(size, "little")
+        for at, byte in enumerate(data, offset):
+            if 0 <= at < len(self._bytes):
+                self._bytes[at] = byte
+
+    def write_run(self, offsets: U64, sizes: U32, values: U64) -> int:
+        """Do what as many calls of `write` would, at once; takes every entry."""
+        write_run(self._plan, offsets, sizes, values)
+        return len(offsets)

@@ -1,0 +1,332 @@
+"""The MC146818: time, formats, flags, CMOS. Numbers are QEMU 7.2's answers."""
+
+from __future__ import annotations
+
+from calendar import timegm
+from datetime import date, timedelta
+
+import pytest
+from helpers.vmm_fake import FakeAccelerator, Queued, in_
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.bus.address_space import AddressSpace
+from devices.rtc import Mc146818
+from vmm.machine import Machine
+
+TIME = (0x32, 9, 8, 7, 6, 4, 2, 0)  # century to seconds
+START = timegm((2006, 6, 17, 16, 1, 21))
+
+
+class Board:
+    """The clock at its ports, and the time it goes by."""
+
+    def __init__(self, start: float = START) -> None:
+        self.now = start
+        self.rtc = Mc146818(lambda: self.now, {0x10: 0x40, 0x7F: 0x99})
+        self.ports = AddressSpace("ports", 1 << 16, 0xFF)
+        for base, region, priority in self.rtc.legacy_ports:
+            self.ports.map(region, base, priority)
+
+    def get(self, index: int) -> int:
+        self.ports.write(0x70, 1, index)
+        return self.ports.read(0x71, 1)
+
+    def put(self, index: int, value: int) -> None:
+        self.ports.write(0x70, 1, index)
+        self.ports.write(0x71, 1, value)
+
+    def time(self) -> str:
+        return bytes(self.get(index) for index in TIME).hex(" ")
+
+
+# --- ports ---
+
+
+def test_the_index_port_reads_as_ones() -> None:
+    board = Board()
+    board.ports.write(0x70, 1, 0x0D)
+    assert board.ports.read(0x70, 1) == 0xFF
+    assert board.ports.read(0x70, 2) == 0x80FF
+
+
+def test_a_word_writes_index_and_data() -> None:
+    board = Board()
+    board.ports.write(0x70, 2, 0x1220)
+    assert board.get(0x20) == 0x12
+
+
+def test_bit_7_of_the_index_is_the_nmi_mask_and_not_part_of_it() -> None:
+    board = Board()
+    assert board.get(0x80 | 0x0A) == 0x26
+
+
+@pytest.mark.parametrize(
+    ("index", "at_reset", "after_ones", "after_zeros"),
+    [
+        (0x0A, 0x26, 0x7F, 0x00),
+        (0x0B, 0x02, 0xEF, 0x00),
+        (0x0C, 0x00, 0x00, 0x00),
+        (0x0D, 0x80, 0x80, 0x80),
+        (0x01, 0x00, 0xFF, 0x00),
+        (0x10, 0x40, 0xFF, 0x00),
+        (0x7F, 0x99, 0xFF, 0x00),
+    ],
+)
+def test_bits_that_stick(index: int, at_reset: int, after_ones: int, after_zeros: int) -> None:
+    board = Board()
+    seen = [board.get(index)]
+    for value in (0xFF, 0x00):
+        board.put(index, value)
+        seen.append(board.get(index))
+    assert seen == [at_reset, after_ones, after_zeros]
+
+
+def test_the_century_has_two_names() -> None:
+    board = Board()
+    board.put(0x37, 0x21)
+    assert board.get(0x32) == board.get(0x37) == 0x21
+
+
+# --- time ---
+
+
+def test_time_in_all_formats() -> None:
+    board = Board()
+    seen = []
+    for reg_b in (0x02, 0x06, 0x00, 0x04):
+        board.put(0x0B, reg_b)
+        seen.append(board.time())
+    assert seen == [
+        "20 06 06 17 07 16 01 21",
+        "14 06 06 11 07 10 01 15",
+        "20 06 06 17 07 84 01 21",
+        "14 06 06 11 07 84 01 15",
+    ]
+
+
+def test_time_goes_on() -> None:
+    board = Board()
+    board.now += 86400 * 14 + 3661
+    assert board.time() == "20 06 07 01 07 17 02 22"
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "expected"),
+    [
+        (8, 0x13, "20 07 01 17 04 16 01 21"),
+        (8, 0x00, "20 05 12 17 07 16 01 21"),
+        (7, 0x31, "20 06 07 01 07 16 01 21"),
+        (0, 0x61, "20 06 06 17 07 16 02 01"),
+        (4, 0x25, "20 06 06 18 01 01 01 21"),
+        (2, 0xAF, "20 06 06 17 07 17 55 21"),
+        (0, 0xFB, "20 06 06 17 07 16 00 59"),
+        (6, 0x09, "20 06 06 17 07 16 01 21"),
+    ],
+)
+def test_times_that_do_not_exist_count_on(index: int, value: int, expected: str) -> None:
+    board = Board()
+    board.put(index, value)
+    assert board.time() == expected
+
+
+def test_set_holds_the_clock_and_takes_registers_as_they_are() -> None:
+    board = Board()
+    board.put(0x0B, 0x82)
+    board.now += 100
+    assert board.time() == "20 06 06 17 07 16 01 21"
+    for index, value in zip(TIME, bytes.fromhex("19 99 12 31 01 23 59 59"), strict=True):
+        board.put(index, value)
+    assert board.time() == "19 99 12 31 01 23 59 59"
+    board.put(0x0B, 0x02)
+    board.now += 1
+    assert board.time() == "20 00 01 01 07 00 00 00"
+
+
+def test_leaving_set_reads_the_registers_in_the_old_format() -> None:
+    board = Board()
+    board.put(0x0B, 0x82)
+    board.put(0, 0x30)
+    board.put(0x0B, 0x06)
+    assert board.get(0) == 30
+
+
+def test_the_divider_starts_half_a_second_before_the_next() -> None:
+    board = Board()
+    board.put(0x0A, 0x66)
+    board.now += 100
+    board.put(0x0A, 0x26)
+    board.now += 0.49
+    assert board.get(0) == 0x21
+    board.now += 0.02
+    assert board.get(0) == 0x22
+
+
+def test_uip_announces_the_next_second() -> None:
+    board = Board(START + 0.9)
+    assert board.get(0x0A) == 0x26
+    board.now = START + 0.9999
+    assert board.get(0x0A) == 0xA6
+    board.put(0x0B, 0x82)
+    assert board.get(0x0A) == 0x26
+
+
+@given(st.integers(-140000, 4000000))
+def test_dates_agree_with_the_standard_library(days: int) -> None:
+    board = Board(days * 86400.0)
+    day = date(1970, 1, 1) + timedelta(days) if days < 2932896 else None
+    if day is not None:
+        expected = f"{day.year:04}{day.month:02}{day.day:02}{day.isoweekday() % 7 + 1:02}000000"
+        assert board.time().replace(" ", "") == expected
+    before = board.time()
+    board.put(7, board.get(7))  # a write of what is there changes nothing
+    assert board.time() == before
+
+
+# --- flags ---
+
+
+def test_updates_are_flagged_and_reading_clears() -> None:
+    board = Board()
+    board.now += 1
+    assert [board.get(0x0C), board.get(0x0C)] == [0x10, 0]
+    board.put(0x0B, 0x12)
+    board.now += 1
+    assert [board.get(0x0C), board.get(0x0C)] == [0x90, 0]
+
+
+@pytest.mark.parametrize(
+    ("alarm", "seconds", "flags"),
+    [
+        ((0xFF, 0xFF, 0xFF), 1, 0x30),
+        ((0x22, 0x01, 0x16), 1, 0x30),
+        ((0x21, 0x01, 0x16), 86399, 0x10),
+        ((0x21, 0x01, 0x16), 86400, 0x30),
+        ((0x30, 0xC0, 0xFF), 8, 0x10),
+        ((0x30, 0xC0, 0xFF), 9, 0x30),
+        ((0xFF, 0x03, 0x16), 98, 0x10),
+        ((0xFF, 0x03, 0x16), 99, 0x30),
+        ((0x75, 0x00, 0x00), 200000, 0x10),
+        ((0x00, 0x77, 0x00), 200000, 0x10),
+    ],
+)
+def test_alarms(alarm: tuple[int, int, int], seconds: int, flags: int) -> None:
+    board = Board()
+    for index, value in zip((1, 3, 5), alarm, strict=True):
+        board.put(index, value)
+    board.now += seconds
+    assert board.get(0x0C) == flags
+
+
+def test_an_enabled_alarm_says_so() -> None:
+    board = Board()
+    for index in (1, 3, 5):
+        board.put(index, 0xFF)
+    board.put(0x0B, 0x22)
+    board.now += 1
+    assert board.get(0x0C) == 0xB0
+
+
+@pytest.mark.parametrize(
+    ("rate", "period"), [(6, 1 / 1024), (15, 0.5), (1, 1 / 256), (3, 1 / 8192)]
+)
+def test_periods_are_flagged_once_enabled(rate: int, period: float) -> None:
+    board = Board()
+    board.put(0x0A, 0x20 | rate)
+    board.now += period
+    assert board.get(0x0C) & 0x40 == 0
+    board.put(0x0B, 0x42)
+    board.now += period * 0.9
+    first = board.get(0x0C)
+    board.now += period * 0.2
+    assert first & 0x40 == 0
+    assert board.get(0x0C) & 0xC0 == 0xC0
+
+
+def test_rate_0_has_no_periods() -> None:
+    board = Board()
+    board.put(0x0A, 0x20)
+    board.put(0x0B, 0x42)
+    board.now += 0.9
+    assert board.get(0x0C) == 0
+
+
+# --- device ---
+
+
+def test_the_state_leaves_the_clock_out() -> None:
+    board = Board()
+    before = board.rtc.state()
+    board.now += 12345
+    board.time()
+    board.ports.write(0x70, 1, 0)
+    assert board.rtc.state() == before
+    board.put(0x20, 1)
+    assert board.rtc.state() != before
+
+
+def test_the_state_of_a_held_clock_has_its_time() -> None:
+    board = Board()
+    board.put(0x0B, 0x82)
+    before = board.rtc.state()["cmos"]
+    board.put(0, 0x33)
+    assert board.rtc.state()["cmos"] != before
+
+
+def test_reset_disables_interrupts_and_keeps_the_rest() -> None:
+    board = Board()
+    board.put(0x0B, 0x7A)
+    board.put(0x20, 0x55)
+    board.now += 1
+    board.rtc.reset()
+    assert (board.get(0x0B), board.get(0x0C), board.get(0x20)) == (0x12, 0x00, 0x55)
+    assert board.get(0) == 0x22
+
+
+@pytest.mark.parametrize("index", [0x00, 0x0D, 0x80])
+def test_registers_are_no_cmos(index: int) -> None:
+    with pytest.raises(ValueError, match="0x0e to 0x7f"):
+        Mc146818(lambda: 0.0, {index: 1})
+
+
+def test_the_queued_index_counts_before_the_data_is_read() -> None:
+    accel = FakeAccelerator(
+        [
+            Queued(0x70, 1, 0x10, port=True),
+            Queued(0x70, 1, 0x0D, port=True),
+            in_(0x71),
+            Queued(0x70, 1, 0x10, port=True),
+            in_(0x71),
+        ]
+    )
+    machine = Machine(accel)
+    rtc = Mc146818(lambda: 0.0, {0x10: 0x40})
+    for base, region, priority in rtc.legacy_ports:
+        machine.ports.map(region, base, priority)
+    machine.run("script")
+    assert ("register", 0x70, 1, True) in accel.log
+    assert accel.completed == [0x80, 0x40]
+    assert machine.counters.coalesced == 3
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.integers(0, 13), st.sampled_from([0x32, 0x37]), st.integers(0, 255)),
+            st.one_of(st.integers(0, 255), st.sampled_from([0x82, 0x02, 0x26, 0x60])),
+            st.floats(0, 1e6),
+        ),
+        max_size=25,
+    ),
+    st.floats(0, 4e9),
+)
+def test_no_access_raises(writes: list[tuple[int, int, float]], start: float) -> None:
+    board = Board(start)
+    for index, value, seconds in writes:
+        board.put(index, value)
+        board.now += seconds
+        board.get(index)
+        board.get(0x0C)
+        assert 0 <= board.get(0x0A) <= 0xFF
+    board.rtc.state()
