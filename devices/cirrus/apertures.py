@@ -1,0 +1,284 @@
+"""How the CPU sees video memory: banks in the window at 0xa0000, the linear framebuffer.
+
+While a blit waits for data of the system, writes to either are that data, wherever they go.
+Two stretches of 256 bytes can be the blitter's registers instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from devices.cirrus.linear import LinearWrites, addressing_shift
+from devices.cirrus.registers import (
+    GR_EXTENSIONS,
+    GR_OFFSET_0,
+    GRB_OFFSETS_OF_16_KIB,
+    GRB_TWO_OFFSETS,
+    SR17_REGISTERS_AT_END,
+    SR17_REGISTERS_IN_MEMORY,
+    SR_CONFIGURATION,
+    VRAM_SIZE,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devices.bus.region import U32, U64
+    from devices.cirrus.blitter import Blitter
+    from devices.cirrus.registers import CirrusRegisters
+    from devices.cirrus.strides import U8
+    from devices.vga.memory import PlanarMemory
+
+BANKED_SIZE: Final = 0x10000
+BANK_SIZE: Final = 0x8000
+WINDOW_REGISTERS: Final = 0x18000
+"""Offset of 0xb8000 in the window, where the blitter's registers may lie."""
+REGISTERS_SIZE: Final = 0x100
+LINEAR_REGISTERS: Final = VRAM_SIZE - REGISTERS_SIZE
+"""Their other place: the end of the linear framebuffer."""
+DATA_APERTURE: Final = 0x1000000
+"""Offset in BAR0 of another 4 MiB that only take data for blits."""
+BAR0_SIZE: Final = 0x2000000
+OUTSIDE: Final = 0xFF
+SINGLE_WRITES: Final = 64
+"""Writes to registers that are looked at in one call; a driver starts a blit with some 20."""
+
+
+class Apertures:
+    """The window and BAR0 over one video memory; offsets count from their starts."""
+
+    def __init__(
+        self,
+        registers: CirrusRegisters,
+        vram: U8,
+        planar: PlanarMemory,
+        blitter: Blitter,
+        read_register: Callable[[int], int],
+        write_register: Callable[[int, int], None],
+    ) -> None:
+        """`read_register` and `write_register` are the blitter's, by offset 0 to 0xff."""
+        self._r = registers
+        self._vram = vram
+        self._bytes = vram.data
+        self._planar = planar
+        self._blitter = blitter
+        self._read_register = read_register
+        self._write_register = write_register
+        self._linear = LinearWrites(registers, vram)
+
+    # --- window ---
+
+    def read_window(self, offset: int, size: int) -> int:
+        """Read 1 to 8 bytes of the window, lowest first."""
+        if not self._r.extended and not self._r.banks_mapped:
+            return self._planar.read(offset, size)
+        value = 0
+        for position in range(size):
+            value |= self._read_window_byte(offset + position) << (8 * position)
+        return value
+
+    def write_window(self, offset: int, size: int, value: int) -> None:
+        """Write 1 to 8 bytes to the window, lowest first; any of them may start or end a blit."""
+        for position in range(size):
+            self._write_window_byte(offset + position, value >> (8 * position) & 0xFF)
+
+    def write_window_run(self, offsets: U64, sizes: U32, values: U64) -> int:
+        """Do what calls of `write_window` would; see Region for the result."""
+        if not self._r.extended:
+            if self._r.banks_mapped:
+                return self._write_singly(self.write_window, offsets, sizes, values)
+            return self._planar.write_run(offsets, sizes, values)
+        # All but memory is rare: registers, and the part of the window that nothing answers.
+        plain = self._count_below(offsets, sizes, BANKED_SIZE)
+        if not plain:
+            return self._write_singly(self.write_window, offsets, sizes, values, BANKED_SIZE)
+        offsets, sizes, values = offsets[:plain], sizes[:plain], values[:plain]
+        if self._blitter.receiving:
+            return self._feed_run(self.write_window, offsets, sizes, values)
+        return self._write_bank(offsets, sizes, values)
+
+    def _write_bank(self, offsets: U64, sizes: U32, values: U64) -> int:
+        """Write those of the first writes that lie in one half of the window, or one across."""
+        half = int(offsets[0]) >> 15
+        base, limit = self._bank(half)
+        first, stop = half * BANK_SIZE, (half + 1) * BANK_SIZE
+        following, following_limit = self._bank(1)
+        if half == 0 and limit >= BANK_SIZE and following == base + BANK_SIZE:
+            stop, limit = BANKED_SIZE, BANK_SIZE + min(BANK_SIZE, following_limit)
+        inside = (offsets >= first) & (offsets + sizes <= stop)
+        count = len(inside) if inside.all() else int(inside.argmin())
+        if not count:
+            return self._write_singly(self.write_window, offsets[:1], sizes[:1], values[:1])
+        relative = offsets[:count] - np.uint64(first) if first else offsets[:count]
+        limit = min(limit, stop - first)
+        return self._linear.write_run(relative, sizes[:count], values[:count], base, limit)
+
+    def _read_window_byte(self, offset: int) -> int:
+        extended = self._r.extended
+        if offset < BANKED_SIZE and (extended or self._r.banks_mapped):
+            base, limit = self._bank(offset >> 15)
+            at = offset & (BANK_SIZE - 1)
+            if at < limit:
+                return self._bytes[self._shifted(base + at)]
+            if extended:
+                return OUTSIDE
+        if not extended:
+            return self._planar.read_byte(offset)
+        register = offset - WINDOW_REGISTERS
+        if 0 <= register < REGISTERS_SIZE and self._registers_in_window():
+            return self._read_register(register)
+        return OUTSIDE
+
+    def _write_window_byte(self, offset: int, value: int) -> None:
+        extended = self._r.extended
+        if offset < BANKED_SIZE and (extended or self._r.banks_mapped):
+            if self._blitter.receiving:
+                self._blitter.feed_byte(value)
+                return
+            base, limit = self._bank(offset >> 15)
+            at = offset & (BANK_SIZE - 1)
+            if at < limit:
+                self._linear.write_byte(base + at, value)
+                return
+            if extended:
+                return
+        if not extended:
+            self._planar.write_byte(offset, value)
+            return
+        register = offset - WINDOW_REGISTERS
+        if 0 <= register < REGISTERS_SIZE and self._registers_in_window():
+            self._write_register(register, value)
+
+    def _bank(self, number: int) -> tuple[int, int]:
+        """Return where a half of the window begins in memory, and how many bytes it has there."""
+        gr = self._r.gr
+        extensions = gr[GR_EXTENSIONS]
+        two = extensions & GRB_TWO_OFFSETS
+        offset = gr[GR_OFFSET_0 + (number if two else 0)]
+        offset <<= 14 if extensions & GRB_OFFSETS_OF_16_KIB else 12
+        limit = max(0, len(self._vram) - offset)
+        if number and not two:
+            offset += BANK_SIZE
+            limit = max(0, limit - BANK_SIZE)
+        return offset, limit
+
+    def _registers_in_window(self) -> bool:
+        place = self._r.sr[SR_CONFIGURATION] & (SR17_REGISTERS_IN_MEMORY | SR17_REGISTERS_AT_END)
+        return place == SR17_REGISTERS_IN_MEMORY
+
+    def _shifted(self, address: int) -> int:
+        return address << addressing_shift(self._r) & (len(self._vram) - 1)
+
+    # --- BAR0: the linear framebuffer, and the aperture for data ---
+
+    def read_linear(self, offset: int, size: int) -> int:
+        """Read 1 to 8 bytes of BAR0."""
+        value = 0
+        for position in range(size):
+            value |= self._read_linear_byte(offset + position) << (8 * position)
+        return value
+
+    def write_linear(self, offset: int, size: int, value: int) -> None:
+        """Write 1 to 8 bytes to BAR0, lowest first."""
+        for position in range(size):
+            self._write_linear_byte(offset + position, value >> (8 * position) & 0xFF)
+
+    def write_linear_run(self, offsets: U64, sizes: U32, values: U64) -> int:
+        """Do what calls of `write_linear` would; see Region for the result."""
+        end = LINEAR_REGISTERS if self._registers_at_end() else VRAM_SIZE
+        plain = self._count_below(offsets, sizes, end)
+        if not plain:
+            if self._blitter.receiving and offsets[0] >= DATA_APERTURE:
+                return self._feed_aperture(offsets, sizes, values)
+            return self._write_singly(self.write_linear, offsets, sizes, values, end)
+        offsets, sizes, values = offsets[:plain], sizes[:plain], values[:plain]
+        if self._blitter.receiving:
+            return self._feed_run(self.write_linear, offsets, sizes, values)
+        return self._linear.write_run(offsets, sizes, values, 0, VRAM_SIZE)
+
+    def _read_linear_byte(self, offset: int) -> int:
+        if offset < VRAM_SIZE:
+            if offset >= LINEAR_REGISTERS and self._registers_at_end():
+                return self._read_register(offset & 0xFF)
+            return self._bytes[self._shifted(offset)]
+        return OUTSIDE if DATA_APERTURE <= offset < DATA_APERTURE + VRAM_SIZE else 0
+
+    def _write_linear_byte(self, offset: int, value: int) -> None:
+        if offset < VRAM_SIZE:
+            if offset >= LINEAR_REGISTERS and self._registers_at_end():
+                self._write_register(offset & 0xFF, value)
+            elif self._blitter.receiving:
+                self._blitter.feed_byte(value)
+            else:
+                self._linear.write_byte(offset, value)
+        elif DATA_APERTURE <= offset < DATA_APERTURE + VRAM_SIZE and self._blitter.receiving:
+            self._blitter.feed_byte(value)
+
+    def _registers_at_end(self) -> bool:
+        both = SR17_REGISTERS_IN_MEMORY | SR17_REGISTERS_AT_END
+        return self._r.sr[SR_CONFIGURATION] & both == both
+
+    def _feed_aperture(self, offsets: U64, sizes: U32, values: U64) -> int:
+        inside = (offsets >= DATA_APERTURE) & (
+            offsets + sizes <= np.uint64(DATA_APERTURE + VRAM_SIZE)
+        )
+        count = len(inside) if inside.all() else int(inside.argmin())
+        if not count:
+            return self._write_singly(self.write_linear, offsets[:1], sizes[:1], values[:1])
+        return self._feed_run(self.write_linear, offsets[:count], sizes[:count], values[:count])
+
+    # --- runs ---
+
+    @staticmethod
+    def _count_below(offsets: U64, sizes: U32, end: int) -> int:
+        """How many of the first writes lie wholly below `end`."""
+        if offsets.max() + sizes.max() <= end:
+            return len(offsets)
+        beyond = offsets + sizes > end
+        return int(beyond.argmax()) if beyond.any() else len(offsets)
+
+    def _write_singly(
+        self,
+        write: Callable[[int, int, int], None],
+        offsets: U64,
+        sizes: U32,
+        values: U64,
+        until: int = -1,
+    ) -> int:
+        """Write one by one, up to SINGLE_WRITES or the first that ends at or below `until`."""
+        done = 0
+        for offset, size, value in zip(
+            offsets[:SINGLE_WRITES].tolist(),
+            sizes[:SINGLE_WRITES].tolist(),
+            values[:SINGLE_WRITES].tolist(),
+            strict=True,
+        ):
+            if offset + size <= until:
+                break
+            write(offset, size, value)
+            done += 1
+        return done
+
+    def _feed_run(
+        self, write: Callable[[int, int, int], None], offsets: U64, sizes: U32, values: U64
+    ) -> int:
+        """Feed the blit under way with as many whole writes as it takes.
+
+        The write that brings its last byte may bring more, which is then written to memory.
+        """
+        size = int(sizes[0])
+        count = len(offsets)
+        if (sizes != size).any():
+            count = int((sizes != size).argmax())
+        count = min(count, self._blitter.wanted // size)
+        if not count:
+            return self._write_singly(write, offsets[:1], sizes[:1], values[:1])
+        if size == 1:
+            data = values[:count].astype(np.uint8)
+        else:
+            little_endian = np.ascontiguousarray(values[:count], dtype="<u8").view(np.uint8)
+            data = little_endian.reshape(-1, 8)[:, :size].reshape(-1)
+        self._blitter.feed(data)
+        return count

@@ -1,0 +1,150 @@
+"""The picture in the extended modes, the cursor, and the synthetic guest's city."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cirrus_programs import inb, new_chip, outb, set_cr, set_gr, set_sr
+
+from devices.bus.address_space import AddressSpace
+from devices.bus.pci import PciBus
+from devices.cirrus import CirrusVga
+from devices.cirrus.device import CirrusChip
+from devices.cirrus.registers import VRAM_SIZE
+from devices.i440fx import I440fx
+from tools.guests import cirrus as guest
+from vmm.accel.direct import DirectAccelerator
+from vmm.machine import Machine
+
+
+def show(chip: CirrusChip, width: int, lines: int, pitch: int, sr7: int, hidden_dac: int) -> None:
+    """A screen of packed pixels: width in pixels, pitch in bytes, both multiples of 8."""
+    set_sr(chip, 1, 0x01)
+    set_sr(chip, 7, sr7)
+    set_gr(chip, 5, 0x40)
+    set_gr(chip, 6, 0x05)
+    set_cr(chip, 0x01, width // 8 - 1)
+    set_cr(chip, 0x12, lines - 1)
+    set_cr(chip, 0x07, 0x10)
+    set_cr(chip, 0x09, 0x40)
+    set_cr(chip, 0x18, 0xFF)
+    set_cr(chip, 0x13, pitch // 8 & 0xFF)
+    set_cr(chip, 0x1B, pitch // 8 >> 4 & 0x10)
+    inb(chip, 0x3DA)
+    outb(chip, 0x3C0, 0x20)
+    inb(chip, 0x3C8)
+    for _ in range(4):
+        inb(chip, 0x3C6)
+    outb(chip, 0x3C6, hidden_dac)
+    outb(chip, 0x3C8, 0)
+    for index in range(256):
+        for component in (index & 0x3F, index >> 6, 63):
+            outb(chip, 0x3C9, component)
+
+
+@pytest.mark.parametrize(
+    ("sr7", "hidden_dac", "pixel", "color"),
+    [
+        (0x01, 0x00, b"\x7f", (255, 4, 255)),
+        (0x07, 0x00, b"\x1f\x7c", (255, 0, 255)),
+        (0x07, 0xC1, b"\xe0\x07", (0, 255, 0)),
+        (0x03, 0xC1, b"\x00\xf8", (255, 0, 0)),
+        (0x05, 0x00, b"\x03\x02\x01", (1, 2, 3)),
+        (0x09, 0x00, b"\x03\x02\x01\x00", (1, 2, 3)),
+    ],
+)
+def test_depths(sr7: int, hidden_dac: int, pixel: bytes, color: tuple[int, int, int]) -> None:
+    chip = new_chip()
+    pitch = 16 * len(pixel)
+    show(chip, 16, 4, pitch, sr7, hidden_dac)
+    at = pitch * 2 + 5 * len(pixel)
+    chip.vram[at : at + len(pixel)] = list(pixel)
+    picture = chip.render()
+    assert picture.shape == (4, 16, 3)
+    assert tuple(picture[2, 5].tolist()) == color
+
+
+def test_start_pitch_split_and_double_scan() -> None:
+    chip = new_chip()
+    show(chip, 8, 8, 2048 + 8, 0x01, 0)
+    set_cr(chip, 0x1B, 0x10 | 0x0D)  # pitch bit 8, start bits 16 to 18
+    set_cr(chip, 0x1D, 0x80)
+    set_cr(chip, 0x0D, 3)
+    set_cr(chip, 0x18, 5)
+    set_cr(chip, 0x07, 0x00)
+    set_cr(chip, 0x09, 0x80)
+    first = (0x80000 | 0x70000 | 3) << 2
+    rows = [first, first, first + 2056, first + 2056, first + 4112, first + 4112, 0, 0]
+    for value, at in enumerate(rows):
+        chip.vram[at % VRAM_SIZE] = value // 2
+    shades = chip.render()[:, 0, 0]
+    assert shades.tolist() == [0, 0, 4, 4, 8, 8, 12, 12]
+
+
+@pytest.mark.parametrize(("attributes", "size"), [(0x01, 32), (0x05, 64)])
+def test_cursor(attributes: int, size: int) -> None:
+    chip = new_chip()
+    show(chip, 128, 100, 128, 0x01, 0)
+    set_sr(chip, 0x12, 0x02)
+    for index, shade in ((0, 0x15), (15, 0x2A)):
+        outb(chip, 0x3C8, index)
+        for _ in range(3):
+            outb(chip, 0x3C9, shade)
+    set_sr(chip, 0x13, 0x3F if size == 32 else 0x3C)
+    set_sr(chip, 0x10 | 3 << 5, 2)
+    set_sr(chip, 0x11, 1)
+    line = VRAM_SIZE - (256 if size == 32 else 1024)
+    chip.vram[line] = 0b01010000  # plane 0
+    chip.vram[line + (128 if size == 32 else 8)] = 0b00110000  # plane 1
+    off = chip.render()
+    set_sr(chip, 0x12, attributes)
+    on = chip.render()
+    assert (on[8, 19:23] == [off[8, 19], 255 - off[8, 20], [0x55] * 3, [0xAA] * 3]).all()
+    on[8, 19:23] = off[8, 19:23]
+    assert (on == off).all()
+
+
+def test_cursor_beyond_the_screen() -> None:
+    chip = new_chip()
+    show(chip, 16, 4, 16, 0x01, 0)
+    set_sr(chip, 0x12, 0x05)
+    for index in (0xF0, 0xF1):
+        set_sr(chip, index, 0xFF)
+    assert chip.render().shape == (4, 16, 3)
+
+
+def test_the_guest_draws_its_city() -> None:
+    """Each kind of blit has left its mark; nothing waits any more."""
+    with Machine(DirectAccelerator()) as machine:
+        bus = PciBus(machine.memory, machine.ports, machine.accel.set_irq)
+        card = CirrusVga()
+        bus.add(I440fx(), 0)
+        bus.add(card, 2)
+        machine.add_device(card)
+        machine.run("tools.guests.cirrus:draw")
+    screen = card.chip.vram[: 480 * 640].reshape(480, 640)
+    assert not card.chip.blitter.receiving
+    assert card.chip.registers.gr[0x31] == 0
+    assert card.text() is None
+    assert card.render().shape == (480, 640, 3)
+    moon = screen[60:156, 70:166]
+    assert ((moon >= guest.MOON) & (moon < guest.MOON + 32)).mean() > 0.7
+    assert guest.SHADOW not in moon, "the transparent colour"
+    assert (screen[guest.SHORE :] >= guest.WATER).mean() > 0.97
+    for color in (guest.WALL, guest.WALL_FAR, guest.WINDOW_LIT, guest.STAR, guest.TITLE):
+        assert (screen[: guest.SHORE] == color).sum() > 100
+    x, y = guest.CURSOR_AT
+    assert card.render()[y + 5, x + 2].tolist() == [255] * 3
+
+
+def test_the_guest_places_the_card() -> None:
+    assert guest.LFB % (32 << 20) == 0
+    space = AddressSpace("memory", 1 << 32, 0)
+    bus = PciBus(space, AddressSpace("ports", 1 << 16, 0xFF), lambda line, level: None)
+    card = CirrusVga()
+    bus.add(card, 2)
+    assert space.region_at(0xA0000) is card.chip.window
+    card.config_write(0x10, 4, guest.LFB)
+    card.config_write(4, 2, 2)
+    assert space.region_at(guest.LFB) is card.chip.linear
+    assert isinstance(card.render(), np.ndarray)
