@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "tools.demo",
     "run": "tools.run",
     "replay": "tools.replay",
+    "qtest": "tools.qtest",
     "bench": "tools.bench.command",
     "info": "tools.info",
 }

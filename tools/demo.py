@@ -1,15 +1,16 @@
-"""`coalesced demo`: a guest that draws, with coalescing on, off, and direct."""
+"""`coalesced demo`: guests that draw, with coalescing on, off, and direct."""
 
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import typer
 
-from devices.vga import Vga
-from tools import picture, session
+from tools import picture, report, session
 from tools.options import (
     Accel,
     AccelOption,
@@ -18,6 +19,7 @@ from tools.options import (
     JsonOption,
     NoCoalesceOption,
     RingPagesOption,
+    RunOptions,
     StalenessOption,
     TraceOption,
     Wait,
@@ -26,17 +28,41 @@ from tools.options import (
     run_options,
 )
 from tools.runner import Job
+from vmm.board import Board
 from vmm.machine import Machine
 
 _demo = typer.Typer(help="Two processes, a guest that draws, and what the ring saved.")
 
 
+class Chip(StrEnum):
+    """--chip: QEMU's names."""
+
+    vga = "VGA"
+    isa_vga = "isa-vga"
+    vga_mm = "vga_mm"
+    cirrus = "cirrus-vga"
+    isa_cirrus = "isa-cirrus-vga"
+
+
+# Where a chip is plugged in; the memory-mapped one where tools.guests.vga_mm looks for it.
+_SPECS = {
+    Chip.vga: "VGA,addr=02.0",
+    Chip.isa_vga: "isa-vga",
+    Chip.vga_mm: "vga_mm,ctrl_base=0xe0000000,vram_base=0xe1000000,it_shift=2",
+    Chip.cirrus: "cirrus-vga,addr=02.0",
+    Chip.isa_cirrus: "isa-cirrus-vga",
+}
+
+
 @_demo.command(
     "vga",
     epilog="Examples: coalesced demo vga · coalesced demo vga --ring-pages 16 --json · "
-    "coalesced demo vga --image photo.jpg --png screen.png",
+    "coalesced demo vga --image photo.jpg --png screen.png · coalesced demo vga --chip vga_mm",
 )
 def vga(
+    chip: Annotated[Chip, typer.Option("--chip", help="The card that the guest draws on.")] = (
+        Chip.vga
+    ),
     accel: AccelOption = Accel.process,
     ring_pages: RingPagesOption = 1,
     wait: WaitOption = Wait.adaptive,
@@ -44,40 +70,109 @@ def vga(
     no_coalesce: NoCoalesceOption = False,
     cpus: CpusOption = Cpus.anywhere,
     trace: TraceOption = None,
-    image: Path = typer.Option(  # noqa: B008 - typer's way
-        None, "--image", metavar="FILE", help="Draw this picture, quantised to 16 colours."
-    ),
-    png: Path = typer.Option(  # noqa: B008
-        Path("demo-vga.png"), "--png", metavar="FILE", help="Where the screen goes as a picture."
-    ),
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", metavar="FILE", help="Draw this picture, quantised to 16 colours."),
+    ] = None,
+    png: Annotated[
+        Path, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
+    ] = Path("demo-vga.png"),
     json: JsonOption = False,
 ) -> None:
     """The guest programs mode 12h (640 x 480, 16 colours) and draws with planar writes."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
     check_writable("--png", png)
     if image is None:
-        job = Job("tools.guests.vga:draw", {}, session.vga_board, session.screen_of)
-        result, _ = session.run_all("vga", job, options, png)
+        result = _draw_vga(chip, options, png)
         raise typer.Exit(session.say("Planar VGA, mode 12h", result, json))
+    raise typer.Exit(_draw_image(chip, image, options, png, json))
 
+
+@_demo.command(
+    "cirrus",
+    epilog="Examples: coalesced demo cirrus · coalesced demo cirrus --ring-pages 16 --json",
+)
+def cirrus(
+    accel: AccelOption = Accel.process,
+    ring_pages: RingPagesOption = 1,
+    wait: WaitOption = Wait.adaptive,
+    staleness: StalenessOption = "off",
+    no_coalesce: NoCoalesceOption = False,
+    cpus: CpusOption = Cpus.anywhere,
+    trace: TraceOption = None,
+    png: Annotated[
+        Path, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
+    ] = Path("demo-cirrus.png"),
+    json: JsonOption = False,
+) -> None:
+    """The guest draws on a Cirrus GD5446 with planar and linear writes and with its blitter."""
+    options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
+    check_writable("--png", png)
+    result = _draw_cirrus(options, png)
+    raise typer.Exit(session.say("Cirrus GD5446 and its blitter", result, json))
+
+
+@_demo.command("all", epilog="Examples: coalesced demo all · coalesced demo all --json")
+def all_(
+    accel: AccelOption = Accel.process,
+    ring_pages: RingPagesOption = 1,
+    wait: WaitOption = Wait.adaptive,
+    staleness: StalenessOption = "off",
+    no_coalesce: NoCoalesceOption = False,
+    cpus: CpusOption = Cpus.anywhere,
+    json: JsonOption = False,
+) -> None:
+    """Every demonstration, one after the other; the JSON object has one member for each."""
+    options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, None)
+    results = {
+        "vga": _draw_vga(Chip.vga, options, Path("demo-vga.png")),
+        "cirrus": _draw_cirrus(options, Path("demo-cirrus.png")),
+    }
+    if json:
+        report.print_json(dict(results))
+    statuses = [
+        session.status_of(result) if json else session.say(name, result, False)
+        for name, result in results.items()
+    ]
+    raise typer.Exit(max(statuses))
+
+
+def _draw_vga(chip: Chip, options: RunOptions, png: Path) -> dict[str, object]:
+    job = Job(f"{_guest(chip)}:draw", {}, session.board_of([_SPECS[chip]]), session.screen_of)
+    return session.run_all("vga", job, options, png)[0]
+
+
+def _draw_cirrus(options: RunOptions, png: Path) -> dict[str, object]:
+    board = session.board_of([_SPECS[Chip.cirrus]])
+    job = Job("tools.guests.cirrus:draw", {}, board, session.screen_of)
+    return session.run_all("cirrus", job, options, png)[0]
+
+
+def _draw_image(chip: Chip, image: Path, options: RunOptions, png: Path, json: bool) -> int:
+    """Let the guest draw a picture and hold the screen against it; the exit status."""
     wanted = picture.load(image)
 
-    def write_rom(machine: Machine, _board: Vga) -> None:
+    def write_rom(machine: Machine, _board: Board) -> None:
         wanted.write_to(machine.ram)
 
     job = Job(
-        "tools.guests.vga:draw_image",
+        f"{_guest(chip)}:draw_image",
         {"address": picture.ADDRESS},
-        session.vga_board,
+        session.board_of([_SPECS[chip]]),
         session.screen_of,
         write_rom,
     )
     result, screen = session.run_all("vga", job, options, png)
-    result["image_equal"] = bool(np.array_equal(screen, wanted.rgb()))
+    equal = screen is not None and np.array_equal(screen, wanted.rgb())
+    result["image_equal"] = equal
     status = session.say(f"Planar VGA, {image}", result, json)
-    if not result["image_equal"]:
+    if not equal:
         sys.stderr.write(f"coalesced: the screen differs from {image}\n")
-    raise typer.Exit(status if result["image_equal"] else 1)
+    return status if equal else 1
+
+
+def _guest(chip: Chip) -> str:
+    return "tools.guests.vga_mm" if chip is Chip.vga_mm else "tools.guests.vga"
 
 
 def register(app: typer.Typer) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from devices.vga import Vga
+from devices.bus.pci import BASE_ADDRESS_0, COMMAND, COMMAND_IO, COMMAND_MEMORY
 from hv.abi import OP, OP_IN, OP_OUT, PAGE_SIZE
-from tools import report, traces, unchecked
-from tools.errors import BadInput
+from tools import report, session, traces, unchecked
+from tools.devices import DEFAULT_DEVICE, DeviceOption
 from tools.guests.replay import PROGRAM
 from tools.options import (
     Accel,
@@ -36,10 +36,9 @@ from tools.options import (
 from tools.runner import Job, run_job
 from tools.tracefile import Trace
 from tools.tracefile import read as read_trace
-from vmm import pc
 from vmm.accel.base import GuestMemory
+from vmm.board import Board
 from vmm.counters import Counters
-from vmm.display.png import write_png
 from vmm.machine import Machine
 
 EXAMPLES = (
@@ -50,10 +49,10 @@ MISMATCHES_SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Board:
-    """A PC with a VGA, and the RAM outside the machine that holds the program."""
+class Stage:
+    """A PC, and the RAM outside the machine that holds the program."""
 
-    vga: Vga
+    board: Board
     program: GuestMemory
 
 
@@ -63,7 +62,7 @@ class Seen:
 
     results: NDArray[np.void]
     present: NDArray[np.bool_]  # per access: does the machine have the region?
-    screen: NDArray[np.uint8]
+    screen: NDArray[np.uint8] | None
     text: list[str] | None
 
 
@@ -71,6 +70,7 @@ def replay(
     trace: Annotated[
         str, typer.Argument(metavar="TRACE", help="A trace file, or one of: boot, e1000.")
     ],
+    device: DeviceOption = None,
     accel: AccelOption = Accel.process,
     ring_pages: RingPagesOption = 1,
     wait: WaitOption = Wait.adaptive,
@@ -88,13 +88,12 @@ def replay(
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace_out)
     check_writable("--png", png)
     recorded = read_trace(traces.find(trace))
-    run, counters, seen = _run(recorded, options)
-    try:
-        write_png(png, seen.screen)
-    except OSError as error:
-        raise BadInput(f"--png {png}: {error.strerror or error}") from error
+    run, counters, seen = _run(recorded, options, device or [DEFAULT_DEVICE])
+    shown = png if seen.screen is not None else None
+    if shown is not None:
+        session.save(shown, seen.screen)
     result = _result(recorded, run, counters, seen)
-    result["png"] = str(png)
+    result["png"] = None if shown is None else str(shown)
     if text:
         result["text"] = seen.text
     if json:
@@ -107,25 +106,44 @@ def replay(
     raise typer.Exit(1 if result["mismatches"] or run["failed_writes"] else 0)
 
 
-def _run(recorded: Trace, options: RunOptions) -> tuple[report.Run, Counters, Seen]:
+def _run(
+    recorded: Trace, options: RunOptions, specs: list[str]
+) -> tuple[report.Run, Counters, Seen]:
     ops = recorded.ops
     size = -(-ops.nbytes // PAGE_SIZE) * PAGE_SIZE
 
-    def build(machine: Machine) -> Board:
-        return Board(pc.add_vga(machine), machine.add_ram(PROGRAM, size, declared=False))
+    def build(machine: Machine) -> Stage:
+        board = session.board_of(specs)(machine)
+        _place_bars(board, recorded)
+        return Stage(board, machine.add_ram(PROGRAM, size, declared=False))
 
-    def load_program(_machine: Machine, board: Board) -> None:
-        board.program.write(0, ops.tobytes())
+    def load_program(_machine: Machine, stage: Stage) -> None:
+        stage.program.write(0, ops.tobytes())
 
-    def inspect(machine: Machine, board: Board) -> Seen:
-        machine.coalescing.flush()
-        results = np.frombuffer(board.program.read(0, ops.nbytes), dtype=OP)
-        present = _present(machine, ops)
-        return Seen(results, present, board.vga.render(), board.vga.text())
+    def inspect(machine: Machine, stage: Stage) -> Seen:
+        screen = session.screen_of(machine, stage.board)
+        results = np.frombuffer(stage.program.read(0, ops.nbytes), dtype=OP)
+        displays = stage.board.displays
+        text = displays[0].text() if displays else None
+        return Seen(results, _present(machine, ops), screen, text)
 
     job = Job("tools.guests.replay:run", {"count": len(ops)}, build, inspect, load_program)
     with trace_file(options.trace) as trace:
         return run_job(job, options, options.accel, options.coalesce, trace)
+
+
+def _place_bars(board: Board, recorded: Trace) -> None:
+    """Put each BAR where the trace's first access to a region of its name says."""
+    for function in board.functions:
+        for number, bar in function.bars.items():
+            region = bar.region
+            if region.name not in recorded.names:
+                continue
+            first = int(np.argmax(recorded.region == recorded.names.index(region.name)))
+            base = int(recorded.ops["address"][first]) & ~(region.size - 1)
+            function.config_write(BASE_ADDRESS_0 + 4 * number, 4, base & 0xFFFFFFFF)
+            decode = COMMAND_IO if bar.io else COMMAND_MEMORY
+            function.config_write(COMMAND, 2, function.command | decode)
 
 
 def _present(machine: Machine, ops: NDArray[np.void]) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tools import session
+from tools.devices import DEFAULT_DEVICE, DeviceOption
 from tools.options import (
     Accel,
     AccelOption,
@@ -26,13 +27,17 @@ from tools.options import (
 )
 from tools.runner import Job
 
-EXAMPLES = "Examples: coalesced run guest.py:main · coalesced run guest.py:main --png screen.png"
+EXAMPLES = (
+    "Examples: coalesced run guest.py:main --png screen.png · "
+    "coalesced run guest.py:main --device card.py:Card,addr=05.0"
+)
 
 
 def run(
     guest: Annotated[
         str, typer.Argument(metavar="GUEST", help="FILE.py:FUNCTION, called with a Vcpu.")
     ],
+    device: DeviceOption = None,
     accel: AccelOption = Accel.process,
     ring_pages: RingPagesOption = 1,
     wait: WaitOption = Wait.adaptive,
@@ -43,7 +48,8 @@ def run(
     png: PngOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a guest of your own on a PC with a VGA: with coalescing on, off, and direct."""
+    """Run a guest of your own, on a PC with a VGA at 00:02.0 unless --device says otherwise:
+    with coalescing on, off, and direct."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
     if png is not None:
         check_writable("--png", png)
@@ -51,7 +57,7 @@ def run(
     if where.endswith(".py"):
         # The guest process may have another idea of the working directory's modules, not of files.
         guest = f"{Path(where).absolute()}:{guest.rpartition(':')[2]}"
-    job = Job(guest, {}, session.vga_board, session.screen_of)
+    job = Job(guest, {}, session.board_of(device or [DEFAULT_DEVICE]), session.screen_of)
     result, _ = session.run_all(guest, job, options, png)
     raise typer.Exit(session.say(guest, result, json))
 

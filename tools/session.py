@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.vga import Vga
-from tools import report
+from tools import devices, report
 from tools.errors import BadInput
 from tools.options import RunOptions, trace_file
 from tools.runner import Job, hottest, run_job
 from vmm import pc
+from vmm.board import Board
 from vmm.counters import Counters
 from vmm.display.png import write_png
 from vmm.machine import Machine
@@ -45,21 +45,20 @@ def combinations(options: RunOptions) -> list[tuple[str, bool]]:
     return [*runs, (options.accel, False), ("direct", False)]
 
 
-def vga_board(machine: Machine) -> Vga:
-    """A PC with a VGA."""
-    pc.add_ram(machine)
-    return pc.add_vga(machine)
+def board_of(specs: Sequence[str]) -> Callable[[Machine], Board]:
+    """What builds a PC with these devices; raises BadInput for a SPEC that cannot be used."""
+    return lambda machine: devices.board(machine, list(specs), pc.DEFAULT_MEMORY)
 
 
-def screen_of(machine: Machine, vga: Vga) -> Screen:
-    """What the monitor shows once every queued write has arrived."""
+def screen_of(machine: Machine, board: Board) -> Screen | None:
+    """What the first display shows once every queued write has arrived; None without one."""
     machine.coalescing.flush()
-    return vga.render()
+    return board.displays[0].render() if board.displays else None
 
 
 def run_all(
-    name: str, job: Job[Vga, Screen], options: RunOptions, png: Path | None
-) -> tuple[dict[str, object], Screen]:
+    name: str, job: Job[Board, Screen | None], options: RunOptions, png: Path | None
+) -> tuple[dict[str, object], Screen | None]:
     """Run the job in every combination: the JSON object of `demo` and `run`, the first screen.
 
     `--trace` writes the first run down. Raises what `run_job` raises, BadInput when a file cannot
@@ -67,7 +66,7 @@ def run_all(
     """
     runs: list[report.Run] = []
     counters: list[Counters] = []
-    screens: list[Screen] = []
+    screens: list[Screen | None] = []
     wanted = combinations(options)
     with contextlib.ExitStack() as stack:
         advance = stack.enter_context(_progress(name, len(wanted)))
@@ -79,10 +78,7 @@ def run_all(
             screens.append(screen)
             advance()
     if png is not None:
-        try:
-            write_png(png, screens[0])
-        except OSError as error:
-            raise BadInput(f"--png {png}: {error.strerror or error}") from error
+        save(png, screens[0])
     result: dict[str, object] = {
         "guest": name,
         "accel": options.accel,
@@ -93,6 +89,16 @@ def run_all(
         "png": None if png is None else str(png),
     }
     return result, screens[0]
+
+
+def save(png: Path, screen: Screen | None) -> None:
+    """Write a screen as PNG. Raises BadInput when there is none or the file cannot be written."""
+    if screen is None:
+        raise BadInput(f"--png {png}: no device of this machine has a screen")
+    try:
+        write_png(png, screen)
+    except OSError as error:
+        raise BadInput(f"--png {png}: {error.strerror or error}") from error
 
 
 def say(
@@ -113,6 +119,13 @@ def say(
             print(f"The screen: {result['png']}")
         if extra is not None:
             extra()
+    return status_of(result)
+
+
+def status_of(result: dict[str, object]) -> int:
+    """The exit status: 1 when the states differ or a device raised, which goes to stderr."""
+    runs = result["runs"]
+    assert isinstance(runs, list)
     report.print_failures(runs)
     failed = any(run["failed_writes"] for run in runs)
     return 0 if result["identical"] and not failed else 1

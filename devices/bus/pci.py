@@ -163,6 +163,11 @@ class PciFunction:
         return int.from_bytes(self.config[offset : offset + size], "little")
 
     @property
+    def bars(self) -> Mapping[int, Bar]:
+        """The BARs by number, 0 to 5."""
+        return self._bars
+
+    @property
     def command(self) -> int:
         """The command register, 16 bits."""
         return self._get(COMMAND, 2)

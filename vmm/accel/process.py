@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Mapping
 
 from hv import abi, doorbell
@@ -83,6 +84,8 @@ class ProcessAccelerator:
         self.exit_fd = self._vcpu.exit_fd
         self.handle = self._vcpu.handle
         self._watch_ring = policy is WaitPolicy.POLL
+        self._ended = select.poll()
+        self._ended.register(process.pidfd, select.POLLIN)
         self._slots = 0
         self._exits_since_look = 0
         self._run = self._vcpu.run
@@ -126,8 +129,8 @@ class ProcessAccelerator:
                 loop.select((self.exit_fd, self._process.pidfd), loop.timeout())
             finally:
                 self.handle.disarm()
-        # Above 0, so that the wait also looks whether the guest process still lives.
-        return self._vcpu.run(1e-9, self._watch_ring)
+        # When the guest process has ended, a wait tells so, after its last exit.
+        return self._vcpu.run(1 if self._ended.poll(0) else 0, self._watch_ring)
 
     def guest_error(self) -> Exception:
         return self._vm.guest_error()

@@ -1,0 +1,130 @@
+"""The listening end of a qtest socket, with QEMU or `coalesced qtest` at the other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+QEMU = "qemu-system-x86_64"
+QEMU_VERSION = "version 7.2."
+PROGRAM: Sequence[str] = (str(Path(sys.executable).parent / "coalesced"),)
+LIMIT = 60.0  # seconds; only a hang takes that long
+
+# How a script may be run; the replies are the same.
+MODES: dict[str, tuple[str, ...]] = {
+    "coalesced": (),
+    "uncoalesced": ("--no-coalesce",),
+    "direct": ("--accel", "direct"),
+}
+
+
+def has_qemu() -> bool:
+    """Is the reference installed, in the version that the recordings are of?"""
+    if shutil.which(QEMU) is None:
+        return False
+    told = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=False)
+    return QEMU_VERSION in told.stdout
+
+
+class Peer:
+    """A client of a qtest server. Leaving the context closes the socket and ends the server."""
+
+    def __init__(self, command: Sequence[str], socket_option: str) -> None:
+        """`socket_option` is an argument of the command, with PATH where the path goes."""
+        self._folder = tempfile.TemporaryDirectory(prefix="qtest-")
+        path = f"{self._folder.name}/socket"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(path)
+            listener.listen(1)
+            listener.settimeout(LIMIT)
+            self.process = subprocess.Popen(
+                [*command, *socket_option.replace("PATH", path).split()],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            try:
+                self.socket, _ = listener.accept()
+            except TimeoutError:
+                self.process.kill()
+                raise AssertionError(f"no connection: {self.process.communicate()}") from None
+        self.socket.settimeout(LIMIT)
+        self._replies = self.socket.makefile("rb")
+
+    def send(self, data: bytes) -> None:
+        """Bytes as they are."""
+        self.socket.sendall(data)
+
+    def line(self) -> str:
+        """The next line; empty when the server has closed the socket."""
+        return self._replies.readline().decode().rstrip("\n")
+
+    def ask(self, command: str) -> str:
+        """One command and its reply."""
+        self.send(command.encode() + b"\n")
+        return self.line()
+
+    def ask_all(self, commands: Iterable[str]) -> list[str]:
+        """All commands at once, then their replies."""
+        commands = list(commands)
+        data = "".join(f"{command}\n" for command in commands).encode()
+        # Of its own, since the server stops reading when nobody takes its replies.
+        sender = threading.Thread(target=self.send, args=(data,))
+        sender.start()
+        replies = [self.line() for _ in commands]
+        sender.join()
+        return replies
+
+    def end(self) -> tuple[int, str, str]:
+        """Close the socket; the server's exit status, stdout and stderr."""
+        self._replies.close()
+        self.socket.close()
+        out, err = self.process.communicate(timeout=LIMIT)
+        return self.process.returncode, out, err
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._replies.close()
+        self.socket.close()
+        if self.process.returncode is None:
+            self.process.kill()
+            self.process.communicate()
+        self._folder.cleanup()
+
+
+def coalesced(devices: Iterable[str], *options: str) -> Peer:
+    """`coalesced qtest`, connected."""
+    arguments = [word for device in devices for word in ("--device", device)]
+    return Peer([*PROGRAM, "qtest", *arguments, *options], "--socket PATH")
+
+
+def qemu(devices: Iterable[str]) -> Peer:
+    """QEMU without firmware running, connected."""
+    machine = "-accel tcg -S -machine pc -m 16 -nodefaults -display none -qtest-log /dev/null"
+    arguments = [word for device in devices for word in ("-device", device)]
+    return Peer([QEMU, *machine.split(), *arguments], "-qtest unix:PATH")
+
+
+def result_of(ended: tuple[int, str, str]) -> dict[str, Any]:
+    """The JSON object of a server that ended well."""
+    status, out, err = ended
+    assert status == 0, err
+    result = json.loads(out)
+    assert isinstance(result, dict)
+    return result

@@ -1,0 +1,185 @@
+"""Boards from device SPECs, and the clock that their devices go by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from devices.bus.pci import PciFunction
+from vmm.accel.direct import DirectAccelerator
+from vmm.board import MODELS, Board, SpecError, create, parse_spec
+from vmm.clock import Clock
+from vmm.loop import Loop
+from vmm.machine import Machine
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    with Machine(DirectAccelerator()) as machine:
+        yield Board(machine, 16 << 20)
+
+
+def add(board: Board, text: str) -> None:
+    spec = parse_spec(text)
+    board.add(create(spec), spec)
+
+
+def config_read(board: Board, slot: int, offset: int) -> int:
+    board.machine.ports.write(0xCF8, 4, 0x8000_0000 | slot << 11 | offset)
+    return board.machine.ports.read(0xCFC, 4)
+
+
+def test_pci_devices_are_found_in_their_slots(board: Board) -> None:
+    add(board, "VGA,addr=04.0")
+    add(board, "cirrus-vga")
+    assert config_read(board, 0, 0) == 0x1237_8086
+    assert config_read(board, 4, 0) == 0x1111_1234
+    assert config_read(board, 2, 0) == 0x00B8_1013
+    assert config_read(board, 3, 0) == 0xFFFF_FFFF
+    assert [type(display).__name__ for display in board.displays] == ["PciVga", "CirrusVga"]
+
+
+@pytest.mark.parametrize("name", ["isa-vga", "isa-cirrus-vga", "VGA", "cirrus-vga"])
+def test_a_display_answers_at_its_legacy_addresses(board: Board, name: str) -> None:
+    add(board, name)
+    board.machine.ports.write(0x3CE, 2, 0x0506)
+    assert board.machine.ports.read(0x3CF, 1) == 5
+    assert board.machine.memory.region_at(0xA0000) is not None
+
+
+def test_a_memory_mapped_display(board: Board) -> None:
+    add(board, "vga_mm,ctrl_base=0xe0000000,vram_base=0xd0000000,it_shift=2")
+    board.machine.memory.write(0xE0000000 + (0x3CE << 2), 1, 6)
+    board.machine.memory.write(0xE0000000 + (0x3CF << 2), 1, 5)
+    assert board.machine.memory.read(0xE0000000 + (0x3CF << 2), 1) == 5
+    assert board.machine.memory.region_at(0xD00A0000) is not None
+
+
+def test_properties_reach_the_device(board: Board) -> None:
+    add(board, "VGA,addr=2,vgamem_mb=8")
+    function = board.bus.functions()[2]
+    assert len(memoryview(function.state()["vram"])) == 8 << 20  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "device '': expected NAME,property=value,..."),
+        ("toaster", "device 'toaster': unknown device 'toaster'; known: VGA, isa-vga"),
+        ("VGA,colour=red", "device 'VGA,colour=red': unknown property 'colour'; known: addr"),
+        ("VGA,addr", "device 'VGA,addr': expected property=value, got 'addr'"),
+        ("VGA,addr=2,addr=3", "property 'addr' stands there twice"),
+        ("VGA,addr=20.0", "expected addr=SLOT.0, 00.0 to 1f.0, got '20.0'"),
+        ("VGA,addr=-1", "expected addr=SLOT.0, 00.0 to 1f.0, got '-1'"),
+        ("VGA,addr=two", "expected addr=SLOT.0, 00.0 to 1f.0, got 'two'"),
+        ("VGA,addr=02.1", "function 1: every device here is a function 0"),
+        ("VGA,addr=00.0", "VGA: PCI slot 00 holds 'i440FX' already"),
+        ("VGA,vgamem_mb=some", "vgamem_mb: expected a number, got 'some'"),
+        ("VGA,vgamem_mb=3", "expected a vram_size that is a power of two"),
+        ("vga_mm", "missing 2 required positional arguments: 'ctrl_base' and 'vram_base'"),
+        ("isa-vga,addr=02.0", "isa-vga is no PCI device and takes no addr"),
+    ],
+)
+def test_what_is_wrong_with_a_spec(board: Board, text: str, reason: str) -> None:
+    with pytest.raises(SpecError) as error:
+        add(board, text)
+    assert reason in str(error.value)
+    assert str(error.value).startswith(f"device {text!r}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_slot_is_taken_once(board: Board) -> None:
+    add(board, "VGA,addr=02.0")
+    with pytest.raises(SpecError, match="PCI slot 02 holds 'VGA' already"):
+        add(board, "cirrus-vga,addr=2")
+
+
+def test_there_are_32_slots(board: Board) -> None:
+    for _ in range(30):
+        add(board, "VGA,vgamem_mb=1")
+    with pytest.raises(SpecError, match="no PCI slot is free"):
+        add(board, "VGA,vgamem_mb=1")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_there(name: str) -> None:
+    assert isinstance(MODELS[name].load(), type)
+
+
+def test_interrupts_are_told_by_line_and_by_device(board: Board) -> None:
+    class Bell(PciFunction):
+        pass
+
+    told: list[tuple[object, bool]] = []
+    bell = Bell(name="bell", vendor_id=1, device_id=1, class_code=0, interrupt_pin=1)
+    board.add(bell, parse_spec("bell,addr=05.0"))
+    board.on_irq = lambda irq, level: told.append((irq, level))
+    board.on_pin = lambda name, level: told.append((name, level))
+    bell.set_interrupt(True)
+    bell.set_interrupt(True)
+    bell.set_interrupt(False)
+    assert [what for what in told if what[0] == "bell"] == [("bell", True), ("bell", False)]
+    assert [level for what, level in told if what != "bell"] == [True, False]
+
+
+def test_the_reset_port_resets_every_device(board: Board) -> None:
+    add(board, "VGA,addr=02.0")
+    ports = board.machine.ports
+    ports.write(0x3CE, 2, 0x0506)
+    ports.write(0xCF9, 1, 0x06)
+    ports.write(0x3CE, 1, 6)
+    assert ports.read(0x3CF, 1) == 0
+
+
+# --- the clock ---
+
+
+def test_timers_come_due_in_order_and_at_their_time() -> None:
+    clock = Clock(Loop())
+    start = clock.step(0)
+    seen: list[tuple[int, str]] = []
+    for name, due in (("late", 30), ("early", 10), ("also early", 10), ("never", 99)):
+        clock.call_at(start + due, lambda name=name: seen.append((clock.now() - start, name)))  # type: ignore[misc]
+    clock.call_at(start + 5, lambda: None).cancel()
+    assert clock.deadline() == start + 10
+    assert clock.step(20) == start + 20
+    assert seen == [(10, "early"), (10, "also early")]
+    assert clock.step() == start + 30
+    assert seen[-1] == (30, "late")
+
+
+def test_a_timer_set_by_a_timer_comes_due_in_the_same_step() -> None:
+    clock = Clock(Loop())
+    start = clock.step(0)
+    seen: list[int] = []
+
+    def again() -> None:
+        seen.append(clock.now() - start)
+        clock.call_at(clock.now() + 10, again)
+
+    clock.call_at(start + 10, again)
+    clock.step(35)
+    assert seen == [10, 20, 30]
+
+
+def test_the_clock_never_goes_back_and_stands_still_once_stepped() -> None:
+    clock = Clock(Loop())
+    assert clock.now() <= clock.now()
+    at = clock.step(100)
+    assert clock.set(5) == at
+    assert clock.now() == at
+    assert clock.step() == at
+
+
+def test_in_real_time_the_loop_makes_the_calls() -> None:
+    loop = Loop()
+    clock = Clock(loop)
+    seen: list[int] = []
+    due = clock.now() + 2_000_000
+    clock.call_at(due, lambda: seen.append(clock.now()))
+    while not seen:
+        loop.select((), loop.timeout())
+        loop.run_timers()
+    assert seen[0] >= due
+    loop.close()

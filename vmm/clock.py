@@ -1,0 +1,74 @@
+"""The time that devices go by: real time, until somebody steps it."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+
+from vmm.loop import Loop, Timer
+
+_NS = 1_000_000_000
+_ROUNDING = 1000  # nanoseconds
+
+
+class Clock:
+    """QEMU's virtual clock: nanoseconds since the start of the machine.
+
+    It runs with real time; after the first `step` or `set` it moves by those only.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._start = time.monotonic_ns()
+        self._stopped_at: int | None = None
+        self._timers: list[tuple[int, int, Timer]] = []
+        self._order = itertools.count()
+
+    def now(self) -> int:
+        """Nanoseconds."""
+        if self._stopped_at is None:
+            return time.monotonic_ns() - self._start
+        return self._stopped_at
+
+    def call_at(self, due: int, call: Callable[[], None]) -> Timer:
+        """Call once when the clock has reached `due` nanoseconds, never before this returns."""
+        timer = Timer(due / _NS, call)
+        heapq.heappush(self._timers, (due, next(self._order), timer))
+        if self._stopped_at is None:
+            self._loop.call_at((self._start + due) / _NS, self._run_due)
+        return timer
+
+    def deadline(self) -> int | None:
+        """When the next timer is due, in nanoseconds; None without one."""
+        while self._timers and self._timers[0][2].call is None:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
+    def step(self, nanoseconds: int | None = None) -> int:
+        """Move on by that, by default to the next timer; the time then."""
+        now = self.now()
+        if nanoseconds is None:
+            due = self.deadline()
+            nanoseconds = 0 if due is None else max(0, due - now)
+        return self.set(now + nanoseconds)
+
+    def set(self, nanoseconds: int) -> int:
+        """Move on to a time, timer by timer; it never goes back. The time then."""
+        now = self._stopped_at = self.now()
+        while (due := self.deadline()) is not None and due <= nanoseconds:
+            self._stopped_at = now = max(now, due)
+            self._run_due()
+        self._stopped_at = max(now, nanoseconds)
+        return self._stopped_at
+
+    def _run_due(self) -> None:
+        """Make the calls that are due; one that comes too early, or twice, finds none."""
+        while (due := self.deadline()) is not None and due <= self.now():
+            timer = heapq.heappop(self._timers)[2]
+            if timer.call is not None:
+                timer.call()
+        if due is not None and self._stopped_at is None and due - self.now() < _ROUNDING:
+            # The loop's floating-point time may be a rounding ahead of this one.
+            self._loop.call_at((self._start + due) / _NS, self._run_due)
