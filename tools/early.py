@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hv.process import GuestProcess
 
-COMMANDS = ("demo", "run", "replay")
+COMMANDS = ("demo", "run", "replay", "qtest")
 
 _waiting: GuestProcess | None = None
 

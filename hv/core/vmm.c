@@ -13,6 +13,7 @@ typedef struct {
     uint8_t *io_data;
     struct run_words *words;
     struct doorbell bell;
+    uint64_t spun_at; /* when the last spin() began */
     uint32_t exits, resumes, requests;
     uint64_t lines;
     uint32_t load_size; /* of the load being answered, else 0 */
@@ -284,6 +285,8 @@ static PyObject *handle_disarm(PyObject *self, PyObject *unused)
     (void)unused;
     HandleObject *h = (HandleObject *)self;
     doorbell_disarm(&h->bell);
+    /* What ended the sleep was an exit, or something that no spin would have seen. */
+    doorbell_tune(&h->bell, handle_ready(h) ? now_ns() - h->spun_at : UINT64_MAX);
     /* The sleep was the caller's own: nobody has taken the bytes out yet. */
     doorbell_drain(&h->bell);
     Py_RETURN_NONE;
@@ -295,12 +298,15 @@ static PyObject *handle_spin(PyObject *self, PyObject *unused)
     (void)unused;
     HandleObject *h = (HandleObject *)self;
     h->watch_ring = false;
+    h->spun_at = now_ns();
     if (h->bell.policy == WAIT_ADAPTIVE) {
-        uint64_t end = now_ns() + h->bell.spin_ns;
+        uint64_t end = h->spun_at + h->bell.spin_ns;
         Py_BEGIN_ALLOW_THREADS
         while (!handle_ready(h) && now_ns() < end)
             cpu_relax();
         Py_END_ALLOW_THREADS
+        if (handle_ready(h))
+            doorbell_tune(&h->bell, now_ns() - h->spun_at);
     }
     return PyBool_FromLong(handle_ready(h));
 }

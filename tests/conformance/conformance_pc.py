@@ -1,0 +1,218 @@
+"""Scripts about what is not a display: RAM, configuration space, moving BARs, the RTC."""
+
+from __future__ import annotations
+
+from conformance_script import Lines, Script, seeded
+from conformance_vga import LFB, ON_PCI, REGISTERS, WINDOW, map_bars, set_planes
+
+MIB = 1 << 20
+
+
+def _ram(lines: Lines) -> None:
+    """All commands that reach memory, all sizes and alignments, edges of RAM."""
+    rng = seeded("ram")
+    for base in (0x1000, 0x9FFC0, MIB, 16 * MIB - 64):
+        for offset in range(20):
+            for size in (1, 2, 4, 8):
+                lines.store(base + offset, rng.randrange(1 << (8 * size)), size)
+                lines.load(base + offset, size)
+        lines.read(base if base == MIB else base - 8, 72)  # below 1 MiB lies firmware
+    lines.store(16 * MIB - 3, 0x1122334455667788, 8)
+    lines.read(16 * MIB - 8, 16)
+    for length in (1, 2, 3, 100, 4096, 5000):
+        data = rng.randbytes(length)
+        lines.write(0x20FFB, data)
+        lines.read(0x20FF0, length + 20)
+        lines.append(f"b64read 0x20ff9 {length + 3}")
+    for text, size in (("AQIDBA==", 4), ("AQIDBA==", 3), ("////", 3), ("AAEC", 2)):
+        lines.append(f"b64write 0x30001 {size:#x} {text}")
+        lines.read(0x30000, 8)
+    for text, size in (("0x1", 2), ("0x12", 4), ("0x123", 2), ("0xABCDEF", 2), ("0xab", 0)):
+        lines.append(f"write 0x31000 {size} {text}")
+        lines.read(0x31000, 6)
+    lines.append("write 0x31000 4 0x")
+    lines.append("b64write 0x31000 4 ab")
+    lines.memset(0x31001, 0, 0x77)
+    lines.memset(0x31001, 3, 0x1FF)
+    lines.read(0x31000, 6)
+    for number in ("010", "0X20", "31", "0x0000000000000000000000000000000000000031"):
+        lines.append(f"writeb {number} {number}")
+        lines.append(f"readb {number}")
+    lines.append("writeq 0x100 -1")
+    lines.append("writeb 0x108 0x1234")
+    lines.append("read 0x100 0xa trailing words")
+    for address in (0x1_0000_0000, 0xFFFF_FFFF_FFFF_FFF8, 0x2_0000_0000_0000, 32 * MIB):
+        lines.store(address, 0x55, 8)
+        lines.load(address, 8)
+    lines.read(0xFFFF_FFFF_FFFF_FFFC, 8)
+    lines.append("endianness")
+    lines.append("nonsense 1 2 3")
+    lines.append(" readb 0x100")
+    for port, size in ((0xFFFF, 2), (0xFFFD, 4), (0xFFFF, 4), (0x80, 1), (0x8000, 4)):
+        lines.in_(port, size)
+        lines.out(port, 0x12345678 & (1 << (8 * size)) - 1, size)
+
+
+def _config(lines: Lines) -> None:
+    """Every byte of the configuration spaces, written with patterns at all sizes."""
+    for slot in (0, 2, 3, 31):
+        for offset in range(0, 0x40, 4):
+            lines.config_read(slot, offset)
+        for value in (0xFFFFFFFF, 0x00000000, 0x5AA5C33C):
+            for offset in range(0, 0x40, 4):
+                lines.config_write(slot, offset, value)
+                lines.config_read(slot, offset)
+    for function in (1, 7):
+        lines.config_address(2, 0, function)
+        lines.in_(0xCFC, 4)
+    lines.out(0xCF8, 0x8001_1000, 4)  # another bus
+    lines.in_(0xCFC, 4)
+    lines.out(0xCF8, 0x0000_1000, 4)  # not enabled
+    lines.in_(0xCFC, 4)
+    for port, size in ((0xCF8, 1), (0xCF8, 2), (0xCF8, 4), (0xCFA, 1), (0xCFA, 2), (0xCFB, 1)):
+        lines.out(0xCF8, 0x8000_1004, 4)
+        lines.in_(port, size)
+        if port != 0xCF8 or size != 4:
+            lines.out(port, 0, size)
+        lines.in_(0xCF8, 4)
+    for offset in range(0x38, 0x44):
+        for size in (1, 2, 4):
+            lines.out(0xCF8, 0x8000_1000 | offset & 0xFC, 4)
+            lines.out(0xCFC + (offset & 3), 0x01020304 * (offset & 7) & (1 << (8 * size)) - 1, size)
+            for read in (1, 2, 4):
+                lines.in_(0xCFC + (offset & 3), read)
+    for low in range(4):
+        lines.out(0xCF8, 0x8000_1000 | low, 4)
+        for port in range(0xCFC, 0xD00):
+            lines.in_(port)
+            lines.in_(port, 2)
+            lines.in_(port, 4)
+
+
+def _bar_moves(lines: Lines) -> None:
+    """Writes are on their way to a BAR when it moves, is turned off, or lies on others."""
+    rng = seeded("bars")
+    map_bars(lines)
+    bases = (LFB, LFB + 0x0100_0000, 0xC000_0000, 0x0000_0000, 0xFF00_0000, 0x0080_0000)
+    current = LFB
+    for turn in range(60):
+        for _ in range(rng.randrange(1, 12)):
+            offset = rng.randrange(0x1000)
+            size = rng.choice((1, 2, 4, 8))
+            lines.store(current + offset, rng.randrange(1 << (8 * size)), size)
+        if turn % 7 == 3:
+            lines.config_write(2, 0x04, rng.choice((0, 1, 3)), 2)
+        previous, current = current, rng.choice(bases)
+        lines.config_write(2, 0x10, current)
+        lines.config_read(2, 0x10)
+        lines.store(previous + 0x800, 0xDEADBEEF, 4)
+        lines.read(previous + rng.randrange(0xF00), 32)
+        lines.read(current + rng.randrange(0xF00), 32)
+        if turn % 7 == 5:
+            lines.config_write(2, 0x04, 3, 2)
+    lines.config_write(2, 0x04, 3, 2)
+    lines.config_write(2, 0x10, LFB)
+    lines.read(LFB, 0x1000)
+
+
+def _bar_overlaps(lines: Lines) -> None:
+    """Two BARs at one place: the one mapped last answers; the window hides nothing of RAM."""
+    map_bars(lines)
+    lines.write(LFB, bytes(range(64)))
+    lines.config_write(2, 0x18, LFB)
+    lines.read(LFB, 64)
+    lines.read(LFB + 0x500, 16)
+    lines.config_write(2, 0x10, LFB + 0x0100_0000)
+    lines.config_write(2, 0x10, LFB)
+    lines.read(LFB, 64)
+    lines.config_write(2, 0x18, REGISTERS)
+    lines.read(REGISTERS + 0x500, 16)
+    lines.config_write(2, 0x10, 0x0010_0000)
+    lines.config_write(2, 0x18, 0x000A_0000)
+    set_planes(lines, 0x06, 0x05, 0x00)
+    lines.write(WINDOW + 0x400, b"\x11\x22\x33\x44")
+    lines.read(WINDOW, 16)
+    lines.read(WINDOW + 0x500, 16)
+    lines.load(MIB, 8)
+
+
+def _queued_order(lines: Lines) -> None:
+    """Window writes between register writes: each under the mode in force when it was made."""
+    rng = seeded("order")
+    set_planes(lines, 0x06, 0x05, 0x00)
+    for turn in range(300):
+        for _ in range(rng.randrange(1, 6)):
+            lines.store(WINDOW + rng.randrange(64), rng.randrange(256))
+        lines.indexed(0x3CE, rng.choice((0, 1, 3, 5, 8)), rng.choice((0, 1, 2, 3, 0xFF, 0x0F)))
+        if turn % 10 == 0:
+            lines.read(WINDOW, 64)
+        if turn % 25 == 0:
+            lines.store(0x2000 + turn, turn, 2)
+            lines.load(0x2000 + turn, 2)
+    lines.indexed(0x3CE, 5, 0)
+    lines.read(WINDOW, 64)
+
+
+def _rtc(lines: Lines) -> None:
+    """The clock held, so that all of it is storage; formats, CMOS, the century's two names."""
+    rng = seeded("rtc")
+
+    def write(index: int, value: int) -> None:
+        lines.out(0x70, index)
+        lines.out(0x71, value)
+
+    def read(index: int) -> None:
+        lines.out(0x70, index)
+        lines.in_(0x71)
+
+    for index in range(0x0E, 0x80):
+        if index not in (0x32, 0x37):
+            read(index)
+    write(0x0B, 0x82)
+    for control in (0x82, 0x86, 0x80, 0x84):
+        write(0x0B, control)
+        for index in (*range(10), 0x32, 0x37, 0x40, 0x7F, 0xC5):
+            for value in (0x00, 0x59, 0xFF, rng.randrange(256)):
+                write(index, value)
+                read(index)
+        read(0x32)
+        read(0x37)
+        read(0x0D)
+        write(0x0D, 0xFF)
+        read(0x0D)
+    for port, size in ((0x70, 1), (0x70, 2), (0x71, 1), (0x71, 2)):
+        write(0x40, 0x5A)
+        lines.out(0x70, 0x40)
+        lines.in_(port, size)
+    lines.out(0x70, 0x3341, 2)
+    lines.in_(0x71)
+    read(0x41)
+    for value in (0x20, 0x26, 0x2F, 0x60, 0x70, 0xFF, 0x26):
+        write(0x0A, value)
+        read(0x0A)
+
+
+def _differences(lines: Lines) -> None:
+    """What this machine lacks, and what QEMU should not do: see DIFFERENCES."""
+    lines.out(0x70, 0x0B)
+    lines.out(0x71, 0x82)
+    lines.out(0x70, 0x40)
+    lines.out(0x71, 0x5A)
+    lines.out(0x70, 0x40)
+    lines.in_(0x70, 4)
+    lines.read(0xFFFF0, 4)
+    lines.config_read(1, 0)
+    lines.in_(0x21)
+    lines.append("b64write 0x2000 5 AQID")
+    lines.read(0x2000, 5)
+
+
+SCRIPTS = (
+    Script("pc-differences", ON_PCI, _differences),
+    Script("rtc", ON_PCI, _rtc),
+    Script("ram", ON_PCI, _ram),
+    Script("pci-config", ON_PCI, _config),
+    Script("pci-bar-moves", ON_PCI, _bar_moves),
+    Script("pci-bar-overlaps", ON_PCI, _bar_overlaps),
+    Script("vga-queued-order", ON_PCI, _queued_order),
+)

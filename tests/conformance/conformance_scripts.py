@@ -1,0 +1,82 @@
+"""All scripts, and where this program differs from QEMU on purpose."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import conformance_cirrus
+import conformance_pc
+import conformance_vga
+from conformance_script import Script
+
+SCRIPTS: tuple[Script, ...] = (
+    *conformance_pc.SCRIPTS,
+    *conformance_vga.SCRIPTS,
+    *conformance_cirrus.SCRIPTS,
+)
+
+
+class Difference(NamedTuple):
+    """A reply that is ours and not QEMU's."""
+
+    script: str
+    command: str
+    theirs: str
+    ours: str
+    why: str
+
+
+DIFFERENCES: tuple[Difference, ...] = (
+    Difference(
+        "pc-differences",
+        "inl 0x70",
+        "OK 0x5aff5aff",
+        "OK 0xffff5aff",
+        "QEMU carries an access on past the end of a region: the RTC's two ports come twice. "
+        "Here each port is what answers at that port.",
+    ),
+    Difference(
+        "pc-differences",
+        "read 0xffff0 0x4",
+        "OK 0xea5be000",
+        "OK 0x00000000",
+        "QEMU has SeaBIOS there; this machine has no firmware, and no memory in its place.",
+    ),
+    Difference(
+        "pc-differences",
+        "inl 0xcfc",
+        "OK 0x70008086",
+        "OK 0xffffffff",
+        "QEMU's PIIX3 in slot 1; this machine has no ISA bridge.",
+    ),
+    Difference(
+        "pc-differences",
+        "inb 0x21",
+        "OK 0x0000",
+        "OK 0x00ff",
+        "QEMU's devices on the ISA bus, PIC, PIT and DMA among them: not on this machine.",
+    ),
+    Difference(
+        "pc-differences",
+        "read 0x2000 0x5",
+        "OK 0x0102034400",
+        "OK 0x0102030000",
+        "A b64write of fewer bytes than told: QEMU writes the rest from behind its data.",
+    ),
+    Difference(
+        "cirrus-differences",
+        "readb 0xa0000",
+        "OK 0x00000000000000ff",
+        "OK 0x0000000000000000",
+        "QEMU works out what the banks show when GR9, GRA or GRB is written; before the first "
+        "such write they show nothing there.",
+    ),
+    Difference(
+        "cirrus-differences",
+        "readb 0xa8000",
+        "OK 0x000000000000005a",
+        "OK 0x00000000000000ff",
+        "A bank that lies past the end of video memory. QEMU's slow path answers 0xff, too, but "
+        "its fast one, a window onto memory, ignores the limit and shows the beginning.",
+    ),
+)
