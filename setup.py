@@ -3,7 +3,7 @@
 from setuptools import Extension, setup
 
 WARNINGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
-LIMITED_API = [("Py_LIMITED_API", "0x030B0000")]
+LIMITED_API: list[tuple[str, str | None]] = [("Py_LIMITED_API", "0x030B0000")]
 
 setup(
     ext_modules=[

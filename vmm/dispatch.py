@@ -50,6 +50,7 @@ class Dispatcher:
         self._one_pass = False
         self._exits_at = counters.exits_at
         self._complete = accel.complete
+        self._enter = accel.enter
         self._pending: Callable[[], int] = self._ring.pending if self._ring else lambda: 0
         coalescing.drain_with(self._drain)
 
@@ -154,12 +155,14 @@ class Dispatcher:
             kind = self._coalescing.kind_of(address, size, port)
             if port and kind != "ring_full":
                 kind = "pio"
-            self._exits_at[(address, port, kind)] += 1
             self._counters.single_writes += 1
             self.write(space, address, size, value)
         else:
-            self._exits_at[(address, port, "pio" if port else "load")] += 1
+            kind = "pio" if port else "load"
             self._complete(self.read(space, address, size))
+        # What is left to do here is done while the guest wakes up.
+        self._enter()
+        self._exits_at[(address, port, kind)] += 1
         return True
 
     def _leave(self, reason: int) -> bool:

@@ -134,8 +134,21 @@ static PyObject *bad_exit(const char *what, unsigned long value, const char *exp
 static PyObject *exit_tuple(uint32_t reason, uint64_t address, uint32_t size, bool is_write,
                             uint64_t value)
 {
-    return Py_BuildValue("(IKIOK)", reason, (unsigned long long)address, size,
-                         is_write ? Py_True : Py_False, (unsigned long long)value);
+    PyObject *items[] = {PyLong_FromUnsignedLong(reason), PyLong_FromUnsignedLongLong(address),
+                         PyLong_FromUnsignedLong(size), PyBool_FromLong(is_write),
+                         PyLong_FromUnsignedLongLong(value)};
+    PyObject *tuple = PyTuple_New(5);
+    bool whole = tuple != NULL;
+    for (Py_ssize_t i = 0; i < 5; i++) {
+        whole = whole && items[i];
+        if (tuple)
+            PyTuple_SetItem(tuple, i, items[i]); /* takes the reference, also when it is NULL */
+        else
+            Py_XDECREF(items[i]);
+    }
+    if (!whole)
+        Py_CLEAR(tuple);
+    return tuple;
 }
 
 /* Each field of the page is read once, then checked, and only the copy is used. */

@@ -155,6 +155,9 @@ class FakeAccelerator:
     def complete(self, value: int) -> None:
         self.completed.append(value)
 
+    def enter(self) -> None:
+        """The script goes on by itself."""
+
     def guest_error(self) -> Exception:
         return GuestError("guest.py:1: it crashed")
 

@@ -72,6 +72,9 @@ class Accelerator(Protocol):
     def complete(self, value: int) -> None:
         """The result of the load that exited."""
 
+    def enter(self) -> None:
+        """The exit is dealt with: the guest may go on at once, ahead of the next `run`."""
+
     def guest_error(self) -> Exception:
         """What the guest raised, after a crash event."""
 

@@ -113,6 +113,9 @@ class DirectAccelerator:
     def complete(self, value: int) -> None:
         raise NotImplementedError("direct has no exits")
 
+    def enter(self) -> None:
+        raise NotImplementedError("direct has no exits")
+
     def guest_error(self) -> Exception:
         raise NotImplementedError("direct has no exits")
 

@@ -91,6 +91,7 @@ class ProcessAccelerator:
         self._run = self._vcpu.run
         self.pause = self._vcpu.pause
         self.complete = self._vcpu.complete
+        self.enter = self.handle.enter
 
     def add_memory(self, start: int, size: int) -> SharedMemory:
         memory = self._vm.set_user_memory_region(self._slots, start, size)
