@@ -51,11 +51,20 @@ _Static_assert(offsetof(struct run_page, mmio.len) == 48, "kvm_run.mmio.len");
 enum { EXIT_IO = 2, EXIT_HLT = 5, EXIT_MMIO = 6, EXIT_INTR = 10, EXIT_SYSTEM_EVENT = 24 };
 enum { IO_IN = 0, IO_OUT = 1 };
 
-/* hv.errors, looked up once. */
+/* ---- support.c ------------------------------------------------------------------------------ */
+
+/* hv.errors, looked up once, when the module is made; 0, or -1 with an exception set. */
+int support_look_up_errors(void);
 extern PyObject *error_peer_died;
 extern PyObject *error_protocol;
 extern PyObject *error_segment;
 extern PyObject *error_guest;
+
+/* ns from a Python number of seconds or None (UINT64_MAX); -1 with an exception set. */
+int deadline_from(PyObject *timeout, uint64_t *deadline);
+
+/* An unsigned 64-bit argument; -1 with TypeError or OverflowError set. */
+int unsigned_from(PyObject *o, uint64_t *value);
 
 /* ---- mapping.c: shared-memory segments side by side, guarded against truncation ------------ */
 
@@ -101,9 +110,9 @@ int ring_raise(enum ring_status status, uint64_t bad, uint32_t slot, uint32_t sl
 int vcpu_init_type(PyObject *module);
 int vmm_init_type(PyObject *module);
 
-/* ---- module.c: waiting, for either side ------------------------------------------------------ */
+/* ---- wait.c: waiting, for either side ------------------------------------------------------ */
 
-/* Two words past the run page's own; run and words lie in page 0 of the mapping. */
+/* Our own words, behind kvm_run in page 0 of the run segment. */
 static inline struct run_words *run_words_of(void *run_page)
 {
     return (struct run_words *)((uint8_t *)run_page + RUN_WORDS_OFFSET);
@@ -119,11 +128,5 @@ enum wait_result { WAIT_READY, WAIT_TIMEOUT, WAIT_ERROR, WAIT_PEER_GONE };
  */
 enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx,
                            uint64_t deadline, const MappingObject *guard, PyThreadState **save);
-
-/* ns from a Python number of seconds or None (UINT64_MAX); -1 with an exception set. */
-int deadline_from(PyObject *timeout, uint64_t *deadline);
-
-/* An unsigned 64-bit argument; -1 with TypeError or OverflowError set. */
-int unsigned_from(PyObject *o, uint64_t *value);
 
 #endif

@@ -271,7 +271,7 @@ static inline void ring_commit(struct ring_consumer *c, uint32_t count)
     c->peeked -= count;
     /*
      * Release: pairs with the producer's acquire of `first` in ring_append. Without it the slot
-     * could be handed back before its reads are done (the FIXME of the 2008 patch).
+     * could be handed back before its reads are done (left open in the 2008 patch).
      */
     atomic_store_explicit(&c->ring->first, c->next, memory_order_release);
 }

@@ -69,10 +69,10 @@ class DirectAccelerator:
         return memory
 
     def register_coalesced(self, address: int, size: int, port: bool) -> None:
-        raise NotImplementedError("direct has no ring")
+        raise RuntimeError("direct has no ring")
 
     def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
-        raise NotImplementedError("direct has no ring")
+        raise RuntimeError("direct has no ring")
 
     def set_irq(self, line: int, level: bool) -> None:
         self._lines = self._lines | 1 << line if level else self._lines & ~(1 << line)
@@ -111,13 +111,13 @@ class DirectAccelerator:
         return _HALTED
 
     def complete(self, value: int) -> None:
-        raise NotImplementedError("direct has no exits")
+        raise RuntimeError("direct has no exits")
 
     def enter(self) -> None:
-        raise NotImplementedError("direct has no exits")
+        raise RuntimeError("direct has no exits")
 
     def guest_error(self) -> Exception:
-        raise NotImplementedError("direct has no exits")
+        raise RuntimeError("direct has no exits")
 
     def first_operation(self) -> int:
         return self._first_operation

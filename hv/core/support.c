@@ -1,0 +1,53 @@
+/* What every part needs: the exceptions of hv.errors, and arguments from Python. */
+#define _GNU_SOURCE
+#include "core.h"
+
+#include <math.h>
+
+PyObject *error_peer_died, *error_protocol, *error_segment, *error_guest;
+
+int support_look_up_errors(void)
+{
+    PyObject *errors = PyImport_ImportModule("hv.errors");
+    if (!errors)
+        return -1;
+    error_peer_died = PyObject_GetAttrString(errors, "PeerDied");
+    error_protocol = PyObject_GetAttrString(errors, "ProtocolError");
+    error_segment = PyObject_GetAttrString(errors, "SegmentError");
+    error_guest = PyObject_GetAttrString(errors, "GuestError");
+    Py_DECREF(errors);
+    return error_peer_died && error_protocol && error_segment && error_guest ? 0 : -1;
+}
+
+int deadline_from(PyObject *timeout, uint64_t *deadline)
+{
+    *deadline = UINT64_MAX;
+    if (timeout == Py_None)
+        return 0;
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return -1;
+    if (isnan(seconds) || seconds < 0) {
+        PyErr_SetString(PyExc_ValueError, "expected a timeout of 0 seconds or more");
+        return -1;
+    }
+    if (seconds == 0)
+        *deadline = 0;
+    else if (seconds < 1e9)
+        *deadline = now_ns() + (uint64_t)(seconds * 1e9);
+    return 0;
+}
+
+int unsigned_from(PyObject *o, uint64_t *value)
+{
+    if (!PyLong_Check(o)) {
+        PyObject *index = PyNumber_Index(o);
+        if (!index)
+            return -1;
+        *value = PyLong_AsUnsignedLongLong(index);
+        Py_DECREF(index);
+    } else {
+        *value = PyLong_AsUnsignedLongLong(o);
+    }
+    return *value == UINT64_MAX && PyErr_Occurred() ? -1 : 0;
+}

@@ -1,0 +1,117 @@
+/* Waiting for the other side, by each policy, for either side. */
+#define _GNU_SOURCE
+#include "core.h"
+
+#include <sched.h>
+
+#define POLITE_NS 8000u /* a spin this long may be what keeps the other side off the CPU */
+#define SIGNALS_NS 100000000u /* how long a sleep may overlook a signal that came just before */
+#define LIVENESS_NS 1000000u /* how often a spin looks for signals and the peer's end */
+
+/* 0, or -1 with an exception set: a signal handler raised. *save goes and comes back suspended. */
+static int check_signals(PyThreadState **save)
+{
+    PyEval_RestoreThread(*save);
+    int result = PyErr_CheckSignals();
+    *save = PyEval_SaveThread();
+    return result;
+}
+
+static enum wait_result truncation(const MappingObject *guard, PyThreadState **save)
+{
+    PyEval_RestoreThread(*save);
+    mapping_check(guard);
+    *save = PyEval_SaveThread();
+    return WAIT_ERROR;
+}
+
+/* Spin until ready or the policy's limit; WAIT_TIMEOUT stands for both limits. */
+static enum wait_result spin(struct doorbell *b, bool (*ready)(void *), void *ctx,
+                             uint64_t start, uint64_t deadline, const MappingObject *guard,
+                             PyThreadState **save)
+{
+    uint64_t limit = b->policy == WAIT_POLL ? UINT64_MAX : start + b->spin_ns;
+    uint64_t look = start + LIVENESS_NS;
+    if (limit > deadline)
+        limit = deadline;
+    for (;;) {
+        for (int i = 0; i < 16; i++) {
+            if (ready(ctx)) {
+                doorbell_tune(b, now_ns() - start);
+                return WAIT_READY;
+            }
+            cpu_relax();
+        }
+        uint64_t now = now_ns();
+        if (now >= limit)
+            return WAIT_TIMEOUT;
+        if (mapping_truncated(guard))
+            return truncation(guard, save);
+        if (now - start > POLITE_NS)
+            sched_yield();
+        if (now >= look) {
+            if (check_signals(save) < 0)
+                return WAIT_ERROR;
+            if (doorbell_peer_gone(b))
+                return ready(ctx) ? WAIT_READY : WAIT_PEER_GONE;
+            look = now + LIVENESS_NS;
+        }
+    }
+}
+
+static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), void *ctx,
+                                   uint64_t deadline, PyThreadState **save)
+{
+    /* Where each word brings a byte, one may have come after we saw the word without sleeping. */
+    if (b->undrained || b->policy == WAIT_BLOCK)
+        doorbell_drain(b);
+    doorbell_arm(b);
+    if (ready(ctx)) {
+        doorbell_disarm(b);
+        return WAIT_READY;
+    }
+    /*
+     * A signal just before ppoll does not end it, and is seen after SIGNALS_NS. Blocking signals
+     * around the look and opening them in ppoll would close the gap, and cost two more system
+     * calls on the way of every exit.
+     */
+    uint64_t now = now_ns();
+    uint64_t longest = deadline > now ? deadline - now : 0;
+    enum sleep_result slept = doorbell_sleep(b, longest < SIGNALS_NS ? longest : SIGNALS_NS);
+    doorbell_disarm(b);
+    if (ready(ctx))
+        return WAIT_READY;
+    if (slept == SLEPT_PEER_GONE)
+        return WAIT_PEER_GONE;
+    if (slept != SLEPT_WOKEN && check_signals(save) < 0)
+        return WAIT_ERROR;
+    return WAIT_TIMEOUT;
+}
+
+enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx,
+                           uint64_t deadline, const MappingObject *guard, PyThreadState **save)
+{
+    if (ready(ctx))
+        return WAIT_READY;
+    /* ready has just looked at the page: what it cannot see any more must not be slept for. */
+    if (mapping_truncated(guard))
+        return truncation(guard, save);
+    if (deadline == 0)
+        return WAIT_TIMEOUT;
+    uint64_t start = now_ns();
+    if (b->policy != WAIT_BLOCK) {
+        enum wait_result r = spin(b, ready, ctx, start, deadline, guard, save);
+        if (r != WAIT_TIMEOUT)
+            return r;
+    }
+    while (now_ns() < deadline) {
+        enum wait_result r = sleep_once(b, ready, ctx, deadline, save);
+        if (r == WAIT_READY)
+            doorbell_tune(b, now_ns() - start);
+        if (mapping_truncated(guard))
+            return truncation(guard, save);
+        if (r != WAIT_TIMEOUT)
+            return r;
+    }
+    return WAIT_TIMEOUT;
+}
