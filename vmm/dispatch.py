@@ -155,14 +155,14 @@ class Dispatcher:
             kind = self._coalescing.kind_of(address, size, port)
             if port and kind != "ring_full":
                 kind = "pio"
+            self._exits_at[(address, port, kind)] += 1
             self._counters.single_writes += 1
             self.write(space, address, size, value)
         else:
-            kind = "pio" if port else "load"
+            self._exits_at[(address, port, "pio" if port else "load")] += 1
             self._complete(self.read(space, address, size))
-        # What is left to do here is done while the guest wakes up.
+        # What is left to do before the next wait is done while the guest wakes up.
         self._enter()
-        self._exits_at[(address, port, kind)] += 1
         return True
 
     def _leave(self, reason: int) -> bool:
