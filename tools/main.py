@@ -21,7 +21,9 @@ def main() -> None:
         finally:
             # What is left is short, and Python itself would die of a SIGINT while it shuts down.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _by_ctrl_c(error):
+            raise
         status = 130
         _say("interrupted")
     finally:
@@ -60,6 +62,15 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def _by_ctrl_c(error: BaseException | None) -> bool:
+    """Is it a KeyboardInterrupt, or did one become it? Python wraps what a class body raises."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:

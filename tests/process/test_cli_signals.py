@@ -49,6 +49,8 @@ def interrupt_at(folder: Path, arguments: list[str], span: float, seed: int) -> 
         program.nothing_left()
 
 
+MOMENTS = int(os.environ.get("CTRL_C_MOMENTS", "40"))  # of each command, in the heavy test
+
 CASES = [
     (["demo", "vga", "--json"], 1.5),
     (["demo", "vga", "--wait", "block", "--json"], 1.5),
@@ -70,7 +72,7 @@ def test_ctrl_c_ends_both_processes_quietly(
 @pytest.mark.heavy
 @pytest.mark.parametrize(("arguments", "span"), CASES, ids=[" ".join(c) for c, _ in CASES])
 def test_ctrl_c_at_many_moments(folder: Path, arguments: list[str], span: float) -> None:
-    for seed in range(100, 140):
+    for seed in range(100, 100 + MOMENTS):
         interrupt_at(folder, arguments, span, seed)
 
 
