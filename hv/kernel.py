@@ -22,10 +22,6 @@ from hv.zones import Zones
 Reply = tuple[int, bytes, tuple[int, ...]]
 
 
-def _refuse(number: int, text: str) -> RequestError:
-    return RequestError(number, text)
-
-
 class Kernel:
     """The state of one VM on the kernel's side, and the requests that change it."""
 
@@ -68,7 +64,7 @@ class Kernel:
         try:
             handler = self._handlers.get(number)
             if handler is None:
-                raise _refuse(errno.ENOTTY, f"unknown request {number:#x}")
+                raise RequestError(errno.ENOTTY, f"unknown request {number:#x}")
             result, payload, given = handler(argument, fds)
             wire.send_reply(self.control, result, payload, given)
         except RequestError as error:
@@ -88,7 +84,7 @@ class Kernel:
     @staticmethod
     def _unpack(layout: Any, argument: bytes) -> tuple[Any, ...]:
         if len(argument) != layout.size:
-            raise _refuse(
+            raise RequestError(
                 errno.EINVAL, f"expected an argument of {layout.size} bytes, got {len(argument)}"
             )
         unpacked: tuple[Any, ...] = layout.unpack(argument)
@@ -97,9 +93,9 @@ class Kernel:
     def _create_vm(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         pages, policy = self._unpack(abi.HV_CREATE_VM, argument)
         if self._created:
-            raise _refuse(errno.EBUSY, "this process has a VM already")
+            raise RequestError(errno.EBUSY, "this process has a VM already")
         if pages > abi.RING_PAGES_MAX or policy not in iter(WaitPolicy):
-            raise _refuse(errno.EINVAL, f"no VM with a ring of {pages} pages, policy {policy}")
+            raise RequestError(errno.EINVAL, f"no VM with a ring of {pages} pages, policy {policy}")
         self._policy = WaitPolicy(policy)
         self._created = True
         if not pages:
@@ -117,9 +113,9 @@ class Kernel:
     def _create_vcpu(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         (number,) = self._unpack(abi.HV_REQUEST, argument)
         if not self._created or number != 0:
-            raise _refuse(errno.EINVAL, f"no vCPU {number}: expected 0, in a VM")
+            raise RequestError(errno.EINVAL, f"no vCPU {number}: expected 0, in a VM")
         if self.vcpu is not None:
-            raise _refuse(errno.EEXIST, "vCPU 0 is there already")
+            raise RequestError(errno.EEXIST, "vCPU 0 is there already")
         run = shm.create("run page", abi.RUN_PAGES * abi.PAGE_SIZE)
         exit_read, exit_write = doorbell.pipe()
         resume_read, resume_write = doorbell.pipe()
@@ -142,7 +138,7 @@ class Kernel:
     def _set_user_memory_region(self, argument: bytes, fds: tuple[int, ...]) -> Reply:
         slot, flags, start, size, _ = self._unpack(abi.KVM_USERSPACE_MEMORY_REGION, argument)
         if flags or start % abi.PAGE_SIZE or size % abi.PAGE_SIZE or start + size > 1 << 64:
-            raise _refuse(
+            raise RequestError(
                 errno.EINVAL, f"memory slot {slot}: {start:#x}+{size:#x} with flags {flags:#x}"
             )
         others = {k: v for k, v in self._memory.items() if k != slot}
@@ -150,12 +146,12 @@ class Kernel:
             self._memory = others
         else:
             if len(fds) != 1:
-                raise _refuse(errno.EINVAL, f"memory slot {slot}: expected one descriptor")
+                raise RequestError(errno.EINVAL, f"memory slot {slot}: expected one descriptor")
             if len(others) == abi.MEMORY_SLOTS:
-                raise _refuse(errno.EINVAL, f"no more than {abi.MEMORY_SLOTS} memory slots")
+                raise RequestError(errno.EINVAL, f"no more than {abi.MEMORY_SLOTS} memory slots")
             for other, (base, mapping) in others.items():
                 if start < base + len(mapping) and base < start + size:
-                    raise _refuse(errno.EEXIST, f"memory slot {slot} overlaps slot {other}")
+                    raise RequestError(errno.EEXIST, f"memory slot {slot} overlaps slot {other}")
             segment = shm.received(f"memory slot {slot}", os.dup(fds[0]), size)
             self._memory = {**others, slot: (start, core.Mapping([segment.part()]))}
             segment.close()
@@ -179,9 +175,9 @@ class Kernel:
 
     def _zones_of(self, pio: int) -> Zones:
         if self._ring is None:
-            raise _refuse(errno.ENXIO, "coalesced I/O is not supported")
+            raise RequestError(errno.ENXIO, "coalesced I/O is not supported")
         if pio not in (0, 1):
-            raise _refuse(errno.EINVAL, f"coalesced zone: pio is {pio}, expected 0 or 1")
+            raise RequestError(errno.EINVAL, f"coalesced zone: pio is {pio}, expected 0 or 1")
         return self._zones[pio]
 
     def _push_zones(self) -> None:
@@ -194,18 +190,20 @@ class Kernel:
             wanted = json.loads(argument)
             name, arguments = "" + wanted["guest"], dict(wanted["arguments"].items())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise _refuse(errno.EINVAL, f"guest: expected name and arguments: {error}") from error
+            raise RequestError(
+                errno.EINVAL, f"guest: expected name and arguments: {error}"
+            ) from error
         try:
             function = guest.load(name)
         except guest.GuestNotFound as error:
-            raise _refuse(errno.ENOENT, str(error)) from error
+            raise RequestError(errno.ENOENT, str(error)) from error
         self.guest = lambda vcpu: function(vcpu, **arguments)
         return 0, b"", ()
 
     def _statistics(self, _argument: bytes, _fds: tuple[int, ...]) -> Reply:
         vcpu = self.vcpu
         if vcpu is None:
-            raise _refuse(errno.EINVAL, "no vCPU")
+            raise RequestError(errno.EINVAL, "no vCPU")
         return 0, abi.HV_STATISTICS_REPLY.pack(vcpu.coalesced, vcpu.exits, vcpu.signals), ()
 
     # --- the guest ---

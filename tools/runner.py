@@ -90,9 +90,9 @@ def run_job(
         board = job.build(machine)
         job.write_rom(machine, board)
         accel = machine.accel
-        before = Usage.of(accel.pid), Usage.of(psutil.Process().pid)
+        before = Usage.of(accel.pid), Usage.of(os.getpid())
         machine.run(job.guest, job.arguments)
-        after = Usage.of(accel.pid), Usage.of(psutil.Process().pid)
+        after = Usage.of(accel.pid), Usage.of(os.getpid())
         run = _describe(machine, coalesce and accel_name != "direct", before, after)
         return run, machine.counters, job.inspect(machine, board)
 

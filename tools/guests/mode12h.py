@@ -26,7 +26,6 @@ STATUS_1: Final = 0x3DA
 SR_MAP_MASK: Final = 2
 GR_SET_RESET: Final = 0
 GR_ENABLE_SET_RESET: Final = 1
-GR_ROTATE: Final = 3
 GR_MODE: Final = 5
 GR_BIT_MASK: Final = 8
 

@@ -14,8 +14,6 @@ from hv.process import GuestProcess
 from vmm.accel.base import MachineBus
 from vmm.loop import Loop
 
-CPU_PLACEMENTS = ("same", "split", "any")
-
 # Exits in a row after which descriptors are looked at, although the guest gives no time to sleep.
 _EXITS_BETWEEN_LOOKS = 64
 
