@@ -253,7 +253,7 @@ class _Bus(PciBus):
 
     def __init__(self, board: Board) -> None:
         machine = board.machine
-        super().__init__(machine.memory, machine.ports, board.set_irq)
+        super().__init__(machine.memory, machine.ports, board.set_irq, machine.dma, board.clock)
         self._board = board
         self._pins: dict[PciFunction, bool] = {}
 

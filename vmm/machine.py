@@ -15,6 +15,7 @@ from vmm.accel.base import Accelerator, GuestMemory
 from vmm.coalescing import Coalescing
 from vmm.counters import Counters
 from vmm.dispatch import Dispatcher
+from vmm.dma import MemoryMaster
 from vmm.loop import Loop
 from vmm.tracing import Tracer
 
@@ -40,6 +41,7 @@ class Machine:
         self.counters = Counters()
         self.devices: list[Device] = []
         self.ram: list[GuestMemory] = []
+        self.dma = MemoryMaster(self.ram, self.memory)
         self.seconds = 0.0
         self.coalescing = Coalescing(accel, {False: self.memory, True: self.ports}, coalesce)
         self.tracer = Tracer(trace, self.memory, self.ports) if trace else None

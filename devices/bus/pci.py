@@ -13,7 +13,9 @@ from typing import Final
 
 from devices.bus.address_space import AddressSpace
 from devices.bus.address_space import Mapping as RegionMapping
+from devices.bus.clock import Clock
 from devices.bus.device import StateValue
+from devices.bus.dma import Dma
 from devices.bus.interrupts import InterruptLine
 from devices.bus.region import Region
 
@@ -234,6 +236,29 @@ class PciFunction:
                 self, self._pin, bool(raised) and not self.command & COMMAND_INTX_DISABLE
             )
 
+    # --- bus mastering and time ---
+
+    def dma_read(self, address: int, size: int) -> bytes:
+        """`size` bytes of memory from `address` on; zeros while the function is no bus master."""
+        if not self.config[COMMAND] & COMMAND_MASTER:
+            return bytes(size)
+        return self._bus().dma.read(address, size)
+
+    def dma_write(self, address: int, data: bytes) -> None:
+        """Put bytes into memory; nothing happens while the function is no bus master."""
+        if self.config[COMMAND] & COMMAND_MASTER:
+            self._bus().dma.write(address, data)
+
+    @property
+    def clock(self) -> Clock:
+        """The time that devices go by."""
+        return self._bus().clock
+
+    def _bus(self) -> PciBus:
+        if self.bus is None:
+            raise RuntimeError(f"{self.name} is on no bus")
+        return self.bus
+
     # --- device ---
 
     def reset(self) -> None:
@@ -255,14 +280,22 @@ class PciBus:
     """Bus 0: finds functions by slot and joins their interrupt pins."""
 
     def __init__(
-        self, memory: AddressSpace, ports: AddressSpace, set_irq: Callable[[int, bool], None]
+        self,
+        memory: AddressSpace,
+        ports: AddressSpace,
+        set_irq: Callable[[int, bool], None],
+        dma: Dma,
+        clock: Clock,
     ) -> None:
         """`set_irq(irq, level)` is told of each change of ISA interrupt 10 or 11.
 
         Slot and pin are swizzled to PIRQA to PIRQD as on QEMU's `pc`; see PIRQ_IRQS for the rest.
+        `dma` and `clock` are what the functions reach memory by, and go by.
         """
         self.memory = memory
         self.ports = ports
+        self.dma = dma
+        self.clock = clock
         self._functions: dict[int, PciFunction] = {}
         self._slots: dict[PciFunction, int] = {}
         self._raised: dict[int, set[PciFunction]] = {irq: set() for irq in PIRQ_IRQS}

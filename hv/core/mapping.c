@@ -236,6 +236,9 @@ static PyObject *mapping_read(PyObject *self, PyObject *args)
     if (!from)
         return NULL;
     PyObject *bytes = PyBytes_FromStringAndSize(from, size);
+    /* Pairs with the release of whoever wrote these bytes, as a guest a descriptor's status before
+     * its tail: without it, what is read next could be older than what was read here. */
+    atomic_thread_fence(memory_order_acquire);
     if (bytes && mapping_check(m) < 0) {
         Py_DECREF(bytes);
         return NULL;
@@ -251,8 +254,12 @@ static PyObject *mapping_write(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "ny*", &offset, &data))
         return NULL;
     uint8_t *to = mapping_range(m, offset, data.len, 1);
-    if (to)
+    if (to) {
+        /* Pairs with the guest's acquire load of a descriptor's status: without it, the guest
+         * could see the status before the data that was written ahead of it. */
+        atomic_thread_fence(memory_order_release);
         memcpy(to, data.buf, (size_t)data.len);
+    }
     PyBuffer_Release(&data);
     if (!to || mapping_check(m) < 0)
         return NULL;

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cirrus_programs import inb, new_chip, outb, set_cr, set_gr, set_sr
+from helpers.pci_bus import pci_bus
 
 from devices.bus.address_space import AddressSpace
-from devices.bus.pci import PciBus
 from devices.cirrus import CirrusVga
 from devices.cirrus.device import CirrusChip
 from devices.cirrus.registers import VRAM_SIZE
@@ -116,7 +116,7 @@ def test_cursor_beyond_the_screen() -> None:
 def test_the_guest_draws_its_city() -> None:
     """Each kind of blit has left its mark; nothing waits any more."""
     with Machine(DirectAccelerator()) as machine:
-        bus = PciBus(machine.memory, machine.ports, machine.accel.set_irq)
+        bus = pci_bus(machine.memory, machine.ports, machine.accel.set_irq)
         card = CirrusVga()
         bus.add(I440fx(), 0)
         bus.add(card, 2)
@@ -140,7 +140,7 @@ def test_the_guest_draws_its_city() -> None:
 def test_the_guest_places_the_card() -> None:
     assert guest.LFB % (32 << 20) == 0
     space = AddressSpace("memory", 1 << 32, 0)
-    bus = PciBus(space, AddressSpace("ports", 1 << 16, 0xFF), lambda line, level: None)
+    bus = pci_bus(space, AddressSpace("ports", 1 << 16, 0xFF))
     card = CirrusVga()
     bus.add(card, 2)
     assert space.region_at(0xA0000) is card.chip.window

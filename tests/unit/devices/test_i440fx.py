@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from helpers.pci_bus import pci_bus
 from helpers.vmm_fake import FakeAccelerator, Queued, in_, out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.bus.pci import PciBus
 from devices.i440fx import I440fx
 from vmm.machine import Machine
 
@@ -24,7 +24,7 @@ class Board:
         self.machine = Machine(self.accel)
         self.resets = 0
         self.host = I440fx(ram_size=16 << 20, reset_machine=self.reset)
-        bus = PciBus(self.machine.memory, self.machine.ports, lambda _irq, _level: None)
+        bus = pci_bus(self.machine.memory, self.machine.ports)
         bus.add(self.host, 0)
         self.machine.add_device(self.host)
         self.ports = self.machine.ports

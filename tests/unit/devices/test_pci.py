@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from helpers.pci_bus import pci_bus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from devices.bus.pci import (
     ROM_ADDRESS,
     STATUS,
     Bar,
-    PciBus,
     PciFunction,
 )
 from devices.bus.region import Region
@@ -39,7 +39,7 @@ class Board:
         self.memory = AddressSpace("memory", 1 << 64, 0x00)
         self.ports = AddressSpace("ports", 0x10000, 0xFF)
         self.irqs: list[tuple[int, bool]] = []
-        self.bus = PciBus(
+        self.bus = pci_bus(
             self.memory, self.ports, lambda irq, level: self.irqs.append((irq, level))
         )
         self.card = self.add("card", 3, 0x11)
@@ -230,7 +230,7 @@ def test_legacy_regions_answer_without_decoding() -> None:
 def test_pins_reach_lines_by_slot(slot: int, pin: int, irq: int) -> None:
     memory, ports = AddressSpace("m", 1 << 64, 0), AddressSpace("p", 0x10000, 0xFF)
     irqs: list[tuple[int, bool]] = []
-    bus = PciBus(memory, ports, lambda number, level: irqs.append((number, level)))
+    bus = pci_bus(memory, ports, lambda number, level: irqs.append((number, level)))
     card = PciFunction(name="x", vendor_id=1, device_id=1, class_code=1, interrupt_pin=pin)
     bus.add(card, slot)
     card.set_interrupt(True)

@@ -14,6 +14,7 @@ import pytest
 from devices.bus.pci import PciBus
 from devices.i440fx import I440fx
 from devices.vga import PciVga
+from vmm.clock import Clock
 
 if TYPE_CHECKING:
     from hv.vcpu import Vcpu
@@ -99,7 +100,13 @@ def machine_on(accel: Accelerator) -> tuple[Machine, PciVga]:
 
     machine = Machine(accel)
     vga = PciVga(VRAM)
-    bus = PciBus(machine.memory, machine.ports, lambda _irq, _level: None)
+    bus = PciBus(
+        machine.memory,
+        machine.ports,
+        lambda _irq, _level: None,
+        machine.dma,
+        Clock(machine.loop),
+    )
     bus.add(I440fx(), 0)
     bus.add(vga, SLOT)
     machine.add_device(vga)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.pci_bus import pci_bus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.bus.address_space import AddressSpace
-from devices.bus.pci import PciBus
 from devices.vga import IsaVga, PciVga, VgaMm
 from devices.vga.edid import edid
 
@@ -27,7 +27,7 @@ class Board:
         self.memory = AddressSpace("memory", 1 << 64, 0)
         self.ports = AddressSpace("ports", 1 << 16, 0xFF)
         self.vga = PciVga(vram_size)
-        PciBus(self.memory, self.ports, lambda _irq, _level: None).add(self.vga, 2)
+        pci_bus(self.memory, self.ports).add(self.vga, 2)
         self.vga.config_write(0x10, 4, LINEAR)
         self.vga.config_write(0x18, 4, MMIO)
         self.vga.config_write(0x04, 2, 3)

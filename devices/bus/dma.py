@@ -1,0 +1,19 @@
+"""Bus mastering: how a device reaches memory by itself."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Dma(Protocol):
+    """Guest-physical memory as a bus master sees it: RAM first, then whatever else answers.
+
+    Every address from 0 to 2**64 - 1 may be named, and any size; nothing raises for what a guest
+    asks. Bytes where nothing answers read as 0, and writes to them are swallowed.
+    """
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes from `address` on."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put bytes at `address`; whoever sees them also sees what was written before."""
