@@ -212,17 +212,18 @@ class Vcpu:
         self.complete = self.handle.complete
         self._run = self.handle.run
 
-    def run(self, timeout: float | None = None, watch_ring: bool = False) -> Exit | bool:
+    def run(self, timeout: float | None = None, watch: int = 0) -> Exit | bool | None:
         """KVM_RUN: enter the guest unless it runs already, and wait for its next exit.
 
-        Returns the exit; False after `timeout` seconds, the guest running on; True when
-        `watch_ring` and entries wait in the ring. Raises PeerDied, ProtocolError.
+        `watch`: `hv.core.WATCH_*` bits. Returns the exit; False after `timeout` seconds, the
+        guest running on; True when entries wait in the ring, None when the descriptor is
+        readable, where these are watched. Raises PeerDied, ProtocolError.
         """
         if self._kept is not None:  # and the guest is stopped
             kept, self._kept = self._kept, None
             return kept
         try:
-            return self._run(timeout, watch_ring)
+            return self._run(timeout, watch)
         except PeerDied as error:
             raise self.vm.died() from error
 
@@ -232,7 +233,7 @@ class Vcpu:
             return
         self.handle.kick()
         stopped = self.run()
-        assert not isinstance(stopped, bool)
+        assert isinstance(stopped, tuple)
         if stopped[0] != abi.KVM_EXIT_INTR:
             self._kept = stopped
 

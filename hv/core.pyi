@@ -23,6 +23,9 @@ FIRST_OPERATION: int
 TIMED_OUT: int
 EXITED: int
 RING_FILLED: int
+READABLE: int
+WATCH_RING: int
+WATCH_DESCRIPTOR: int
 
 def die_with_parent() -> int:
     """Ask for SIGKILL when the parent ends; the parent's process id."""
@@ -130,15 +133,22 @@ class VcpuHandle:
     ) -> VcpuHandle: ...
     def enter(self) -> None:
         """Let the guest run on; clears a kick."""
-    def wait(self, timeout: float | None, watch_ring: bool, /) -> int:
-        """TIMED_OUT, EXITED, or RING_FILLED when watching the ring; seconds, None: no limit.
+    def wait(self, timeout: float | None, watch: int, /) -> int:
+        """TIMED_OUT or EXITED; seconds, None: no limit. `watch`: WATCH_* bits, or 0.
 
-        Raises PeerDied when the guest process has ended, ProtocolError for a wrong sequence.
+        RING_FILLED when watching the ring, READABLE when watching the descriptor: also now and
+        then when the guest has exited, which the next call tells. Raises PeerDied when the guest
+        process has ended, ProtocolError for a wrong sequence.
         """
+    def watch(self, fd: int, /) -> None:
+        """The descriptor of WATCH_DESCRIPTOR; -1: none."""
     def run(
-        self, timeout: float | None, watch_ring: bool, /
-    ) -> tuple[int, int, int, bool, int] | bool:
-        """`enter` unless it runs, `wait`, and what `exit` says; False: timed out, True: ring."""
+        self, timeout: float | None, watch: int, /
+    ) -> tuple[int, int, int, bool, int] | bool | None:
+        """`enter` unless it runs, `wait`, and what `exit` says.
+
+        False: timed out, True: the ring, None: the descriptor.
+        """
     def exit(self) -> tuple[int, int, int, bool, int]:
         """(exit_reason, address or port, size, is_write, value) of the last exit, checked."""
     def complete(self, value: int, /) -> None:
@@ -148,8 +158,3 @@ class VcpuHandle:
         """Announce a request on the control socket."""
     def kick(self) -> None:
         """Make the guest exit with KVM_EXIT_INTR before its next operation."""
-    def spin(self) -> bool:
-        """Wait as the policy allows without sleeping; has the guest exited?"""
-    def arm(self) -> bool:
-        """Announce a sleep on the exit pipe; False: the guest has exited, do not sleep."""
-    def disarm(self) -> None: ...

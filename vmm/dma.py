@@ -21,6 +21,12 @@ class MemoryMaster:
         self._ram = ram
         self._space = space
 
+    def ram_at(self, address: int) -> GuestMemory | None:
+        for memory in self._ram:
+            if memory.start <= address < memory.start + memory.size:
+                return memory
+        return None
+
     def read(self, address: int, size: int) -> bytes:
         for memory in self._ram:
             offset = address - memory.start

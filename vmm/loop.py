@@ -1,12 +1,17 @@
-"""The run loop: exits of the guest, timers, and descriptors that become readable."""
+"""The run loop: exits of the guest, timers, and descriptors that become ready."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import selectors
+import select
 import time
 from collections.abc import Callable
+from typing import Final
+
+_READABLE: Final = select.EPOLLIN
+_WRITABLE: Final = select.EPOLLOUT
+_AT_ONCE: Final = 16  # descriptors served in one go
 
 
 class Timer:
@@ -23,7 +28,7 @@ class Timer:
 
 
 class Loop:
-    """Timers and readable descriptors, served between the exits of the guest.
+    """Timers and descriptors, served between the exits of the guest.
 
     Times are seconds of time.monotonic().
     """
@@ -31,9 +36,12 @@ class Loop:
     def __init__(self) -> None:
         self.timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
-        self._selector: selectors.BaseSelector | None = None
+        self._epoll: select.epoll | None = None
         self._readers: dict[int, Callable[[], None]] = {}
-        self.has_readers = False  # is there more to wait for than the guest and timers?
+        self._writers: dict[int, Callable[[], None]] = {}
+        self.watching = False  # is there more to wait for than the guest and timers?
+
+    # --- timers ---
 
     def call_at(self, due: float, call: Callable[[], None]) -> Timer:
         """Call once at or after `due`."""
@@ -49,21 +57,6 @@ class Loop:
             self.call_at(time.monotonic() + period, again)
 
         self.call_at(time.monotonic() + period, again)
-
-    def add_reader(self, fd: int, call: Callable[[], None]) -> None:
-        """Call whenever `fd` is readable."""
-        if self._selector is None:
-            self._selector = selectors.DefaultSelector()
-        self._selector.register(fd, selectors.EVENT_READ)
-        self._readers[fd] = call
-        self.has_readers = True
-
-    def remove_reader(self, fd: int) -> None:
-        """Stop watching `fd`; raises KeyError when it is not watched."""
-        del self._readers[fd]
-        self.has_readers = bool(self._readers)
-        assert self._selector is not None
-        self._selector.unregister(fd)
 
     def timeout(self) -> float | None:
         """Seconds until the next timer, 0 when one is due, None when there is none."""
@@ -83,27 +76,67 @@ class Loop:
             if timer.call is not None:
                 timer.call()
 
-    def select(self, also: tuple[int, ...], timeout: float | None) -> None:
-        """Serve readable descriptors, waiting at most `timeout` seconds for the first.
+    # --- descriptors ---
 
-        `also`: more descriptors that end the wait.
-        """
-        if self._selector is None:
-            self._selector = selectors.DefaultSelector()
-        for fd in also:
-            self._selector.register(fd, selectors.EVENT_READ)
-        try:
-            ready = self._selector.select(timeout)
-        finally:
-            for fd in also:
-                self._selector.unregister(fd)
-        for key, _ in ready:
-            call = self._readers.get(key.fd)
-            if call is not None:
-                call()
+    def add_reader(self, fd: int, call: Callable[[], None]) -> None:
+        """Call whenever `fd` is readable, or has failed."""
+        self._readers[fd] = call
+        self._watch(fd, new=fd not in self._writers)
+
+    def remove_reader(self, fd: int) -> None:
+        """Stop watching `fd` for that; raises KeyError when it is not watched."""
+        del self._readers[fd]
+        self._watch(fd)
+
+    def add_writer(self, fd: int, call: Callable[[], None]) -> None:
+        """Call whenever `fd` takes more, or has failed."""
+        self._writers[fd] = call
+        self._watch(fd, new=fd not in self._readers)
+
+    def remove_writer(self, fd: int) -> None:
+        """Stop watching `fd` for that; raises KeyError when it is not watched."""
+        del self._writers[fd]
+        self._watch(fd)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while `serve` has something to do."""
+        if self._epoll is None:
+            self._epoll = select.epoll()
+        return self._epoll.fileno()
+
+    def serve(self) -> None:
+        """Make the calls for descriptors that are ready now."""
+        if self._epoll is None:
+            return
+        for fd, events in self._epoll.poll(0, _AT_ONCE):
+            # Any of the calls may take others away.
+            if events & ~_WRITABLE and (read := self._readers.get(fd)):
+                read()
+            if events & ~_READABLE and (write := self._writers.get(fd)):
+                write()
+
+    def wait(self, timeout: float | None) -> None:
+        """Serve descriptors, waiting at most `timeout` seconds for the first (None: no limit)."""
+        # Not epoll itself, which waits in whole milliseconds.
+        select.select([self.fileno()], [], [], timeout)
+        self.serve()
 
     def close(self) -> None:
-        """Give the selector back."""
-        if self._selector is not None:
-            self._selector.close()
-            self._selector = None
+        """Give the descriptor back; may be called twice."""
+        if self._epoll is not None:
+            self._epoll.close()
+            self._epoll = None
+
+    def _watch(self, fd: int, new: bool = False) -> None:
+        events = (_READABLE if fd in self._readers else 0) | (
+            _WRITABLE if fd in self._writers else 0
+        )
+        self.watching = bool(self._readers or self._writers)
+        self.fileno()
+        assert self._epoll is not None
+        if new:
+            self._epoll.register(fd, events)
+        elif events:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.unregister(fd)

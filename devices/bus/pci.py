@@ -15,7 +15,7 @@ from devices.bus.address_space import AddressSpace
 from devices.bus.address_space import Mapping as RegionMapping
 from devices.bus.clock import Clock
 from devices.bus.device import StateValue
-from devices.bus.dma import Dma
+from devices.bus.dma import Dma, Ram
 from devices.bus.interrupts import InterruptLine
 from devices.bus.region import Region
 
@@ -237,6 +237,15 @@ class PciFunction:
             )
 
     # --- bus mastering and time ---
+
+    @property
+    def is_master(self) -> bool:
+        """May the function reach memory by itself?"""
+        return bool(self.config[COMMAND] & COMMAND_MASTER)
+
+    def ram_at(self, address: int) -> Ram | None:
+        """As `Dma.ram_at`; None while the function is no bus master."""
+        return self._bus().dma.ram_at(address) if self.is_master else None
 
     def dma_read(self, address: int, size: int) -> bytes:
         """`size` bytes of memory from `address` on; zeros while the function is no bus master."""

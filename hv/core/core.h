@@ -118,13 +118,14 @@ static inline struct run_words *run_words_of(void *run_page)
     return (struct run_words *)((uint8_t *)run_page + RUN_WORDS_OFFSET);
 }
 
-enum wait_result { WAIT_READY, WAIT_TIMEOUT, WAIT_ERROR, WAIT_PEER_GONE };
+enum wait_result { WAIT_READY, WAIT_TIMEOUT, WAIT_ERROR, WAIT_PEER_GONE, WAIT_WATCHED };
 
 /*
  * Wait until ready(ctx), by the bell's policy, at most until `deadline` (CLOCK_MONOTONIC ns;
  * UINT64_MAX: no limit). Called without the GIL; *save is the suspended thread state, given back
  * suspended. WAIT_ERROR: a Python exception is set (a signal handler raised, or a segment was
- * truncated). The word is looked at once more after the peer's end was seen.
+ * truncated). The word is looked at once more after the peer's end was seen. WAIT_WATCHED: the
+ * bell's watch_fd is readable.
  */
 enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx,
                            uint64_t deadline, const MappingObject *guard, PyThreadState **save);

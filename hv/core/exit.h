@@ -51,6 +51,7 @@ struct doorbell {
     int sleep_fd; /* read end: the peer's bytes wake us */
     int wake_fd;  /* write end: our byte wakes the peer */
     int life_fd;  /* readable when the peer has ended (a pidfd), or -1 */
+    int watch_fd; /* readable when something else ends the wait (an epoll), or -1 */
     enum wait_policy policy;
     uint64_t spin_ns;
     uint64_t signals; /* bytes written to wake_fd */
@@ -107,7 +108,7 @@ static inline void doorbell_disarm(struct doorbell *b)
     atomic_store_explicit(b->own_need_wakeup, 0, memory_order_relaxed);
 }
 
-enum sleep_result { SLEPT_WOKEN, SLEPT_TIMEOUT, SLEPT_SIGNAL, SLEPT_PEER_GONE };
+enum sleep_result { SLEPT_WOKEN, SLEPT_TIMEOUT, SLEPT_SIGNAL, SLEPT_PEER_GONE, SLEPT_WATCHED };
 
 /* Take bytes of earlier wake-ups out of the pipe; the caller checks its word after this. */
 static inline void doorbell_drain(struct doorbell *b)
@@ -119,19 +120,20 @@ static inline void doorbell_drain(struct doorbell *b)
 }
 
 /*
- * Sleep until the peer writes a byte, ends, `timeout` ns pass (UINT64_MAX: no limit) or a signal
- * arrives. The byte is left for doorbell_drain before the next sleep: taking it out now would only
+ * Sleep until the peer writes a byte, ends, what is watched has news, `timeout` ns pass
+ * (UINT64_MAX: no limit) or a signal arrives. The byte is left for doorbell_drain before the next sleep: taking it out now would only
  * delay the answer.
  */
 static inline enum sleep_result doorbell_sleep(struct doorbell *b, uint64_t timeout)
 {
-    struct pollfd fds[2] = {
+    struct pollfd fds[3] = {
         {.fd = b->sleep_fd, .events = POLLIN},
         {.fd = b->life_fd, .events = POLLIN}, /* a negative descriptor is passed over */
+        {.fd = b->watch_fd, .events = POLLIN},
     };
     struct timespec limit = {.tv_sec = (time_t)(timeout / 1000000000u),
                              .tv_nsec = (long)(timeout % 1000000000u)};
-    int n = ppoll(fds, 2, timeout == UINT64_MAX ? NULL : &limit, NULL);
+    int n = ppoll(fds, 3, timeout == UINT64_MAX ? NULL : &limit, NULL);
     if (n < 0)
         return SLEPT_SIGNAL;
     if (n == 0)
@@ -140,7 +142,14 @@ static inline enum sleep_result doorbell_sleep(struct doorbell *b, uint64_t time
         b->undrained = true;
         return SLEPT_WOKEN;
     }
-    return SLEPT_PEER_GONE;
+    return fds[0].revents || fds[1].revents ? SLEPT_PEER_GONE : SLEPT_WATCHED;
+}
+
+/* Has what is watched news? Does not wait. */
+static inline bool doorbell_watched(const struct doorbell *b)
+{
+    struct pollfd fd = {.fd = b->watch_fd, .events = POLLIN};
+    return b->watch_fd >= 0 && poll(&fd, 1, 0) > 0;
 }
 
 /* Has the peer ended? Does not wait. */

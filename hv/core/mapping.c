@@ -246,6 +246,23 @@ static PyObject *mapping_read(PyObject *self, PyObject *args)
     return bytes;
 }
 
+/* A status word is one store: memcpy may make two of it, and a guest that polls may have put the
+ * descriptor to a new use between them. */
+static void put(uint8_t *to, const void *from, size_t size)
+{
+    if (size == sizeof(uint64_t) && (uintptr_t)to % sizeof(uint64_t) == 0) {
+        uint64_t value;
+        memcpy(&value, from, sizeof(value));
+        atomic_store_explicit((_Atomic uint64_t *)to, value, memory_order_relaxed);
+    } else if (size == sizeof(uint32_t) && (uintptr_t)to % sizeof(uint32_t) == 0) {
+        uint32_t value;
+        memcpy(&value, from, sizeof(value));
+        atomic_store_explicit((_Atomic uint32_t *)to, value, memory_order_relaxed);
+    } else {
+        memcpy(to, from, size);
+    }
+}
+
 static PyObject *mapping_write(PyObject *self, PyObject *args)
 {
     MappingObject *m = (MappingObject *)self;
@@ -258,7 +275,7 @@ static PyObject *mapping_write(PyObject *self, PyObject *args)
         /* Pairs with the guest's acquire load of a descriptor's status: without it, the guest
          * could see the status before the data that was written ahead of it. */
         atomic_thread_fence(memory_order_release);
-        memcpy(to, data.buf, (size_t)data.len);
+        put(to, data.buf, (size_t)data.len);
     }
     PyBuffer_Release(&data);
     if (!to || mapping_check(m) < 0)

@@ -266,6 +266,7 @@ static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                                 .sleep_fd = resume_fd,
                                 .wake_fd = exit_fd,
                                 .life_fd = -1,
+                                .watch_fd = -1,
                                 .policy = (enum wait_policy)policy,
                                 .spin_ns = SPIN_MOST_NS};
     v->publish_every = PUBLISH_AT_LATEST;

@@ -13,14 +13,21 @@ typedef struct {
     uint8_t *io_data;
     struct run_words *words;
     struct doorbell bell;
-    uint64_t spun_at; /* when the last spin() began */
+    int watch_fd;       /* or -1 */
+    uint64_t looked_at; /* for news of watch_fd, though exits kept coming */
+    uint32_t unlooked;  /* exits since then */
     uint32_t exits, resumes, requests;
     uint64_t lines;
     uint32_t load_size; /* of the load being answered, else 0 */
     bool load_io, running, watch_ring;
 } HandleObject;
 
-enum { TIMED_OUT = 0, EXITED = 1, RING_FILLED = 2 };
+enum { TIMED_OUT = 0, EXITED = 1, RING_FILLED = 2, READABLE = 3 };
+enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2 };
+
+/* A guest that exits all the time must not keep other news out; each look is a system call. */
+#define LOOK_NS 50000u
+#define EXITS_BETWEEN_LOOKS 8u
 
 static bool exited(const HandleObject *h)
 {
@@ -93,10 +100,28 @@ static int wait_arguments(PyObject *const *args, Py_ssize_t n, uint64_t *deadlin
     return -1;
 }
 
-/* TIMED_OUT, EXITED or RING_FILLED; -1 with an exception set. */
-static int wait_exit(HandleObject *h, uint64_t deadline, PyObject *watch_ring)
+static bool look_is_due(HandleObject *h)
 {
-    h->watch_ring = h->ring && watch_ring != Py_False && PyObject_IsTrue(watch_ring) == 1;
+    if (h->bell.watch_fd < 0 || ++h->unlooked < EXITS_BETWEEN_LOOKS)
+        return false;
+    h->unlooked = 0;
+    uint64_t now = now_ns();
+    if (now - h->looked_at < LOOK_NS)
+        return false;
+    h->looked_at = now;
+    return true;
+}
+
+/* TIMED_OUT, EXITED, RING_FILLED or READABLE; -1 with an exception set. */
+static int wait_exit(HandleObject *h, uint64_t deadline, PyObject *watch)
+{
+    long what = PyLong_AsLong(watch);
+    if (what == -1 && PyErr_Occurred())
+        return -1;
+    h->watch_ring = h->ring && what & WATCH_RING;
+    h->bell.watch_fd = what & WATCH_DESCRIPTOR ? h->watch_fd : -1;
+    if (look_is_due(h) && doorbell_watched(&h->bell))
+        return READABLE;
     if (!handle_ready(h)) {
         PyThreadState *save = PyEval_SaveThread();
         enum wait_result r = core_wait(&h->bell, handle_ready, h, deadline, h->mapping, &save);
@@ -109,13 +134,15 @@ static int wait_exit(HandleObject *h, uint64_t deadline, PyObject *watch_ring)
         }
         if (r == WAIT_TIMEOUT)
             return TIMED_OUT;
+        if (r == WAIT_WATCHED)
+            return READABLE;
     }
     if (!exited(h))
         return RING_FILLED;
     return note_exit(h) < 0 ? -1 : EXITED;
 }
 
-/* wait(timeout, watch_ring): TIMED_OUT, EXITED or RING_FILLED. */
+/* wait(timeout, watch): TIMED_OUT, EXITED, RING_FILLED or READABLE. */
 static PyObject *handle_wait(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     uint64_t deadline;
@@ -207,7 +234,7 @@ static PyObject *handle_exit(PyObject *self, PyObject *unused)
     return result;
 }
 
-/* run(timeout, watch_ring): enter unless running, wait; the exit, or False or True. */
+/* run(timeout, watch): enter unless running, wait; the exit, or False, True or None. */
 static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     HandleObject *h = (HandleObject *)self;
@@ -217,7 +244,18 @@ static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
     int got = wait_exit(h, deadline, args[1]);
     if (got < 0)
         return NULL;
+    if (got == READABLE)
+        Py_RETURN_NONE;
     return got == EXITED ? handle_exit(self, NULL) : PyBool_FromLong(got == RING_FILLED);
+}
+
+static PyObject *handle_watch(PyObject *self, PyObject *argument)
+{
+    long fd = PyLong_AsLong(argument);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    ((HandleObject *)self)->watch_fd = (int)fd;
+    Py_RETURN_NONE;
 }
 
 static PyObject *handle_complete(PyObject *self, PyObject *argument)
@@ -280,50 +318,6 @@ static PyObject *handle_kick(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static PyObject *handle_arm(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    HandleObject *h = (HandleObject *)self;
-    h->watch_ring = false;
-    doorbell_drain(&h->bell);
-    doorbell_arm(&h->bell);
-    if (!handle_ready(h))
-        Py_RETURN_TRUE;
-    doorbell_disarm(&h->bell);
-    Py_RETURN_FALSE;
-}
-
-static PyObject *handle_disarm(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    HandleObject *h = (HandleObject *)self;
-    doorbell_disarm(&h->bell);
-    /* What ended the sleep was an exit, or something that no spin would have seen. */
-    doorbell_tune(&h->bell, handle_ready(h) ? now_ns() - h->spun_at : UINT64_MAX);
-    /* The sleep was the caller's own: nobody has taken the bytes out yet. */
-    doorbell_drain(&h->bell);
-    Py_RETURN_NONE;
-}
-
-/* spin(): wait by the policy without sleeping; whether the guest has exited. */
-static PyObject *handle_spin(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    HandleObject *h = (HandleObject *)self;
-    h->watch_ring = false;
-    h->spun_at = now_ns();
-    if (h->bell.policy == WAIT_ADAPTIVE) {
-        uint64_t end = h->spun_at + h->bell.spin_ns;
-        Py_BEGIN_ALLOW_THREADS
-        while (!handle_ready(h) && now_ns() < end)
-            cpu_relax();
-        Py_END_ALLOW_THREADS
-        if (handle_ready(h))
-            doorbell_tune(&h->bell, now_ns() - h->spun_at);
-    }
-    return PyBool_FromLong(handle_ready(h));
-}
-
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"mapping", "ring", "exit_fd", "resume_fd", "life_fd", "policy", NULL};
@@ -349,6 +343,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         Py_INCREF(ring);
         h->ring = (ConsumerObject *)ring;
     }
+    h->watch_fd = -1;
     h->run = (struct run_page *)run;
     h->io_data = run + PAGE;
     h->words = run_words_of(run);
@@ -357,6 +352,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
                                 .sleep_fd = exit_fd,
                                 .wake_fd = resume_fd,
                                 .life_fd = life_fd,
+                                .watch_fd = -1,
                                 .policy = (enum wait_policy)policy,
                                 .spin_ns = SPIN_MOST_NS};
     return (PyObject *)h;
@@ -394,17 +390,15 @@ static PyObject *get_running(PyObject *self, void *unused)
 static PyMethodDef handle_methods[] = {
     {"enter", handle_enter, METH_NOARGS, "Let the guest run on."},
     {"wait", (PyCFunction)(void (*)(void))handle_wait, METH_FASTCALL,
-     "wait(timeout, watch_ring): TIMED_OUT, EXITED or, when watching, RING_FILLED."},
+     "wait(timeout, watch): TIMED_OUT, EXITED or, when watching, RING_FILLED or READABLE."},
     {"run", (PyCFunction)(void (*)(void))handle_run, METH_FASTCALL,
-     "run(timeout, watch_ring): enter unless running, wait; the exit, False or True."},
+     "run(timeout, watch): enter unless running, wait; the exit, False, True or None."},
     {"exit", handle_exit, METH_NOARGS, "(reason, address, size, is_write, value) of the exit."},
     {"complete", handle_complete, METH_O, "complete(value): answer the load that exited."},
     {"set_irq", handle_set_irq, METH_VARARGS, "set_irq(line, level)."},
     {"request", handle_request, METH_NOARGS, "Announce a request on the control socket."},
     {"kick", handle_kick, METH_NOARGS, "Make the guest exit with KVM_EXIT_INTR soon."},
-    {"spin", handle_spin, METH_NOARGS, "Wait as the policy allows without sleeping."},
-    {"arm", handle_arm, METH_NOARGS, "Before a sleep on the exit pipe; False: do not sleep."},
-    {"disarm", handle_disarm, METH_NOARGS, "After a sleep on the exit pipe."},
+    {"watch", handle_watch, METH_O, "watch(fd): what WATCH_DESCRIPTOR is; -1: nothing."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -438,7 +432,10 @@ int vmm_init_type(PyObject *module)
         return -1;
     return PyModule_AddIntConstant(module, "TIMED_OUT", TIMED_OUT) < 0 ||
                    PyModule_AddIntConstant(module, "EXITED", EXITED) < 0 ||
-                   PyModule_AddIntConstant(module, "RING_FILLED", RING_FILLED) < 0
+                   PyModule_AddIntConstant(module, "RING_FILLED", RING_FILLED) < 0 ||
+                   PyModule_AddIntConstant(module, "READABLE", READABLE) < 0 ||
+                   PyModule_AddIntConstant(module, "WATCH_RING", WATCH_RING) < 0 ||
+                   PyModule_AddIntConstant(module, "WATCH_DESCRIPTOR", WATCH_DESCRIPTOR) < 0
                ? -1
                : 0;
 }

@@ -6,7 +6,8 @@
 
 #define POLITE_NS 8000u /* a spin this long may be what keeps the other side off the CPU */
 #define SIGNALS_NS 100000000u /* how long a sleep may overlook a signal that came just before */
-#define LIVENESS_NS 1000000u /* how often a spin looks for signals and the peer's end */
+#define LIVENESS_NS 1000000u /* how often a spin looks for signals and the peer's end, */
+#define WATCH_NS 10000u      /* and for news of what is watched, which costs a system call, too */
 
 /* 0, or -1 with an exception set: a signal handler raised. *save goes and comes back suspended. */
 static int check_signals(PyThreadState **save)
@@ -31,7 +32,7 @@ static enum wait_result spin(struct doorbell *b, bool (*ready)(void *), void *ct
                              PyThreadState **save)
 {
     uint64_t limit = b->policy == WAIT_POLL ? UINT64_MAX : start + b->spin_ns;
-    uint64_t look = start + LIVENESS_NS;
+    uint64_t look = start + LIVENESS_NS, watch = start + WATCH_NS;
     if (limit > deadline)
         limit = deadline;
     for (;;) {
@@ -47,6 +48,14 @@ static enum wait_result spin(struct doorbell *b, bool (*ready)(void *), void *ct
             return WAIT_TIMEOUT;
         if (mapping_truncated(guard))
             return truncation(guard, save);
+        if (now >= watch) {
+            if (doorbell_watched(b)) {
+                /* News that never end must not hide the peer's end. */
+                enum wait_result r = doorbell_peer_gone(b) ? WAIT_PEER_GONE : WAIT_WATCHED;
+                return ready(ctx) ? WAIT_READY : r;
+            }
+            watch = now + WATCH_NS;
+        }
         if (now - start > POLITE_NS)
             sched_yield();
         if (now >= look) {
@@ -83,6 +92,8 @@ static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), vo
         return WAIT_READY;
     if (slept == SLEPT_PEER_GONE)
         return WAIT_PEER_GONE;
+    if (slept == SLEPT_WATCHED)
+        return WAIT_WATCHED;
     if (slept != SLEPT_WOKEN && check_signals(save) < 0)
         return WAIT_ERROR;
     return WAIT_TIMEOUT;
@@ -108,6 +119,8 @@ enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx,
         enum wait_result r = sleep_once(b, ready, ctx, deadline, save);
         if (r == WAIT_READY)
             doorbell_tune(b, now_ns() - start);
+        else if (r == WAIT_WATCHED)
+            doorbell_tune(b, UINT64_MAX); /* no spin would have seen an exit */
         if (mapping_truncated(guard))
             return truncation(guard, save);
         if (r != WAIT_TIMEOUT)

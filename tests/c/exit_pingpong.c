@@ -79,6 +79,7 @@ int main(int argc, char **argv)
                               .sleep_fd = resume_pipe[0],
                               .wake_fd = exit_pipe[1],
                               .life_fd = -1,
+                              .watch_fd = -1,
                               .policy = policy,
                               .spin_ns = SPIN_MOST_NS};
     vmm = (struct doorbell){.own_need_wakeup = &words.vmm_need_wakeup,
@@ -86,6 +87,7 @@ int main(int argc, char **argv)
                             .sleep_fd = exit_pipe[0],
                             .wake_fd = resume_pipe[1],
                             .life_fd = -1,
+                            .watch_fd = -1,
                             .policy = policy,
                             .spin_ns = SPIN_MOST_NS};
     pthread_t thread;

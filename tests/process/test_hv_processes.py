@@ -17,7 +17,7 @@ import pytest
 from helpers.hv_processes import RAM, ZONE, gone, is_running, machine, names_by, within
 
 import hv
-from hv import abi, client
+from hv import abi, client, core
 from hv.doorbell import WaitPolicy
 from hv.errors import CoalescedError, PeerDied, RequestError, SegmentError
 from hv.process import GuestProcess
@@ -61,7 +61,7 @@ def vcpu_of(vm: client.Vm) -> client.Vcpu:
 def run(vm: client.Vm) -> client.Exit:
     """The next exit, within five seconds."""
     got = vcpu_of(vm).run(5.0)
-    assert not isinstance(got, bool), "the guest does not exit"
+    assert isinstance(got, tuple), "the guest does not exit"
     return got
 
 
@@ -130,7 +130,7 @@ def test_ioctls_of_a_running_guest_stop_it_for_their_time(written: Write) -> Non
     """The guest is kicked out, the zone goes, and its writes exit from then on."""
     with within(20), machine(written(ENDLESS), policy=WaitPolicy.POLL, ring_pages=1024) as vm:
         vcpu = vcpu_of(vm)
-        assert vcpu.run(5.0, watch_ring=True) is True
+        assert vcpu.run(5.0, watch=core.WATCH_RING) is True
         before = drained(vm)
         vm.unregister_coalesced_mmio(ZONE, 1)
         before += drained(vm)
@@ -139,7 +139,7 @@ def test_ioctls_of_a_running_guest_stop_it_for_their_time(written: Write) -> Non
         assert got == (MMIO, ZONE, 8, True, len(before))
         assert before == list(range(len(before)))
         vm.register_coalesced_mmio(ZONE, 8)
-        assert vcpu.run(5.0, watch_ring=True) is True
+        assert vcpu.run(5.0, watch=core.WATCH_RING) is True
         assert drained(vm)[0] == len(before) + 1
 
 

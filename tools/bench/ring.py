@@ -87,7 +87,7 @@ class Ring:
                 commit(count)
                 drained += count
                 batches += 1
-            if isinstance(got, bool):
+            if not isinstance(got, tuple):
                 continue
             if got[0] == KVM_EXIT_HLT:
                 break

@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from devices.bus.dma import Ram
 from devices.bus.region import U32, U64
 from hv.client import Exit
 from hv.ring import Consumer
 from vmm.loop import Loop
 
-
-class GuestMemory(Protocol):
-    """RAM of the machine, as devices and the machine itself reach it."""
-
-    start: int
-    size: int
-
-    def read(self, offset: int, size: int) -> bytes:
-        """`size` bytes from `offset` on; raises ValueError outside."""
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Put bytes at `offset`; raises ValueError outside."""
+GuestMemory = Ram
+"""RAM of the machine, as devices and the machine itself reach it."""
 
 
 class MachineBus(Protocol):

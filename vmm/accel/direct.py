@@ -7,7 +7,7 @@ import operator
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from vmm.loop import Loop
 
 T = TypeVar("T")
 
+# Seconds of a guest that does not wait, after which the loop has its turn between two operations.
+_TURN: Final = 50e-6
 _HALTED: Exit = (KVM_EXIT_HLT, 0, 0, False, 0)
 
 
@@ -33,6 +35,7 @@ class LocalMemory:
         self.start = start
         self.size = size
         self._bytes = bytearray(size)
+        self.view = memoryview(self._bytes).toreadonly()
 
     def read(self, offset: int, size: int) -> bytes:
         self._check(offset, size)
@@ -144,6 +147,7 @@ class DirectBus:
         self._memory = memory
         self._lines = lines
         self._loop = loop
+        self._turn_at = 0.0
 
     # --- single accesses ---
 
@@ -235,7 +239,7 @@ class DirectBus:
         if len(addresses) == 0:
             return
         if self._plain(addresses, sizes):
-            self._note_start()
+            self._begin()
             # Bytes past an access's size do not count.
             self._machine.write_many(
                 addresses, sizes, values & (np.uint64(2**64 - 1) >> (64 - 8 * sizes.astype("u8")))
@@ -258,6 +262,7 @@ class DirectBus:
     def read_memory(self, address: int, size: int, /) -> bytearray:
         if size < 0:
             raise ValueError(f"expected a size of 0 or more, got {size}")
+        self._turn()
         address = _unsigned(address)
         data = bytearray()
         while len(data) < size:
@@ -270,6 +275,7 @@ class DirectBus:
         return data
 
     def write_memory(self, address: int, data: bytes, /) -> None:
+        self._turn()
         address = _unsigned(address)
         done = 0
         while done < len(data):
@@ -295,13 +301,22 @@ class DirectBus:
                 if remaining <= 0:
                     return 0
                 left = remaining if left is None else min(left, remaining)
-            self._loop.select((), left)
+            self._loop.wait(left)
 
     # --- checks ---
 
-    def _note_start(self) -> None:
+    def _begin(self) -> None:
         if not self.first_operation:
             self.first_operation = time.monotonic_ns()
+        self._turn()
+
+    def _turn(self) -> None:
+        """An operation begins: the moment for whatever else the machine has to do."""
+        loop = self._loop
+        if (loop.timers or loop.watching) and time.monotonic() >= self._turn_at:
+            loop.run_timers()
+            loop.serve()
+            self._turn_at = time.monotonic() + _TURN
 
     def _ram(self, address: int) -> LocalMemory | None:
         for memory in self._memory:
@@ -310,7 +325,7 @@ class DirectBus:
         return None
 
     def _check_memory(self, what: str, address: int, size: int) -> None:
-        self._note_start()
+        self._begin()
         if size not in (1, 2, 4, 8):
             raise GuestError(
                 f"{what} of {size} bytes at {address:#x}: expected a size of 1, 2, 4 or 8"
@@ -321,7 +336,7 @@ class DirectBus:
             )
 
     def _check_port(self, what: str, port: int, size: int) -> None:
-        self._note_start()
+        self._begin()
         if size not in (1, 2, 4):
             raise GuestError(f"{what} of {size} bytes at {port:#x}: expected a size of 1, 2 or 4")
         if not 0 <= port <= 0x10000 - size:

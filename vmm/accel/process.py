@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Mapping
 
-from hv import abi, doorbell
+from hv import abi, core, doorbell
 from hv.client import Exit, Memory, Vm
 from hv.doorbell import WaitPolicy
 from hv.errors import HostError
 from hv.process import GuestProcess
 from vmm.accel.base import MachineBus
 from vmm.loop import Loop
-
-# Exits in a row after which descriptors are looked at, although the guest gives no time to sleep.
-_EXITS_BETWEEN_LOOKS = 64
 
 
 class SharedMemory:
@@ -24,13 +20,9 @@ class SharedMemory:
     def __init__(self, memory: Memory) -> None:
         self.start = memory.start
         self.size = memory.size
-        self._mapping = memory.mapping
-
-    def read(self, offset: int, size: int) -> bytes:
-        return self._mapping.read(offset, size)
-
-    def write(self, offset: int, data: bytes) -> None:
-        self._mapping.write(offset, data)
+        self.view = memoryview(memory.mapping).toreadonly()
+        self.read = memory.mapping.read
+        self.write = memory.mapping.write
 
 
 def place(pid: int, cpus: str) -> None:
@@ -79,13 +71,10 @@ class ProcessAccelerator:
             self.close()
             raise
         self.ring = self._vcpu.ring
-        self.exit_fd = self._vcpu.exit_fd
         self.handle = self._vcpu.handle
-        self._watch_ring = policy is WaitPolicy.POLL
-        self._ended = select.poll()
-        self._ended.register(process.pidfd, select.POLLIN)
+        self._watch = core.WATCH_RING if policy is WaitPolicy.POLL else 0
+        self._watching = False
         self._slots = 0
-        self._exits_since_look = 0
         self._run = self._vcpu.run
         self.pause = self._vcpu.pause
         self.complete = self._vcpu.complete
@@ -113,23 +102,15 @@ class ProcessAccelerator:
         """Nothing to do: every access of the guest comes as an exit or through the ring."""
 
     def run(self, loop: Loop) -> Exit | bool:
-        if not loop.has_readers:
-            return self._run(loop.timeout() if loop.timers else None, self._watch_ring)
-        self._exits_since_look += 1
-        if self._exits_since_look >= _EXITS_BETWEEN_LOOKS:
-            self._exits_since_look = 0
-            loop.select((), 0)
-        got = self._vcpu.run(0, self._watch_ring)
-        if got is not False or self.handle.spin():
-            return got if got is not False else self._vcpu.run(0)
-        if self.handle.arm():
-            self._exits_since_look = 0
-            try:
-                loop.select((self.exit_fd, self._process.pidfd), loop.timeout())
-            finally:
-                self.handle.disarm()
-        # When the guest process has ended, a wait tells so, after its last exit.
-        return self._vcpu.run(1 if self._ended.poll(0) else 0, self._watch_ring)
+        if loop.watching is not self._watching:
+            self._watching = loop.watching
+            self.handle.watch(loop.fileno())
+            self._watch ^= core.WATCH_DESCRIPTOR
+        got = self._run(loop.timeout() if loop.timers else None, self._watch)
+        if got is None:
+            loop.serve()
+            return False
+        return got
 
     def guest_error(self) -> Exception:
         return self._vm.guest_error()

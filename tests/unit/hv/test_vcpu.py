@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -846,9 +845,11 @@ def test_blocking_signals_every_exit_and_polling_none() -> None:
             assert pair.handle.signals == 51 * each
 
 
-def test_a_sleeper_on_the_exit_pipe_is_woken() -> None:
-    """`arm` says whether to sleep; after it, an exit puts a byte on the pipe."""
-    with Pair(WaitPolicy.ADAPTIVE) as pair:
+@pytest.mark.parametrize("policy", list(WaitPolicy))
+def test_a_readable_descriptor_ends_the_wait_for_an_exit(policy: WaitPolicy) -> None:
+    """Where it is watched; the exit that comes later is not lost."""
+    read_end, write_end = os.pipe()
+    with Pair(policy) as pair:
         go = threading.Event()
 
         def guest(vcpu: core.Vcpu) -> None:
@@ -856,30 +857,44 @@ def test_a_sleeper_on_the_exit_pipe_is_woken() -> None:
             vcpu.store(0x5000, 1, 0)
 
         pair.start(guest)
+        pair.handle.watch(read_end)
         pair.handle.enter()
-        assert pair.handle.arm()
+        assert pair.handle.wait(0.001, core.WATCH_DESCRIPTOR) == core.TIMED_OUT
+        threading.Timer(0.01, os.write, (write_end, b"frame")).start()
+        assert pair.handle.wait(LIMIT, core.WATCH_DESCRIPTOR) == core.READABLE
+        assert pair.handle.wait(0.001, 0) == core.TIMED_OUT
+        assert pair.handle.run(LIMIT, core.WATCH_DESCRIPTOR) is None
+        os.read(read_end, 10)
         go.set()
-        pipe = select.poll()
-        pipe.register(pair.exit_read, select.POLLIN)
-        assert pipe.poll(LIMIT * 1000)
-        pair.handle.disarm()
-        assert pair.this_exit()[1] == 0x5000
-        assert pair.next_exit()[0] == abi.KVM_EXIT_HLT
+        got = pair.handle.run(LIMIT, core.WATCH_DESCRIPTOR)
+        assert isinstance(got, tuple)
+        assert got[1] == 0x5000
+        pair.handle.watch(-1)
+        assert pair.handle.run(LIMIT, core.WATCH_DESCRIPTOR) == (abi.KVM_EXIT_HLT, 0, 0, False, 0)
+    os.close(read_end)
+    os.close(write_end)
 
 
-@pytest.mark.parametrize("policy", [WaitPolicy.BLOCK, WaitPolicy.ADAPTIVE])
-def test_arming_after_the_exit_says_not_to_sleep(policy: WaitPolicy) -> None:
-    """The check behind the announcement is what no wake-up is lost by."""
+@pytest.mark.parametrize("policy", list(WaitPolicy))
+def test_a_readable_descriptor_is_told_although_every_exit_is_there_already(
+    policy: WaitPolicy,
+) -> None:
+    """A guest that polls a register must not keep frames out."""
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"frame")
     with Pair(policy) as pair:
-        pair.start(lambda vcpu: vcpu.store(0x5000, 1, 0))
-        pair.handle.enter()
-        while not pair.handle.spin():
-            if not pair.handle.arm():
-                break
-            pair.handle.disarm()
-        assert not pair.handle.arm()
-        assert pair.handle.spin()
-        assert pair.this_exit()[0] == abi.KVM_EXIT_MMIO
+        pair.start(lambda vcpu: vcpu.fill(0x5000, 1, 500, 0))
+        pair.handle.watch(read_end)
+        told = 0
+        for exits in range(1, 501):
+            pair.handle.enter()
+            while int.from_bytes(pair.mapping.read(core.EXIT_SEQUENCE, 4), "little") < exits:
+                os.sched_yield()
+            while pair.handle.wait(LIMIT, core.WATCH_DESCRIPTOR) == core.READABLE:
+                told += 1
+        assert 0 < told <= 500 // 7  # an eighth of the calls at most
+    os.close(read_end)
+    os.close(write_end)
 
 
 def test_stray_bytes_on_either_pipe_do_no_harm() -> None:

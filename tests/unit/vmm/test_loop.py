@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 import time
 from collections.abc import Iterator
 
@@ -91,29 +93,81 @@ def test_a_reader_is_called_when_its_descriptor_is_readable(
     loop: Loop, pipe: tuple[int, int]
 ) -> None:
     got: list[bytes] = []
-    assert not loop.has_readers
+    assert not loop.watching
     loop.add_reader(pipe[0], lambda: got.append(os.read(pipe[0], 100)))
-    assert loop.has_readers
-    loop.select((), 0)
+    assert loop.watching
+    loop.serve()
     assert got == []
     os.write(pipe[1], b"frame")
-    loop.select((), 10)
+    loop.wait(10)
     assert got == [b"frame"]
     loop.remove_reader(pipe[0])
-    assert not loop.has_readers
+    assert not loop.watching
     os.write(pipe[1], b"unseen")
-    loop.select((), 0)
+    loop.serve()
     assert got == [b"frame"]
 
 
-def test_another_descriptor_ends_a_wait_and_is_not_watched_after_it(
+def test_the_loops_own_descriptor_tells_when_there_is_something_to_serve(
     loop: Loop, pipe: tuple[int, int]
 ) -> None:
-    os.write(pipe[1], b"exit")
-    loop.select((pipe[0],), 10)  # returns, or the test takes ten seconds
-    loop.select((pipe[0],), 10)  # registered anew each time
-    loop.select((), 0)
-    assert os.read(pipe[0], 10) == b"exit"
+    poll = select.poll()
+    poll.register(loop.fileno(), select.POLLIN)
+    loop.add_reader(pipe[0], lambda: None)
+    assert poll.poll(0) == []
+    os.write(pipe[1], b"x")
+    assert poll.poll(0) == [(loop.fileno(), select.POLLIN)]
+    loop.remove_reader(pipe[0])
+    assert poll.poll(0) == []
+
+
+def test_a_descriptor_may_have_a_reader_and_a_writer(loop: Loop) -> None:
+    ours, theirs = socket.socketpair()
+    called: list[str] = []
+    with ours, theirs:
+        loop.add_reader(ours.fileno(), lambda: called.append("read"))
+        loop.add_writer(ours.fileno(), lambda: called.append("write"))
+        loop.serve()
+        assert called == ["write"]
+        theirs.send(b"x")
+        loop.serve()
+        assert called == ["write", "read", "write"]
+        loop.remove_writer(ours.fileno())
+        loop.serve()
+        assert called == ["write", "read", "write", "read"]
+        loop.add_writer(ours.fileno(), lambda: called.append("again"))
+        loop.remove_reader(ours.fileno())
+        loop.serve()
+        assert called[4:] == ["again"]
+        assert loop.watching
+        loop.remove_writer(ours.fileno())
+        assert not loop.watching
+
+
+def test_the_end_of_the_other_side_is_told_to_whoever_watches(loop: Loop) -> None:
+    for add, remove in (
+        (loop.add_reader, loop.remove_reader),
+        (loop.add_writer, loop.remove_writer),
+    ):
+        ours, theirs = socket.socketpair()
+        called: list[str] = []
+        add(ours.fileno(), lambda called=called: called.append("end"))  # type: ignore[misc]
+        theirs.close()
+        loop.serve()
+        assert called == ["end"]
+        remove(ours.fileno())
+        ours.close()
+
+
+def test_a_wait_is_no_longer_than_asked_for(loop: Loop, pipe: tuple[int, int]) -> None:
+    """Not rounded up to epoll's milliseconds: a device's timers are shorter."""
+    loop.add_reader(pipe[0], lambda: None)
+    took = []
+    for _ in range(20):
+        before = time.perf_counter()
+        loop.wait(0.0001)
+        took.append(time.perf_counter() - before)
+    assert min(took) < 0.001
 
 
 def test_a_reader_may_take_itself_and_others_away(loop: Loop, pipe: tuple[int, int]) -> None:
@@ -129,7 +183,7 @@ def test_a_reader_may_take_itself_and_others_away(loop: Loop, pipe: tuple[int, i
     loop.add_reader(other[0], lambda: quit_all("two"))
     os.write(pipe[1], b"x")
     os.write(other[1], b"x")
-    loop.select((), 10)
+    loop.wait(10)
     assert len(called) == 1
     for fd in other:
         os.close(fd)
@@ -142,6 +196,6 @@ def test_taking_an_unknown_reader_away_is_an_error(loop: Loop) -> None:
 
 def test_closing_twice_is_fine() -> None:
     loop = Loop()
-    loop.select((), 0)
+    loop.serve()
     loop.close()
     loop.close()
