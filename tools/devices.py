@@ -13,10 +13,12 @@ import typer
 from devices.bus.device import Device
 from devices.bus.pci import PciFunction
 from hv import guest
-from tools.errors import BadInput
+from tools.errors import BadInput, warn
+from tools.options import NetworkOptions
 from vmm import board as boards
 from vmm.board import Board, Spec, SpecError
 from vmm.machine import Machine
+from vmm.netdev.spec import NetdevError
 
 DEFAULT_DEVICE = "VGA,addr=02.0"
 
@@ -30,17 +32,33 @@ DeviceOption = Annotated[
 ]
 
 
-def board(machine: Machine, specs: list[str], ram_size: int) -> Board:
-    """A PC with these devices. Raises BadInput."""
+def board(
+    machine: Machine, specs: list[str], ram_size: int, network: NetworkOptions | None = None
+) -> Board:
+    """A PC with these devices and their network. Raises BadInput."""
     try:
         built = Board(machine, ram_size)
+        if network is not None:
+            _add_network(machine, network)
         for text in specs:
             spec = boards.parse_spec(text)
-            device = _own(spec) if ".py:" in spec.name else boards.create(spec)
-            built.add(device, spec)
-    except SpecError as error:
+            own = ".py:" in spec.name
+            built.add(_own(spec) if own else boards.create(spec, built.addresses), spec)
+    except (SpecError, NetdevError) as error:
         raise BadInput(str(error)) from error
+    for name in machine.network.unused():
+        warn(f"warning: netdev {name} has no peer")
     return built
+
+
+def _add_network(machine: Machine, network: NetworkOptions) -> None:
+    if network.pcap is not None:
+        try:
+            machine.network.record(network.pcap)
+        except OSError as error:
+            raise BadInput(f"--pcap {network.pcap}: {error.strerror}") from error
+    for text in network.netdevs:
+        machine.network.add(text)
 
 
 def memory_size(text: str) -> int:

@@ -53,6 +53,28 @@ StalenessOption = Annotated[
         help="Milliseconds after which a queued write is delivered although no exit came.",
     ),
 ]
+NETWORK_STALENESS = "10"
+NetworkStalenessOption = Annotated[
+    str | None,
+    typer.Option(
+        "--staleness",
+        metavar="MS|off",
+        help="Milliseconds after which a queued write is delivered although no exit came. "
+        f"[default: {NETWORK_STALENESS} with --netdev, else off]",
+    ),
+]
+NetdevOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--netdev",
+        metavar="SPEC",
+        help="KIND,id=ID,... as QEMU's -netdev: dgram, stream, socket, tap, hubport. Repeatable.",
+    ),
+]
+PcapOption = Annotated[
+    Path | None,
+    typer.Option("--pcap", metavar="FILE", help="Write every frame of every netdev, as pcap."),
+]
 NoCoalesceOption = Annotated[
     bool, typer.Option("--no-coalesce", help="Queue nothing: every device access exits.")
 ]
@@ -74,6 +96,14 @@ PngOption = Annotated[
 
 
 _NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The back ends of a machine, and the file that their frames are written to."""
+
+    netdevs: tuple[str, ...] = ()
+    pcap: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +142,22 @@ def run_options(
         cpus=cpus.value,
         trace=trace,
     )
+
+
+def network_options(netdevs: list[str] | None, pcap: Path | None) -> NetworkOptions:
+    """--netdev and --pcap, checked as far as that goes without opening them. Raises BadInput."""
+    if pcap is not None:
+        if not netdevs:
+            raise BadInput(f"--pcap {pcap}: expected a --netdev whose frames it is to hold")
+        check_writable("--pcap", pcap)
+    return NetworkOptions(tuple(netdevs or ()), pcap)
+
+
+def network_staleness(given: str | None, netdevs: list[str] | None) -> str:
+    """--staleness of a command that may have a network."""
+    if given is not None:
+        return given
+    return NETWORK_STALENESS if netdevs else "off"
 
 
 def check_writable(option: str, path: Path) -> None:

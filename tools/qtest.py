@@ -19,12 +19,15 @@ from tools.options import (
     Cpus,
     CpusOption,
     JsonOption,
+    NetdevOption,
     NoCoalesceOption,
+    PcapOption,
     RingPagesOption,
     StalenessOption,
     TraceOption,
     Wait,
     WaitOption,
+    network_options,
     run_options,
     trace_file,
 )
@@ -35,7 +38,8 @@ from vmm.machine import Machine
 EXAMPLES = (
     "Examples: coalesced qtest --socket /tmp/q --device VGA,addr=02.0 · "
     "coalesced qtest --socket /tmp/q --device isa-vga --accel direct · whoever tests listens "
-    "at PATH first, as for QEMU's -qtest unix:PATH"
+    "at PATH first, as for QEMU's -qtest unix:PATH · coalesced qtest --socket /tmp/q "
+    "--netdev dgram,id=n0,local=127.0.0.1:5001,remote=127.0.0.1:5002 --device e1000,netdev=n0"
 )
 
 
@@ -45,12 +49,8 @@ def qtest(
         typer.Option("--socket", metavar="PATH", help="The UNIX socket to connect to."),
     ],
     device: devices.DeviceOption = None,
-    netdev: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--netdev", metavar="SPEC", help="A network backend, KIND,id=.... Repeatable."
-        ),
-    ] = None,
+    netdev: NetdevOption = None,
+    pcap: PcapOption = None,
     memory: Annotated[
         str, typer.Option("--memory", metavar="SIZE", help="RAM of the machine, like 16M.")
     ] = "16M",
@@ -66,15 +66,14 @@ def qtest(
     """Serve QEMU's qtest protocol until the peer closes the socket."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
     ram_size = devices.memory_size(memory)
-    if netdev:
-        raise BadInput(f"--netdev {netdev[0]}: no device here takes a network backend")
+    network = network_options(netdev, pcap)
     servers: list[Server] = []
     with _connected(path) as peer, _pipe() as (read_end, write_end):
         # The guest process opens the pipe by the descriptor of this one.
         arguments = {"wake": f"/proc/{os.getpid()}/fd/{write_end}"}
 
         def build(machine: Machine) -> None:
-            board = devices.board(machine, device or [], ram_size)
+            board = devices.board(machine, device or [], ram_size, network)
             servers.append(Server(board, peer, read_end))
 
         job = Job("tools.guests.qtest:serve", arguments, build, lambda _machine, _board: None)

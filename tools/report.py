@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Run = dict[str, object]
+Cell = Callable[[Run], str]
+
+_NO_ROWS: Mapping[str, Cell] = MappingProxyType({})
 
 
 def print_json(result: dict[str, object]) -> None:
@@ -47,15 +51,16 @@ def print_table(table: Table) -> None:
     Console(soft_wrap=True).print(table)
 
 
-def print_runs(title: str, runs: Sequence[Run]) -> None:
-    """A table with a column per run."""
+def print_runs(title: str, runs: Sequence[Run], more: Mapping[str, Cell] = _NO_ROWS) -> None:
+    """A table with a column per run; `more`: further rows at its top, by their names."""
     from rich.table import Table  # noqa: PLC0415 - after the runs: start-up time
 
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for run in runs:
         table.add_column(_heading(run), justify="right")
-    rows: dict[str, Callable[[Run], str]] = {
+    rows: dict[str, Cell] = {
+        **more,
         "device writes": lambda r: f"{r['writes']:,}",
         "queued in the ring": lambda r: f"{r['coalesced']:,}",
         "exits": lambda r: f"{r['exits']:,}",
@@ -76,13 +81,17 @@ def print_runs(title: str, runs: Sequence[Run]) -> None:
 
 
 def print_savings(runs: Sequence[Run]) -> None:
-    """One line about what coalescing saved, one about the states."""
+    """One line about what coalescing saved."""
     saved = savings(runs)
     if saved["exits"] is not None and saved["time"] is not None:
         print(
             f"Coalescing saved {saved['exits']:.1%} of the exits; "
             f"without it the guest took {saved['time']:.1f} times as long."
         )
+
+
+def print_identical(runs: Sequence[Run]) -> None:
+    """One line about the states."""
     if len(runs) > 1:
         print("All runs ended in the same state." if identical(runs) else "THE STATES DIFFER.")
 

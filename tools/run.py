@@ -15,21 +15,26 @@ from tools.options import (
     Cpus,
     CpusOption,
     JsonOption,
+    NetdevOption,
+    NetworkStalenessOption,
     NoCoalesceOption,
+    PcapOption,
     PngOption,
     RingPagesOption,
-    StalenessOption,
     TraceOption,
     Wait,
     WaitOption,
     check_writable,
+    network_options,
+    network_staleness,
     run_options,
 )
 from tools.runner import Job
 
 EXAMPLES = (
     "Examples: coalesced run guest.py:main --png screen.png · "
-    "coalesced run guest.py:main --device card.py:Card,addr=05.0"
+    "coalesced run guest.py:main --device card.py:Card,addr=05.0 · "
+    "coalesced run guest.py:main --netdev tap,id=n0,ifname=tap0 --device e1000,netdev=n0"
 )
 
 
@@ -38,10 +43,12 @@ def run(
         str, typer.Argument(metavar="GUEST", help="FILE.py:FUNCTION, called with a Vcpu.")
     ],
     device: DeviceOption = None,
+    netdev: NetdevOption = None,
+    pcap: PcapOption = None,
     accel: AccelOption = Accel.process,
     ring_pages: RingPagesOption = 1,
     wait: WaitOption = Wait.adaptive,
-    staleness: StalenessOption = "off",
+    staleness: NetworkStalenessOption = None,
     no_coalesce: NoCoalesceOption = False,
     cpus: CpusOption = Cpus.anywhere,
     trace: TraceOption = None,
@@ -50,14 +57,16 @@ def run(
 ) -> None:
     """Run a guest of your own, on a PC with a VGA at 00:02.0 unless --device says otherwise:
     with coalescing on, off, and direct."""
-    options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
+    stale = network_staleness(staleness, netdev)
+    options = run_options(accel, ring_pages, wait, stale, no_coalesce, cpus, trace)
+    network = network_options(netdev, pcap)
     if png is not None:
         check_writable("--png", png)
     where = guest.rpartition(":")[0]
     if where.endswith(".py"):
         # The guest process may have another idea of the working directory's modules, not of files.
         guest = f"{Path(where).absolute()}:{guest.rpartition(':')[2]}"
-    job = Job(guest, {}, session.board_of(device or [DEFAULT_DEVICE]), session.screen_of)
+    job = Job(guest, {}, session.board_of(device or [DEFAULT_DEVICE], network), session.screen_of)
     result, _ = session.run_all(guest, job, options, png)
     raise typer.Exit(session.say(guest, result, json))
 

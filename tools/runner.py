@@ -13,6 +13,7 @@ import psutil
 
 from hv.doorbell import WaitPolicy
 from tools import early
+from tools.errors import warn
 from tools.options import RunOptions
 from vmm.accel.base import Accelerator
 from vmm.accel.direct import DirectAccelerator
@@ -86,6 +87,7 @@ def run_job(
         coalesce=coalesce,
         staleness=options.staleness,
         trace=trace,
+        warn=warn,
     ) as machine:
         board = job.build(machine)
         job.write_rom(machine, board)
@@ -130,6 +132,7 @@ def _describe(
         "failures": list(counters.failures),
         "unassigned": sum(machine.memory.unassigned_accesses.values())
         + sum(machine.ports.unassigned_accesses.values()),
+        "netdevs": machine.network.report(),
         "start_seconds": start_seconds(machine.accel.first_operation()),
     }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +14,15 @@ from numpy.typing import NDArray
 
 from tools import devices, report
 from tools.errors import BadInput
-from tools.options import RunOptions, trace_file
-from tools.runner import Job, hottest, run_job
+from tools.options import NetworkOptions, RunOptions, trace_file
+from tools.runner import BoardT, Job, SeenT, hottest, run_job
 from vmm import pc
 from vmm.board import Board
-from vmm.counters import Counters
 from vmm.display.png import write_png
 from vmm.machine import Machine
 
 Screen = NDArray[np.uint8]
+Hottest = list[dict[str, object]]
 
 
 @contextlib.contextmanager
@@ -45,9 +47,15 @@ def combinations(options: RunOptions) -> list[tuple[str, bool]]:
     return [*runs, (options.accel, False), ("direct", False)]
 
 
-def board_of(specs: Sequence[str]) -> Callable[[Machine], Board]:
-    """What builds a PC with these devices; raises BadInput for a SPEC that cannot be used."""
-    return lambda machine: devices.board(machine, list(specs), pc.DEFAULT_MEMORY)
+def board_of(
+    specs: Sequence[str], network: NetworkOptions | None = None
+) -> Callable[[Machine], Board]:
+    """What builds a PC with these devices; raises BadInput for a SPEC that cannot be used.
+
+    Of several machines the first one's frames are written down.
+    """
+    networks = chain([network], repeat(network and replace(network, pcap=None)))
+    return lambda machine: devices.board(machine, list(specs), pc.DEFAULT_MEMORY, next(networks))
 
 
 def screen_of(machine: Machine, board: Board) -> Screen | None:
@@ -64,31 +72,46 @@ def run_all(
     `--trace` writes the first run down. Raises what `run_job` raises, BadInput when a file cannot
     be written.
     """
+    runs, hot, screens = run_each(name, job, options)
+    if png is not None:
+        save(png, screens[0])
+    result = result_of(name, options, runs, hot)
+    return {**result, "png": None if png is None else str(png)}, screens[0]
+
+
+def run_each(
+    name: str, job: Job[BoardT, SeenT], options: RunOptions
+) -> tuple[list[report.Run], Hottest, list[SeenT]]:
+    """Run the job in every combination: its runs, where the first one exited, what was seen."""
     runs: list[report.Run] = []
-    counters: list[Counters] = []
-    screens: list[Screen | None] = []
+    hot: list[Hottest] = []
+    seen: list[SeenT] = []
     wanted = combinations(options)
     with contextlib.ExitStack() as stack:
         advance = stack.enter_context(_progress(name, len(wanted)))
         for accel, coalesce in wanted:
             with trace_file(None if runs else options.trace) as trace:
-                run, counted, screen = run_job(job, options, accel, coalesce, trace)
+                run, counted, found = run_job(job, options, accel, coalesce, trace)
             runs.append(run)
-            counters.append(counted)
-            screens.append(screen)
+            hot.append(hottest(counted))
+            seen.append(found)
             advance()
-    if png is not None:
-        save(png, screens[0])
-    result: dict[str, object] = {
+    return runs, hot[0], seen
+
+
+def result_of(
+    name: str, options: RunOptions, runs: list[report.Run], hot: Hottest
+) -> dict[str, object]:
+    """The JSON object of the runs of one guest."""
+    return {
         "guest": name,
         "accel": options.accel,
         "runs": runs,
         "savings": report.savings(runs),
         "identical": report.identical(runs),
-        "hottest": hottest(counters[0]),
-        "png": None if png is None else str(png),
+        "hottest": hot,
+        "png": None,
     }
-    return result, screens[0]
 
 
 def save(png: Path, screen: Screen | None) -> None:
@@ -114,6 +137,7 @@ def say(
     else:
         report.print_runs(title, runs)
         report.print_savings(runs)
+        report.print_identical(runs)
         report.print_hottest(hot)
         if result["png"] is not None:
             print(f"The screen: {result['png']}")

@@ -6,19 +6,21 @@ import importlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from devices.bus.device import Device
+from devices.bus.network import Card, Wire
 from devices.bus.pci import SLOTS, PciBus, PciFunction
 from devices.bus.region import Region
 from devices.i440fx import I440fx
 from devices.rtc import Mc146818
-from vmm import pc
+from vmm import macs, pc
 from vmm.clock import Clock
 from vmm.machine import Machine
+from vmm.macs import MacAddresses
 
 FIRST_FREE_SLOT: Final = 2  # 0 is the host bridge, 1 QEMU's ISA bridge
 
@@ -44,6 +46,13 @@ class Display(Device, Protocol):
         """The rows of a text screen; None in graphics modes."""
 
 
+class NetworkCard(Device, Card, Protocol):
+    """A device that takes a network back end."""
+
+    def connect(self, wire: Wire) -> None:
+        """Plug in what it sends to."""
+
+
 def _integer(text: str) -> int:
     """QEMU's integers: decimal, or hexadecimal after 0x."""
     return int(text, 0)
@@ -53,16 +62,21 @@ def _mebibytes(text: str) -> int:
     return int(text, 0) << 20
 
 
+class Property(NamedTuple):
+    """What a SPEC's property is to the class."""
+
+    parameter: str
+    convert: Callable[[str], object]  # raises ValueError
+    expected: str = "a number"
+
+
 @dataclass(frozen=True)
 class Model:
-    """A device that a SPEC may name: where its class is, and which properties it takes.
-
-    `properties`: name: (parameter of the class, how its text is read).
-    """
+    """A device that a SPEC may name: where its class is, and which properties it takes."""
 
     module: str
     class_name: str
-    properties: Mapping[str, tuple[str, Callable[[str], object]]] = field(default_factory=dict)
+    properties: Mapping[str, Property] = field(default_factory=dict)
 
     def load(self) -> type[Device]:
         """The class; imported when it is asked for, since a command needs one or two of them."""
@@ -70,7 +84,8 @@ class Model:
         return found
 
 
-_VGA_MEMORY: Final = {"vgamem_mb": ("vram_size", _mebibytes)}
+_VGA_MEMORY: Final = {"vgamem_mb": Property("vram_size", _mebibytes)}
+_MAC: Final = Property("mac", macs.parse, "six bytes like 52:54:00:12:34:56")
 
 MODELS: Final[dict[str, Model]] = {
     "VGA": Model("devices.vga", "PciVga", _VGA_MEMORY),
@@ -79,25 +94,30 @@ MODELS: Final[dict[str, Model]] = {
         "devices.vga",
         "VgaMm",
         {
-            "ctrl_base": ("ctrl_base", _integer),
-            "vram_base": ("vram_base", _integer),
-            "it_shift": ("it_shift", _integer),
+            "ctrl_base": Property("ctrl_base", _integer),
+            "vram_base": Property("vram_base", _integer),
+            "it_shift": Property("it_shift", _integer),
             **_VGA_MEMORY,
         },
     ),
     "cirrus-vga": Model("devices.cirrus", "CirrusVga", _VGA_MEMORY),
     "isa-cirrus-vga": Model("devices.cirrus", "IsaCirrusVga", _VGA_MEMORY),
+    "e1000": Model("devices.e1000", "E1000", {"mac": _MAC}),
 }
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A device SPEC, taken apart. `slot` is None where the SPEC leaves it open."""
+    """A device SPEC, taken apart. `slot` is None where the SPEC leaves it open.
+
+    `netdev`: the id of the back end that the device is to be plugged into.
+    """
 
     text: str
     name: str
     slot: int | None
     properties: Mapping[str, str]
+    netdev: str | None = None
 
 
 def parse_spec(text: str) -> Spec:
@@ -116,7 +136,8 @@ def parse_spec(text: str) -> Spec:
     slot = None
     if "addr" in properties:
         slot = _slot(text, properties.pop("addr"))
-    return Spec(text, name, slot, properties)
+    netdev = properties.pop("netdev", None)
+    return Spec(text, name, slot, properties, netdev)
 
 
 def _slot(text: str, address: str) -> int:
@@ -133,8 +154,11 @@ def _slot(text: str, address: str) -> int:
     return number
 
 
-def create(spec: Spec) -> Device:
-    """Build the device of a SPEC that names one of MODELS. Raises SpecError."""
+def create(spec: Spec, addresses: MacAddresses | None = None) -> Device:
+    """Build the device of a SPEC that names one of MODELS. Raises SpecError.
+
+    `addresses`: those of the machine's other network cards.
+    """
     model = MODELS.get(spec.name)
     if model is None:
         known = ", ".join(MODELS)
@@ -142,16 +166,19 @@ def create(spec: Spec) -> Device:
     arguments: dict[str, object] = {}
     for key, value in spec.properties.items():
         if key not in model.properties:
-            known = ", ".join(["addr", *model.properties])
+            known = ", ".join(["addr", "netdev", *model.properties])
             raise SpecError(f"device {spec.text!r}: unknown property {key!r}; known: {known}")
-        parameter, convert = model.properties[key]
+        parameter, convert, expected = model.properties[key]
         try:
             arguments[parameter] = convert(value)
         except ValueError:
             raise SpecError(
-                f"device {spec.text!r}: {key}: expected a number, got {value!r}"
+                f"device {spec.text!r}: {key}: expected {expected}, got {value!r}"
             ) from None
     try:
+        if _MAC in model.properties.values():
+            mac = cast("bytes | None", arguments.get(_MAC.parameter))
+            arguments[_MAC.parameter] = (addresses or MacAddresses()).claim(mac)
         return model.load()(**arguments)
     except (ValueError, TypeError) as error:
         raise SpecError(f"device {spec.text!r}: {error}") from error
@@ -173,6 +200,7 @@ class Board:
         self.clock = Clock(machine.loop)
         self.on_irq: IrqListener = lambda _irq, _level: None
         self.on_pin: Callable[[str, bool], None] = lambda _name, _level: None
+        self.addresses = MacAddresses()
         self.displays: list[Display] = []
         self.functions: list[PciFunction] = []
         pc.add_ram(machine, ram_size)
@@ -188,6 +216,8 @@ class Board:
     def add(self, device: Device, spec: Spec) -> None:
         """Plug a device in where its SPEC says. Raises SpecError."""
         try:
+            if spec.netdev is not None:
+                self._connect(device, spec.name, spec.netdev)
             if isinstance(device, PciFunction):
                 self._plug(device, self._free_slot() if spec.slot is None else spec.slot)
             elif spec.slot is not None:
@@ -208,6 +238,14 @@ class Board:
         """Raise or lower an ISA interrupt."""
         self.machine.accel.set_irq(irq, level)
         self.on_irq(irq, level)
+
+    def _connect(self, device: Device, name: str, netdev: str) -> None:
+        if not hasattr(device, "connect"):
+            raise ValueError(f"{name} is no network card and takes no netdev")
+        card = cast(NetworkCard, device)
+        wire = self.machine.network.take(netdev, name)
+        card.connect(wire)
+        wire.connect(card)
 
     def _plug(self, function: PciFunction, slot: int) -> None:
         self.bus.add(function, slot)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from devices.bus.address_space import AddressSpace
@@ -17,6 +17,8 @@ from vmm.counters import Counters
 from vmm.dispatch import Dispatcher
 from vmm.dma import MemoryMaster
 from vmm.loop import Loop
+from vmm.netdev.backend import Host
+from vmm.netdev.network import Network
 from vmm.tracing import Tracer
 
 
@@ -30,9 +32,11 @@ class Machine:
         coalesce: bool = True,
         staleness: float | None = None,
         trace: TextIO | None = None,
+        warn: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """`staleness`: seconds after which a queued write reaches its device although the guest
         runs on, None: only at exits. `trace`: where every access of the guest is written down.
+        `warn`: takes a line about something that goes wrong while the guest runs on.
         """
         self.accel = accel
         self.memory = AddressSpace("memory", 1 << 64, 0x00)
@@ -42,6 +46,7 @@ class Machine:
         self.devices: list[Device] = []
         self.ram: list[GuestMemory] = []
         self.dma = MemoryMaster(self.ram, self.memory)
+        self.network = Network(Host(self.loop, self.deliver_queued, warn))
         self.seconds = 0.0
         self.coalescing = Coalescing(accel, {False: self.memory, True: self.ports}, coalesce)
         self.tracer = Tracer(trace, self.memory, self.ports) if trace else None
@@ -96,6 +101,11 @@ class Machine:
             raise
         self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
 
+    def deliver_queued(self) -> int:
+        """Bring what is queued now to the devices, the guest running on; how many writes."""
+        ring = self.accel.ring
+        return self._dispatcher.flush_once() if ring is not None and ring.pending() else 0
+
     def _flush_stale(self) -> None:
         if self._dispatcher.flush_once():
             self.counters.stale_drains += 1
@@ -136,6 +146,7 @@ class Machine:
     def close(self) -> None:
         """End the guest and give everything back; may be called twice."""
         self.accel.close()
+        self.network.close()
         self.loop.close()
 
     def __enter__(self) -> Machine:

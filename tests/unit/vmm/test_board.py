@@ -179,7 +179,7 @@ def test_in_real_time_the_loop_makes_the_calls() -> None:
     due = clock.now() + 2_000_000
     clock.call_at(due, lambda: seen.append(clock.now()))
     while not seen:
-        loop.select((), loop.timeout())
+        loop.wait(loop.timeout())
         loop.run_timers()
     assert seen[0] >= due
     loop.close()

@@ -1,0 +1,310 @@
+"""The 82540EM on PCI: its two BARs, and what ties its parts together.
+
+Registers answer as dwords, whatever part of them is accessed, as QEMU 7.2's do; wider and
+unaligned accesses are cut into aligned ones of at most four bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from devices.bus.pci import COMMAND, Bar, PciFunction
+from devices.bus.region import Region
+from devices.e1000 import registers as reg
+from devices.e1000.eeprom import Eeprom
+from devices.e1000.interrupts import Interrupts
+from devices.e1000.phy import MDIC_INT_EN, Phy
+from devices.e1000.receive import Receiver
+from devices.e1000.statistics import CLEARED_BY_READ, HIGH_HALVES, Statistics
+from devices.e1000.transmit import Transmitter
+
+if TYPE_CHECKING:
+    from devices.bus.clock import Timer
+    from devices.bus.device import StateValue
+    from devices.bus.network import Wire
+
+ROM_SIZE: Final = 0x40000
+"""Of iPXE on QEMU's card; this one has none, only the register for it."""
+
+_MS: Final = 1_000_000  # nanoseconds
+AUTONEGOTIATION_MS: Final = 500
+HOLD_OFF_MS: Final = 1000
+"""How long nothing is received after a write of RCTL."""
+
+ReadRegister = Callable[[], int]
+WriteRegister = Callable[[int], None]
+
+
+class E1000(PciFunction):
+    """QEMU's `e1000`: 8086:100e. Without a wire, what it sends vanishes."""
+
+    def __init__(self, mac: bytes = reg.RECEIVE_ADDRESS) -> None:
+        """`mac`: the six bytes of its address (ValueError)."""
+        if len(mac) != 6:
+            raise ValueError(f"e1000: expected an address of 6 bytes, got {len(mac)}")
+        self.mmio = Region(
+            "e1000-mmio",
+            reg.MMIO_SIZE,
+            self.read,
+            self.write,
+            coalesced=reg.coalesced_ranges(),
+            flush=True,
+        )
+        ports = Region("e1000-io", reg.IO_SIZE, _read_port, _write_port)
+        super().__init__(
+            name="e1000",
+            vendor_id=0x8086,
+            device_id=0x100E,
+            class_code=0x020000,
+            revision=0x03,
+            bars={0: Bar(self.mmio), 1: Bar(ports, io=True)},
+            interrupt_pin=1,
+            rom_size=ROM_SIZE,
+        )
+        self.mac = mac
+        self.wire: Wire | None = None
+        self.registers = reg.RegisterFile()
+        self.registers.reset(mac)
+        self.statistics = Statistics(self.registers)
+        self.interrupts = Interrupts(self.registers, self.set_interrupt, lambda: self.clock)
+        self.eeprom = Eeprom(mac)
+        self.phy = Phy(self._restart_autonegotiation)
+        self.receiver = Receiver(self, self.registers, self.statistics)
+        self.transmitter = Transmitter(
+            self, self.registers, self.statistics, self.interrupts, self._send
+        )
+        self._engaged = False  # what comes to a register now comes from the card itself
+        self._hold_off: Timer | None = None
+        self._autonegotiation: Timer | None = None
+        self._masks = reg.write_masks()
+        self._readers = self._make_readers()
+        self._writers = self._make_writers()
+
+    def connect(self, wire: Wire) -> None:
+        """Plug the cable in."""
+        self.wire = wire
+
+    # --- registers ---
+
+    def _make_readers(self) -> dict[int, ReadRegister]:
+        registers, statistics = self.registers, self.statistics
+        counters = CLEARED_BY_READ | HIGH_HALVES
+        return {
+            reg.ICR: self.interrupts.take,
+            reg.ICS: lambda: registers[reg.ICR],
+            reg.EECD: self.eeprom.read_eecd,
+            reg.EERD: lambda: self.eeprom.read_eerd(registers[reg.EERD]),
+            **{at: lambda at=at: statistics.read(at) for at in counters},  # type: ignore[misc]
+        }
+
+    def _make_writers(self) -> dict[int, WriteRegister]:
+        return {
+            reg.ICR: self.interrupts.clear,
+            reg.ICS: self.interrupts.add,
+            reg.IMS: self._write_ims,
+            reg.IMC: self._write_imc,
+            reg.EECD: self.eeprom.write_eecd,
+            reg.MDIC: self._write_mdic,
+            reg.RCTL: self._write_rctl,
+            reg.RDT: self._write_rdt,
+            reg.TCTL: self._write_tctl,
+            reg.TDT: self._write_tdt,
+        }
+
+    def read(self, offset: int, size: int) -> int:
+        """Read registers. The card's own DMA does not reach them: it reads 0, as in QEMU 7.2.22."""
+        if self._engaged:
+            return 0
+        if size == 4 and not offset & 3:
+            return self._read_register(offset)
+        value = shift = 0
+        for at, length in _pieces(offset, size):
+            part = self._read_register(at & ~3) & (1 << 8 * length) - 1
+            value |= part << shift
+            shift += 8 * length
+        return value
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write registers; nothing happens where the card's own DMA does."""
+        if self._engaged:
+            return
+        self._engaged = True
+        try:
+            if size == 4 and not offset & 3:
+                self._write_register(offset, value)
+                return
+            for at, length in _pieces(offset, size):
+                self._write_register(at & ~3, value & (1 << 8 * length) - 1)
+                value >>= 8 * length
+        finally:
+            self._engaged = False
+
+    def _read_register(self, offset: int) -> int:
+        reader = self._readers.get(offset)
+        return self.registers[offset] if reader is None else reader()
+
+    def _write_register(self, offset: int, value: int) -> None:
+        writer = self._writers.get(offset)
+        if writer is not None:
+            writer(value)
+        elif offset in self._masks:
+            self.registers[offset] = value & self._masks[offset]
+
+    def _write_ims(self, value: int) -> None:
+        self.registers[reg.IMS] |= value
+        self.interrupts.add(0)
+
+    def _write_imc(self, value: int) -> None:
+        self.registers[reg.IMS] &= ~value
+        self.interrupts.add(0)
+
+    def _write_mdic(self, value: int) -> None:
+        value = self.phy.mdic(self.registers[reg.MDIC], value)
+        self.registers[reg.MDIC] = value
+        if value & MDIC_INT_EN:
+            self.interrupts.add(reg.INT_MDAC)
+
+    def _write_tctl(self, value: int) -> None:
+        self.registers[reg.TCTL] = value
+        self._transmit()
+
+    def _write_tdt(self, value: int) -> None:
+        self.registers[reg.TDT] = value & 0xFFFF
+        self._transmit()
+
+    def _write_rctl(self, value: int) -> None:
+        self.registers[reg.RCTL] = value
+        if self._hold_off is not None:
+            self._hold_off.cancel()
+        self._hold_off = self._in_ms(HOLD_OFF_MS, self._hold_off_ends)
+
+    def _write_rdt(self, value: int) -> None:
+        self.registers[reg.RDT] = value & 0xFFFF
+        if self.receiver.has_buffer():
+            self._receive_ready()
+
+    # --- time ---
+
+    def _in_ms(self, delay: int, call: Callable[[], None]) -> Timer:
+        """Call after so many milliseconds; QEMU counts whole ones."""
+        return self.clock.call_at((self.clock.now() // _MS + delay) * _MS, call)
+
+    def _hold_off_ends(self) -> None:
+        self._hold_off = None
+        self._receive_ready()
+
+    def _restart_autonegotiation(self) -> None:
+        self.registers[reg.STATUS] &= ~reg.STATUS_LU
+        self.phy.link_down()
+        if self._autonegotiation is not None:
+            self._autonegotiation.cancel()
+        self._autonegotiation = self._in_ms(AUTONEGOTIATION_MS, self._negotiated)
+
+    def _negotiated(self) -> None:
+        self._autonegotiation = None
+        self.registers[reg.STATUS] |= reg.STATUS_LU
+        self.phy.negotiated()
+        self.interrupts.add(reg.INT_LSC)
+        self._receive_ready()
+
+    # --- wire ---
+
+    def _transmit(self) -> None:
+        # What comes back may land where the next descriptors or their data lie.
+        self.transmitter.batches = not self.phy.loopback
+        self.transmitter.run()
+
+    def _send(self, frames: Sequence[bytes]) -> int:
+        if self.phy.loopback:
+            for frame in frames:
+                self.receive((frame,))  # lost if it cannot be received
+            return len(frames)
+        return len(frames) if self.wire is None else self.wire.send(frames)
+
+    def can_receive(self) -> bool:
+        """As `Card.can_receive`."""
+        receiver = self.receiver
+        return self._hold_off is None and receiver.has_buffer() and receiver.is_enabled()
+
+    def receive(self, frames: Sequence[bytes]) -> int:
+        """As `Card.receive`."""
+        taken = causes = 0
+        engaged, self._engaged = self._engaged, True
+        try:
+            while taken < len(frames) and self.can_receive():
+                many, found = self.receiver.take_many(frames, taken)
+                if not many:
+                    many, found = 1, self.receiver.take(frames[taken])
+                taken += many
+                causes |= found
+        finally:
+            self._engaged = engaged
+        if causes:
+            self.interrupts.add(causes)
+        return taken
+
+    def resume_transmit(self) -> None:
+        """As `Card.resume_transmit`."""
+        engaged, self._engaged = self._engaged, True
+        try:
+            self.transmitter.resume()
+        finally:
+            self._engaged = engaged
+
+    def _receive_ready(self) -> None:
+        if self.wire is not None:
+            self.wire.receive_ready()
+
+    # --- function ---
+
+    def config_write(self, offset: int, size: int, value: int) -> None:
+        """Write configuration space; a card that becomes a bus master can receive again."""
+        super().config_write(offset, size, value)
+        if offset <= COMMAND < offset + size and self.is_master:
+            self._receive_ready()
+
+    def reset(self) -> None:
+        """Everything as after power-on, except for the EEPROM's wires."""
+        super().reset()
+        for timer in (self._hold_off, self._autonegotiation):
+            if timer is not None:
+                timer.cancel()
+        self._hold_off = self._autonegotiation = None
+        self.interrupts.reset()
+        self.registers.reset(self.mac)
+        self.phy.reset()
+        self.transmitter.reset()
+
+    def state(self) -> Mapping[str, StateValue]:
+        """Configuration space, registers, PHY, EEPROM wires and the frame that is being sent."""
+        registers = reg.RegisterFile(self.registers)
+        registers[reg.STATUS] &= ~reg.STATUS_LU  # follows the clock
+        return {
+            **super().state(),
+            "registers": registers.dump(),
+            "phy": struct.pack(f"<{len(self.phy.state())}H", *self.phy.state()),
+            "eeprom": struct.pack("<5I", *self.eeprom.state()),
+            "transmit": self.transmitter.state(),
+        }
+
+
+def _pieces(offset: int, size: int) -> list[tuple[int, int]]:
+    """Naturally aligned accesses of at most four bytes that cover the range."""
+    pieces, end = [], offset + size
+    while offset < end:
+        length = 4
+        while offset % length or offset + length > end:
+            length //= 2
+        pieces.append((offset, length))
+        offset += length
+    return pieces
+
+
+def _read_port(_offset: int, _size: int) -> int:
+    return 0
+
+
+def _write_port(_offset: int, _size: int, _value: int) -> None:
+    """IOADDR and IODATA do nothing in QEMU."""

@@ -1,0 +1,77 @@
+"""What the tests of `tap` do in a network namespace of their own: python -m helpers.network_tap.
+
+Prints one JSON object about it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+
+from helpers.network_bench import LIMIT, Bench
+
+from vmm.netdev.spec import NetdevError
+
+_ETHERTYPE = 0x88B5  # of local experiments: nobody else sends it
+_HEADER = bytes.fromhex("ffffffffffff 525400123456") + _ETHERTYPE.to_bytes(2, "big")
+
+
+def refused(spec: str) -> str:
+    """What is said about a SPEC that cannot be used."""
+    with Bench() as bench:
+        try:
+            bench.add(spec)
+        except NetdevError as error:
+            return str(error)
+    return "taken"
+
+
+def exchange() -> dict[str, object]:
+    """Frames from the interface to the card and back."""
+    frames = [_HEADER + bytes((n % 256,)) * (46 + n % 1454) for n in range(300)]
+    with Bench() as bench:
+        bench.add("tap,id=n0,ifname=tap7,script=no,downscript=no", "tap,id=n1")
+        other = str(bench.count("n1", "ifname"))
+        card = bench.card("n0", buffers=10)
+        card.send(frames[0])
+        down = bench.count("n0", "dropped_by")
+        subprocess.run(["ip", "link", "set", "tap7", "up"], check=True)
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETHERTYPE)) as peer:
+            peer.bind(("tap7", _ETHERTYPE))
+            peer.settimeout(LIMIT)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            card.send(*frames, b"short")
+            out = [peer.recv(65536) for _ in frames] == frames
+            for frame in frames:
+                peer.send(frame)
+            while sum(frame[12:14] == frames[0][12:14] for frame in card.received) < len(frames):
+                card.refill(7)
+                bench.loop.wait(LIMIT)
+        back = [f for f in card.received if f[12:14] == frames[0][12:14]] == frames
+        busy = refused("tap,id=n0,ifname=tap7")
+        return {
+            "out": out,
+            "back": back,
+            "other": other,
+            "down": down,
+            "short": bench.count("n0", "dropped_by"),
+            "busy": busy,
+        }
+
+
+def main() -> None:
+    """Do all of it, or with an argument say only what becomes of that SPEC."""
+    if sys.argv[1:]:
+        found: dict[str, object] = {"refused": refused(sys.argv[1])}
+    else:
+        found = {**exchange(), "no_tap": refused("tap,id=n0,ifname=lo")}
+    with suppress(BrokenPipeError):
+        os.write(1, json.dumps(found).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Network back ends: where the frames of a card go, and come from. QEMU's -netdev."""

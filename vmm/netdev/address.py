@@ -1,0 +1,95 @@
+"""Socket addresses in network SPECs, in all the forms that QEMU takes and a short one of ours."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from vmm.netdev.spec import Spec
+
+
+@dataclass(frozen=True)
+class Address:
+    """An IP address and port as `bind` and `connect` take them, or a path."""
+
+    family: int
+    where: tuple[str, int] | tuple[str, int, int, int] | str
+
+    @property
+    def is_multicast(self) -> bool:
+        """Is it of a group?"""
+        return not isinstance(self.where, str) and ip_address(self.where[0]).is_multicast
+
+    def __str__(self) -> str:
+        if isinstance(self.where, str):
+            return self.where
+        host = f"[{self.where[0]}]" if ":" in self.where[0] else self.where[0]
+        return f"{host}:{self.where[1]}"
+
+
+def named(spec: Spec, key: str, passive: bool) -> Address | None:
+    """The address in `KEY=HOST:PORT` or `KEY.type=inet|unix,KEY.host=...`; None without either.
+
+    `passive`: one to listen or bind at, where no host stands for all of this machine. Raises
+    NetdevError.
+    """
+    text = spec.take(key)
+    if text is not None:
+        return host_and_port(spec, key, text, passive)
+    if not spec.starting(f"{key}."):
+        spec.take(f"{key}.type")
+        return None
+    if spec.choice(f"{key}.type", "inet", "unix") == "unix":
+        return path(spec, f"{key}.path")
+    host = spec.take(f"{key}.host")
+    port = spec.need(f"{key}.port")
+    for switch in ("ipv4", "ipv6"):
+        spec.choice(f"{key}.{switch}", "on", "off")
+    return _resolved(spec, key, host or "", port, passive)
+
+
+def host_and_port(spec: Spec, key: str, text: str, passive: bool) -> Address:
+    """`HOST:PORT`, the host of IPv6 in brackets. Raises NetdevError."""
+    host, separator, port = text.rpartition(":")
+    if not separator:
+        raise spec.wrong(f"{key}: expected HOST:PORT, got {text!r}")
+    return _resolved(spec, key, host.removeprefix("[").removesuffix("]"), port, passive)
+
+
+def path(spec: Spec, key: str) -> Address:
+    """A socket of the file system. Raises NetdevError."""
+    where = spec.need(key)
+    if len(os.fsencode(where)) > 107:
+        raise spec.wrong(f"{key}: expected a path of at most 107 bytes")
+    return Address(socket.AF_UNIX, where)
+
+
+def _resolved(spec: Spec, key: str, host: str, port: str, passive: bool) -> Address:
+    if not port.isdecimal() or not int(port[:10]) < 1 << 16:
+        raise spec.wrong(f"{key}: expected a port of 0 to 65535, got {port!r}")
+    if not host and not passive:
+        raise spec.wrong(f"{key}: expected a host")
+    try:
+        found = socket.getaddrinfo(
+            host or "0.0.0.0",
+            int(port),
+            type=socket.SOCK_DGRAM,
+            flags=socket.AI_PASSIVE if passive else 0,
+        )
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise spec.wrong(f"{key}: {host!r}: {reason}") from error
+    found.sort(key=lambda entry: entry[0] != socket.AF_INET)  # as QEMU, which asks for IPv4 alone
+    family, _, _, _, where = found[0]
+    return Address(family, where)  # type: ignore[arg-type]
+
+
+def unlink_socket(where: str) -> None:
+    """Take a socket of an earlier run away; anything else at that path stays."""
+    with suppress(OSError):
+        if stat.S_ISSOCK(os.stat(where).st_mode):
+            os.unlink(where)

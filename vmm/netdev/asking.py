@@ -1,0 +1,43 @@
+"""Asking a card again that could not receive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from vmm.loop import Loop, Timer
+
+_SOONEST: Final = 0.001  # seconds
+_LATEST: Final = 0.010
+
+
+class Asking:
+    """Calls again and again, at longer and longer intervals, until it is stopped.
+
+    A write of the guest that gives its card buffers may lie in the ring, and nobody is told: not
+    before the next exit. So the card is asked, and the ring emptied before that.
+    """
+
+    def __init__(self, loop: Loop, ask: Callable[[], None]) -> None:
+        self._loop = loop
+        self._ask = ask
+        self._interval = _SOONEST
+        self._timer: Timer | None = None
+
+    def later(self) -> None:
+        """Ask again in a while, unless that is to happen already."""
+        if self._timer is None:
+            self._timer = self._loop.call_at(time.monotonic() + self._interval, self._now)
+
+    def stop(self) -> None:
+        """There is nothing to ask for, at present."""
+        self._interval = _SOONEST
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _now(self) -> None:
+        self._timer = None
+        self._interval = min(2 * self._interval, _LATEST)
+        self._ask()

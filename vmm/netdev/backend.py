@@ -1,0 +1,206 @@
+"""What every back end does: frames wait for a card that cannot take them, and all are counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from devices.bus.network import Card, Wire
+from vmm.loop import Loop
+from vmm.netdev.asking import Asking
+from vmm.netdev.spec import Spec
+
+FRAME_MAX: Final = 4096 + 65536  # bytes; QEMU's NET_BUFSIZE
+BATCH: Final = 64  # frames that are read at once, about
+_ROUNDS: Final = 8  # batches until the guest's exits have their turn
+
+
+class Recorder(Protocol):
+    """Something that writes frames down."""
+
+    def record(self, frames: Sequence[bytes]) -> None:
+        """Frames pass by now."""
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Frames of one back end since its start."""
+
+    sent: int = 0  # by the card
+    sent_bytes: int = 0
+    received: int = 0  # by the card
+    received_bytes: int = 0
+    dropped_by: Counter[str] = field(default_factory=Counter)  # by reason
+
+    def dropped(self, reason: str, count: int = 1) -> None:
+        """Frames were lost."""
+        if count:
+            self.dropped_by[reason] += count
+
+    def report(self, kind: str) -> dict[str, object]:
+        """For the JSON object of a command."""
+        return {
+            "kind": kind,
+            "sent": self.sent,
+            "sent_bytes": self.sent_bytes,
+            "received": self.received,
+            "received_bytes": self.received_bytes,
+            "dropped": self.dropped_by.total(),
+            "dropped_by": dict(self.dropped_by),
+        }
+
+
+@dataclass
+class Host:
+    """What the machine gives its back ends.
+
+    `flush` brings writes of the guest that are queued to their devices: a card that was given
+    buffers by one of them can receive. `warn` takes a line for the user.
+    """
+
+    loop: Loop
+    flush: Callable[[], object] = lambda: None
+    warn: Callable[[str], None] = lambda _line: None
+    recorder: Recorder | None = None
+
+
+class Netdev(Wire, Protocol):
+    """What a SPEC makes: a wire to which one card, or one port of a hub, is connected."""
+
+    recorder: Recorder | None  # whoever records the wire's frames
+
+    def connect(self, card: Card) -> None:
+        """Plug the card in, once."""
+
+    def report(self) -> dict[str, object]:
+        """What happened so far, for the JSON object of a command."""
+
+    def close(self) -> None:
+        """Give everything back; may be called twice."""
+
+
+class Backend:
+    """A wire that ends in a descriptor of the host system.
+
+    A kind says how frames get out (`_transmit`) and in (`_read`), and when to look (`_watch`).
+    While the card cannot receive nothing is read: frames wait where the host system keeps them,
+    and the card is asked again and again.
+    """
+
+    def __init__(self, host: Host, spec: Spec) -> None:
+        self.kind = spec.kind
+        self.name = spec.id
+        self.statistics = Statistics()
+        self.host = host
+        self.recorder = host.recorder
+        self._card: Card | None = None
+        self._waiting: list[bytes] = []  # read, and not yet taken by the card
+        self._delivering = False
+        self.reading = False
+        self._asking = Asking(host.loop, self._deliver)
+
+    # --- for a kind to define ---
+
+    def _transmit(self, frames: Sequence[bytes]) -> int:
+        """Send frames; how many were dealt with, dropped ones included. Then `_resume` is called
+        once there is room."""
+        raise NotImplementedError
+
+    def _read(self) -> list[bytes]:
+        """Frames that have arrived, `BATCH` or so; none does not wait for one."""
+        raise NotImplementedError
+
+    def _watch(self, wanted: bool) -> None:
+        """Call `readable` when frames arrive, or stop doing so; called with changes only."""
+        raise NotImplementedError
+
+    # --- the card's side ---
+
+    def connect(self, card: Card) -> None:
+        assert self._card is None
+        self._card = card
+        self._set_reading(True)
+
+    def send(self, frames: Sequence[bytes]) -> int:
+        taken = self._transmit(frames)
+        if self.recorder is not None and taken:
+            self.recorder.record(frames[:taken])
+        return taken
+
+    def receive_ready(self) -> None:
+        # The card says this while it handles a write: what was queued before that has arrived.
+        self._deliver(asked=True)
+
+    # --- the wire's side ---
+
+    def readable(self) -> None:
+        """Frames have arrived, or may have."""
+        self._deliver()
+
+    def sent(self, frames: Sequence[bytes]) -> None:
+        """Count frames that went out."""
+        self.statistics.sent += len(frames)
+        self.statistics.sent_bytes += sum(map(len, frames))
+
+    def resume(self) -> None:
+        """There is room again for frames of the card."""
+        if self._card is not None:
+            self._card.resume_transmit()
+
+    def report(self) -> dict[str, object]:
+        return self.statistics.report(self.kind)
+
+    def close(self) -> None:
+        """Give everything back; may be called twice. Frames that wait are lost, and counted."""
+        self._set_reading(False)
+        self._asking.stop()
+        self.statistics.dropped("not received before the end", len(self._waiting))
+        self._waiting.clear()
+
+    def _deliver(self, asked: bool = False) -> None:
+        """Give the card what waits, as far as it takes it; `asked`: it has said that it can."""
+        if self._delivering or self._card is None:
+            return
+        self._delivering = True
+        try:
+            self._set_reading(self._carry(self._card, asked))
+        finally:
+            self._delivering = False
+
+    def _carry(self, card: Card, asked: bool) -> bool:
+        """Read and hand over; False when the card takes no more."""
+        rounds = _ROUNDS
+        while self._waiting or rounds:
+            rounds -= not self._waiting
+            if not asked:
+                self.host.flush()
+            asked = False
+            if not card.can_receive():
+                return False
+            self._waiting = self._waiting or self._read()
+            if not self._waiting:
+                break
+            taken = card.receive(self._waiting)
+            self._count(taken)
+            if taken == 0:
+                return False
+        return True
+
+    def _count(self, taken: int) -> None:
+        frames = self._waiting if taken == len(self._waiting) else self._waiting[:taken]
+        self.statistics.received += taken
+        self.statistics.received_bytes += sum(map(len, frames))
+        if self.recorder is not None:
+            self.recorder.record(frames)
+        self._waiting = self._waiting[taken:]
+
+    def _set_reading(self, wanted: bool) -> None:
+        if wanted:
+            self._asking.stop()
+        else:
+            self._asking.later()
+        if wanted != self.reading:
+            self.reading = wanted
+            self._watch(wanted)

@@ -1,0 +1,74 @@
+"""The back ends of a machine, by id."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Final
+
+from vmm.netdev import spec as specs
+from vmm.netdev.backend import Host, Netdev
+from vmm.netdev.hub import Hub
+from vmm.netdev.pcap import Pcap
+
+
+class Network:
+    """Makes back ends of SPECs, plugs cards into them, and ends them."""
+
+    def __init__(self, host: Host) -> None:
+        self._host: Final = host
+        self._netdevs: dict[str, Netdev] = {}
+        self._taken_by: dict[str, str] = {}
+        self._hubs: dict[int, Hub] = {}
+        self._pcap: Pcap | None = None
+
+    def add(self, text: str) -> None:
+        """Make the back end of a SPEC. Raises NetdevError."""
+        spec = specs.parse(text)
+        if spec.id in self._netdevs:
+            raise spec.wrong(f"there is a netdev {spec.id!r} already")
+        module = importlib.import_module(specs.KINDS[spec.kind])
+        self._netdevs[spec.id] = module.create(spec, self._host, self)
+
+    def record(self, path: Path) -> None:
+        """Write the frames of all back ends that are added from now on to a pcap file.
+
+        Raises OSError.
+        """
+        self._host.recorder = self._pcap = Pcap(path, self._host.warn)
+
+    def hub(self, number: int) -> Hub:
+        """The hub of that number, made when it is first asked for."""
+        if number not in self._hubs:
+            self._hubs[number] = Hub(self._host)
+        return self._hubs[number]
+
+    def take(self, name: str, taker: str) -> Netdev:
+        """The back end of that id, for a card or a hub's port alone. Raises NetdevError."""
+        found = self._netdevs.get(name)
+        if found is None:
+            known = ", ".join(self._netdevs) or "none"
+            raise specs.NetdevError(f"there is no netdev {name!r}; known: {known}")
+        if name in self._taken_by:
+            raise specs.NetdevError(f"netdev {name!r} is taken by {self._taken_by[name]} already")
+        self.occupy(name, taker)
+        return found
+
+    def occupy(self, name: str, taker: str) -> None:
+        """Nobody else may take that one."""
+        self._taken_by[name] = taker
+
+    def unused(self) -> list[str]:
+        """The ids of those that nothing is plugged into."""
+        return [name for name in self._netdevs if name not in self._taken_by]
+
+    def report(self) -> dict[str, dict[str, object]]:
+        """What each has done so far, for the JSON object of a command."""
+        return {name: netdev.report() for name, netdev in self._netdevs.items()}
+
+    def close(self) -> None:
+        """End all; may be called twice."""
+        for netdev in self._netdevs.values():
+            netdev.close()
+        if self._pcap is not None:
+            self._pcap.close()
