@@ -73,7 +73,13 @@ class E1000(PciFunction):
         self.phy = Phy(self._restart_autonegotiation)
         self.receiver = Receiver(self, self.registers, self.statistics)
         self.transmitter = Transmitter(
-            self, self.registers, self.statistics, self.interrupts, self._send
+            self,
+            self.registers,
+            self.statistics,
+            self.interrupts,
+            self._send,
+            # What comes back may land where the next descriptors or their data lie.
+            lambda: not self.phy.loopback,
         )
         self._engaged = False  # what comes to a register now comes from the card itself
         self._hold_off: Timer | None = None
@@ -168,11 +174,11 @@ class E1000(PciFunction):
 
     def _write_tctl(self, value: int) -> None:
         self.registers[reg.TCTL] = value
-        self._transmit()
+        self.transmitter.run()
 
     def _write_tdt(self, value: int) -> None:
         self.registers[reg.TDT] = value & 0xFFFF
-        self._transmit()
+        self.transmitter.run()
 
     def _write_rctl(self, value: int) -> None:
         self.registers[reg.RCTL] = value
@@ -210,11 +216,6 @@ class E1000(PciFunction):
         self._receive_ready()
 
     # --- wire ---
-
-    def _transmit(self) -> None:
-        # What comes back may land where the next descriptors or their data lie.
-        self.transmitter.batches = not self.phy.loopback
-        self.transmitter.run()
 
     def _send(self, frames: Sequence[bytes]) -> int:
         if self.phy.loopback:

@@ -32,6 +32,7 @@ from devices.e1000.registers import (
 from devices.e1000.statistics import Statistics
 
 if TYPE_CHECKING:
+    from devices.bus.clock import Timer
     from devices.bus.dma import Ram
     from devices.bus.pci import PciFunction
 
@@ -58,6 +59,9 @@ _STATUS_AT: Final = 12
 
 BATCH: Final = 256
 """Frames that are sent at once."""
+MOST: Final = 1 << 17
+"""Frames out of one write of a register, about: a descriptor may ask for 65,535 segments, and a
+ring has room for as many descriptors. No frame of its own for each descriptor comes to that."""
 _SHORTEST_FAST: Final = 12
 
 
@@ -71,8 +75,10 @@ class Transmitter:
         statistics: Statistics,
         interrupts: Interrupts,
         send: Callable[[Sequence[bytes]], int],
+        may_batch: Callable[[], bool],
     ) -> None:
-        """`send` takes frames in order and says how many it took, as `Wire.send`."""
+        """`send` takes frames in order and says how many it took, as `Wire.send`; `may_batch`: is
+        nothing that is sent written to memory before the next descriptor is read?"""
         self._function = function
         self._registers = registers
         self._statistics = statistics
@@ -81,15 +87,19 @@ class Transmitter:
         self._frame = Frame(statistics, function.dma_read, self._emit)
         self._unsent: list[bytes] = []  # of the descriptor at TDH, which was carried out
         self._blocked = False  # the wire is full
+        self._may_batch = may_batch
         self._busy = False
-        self.batches = False
-        """May the fast path be taken now?"""
+        self._emitted = 0  # frames, since a register was written
+        self._break: Timer | None = None  # before the rest is sent
 
     def reset(self) -> None:
         """No frame has begun; what the wire did not take is gone."""
         self._frame.reset()
         self._unsent.clear()
         self._blocked = False
+        if self._break is not None:
+            self._break.cancel()
+            self._break = None
 
     def state(self) -> bytes:
         return self._frame.state()
@@ -114,9 +124,10 @@ class Transmitter:
     def _send_all(self) -> int:
         registers = self._registers
         start, count = registers[TDH], registers[TDLEN] // DESCRIPTOR_SIZE
-        causes = 0
+        causes = self._emitted = 0
+        batches = self._may_batch()
         while registers[TDH] != registers[TDT]:
-            sent, found = self._send_batch(start, count) if self.batches else (0, 0)
+            sent, found = self._send_batch(start, count) if batches else (0, 0)
             if not sent and not self._blocked:
                 sent, found = self._send_next()
             causes |= found
@@ -124,10 +135,23 @@ class Transmitter:
             registers[TDH] = head if head < count else 0
             if self._blocked:
                 return causes
+            if self._emitted >= MOST:
+                self._take_a_break()
+                return causes
             # A tail that the head never meets: once around is enough, as in QEMU.
             if registers[TDH] == start or start >= count:
                 break
         return causes | INT_TXQE
+
+    def _take_a_break(self) -> None:
+        """Let the machine have its turn, and go on at once after that."""
+        if self._break is None:
+            clock = self._function.clock
+            self._break = clock.call_at(clock.now(), self._go_on)
+
+    def _go_on(self) -> None:
+        self._break = None
+        self.run()
 
     @property
     def _base(self) -> int:
@@ -173,6 +197,7 @@ class Transmitter:
             frame.end(segmented)
 
     def _emit(self, frame: bytes) -> None:
+        self._emitted += 1
         self._unsent.append(frame)
         if len(self._unsent) >= BATCH:
             self._flush()

@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from helpers.qtest_network import FRAME, FRAMES, WAIT
+
 _WIDTHS = {1: "b", 2: "w", 4: "l", 8: "q"}
 
 
@@ -57,6 +59,20 @@ class Lines(list[str]):
         self.out(0x1CE, index, 2)
         self.out(0x1D0, value, 2)
 
+    # --- network: not for the machine, but for the far end of its wire ---
+
+    def frame(self, data: bytes) -> None:
+        """Send a frame to the card."""
+        self.append(f"{FRAME} 0x{data.hex()}")
+
+    def frames(self) -> None:
+        """Look at what the card has sent."""
+        self.append(FRAMES)
+
+    def wait(self, milliseconds: int) -> None:
+        """Let time pass."""
+        self.append(f"{WAIT} {milliseconds}")
+
     # --- PCI ---
 
     def config_address(self, slot: int, offset: int, function: int = 0) -> None:
@@ -76,11 +92,15 @@ class Lines(list[str]):
 
 @dataclass(frozen=True)
 class Script:
-    """Commands, and the devices of the machine that they are for."""
+    """Commands, and the devices of the machine that they are for.
+
+    `network`: there is a wire, netdev n0, and the machine's clock runs.
+    """
 
     name: str
     devices: tuple[str, ...]
     build: Callable[[Lines], None]
+    network: bool = False
 
     def lines(self) -> list[str]:
         """The commands."""

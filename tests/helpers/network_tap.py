@@ -13,7 +13,6 @@ import sys
 from contextlib import suppress
 
 from helpers.network_bench import LIMIT, Bench
-
 from vmm.netdev.spec import NetdevError
 
 _ETHERTYPE = 0x88B5  # of local experiments: nobody else sends it
@@ -48,14 +47,13 @@ def exchange() -> dict[str, object]:
             out = [peer.recv(65536) for _ in frames] == frames
             for frame in frames:
                 peer.send(frame)
-            while sum(frame[12:14] == frames[0][12:14] for frame in card.received) < len(frames):
+            while len(ours := [f for f in card.received if f[12:14] == _HEADER[12:]]) < len(frames):
                 card.refill(7)
-                bench.loop.wait(LIMIT)
-        back = [f for f in card.received if f[12:14] == frames[0][12:14]] == frames
+                bench.loop.serve()
         busy = refused("tap,id=n0,ifname=tap7")
         return {
             "out": out,
-            "back": back,
+            "back": ours == frames,
             "other": other,
             "down": down,
             "short": bench.count("n0", "dropped_by"),

@@ -17,6 +17,7 @@ from typing import Any
 QEMU = "qemu-system-x86_64"
 QEMU_VERSION = "version 7.2."
 PROGRAM: Sequence[str] = (str(Path(sys.executable).parent / "coalesced"),)
+_HALT = bytes.fromhex("faf4ebfd")  # cli; hlt; and again
 LIMIT = 60.0  # seconds; only a hang takes that long
 
 # How a script may be run; the replies are the same.
@@ -114,11 +115,23 @@ def coalesced(devices: Iterable[str], *options: str) -> Peer:
     return Peer([*PROGRAM, "qtest", *arguments, *options], "--socket PATH")
 
 
-def qemu(devices: Iterable[str]) -> Peer:
-    """QEMU without firmware running, connected."""
-    machine = "-accel tcg -S -machine pc -m 16 -nodefaults -display none -qtest-log /dev/null"
+def qemu(devices: Iterable[str], netdev: str | None = None) -> Peer:
+    """QEMU without firmware running, connected.
+
+    Its clock stands still; with a network back end it runs, and so does a processor that halts at
+    its first instruction.
+    """
+    machine = "-accel tcg -machine pc -m 16 -nodefaults -display none -qtest-log /dev/null"
     arguments = [word for device in devices for word in ("-device", device)]
-    return Peer([QEMU, *machine.split(), *arguments], "-qtest unix:PATH")
+    if netdev is None:
+        return Peer([QEMU, *machine.split(), "-S", *arguments], "-qtest unix:PATH")
+    with tempfile.NamedTemporaryFile(suffix=".bin") as firmware:
+        firmware.write(bytes(0xFFF0) + _HALT + bytes(0x10 - len(_HALT)))
+        firmware.flush()
+        arguments += ["-bios", firmware.name, "-netdev", netdev]
+        peer = Peer([QEMU, *machine.split(), *arguments], "-qtest unix:PATH")
+        peer.ask("endianness")  # once it answers, it has read its firmware
+        return peer
 
 
 def result_of(ended: tuple[int, str, str]) -> dict[str, Any]:

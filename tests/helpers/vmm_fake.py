@@ -120,6 +120,8 @@ class FakeAccelerator:
         self.log.append(("guest", guest, dict(arguments)))
 
     def run(self, loop: Loop) -> Exit | bool:
+        if loop.timeout() == 0:
+            return False
         for step in self.script:
             if isinstance(step, Queued):
                 self.put(step)

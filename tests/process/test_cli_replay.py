@@ -48,6 +48,22 @@ def test_direct_replays_to_the_same_state(tmp_path: Path) -> None:
     assert queued["exits_by"]["ring_full"] < 494 * usable(1) // usable(16)
 
 
+def test_a_network_card_s_driver_replays_with_every_checked_load_equal(tmp_path: Path) -> None:
+    result = json_of("replay", "e1000", cwd=tmp_path)
+    assert result["accesses"] == 153_069
+    assert result["reads_matching"] == result["reads_checked"] == 46_608
+    assert result["unchecked"] == {"e1000 ICR": 19_729, "e1000 statistics": 696}
+    assert result["masked"] == {
+        "e1000 STATUS: link": 44_831,
+        "e1000 MDIC, PHY 1 BMSR: link": 52,
+        "e1000 MDIC, PHY 1 ANLPAR: acknowledged": 1,
+    }
+    assert result["mismatches"] == []
+    assert result["missing_regions"] == {}
+    assert result["coalesced"] == 26_326  # all but the registers that must be heard at once
+    assert result["exits"] + result["coalesced"] == result["exits_without_coalescing"] == 153_070
+
+
 def test_the_table_shows_the_text_screen_when_asked(tmp_path: Path) -> None:
     done = run("replay", "boot", "--text", "--png", "s.png", cwd=tmp_path)
     assert done.returncode == 0

@@ -186,9 +186,54 @@ def test_only_reads_that_touch_a_status_register_depend_on_time(tmp_path: Path) 
         + "\n"
         for kind, at, size in lines
     )
-    found = unchecked.time_dependent(read(trace_of(tmp_path, text)).ops)
+    found = unchecked.whole(read(trace_of(tmp_path, text)))
     assert {name: mask.nonzero()[0].tolist() for name, mask in found.items()} == {
         "VGA status 1 (0x3da)": [0, 1],
         "VGA status 1 (0x3ba)": [3],
     }
-    assert unchecked.time_dependent(read(trace_of(tmp_path, GOOD)).ops) == {}
+    assert unchecked.whole(read(trace_of(tmp_path, GOOD))) == {}
+
+
+def test_loads_of_a_network_card_are_left_out_as_a_whole_or_in_part(tmp_path: Path) -> None:
+    line = "memory_region_ops_read cpu 0 mr 0x1 addr {:#x} value {:#x} size {} name '{}'\n"
+    status, mdic = 0x8008_0783, 0x1820_0000  # of PHY 1, and ready
+    reads = [
+        (0x08, status, 4, "e1000-mmio"),
+        (0x09, 0x83, 1, "e1000-mmio"),  # a part of a register shows its lowest byte
+        (0xC0, 0, 4, "e1000-mmio"),
+        (0xC4, 0, 4, "e1000-mmio"),
+        (0xC8, 0, 2, "e1000-mmio"),
+        (0x2810, 0, 4, "e1000-mmio"),
+        (0x3810, 0, 4, "e1000-mmio"),
+        (0x4000, 0, 4, "e1000-mmio"),
+        (0x40FC, 0, 4, "e1000-mmio"),
+        (0x4100, 0, 4, "e1000-mmio"),
+        (0x20, mdic | 1 << 16, 4, "e1000-mmio"),
+        (0x20, mdic | 5 << 16, 4, "e1000-mmio"),
+        (0x20, mdic | 4 << 16, 4, "e1000-mmio"),
+        (0x20, mdic | 3 << 21 | 1 << 16, 4, "e1000-mmio"),  # another PHY
+        (0xC0, 0, 4, "vga"),
+    ]
+    text = "".join(line.format(0xFEBC_0000 + at, *rest) for at, *rest in reads)
+    trace = read(
+        trace_of(
+            tmp_path, text + line.replace("read", "write").format(0xFEBC_0008, 0, 4, "e1000-mmio")
+        )
+    )
+    whole = {name: mask.nonzero()[0].tolist() for name, mask in unchecked.whole(trace).items()}
+    assert whole == {
+        "e1000 ICR": [2],
+        "e1000 ICS": [4],
+        "e1000 RDH": [5],
+        "e1000 TDH": [6],
+        "e1000 statistics": [7, 8],
+    }
+    part = {
+        name: (mask.nonzero()[0].tolist(), bits)
+        for name, (mask, bits) in unchecked.in_part(trace).items()
+    }
+    assert part == {
+        "e1000 STATUS: link": ([0, 1], 0x2),
+        "e1000 MDIC, PHY 1 BMSR: link": ([10], 0x24),
+        "e1000 MDIC, PHY 1 ANLPAR: acknowledged": ([11], 0x4000),
+    }

@@ -1,0 +1,37 @@
+"""Carrying scripts out: by QEMU, and by this program."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from conformance_script import Script
+from helpers.qtest_network import Cable, converse, sleep, step
+from helpers.qtest_peer import coalesced, qemu, result_of
+
+
+@functools.cache
+def replies_of_qemu(script: Script) -> list[str]:
+    """What QEMU replies."""
+    if not script.network:
+        with qemu(script.devices) as peer:
+            return peer.ask_all(script.lines())
+    with Cable() as cable, qemu(script.devices, cable.netdev) as peer:
+        return converse(peer, cable, script.lines(), sleep)
+
+
+def replies_of_ours(
+    script: Script, *options: str, together: bool = True
+) -> tuple[list[str], dict[str, Any]]:
+    """What this program replies, and its report; `together`: not each command on its own."""
+    commands = script.lines()
+    if not script.network:
+        with coalesced(script.devices, *options, "--json") as peer:
+            replies = peer.ask_all(commands) if together else [*map(peer.ask, commands)]
+            return replies, result_of(peer.end())
+    with (
+        Cable() as cable,
+        coalesced(script.devices, "--netdev", cable.netdev, *options, "--json") as peer,
+    ):
+        replies = converse(peer, cable, commands, step, together)
+        return replies, result_of(peer.end())
