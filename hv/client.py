@@ -212,18 +212,21 @@ class Vcpu:
         self.complete = self.handle.complete
         self._run = self.handle.run
 
-    def run(self, timeout: float | None = None, watch: int = 0) -> Exit | bool | None:
+    def run(
+        self, timeout: float | None = None, watch: int = 0, due: float | None = None
+    ) -> Exit | bool | None:
         """KVM_RUN: enter the guest unless it runs already, and wait for its next exit.
 
-        `watch`: `hv.core.WATCH_*` bits. Returns the exit; False after `timeout` seconds, the
-        guest running on; True when entries wait in the ring, None when the descriptor is
-        readable, where these are watched. Raises PeerDied, ProtocolError.
+        `watch`: `hv.core.WATCH_*` bits. Returns the exit; False after `timeout` seconds or at
+        `due` (time.monotonic()), the guest running on or an exit of it being what the next call
+        returns; True when entries wait in the ring, None when the descriptor is readable, where
+        these are watched. Raises PeerDied, ProtocolError.
         """
         if self._kept is not None:  # and the guest is stopped
             kept, self._kept = self._kept, None
             return kept
         try:
-            return self._run(timeout, watch)
+            return self._run(timeout, watch, due)
         except PeerDied as error:
             raise self.vm.died() from error
 

@@ -133,17 +133,18 @@ class VcpuHandle:
     ) -> VcpuHandle: ...
     def enter(self) -> None:
         """Let the guest run on; clears a kick."""
-    def wait(self, timeout: float | None, watch: int, /) -> int:
+    def wait(self, timeout: float | None, watch: int, due: float | None = None, /) -> int:
         """TIMED_OUT or EXITED; seconds, None: no limit. `watch`: WATCH_* bits, or 0.
 
-        RING_FILLED when watching the ring, READABLE when watching the descriptor: also now and
-        then when the guest has exited, which the next call tells. Raises PeerDied when the guest
-        process has ended, ProtocolError for a wrong sequence.
+        RING_FILLED when watching the ring, READABLE when watching the descriptor. `due`: seconds
+        of CLOCK_MONOTONIC after which it is TIMED_OUT, too. Exits that keep coming keep neither
+        out: then the exit is told by the next call. Raises PeerDied when the guest process has
+        ended, ProtocolError for a wrong sequence.
         """
     def watch(self, fd: int, /) -> None:
         """The descriptor of WATCH_DESCRIPTOR; -1: none."""
     def run(
-        self, timeout: float | None, watch: int, /
+        self, timeout: float | None, watch: int, due: float | None = None, /
     ) -> tuple[int, int, int, bool, int] | bool | None:
         """`enter` unless it runs, `wait`, and what `exit` says.
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from vmm.loop import Loop, Timer
 
 _NS = 1_000_000_000
-_ROUNDING = 1000  # nanoseconds
 
 
 class Clock:
@@ -25,6 +24,7 @@ class Clock:
         self._stopped_at: int | None = None
         self._timers: list[tuple[int, int, Timer]] = []
         self._order = itertools.count()
+        self._alarms: list[int] = []  # when the loop will call, the soonest last
 
     def now(self) -> int:
         """Nanoseconds."""
@@ -36,8 +36,7 @@ class Clock:
         """Call once when the clock has reached `due` nanoseconds, never before this returns."""
         timer = Timer(due / _NS, call)
         heapq.heappush(self._timers, (due, next(self._order), timer))
-        if self._stopped_at is None:
-            self._loop.call_at((self._start + due) / _NS, self._run_due)
+        self._set_alarm()
         return timer
 
     def deadline(self) -> int | None:
@@ -64,11 +63,24 @@ class Clock:
         return self._stopped_at
 
     def _run_due(self) -> None:
-        """Make the calls that are due; one that comes too early, or twice, finds none."""
+        """Make the calls that are due."""
         while (due := self.deadline()) is not None and due <= self.now():
             timer = heapq.heappop(self._timers)[2]
             if timer.call is not None:
                 timer.call()
-        if due is not None and self._stopped_at is None and due - self.now() < _ROUNDING:
-            # The loop's floating-point time may be a rounding ahead of this one.
-            self._loop.call_at((self._start + due) / _NS, self._run_due)
+
+    def _set_alarm(self) -> None:
+        """In real time the loop makes the calls: it is told of the timer that is due first alone.
+
+        An alarm for one that has been cancelled since rings for nothing.
+        """
+        due = self.deadline() if self._stopped_at is None else None
+        if due is not None and not (self._alarms and self._alarms[-1] <= due):
+            self._alarms.append(due)
+            self._loop.call_at((self._start + due) / _NS, self._ring)
+
+    def _ring(self) -> None:
+        # It may come too early, since the loop's time is rounded: then there is another.
+        self._alarms.pop()
+        self._run_due()
+        self._set_alarm()

@@ -91,10 +91,10 @@ class Machine:
                 got = accel.run(loop)
                 if got is True:
                     self._dispatcher.flush_once()
-                elif got is not False and not handle(got):
-                    break
-                if loop.timers:
+                elif got is False:
                     loop.run_timers()
+                elif not handle(got):
+                    break
         except (PeerDied, KeyboardInterrupt):
             # What the guest had published still belongs to the devices.
             self.coalescing.flush()

@@ -63,6 +63,9 @@ extern PyObject *error_guest;
 /* ns from a Python number of seconds or None (UINT64_MAX); -1 with an exception set. */
 int deadline_from(PyObject *timeout, uint64_t *deadline);
 
+/* CLOCK_MONOTONIC ns from a Python number of seconds or None (UINT64_MAX); -1 with an exception. */
+int moment_from(PyObject *moment, uint64_t *ns);
+
 /* An unsigned 64-bit argument; -1 with TypeError or OverflowError set. */
 int unsigned_from(PyObject *o, uint64_t *value);
 

@@ -38,6 +38,23 @@ int deadline_from(PyObject *timeout, uint64_t *deadline)
     return 0;
 }
 
+int moment_from(PyObject *moment, uint64_t *ns)
+{
+    *ns = UINT64_MAX;
+    if (moment == Py_None)
+        return 0;
+    double seconds = PyFloat_AsDouble(moment);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return -1;
+    if (isnan(seconds)) {
+        PyErr_SetString(PyExc_ValueError, "expected a moment in seconds");
+        return -1;
+    }
+    if (seconds < 1e9)
+        *ns = seconds > 0 ? (uint64_t)(seconds * 1e9) : 0;
+    return 0;
+}
+
 int unsigned_from(PyObject *o, uint64_t *value)
 {
     if (!PyLong_Check(o)) {

@@ -15,19 +15,18 @@ typedef struct {
     struct doorbell bell;
     int watch_fd;       /* or -1 */
     uint64_t looked_at; /* for news of watch_fd, though exits kept coming */
-    uint32_t unlooked;  /* exits since then */
     uint32_t exits, resumes, requests;
     uint64_t lines;
     uint32_t load_size; /* of the load being answered, else 0 */
     bool load_io, running, watch_ring;
+    bool passed_over; /* an exit was there, and other news were told first */
 } HandleObject;
 
 enum { TIMED_OUT = 0, EXITED = 1, RING_FILLED = 2, READABLE = 3 };
 enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2 };
 
-/* A guest that exits all the time must not keep other news out; each look is a system call. */
+/* How often exits that keep coming are held up for a look at the descriptor: a system call. */
 #define LOOK_NS 50000u
-#define EXITS_BETWEEN_LOOKS 8u
 
 static bool exited(const HandleObject *h)
 {
@@ -92,39 +91,42 @@ static int note_exit(HandleObject *h)
     return 0;
 }
 
-static int wait_arguments(PyObject *const *args, Py_ssize_t n, uint64_t *deadline)
+/*
+ * A guest that exits all the time must keep out neither timers nor descriptors: TIMED_OUT, READABLE,
+ * or EXITED when it is the exit's turn.
+ */
+static int look_past_exits(HandleObject *h, uint64_t due)
 {
-    if (n == 2)
-        return deadline_from(args[0], deadline);
-    PyErr_Format(PyExc_TypeError, "expected 2 arguments, got %zd", n);
-    return -1;
-}
-
-static bool look_is_due(HandleObject *h)
-{
-    if (h->bell.watch_fd < 0 || ++h->unlooked < EXITS_BETWEEN_LOOKS)
-        return false;
-    h->unlooked = 0;
+    if ((due == UINT64_MAX && h->bell.watch_fd < 0) || h->passed_over)
+        return EXITED;
     uint64_t now = now_ns();
-    if (now - h->looked_at < LOOK_NS)
-        return false;
+    if (now >= due)
+        return TIMED_OUT;
+    if (h->bell.watch_fd < 0 || now - h->looked_at < LOOK_NS)
+        return EXITED;
     h->looked_at = now;
-    return true;
+    return doorbell_watched(&h->bell) ? READABLE : EXITED;
 }
 
-/* TIMED_OUT, EXITED, RING_FILLED or READABLE; -1 with an exception set. */
-static int wait_exit(HandleObject *h, uint64_t deadline, PyObject *watch)
+/* (timeout, watch[, due]): TIMED_OUT, EXITED, RING_FILLED or READABLE; -1 with an exception set. */
+static int wait_exit(HandleObject *h, PyObject *const *args, Py_ssize_t n)
 {
-    long what = PyLong_AsLong(watch);
-    if (what == -1 && PyErr_Occurred())
+    uint64_t deadline, due = UINT64_MAX;
+    if (n != 2 && n != 3) {
+        PyErr_Format(PyExc_TypeError, "expected 2 or 3 arguments, got %zd", n);
         return -1;
-    h->watch_ring = h->ring && what & WATCH_RING;
-    h->bell.watch_fd = what & WATCH_DESCRIPTOR ? h->watch_fd : -1;
-    if (look_is_due(h) && doorbell_watched(&h->bell))
-        return READABLE;
+    }
+    if (deadline_from(args[0], &deadline) < 0 || (n == 3 && moment_from(args[2], &due) < 0))
+        return -1;
+    long watch = PyLong_AsLong(args[1]);
+    if (watch == -1 && PyErr_Occurred())
+        return -1;
+    h->watch_ring = h->ring && watch & WATCH_RING;
+    h->bell.watch_fd = watch & WATCH_DESCRIPTOR ? h->watch_fd : -1;
     if (!handle_ready(h)) {
         PyThreadState *save = PyEval_SaveThread();
-        enum wait_result r = core_wait(&h->bell, handle_ready, h, deadline, h->mapping, &save);
+        enum wait_result r = core_wait(&h->bell, handle_ready, h, deadline < due ? deadline : due,
+                                       h->mapping, &save);
         PyEval_RestoreThread(save);
         if (r == WAIT_ERROR)
             return -1;
@@ -136,19 +138,21 @@ static int wait_exit(HandleObject *h, uint64_t deadline, PyObject *watch)
             return TIMED_OUT;
         if (r == WAIT_WATCHED)
             return READABLE;
+    } else {
+        int news = look_past_exits(h, due);
+        h->passed_over = news != EXITED;
+        if (news != EXITED)
+            return news;
     }
     if (!exited(h))
         return RING_FILLED;
     return note_exit(h) < 0 ? -1 : EXITED;
 }
 
-/* wait(timeout, watch): TIMED_OUT, EXITED, RING_FILLED or READABLE. */
+/* wait(timeout, watch[, due]): TIMED_OUT, EXITED, RING_FILLED or READABLE. */
 static PyObject *handle_wait(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    uint64_t deadline;
-    if (wait_arguments(args, n, &deadline) < 0)
-        return NULL;
-    int got = wait_exit((HandleObject *)self, deadline, args[1]);
+    int got = wait_exit((HandleObject *)self, args, n);
     return got < 0 ? NULL : PyLong_FromLong(got);
 }
 
@@ -234,14 +238,13 @@ static PyObject *handle_exit(PyObject *self, PyObject *unused)
     return result;
 }
 
-/* run(timeout, watch): enter unless running, wait; the exit, or False, True or None. */
+/* run(timeout, watch[, due]): enter unless running, wait; the exit, or False, True or None. */
 static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     HandleObject *h = (HandleObject *)self;
-    uint64_t deadline;
-    if (wait_arguments(args, n, &deadline) < 0 || (!h->running && enter(h) < 0))
+    if (!h->running && enter(h) < 0)
         return NULL;
-    int got = wait_exit(h, deadline, args[1]);
+    int got = wait_exit(h, args, n);
     if (got < 0)
         return NULL;
     if (got == READABLE)
@@ -390,9 +393,9 @@ static PyObject *get_running(PyObject *self, void *unused)
 static PyMethodDef handle_methods[] = {
     {"enter", handle_enter, METH_NOARGS, "Let the guest run on."},
     {"wait", (PyCFunction)(void (*)(void))handle_wait, METH_FASTCALL,
-     "wait(timeout, watch): TIMED_OUT, EXITED or, when watching, RING_FILLED or READABLE."},
+     "wait(timeout, watch[, due]): TIMED_OUT, EXITED or, when watching, RING_FILLED or READABLE."},
     {"run", (PyCFunction)(void (*)(void))handle_run, METH_FASTCALL,
-     "run(timeout, watch): enter unless running, wait; the exit, False, True or None."},
+     "run(timeout, watch[, due]): enter unless running, wait; the exit, False, True or None."},
     {"exit", handle_exit, METH_NOARGS, "(reason, address, size, is_write, value) of the exit."},
     {"complete", handle_complete, METH_O, "complete(value): answer the load that exited."},
     {"set_irq", handle_set_irq, METH_VARARGS, "set_irq(line, level)."},

@@ -56,8 +56,9 @@ class Accelerator(Protocol):
     def run(self, loop: Loop) -> Exit | bool:
         """Let the guest run; its next exit.
 
-        False: none until the loop's next timer, or a descriptor of the loop was served. True: the
-        ring holds entries and should be drained meanwhile. Raises PeerDied, ProtocolError.
+        False: a timer of the loop is due, or a descriptor of it was served; exits that keep coming
+        do not keep that out. True: the ring holds entries and should be drained meanwhile. Raises
+        PeerDied, ProtocolError.
         """
 
     def complete(self, value: int) -> None:

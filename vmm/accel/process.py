@@ -106,7 +106,8 @@ class ProcessAccelerator:
             self._watching = loop.watching
             self.handle.watch(loop.fileno())
             self._watch ^= core.WATCH_DESCRIPTOR
-        got = self._run(loop.timeout() if loop.timers else None, self._watch)
+        timers = loop.timers
+        got = self._run(None, self._watch, timers[0][0] if timers else None)
         if got is None:
             loop.serve()
             return False

@@ -16,7 +16,7 @@ class Network:
     """Makes back ends of SPECs, plugs cards into them, and ends them."""
 
     def __init__(self, host: Host) -> None:
-        self._host: Final = host
+        self.host: Final = host
         self._netdevs: dict[str, Netdev] = {}
         self._taken_by: dict[str, str] = {}
         self._hubs: dict[int, Hub] = {}
@@ -28,19 +28,19 @@ class Network:
         if spec.id in self._netdevs:
             raise spec.wrong(f"there is a netdev {spec.id!r} already")
         module = importlib.import_module(specs.KINDS[spec.kind])
-        self._netdevs[spec.id] = module.create(spec, self._host, self)
+        self._netdevs[spec.id] = module.create(spec, self.host, self)
 
     def record(self, path: Path) -> None:
         """Write the frames of all back ends that are added from now on to a pcap file.
 
         Raises OSError.
         """
-        self._host.recorder = self._pcap = Pcap(path, self._host.warn)
+        self.host.recorder = self._pcap = Pcap(path, self.host.warn)
 
     def hub(self, number: int) -> Hub:
         """The hub of that number, made when it is first asked for."""
         if number not in self._hubs:
-            self._hubs[number] = Hub(self._host)
+            self._hubs[number] = Hub(self.host)
         return self._hubs[number]
 
     def take(self, name: str, taker: str) -> Netdev:

@@ -183,3 +183,35 @@ def test_in_real_time_the_loop_makes_the_calls() -> None:
         loop.run_timers()
     assert seen[0] >= due
     loop.close()
+
+
+def test_the_loop_hears_of_the_first_timer_alone() -> None:
+    """A device that sets and cancels timers all the time leaves nothing behind."""
+    loop = Loop()
+    clock = Clock(loop)
+    hour = clock.now() + 3600 * 10**9
+    clock.call_at(hour, lambda: None)
+    seen: list[int] = []
+    for step in range(50):
+        clock.call_at(hour + step, lambda: None).cancel()
+        clock.call_at(clock.now() + 100_000, lambda step=step: seen.append(step))  # type: ignore[misc]
+        clock.call_at(clock.now() + 100_001, lambda: None).cancel()
+        while len(seen) <= step:
+            loop.wait(loop.timeout())
+            loop.run_timers()
+    assert seen == list(range(50))
+    assert len(loop.timers) == 1
+    loop.close()
+
+
+def test_a_stepped_clock_makes_no_call_by_itself() -> None:
+    loop = Loop()
+    clock = Clock(loop)
+    due = clock.now() + 1_000_000
+    clock.call_at(due, lambda: pytest.fail("called by itself"))
+    clock.set(due - 1)
+    clock.call_at(due + 1, lambda: None)
+    loop.wait(loop.timeout())
+    loop.run_timers()
+    assert loop.timeout() is None
+    loop.close()
