@@ -1,0 +1,117 @@
+"""The guest of `coalesced bench e1000`: sends or takes in frames as often as it is asked to.
+
+Both directions go by a window: the far end tells by small frames how many have arrived, as TCP's
+acknowledgements do, and the sender keeps no more than the window under way. So nothing is lost,
+and the time of a run is that of the frames all the way.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import numpy as np
+
+from hv import core
+from hv.vcpu import Vcpu
+from tools.guests.network import blocks, memory
+from tools.guests.network.blocks import Frames, UdpFlow, put16
+from tools.guests.network.card import Card
+from tools.guests.network.exchange import ends, say_hello
+from tools.guests.network.packets import PAYLOAD_AT
+
+BURST: Final = 32  # frames that are made at once
+ACK_PAYLOAD: Final = 18  # bytes: the shortest frame
+STALL_SECONDS: Final = 10.0
+
+
+def run(vcpu: Vcpu) -> None:
+    """Halt; then do what the mailbox says, leave a report, and so on.
+
+    The mailbox: `kind` "transmit" or "receive", `frames`, `length` (bytes of UDP payload),
+    `window`, `each` (frames per write of the tail).
+    """
+    bus = vcpu.bus
+    if not isinstance(bus, core.Vcpu):
+        raise TypeError("this guest runs in a guest process only")
+    card = Card(vcpu)
+    say_hello(card)
+    kinds = {"transmit": _transmit, "receive": _receive}
+    while True:
+        bus.halt()
+        order = memory.read_order(vcpu)
+        kind = str(order.pop("kind"))
+        interrupts = card.interrupts
+        started, cpu = time.monotonic_ns(), time.process_time_ns()
+        kinds[kind](card, **order)  # type: ignore[arg-type]
+        memory.leave_report(
+            vcpu,
+            {
+                "ns": time.monotonic_ns() - started,
+                "cpu_ns": time.process_time_ns() - cpu,
+                "interrupts": card.interrupts - interrupts,
+            },
+        )
+
+
+def _transmit(card: Card, frames: int, length: int, window: int, each: int) -> None:
+    flow = UdpFlow(*ends(card.mac))
+    block = blocks.empty(BURST)
+    block[:, PAYLOAD_AT:] = np.random.default_rng(1).integers(256, size=block[:, PAYLOAD_AT:].shape)
+    sent = acked = 0
+    while acked < frames:
+        count = min(BURST, frames - sent, window - (sent - acked), card.transmitter.room)
+        if count > 0:
+            payloads = np.full(count, length)
+            part = block[:count]
+            number(part, sent)
+            card.transmitter.fill(Frames(part, flow.pack(part, payloads)))
+            sent += count
+        while count > 0:
+            card.show(min(each, count))
+            count -= each
+            if card.raised():
+                acked = _latest(card.service(), acked)
+        under_way = sent - acked
+        if under_way and (sent == frames or under_way >= window or not card.transmitter.room):
+            _wait(card)
+            acked = _latest(card.service(), acked)
+
+
+def _receive(card: Card, frames: int, length: int, window: int, each: int) -> None:
+    flow = UdpFlow(*ends(card.mac))
+    ack = blocks.empty(1)
+    received = acked = 0
+    while acked < frames:
+        _wait(card)
+        for part in card.service():
+            count = len(part.lengths)
+            first, last = _number(part, 0), _number(part, -1)
+            if first != received or last != received + count - 1:
+                raise ValueError(f"expected frames from {received} on, got {first} to {last}")
+            received += count
+        if received - acked >= window // 4 or received == frames:
+            number(ack, received)
+            card.send(Frames(ack, flow.pack(ack, np.array([ACK_PAYLOAD]))))
+            acked = received
+
+
+def number(block: blocks.Block, first: int) -> None:
+    """Number the payloads of a block."""
+    numbers = np.arange(first, first + len(block))
+    put16(block, PAYLOAD_AT, numbers >> 16)
+    put16(block, PAYLOAD_AT + 2, numbers & 0xFFFF)
+
+
+def _latest(received: list[Frames], before: int) -> int:
+    """How many frames the far end has, by the last of its frames."""
+    return _number(received[-1], -1) if received else before
+
+
+def _number(frames: Frames, at: int) -> int:
+    return int.from_bytes(frames.block[at, PAYLOAD_AT : PAYLOAD_AT + 4].tobytes(), "big")
+
+
+def _wait(card: Card) -> None:
+    if not card.wait(STALL_SECONDS):
+        raise TimeoutError(f"nothing from the far end for {STALL_SECONDS:.0f} s")

@@ -1,0 +1,89 @@
+"""A guest that sends numbered frames and gets as many back, checking every byte.
+
+It goes by rounds: a burst goes out, the other end answers with as many frames once it has all of
+them. The guest looks at its descriptors in RAM until a round is complete, and only then serves the
+card's interrupt, so that its accesses to the card do not depend on how fast anything is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import Final
+
+from hv.vcpu import Vcpu
+from tools.guests.network import memory, packets
+from tools.guests.network.blocks import Frames, Host, of_rows
+from tools.guests.network.card import Card
+from tools.guests.network.packets import Arp
+from tools.guests.network.pattern import Pattern
+
+GUEST_IP: Final = bytes((192, 0, 2, 2))  # RFC 5737: addresses for documentation
+PEER_IP: Final = bytes((192, 0, 2, 1))
+PEER_MAC: Final = bytes.fromhex("525400 0000fe")
+GUEST_PORT: Final = 50_000
+PEER_PORT: Final = 50_001
+SENT_SEED: Final = 2008
+RECEIVED_SEED: Final = 97
+
+_LOOK_SECONDS: Final = 50e-6  # between two looks at the descriptors
+_STALL_SECONDS: Final = 20.0  # without a frame: something is wrong
+
+
+def exchange(vcpu: Vcpu, frames: int, burst: int, each: int) -> None:
+    """Send `frames` frames and receive as many, `burst` of them in a round; leave a report.
+
+    The tail register moves after every `each` frames.
+    """
+    card = Card(vcpu)
+    ours, theirs = ends(card.mac)
+    sent, expected = Pattern(ours, theirs, SENT_SEED), Pattern(theirs, ours, RECEIVED_SEED)
+    say_hello(card)
+    digest = hashlib.blake2b(digest_size=16)
+    received = wrong = 0
+    while received < frames:
+        count = min(burst, frames - received)
+        card.send(sent.frames(received, count), each)
+        for part in _round(card, count):
+            wrong += expected.wrong(part, received)
+            received += len(part.lengths)
+            for row in part.rows():
+                digest.update(row)
+    report: dict[str, object] = {
+        "sent": received,
+        "received": received,
+        "wrong": wrong,
+        "digest": digest.hexdigest(),
+        "interrupts": card.interrupts,
+    }
+    memory.leave_report(vcpu, report)
+
+
+def ends(mac: bytes) -> tuple[Host, Host]:
+    """The guest's and the other end of the flow, by the guest's MAC address."""
+    return Host(mac, GUEST_IP, GUEST_PORT), Host(PEER_MAC, PEER_IP, PEER_PORT)
+
+
+def say_hello(card: Card) -> None:
+    """Tell the other end the card's address; its answer shows that the card receives by now."""
+    question = Arp(packets.ARP_REQUEST, card.mac, GUEST_IP, bytes(6), PEER_IP)
+    frame = packets.ethernet(
+        packets.BROADCAST, card.mac, packets.ETHERTYPE_ARP, packets.arp(question)
+    )
+    card.send(of_rows([frame]))
+    (answer,) = _round(card, 1)
+    packet = packets.parse_arp(answer.rows()[0][packets.ETHERNET_SIZE :])
+    if packet is None or packet.sender_mac != PEER_MAC:
+        raise ValueError("the first frame from the other end is no answer to this card's ARP")
+
+
+def _round(card: Card, count: int) -> list[Frames]:
+    """Wait until `count` frames are there, then serve the card once and take them."""
+    deadline = time.monotonic() + _STALL_SECONDS
+    while (found := card.receiver.waiting(count)) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{found} of {count} frames came within {_STALL_SECONDS:.0f} s")
+        card.pause(_LOOK_SECONDS)
+    if not card.wait(_STALL_SECONDS):
+        raise TimeoutError(f"{count} frames came, but no interrupt for {_STALL_SECONDS:.0f} s")
+    return card.service()

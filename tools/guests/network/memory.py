@@ -1,0 +1,54 @@
+"""Where the network guests keep what the card and the VMM read in guest RAM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Final
+
+from hv.vcpu import Vcpu
+
+TX_RING: Final = 0x100000
+RX_RING: Final = 0x102000
+MAILBOX: Final = 0x104000  # what the VMM asks for, between two runs of a guest
+REPORT: Final = 0x108000  # what the guest has to say: 4 bytes of length, then JSON
+REPORT_SIZE: Final = 0x8000
+TX_BUFFERS: Final = 0x120000
+RX_BUFFERS: Final = 0x1A0000
+MAILBOX_SIZE: Final = 0x1000
+
+
+def leave_report(vcpu: Vcpu, report: dict[str, object]) -> None:
+    """Put a report where the VMM looks for it. Raises ValueError when it is too long."""
+    _leave(vcpu, REPORT, REPORT_SIZE, report)
+
+
+def read_report(read: Callable[[int, int], bytes]) -> dict[str, object]:
+    """The last report, with what reads guest RAM by address and size; empty before the first."""
+    return _read(read, REPORT, REPORT_SIZE)
+
+
+def order(write: Callable[[int, bytes], None], wanted: dict[str, object]) -> None:
+    """Ask the guest for something, with what writes guest RAM."""
+    text = json.dumps(wanted).encode()
+    write(MAILBOX, len(text).to_bytes(4, "little") + text)
+
+
+def read_order(vcpu: Vcpu) -> dict[str, object]:
+    """What the VMM asks for."""
+    return _read(lambda at, size: bytes(vcpu.read_memory(at, size)), MAILBOX, MAILBOX_SIZE)
+
+
+def _leave(vcpu: Vcpu, at: int, room: int, content: dict[str, object]) -> None:
+    text = json.dumps(content).encode()
+    if len(text) > room - 4:
+        raise ValueError(f"expected at most {room - 4} bytes of report, got {len(text)}")
+    vcpu.write_memory(at, len(text).to_bytes(4, "little") + text)
+
+
+def _read(read: Callable[[int, int], bytes], at: int, room: int) -> dict[str, object]:
+    length = int.from_bytes(read(at, 4), "little")
+    if not 0 < length <= room - 4:
+        return {}
+    content: dict[str, object] = json.loads(read(at + 4, length))
+    return content
