@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hv.abi import RING_PAGES_MAX
-from tools.options import JsonOption, Wait, WaitOption
+from tools.options import JsonOption, NetdevOption, Wait, WaitOption
 
 if TYPE_CHECKING:
     from tools.bench.report import Section
@@ -69,6 +69,41 @@ def vga(
     _show([_vga(ring_pages, wait, quick)], json)
 
 
+@bench.command("e1000")
+def e1000(
+    netdev: NetdevOption = None,
+    iperf: Annotated[
+        str | None,
+        typer.Option(
+            "--iperf", metavar="HOST[:PORT]", help="Send to this `iperf -s -u`; needs a --netdev."
+        ),
+    ] = None,
+    rate: Annotated[
+        str,
+        typer.Option("--rate", metavar="BITS", help="Of --iperf, a second: 50M; 0: all it can."),
+    ] = "0",
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="N", min=0.1, help="Of --iperf, each time.")
+    ] = 5.0,
+    ip: Annotated[
+        str, typer.Option("--ip", metavar="ADDRESS", help="The guest's, with --iperf.")
+    ] = "192.0.2.2",
+    wait: WaitOption = Wait.adaptive,
+    quick: QuickOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Frames per second and CPU time per frame of a network card, with coalescing and without.
+
+    Example: coalesced bench e1000 --iperf 192.0.2.1 --netdev tap,id=n0,ifname=tap0
+    """
+    if iperf is None and not netdev:
+        _show([_e1000(wait, quick)], json)
+        return
+    from tools.bench import iperf as bench_iperf  # noqa: PLC0415
+
+    _show([bench_iperf.run(iperf, netdev, ip, rate, seconds, wait.value)], json)
+
+
 @bench.command("all")
 def all_(
     ring_pages: PagesOption = None,
@@ -80,7 +115,8 @@ def all_(
 
     Example: coalesced bench all --quick --json
     """
-    _show([_ring(ring_pages, quick), _exit(quick), _vga(ring_pages, wait, quick)], json)
+    sections = [_ring(ring_pages, quick), _exit(quick), _vga(ring_pages, wait, quick)]
+    _show([*sections, _e1000(wait, quick)], json)
 
 
 # Imports are in the functions: numpy and the machine would delay `coalesced --help`.
@@ -115,6 +151,15 @@ def _vga(ring_pages: int | None, wait: Wait, quick: bool) -> Section:
     pages = (ring_pages,) if ring_pages else VGA_PAGES
     with progress("vga", bench_vga.steps(pages, sizes)) as step:
         return report.vga(bench_vga.measure(pages, wait.value, sizes, step))
+
+
+def _e1000(wait: Wait, quick: bool) -> Section:
+    from tools.bench import e1000 as bench_e1000  # noqa: PLC0415
+    from tools.bench.measure import progress  # noqa: PLC0415
+
+    sizes = bench_e1000.QUICK if quick else bench_e1000.FULL
+    with progress("e1000", bench_e1000.steps(sizes)) as step:
+        return bench_e1000.measure(wait.value, sizes, step)
 
 
 def _show(sections: list[Section], as_json: bool) -> None:

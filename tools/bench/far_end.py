@@ -1,0 +1,180 @@
+"""The far end of a network benchmark: a process at the other end of a UDP socket."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import struct
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Final, NamedTuple
+
+from devices.bus.network import Wire
+from hv import core
+from tools.exchange import LOOPBACK
+from tools.guests.network import packets
+from tools.guests.network.blocks import Host
+from tools.guests.network.exchange import PEER_IP, ends
+from tools.guests.network.packets import PAYLOAD_AT, PROTOCOL_UDP, Arp, Ipv4, Udp
+
+_NUMBER: Final = struct.Struct("!I")
+_ACK_PAYLOAD: Final = 18
+
+
+class Order(NamedTuple):
+    """What the far end is to do next."""
+
+    kind: str  # "transmit": take in what the guest sends; "receive": send to it
+    frames: int
+    length: int  # bytes of UDP payload
+    window: int
+    ack_every: int  # frames
+
+
+class FarEnd:
+    """A card (`devices.bus.network.Card`) that acknowledges frames, or sends them by a window."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._pending: list[bytes] = []
+        self._ends: tuple[Host, Host] | None = None
+        self.order = Order("transmit", 0, 0, 0, 1)
+        self.begin(self.order)
+
+    def begin(self, order: Order) -> None:
+        """Take an order; what is to be sent starts at once."""
+        self.order = order
+        self.received = self.acked = self.sent = 0
+        if self._ends is not None:
+            guest, peer = self._ends
+            self._ack = _frame(peer, guest, bytes(_ACK_PAYLOAD))
+            self._data = _frame(peer, guest, os.urandom(max(order.length, 4)))
+            self._send_window(0)
+
+    def can_receive(self) -> bool:
+        return True
+
+    def receive(self, frames: Sequence[bytes]) -> int:
+        """Take the guest's frames: data, acknowledgements, or its ARP."""
+        if self._ends is None:
+            self._answer_arp(frames[0])
+        elif self.order.kind == "receive":
+            self._send_window(_number(frames[-1]))
+        else:
+            self._take(frames)
+        return len(frames)
+
+    def resume_transmit(self) -> None:
+        """Send what the wire has room for."""
+        if self._pending:
+            self._pending = self._pending[self._wire.send(self._pending) :]
+
+    def _take(self, frames: Sequence[bytes]) -> None:
+        """Count frames up to the first that is out of order; the guest will notice."""
+        size = PAYLOAD_AT + self.order.length
+        every, last = self.order.ack_every, self.order.frames
+        for frame in frames:
+            if len(frame) != size or _number(frame) != self.received:
+                return
+            self.received += 1
+            if self.received == self.acked + every or self.received == last:
+                self.acked = self.received
+                self._pending.append(_numbered(self._ack, self.acked))
+        self.resume_transmit()
+
+    def _send_window(self, acked: int) -> None:
+        if self.order.kind != "receive":
+            return
+        stop = min(self.order.frames, acked + self.order.window)
+        self._pending += [_numbered(self._data, number) for number in range(self.sent, stop)]
+        self.sent = max(self.sent, stop)
+        self.resume_transmit()
+
+    def _answer_arp(self, frame: bytes) -> None:
+        question = packets.parse_arp(frame[packets.ETHERNET_SIZE :])
+        if question is None:
+            return
+        self._ends = guest, peer = ends(question.sender_mac)
+        answer = Arp(packets.ARP_REPLY, peer.mac, PEER_IP, guest.mac, guest.ip)
+        self._pending.append(
+            packets.ethernet(guest.mac, peer.mac, packets.ETHERTYPE_ARP, packets.arp(answer))
+        )
+        self.resume_transmit()
+
+
+class FarProcess:
+    """A process with a far end in it."""
+
+    def __init__(self, local: int, remote: int) -> None:
+        """`local` and `remote` are UDP ports on loopback."""
+        context = multiprocessing.get_context("spawn")
+        self._control, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(local, remote, theirs), daemon=True)
+        # Ctrl-C is this side's affair, from the other one's first instruction on.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        try:
+            self._control.recv()
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, order: Order) -> None:
+        """Give an order; returns when it is taken."""
+        self._control.send(order)
+        self._control.recv()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.join()
+        self._control.close()
+
+
+def _serve(local: int, remote: int, control: Connection[Any, Any]) -> None:
+    """Main of the process: frames and orders, until the parent ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    core.die_with_parent()
+    from vmm.loop import Loop  # noqa: PLC0415 - not in the parent
+    from vmm.netdev.backend import Host as NetworkHost  # noqa: PLC0415
+    from vmm.netdev.network import Network  # noqa: PLC0415
+
+    loop = Loop()
+    network = Network(NetworkHost(loop))
+    network.add(f"dgram,id=far,local={LOOPBACK}:{local},remote={LOOPBACK}:{remote}")
+    wire = network.take("far", "the far end")
+    far = FarEnd(wire)
+    wire.connect(far)
+
+    def take_order() -> None:
+        far.begin(control.recv())
+        control.send(None)
+
+    loop.add_reader(control.fileno(), take_order)
+    control.send(None)
+    while True:
+        loop.wait(loop.timeout())
+        loop.run_timers()
+
+
+def _frame(source: Host, destination: Host, payload: bytes) -> bytes:
+    datagram = packets.udp(source.ip, destination.ip, Udp(source.port, destination.port, payload))
+    # No checksum (RFC 768): the number changes.
+    datagram = datagram[:6] + b"\0\0" + datagram[8:]
+    packet = packets.ipv4(Ipv4(source.ip, destination.ip, PROTOCOL_UDP, datagram))
+    return packets.ethernet(destination.mac, source.mac, packets.ETHERTYPE_IPV4, packet)
+
+
+def _number(frame: bytes) -> int:
+    number: int = _NUMBER.unpack_from(frame, PAYLOAD_AT)[0]
+    return number
+
+
+def _numbered(frame: bytes, number: int) -> bytes:
+    return frame[:PAYLOAD_AT] + _NUMBER.pack(number) + frame[PAYLOAD_AT + 4 :]

@@ -1,0 +1,104 @@
+"""What a real iperf server says of a guest that sends, with coalescing and without."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final, cast
+
+from tools import devices
+from tools.bench import report
+from tools.bench.measure import Spread, spread
+from tools.errors import BadInput
+from tools.guests.network import iperf_wire, memory
+from tools.options import NETWORK_STALENESS, NetworkOptions, RunOptions
+from tools.runner import Job, run_job
+from vmm import pc
+from vmm.board import Board
+from vmm.machine import Machine
+from vmm.netdev import spec as specs
+
+GUEST: Final = "tools.guests.network.serve:send"
+_UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+def run(
+    server: str | None,
+    netdevs: list[str] | None,
+    ip: str,
+    rate: str,
+    seconds: float,
+    wait: str,
+) -> report.Section:
+    """Let the guest send twice, coalescing on and off. Raises BadInput."""
+    if server is None or not netdevs:
+        raise BadInput("--iperf and --netdev: expected both, or neither")
+    host, port = _server(server)
+    try:
+        netdev = specs.parse(netdevs[0]).id
+    except specs.NetdevError as error:
+        raise BadInput(str(error)) from error
+    arguments: dict[str, object] = {
+        "ip": _ipv4("--ip", ip),
+        "host": host,
+        "port": port,
+        "rate": bits_per_second(rate),
+        "seconds": seconds,
+    }
+    network = NetworkOptions(tuple(netdevs))
+
+    def build(machine: Machine) -> Board:
+        specs_ = [f"e1000,addr=03.0,netdev={netdev}"]
+        return devices.board(machine, specs_, pc.DEFAULT_MEMORY, network)
+
+    job = Job(GUEST, arguments, build, lambda machine, _: memory.read_report(machine.dma.read))
+    options = RunOptions(wait=wait, staleness=float(NETWORK_STALENESS) / 1000)
+    tests: list[dict[str, object]] = []
+    for coalesce in (True, False):
+        taken, _, said = run_job(job, options, "process", coalesce)
+        tests.append({"coalescing": coalesce, **said, "exits": taken["exits"]})
+    return _section(server, tests)
+
+
+def _section(server: str, tests: list[dict[str, object]]) -> report.Section:
+    rows: list[report.Row] = []
+    for test in tests:
+        title = "coalesced" if test["coalescing"] else "every write exits"
+        sent = f"{test['sent']:,} datagrams sent, {test['exits']:,} exits"
+        said = cast("dict[str, float] | None", test["server"])
+        if said is None:
+            rows.append((title, Spread(0.0, 0.0, 0.0), f"{sent}; the server sent no report"))
+            continue
+        remark = (
+            f"{sent}; the server: {said['lost']:,} of {said['datagrams']:,} lost, "
+            f"{said['out_of_order']:,} out of order, jitter {said['jitter_ms']:.3f} ms, "
+            f"{said['seconds']:.2f} s"
+        )
+        rows.append((title, spread([said["bits_per_second"] / 1e6]), remark))
+    values: dict[str, object] = {"iperf": tests}
+    return report.Section("e1000", values, f"iperf -s -u at {server} says", "Mbit/s", rows)
+
+
+def bits_per_second(text: str) -> float:
+    """`--rate`: a number, with K, M or G behind it for 10**3, 10**6 or 10**9. Raises BadInput."""
+    unit = text[-1:].upper() if not text[-1:].isdigit() else ""
+    try:
+        number = float(text[: len(text) - len(unit)])
+    except ValueError:
+        number = -1.0
+    if unit not in _UNITS or not 0 <= number < 1e12:
+        raise BadInput(f"--rate {text}: expected bits per second, like 0, 500K, 50M or 1G")
+    return number * _UNITS[unit]
+
+
+def _server(text: str) -> tuple[str, int]:
+    host, separator, port = text.partition(":")
+    if separator and not (port.isdecimal() and 0 < int(port[:10]) < 1 << 16):
+        raise BadInput(f"--iperf {text}: expected a port of 1 to 65535, got {port!r}")
+    return _ipv4("--iperf", host), int(port) if separator else iperf_wire.PORT
+
+
+def _ipv4(option: str, text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError as error:
+        raise BadInput(f"{option} {text}: expected an IPv4 address like 192.0.2.1") from error
