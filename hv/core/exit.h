@@ -4,11 +4,17 @@
  * The words carry the news, the pipes only wake a sleeper: a byte too many does no harm, and a
  * byte is never missing. Each word has one writer and a cache line of its own.
  *
- *   guest                                  VMM
- *   kvm_run payload
- *   exit_sequence += 1     --release-->    acquire, then reads the payload
- *                                          result of a load into kvm_run
- *   acquire                <--release--    resume_sequence += 1
+ *   guest                                         VMM
+ *   G1  kvm_run payload
+ *   G2  exit_sequence += 1     --release-->       V1  acquire
+ *                                                 V2  reads the payload
+ *                                                 V3  result of a load into kvm_run
+ *   G3  acquire                <--release--       V4  resume_sequence += 1
+ *   G4  reads the result
+ *
+ * G, V and, for the sleep and the wake-up, S and W are the steps of the table in
+ * tools/litmus/steps.py, which `coalesced litmus` explores. G1, G4, V2 and V3 are plain accesses of
+ * whoever calls the functions below.
  *
  * Stopped: resume_sequence == exit_sequence. Running: resume_sequence == exit_sequence + 1.
  */
@@ -25,6 +31,23 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The orders that a test weakens one at a time, to see that something finds it. */
+#ifndef ORDER_RELEASE_EXIT
+#define ORDER_RELEASE_EXIT memory_order_release
+#endif
+#ifndef ORDER_ACQUIRE_EXIT
+#define ORDER_ACQUIRE_EXIT memory_order_acquire
+#endif
+#ifndef ORDER_RELEASE_RESUME
+#define ORDER_RELEASE_RESUME memory_order_release
+#endif
+#ifndef ORDER_ACQUIRE_RESUME
+#define ORDER_ACQUIRE_RESUME memory_order_acquire
+#endif
+#ifndef FENCE_WAKEUP
+#define FENCE_WAKEUP memory_order_seq_cst
+#endif
+
 #define RUN_WORDS_OFFSET 2368u /* first cache line past sizeof(struct kvm_run), 2352 */
 
 struct run_words {
@@ -38,6 +61,46 @@ struct run_words {
 };
 
 _Static_assert(RUN_WORDS_OFFSET + sizeof(struct run_words) <= 4096, "words fit in page 0");
+
+/* Guest: exit number `n`; its payload (G1) is in place. */
+static inline void exit_post(struct run_words *w, uint32_t n)
+{
+    /*
+     * G2, release: pairs with V1, the VMM's acquire in exit_take. Without it the VMM could handle a
+     * half-written exit, or miss ring entries that went before it.
+     */
+    atomic_store_explicit(&w->exit_sequence, n, ORDER_RELEASE_EXIT);
+}
+
+/* VMM: how many exits there have been; their payload may be read (V2). */
+static inline uint32_t exit_take(struct run_words *w)
+{
+    /*
+     * V1, acquire: pairs with G2, the guest's release in exit_post. Without it the payload, or the
+     * ring, could be read before the sequence that announces it.
+     */
+    return atomic_load_explicit(&w->exit_sequence, ORDER_ACQUIRE_EXIT);
+}
+
+/* VMM: entry number `n` into the guest; the result of a load (V3) is in place. */
+static inline void resume_post(struct run_words *w, uint32_t n)
+{
+    /*
+     * V4, release: pairs with G3, the guest's acquire in resume_take. Without it the guest could
+     * read the result of the load before, or overwrite a payload that the VMM is still reading.
+     */
+    atomic_store_explicit(&w->resume_sequence, n, ORDER_RELEASE_RESUME);
+}
+
+/* Guest: how many entries there have been; the result may be read (G4). */
+static inline uint32_t resume_take(struct run_words *w)
+{
+    /*
+     * G3, acquire: pairs with V4, the VMM's release in resume_post. Without it the result could be
+     * read, or the next payload be written, before the sequence that allows it.
+     */
+    return atomic_load_explicit(&w->resume_sequence, ORDER_ACQUIRE_RESUME);
+}
 
 enum wait_policy { WAIT_BLOCK = 0, WAIT_ADAPTIVE = 1, WAIT_POLL = 2 };
 
@@ -74,37 +137,40 @@ static inline void cpu_relax(void)
 #endif
 }
 
-/* Wake the peer after a word was stored with release. */
+/* Wake the peer; the word that it waits for (W1: G2 or V4) is stored. */
 static inline void doorbell_signal(struct doorbell *b)
 {
     if (b->policy != WAIT_BLOCK) {
         /*
-         * Fence: pairs with the sleeper's in doorbell_arm. Without it our test of need-wakeup
-         * could be older than our store of the word, while the sleeper's re-check is older than
-         * that store: nobody wakes anybody.
+         * W2, fence: pairs with S2, the sleeper's in doorbell_arm. Without it our test of
+         * need-wakeup could be older than our store of the word, while the sleeper's re-check is
+         * older than that store: nobody wakes anybody.
          */
-        atomic_thread_fence(memory_order_seq_cst);
+        atomic_thread_fence(FENCE_WAKEUP);
+        /* W3: W2 orders it after the word. */
         if (!atomic_load_explicit(b->peer_need_wakeup, memory_order_relaxed))
             return;
     }
     ssize_t n;
-    do
+    do /* W4 */
         n = write(b->wake_fd, "", 1);
     while (n < 0 && errno == EINTR);
     /* EAGAIN: the pipe is full of earlier wake-ups. EPIPE: the sleeper's own wait tells of it. */
     b->signals++;
 }
 
-/* Announce that we are about to sleep; the caller re-checks its word after this. */
+/* Announce that we are about to sleep; the caller re-checks its word (S3) after this. */
 static inline void doorbell_arm(struct doorbell *b)
 {
+    /* S1: S2 orders it before the re-check. */
     atomic_store_explicit(b->own_need_wakeup, 1, memory_order_relaxed);
-    /* Fence: pairs with the waker's in doorbell_signal, between its word and its test. */
-    atomic_thread_fence(memory_order_seq_cst);
+    /* S2, fence: pairs with W2, the waker's in doorbell_signal, between its word and its test. */
+    atomic_thread_fence(FENCE_WAKEUP);
 }
 
 static inline void doorbell_disarm(struct doorbell *b)
 {
+    /* S5: a wake-up that comes on account of the old value is a byte too many. */
     atomic_store_explicit(b->own_need_wakeup, 0, memory_order_relaxed);
 }
 
@@ -133,6 +199,7 @@ static inline enum sleep_result doorbell_sleep(struct doorbell *b, uint64_t time
     };
     struct timespec limit = {.tv_sec = (time_t)(timeout / 1000000000u),
                              .tv_nsec = (long)(timeout % 1000000000u)};
+    /* S4 */
     int n = ppoll(fds, 3, timeout == UINT64_MAX ? NULL : &limit, NULL);
     if (n < 0)
         return SLEPT_SIGNAL;

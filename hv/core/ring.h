@@ -15,6 +15,9 @@
  * Neither side believes the other: an index is read once into a private copy and checked, and
  * only the copy is used; so is an entry. Entries are read and written as relaxed 64-bit words,
  * which cost what plain accesses cost and keep the compiler from reading one twice.
+ *
+ * P1 to P3 and C1 to C3 are the steps of the table in tools/litmus/steps.py, which `coalesced
+ * litmus` explores; a comment starts with the step that the access below it is.
  */
 #ifndef COALESCED_RING_H
 #define COALESCED_RING_H
@@ -22,6 +25,20 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* The orders that a test weakens one at a time, to see that something finds it. */
+#ifndef ORDER_ACQUIRE_FIRST
+#define ORDER_ACQUIRE_FIRST memory_order_acquire
+#endif
+#ifndef ORDER_RELEASE_LAST
+#define ORDER_RELEASE_LAST memory_order_release
+#endif
+#ifndef ORDER_ACQUIRE_LAST
+#define ORDER_ACQUIRE_LAST memory_order_acquire
+#endif
+#ifndef ORDER_RELEASE_FIRST
+#define ORDER_RELEASE_FIRST memory_order_release
+#endif
 
 struct coalesced_entry {
     uint64_t phys_addr;
@@ -94,8 +111,8 @@ static inline enum ring_status ring_producer_init(struct ring_producer *p,
         p->bad = p->next;
         return RING_BAD_LAST;
     }
-    /* Acquire, as in ring_append. */
-    p->first = atomic_load_explicit(&ring->first, memory_order_acquire);
+    /* P1, as in ring_append. */
+    p->first = atomic_load_explicit(&ring->first, ORDER_ACQUIRE_FIRST);
     if (p->first >= p->slots) {
         p->bad = p->first;
         return RING_BAD_FIRST;
@@ -114,10 +131,10 @@ static inline enum ring_status ring_append(struct ring_producer *p, uint64_t phy
 
     if (after == p->first) {
         /*
-         * Acquire: pairs with the consumer's release of `first` in ring_commit. Without it the
-         * stores below could land in a slot that the consumer is still reading.
+         * P1, acquire: pairs with C3, the consumer's release of `first` in ring_commit. Without it
+         * the stores below could land in a slot that the consumer is still reading.
          */
-        uint32_t first = atomic_load_explicit(&p->ring->first, memory_order_acquire);
+        uint32_t first = atomic_load_explicit(&p->ring->first, ORDER_ACQUIRE_FIRST);
         if (first >= p->slots || ring_distance(p->first, first, p->slots) >
                                      ring_distance(p->first, p->published, p->slots)) {
             p->bad = first;
@@ -128,6 +145,7 @@ static inline enum ring_status ring_append(struct ring_producer *p, uint64_t phy
             return RING_FULL;
     }
     struct coalesced_slot *slot = &p->ring->slot[p->next];
+    /* P2: P3 orders these words before `last`. */
     atomic_store_explicit(&slot->word[0], phys_addr, memory_order_relaxed);
     atomic_store_explicit(&slot->word[1], (uint64_t)pio << 32 | len, memory_order_relaxed);
     atomic_store_explicit(&slot->word[2], data, memory_order_relaxed);
@@ -141,10 +159,10 @@ static inline void ring_publish(struct ring_producer *p)
     if (p->published == p->next)
         return;
     /*
-     * Release: pairs with the consumer's acquire of `last` in ring_peek. Without it the consumer
-     * could see the slot counted in before the slot's bytes (smp_wmb in KVM).
+     * P3, release: pairs with C1, the consumer's acquire of `last` in ring_look. Without it the
+     * consumer could see the slot counted in before the slot's bytes (smp_wmb in KVM).
      */
-    atomic_store_explicit(&p->ring->last, p->next, memory_order_release);
+    atomic_store_explicit(&p->ring->last, p->next, ORDER_RELEASE_LAST);
     p->published = p->next;
 }
 
@@ -183,10 +201,11 @@ static inline enum ring_status ring_consumer_init(struct ring_consumer *c,
 static inline enum ring_status ring_look(struct ring_consumer *c)
 {
     /*
-     * Acquire: pairs with the producer's release of `last` in ring_publish. Without it the slots
-     * could be read before the index that counts them in (missing in QEMU, harmless only on x86).
+     * C1, acquire: pairs with P3, the producer's release of `last` in ring_publish. Without it the
+     * slots could be read before the index that counts them in (missing in QEMU, harmless only on
+     * x86).
      */
-    uint32_t last = atomic_load_explicit(&c->ring->last, memory_order_acquire);
+    uint32_t last = atomic_load_explicit(&c->ring->last, ORDER_ACQUIRE_LAST);
     if (last >= c->slots || ring_distance(c->next, last, c->slots) <
                                 ring_distance(c->next, c->last, c->slots)) {
         c->bad = last;
@@ -238,6 +257,7 @@ static inline enum ring_status ring_peek(struct ring_consumer *c, struct coalesc
         struct coalesced_entry *e = &out[i];
         /* Each line comes out of the producer's cache: ask for the sixth from here already. */
         __builtin_prefetch(&c->ring->slot[at + 16 < c->slots ? at + 16 : 0]);
+        /* C2: C1 orders these words after `last`, C3 before `first`. */
         e->phys_addr = atomic_load_explicit(&slot->word[0], memory_order_relaxed);
         uint64_t len_pio = atomic_load_explicit(&slot->word[1], memory_order_relaxed);
         e->len = (uint32_t)len_pio;
@@ -270,10 +290,10 @@ static inline void ring_commit(struct ring_consumer *c, uint32_t count)
         c->next -= c->slots;
     c->peeked -= count;
     /*
-     * Release: pairs with the producer's acquire of `first` in ring_append. Without it the slot
-     * could be handed back before its reads are done (left open in the 2008 patch).
+     * C3, release: pairs with P1, the producer's acquire of `first` in ring_append. Without it the
+     * slot could be handed back before its reads are done (left open in the 2008 patch).
      */
-    atomic_store_explicit(&c->ring->first, c->next, memory_order_release);
+    atomic_store_explicit(&c->ring->first, c->next, ORDER_RELEASE_FIRST);
 }
 
 #endif

@@ -75,11 +75,7 @@ int vcpu_wait_resume(VcpuObject *v)
     struct resume_wait w = {.v = v};
     if (vcpu_wait(&w, UINT64_MAX) < 0)
         return -1;
-    /*
-     * Acquire: pairs with the VMM's release of the resume sequence in VcpuHandle.enter. Without
-     * it the guest could read the result of the load before.
-     */
-    uint32_t resume = atomic_load_explicit(&v->words->resume_sequence, memory_order_acquire);
+    uint32_t resume = resume_take(v->words);
     bool truncated = mapping_truncated(v->mapping);
     if (resume == v->resumed + 1 && !truncated) {
         v->resumed = resume;
@@ -100,11 +96,7 @@ int vcpu_exit(VcpuObject *v, uint32_t reason)
         v->unpublished = 0;
     }
     v->run->exit_reason = reason;
-    /*
-     * Release: pairs with the VMM's acquire of the exit sequence in VcpuHandle.wait. Without it
-     * the VMM could handle a half-written exit, or miss entries that went before it.
-     */
-    atomic_store_explicit(&v->words->exit_sequence, ++v->exit_sequence, memory_order_release);
+    exit_post(v->words, ++v->exit_sequence);
     doorbell_signal(&v->bell);
     return vcpu_wait_resume(v);
 }

@@ -49,11 +49,7 @@ static int enter(HandleObject *h)
     atomic_store_explicit(&h->run->immediate_exit, 0, memory_order_relaxed);
     h->running = true;
     h->load_size = 0;
-    /*
-     * Release: pairs with the guest's acquire of the resume sequence in vcpu_wait_resume. Without
-     * it the guest could read the result of the load before.
-     */
-    atomic_store_explicit(&h->words->resume_sequence, ++h->resumes, memory_order_release);
+    resume_post(h->words, ++h->resumes);
     doorbell_signal(&h->bell);
     return mapping_check(h->mapping);
 }
@@ -74,11 +70,7 @@ static PyObject *handle_enter(PyObject *self, PyObject *unused)
 /* Take note of an exit; 0, or -1 with an exception set. */
 static int note_exit(HandleObject *h)
 {
-    /*
-     * Acquire: pairs with the guest's release of the exit sequence in vcpu_exit. Without it the
-     * VMM could handle a half-written exit, or miss ring entries that went before it.
-     */
-    uint32_t exits = atomic_load_explicit(&h->words->exit_sequence, memory_order_acquire);
+    uint32_t exits = exit_take(h->words);
     if (mapping_check(h->mapping) < 0)
         return -1;
     if (exits != h->exits + 1 || !h->running) {

@@ -22,7 +22,7 @@ static long fixed_spin = -1;
 static struct doorbell guest, vmm;
 
 /* Wait until *word differs from `seen`, as core_wait does without Python. */
-static uint32_t await(struct doorbell *b, _Atomic uint32_t *word, uint32_t seen)
+static void await(struct doorbell *b, _Atomic uint32_t *word, uint32_t seen)
 {
     uint64_t start = now_ns();
     uint64_t spin = fixed_spin >= 0 ? (uint64_t)fixed_spin : b->spin_ns;
@@ -46,7 +46,6 @@ static uint32_t await(struct doorbell *b, _Atomic uint32_t *word, uint32_t seen)
         fprintf(stderr, "the spin is out of bounds\n");
         exit(1);
     }
-    return atomic_load_explicit(word, memory_order_acquire);
 }
 
 static void *run_guest(void *unused)
@@ -54,9 +53,10 @@ static void *run_guest(void *unused)
     (void)unused;
     for (uint32_t n = 1; n <= rounds; n++) {
         payload = n * UINT64_C(3);
-        atomic_store_explicit(&words.exit_sequence, n, memory_order_release);
+        exit_post(&words, n);
         doorbell_signal(&guest);
-        if (await(&guest, &words.resume_sequence, n - 1) != n || result != n * UINT64_C(7)) {
+        await(&guest, &words.resume_sequence, n - 1);
+        if (resume_take(&words) != n || result != n * UINT64_C(7)) {
             fprintf(stderr, "round %u: the guest has the wrong result\n", n);
             exit(1);
         }
@@ -94,12 +94,13 @@ int main(int argc, char **argv)
     if (pthread_create(&thread, NULL, run_guest, NULL) != 0)
         return 2;
     for (uint32_t n = 1; n <= rounds; n++) {
-        if (await(&vmm, &words.exit_sequence, n - 1) != n || payload != n * UINT64_C(3)) {
+        await(&vmm, &words.exit_sequence, n - 1);
+        if (exit_take(&words) != n || payload != n * UINT64_C(3)) {
             fprintf(stderr, "round %u: the VMM has the wrong exit\n", n);
             return 1;
         }
         result = n * UINT64_C(7);
-        atomic_store_explicit(&words.resume_sequence, n, memory_order_release);
+        resume_post(&words, n);
         doorbell_signal(&vmm);
     }
     pthread_join(thread, NULL);
