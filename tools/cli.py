@@ -18,6 +18,7 @@ COMMANDS = {
     "replay": "tools.replay",
     "qtest": "tools.qtest",
     "bench": "tools.bench.command",
+    "litmus": "tools.litmus.command",
     "info": "tools.info",
 }
 

@@ -1,0 +1,1 @@
+"""Small rings, exits and wake-ups, explored to the end under memory models."""

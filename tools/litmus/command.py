@@ -1,0 +1,117 @@
+"""`coalesced litmus`: what two sides of a ring can see under a memory model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tools import report
+from tools.errors import BadInput
+from tools.litmus.models import DEFAULT, KEEPS
+from tools.litmus.steps import BARRIERS
+from tools.options import JsonOption
+
+if TYPE_CHECKING:
+    from tools.litmus.cases import Outcome
+
+SlotsOption = Annotated[
+    int, typer.Option("--slots", metavar="N", min=2, max=8, help="Slots of the ring, 2 to 8.")
+]
+EntriesOption = Annotated[
+    int,
+    typer.Option("--entries", metavar="N", min=1, max=12, help="Entries put in, 1 to 12."),
+]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="|".join(KEEPS),
+        help="A memory model; may be given several times.",
+        show_default=", ".join(DEFAULT),
+    ),
+]
+RemoveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--remove", metavar="BARRIER", help=f"Only without this one: {', '.join(BARRIERS)}."
+    ),
+]
+
+
+def litmus(
+    slots: SlotsOption = 3,
+    entries: EntriesOption = 5,
+    model: ModelOption = None,
+    remove: RemoveOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Explore every execution of a small ring, its exits and wake-ups under memory models.
+
+    With all barriers nothing may go wrong. With one removed, the shortest execution that goes wrong
+    is shown, or why this model does not need the barrier. `sc` is sequential consistency, `tso`
+    x86's store buffers, `weak` reorders whatever acquire, release, fences and dependencies leave
+    free; `arm`, on request, is weak with stores that wait for the branches before them. Exit status
+    1: a case is not as the table of steps in tools/litmus/steps.py predicts.
+    """
+    from tools.litmus.cases import Outcome, cases  # noqa: PLC0415 - start-up time
+
+    models = list(dict.fromkeys(model)) if model else list(DEFAULT)
+    _known("--model", models, KEEPS)
+    _known("--remove", [remove] if remove else [], BARRIERS)
+    outcomes = []
+    for case in cases(slots, entries, models, remove):
+        _progress(f"{case.removed or 'all barriers'}, {case.protocol}, {case.model}")
+        try:
+            outcome = Outcome.of(case)
+        except MemoryError:
+            raise BadInput(
+                f"--slots {slots} --entries {entries}: more states than memory has room for"
+            ) from None
+        finally:
+            _progress("")
+        outcomes.append(outcome)
+        if not json:
+            _show(outcome)
+    ok = all(outcome.as_expected for outcome in outcomes)
+    if json:
+        facts = [outcome.facts() for outcome in outcomes]
+        report.print_json({"models": models, "cases": facts, "ok": ok})
+    else:
+        print("All as expected." if ok else "NOT AS EXPECTED.")
+    return 0 if ok else 1
+
+
+def _known(option: str, given: list[str], known: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise BadInput(f"{option} {name}: expected one of {', '.join(known)}")
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+def _show(outcome: Outcome) -> None:
+    case, result = outcome.case, outcome.result
+    name = f"without {case.removed}" if case.removed else "with all barriers"
+    size = f", {case.slots} slots, {case.entries} entries" if case.protocol == "ring" else ""
+    print(f"{case.protocol} {name}, {case.model}{size}: {result.executions:,} executions, "
+          f"{result.illegal:,} illegal")  # fmt: skip
+    verdict = "as expected" if outcome.as_expected else "NOT AS EXPECTED"
+    print(f"  {verdict}: {case.why()}")
+    if result.wrong:
+        print("\n" + "".join(f"    {line}\n" for line in outcome.shown().splitlines()))
+
+
+def register(app: typer.Typer) -> None:
+    """Add `litmus` to the program."""
+    app.command(
+        "litmus",
+        epilog="Examples: coalesced litmus; coalesced litmus --remove wakeup-fence --model tso; "
+        "coalesced litmus --slots 4 --entries 6 --json",
+    )(litmus)
