@@ -180,6 +180,7 @@ enum sleep_result { SLEPT_WOKEN, SLEPT_TIMEOUT, SLEPT_SIGNAL, SLEPT_PEER_GONE, S
 static inline void doorbell_drain(struct doorbell *b)
 {
     char bytes[64];
+    /* S6: S2 orders it before the re-check. */
     while (read(b->sleep_fd, bytes, sizeof bytes) == sizeof bytes)
         ;
     b->undrained = false;

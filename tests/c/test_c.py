@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
@@ -107,6 +108,47 @@ def test_the_ring_is_free_of_races(build: Build, size: int, start: int) -> None:
 def test_the_ring_touches_only_its_memory(build: Build, size: int, start: int) -> None:
     """The same through AddressSanitizer and UndefinedBehaviorSanitizer."""
     must_succeed(build("ring_stress.c", MEMORY), size, start, 20_000 if size < 4096 else 300_000)
+
+
+WEAKENED = [
+    *[
+        ("ring_stress.c", order, (4096, 169, 200_000))
+        for order in (
+            "ORDER_RELEASE_LAST",
+            "ORDER_ACQUIRE_LAST",
+            "ORDER_RELEASE_FIRST",
+            "ORDER_ACQUIRE_FIRST",
+        )
+    ],
+    *[
+        ("exit_pingpong.c", order, (2, 20_000))
+        for order in (
+            "ORDER_RELEASE_EXIT",
+            "ORDER_ACQUIRE_EXIT",
+            "ORDER_RELEASE_RESUME",
+            "ORDER_ACQUIRE_RESUME",
+        )
+    ],
+]
+
+
+@pytest.mark.parametrize(("source", "order", "arguments"), WEAKENED)
+def test_each_order_is_missed_where_it_is_weakened(
+    build: Build, source: str, order: str, arguments: tuple[int, ...]
+) -> None:
+    """ThreadSanitizer calls it a race. It sees neither a missing fence nor a second read."""
+    program = build(source, [*THREAD, f"-D{order}=memory_order_relaxed"])
+    line = [*program, *map(str, arguments)]
+    done = subprocess.run(
+        line,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        env={**os.environ, "TSAN_OPTIONS": "halt_on_error=1"},
+    )
+    assert done.returncode != 0, f"{' '.join(line)} finds nothing without {order}"
+    assert "WARNING: ThreadSanitizer: data race" in done.stderr, done.stderr
 
 
 @pytest.mark.heavy

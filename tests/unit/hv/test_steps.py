@@ -1,0 +1,170 @@
+"""ring.h and exit.h do what the table of steps says: which steps, in which order, how ordered."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tools.litmus import exits, hostile, ring, wakeup
+from tools.litmus.steps import (
+    BARRIERS,
+    EXIT_STEPS,
+    RING_STEPS,
+    STEPS,
+    WAKEUP_STEPS,
+    Orders,
+    Step,
+)
+
+CORE = Path(__file__).parents[3] / "hv" / "core"
+HEADERS = {"ring.h": RING_STEPS, "exit.h": (*EXIT_STEPS, *WAKEUP_STEPS)}
+CALLS = {"load": "atomic_load", "store": "atomic_store", "fence": "atomic_thread_fence"}
+
+# A comment that starts with a step's id, and what follows it up to the next comment.
+CITATION = re.compile(r"/\*\s*(?:\*\s*)?([A-Z]\d)\b(.*?)\*/(.*?)(?=/\*|\Z)", re.DOTALL)
+
+
+class Cited(NamedTuple):
+    """A place in a header that is a step."""
+
+    step: Step
+    comment: str
+    statement: str
+
+
+def cited(header: str) -> list[Cited]:
+    """The steps that the header's comments name, in its order."""
+    text = (CORE / header).read_text()
+    found = []
+    for match in CITATION.finditer(text):
+        name, comment, code = match.groups()
+        assert name in STEPS, f"{header}: {name} is no step of the table"
+        statement = " ".join(code.partition(";")[0].split())
+        found.append(Cited(STEPS[name], " ".join(comment.replace("*", " ").split()), statement))
+    return found
+
+
+ALL = [(header, place) for header in HEADERS for place in cited(header)]
+
+
+@pytest.mark.parametrize(
+    ("header", "place"), ALL, ids=lambda x: x if isinstance(x, str) else x.step.id
+)
+def test_a_step_is_the_access_that_the_table_says(header: str, place: Cited) -> None:
+    """Its kind, its word, its order; and the comment names the partner."""
+    step, comment, statement = place
+    assert step in HEADERS[header]
+    assert step.code in statement, f"{header}: {step.id} is about {step.code}: {statement}"
+    if step.access in CALLS and step.order != "plain":
+        assert CALLS[step.access] in statement, f"{header}: {step.id}: {statement}"
+        order = step.macro or f"memory_order_{step.order}"
+        assert re.search(rf"\b{order}\)", statement), f"{header}: {step.id}: {statement}"
+    if step.partner and "as in" not in comment:
+        assert f"pairs with {step.partner}," in comment, f"{header}: {step.id}: {comment}"
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_each_step_stands_in_its_header_once_and_in_order(header: str) -> None:
+    """Only the end of an announcement (S5) is apart, and P1 has a second place in the init."""
+    places = [place.step for place in cited(header)]
+    for step in HEADERS[header]:
+        count = places.count(step)
+        if step.code or step.access == "fence":
+            assert count == (2 if step.id == "P1" else 1), f"{header} cites {step.id} {count} times"
+        else:
+            assert count == 0, f"{header}: {step.id} is its callers' business"
+    for side in ("P", "C", "W"):
+        numbers = [step.id for step in places if step.id[0] == side]
+        assert numbers == sorted(numbers), f"{header}: {numbers}"
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_each_ordered_access_is_a_step(header: str) -> None:
+    """No acquire, release or fence stands in the headers that the table does not know."""
+    text = re.sub(r"/\*.*?\*/", "", (CORE / header).read_text(), flags=re.DOTALL)
+    macros = dict(re.findall(r"#define ((?:ORDER|FENCE)_\w+) memory_order_(\w+)\n", text))
+    steps = {step.macro: step for step in HEADERS[header] if step.macro}
+    assert macros == {macro: step.order for macro, step in steps.items()}
+    code = re.sub(r"#\w+.*\n", "", text)
+    # The table's places, and no order but relaxed beside them.
+    ordered = sum(place.step.macro != "" for place in cited(header))
+    assert len(re.findall(r"\b(?:ORDER|FENCE)_\w+", code)) == ordered
+    assert set(re.findall(r"memory_order_(\w+)", code)) <= {"relaxed"}
+    assert not re.search(r"\batomic_(load|store|exchange|fetch_\w+)\(", code), "name the order"
+
+
+def test_the_partners_are_each_others() -> None:
+    """An acquire has its release, a fence its fence, on the other side."""
+    pairs = {("acquire", "release"), ("release", "acquire"), ("seq_cst", "seq_cst")}
+    for step in STEPS.values():
+        if step.partner:
+            partner = STEPS[step.partner]
+            assert partner.partner == step.id
+            assert partner.side != step.side
+            assert (step.order, partner.order) in pairs
+    ordered = {step.id for step in STEPS.values() if step.macro}
+    assert {step for barrier in BARRIERS.values() for step in barrier.steps} == ordered
+
+
+PROGRAMS = {
+    "ring": lambda: ring.program(ring.Bounds(2, 4), Orders()),
+    "hostile": lambda: hostile.program(3, Orders()),
+    "exit": lambda: exits.program(Orders()),
+    "wakeup": lambda: wakeup.program(Orders()),
+}
+
+
+@pytest.mark.parametrize("protocol", PROGRAMS)
+def test_the_explorer_takes_the_steps_as_they_stand(protocol: str) -> None:
+    """Every access of a program is a step of the table, with its kind and its order."""
+    program = PROGRAMS[protocol]()
+    for thread in program.threads:
+        seen, todo = {thread.start}, [thread.start]
+        while todo:
+            for access, after in thread.ahead(todo.pop()):
+                if after not in seen:
+                    seen.add(after)
+                    todo.append(after)
+                if access is None or not access.step:
+                    continue
+                step = STEPS[access.step]
+                assert access.call == (step.access == "call")
+                assert access.kind == step.access or access.call
+                order = "relaxed" if step.order == "plain" else step.order
+                assert access.order == order, f"{protocol}: {access}"
+
+
+# The order of a side's steps in the headers and their callers; F is a fence.
+WAKING = r"W1FW3(?:W4)?"
+SLEEPING = r"(?:(?:S6)?S1FS3S4S5)*(?:(?:S6)?S1FS3S5)?"
+IN_ORDER = {
+    ("ring", 0): r"(?:(?:P1)?P2P2(?:P3)?|P1(?:P3)?G2G3)*",
+    ("ring", 1): r"(?:C1(?:C2C2)+C3|V1C1(?:(?:C2C2)+C3)?V4)*",
+    ("exit", 0): r"(?:P2P3G1G1G2G3G4)*",
+    ("exit", 1): r"(?:V1C1C2V2V2V3V4)*",
+    ("wakeup", 0): rf"(?:{WAKING}{SLEEPING}G3)*",
+    ("wakeup", 1): rf"(?:{SLEEPING}V1{WAKING})*",
+}
+
+
+@pytest.mark.parametrize(("protocol", "side"), IN_ORDER)
+def test_the_explorer_takes_the_steps_in_order(protocol: str, side: int) -> None:
+    """Random ways through a side's program, each step where the headers have it."""
+    seed = random.getrandbits(32)
+    choose = random.Random(seed)
+    thread = PROGRAMS[protocol]().threads[side]
+    for _ in range(200):
+        at, way = thread.start, ""
+        for _ in range(200):
+            choices = thread.ahead(at)
+            if not choices:
+                assert re.fullmatch(IN_ORDER[protocol, side], way), f"seed {seed}: {way}"
+                break
+            access, at = choose.choice(choices)
+            way += "" if access is None else access.step or "F"
+        else:
+            assert protocol == "wakeup", f"seed {seed}: no end: {way}"
