@@ -33,7 +33,7 @@ from devices.cirrus.strides import rectangle
 PART = 0x4000
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     rop=st.sampled_from(sorted(TRUTH)),
     mode=st.sampled_from((0, BACKWARDS, TRANSPARENT, BACKWARDS | TRANSPARENT)),

@@ -165,7 +165,7 @@ def test_a_queued_reset_waits_for_the_drain() -> None:
     assert board.resets == 2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(

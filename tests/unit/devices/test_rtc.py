@@ -309,7 +309,7 @@ def test_the_queued_index_counts_before_the_data_is_read() -> None:
     assert machine.counters.coalesced == 3
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.tuples(

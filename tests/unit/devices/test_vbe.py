@@ -277,7 +277,7 @@ def test_a_picture_that_wraps_at_the_end_of_video_memory() -> None:
         assert (board.vga.render() == (255, 0, 0)).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.one_of(

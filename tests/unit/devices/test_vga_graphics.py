@@ -246,7 +246,7 @@ def test_rendering_changes_nothing() -> None:
     assert vga.state() == before
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, (1 << 32) - 1))
 def test_nonsense_never_raises_and_stays_small(seed: int) -> None:
     """50 chips full of random bits per example, 2000 in all."""

@@ -83,7 +83,7 @@ def test_the_whole_framebuffer_may_be_queued() -> None:
     assert region.write_run is not None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(
@@ -173,7 +173,7 @@ def test_big_endian_pixels() -> None:
     assert board.vga.render()[0, 0].tolist() == [0x11, 0x22, 0x33]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.tuples(
@@ -297,7 +297,7 @@ def test_registers_in_memory_by_shift(shift: int) -> None:
     assert vga.state()["misc"] == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.integers(0, (1 << 20) - 8), st.integers(1, 8), st.integers(0, (1 << 64) - 1)),

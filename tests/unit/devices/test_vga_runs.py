@@ -89,7 +89,7 @@ def run_on(vga: Vga, run: list[Write]) -> None:
     assert vga.window.write_run(*arrays(run)) == len(run)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 1000), programs)
 def test_run_equals_single_writes(seed: int, program: list[tuple[list[Step], list[Write]]]) -> None:
     by_run, one_by_one = twins(seed)

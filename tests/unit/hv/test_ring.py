@@ -540,7 +540,5 @@ class RingAgainstOracle(RuleBasedStateMachine):
             os.close(self.part[1])
 
 
-RingAgainstOracle.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None
-)
+RingAgainstOracle.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestRingAgainstOracle = RingAgainstOracle.TestCase

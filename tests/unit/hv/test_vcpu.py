@@ -104,7 +104,7 @@ def compare(
 def test_programs_go_where_the_oracle_says(policy: WaitPolicy, in_bulk: bool) -> None:
     """Loads, stores, ins and outs over RAM, zones and neither; a tiny ring is full often."""
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(
         slots=SLOTS,
         mmio=st.lists(st.builds(Zone, PLACES, st.integers(0, 0x1800)), max_size=5),

@@ -410,7 +410,7 @@ def test_descriptors_of_any_request_are_closed(asked: Asked) -> None:
     assert open_descriptors() == before
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     requests=st.lists(
         st.tuples(

@@ -169,7 +169,7 @@ EDGES = st.one_of(
 SIZES = st.one_of(st.integers(0, 40), st.sampled_from([0x1000, 2**32 - 1]))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(
     zones=st.lists(st.tuples(EDGES, SIZES), max_size=12),
     accesses=st.lists(st.tuples(EDGES, st.integers(1, 8)), min_size=1, max_size=20),
@@ -191,7 +191,7 @@ def test_the_search_finds_what_trying_every_zone_finds(
             assert searched(registered, addr, length) is expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     zones=st.lists(st.tuples(EDGES, SIZES), max_size=12),
     removed=st.tuples(EDGES, SIZES),

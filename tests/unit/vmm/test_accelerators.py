@@ -153,7 +153,6 @@ def test_direct_does_what_the_model_expects(program: list[list[Operation]]) -> N
 )
 @settings(
     max_examples=3,
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking would start a process a step
 )
 @given(long=st.lists(programs, min_size=4, max_size=8).map(LongProgram))
