@@ -36,7 +36,7 @@ class Loop:
     def __init__(self) -> None:
         self.timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
-        self._epoll: select.epoll | None = None
+        self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
         self.watching = False  # is there more to wait for than the guest and timers?
@@ -100,14 +100,10 @@ class Loop:
 
     def fileno(self) -> int:
         """A descriptor that is readable while `serve` has something to do."""
-        if self._epoll is None:
-            self._epoll = select.epoll()
         return self._epoll.fileno()
 
     def serve(self) -> None:
         """Make the calls for descriptors that are ready now."""
-        if self._epoll is None:
-            return
         for fd, events in self._epoll.poll(0, _AT_ONCE):
             # Any of the calls may take others away.
             if events & ~_WRITABLE and (read := self._readers.get(fd)):
@@ -123,17 +119,13 @@ class Loop:
 
     def close(self) -> None:
         """Give the descriptor back; may be called twice."""
-        if self._epoll is not None:
-            self._epoll.close()
-            self._epoll = None
+        self._epoll.close()
 
     def _watch(self, fd: int, new: bool = False) -> None:
         events = (_READABLE if fd in self._readers else 0) | (
             _WRITABLE if fd in self._writers else 0
         )
         self.watching = bool(self._readers or self._writers)
-        self.fileno()
-        assert self._epoll is not None
         if new:
             self._epoll.register(fd, events)
         elif events:

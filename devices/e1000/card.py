@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from devices.bus.pci import COMMAND, Bar, PciFunction
@@ -80,6 +81,7 @@ class E1000(PciFunction):
             self._send,
             # What comes back may land where the next descriptors or their data lie.
             lambda: not self.phy.loopback,
+            lambda: self.clock.call_at(self.clock.now(), self.resume_transmit),
         )
         self._engaged = False  # what comes to a register now comes from the card itself
         self._hold_off: Timer | None = None
@@ -102,7 +104,7 @@ class E1000(PciFunction):
             reg.ICS: lambda: registers[reg.ICR],
             reg.EECD: self.eeprom.read_eecd,
             reg.EERD: lambda: self.eeprom.read_eerd(registers[reg.EERD]),
-            **{at: lambda at=at: statistics.read(at) for at in counters},  # type: ignore[misc]
+            **{at: partial(statistics.read, at) for at in counters},
         }
 
     def _make_writers(self) -> dict[int, WriteRegister]:
@@ -288,6 +290,7 @@ class E1000(PciFunction):
             "phy": struct.pack(f"<{len(self.phy.state())}H", *self.phy.state()),
             "eeprom": struct.pack("<5I", *self.eeprom.state()),
             "transmit": self.transmitter.state(),
+            "transmit_delayed": int(self.interrupts.transmit_delayed),
         }
 
 

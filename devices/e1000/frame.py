@@ -24,11 +24,14 @@ TAG_SIZE: Final = 4
 _TAG_AT: Final = 12
 
 Read = Callable[[int, int], bytes]
-Emit = Callable[[bytes], None]
+Emit = Callable[[bytes, int], None]
 
 
 class Frame:
-    """Data so far, and what is to be done with it. `read` reaches memory, `emit` sends."""
+    """Data so far, and what is to be done with it.
+
+    `read` reaches memory. `emit` takes a frame, and how many bytes of it are a tag put in here.
+    """
 
     def __init__(self, statistics: Statistics, read: Read, emit: Emit) -> None:
         self._statistics = statistics
@@ -114,8 +117,7 @@ class Frame:
             frame = bytes(data[:_TAG_AT] + self._tag + data[_TAG_AT:size])[: size + TAG_SIZE]
             # It was put in by moving the addresses: what a next, shorter frame shows.
             data[:_TAG_AT] = data[TAG_SIZE:_TAG_AT] + self._tag
-        self._emit(frame)
-        self._statistics.sent((frame,), len(frame) - size)
+        self._emit(frame, len(frame) - size)
 
     def state(self) -> bytes:
         """What the next descriptor goes on with."""

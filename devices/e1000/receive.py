@@ -122,7 +122,7 @@ class Receiver:
             ring is None
             or target is None
             or ring_end > ring.start + ring.size
-            or head >= count
+            or max(head, tail) >= count
             or count < 2
             or registers[CTRL] & CTRL_VME
         ):
@@ -168,7 +168,8 @@ class Receiver:
         free = tail - head
         if free < 0:
             free += registers[RDLEN] // DESCRIPTOR_SIZE
-        return total <= free * size
+        # A head beyond the ring leaves less than none: QEMU takes that for very many.
+        return total <= free * size & 0xFFFFFFFF
 
     def _is_low(self) -> bool:
         """Are as few descriptors free as RCTL.RDMTS tells?"""

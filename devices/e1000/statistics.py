@@ -87,7 +87,7 @@ class Statistics:
         return value
 
     def sent(self, frames: Sequence[bytes], tags: int = 0) -> None:
-        """Frames have left, each with `tags` bytes of VLAN tag that the card put in."""
+        """Frames have left; `tags` bytes of them are VLAN tags that the card put in."""
         registers = self._registers
         for frame in frames:
             if frame and frame[0] & 1:
@@ -95,7 +95,7 @@ class Statistics:
         sizes = [*map(len, frames)]
         self._count_sizes(PTC64, sizes, FCS)
         self._add(TPT, len(sizes))
-        self._add_64(TOTL, sum(sizes) + (FCS - tags) * len(sizes))
+        self._add_64(TOTL, sum(sizes) + FCS * len(sizes) - tags)
         registers[GPTC] = registers[TPT]
         registers[GOTCL], registers[GOTCH] = registers[TOTL], registers[TOTH]
 

@@ -60,8 +60,8 @@ _STATUS_AT: Final = 12
 BATCH: Final = 256
 """Frames that are sent at once."""
 MOST: Final = 1 << 17
-"""Frames out of one write of a register, about: a descriptor may ask for 65,535 segments, and a
-ring has room for as many descriptors. No frame of its own for each descriptor comes to that."""
+"""Frames out of one write of a register, about. A ring of frames of one descriptor each does not
+come to that; one of 65,528 descriptors that each make 65,535 segments would take hours."""
 _SHORTEST_FAST: Final = 12
 
 
@@ -76,9 +76,11 @@ class Transmitter:
         interrupts: Interrupts,
         send: Callable[[Sequence[bytes]], int],
         may_batch: Callable[[], bool],
+        resume_soon: Callable[[], Timer],
     ) -> None:
-        """`send` takes frames in order and says how many it took, as `Wire.send`; `may_batch`: is
-        nothing that is sent written to memory before the next descriptor is read?"""
+        """`send` takes frames in order and says how many it took, as `Wire.send`. `may_batch`: is
+        nothing that is sent written to memory before the next descriptor is read? `resume_soon`
+        lets `resume` be called once the machine has had its turn."""
         self._function = function
         self._registers = registers
         self._statistics = statistics
@@ -86,8 +88,10 @@ class Transmitter:
         self._send = send
         self._frame = Frame(statistics, function.dma_read, self._emit)
         self._unsent: list[bytes] = []  # of the descriptor at TDH, which was carried out
+        self._tag_sizes: list[int] = []  # of those frames
         self._blocked = False  # the wire is full
         self._may_batch = may_batch
+        self._resume_soon = resume_soon
         self._busy = False
         self._emitted = 0  # frames, since a register was written
         self._break: Timer | None = None  # before the rest is sent
@@ -96,18 +100,24 @@ class Transmitter:
         """No frame has begun; what the wire did not take is gone."""
         self._frame.reset()
         self._unsent.clear()
+        self._tag_sizes.clear()
         self._blocked = False
+        self._end_break()
+
+    def _end_break(self) -> None:
         if self._break is not None:
             self._break.cancel()
             self._break = None
 
     def state(self) -> bytes:
+        """The frame that has begun."""
         return self._frame.state()
 
     def run(self) -> None:
         """TDT or TCTL was written: send, and set the causes."""
         if self._busy or self._blocked or not self._registers[TCTL] & TCTL_EN:
             return
+        self._end_break()
         self._busy = True
         try:
             causes = self._send_all()
@@ -116,9 +126,10 @@ class Transmitter:
         self._interrupts.add(causes)
 
     def resume(self) -> None:
-        """The wire has room again: go on where it was full."""
-        if self._blocked and not self._busy:
+        """The wire has room again, or the break is over: go on with the rest."""
+        if not self._busy and (self._blocked or self._break is not None):
             self._blocked = False
+            self._end_break()
             self.run()
 
     def _send_all(self) -> int:
@@ -136,22 +147,12 @@ class Transmitter:
             if self._blocked:
                 return causes
             if self._emitted >= MOST:
-                self._take_a_break()
+                self._break = self._resume_soon()
                 return causes
             # A tail that the head never meets: once around is enough, as in QEMU.
             if registers[TDH] == start or start >= count:
                 break
         return causes | INT_TXQE
-
-    def _take_a_break(self) -> None:
-        """Let the machine have its turn, and go on at once after that."""
-        if self._break is None:
-            clock = self._function.clock
-            self._break = clock.call_at(clock.now(), self._go_on)
-
-    def _go_on(self) -> None:
-        self._break = None
-        self.run()
 
     @property
     def _base(self) -> int:
@@ -170,12 +171,12 @@ class Transmitter:
         self._flush()
         if self._blocked:
             return 0, 0
+        self._interrupts.transmit_delayed |= bool(lower & IDE)
         return 1, self._write_back(address, lower, upper)
 
     def _carry_out(self, descriptor: bytes) -> None:
         frame = self._frame
         address, lower, upper = DESCRIPTOR.unpack(descriptor)
-        self._interrupts.transmit_delayed |= bool(lower & IDE)
         extended = lower & DEXT
         if extended and not lower & DTYP_DATA:
             context = parse_context(descriptor)
@@ -196,16 +197,18 @@ class Transmitter:
         if lower & EOP:
             frame.end(segmented)
 
-    def _emit(self, frame: bytes) -> None:
+    def _emit(self, frame: bytes, tag_size: int) -> None:
         self._emitted += 1
         self._unsent.append(frame)
+        self._tag_sizes.append(tag_size)
         if len(self._unsent) >= BATCH:
             self._flush()
 
     def _flush(self) -> None:
         if self._unsent and not self._blocked:
             taken = self._send(self._unsent)
-            del self._unsent[:taken]
+            self._statistics.sent(self._unsent[:taken], sum(self._tag_sizes[:taken]))
+            del self._unsent[:taken], self._tag_sizes[:taken]
             self._blocked = bool(self._unsent)
 
     def _write_back(self, address: int, lower: int, upper: int) -> int:

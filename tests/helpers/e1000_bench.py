@@ -5,13 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
-from helpers.pci_bus import pci_bus
-
 from devices.bus.address_space import AddressSpace
 from devices.bus.pci import BASE_ADDRESS_0, COMMAND, STATUS, STATUS_INTERRUPT
 from devices.e1000 import E1000
 from devices.e1000 import registers as reg
 from devices.e1000 import transmit as tx
+from helpers.pci_bus import pci_bus
 from vmm.accel.direct import LocalMemory
 from vmm.clock import Clock
 from vmm.dma import MemoryMaster
@@ -58,22 +57,23 @@ class FakeWire:
         return sent
 
 
-class Memory(MemoryMaster):
-    """RAM that also writes down what a bus master does; without `ram_at` no fast path is taken."""
+class Memory(LocalMemory):
+    """RAM that writes down where it was written."""
 
-    def __init__(self, ram: list[LocalMemory], space: AddressSpace, plain: bool) -> None:
-        super().__init__([*ram], space)
-        self._plain = plain
-        self.written: list[int] = []  # addresses, in order
+    def __init__(self, size: int) -> None:
+        super().__init__(0, size)
+        self.written: list[tuple[int, int]] = []  # (address, size), in order
 
-    def ram_at(self, address: int) -> LocalMemory | None:
-        found = None if self._plain else super().ram_at(address)
-        assert found is None or isinstance(found, LocalMemory)
-        return found
+    def write(self, offset: int, data: bytes) -> None:
+        self.written.append((offset, len(data)))
+        super().write(offset, data)
 
-    def write(self, address: int, data: bytes) -> None:
-        self.written.append(address)
-        super().write(address, data)
+
+class PlainMaster(MemoryMaster):
+    """Has no RAM for the fast paths of a device."""
+
+    def ram_at(self, address: int) -> None:
+        return None
 
 
 class Bench:
@@ -82,12 +82,12 @@ class Bench:
     def __init__(self, plain: bool = False) -> None:
         """`plain`: let the card take no fast path."""
         self.space = AddressSpace("memory", 1 << 64, 0x00)
-        self.ram = LocalMemory(0, RAM_SIZE)
+        self.ram = Memory(RAM_SIZE)
         self.card = E1000()
         self.wire = FakeWire()
         self.card.connect(self.wire)
         bus = pci_bus(self.space, AddressSpace("ports", 1 << 16, 0xFF))
-        self.dma = bus.dma = Memory([self.ram], self.space, plain)
+        bus.dma = (PlainMaster if plain else MemoryMaster)([self.ram], self.space)
         self.clock = bus.clock = Clock(Loop())
         self.clock.set(0)
         bus.add(self.card, 3)

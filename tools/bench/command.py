@@ -85,6 +85,15 @@ def e1000(
     seconds: Annotated[
         float, typer.Option("--seconds", metavar="N", min=0.1, help="Of --iperf, each time.")
     ] = 5.0,
+    tail_every: Annotated[
+        int,
+        typer.Option(
+            "--tail-every",
+            metavar="N",
+            min=0,
+            help="Of --iperf: frames for each write of the tail, 0: one for a burst.",
+        ),
+    ] = 1,
     ip: Annotated[
         str, typer.Option("--ip", metavar="ADDRESS", help="The guest's, with --iperf.")
     ] = "192.0.2.2",
@@ -101,7 +110,7 @@ def e1000(
         return
     from tools.bench import iperf as bench_iperf  # noqa: PLC0415
 
-    _show([bench_iperf.run(iperf, netdev, ip, rate, seconds, wait.value)], json)
+    _show([bench_iperf.run(iperf, netdev, ip, rate, seconds, tail_every, wait.value)], json)
 
 
 @bench.command("all")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import struct
+import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from devices.bus.network import Wire
-from hv import core
+from tools.bench.spawn import Spawned
 from tools.exchange import LOOPBACK
 from tools.guests.network import packets
 from tools.guests.network.blocks import Host
 from tools.guests.network.exchange import PEER_IP, ends
 from tools.guests.network.packets import PAYLOAD_AT, PROTOCOL_UDP, Arp, Ipv4, Udp
+from vmm.loop import Loop
+from vmm.netdev.backend import Host as NetworkHost
+from vmm.netdev.network import Network
+
+if TYPE_CHECKING:
+    from tools.bench.spawn import Control
+
+NAP: Final = 100e-6
+"""Seconds that the far end sleeps after each look: as a machine of its own moderates its
+interrupts, and so that waking it is no part of what a frame costs here."""
 
 _NUMBER: Final = struct.Struct("!I")
 _ACK_PAYLOAD: Final = 18
@@ -108,43 +116,17 @@ class FarProcess:
 
     def __init__(self, local: int, remote: int) -> None:
         """`local` and `remote` are UDP ports on loopback."""
-        context = multiprocessing.get_context("spawn")
-        self._control, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(local, remote, theirs), daemon=True)
-        # Ctrl-C is this side's affair, from the other one's first instruction on.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        try:
-            self._control.recv()
-        except BaseException:
-            self.close()
-            raise
+        self._process = Spawned(_serve, local, remote)
+        self.close = self._process.close
 
     def begin(self, order: Order) -> None:
         """Give an order; returns when it is taken."""
-        self._control.send(order)
-        self._control.recv()
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.join()
-        self._control.close()
+        self._process.control.send(order)
+        self._process.control.recv()
 
 
-def _serve(local: int, remote: int, control: Connection[Any, Any]) -> None:
-    """Main of the process: frames and orders, until the parent ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    core.die_with_parent()
-    from vmm.loop import Loop  # noqa: PLC0415 - not in the parent
-    from vmm.netdev.backend import Host as NetworkHost  # noqa: PLC0415
-    from vmm.netdev.network import Network  # noqa: PLC0415
-
+def _serve(local: int, remote: int, control: Control) -> None:
+    """Main of the process: frames and orders."""
     loop = Loop()
     network = Network(NetworkHost(loop))
     network.add(f"dgram,id=far,local={LOOPBACK}:{local},remote={LOOPBACK}:{remote}")
@@ -161,6 +143,7 @@ def _serve(local: int, remote: int, control: Connection[Any, Any]) -> None:
     while True:
         loop.wait(loop.timeout())
         loop.run_timers()
+        time.sleep(NAP)
 
 
 def _frame(source: Host, destination: Host, payload: bytes) -> bytes:

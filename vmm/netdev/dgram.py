@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from vmm.netdev.network import Network
 
 _BUFFER: Final = 4 << 20  # bytes that a socket may hold, as far as the system allows
+_SO_SNDBUFFORCE: Final = 32  # <asm-generic/socket.h>: past what it allows others
+_SO_RCVBUFFORCE: Final = 33
 _UDP_SEGMENT: Final = 103  # <linux/udp.h>
 _UDP_GRO: Final = 104
 _UDP_MAX: Final = 65507  # bytes of a datagram over IPv4
 _SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of the oldest kernels
 _SEGMENT_SIZE: Final = struct.Struct("=H")
-_SO_MEMINFO: Final = 55  # <asm-generic/socket.h>: SK_MEMINFO_DROPS is the ninth of nine words
+_SO_MEMINFO: Final = 55  # SK_MEMINFO_DROPS is the ninth of nine words
 _MEMINFO: Final = struct.Struct("=9I")
 # A device below does not compute checksums, or takes no frames of that length: one by one then.
 _CANNOT_SEGMENT: Final = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP)
@@ -54,8 +56,6 @@ def between(spec: Spec, host: Host, local: Address | None, remote: Address | Non
     try:
         if isinstance(local.where, str):
             address.unlink_socket(local.where)
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         spec.attempt(f"cannot bind to {local}", lambda: sock.bind(local.where))
     except BaseException:
         sock.close()
@@ -106,8 +106,13 @@ class Dgram(Backend):
         self._probe: socket.socket | None = None
         self._buffer = bytearray(FRAME_MAX)
         sock.setblocking(False)
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        for option, forced in (
+            (socket.SO_SNDBUF, _SO_SNDBUFFORCE),
+            (socket.SO_RCVBUF, _SO_RCVBUFFORCE),
+        ):
             sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+            with suppress(PermissionError):
+                sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
         if self._groups:
             try:
                 sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
@@ -208,11 +213,10 @@ class Dgram(Backend):
 
     def _receive_group(self) -> list[bytes]:
         got, ancillary, _, _ = self._socket.recvmsg_into([self._buffer], 64)
-        data = self._buffer[:got]
+        whole = bytes(self._buffer[:got])
         if not ancillary:
-            return [bytes(data)]
+            return [whole]
         size = int.from_bytes(ancillary[0][2][:4], "little")
-        whole = bytes(data)
         return [whole[at : at + size] for at in range(0, got, size)]
 
     def _watch(self, wanted: bool) -> None:

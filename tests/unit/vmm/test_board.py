@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from devices.bus.pci import PciFunction
+from devices.e1000 import E1000
 from vmm.accel.direct import DirectAccelerator
 from vmm.board import MODELS, Board, SpecError, create, parse_spec
 from vmm.clock import Clock
@@ -100,6 +101,40 @@ def test_there_are_32_slots(board: Board) -> None:
         add(board, "VGA,vgamem_mb=1")
     with pytest.raises(SpecError, match="no PCI slot is free"):
         add(board, "VGA,vgamem_mb=1")
+
+
+def test_a_network_card_is_plugged_into_its_back_end(board: Board) -> None:
+    board.machine.network.add("hubport,id=p0,hubid=0")
+    board.machine.network.add("hubport,id=p1,hubid=0")
+    for text in ("e1000,netdev=p1", "e1000", "e1000,netdev=p0,mac=52:54:00:12:34:58", "e1000"):
+        spec = parse_spec(text)
+        board.add(create(spec, board.addresses), spec)
+    cards = [device for device in board.machine.devices if isinstance(device, E1000)]
+    assert [card.mac[-1] for card in cards] == [0x56, 0x57, 0x58, 0x59]
+    assert [card.wire is not None for card in cards] == [True, False, True, False]
+    assert board.machine.network.unused() == []
+    assert cards[0].wire is not None
+    assert cards[0].wire.send([bytes(60)]) == 1
+    assert board.machine.network.report()["p1"]["sent"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("e1000,netdev=n9", "there is no netdev 'n9'; known: p0, p1"),
+        ("e1000,netdev=p0", "netdev 'p0' is taken by e1000 already"),
+        ("e1000,mac=12", "mac: expected six bytes like 52:54:00:12:34:56, got '12'"),
+        ("e1000,vlan=1", "unknown property 'vlan'; known: addr, netdev, mac"),
+        ("VGA,netdev=p1", "VGA is no network card and takes no netdev"),
+    ],
+)
+def test_what_is_wrong_with_a_cards_network(board: Board, text: str, reason: str) -> None:
+    for name in ("p0", "p1"):
+        board.machine.network.add(f"hubport,id={name},hubid=0")
+    add(board, "e1000,netdev=p0")
+    with pytest.raises(SpecError) as error:
+        add(board, text)
+    assert str(error.value) == f"device {text!r}: {reason}"
 
 
 @pytest.mark.parametrize("name", MODELS)

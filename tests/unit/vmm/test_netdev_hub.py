@@ -108,7 +108,7 @@ def test_a_back_end_behind_a_hub(bench: Bench) -> None:
         assert bench.count("n0", "received") == QUEUE
         card.refill(1 << 20)
         bench.until(lambda: len(card.received) == len(frames))
-        assert card.received == frames
+        assert sorted(card.received) == sorted(frames)
         assert bench.count("p0", "dropped") == 0
 
 

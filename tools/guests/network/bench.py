@@ -10,18 +10,18 @@ from __future__ import annotations
 import time
 from typing import Final
 
-import numpy as np
-
 from hv import core
 from hv.vcpu import Vcpu
-from tools.guests.network import blocks, memory
-from tools.guests.network.blocks import Frames, UdpFlow, put16
+from tools.guests.network import memory
+from tools.guests.network.blocks import Frames
 from tools.guests.network.card import Card
 from tools.guests.network.exchange import ends, say_hello
 from tools.guests.network.packets import PAYLOAD_AT
+from tools.guests.network.pattern import Pattern
 
 BURST: Final = 32  # frames that are made at once
 ACK_PAYLOAD: Final = 18  # bytes: the shortest frame
+SEED: Final = 2008
 STALL_SECONDS: Final = 10.0
 
 
@@ -37,13 +37,18 @@ def run(vcpu: Vcpu) -> None:
     card = Card(vcpu)
     say_hello(card)
     kinds = {"transmit": _transmit, "receive": _receive}
+    patterns: dict[int, Pattern] = {}
     while True:
         bus.halt()
         order = memory.read_order(vcpu)
-        kind = str(order.pop("kind"))
+        kind, length = str(order["kind"]), int(str(order["length"]))
+        sent = length if kind == "transmit" else ACK_PAYLOAD
+        if sent not in patterns:
+            patterns[sent] = Pattern(*ends(card.mac), SEED, sent)
+        frames, window, each = (int(str(order[key])) for key in ("frames", "window", "each"))
         interrupts = card.interrupts
         started, cpu = time.monotonic_ns(), time.process_time_ns()
-        kinds[kind](card, **order)  # type: ignore[arg-type]
+        kinds[kind](card, patterns[sent], frames, window, each)
         memory.leave_report(
             vcpu,
             {
@@ -54,18 +59,12 @@ def run(vcpu: Vcpu) -> None:
         )
 
 
-def _transmit(card: Card, frames: int, length: int, window: int, each: int) -> None:
-    flow = UdpFlow(*ends(card.mac))
-    block = blocks.empty(BURST)
-    block[:, PAYLOAD_AT:] = np.random.default_rng(1).integers(256, size=block[:, PAYLOAD_AT:].shape)
+def _transmit(card: Card, data: Pattern, frames: int, window: int, each: int) -> None:
     sent = acked = 0
     while acked < frames:
         count = min(BURST, frames - sent, window - (sent - acked), card.transmitter.room)
         if count > 0:
-            payloads = np.full(count, length)
-            part = block[:count]
-            number(part, sent)
-            card.transmitter.fill(Frames(part, flow.pack(part, payloads)))
+            card.transmitter.fill(data.frames(sent, count))
             sent += count
         while count > 0:
             card.show(min(each, count))
@@ -78,9 +77,7 @@ def _transmit(card: Card, frames: int, length: int, window: int, each: int) -> N
             acked = _latest(card.service(), acked)
 
 
-def _receive(card: Card, frames: int, length: int, window: int, each: int) -> None:
-    flow = UdpFlow(*ends(card.mac))
-    ack = blocks.empty(1)
+def _receive(card: Card, acks: Pattern, frames: int, window: int, _each: int) -> None:
     received = acked = 0
     while acked < frames:
         _wait(card)
@@ -91,16 +88,8 @@ def _receive(card: Card, frames: int, length: int, window: int, each: int) -> No
                 raise ValueError(f"expected frames from {received} on, got {first} to {last}")
             received += count
         if received - acked >= window // 4 or received == frames:
-            number(ack, received)
-            card.send(Frames(ack, flow.pack(ack, np.array([ACK_PAYLOAD]))))
+            card.send(acks.frames(received, 1))
             acked = received
-
-
-def number(block: blocks.Block, first: int) -> None:
-    """Number the payloads of a block."""
-    numbers = np.arange(first, first + len(block))
-    put16(block, PAYLOAD_AT, numbers >> 16)
-    put16(block, PAYLOAD_AT + 2, numbers & 0xFFFF)
 
 
 def _latest(received: list[Frames], before: int) -> int:

@@ -105,15 +105,15 @@ class Card:
 
         `each` 1 is what Linux does for frames that come one by one. There must be room for them.
         """
-        self.show(self.transmitter.fill(frames), each)
-
-    def show(self, count: int, each: int | None = None) -> None:
-        """Move the tail over `count` filled descriptors."""
-        transmitter = self.transmitter
+        count = self.transmitter.fill(frames)
         while count > 0:
             step = count if each is None else min(each, count)
-            self._write(TDT, transmitter.advance(step))
+            self.show(step)
             count -= step
+
+    def show(self, count: int) -> None:
+        """Move the tail over `count` filled descriptors."""
+        self._write(TDT, self.transmitter.advance(count))
 
     def raised(self) -> bool:
         """Is there something to `service`?"""

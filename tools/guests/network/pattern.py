@@ -16,16 +16,19 @@ _LEAST: Final = FRAME_MIN - PAYLOAD_AT  # bytes of payload that need no padding
 
 
 class Pattern:
-    """UDP datagrams numbered from 0, with the random bytes and lengths of a seed.
+    """UDP datagrams numbered from 0, with the random bytes of a seed.
 
     Frame n starts with n in 4 bytes, big endian; the rest, of 18 to 1472 bytes of payload, is that
     of frame n - 509.
     """
 
-    def __init__(self, source: Host, destination: Host, seed: int) -> None:
+    def __init__(self, source: Host, destination: Host, seed: int, length: int = 0) -> None:
+        """`length`: bytes of each payload, 18 to 1472; 0: all lengths."""
         random = np.random.default_rng(seed)
         payloads = random.integers(_LEAST, PAYLOAD_MAX + 1, size=_KINDS)
         payloads[:4] = (_LEAST, PAYLOAD_MAX, _LEAST + 1, PAYLOAD_MAX - 1)
+        if length:
+            payloads[:] = length
         self._block = random.integers(256, size=(_KINDS, SLOT), dtype=np.uint8)
         self._block[:, PAYLOAD_AT : PAYLOAD_AT + 4] = 0
         self._lengths = UdpFlow(source, destination).pack(self._block, payloads)

@@ -45,12 +45,21 @@ class Stack:
     # --- out ---
 
     def transmit(self, frames: Frames, each: int | None = None) -> None:
-        """Send frames, waiting for room in the ring; what comes meanwhile is dealt with later."""
-        done, total = 0, len(frames.lengths)
+        """Send frames, waiting for room in the ring; what comes meanwhile is dealt with later.
+
+        `each`: how many are shown to the card at once, interrupts being served in between.
+        """
+        card, done, total = self.card, 0, len(frames.lengths)
         while done < total:
             part = min(self.make_room(), total - done)
-            self.card.send(frames.part(done, done + part), each)
+            card.transmitter.fill(frames.part(done, done + part))
             done += part
+            while part > 0:
+                step = part if each is None else min(each, part)
+                card.show(step)
+                part -= step
+                if part and card.raised():
+                    self._backlog.extend(card.service())
 
     def make_room(self) -> int:
         """Wait until a frame can be sent; how many can."""
