@@ -11,6 +11,8 @@ setup(
             "hv.core",
             sources=[
                 "hv/core/module.c",
+                "hv/core/exit_page.c",
+                "hv/core/kvm.c",
                 "hv/core/mapping.c",
                 "hv/core/ringtypes.c",
                 "hv/core/support.c",

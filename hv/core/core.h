@@ -108,10 +108,31 @@ int ring_init_types(PyObject *module);
 /* Set ProtocolError for a status below 0; returns -1. */
 int ring_raise(enum ring_status status, uint64_t bad, uint32_t slot, uint32_t slots);
 
-/* ---- vcpu.c, vmm.c -------------------------------------------------------------------------- */
+/* ---- exit_page.c: exits as they stand in kvm_run ------------------------------------------- */
+
+/* A load that exited and waits for its result; size 0: none does. */
+struct pending_load {
+    uint32_t size;
+    bool io;
+};
+
+/*
+ * (exit_reason, address or port, size, is_write, value) of the exit in the page, checked, and
+ * *load; NULL with ProtocolError set for what cannot be. `io_data`: the page of port data.
+ */
+PyObject *exit_read(const volatile struct run_page *run, const uint8_t *io_data,
+                    struct pending_load *load);
+PyObject *exit_tuple(uint32_t reason, uint64_t address, uint32_t size, bool is_write,
+                     uint64_t value);
+/* Put the result of `load` into the page; 0, or -1 with an exception set. */
+int exit_complete(struct run_page *run, uint8_t *io_data, const struct pending_load *load,
+                  PyObject *value);
+
+/* ---- vcpu.c, vmm.c, kvm.c ------------------------------------------------------------------- */
 
 int vcpu_init_type(PyObject *module);
 int vmm_init_type(PyObject *module);
+int kvm_init_type(PyObject *module);
 
 /* ---- wait.c: waiting, for either side ------------------------------------------------------ */
 

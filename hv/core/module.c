@@ -56,7 +56,8 @@ PyMODINIT_FUNC PyInit_core(void)
     if (!module)
         return NULL;
     if (support_look_up_errors() < 0 || mapping_init_type(module) < 0 || ring_init_types(module) < 0 ||
-        vcpu_init_type(module) < 0 || vmm_init_type(module) < 0 || add_layout(module) < 0) {
+        vcpu_init_type(module) < 0 || vmm_init_type(module) < 0 || kvm_init_type(module) < 0 ||
+        add_layout(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -124,8 +124,12 @@ static inline int vcpu_queue(VcpuObject *v, uint64_t address, uint32_t size, uin
     return -1;
 }
 
-/* A store that crosses no page. */
-static inline int store_piece(VcpuObject *v, uint64_t address, uint32_t size, uint64_t value)
+/*
+ * What of a store that crosses no page needs no exit: into RAM, or into the ring. 1: done; 0: it
+ * must exit; -1: an exception is set, the GIL held.
+ */
+static inline int store_without_exit(VcpuObject *v, uint64_t address, uint32_t size,
+                                     uint64_t value)
 {
     const struct zone *zone = zone_find(v, 0, address, address + (size - 1));
     if (!zone || !zone->clear_of_ram) {
@@ -133,15 +137,26 @@ static inline int store_piece(VcpuObject *v, uint64_t address, uint32_t size, ui
         uint8_t *host = ram_find(v, address, &left);
         if (host) {
             ram_store(host, size, value);
-            return 0;
+            return 1;
         }
     }
-    if (zone) {
-        int queued = vcpu_queue(v, address, size, 0, value);
-        if (queued != 0)
-            return queued < 0 ? -1 : 0;
-    }
-    return vcpu_exit_mmio(v, address, size, true, &value);
+    return zone ? vcpu_queue(v, address, size, 0, value) : 0;
+}
+
+/* A store in two parts, of `room` bytes and the rest. */
+static int store_across(VcpuObject *v, uint64_t address, uint32_t size, uint64_t value,
+                        uint32_t room)
+{
+    /*
+     * KVM tries both parts before it exits for either: the second is in the ring when the first
+     * exits, and a full ring makes both exit.
+     */
+    uint64_t low = value & size_mask(room), high = value >> (8 * room);
+    int first = store_without_exit(v, address, room, low);
+    int second = first < 0 ? -1 : store_without_exit(v, address + room, size - room, high);
+    if (second < 0 || (first == 0 && vcpu_exit_mmio(v, address, room, true, &low) < 0))
+        return -1;
+    return second ? 0 : vcpu_exit_mmio(v, address + room, size - room, true, &high);
 }
 
 static inline int load_piece(VcpuObject *v, uint64_t address, uint32_t size, uint64_t *value)
@@ -179,12 +194,11 @@ int vcpu_store(VcpuObject *v, uint64_t address, uint32_t size, uint64_t value)
         return -1;
     value &= size_mask(size);
     uint32_t room = PAGE - (uint32_t)(address & (PAGE - 1));
-    if (size <= room)
-        return store_piece(v, address, size, value);
     /* The processor splits what crosses a page; each part is an access of its own. */
-    if (store_piece(v, address, room, value & size_mask(room)) < 0)
-        return -1;
-    return store_piece(v, address + room, size - room, value >> (8 * room));
+    if (size > room)
+        return store_across(v, address, size, value, room);
+    int done = store_without_exit(v, address, size, value);
+    return done ? (done < 0 ? -1 : 0) : vcpu_exit_mmio(v, address, size, true, &value);
 }
 
 int vcpu_load(VcpuObject *v, uint64_t address, uint32_t size, uint64_t *value)

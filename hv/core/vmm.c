@@ -17,8 +17,8 @@ typedef struct {
     uint64_t looked_at; /* for news of watch_fd, though exits kept coming */
     uint32_t exits, resumes, requests;
     uint64_t lines;
-    uint32_t load_size; /* of the load being answered, else 0 */
-    bool load_io, running, watch_ring;
+    struct pending_load load;
+    bool running, watch_ring;
     bool passed_over; /* an exit was there, and other news were told first */
 } HandleObject;
 
@@ -48,7 +48,7 @@ static int enter(HandleObject *h)
 {
     atomic_store_explicit(&h->run->immediate_exit, 0, memory_order_relaxed);
     h->running = true;
-    h->load_size = 0;
+    h->load.size = 0;
     resume_post(h->words, ++h->resumes);
     doorbell_signal(&h->bell);
     return mapping_check(h->mapping);
@@ -148,81 +148,11 @@ static PyObject *handle_wait(PyObject *self, PyObject *const *args, Py_ssize_t n
     return got < 0 ? NULL : PyLong_FromLong(got);
 }
 
-static PyObject *bad_exit(const char *what, unsigned long value, const char *expected)
-{
-    PyErr_Format(error_protocol, "run page: %s is %lu, expected %s", what, value, expected);
-    return NULL;
-}
-
-static PyObject *exit_tuple(uint32_t reason, uint64_t address, uint32_t size, bool is_write,
-                            uint64_t value)
-{
-    PyObject *items[] = {PyLong_FromUnsignedLong(reason), PyLong_FromUnsignedLongLong(address),
-                         PyLong_FromUnsignedLong(size), PyBool_FromLong(is_write),
-                         PyLong_FromUnsignedLongLong(value)};
-    PyObject *tuple = PyTuple_New(5);
-    bool whole = tuple != NULL;
-    for (Py_ssize_t i = 0; i < 5; i++) {
-        whole = whole && items[i];
-        if (tuple)
-            PyTuple_SetItem(tuple, i, items[i]); /* takes the reference, also when it is NULL */
-        else
-            Py_XDECREF(items[i]);
-    }
-    if (!whole)
-        Py_CLEAR(tuple);
-    return tuple;
-}
-
-/* Each field of the page is read once, then checked, and only the copy is used. */
 static PyObject *handle_exit(PyObject *self, PyObject *unused)
 {
     (void)unused;
     HandleObject *h = (HandleObject *)self;
-    const volatile struct run_page *run = h->run;
-    uint32_t reason = run->exit_reason;
-    PyObject *result;
-    h->load_size = 0;
-    if (reason == EXIT_MMIO) {
-        uint64_t address = run->mmio.phys_addr, data = run->mmio.data;
-        uint32_t len = run->mmio.len;
-        uint8_t is_write = run->mmio.is_write;
-        if (len < 1 || len > 8)
-            return bad_exit("mmio.len", len, "1 to 8");
-        if (is_write > 1)
-            return bad_exit("mmio.is_write", is_write, "0 or 1");
-        if (address > UINT64_MAX - (len - 1))
-            return bad_exit("mmio.phys_addr", address, "an address that does not wrap");
-        h->load_size = is_write ? 0 : len;
-        h->load_io = false;
-        result = exit_tuple(reason, address, len, is_write, data & (UINT64_MAX >> (64 - 8 * len)));
-    } else if (reason == EXIT_IO) {
-        uint8_t direction = run->io.direction, size = run->io.size;
-        uint16_t port = run->io.port;
-        uint32_t count = run->io.count;
-        uint64_t offset = run->io.data_offset, data;
-        if (size != 1 && size != 2 && size != 4)
-            return bad_exit("io.size", size, "1, 2 or 4");
-        if (direction > IO_OUT)
-            return bad_exit("io.direction", direction, "0 or 1");
-        if (port > 0x10000 - size)
-            return bad_exit("io.port", port, "a port whose last byte is below 0x10000");
-        if (count != 1)
-            return bad_exit("io.count", count, "1");
-        if (offset != PAGE)
-            return bad_exit("io.data_offset", offset, "4096");
-        memcpy(&data, h->io_data, 8);
-        h->load_size = direction == IO_OUT ? 0 : size;
-        h->load_io = true;
-        result = exit_tuple(reason, port, size, direction == IO_OUT,
-                            data & (UINT64_MAX >> (64 - 8 * size)));
-    } else if (reason == EXIT_SYSTEM_EVENT) {
-        result = exit_tuple(reason, run->system_event.type, 0, false, 0);
-    } else if (reason == EXIT_HLT || reason == EXIT_INTR) {
-        result = exit_tuple(reason, 0, 0, false, 0);
-    } else {
-        return bad_exit("exit_reason", reason, "2, 5, 6, 10 or 24");
-    }
+    PyObject *result = exit_read(h->run, h->io_data, &h->load);
     if (result && mapping_check(h->mapping) < 0) {
         Py_DECREF(result);
         return NULL;
@@ -256,18 +186,8 @@ static PyObject *handle_watch(PyObject *self, PyObject *argument)
 static PyObject *handle_complete(PyObject *self, PyObject *argument)
 {
     HandleObject *h = (HandleObject *)self;
-    uint64_t value = PyLong_AsUnsignedLongLongMask(argument);
-    if (value == UINT64_MAX && PyErr_Occurred())
+    if (exit_complete(h->run, h->io_data, &h->load, argument) < 0)
         return NULL;
-    if (h->load_size == 0) {
-        PyErr_SetString(PyExc_RuntimeError, "the last exit was no load");
-        return NULL;
-    }
-    value &= UINT64_MAX >> (64 - 8 * h->load_size);
-    if (h->load_io)
-        memcpy(h->io_data, &value, 8);
-    else
-        h->run->mmio.data = value;
     Py_RETURN_NONE;
 }
 

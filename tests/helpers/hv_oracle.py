@@ -139,9 +139,11 @@ class VcpuOracle:
                 parts.append((address + split, size - split))
             if kind == OP_STORE:
                 data = (value % (1 << 8 * size)).to_bytes(size, "little")
-                for at, length in parts:
-                    piece = data[at - address : at - address + length]
-                    self._store_piece(at, length, piece)
+                pieces = [(at, length, data[at - address :][:length]) for at, length in parts]
+                # As KVM: each part is tried before any part exits.
+                left = [piece for piece in pieces if not self._store_without_exit(*piece)]
+                for at, length, piece in left:
+                    self._exit(0, at, length, True, int.from_bytes(piece, "little"))
             else:
                 assert kind == OP_LOAD
                 got = b"".join(self._load_piece(at, length) for at, length in parts)
@@ -154,13 +156,13 @@ class VcpuOracle:
                 return content, address - start
         return None
 
-    def _store_piece(self, address: int, size: int, data: bytes) -> None:
+    def _store_without_exit(self, address: int, size: int, data: bytes) -> bool:
         found = self._ram(address)
-        if found is not None:
-            content, offset = found
-            content[offset : offset + size] = data
-        else:
-            self._write(0, address, size, int.from_bytes(data, "little"))
+        if found is None:
+            return self._queue(0, address, size, int.from_bytes(data, "little"))
+        content, offset = found
+        content[offset : offset + size] = data
+        return True
 
     def _load_piece(self, address: int, size: int) -> bytes:
         found = self._ram(address)
@@ -170,11 +172,16 @@ class VcpuOracle:
         return self._exit(0, address, size, False, 0).to_bytes(size, "little")
 
     def _write(self, pio: int, address: int, size: int, value: int) -> None:
-        inside = any(covers(zone, address, size) for zone in self.zones[pio])
-        if self.ring is not None and inside and self.ring.append(Entry(address, size, pio, value)):
-            self.coalesced += 1
-        else:
+        if not self._queue(pio, address, size, value):
             self._exit(pio, address, size, True, value)
+
+    def _queue(self, pio: int, address: int, size: int, value: int) -> bool:
+        inside = any(covers(zone, address, size) for zone in self.zones[pio])
+        if self.ring is None or not inside:
+            return False
+        queued = self.ring.append(Entry(address, size, pio, value))
+        self.coalesced += queued
+        return queued
 
     def _exit(self, pio: int, address: int, size: int, is_write: bool, value: int) -> int:
         self.drain()

@@ -1,0 +1,108 @@
+/* Exits as they stand in kvm_run: read once, checked, and loads answered there. */
+#define _GNU_SOURCE
+#include "core.h"
+
+#include <string.h>
+
+static PyObject *bad_exit(const char *what, unsigned long value, const char *expected)
+{
+    PyErr_Format(error_protocol, "run page: %s is %lu, expected %s", what, value, expected);
+    return NULL;
+}
+
+PyObject *exit_tuple(uint32_t reason, uint64_t address, uint32_t size, bool is_write,
+                     uint64_t value)
+{
+    PyObject *items[] = {PyLong_FromUnsignedLong(reason), PyLong_FromUnsignedLongLong(address),
+                         PyLong_FromUnsignedLong(size), PyBool_FromLong(is_write),
+                         PyLong_FromUnsignedLongLong(value)};
+    PyObject *tuple = PyTuple_New(5);
+    bool whole = tuple != NULL;
+    for (Py_ssize_t i = 0; i < 5; i++) {
+        whole = whole && items[i];
+        if (tuple)
+            PyTuple_SetItem(tuple, i, items[i]); /* takes the reference, also when it is NULL */
+        else
+            Py_XDECREF(items[i]);
+    }
+    if (!whole)
+        Py_CLEAR(tuple);
+    return tuple;
+}
+
+static PyObject *read_mmio(const volatile struct run_page *run, struct pending_load *load)
+{
+    uint64_t address = run->mmio.phys_addr, data = run->mmio.data;
+    uint32_t len = run->mmio.len;
+    uint8_t is_write = run->mmio.is_write;
+    if (len < 1 || len > 8)
+        return bad_exit("mmio.len", len, "1 to 8");
+    if (is_write > 1)
+        return bad_exit("mmio.is_write", is_write, "0 or 1");
+    if (address > UINT64_MAX - (len - 1))
+        return bad_exit("mmio.phys_addr", address, "an address that does not wrap");
+    *load = (struct pending_load){.size = is_write ? 0 : len};
+    return exit_tuple(EXIT_MMIO, address, len, is_write, data & (UINT64_MAX >> (64 - 8 * len)));
+}
+
+static PyObject *read_io(const volatile struct run_page *run, const uint8_t *io_data,
+                         struct pending_load *load)
+{
+    uint8_t direction = run->io.direction, size = run->io.size;
+    uint16_t port = run->io.port;
+    uint32_t count = run->io.count;
+    uint64_t offset = run->io.data_offset, data;
+    if (size != 1 && size != 2 && size != 4)
+        return bad_exit("io.size", size, "1, 2 or 4");
+    if (direction > IO_OUT)
+        return bad_exit("io.direction", direction, "0 or 1");
+    if (port > 0x10000 - size)
+        return bad_exit("io.port", port, "a port whose last byte is below 0x10000");
+    if (count != 1)
+        return bad_exit("io.count", count, "1");
+    if (offset != PAGE)
+        return bad_exit("io.data_offset", offset, "4096");
+    memcpy(&data, io_data, 8);
+    *load = (struct pending_load){.size = direction == IO_OUT ? 0 : size, .io = true};
+    return exit_tuple(EXIT_IO, port, size, direction == IO_OUT,
+                      data & (UINT64_MAX >> (64 - 8 * size)));
+}
+
+/* Each field of the page is read once, then checked, and only the copy is used. */
+PyObject *exit_read(const volatile struct run_page *run, const uint8_t *io_data,
+                    struct pending_load *load)
+{
+    uint32_t reason = run->exit_reason;
+    load->size = 0;
+    switch (reason) {
+    case EXIT_MMIO:
+        return read_mmio(run, load);
+    case EXIT_IO:
+        return read_io(run, io_data, load);
+    case EXIT_SYSTEM_EVENT:
+        return exit_tuple(reason, run->system_event.type, 0, false, 0);
+    case EXIT_HLT:
+    case EXIT_INTR:
+        return exit_tuple(reason, 0, 0, false, 0);
+    default:
+        return bad_exit("exit_reason", reason, "2, 5, 6, 10 or 24");
+    }
+}
+
+int exit_complete(struct run_page *run, uint8_t *io_data, const struct pending_load *load,
+                  PyObject *argument)
+{
+    uint64_t value = PyLong_AsUnsignedLongLongMask(argument);
+    if (value == UINT64_MAX && PyErr_Occurred())
+        return -1;
+    if (load->size == 0) {
+        PyErr_SetString(PyExc_RuntimeError, "the last exit was no load");
+        return -1;
+    }
+    value &= UINT64_MAX >> (64 - 8 * load->size);
+    if (load->io)
+        memcpy(io_data, &value, 8);
+    else
+        run->mmio.data = value;
+    return 0;
+}

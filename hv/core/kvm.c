@@ -1,0 +1,220 @@
+/*
+ * KvmHandle: a vCPU of the real KVM. VcpuHandle's twin, where entering the guest is an ioctl of
+ * this thread and not another process.
+ *
+ * What must end KVM_RUN early is a signal. One that comes between the last look and the system
+ * call would be missed, so the handler also sets immediate_exit, which KVM_RUN looks at first.
+ */
+#define _GNU_SOURCE
+#include "core.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+#define KVM_RUN 0xae80u
+#define LEAVE_SIGNAL SIGRTMIN
+#define SIGNALS_NS 100000000u /* how long a signal of others, Ctrl-C, may be overlooked */
+
+typedef struct {
+    PyObject_HEAD
+    MappingObject *mapping;
+    struct run_page *run;
+    uint8_t *io_data;
+    int fd;
+    struct pending_load load;
+    pid_t thread; /* whom the timer signals; 0: there is no timer */
+    timer_t timer;
+    uint64_t armed; /* when it fires, CLOCK_MONOTONIC ns */
+} KvmObject;
+
+/* The page of the vCPU that this thread is in, or is about to enter. */
+static _Thread_local struct run_page *volatile entered;
+
+static void on_leave(int number)
+{
+    (void)number;
+    struct run_page *run = entered;
+    if (run)
+        atomic_store_explicit(&run->immediate_exit, 1, memory_order_relaxed);
+}
+
+static void drop_timer(KvmObject *k)
+{
+    if (k->thread)
+        timer_delete(k->timer);
+    k->thread = 0;
+    k->armed = 0;
+}
+
+/* A timer that signals this thread; 0, or -1 with an exception set. */
+static int make_timer(KvmObject *k, pid_t thread)
+{
+    struct sigaction act = {.sa_handler = on_leave};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = LEAVE_SIGNAL};
+    event.sigev_notify_thread_id = thread;
+    sigemptyset(&act.sa_mask);
+    drop_timer(k);
+    if (sigaction(LEAVE_SIGNAL, &act, NULL) < 0 ||
+        timer_create(CLOCK_MONOTONIC, &event, &k->timer) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    k->thread = thread;
+    return 0;
+}
+
+/* Have KVM_RUN left at `deadline`, or sooner; 0, or -1 with an exception set. */
+static int arm(KvmObject *k, uint64_t deadline)
+{
+    pid_t thread = (pid_t)syscall(SYS_gettid);
+    uint64_t now = now_ns();
+    if (k->thread != thread && make_timer(k, thread) < 0)
+        return -1;
+    if (deadline > now + SIGNALS_NS)
+        deadline = now + SIGNALS_NS;
+    if (k->armed > now && k->armed <= deadline)
+        return 0;
+    deadline += deadline == 0; /* 0 would disarm */
+    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(deadline / 1000000000u),
+                                           .tv_nsec = (long)(deadline % 1000000000u)}};
+    if (timer_settime(k->timer, TIMER_ABSTIME, &when, NULL) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    k->armed = deadline;
+    return 0;
+}
+
+/* KVM_RUN once: 0, or the error's number. */
+static int enter(KvmObject *k, bool leave)
+{
+    int result;
+    k->load.size = 0;
+    atomic_store_explicit(&k->run->immediate_exit, leave, memory_order_relaxed);
+    entered = k->run;
+    Py_BEGIN_ALLOW_THREADS
+    result = ioctl(k->fd, KVM_RUN, 0) < 0 ? errno : 0;
+    Py_END_ALLOW_THREADS
+    entered = NULL;
+    return result;
+}
+
+static PyObject *failed(int number)
+{
+    errno = number;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+/* What KVM has to say beside the exits that both kinds of vCPU have goes on as a bare number. */
+static PyObject *last_exit(KvmObject *k)
+{
+    uint32_t reason = ((const volatile struct run_page *)k->run)->exit_reason;
+    if (reason == EXIT_MMIO || reason == EXIT_IO || reason == EXIT_HLT || reason == EXIT_INTR)
+        return exit_read(k->run, k->io_data, &k->load);
+    return exit_tuple(reason, 0, 0, false, 0);
+}
+
+/* run(timeout): the next exit; False when there was none until then. */
+static PyObject *kvm_run(PyObject *self, PyObject *timeout)
+{
+    KvmObject *k = (KvmObject *)self;
+    uint64_t deadline;
+    if (deadline_from(timeout, &deadline) < 0)
+        return NULL;
+    for (;;) {
+        if (arm(k, deadline) < 0)
+            return NULL;
+        int error = enter(k, false);
+        if (error == 0)
+            return last_exit(k);
+        if (error != EINTR)
+            return failed(error);
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+        if (now_ns() >= deadline)
+            Py_RETURN_FALSE;
+    }
+}
+
+static PyObject *kvm_finish(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    int error = enter((KvmObject *)self, true);
+    if (error != EINTR)
+        return error ? failed(error) : last_exit((KvmObject *)self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *kvm_complete(PyObject *self, PyObject *argument)
+{
+    KvmObject *k = (KvmObject *)self;
+    if (exit_complete(k->run, k->io_data, &k->load, argument) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *kvm_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"mapping", "fd", NULL};
+    MappingObject *mapping;
+    int fd;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!i", names, MappingType, &mapping, &fd))
+        return NULL;
+    uint8_t *run = mapping_range(mapping, 0, 2 * PAGE, 64);
+    if (!run)
+        return NULL;
+    KvmObject *k = (KvmObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!k)
+        return NULL;
+    Py_INCREF((PyObject *)mapping);
+    k->mapping = mapping;
+    k->run = (struct run_page *)run;
+    k->io_data = run + PAGE;
+    k->fd = fd;
+    return (PyObject *)k;
+}
+
+static void kvm_dealloc(PyObject *self)
+{
+    KvmObject *k = (KvmObject *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    drop_timer(k);
+    Py_XDECREF((PyObject *)k->mapping);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef kvm_methods[] = {
+    {"run", kvm_run, METH_O, "run(timeout): KVM_RUN until the next exit; False: timed out."},
+    {"finish", kvm_finish, METH_NOARGS, "Let the instruction that exited end, and no other one."},
+    {"complete", kvm_complete, METH_O, "complete(value): answer the load that exited."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot kvm_slots[] = {
+    {Py_tp_doc, "A vCPU of the real KVM."},
+    {Py_tp_new, kvm_new},
+    {Py_tp_dealloc, kvm_dealloc},
+    {Py_tp_methods, kvm_methods},
+    {0, NULL},
+};
+
+static PyType_Spec kvm_spec = {
+    .name = "hv.core.KvmHandle",
+    .basicsize = sizeof(KvmObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = kvm_slots,
+};
+
+int kvm_init_type(PyObject *module)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&kvm_spec);
+    return type ? PyModule_AddType(module, type) : -1;
+}
