@@ -25,10 +25,17 @@ KVM_RUN_MMIO: Final = struct.Struct("<Q8sIB")
 KVM_RUN_IO: Final = struct.Struct("<BBHIQ")
 KVM_PIO_PAGE_OFFSET: Final = 1  # page of the run segment that holds the data of an IO exit
 
+# fail_entry {hardware_entry_failure_reason u64}, internal {suberror u32}
+KVM_RUN_FAIL_ENTRY: Final = struct.Struct("<Q")
+KVM_RUN_INTERNAL: Final = struct.Struct("<I")
+
 KVM_EXIT_IO: Final = 2
 KVM_EXIT_HLT: Final = 5
 KVM_EXIT_MMIO: Final = 6
+KVM_EXIT_SHUTDOWN: Final = 8
+KVM_EXIT_FAIL_ENTRY: Final = 9
 KVM_EXIT_INTR: Final = 10
+KVM_EXIT_INTERNAL_ERROR: Final = 17
 KVM_EXIT_SYSTEM_EVENT: Final = 24
 KVM_EXIT_IO_IN: Final = 0
 KVM_EXIT_IO_OUT: Final = 1
@@ -57,21 +64,48 @@ def _iow(number: int, size: int) -> int:
     return 1 << 30 | size << 16 | KVMIO << 8 | number
 
 
+def _ior(number: int, size: int) -> int:
+    return 2 << 30 | size << 16 | KVMIO << 8 | number
+
+
 # struct kvm_coalesced_mmio_zone {addr u64, size u32, pio u32}
 KVM_COALESCED_MMIO_ZONE: Final = struct.Struct("<QII")
 # struct kvm_userspace_memory_region {slot u32, flags u32, guest_phys_addr, memory_size,
 # userspace_addr u64}
 KVM_USERSPACE_MEMORY_REGION: Final = struct.Struct("<IIQQQ")
 
+# struct kvm_regs: 18 u64
+KVM_REGS_NAMES: Final = (
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags",
+)  # fmt: skip
+KVM_REGS: Final = struct.Struct("<18Q")
+# struct kvm_segment {base u64, limit u32, selector u16, type, present, dpl, db, s, l, g, avl,
+# unusable u8, and one of padding}
+KVM_SEGMENT: Final = struct.Struct("<QIHBBBBBBBBBx")
+# struct kvm_sregs {cs, ds, es, fs, gs, ss, tr, ldt kvm_segment, gdt, idt {base u64, limit u16 and
+# 6 bytes of padding}, cr0, cr2, cr3, cr4, cr8, efer, apic_base, interrupt_bitmap[4] u64}
+KVM_SREGS_SIZE: Final = 312
+KVM_SREGS_CS: Final = 0
+KVM_SREGS_DS: Final = 24  # then ES, FS, GS and SS
+KVM_SREGS_CR0: Final = 224  # u64
+
 KVM_GET_API_VERSION: Final = _io(0x00)
 KVM_CREATE_VM: Final = _io(0x01)
 KVM_CHECK_EXTENSION: Final = _io(0x03)
+KVM_GET_VCPU_MMAP_SIZE: Final = _io(0x04)
 KVM_CREATE_VCPU: Final = _io(0x41)
+KVM_RUN: Final = _io(0x80)
+KVM_GET_REGS: Final = _ior(0x81, KVM_REGS.size)
+KVM_SET_REGS: Final = _iow(0x82, KVM_REGS.size)
+KVM_GET_SREGS: Final = _ior(0x83, KVM_SREGS_SIZE)
+KVM_SET_SREGS: Final = _iow(0x84, KVM_SREGS_SIZE)
 KVM_SET_USER_MEMORY_REGION: Final = _iow(0x46, KVM_USERSPACE_MEMORY_REGION.size)
 KVM_REGISTER_COALESCED_MMIO: Final = _iow(0x67, KVM_COALESCED_MMIO_ZONE.size)
 KVM_UNREGISTER_COALESCED_MMIO: Final = _iow(0x68, KVM_COALESCED_MMIO_ZONE.size)
 
 KVM_CAP_COALESCED_MMIO: Final = 15
+KVM_CAP_IMMEDIATE_EXIT: Final = 136
 KVM_CAP_COALESCED_PIO: Final = 162
 NR_IOBUS_DEVS: Final = 1000  # zones per kind (include/linux/kvm_host.h)
 

@@ -159,3 +159,21 @@ class VcpuHandle:
         """Announce a request on the control socket."""
     def kick(self) -> None:
         """Make the guest exit with KVM_EXIT_INTR before its next operation."""
+
+@final
+class KvmHandle:
+    """A vCPU of the real KVM: `mapping` of its descriptor's kvm_run, port data and ring."""
+
+    def __new__(cls, mapping: Mapping, fd: int) -> KvmHandle: ...
+    def run(self, timeout: float | None, /) -> tuple[int, int, int, bool, int] | bool:
+        """KVM_RUN: the next exit as `VcpuHandle.exit` gives it; False after `timeout` seconds.
+
+        A reason other than MMIO, IO, HLT and INTR comes with zeros. Raises OSError, ProtocolError.
+        """
+    def complete(self, value: int, /) -> None:
+        """The result of the load that exited."""
+    def finish(self) -> tuple[int, int, int, bool, int] | None:
+        """End the instruction that exited, and enter no further.
+
+        The exit that this takes, if any: the rest of an access that crosses a page.
+        """

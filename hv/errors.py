@@ -13,6 +13,10 @@ class HostError(CoalescedError):
     """The host lacks or refuses what is needed: memory, a descriptor, a right."""
 
 
+class KvmUnusable(HostError):
+    """This machine's /dev/kvm is missing, forbidden, or lacks what is needed."""
+
+
 class PeerDied(CoalescedError):
     """The other process has ended."""
 

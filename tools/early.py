@@ -6,6 +6,8 @@ from hv.process import GuestProcess
 
 COMMANDS = ("demo", "run", "replay", "qtest")
 
+_WITHOUT = {"--help", "direct", "--accel=direct", "kvm", "--accel=kvm"}
+
 _waiting: GuestProcess | None = None
 
 
@@ -13,7 +15,7 @@ def start(arguments: list[str]) -> None:
     """Start a guest process if this command line will probably want one."""
     global _waiting  # noqa: PLW0603 - one per program, between its start and its first run
     wanted = arguments[:1] and arguments[0] in COMMANDS
-    if wanted and not {"--help", "direct", "--accel=direct"} & set(arguments):
+    if wanted and not _WITHOUT & set(arguments):
         _waiting = GuestProcess()
 
 

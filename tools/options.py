@@ -22,6 +22,7 @@ class Accel(StrEnum):
 
     process = "process"
     direct = "direct"
+    kvm = "kvm"
 
 
 class Wait(StrEnum):
@@ -131,6 +132,8 @@ def run_options(
     """The options, checked. Raises BadInput."""
     if not 1 <= ring_pages <= RING_PAGES_MAX:
         raise BadInput(f"--ring-pages {ring_pages}: expected 1 to {RING_PAGES_MAX} pages")
+    if accel is Accel.kvm:
+        _check_kvm(ring_pages, wait, cpus)
     if trace is not None:
         check_writable("--trace", trace)
     return RunOptions(
@@ -158,6 +161,23 @@ def network_staleness(given: str | None, netdevs: list[str] | None) -> str:
     if given is not None:
         return given
     return NETWORK_STALENESS if netdevs else "off"
+
+
+def _check_kvm(ring_pages: int, wait: Wait, cpus: Cpus) -> None:
+    """What only two processes have. Raises BadInput."""
+    if ring_pages != 1:
+        raise BadInput(
+            f"--ring-pages {ring_pages}: with --accel kvm the kernel's ring has one page"
+        )
+    for option, value, default in (
+        ("--wait", wait, Wait.adaptive),
+        ("--cpus", cpus, Cpus.anywhere),
+    ):
+        if value is not default:
+            raise BadInput(
+                f"{option} {value.value}: with --accel kvm there is one process, which waits for "
+                "nobody"
+            )
 
 
 def check_writable(option: str, path: Path) -> None:

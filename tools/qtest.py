@@ -64,6 +64,8 @@ def qtest(
     json: JsonOption = False,
 ) -> None:
     """Serve QEMU's qtest protocol until the peer closes the socket."""
+    if accel is Accel.kvm:
+        raise BadInput("--accel kvm: it runs recorded guests; this one is told what to do")
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
     ram_size = devices.memory_size(memory)
     network = network_options(netdev, pcap)

@@ -103,13 +103,40 @@ def print_hottest(hot: Sequence[dict[str, object]]) -> None:
         print(f"Most exits: {places}")
 
 
+def mismatching(run: Run) -> bool:
+    """Did a guest that runs as recorded get something else than recorded?"""
+    return run.get("loads_matching") != run.get("loads_checked") or bool(
+        run.get("copies_differing_bytes")
+    )
+
+
 def print_failures(runs: Sequence[Run]) -> None:
-    """The accesses whose device raised, of all runs."""
+    """The accesses whose device raised, and the loads that gave what they should not, of all
+    runs."""
+    for run in runs:
+        _print_mismatches(run)
     for run in runs:
         failures = run["failures"]
         assert isinstance(failures, list)
         for line in failures:
             print(f"{_heading(run)}: {line}", file=sys.stderr)
+
+
+def _print_mismatches(run: Run) -> None:
+    mismatches = run.get("load_mismatches", [])
+    assert isinstance(mismatches, list)
+    for wrong in mismatches:
+        print(
+            f"{_heading(run)}: {wrong['kind']} read of {wrong['size']} bytes at "
+            f"{wrong['address']:#x}: recorded {wrong['expected']:#x}, got {wrong['got']:#x}",
+            file=sys.stderr,
+        )
+    if run.get("copies_differing_bytes"):
+        print(
+            f"{_heading(run)}: {run['copies_differing_bytes']} bytes that read_memory gave differ "
+            "from the recording",
+            file=sys.stderr,
+        )
 
 
 def _heading(run: Run) -> str:

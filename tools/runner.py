@@ -12,11 +12,14 @@ from typing import Generic, TextIO, TypeVar
 import psutil
 
 from hv.doorbell import WaitPolicy
+from hv.errors import KvmUnusable
 from tools import early
-from tools.errors import warn
+from tools.errors import BadInput, warn
 from tools.options import RunOptions
+from tools.recorded import check_loads, recorder
 from vmm.accel.base import Accelerator
 from vmm.accel.direct import DirectAccelerator
+from vmm.accel.kvm import KvmAccelerator, Recorder
 from vmm.accel.process import ProcessAccelerator
 from vmm.counters import EXIT_REASONS, Counters
 from vmm.machine import Machine
@@ -36,6 +39,7 @@ class Job(Generic[BoardT, SeenT]):
     build: Callable[[Machine], BoardT]
     inspect: Callable[[Machine, BoardT], SeenT]
     write_rom: Callable[[Machine, BoardT], None] = lambda _machine, _board: None
+    record: Recorder | None = None  # what the guest does, where that is known beforehand
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,15 @@ class Usage:
             )
 
 
-def accelerator(options: RunOptions, name: str) -> Accelerator:
-    """The accelerator of that name; starts the guest process."""
+def accelerator(options: RunOptions, name: str, record: Recorder) -> Accelerator:
+    """The accelerator of that name; starts the guest process. Raises BadInput without KVM."""
     if name == "direct":
         return DirectAccelerator()
+    if name == "kvm":
+        try:
+            return KvmAccelerator(record)
+        except KvmUnusable as error:
+            raise BadInput(str(error)) from error
     return ProcessAccelerator(
         early.take(), options.ring_pages, WaitPolicy.named(options.wait), options.cpus
     )
@@ -80,10 +89,11 @@ def run_job(
 ) -> tuple[dict[str, object], Counters, SeenT]:
     """Run the guest once: the run's entry of the JSON object, its counters, what was seen.
 
-    Raises what `Machine.run` raises.
+    Raises what `Machine.run` raises, BadInput without the accelerator.
     """
+    record = job.record or recorder(job)
     with Machine(
-        accelerator(options, accel_name),
+        accelerator(options, accel_name, record),
         coalesce=coalesce,
         staleness=options.staleness,
         trace=trace,
@@ -134,6 +144,7 @@ def _describe(
         + sum(machine.ports.unassigned_accesses.values()),
         "netdevs": machine.network.report(),
         "start_seconds": start_seconds(machine.accel.first_operation()),
+        **(check_loads(machine.accel) if isinstance(machine.accel, KvmAccelerator) else {}),
     }
 
 

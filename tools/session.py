@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tools import devices, report
 from tools.errors import BadInput
 from tools.options import NetworkOptions, RunOptions, trace_file
+from tools.recorded import once, recorder
 from tools.runner import BoardT, Job, SeenT, hottest, run_job
 from vmm import pc
 from vmm.board import Board
@@ -87,6 +88,8 @@ def run_each(
     hot: list[Hottest] = []
     seen: list[SeenT] = []
     wanted = combinations(options)
+    # A guest that runs as machine code is recorded once for all its runs.
+    job = replace(job, record=once(job.record or recorder(job)))
     with contextlib.ExitStack() as stack:
         advance = stack.enter_context(_progress(name, len(wanted)))
         for accel, coalesce in wanted:
@@ -127,7 +130,7 @@ def save(png: Path, screen: Screen | None) -> None:
 def say(
     title: str, result: dict[str, object], as_json: bool, extra: Callable[[], None] | None = None
 ) -> int:
-    """Print a result; the exit status: 1 when the states differ or a device raised."""
+    """Print a result; the exit status as of `status_of`."""
     runs = result["runs"]
     hot = result["hottest"]
     assert isinstance(runs, list)
@@ -147,9 +150,10 @@ def say(
 
 
 def status_of(result: dict[str, object]) -> int:
-    """The exit status: 1 when the states differ or a device raised, which goes to stderr."""
+    """The exit status: 1 when the states differ, a device raised or a load gave what it should
+    not, which goes to stderr."""
     runs = result["runs"]
     assert isinstance(runs, list)
     report.print_failures(runs)
-    failed = any(run["failed_writes"] for run in runs)
+    failed = any(run["failed_writes"] or report.mismatching(run) for run in runs)
     return 0 if result["identical"] and not failed else 1

@@ -7,6 +7,7 @@ import operator
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from hv.abi import KVM_EXIT_HLT, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
 from hv.client import Exit
 from hv.errors import CoalescedError, GuestError, RequestError
 from hv.ring import Consumer
-from hv.vcpu import Vcpu
+from hv.vcpu import Bus, Vcpu
 from vmm.accel.base import MachineBus
 from vmm.loop import Loop
 
@@ -100,7 +101,7 @@ class DirectAccelerator:
         try:
             # As in the guest process: what a guest prints goes to stderr.
             with contextlib.redirect_stdout(sys.stderr):
-                self._guest(Vcpu(bus))
+                self._guest(Vcpu(self.guests_bus(bus)))
         except KeyboardInterrupt:
             raise
         except CoalescedError as error:
@@ -112,6 +113,10 @@ class DirectAccelerator:
         finally:
             self._first_operation = bus.first_operation
         return _HALTED
+
+    def guests_bus(self, bus: DirectBus) -> Bus:
+        """What the guest gets to see of the bus."""
+        return bus
 
     def complete(self, value: int) -> None:
         raise RuntimeError("direct has no exits")
@@ -372,7 +377,7 @@ def _describe(error: BaseException) -> str:
     in_guest = False
     step = error.__traceback__
     while step is not None and step.tb_next is not None:
-        here = step.tb_next.tb_frame.f_code.co_filename == __file__
+        here = Path(step.tb_next.tb_frame.f_code.co_filename).parent == Path(__file__).parent
         if here and in_guest:
             step.tb_next = None
         in_guest = in_guest or not here

@@ -19,7 +19,10 @@ int main(void)
     NUMBER(KVM_EXIT_IO);
     NUMBER(KVM_EXIT_HLT);
     NUMBER(KVM_EXIT_MMIO);
+    NUMBER(KVM_EXIT_SHUTDOWN);
+    NUMBER(KVM_EXIT_FAIL_ENTRY);
     NUMBER(KVM_EXIT_INTR);
+    NUMBER(KVM_EXIT_INTERNAL_ERROR);
     NUMBER(KVM_EXIT_SYSTEM_EVENT);
     NUMBER(KVM_EXIT_IO_IN);
     NUMBER(KVM_EXIT_IO_OUT);
@@ -28,11 +31,18 @@ int main(void)
     NUMBER(KVM_GET_API_VERSION);
     NUMBER(KVM_CREATE_VM);
     NUMBER(KVM_CHECK_EXTENSION);
+    NUMBER(KVM_GET_VCPU_MMAP_SIZE);
     NUMBER(KVM_CREATE_VCPU);
+    NUMBER(KVM_RUN);
+    NUMBER(KVM_GET_REGS);
+    NUMBER(KVM_SET_REGS);
+    NUMBER(KVM_GET_SREGS);
+    NUMBER(KVM_SET_SREGS);
     NUMBER(KVM_SET_USER_MEMORY_REGION);
     NUMBER(KVM_REGISTER_COALESCED_MMIO);
     NUMBER(KVM_UNREGISTER_COALESCED_MMIO);
     NUMBER(KVM_CAP_COALESCED_MMIO);
+    NUMBER(KVM_CAP_IMMEDIATE_EXIT);
     NUMBER(KVM_CAP_COALESCED_PIO);
     NUMBER(KVM_COALESCED_MMIO_MAX);
 
@@ -52,6 +62,8 @@ int main(void)
     OFFSET(kvm_run, mmio.len);
     OFFSET(kvm_run, mmio.is_write);
     OFFSET(kvm_run, system_event.type);
+    OFFSET(kvm_run, fail_entry.hardware_entry_failure_reason);
+    OFFSET(kvm_run, internal.suberror);
 
     SIZE(kvm_coalesced_mmio);
     OFFSET(kvm_coalesced_mmio, phys_addr);
@@ -72,5 +84,46 @@ int main(void)
     OFFSET(kvm_userspace_memory_region, guest_phys_addr);
     OFFSET(kvm_userspace_memory_region, memory_size);
     OFFSET(kvm_userspace_memory_region, userspace_addr);
+
+    SIZE(kvm_regs);
+    OFFSET(kvm_regs, rax);
+    OFFSET(kvm_regs, rbx);
+    OFFSET(kvm_regs, rcx);
+    OFFSET(kvm_regs, rdx);
+    OFFSET(kvm_regs, rsi);
+    OFFSET(kvm_regs, rdi);
+    OFFSET(kvm_regs, rsp);
+    OFFSET(kvm_regs, rbp);
+    OFFSET(kvm_regs, r8);
+    OFFSET(kvm_regs, r9);
+    OFFSET(kvm_regs, r10);
+    OFFSET(kvm_regs, r11);
+    OFFSET(kvm_regs, r12);
+    OFFSET(kvm_regs, r13);
+    OFFSET(kvm_regs, r14);
+    OFFSET(kvm_regs, r15);
+    OFFSET(kvm_regs, rip);
+    OFFSET(kvm_regs, rflags);
+    SIZE(kvm_segment);
+    OFFSET(kvm_segment, base);
+    OFFSET(kvm_segment, limit);
+    OFFSET(kvm_segment, selector);
+    OFFSET(kvm_segment, type);
+    OFFSET(kvm_segment, present);
+    OFFSET(kvm_segment, dpl);
+    OFFSET(kvm_segment, db);
+    OFFSET(kvm_segment, s);
+    OFFSET(kvm_segment, l);
+    OFFSET(kvm_segment, g);
+    OFFSET(kvm_segment, avl);
+    OFFSET(kvm_segment, unusable);
+    SIZE(kvm_sregs);
+    OFFSET(kvm_sregs, cs);
+    OFFSET(kvm_sregs, ds);
+    OFFSET(kvm_sregs, es);
+    OFFSET(kvm_sregs, fs);
+    OFFSET(kvm_sregs, gs);
+    OFFSET(kvm_sregs, ss);
+    OFFSET(kvm_sregs, cr0);
     return 0;
 }

@@ -17,7 +17,10 @@ NUMBERS = [
     "KVM_EXIT_IO",
     "KVM_EXIT_HLT",
     "KVM_EXIT_MMIO",
+    "KVM_EXIT_SHUTDOWN",
+    "KVM_EXIT_FAIL_ENTRY",
     "KVM_EXIT_INTR",
+    "KVM_EXIT_INTERNAL_ERROR",
     "KVM_EXIT_SYSTEM_EVENT",
     "KVM_EXIT_IO_IN",
     "KVM_EXIT_IO_OUT",
@@ -26,11 +29,18 @@ NUMBERS = [
     "KVM_GET_API_VERSION",
     "KVM_CREATE_VM",
     "KVM_CHECK_EXTENSION",
+    "KVM_GET_VCPU_MMAP_SIZE",
     "KVM_CREATE_VCPU",
+    "KVM_RUN",
+    "KVM_GET_REGS",
+    "KVM_SET_REGS",
+    "KVM_GET_SREGS",
+    "KVM_SET_SREGS",
     "KVM_SET_USER_MEMORY_REGION",
     "KVM_REGISTER_COALESCED_MMIO",
     "KVM_UNREGISTER_COALESCED_MMIO",
     "KVM_CAP_COALESCED_MMIO",
+    "KVM_CAP_IMMEDIATE_EXIT",
     "KVM_CAP_COALESCED_PIO",
     "KVM_COALESCED_MMIO_MAX",
 ]
@@ -93,6 +103,8 @@ def test_kvm_run_is_where_the_header_has_it(header: dict[str, int]) -> None:
     assert header["sizeof kvm_run.immediate_exit"] == 1
     assert header["kvm_run.exit_reason"] == abi.KVM_RUN_EXIT_REASON
     assert header["kvm_run.system_event.type"] == abi.KVM_RUN_UNION
+    assert header["kvm_run.fail_entry.hardware_entry_failure_reason"] == abi.KVM_RUN_UNION
+    assert header["kvm_run.internal.suberror"] == abi.KVM_RUN_UNION
     mmio = offsets(abi.KVM_RUN_MMIO, ["phys_addr", "data", "len", "is_write"])
     io = offsets(abi.KVM_RUN_IO, ["direction", "size", "port", "count", "data_offset"])
     for member, fields in (("mmio", mmio), ("io", io)):
@@ -129,6 +141,25 @@ def test_the_ioctls_arguments_are_the_headers(header: dict[str, int]) -> None:
         assert header[f"sizeof {name}"] == layout.size
         for field, offset in offsets(layout, names).items():
             assert header[f"{name}.{field}"] == offset
+
+
+def test_registers_are_where_the_header_has_them(header: dict[str, int]) -> None:
+    """General ones in order, a segment's fields, and the special ones that are set."""
+    assert header["sizeof kvm_regs"] == abi.KVM_REGS.size
+    for place, name in enumerate(abi.KVM_REGS_NAMES):
+        assert header[f"kvm_regs.{name}"] == 8 * place
+    assert header["sizeof kvm_segment"] == abi.KVM_SEGMENT.size
+    names = ["base", "limit", "selector", "type", "present", "dpl", "db", "s", "l", "g", "avl"]
+    before = "<"
+    for name, code in zip([*names, "unusable"], "QIHBBBBBBBBB", strict=True):
+        assert header[f"kvm_segment.{name}"] == struct.calcsize(before)
+        before += code
+    assert abi.KVM_SEGMENT.format == before + "x"
+    assert header["sizeof kvm_sregs"] == abi.KVM_SREGS_SIZE
+    assert header["kvm_sregs.cs"] == abi.KVM_SREGS_CS
+    for place, name in enumerate(("ds", "es", "fs", "gs", "ss")):
+        assert header[f"kvm_sregs.{name}"] == abi.KVM_SREGS_DS + place * abi.KVM_SEGMENT.size
+    assert header["kvm_sregs.cr0"] == abi.KVM_SREGS_CR0
 
 
 def test_our_words_lie_past_kvm_run_each_in_a_cache_line() -> None:

@@ -1,0 +1,222 @@
+"""A VM of the machine's own KVM: what `hv.client` is to the emulated one, over ioctls."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from hv import abi, core, ring, shm
+from hv.client import Memory
+from hv.errors import GuestError, KvmUnusable, ProtocolError, RequestError
+
+DEVICE: Final = "/dev/kvm"
+
+_CR0_PROTECTED: Final = 0x11  # PE, and ET, which is fixed
+_FLAT_CODE: Final = abi.KVM_SEGMENT.pack(0, 0xFFFFFFFF, 8, 11, 1, 0, 1, 1, 0, 1, 0, 0)
+_FLAT_DATA: Final = abi.KVM_SEGMENT.pack(0, 0xFFFFFFFF, 16, 3, 1, 0, 1, 1, 0, 1, 0, 0)
+
+_LEFT: Final = {
+    abi.KVM_EXIT_SHUTDOWN: "it shut down by a triple fault (KVM_EXIT_SHUTDOWN)",
+    abi.KVM_EXIT_FAIL_ENTRY: "KVM could not enter it (KVM_EXIT_FAIL_ENTRY, reason {detail:#x})",
+    abi.KVM_EXIT_INTERNAL_ERROR: "KVM could not go on with it (KVM_EXIT_INTERNAL_ERROR, suberror "
+    "{detail}: what lies at eip is no code, or none that its emulator knows)",
+}
+
+
+class Capabilities(NamedTuple):
+    """What a usable /dev/kvm offers."""
+
+    coalesced_mmio: int  # distance from kvm_run to the ring in pages
+    coalesced_pio: bool
+
+
+def _open() -> int:
+    """A descriptor of /dev/kvm; raises KvmUnusable."""
+    if platform.machine() != "x86_64":
+        raise KvmUnusable(f"--accel kvm: expected an x86-64 machine, got {platform.machine()}")
+    try:
+        return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise KvmUnusable(f"{DEVICE}: there is no such device: this kernel has no KVM") from error
+    except PermissionError as error:
+        raise KvmUnusable(f"{DEVICE}: no permission to open it for reading and writing") from error
+    except OSError as error:
+        raise KvmUnusable(f"{DEVICE}: {error.strerror}") from error
+
+
+def _check(fd: int) -> Capabilities:
+    """What an open /dev/kvm offers; raises KvmUnusable when that is too little."""
+
+    def extension(capability: int) -> int:
+        return fcntl.ioctl(fd, abi.KVM_CHECK_EXTENSION, capability)
+
+    try:
+        version = fcntl.ioctl(fd, abi.KVM_GET_API_VERSION)
+    except OSError as error:
+        raise KvmUnusable(f"{DEVICE}: it does not answer as KVM: {error.strerror}") from error
+    if version != abi.KVM_API_VERSION:
+        raise KvmUnusable(
+            f"{DEVICE}: expected version {abi.KVM_API_VERSION} of KVM's interface, got {version}"
+        )
+    pages = extension(abi.KVM_CAP_COALESCED_MMIO)
+    if not pages:
+        raise KvmUnusable(f"{DEVICE}: KVM lacks coalesced MMIO (KVM_CAP_COALESCED_MMIO)")
+    if not extension(abi.KVM_CAP_IMMEDIATE_EXIT):
+        raise KvmUnusable(f"{DEVICE}: KVM lacks immediate_exit (KVM_CAP_IMMEDIATE_EXIT)")
+    return Capabilities(pages, extension(abi.KVM_CAP_COALESCED_PIO) > 0)
+
+
+def capabilities() -> Capabilities:
+    """What this machine's KVM offers; raises KvmUnusable when it cannot run a guest here."""
+    fd = _open()
+    try:
+        return _check(fd)
+    finally:
+        os.close(fd)
+
+
+class KvmVm:
+    """A VM of this machine's KVM. A request that KVM refuses raises RequestError."""
+
+    def __init__(self) -> None:
+        """KVM_CREATE_VM. Raises KvmUnusable."""
+        self.memory: dict[int, Memory] = {}
+        self.vcpu: KvmVcpu | None = None
+        self._fd = -1
+        self._system = _open()
+        try:
+            self.capabilities = _check(self._system)
+            self._fd = fcntl.ioctl(self._system, abi.KVM_CREATE_VM, 0)
+        except OSError as error:
+            self.close()
+            raise KvmUnusable(f"{DEVICE}: no VM can be created: {error.strerror}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def set_user_memory_region(self, slot: int, start: int, size: int) -> Memory | None:
+        """KVM_SET_USER_MEMORY_REGION: `size` bytes of new, zeroed RAM at `start`.
+
+        Both are multiples of 4096; size 0 takes the slot away. Raises HostError without room.
+        """
+        if size == 0:
+            self._set_region(slot, start, 0, 0)
+            self.memory.pop(slot, None)
+            return None
+        segment = shm.create(f"memory slot {slot}", size)
+        try:
+            memory = Memory(slot, start, segment)
+        finally:
+            segment.close()
+        address = np.frombuffer(memoryview(memory.mapping), np.uint8).__array_interface__["data"][0]
+        self._set_region(slot, start, size, address)
+        self.memory[slot] = memory  # KVM writes there: kept mapped until the VM is gone
+        return memory
+
+    def register_coalesced_mmio(self, addr: int, size: int, pio: bool = False) -> None:
+        """KVM_REGISTER_COALESCED_MMIO: queue writes inside [addr, addr + size) from now on."""
+        self._zone("KVM_REGISTER_COALESCED_MMIO", addr, size, pio)
+
+    def unregister_coalesced_mmio(self, addr: int, size: int, pio: bool = False) -> None:
+        """KVM_UNREGISTER_COALESCED_MMIO: remove every zone that contains the range."""
+        self._zone("KVM_UNREGISTER_COALESCED_MMIO", addr, size, pio)
+
+    def create_vcpu(self, number: int = 0) -> KvmVcpu:
+        """KVM_CREATE_VCPU, with its kvm_run and the ring mapped."""
+        fd = self._request(self._fd, "KVM_CREATE_VCPU", number)
+        try:
+            size = self._request(self._system, "KVM_GET_VCPU_MMAP_SIZE", 0)
+            self.vcpu = KvmVcpu(fd, size, self.capabilities.coalesced_mmio * abi.PAGE_SIZE)
+        except BaseException:
+            os.close(fd)
+            raise
+        return self.vcpu
+
+    def close(self) -> None:
+        """Give everything back, and KVM ends the VM; may be called twice."""
+        if self.vcpu is not None:
+            self.vcpu.close()
+        for fd in (self._fd, self._system):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._system = -1
+
+    def _set_region(self, slot: int, start: int, size: int, address: int) -> None:
+        layout = abi.KVM_USERSPACE_MEMORY_REGION
+        argument = layout.pack(slot, 0, start, size, address)
+        self._request(self._fd, "KVM_SET_USER_MEMORY_REGION", argument, f"slot {slot}: {start:#x}")
+
+    def _zone(self, name: str, addr: int, size: int, pio: bool) -> None:
+        argument = abi.KVM_COALESCED_MMIO_ZONE.pack(addr, size, pio)
+        self._request(self._fd, name, argument, f"{addr:#x}+{size:#x}")
+
+    @staticmethod
+    def _request(fd: int, name: str, argument: bytes | int, what: str = "") -> int:
+        try:
+            answer = fcntl.ioctl(fd, getattr(abi, name), argument)
+        except OSError as error:
+            text = f"{name}{' ' if what else ''}{what}: {error.strerror}"
+            raise RequestError(error.errno or errno.EIO, text) from error
+        return answer if isinstance(answer, int) else 0
+
+
+class KvmVcpu:
+    """A vCPU of a `KvmVm`: enter the guest, answer its exits. It runs inside `run` alone."""
+
+    def __init__(self, fd: int, mapping_size: int, ring_offset: int) -> None:
+        """`fd` is this object's to close."""
+        self.fd = fd
+        self.mapping = core.Mapping([("kvm_run", fd, mapping_size)])
+        self.ring = ring.Consumer(self.mapping, ring_offset, abi.PAGE_SIZE)
+        self.handle = core.KvmHandle(self.mapping, fd)
+        self.complete = self.handle.complete
+        self.run = self.handle.run
+
+    def registers(self) -> dict[str, int]:
+        """KVM_GET_REGS, by the names of struct kvm_regs."""
+        data = fcntl.ioctl(self.fd, abi.KVM_GET_REGS, bytes(abi.KVM_REGS.size))
+        return dict(zip(abi.KVM_REGS_NAMES, abi.KVM_REGS.unpack(data), strict=True))
+
+    def start_at(self, address: int, stack: int) -> None:
+        """Set the registers for flat 32-bit protected mode without paging, code at `address`.
+
+        Interrupts are off, and no exception has a handler. `stack`: the first byte above it.
+        """
+        sregs = bytearray(fcntl.ioctl(self.fd, abi.KVM_GET_SREGS, bytes(abi.KVM_SREGS_SIZE)))
+        sregs[abi.KVM_SREGS_CS : abi.KVM_SREGS_DS] = _FLAT_CODE
+        sregs[abi.KVM_SREGS_DS : abi.KVM_SREGS_DS + 5 * abi.KVM_SEGMENT.size] = 5 * _FLAT_DATA
+        cr0 = slice(abi.KVM_SREGS_CR0, abi.KVM_SREGS_CR0 + 8)
+        sregs[cr0] = _CR0_PROTECTED.to_bytes(8, "little")
+        fcntl.ioctl(self.fd, abi.KVM_SET_SREGS, bytes(sregs))
+        registers = dict.fromkeys(abi.KVM_REGS_NAMES, 0)
+        registers |= {"rip": address, "rsp": stack, "rflags": 2}
+        fcntl.ioctl(self.fd, abi.KVM_SET_REGS, abi.KVM_REGS.pack(*registers.values()))
+
+    def why_left(self, reason: int) -> GuestError | ProtocolError:
+        """What an exit says that ends the guest, with its registers."""
+        union = self.mapping.read(abi.KVM_RUN_UNION, 8)
+        detail = int.from_bytes(
+            union[: abi.KVM_RUN_INTERNAL.size] if reason == abi.KVM_EXIT_INTERNAL_ERROR else union,
+            "little",
+        )
+        said = _LEFT.get(reason)
+        if said is None:
+            return ProtocolError(f"kvm_run: exit_reason is {reason}, which this VMM does not know")
+        return GuestError(f"the guest: {said.format(detail=detail)}; {self._shown()}")
+
+    def close(self) -> None:
+        """Give the descriptor back; may be called twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _shown(self) -> str:
+        registers = self.registers()
+        names = ("rip", "rflags", "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp")
+        # In 32-bit mode the names are those of the lower halves, and the upper ones are zero.
+        return ", ".join(f"e{name[1:]} {registers[name] & 0xFFFFFFFF:#x}" for name in names)

@@ -1,0 +1,84 @@
+"""Guests that are recorded first and then run as machine code, and what their loads gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from hv.abi import OP_IN
+from tools.unchecked import time_dependent
+from vmm.accel.kvm import KvmAccelerator, Recorder
+from vmm.accel.recording import Recording, RecordingAccelerator
+from vmm.machine import Machine
+
+BoardT = TypeVar("BoardT")
+
+MISMATCHES_SHOWN = 10
+
+
+class Twin(Protocol):
+    """How to build the machine once more: a `tools.runner.Job`."""
+
+    @property
+    def build(self) -> Callable[[Machine], Any]: ...
+    @property
+    def write_rom(self) -> Callable[[Machine, Any], None]: ...
+
+
+def recorder(job: Twin) -> Recorder:
+    """What runs a guest on `direct`, on a machine like the job's, and writes down what it does."""
+
+    def record(guest: str, arguments: Mapping[str, object]) -> Recording:
+        accel = RecordingAccelerator()
+        with Machine(accel) as machine:
+            job.write_rom(machine, job.build(machine))
+            machine.run(guest, arguments)
+        return accel.recording
+
+    return record
+
+
+def once(record: Recorder) -> Recorder:
+    """A recorder that records each guest once."""
+    recorded: list[tuple[str, Mapping[str, object], Recording]] = []
+
+    def remembered(guest: str, arguments: Mapping[str, object]) -> Recording:
+        for name, given, recording in recorded:
+            if (name, given) == (guest, arguments):
+                return recording
+        recorded.append((guest, arguments, record(guest, arguments)))
+        return recorded[-1][2]
+
+    return remembered
+
+
+def check_loads(accel: KvmAccelerator) -> dict[str, object]:
+    """Hold what the guest's loads gave against the recording, as far as time does not matter.
+
+    `load_mismatches`: the first ten; a `read_memory` that differs counts as one more.
+    """
+    loads, got = accel.loads()
+    checked = np.ones(len(loads), dtype=bool)
+    for mask in time_dependent(loads).values():
+        checked &= ~mask
+    equal = got == loads["value"]
+    mismatches: list[dict[str, object]] = []
+    for index in np.flatnonzero(checked & ~equal)[:MISMATCHES_SHOWN].tolist():
+        kind, size, address, value = loads[index].item()
+        mismatches.append(
+            {
+                "kind": "pio" if kind == OP_IN else "mmio",
+                "address": address,
+                "size": size,
+                "expected": value,
+                "got": int(got[index]),
+            }
+        )
+    return {
+        "loads_checked": int(checked.sum()),
+        "loads_matching": int((checked & equal).sum()),
+        "load_mismatches": mismatches,
+        "copies_differing_bytes": accel.differing_copies(),
+    }

@@ -1,0 +1,184 @@
+"""Accelerator `kvm`: the real KVM runs the guest and fills the ring.
+
+The guest is machine code that does what the guest function was recorded to do. The vCPU runs in
+this thread, inside `run` alone: whatever drains the ring, moves a zone or looks at a device does so
+while the vCPU is outside KVM_RUN. Kernels before 6.12, whose full check lets a ring overrun that is
+drained under a running vCPU, lose nothing that way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hv import abi
+from hv.client import Exit, Memory
+from hv.errors import HostError
+from hv.kvm import KvmVm
+from hv.ring import Consumer
+from vmm.accel.base import MachineBus
+from vmm.accel.process import SharedMemory
+from vmm.accel.recording import MemoryAccess, Recording
+from vmm.accel.x86 import Program, assemble
+from vmm.loop import Loop
+
+Recorder = Callable[[str, Mapping[str, object]], Recording]
+
+_EXITS_BETWEEN_LOOKS = 64  # at descriptors, when the guest gives no time to sleep
+_LOOK_EVERY = 0.01  # seconds, while it does not exit
+_OF_DEVICES = (abi.KVM_EXIT_MMIO, abi.KVM_EXIT_IO, abi.KVM_EXIT_HLT, abi.KVM_EXIT_INTR)
+_LOST: Exit = (abi.KVM_EXIT_SYSTEM_EVENT, 0, 0, False, 0)
+_PLACES_FROM, _PLACES_TO = 0x1000_0000, 0xFEC0_0000  # where the program may lie
+
+
+class KvmAccelerator:
+    """A VM of this machine's KVM."""
+
+    name = "kvm"
+    pid: int | None = None
+
+    def __init__(self, record: Recorder) -> None:
+        """`record(guest, arguments)`: what that guest does on this machine. Raises KvmUnusable."""
+        self._record = record
+        self._vm = KvmVm()
+        try:
+            self._vcpu = self._vm.create_vcpu()
+        except BaseException:
+            self._vm.close()
+            raise
+        self.ring: Consumer | None = self._vcpu.ring
+        self.coalesced_mmio = True
+        self.coalesced_pio = self._vm.capabilities.coalesced_pio
+        self._run = self._vcpu.run
+        self.complete = self._vcpu.complete
+        self._slots = 0
+        self._exits_since_look = 0
+        self._first_operation = 0
+        self._left_by = 0  # the exit reason that ended the guest
+        self._program: Program | None = None
+        self._program_memory: Memory | None = None
+
+    def add_memory(self, start: int, size: int) -> SharedMemory:
+        return SharedMemory(self._add_slot(start, size))
+
+    def register_coalesced(self, address: int, size: int, port: bool) -> None:
+        self._vm.register_coalesced_mmio(address, size, port)
+
+    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
+        self._vm.unregister_coalesced_mmio(address, size, port)
+
+    def set_irq(self, line: int, level: bool) -> None:
+        """Nothing to do: a recorded guest waits for no interrupt."""
+
+    def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
+        """Record a guest and load what it does. Raises what recording raises, GuestError for an
+        address of 4 GiB or more."""
+        recording = self._record(guest, arguments)
+        program = assemble(recording)
+        base = self._place(program, recording)
+        self._program = program
+        self._program_memory = self.load_code(program.at(base), base, program.size)
+
+    def load_code(self, code: bytes, base: int, size: int = 0) -> Memory:
+        """Put machine code into a slot of its own at `base`, and have the vCPU start there.
+
+        The slot has whole pages, `size` bytes at least.
+        """
+        length = -(-max(len(code), size, 1) // abi.PAGE_SIZE) * abi.PAGE_SIZE
+        memory = self._add_slot(base, length)
+        memory.mapping.write(0, code)
+        self._vcpu.start_at(base, base + length)
+        return memory
+
+    def attach(self, bus: MachineBus) -> None:
+        """Nothing to do: every access of the guest comes as an exit or through the ring."""
+
+    def pause(self) -> None:
+        """Nothing to do: while the machine's own code runs, the guest does not."""
+
+    def run(self, loop: Loop) -> Exit | bool:
+        if not self._first_operation:
+            self._first_operation = time.monotonic_ns()
+        timeout = loop.timeout() if loop.timers else None
+        if loop.has_readers:
+            timeout = _LOOK_EVERY if timeout is None else min(timeout, _LOOK_EVERY)
+        got = self._run(timeout)
+        if loop.has_readers:
+            self._exits_since_look += 1
+            if got is False or self._exits_since_look >= _EXITS_BETWEEN_LOOKS:
+                self._exits_since_look = 0
+                loop.select((), 0)
+        if isinstance(got, bool) or got[0] in _OF_DEVICES:
+            return got
+        self._left_by = got[0]
+        return _LOST
+
+    def enter(self) -> None:
+        """Nothing to do: the guest goes on in the next `run`."""
+
+    def guest_error(self) -> Exception:
+        return self._vcpu.why_left(self._left_by)
+
+    def first_operation(self) -> int:
+        return self._first_operation
+
+    def signals(self) -> int:
+        return 0
+
+    def loads(self) -> tuple[NDArray[np.void], NDArray[np.uint64]]:
+        """What the guest's loads and ins were recorded as (`hv.abi.OP`), and what they gave now.
+
+        After the guest has halted.
+        """
+        assert self._program is not None
+        return self._program.loads, self._program.loaded(self._results())
+
+    def differing_copies(self) -> int:
+        """Bytes that `read_memory` gave otherwise than recorded, after the guest has halted."""
+        assert self._program is not None
+        program = self._program
+        got, recorded = (np.frombuffer(b, np.uint8) for b in (self._results(), program.results))
+        different = got != recorded
+        sizes = program.loads["size"].astype(np.int64)
+        for byte in range(8):
+            different[program.places[sizes > byte] + byte] = False
+        return int(different.sum())
+
+    def close(self) -> None:
+        self._vm.close()
+
+    def _add_slot(self, start: int, size: int) -> Memory:
+        memory = self._vm.set_user_memory_region(self._slots, start, size)
+        assert memory is not None
+        self._slots += 1
+        return memory
+
+    def _place(self, program: Program, recording: Recording) -> int:
+        """The lowest hole between RAM and what the guest touches that takes the program."""
+        taken = [(memory.start, memory.start + memory.size) for memory in self._vm.memory.values()]
+        for step in recording.steps:
+            if isinstance(step, MemoryAccess):
+                continue  # RAM
+            pages = np.unique(step["address"] // abi.PAGE_SIZE) * abi.PAGE_SIZE
+            # The page behind as well: an access may reach into it.
+            taken += [(page, page + 2 * abi.PAGE_SIZE) for page in pages.tolist()]
+        base = _PLACES_FROM
+        for start, end in sorted(taken):
+            if start >= base + program.size:
+                break
+            base = max(base, end)
+        if base + program.size > _PLACES_TO:
+            raise HostError(
+                f"no place for a program of {program.size} bytes between RAM and devices below "
+                f"{_PLACES_TO:#x}"
+            )
+        return base
+
+    def _results(self) -> bytes:
+        assert self._program is not None
+        assert self._program_memory is not None
+        program = self._program
+        return self._program_memory.mapping.read(program.results_at, len(program.results))

@@ -1,0 +1,152 @@
+"""What a guest does on its bus, written down while it runs on `direct`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from hv.client import Exit
+from hv.errors import GuestError
+from hv.vcpu import Bus
+from vmm.accel.direct import DirectAccelerator, DirectBus
+from vmm.loop import Loop
+
+
+@dataclass(frozen=True)
+class MemoryAccess:
+    """A `read_memory` (what it gave) or `write_memory` (what it put) of guest RAM."""
+
+    write: bool
+    address: int
+    data: bytes
+
+
+Step = NDArray[np.void] | MemoryAccess
+
+
+@dataclass
+class Recording:
+    """The steps of a guest in order: arrays of bus operations (`hv.abi.OP`), and copies of RAM.
+
+    The value of a load or in is what the guest got.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+
+
+class RecordingAccelerator(DirectAccelerator):
+    """`direct`, with everything that its guest has done in `recording`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recording = Recording()
+
+    def guests_bus(self, bus: DirectBus) -> Bus:
+        self._seen = RecordingBus(bus, self.recording)
+        return self._seen
+
+    def run(self, loop: Loop) -> Exit | bool:
+        halted = super().run(loop)
+        self._seen.finish()
+        return halted
+
+
+class RecordingBus:
+    """A bus that carries out and writes down. What the processor refuses leaves no trace."""
+
+    def __init__(self, bus: Bus, recording: Recording) -> None:
+        self._bus = bus
+        self._steps = recording.steps
+        self._singles: list[tuple[int, int, int, int]] = []
+
+    def load(self, address: int, size: int, /) -> int:
+        value = self._bus.load(address, size)
+        self._note(OP_LOAD, size, address, value)
+        return value
+
+    def store(self, address: int, size: int, value: int, /) -> None:
+        self._bus.store(address, size, value)
+        self._note(OP_STORE, size, address, value)
+
+    def in_(self, port: int, size: int, /) -> int:
+        value = self._bus.in_(port, size)
+        self._note(OP_IN, size, port, value)
+        return value
+
+    def out(self, port: int, size: int, value: int, /) -> None:
+        self._bus.out(port, size, value)
+        self._note(OP_OUT, size, port, value)
+
+    def execute(self, ops: NDArray[np.void], /) -> None:
+        done = ops.reshape(-1)[: _carried_out(ops.reshape(-1))]
+        try:
+            self._bus.execute(ops)
+        finally:
+            self._note_array(done)
+
+    def store_many(
+        self, addresses: NDArray[np.uint64], size: int, values: NDArray[np.uint64], /
+    ) -> None:
+        self._stores(addresses, size, values)
+        self._bus.store_many(addresses, size, values)
+
+    def fill(self, address: int, size: int, count: int, value: int, /) -> None:
+        self._bus.fill(address, size, count, value)
+        addresses = np.uint64(address) + np.arange(count, dtype=np.uint64) * np.uint64(size)
+        self._stores(addresses, size, np.uint64(int(value) & (1 << 64) - 1))
+
+    def read_memory(self, address: int, size: int, /) -> bytearray:
+        data = self._bus.read_memory(address, size)
+        self._step(MemoryAccess(False, int(address), bytes(data)))
+        return data
+
+    def write_memory(self, address: int, data: bytes, /) -> None:
+        self._bus.write_memory(address, data)
+        self._step(MemoryAccess(True, int(address), bytes(data)))
+
+    def wait_interrupt(self, lines: int, timeout: float | None, /) -> int:
+        raise GuestError(
+            "wait_interrupt: --accel kvm runs what a guest was recorded to do, without interrupts"
+        )
+
+    def finish(self) -> None:
+        """Take what was not written down yet along; the guest has ended."""
+        if self._singles:
+            self._steps.append(np.array(self._singles, dtype=OP))
+            self._singles = []
+
+    # --- writing down ---
+
+    def _note(self, kind: int, size: int, address: int, value: int) -> None:
+        self._singles.append((kind, size, int(address), int(value) & (1 << 8 * size) - 1))
+
+    def _note_array(self, ops: NDArray[np.void]) -> None:
+        if len(ops):
+            self._step(ops.copy())
+
+    def _step(self, step: Step) -> None:
+        self.finish()
+        self._steps.append(step)
+
+    def _stores(
+        self, addresses: NDArray[np.uint64], size: int, values: NDArray[np.uint64] | np.uint64
+    ) -> None:
+        ops = np.zeros(len(addresses), dtype=OP)
+        ops["kind"] = OP_STORE
+        ops["size"] = size
+        ops["address"] = addresses
+        ops["value"] = values
+        self._note_array(ops[: _carried_out(ops)])
+
+
+def _carried_out(ops: NDArray[np.void]) -> int:
+    """How many operations come before the first that the processor refuses."""
+    kinds, sizes = ops["kind"], ops["size"].astype(np.uint64)
+    last = ops["address"] + sizes - np.uint64(1)
+    port = (kinds == OP_IN) | (kinds == OP_OUT)
+    fits = np.where(port, last < 1 << 16, last >= ops["address"])
+    good = (kinds <= OP_OUT) & np.isin(sizes, (1, 2, 4, 8)) & ~(port & (sizes == 8)) & fits
+    return len(ops) if good.all() else int(np.argmin(good))
