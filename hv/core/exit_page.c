@@ -42,7 +42,9 @@ static PyObject *read_mmio(const volatile struct run_page *run, struct pending_l
     if (address > UINT64_MAX - (len - 1))
         return bad_exit("mmio.phys_addr", address, "an address that does not wrap");
     *load = (struct pending_load){.size = is_write ? 0 : len};
-    return exit_tuple(EXIT_MMIO, address, len, is_write, data & (UINT64_MAX >> (64 - 8 * len)));
+    /* What a load finds there is left over from before. */
+    data = is_write ? data & (UINT64_MAX >> (64 - 8 * len)) : 0;
+    return exit_tuple(EXIT_MMIO, address, len, is_write, data);
 }
 
 static PyObject *read_io(const volatile struct run_page *run, const uint8_t *io_data,
@@ -63,9 +65,9 @@ static PyObject *read_io(const volatile struct run_page *run, const uint8_t *io_
     if (offset != PAGE)
         return bad_exit("io.data_offset", offset, "4096");
     memcpy(&data, io_data, 8);
+    data = direction == IO_OUT ? data & (UINT64_MAX >> (64 - 8 * size)) : 0;
     *load = (struct pending_load){.size = direction == IO_OUT ? 0 : size, .io = true};
-    return exit_tuple(EXIT_IO, port, size, direction == IO_OUT,
-                      data & (UINT64_MAX >> (64 - 8 * size)));
+    return exit_tuple(EXIT_IO, port, size, direction == IO_OUT, data);
 }
 
 /* Each field of the page is read once, then checked, and only the copy is used. */
