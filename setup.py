@@ -30,8 +30,8 @@ setup(
         ),
         Extension(
             "tools.bench.floors",
-            sources=["tools/bench/floors.c"],
-            depends=["hv/core/ring.h"],
+            sources=["tools/bench/floors.c", "tools/bench/floor_kvm.c"],
+            depends=["hv/core/ring.h", "hv/core/core.h", "tools/bench/floor_kvm.h"],
             include_dirs=["hv/core"],
             define_macros=LIMITED_API,
             extra_compile_args=WARNINGS,

@@ -38,7 +38,7 @@ class Capabilities(NamedTuple):
 def _open() -> int:
     """A descriptor of /dev/kvm; raises KvmUnusable."""
     if platform.machine() != "x86_64":
-        raise KvmUnusable(f"--accel kvm: expected an x86-64 machine, got {platform.machine()}")
+        raise KvmUnusable(f"{DEVICE}: expected an x86-64 machine, got {platform.machine()}")
     try:
         return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError as error:
@@ -172,6 +172,7 @@ class KvmVcpu:
         """`fd` is this object's to close."""
         self.fd = fd
         self.mapping = core.Mapping([("kvm_run", fd, mapping_size)])
+        self.ring_offset = ring_offset
         self.ring = ring.Consumer(self.mapping, ring_offset, abi.PAGE_SIZE)
         self.handle = core.KvmHandle(self.mapping, fd)
         self.complete = self.handle.complete

@@ -13,6 +13,7 @@ import psutil
 
 from hv.doorbell import WaitPolicy
 from hv.errors import KvmUnusable
+from hv.kvm import capabilities
 from tools import early
 from tools.errors import BadInput, warn
 from tools.options import RunOptions
@@ -66,15 +67,21 @@ class Usage:
             )
 
 
+def check_kvm() -> None:
+    """Raise BadInput unless this machine's KVM can run a guest."""
+    try:
+        capabilities()
+    except KvmUnusable as error:
+        raise BadInput(f"--accel kvm: {error}") from error
+
+
 def accelerator(options: RunOptions, name: str, record: Recorder) -> Accelerator:
     """The accelerator of that name; starts the guest process. Raises BadInput without KVM."""
     if name == "direct":
         return DirectAccelerator()
     if name == "kvm":
-        try:
-            return KvmAccelerator(record)
-        except KvmUnusable as error:
-            raise BadInput(str(error)) from error
+        check_kvm()
+        return KvmAccelerator(record)
     return ProcessAccelerator(
         early.take(), options.ring_pages, WaitPolicy.named(options.wait), options.cpus
     )

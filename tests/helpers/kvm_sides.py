@@ -60,8 +60,8 @@ def answer(exit_: Exit) -> int:
 
 
 class _Vcpu(Protocol):
-    ring: Consumer | None
-
+    @property
+    def ring(self) -> Consumer | None: ...
     def complete(self, value: int, /) -> None: ...
 
 

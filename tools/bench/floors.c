@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 
 #include "exit.h"
+#include "floor_kvm.h"
 #include "ring.h"
 
 #define PAGE 4096u
@@ -300,11 +301,32 @@ static PyObject *floors_pipe_ping_pong(PyObject *module, PyObject *args)
     return per_item(ns, count, &before);
 }
 
+static PyObject *floors_kvm(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int fd;
+    Py_ssize_t size, ring_offset;
+    if (!PyArg_ParseTuple(args, "inn", &fd, &size, &ring_offset))
+        return NULL;
+    if (ring_offset < (Py_ssize_t)PAGE || size < (Py_ssize_t)PAGE ||
+        ring_offset > size - (Py_ssize_t)PAGE || ring_offset % PAGE) {
+        PyErr_Format(PyExc_ValueError, "expected a page of ring behind the first page, got %zd of %zd",
+                     ring_offset, size);
+        return NULL;
+    }
+    double ns;
+    Py_BEGIN_ALLOW_THREADS
+    ns = floor_kvm(fd, (size_t)size, (size_t)ring_offset);
+    Py_END_ALLOW_THREADS
+    return ns < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyFloat_FromDouble(ns);
+}
+
 static PyMethodDef functions[] = {
     {"ring", floors_ring, METH_VARARGS,
      "ring(entries, pages, publish_every, here, there): ns per entry, appended and drained."},
     {"pipe_ping_pong", floors_pipe_ping_pong, METH_VARARGS,
      "pipe_ping_pong(count, here, there): ns per round trip of a byte over two pipes."},
+    {"kvm", floors_kvm, METH_VARARGS, "kvm(fd, size, ring_offset): ns of a guest to its halt."},
     {NULL, NULL, 0, NULL},
 };
 

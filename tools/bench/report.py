@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from tools.bench import kvm
 from tools.bench.exits import ExitResult
 from tools.bench.measure import Spread
 from tools.bench.ring import RingResult
@@ -130,12 +131,14 @@ def vga(result: VgaResult) -> Section:
     ]
     rows.append(("every write exits", result.exit, f"--wait {result.wait}"))
     rows.append(("direct, one process", result.direct, "no ring"))
+    rows += kvm.rows(result.on_kvm) if result.on_kvm else []
     values: dict[str, object] = {
         **rings[0],
         "exit_ns_per_write": _rounded(result.exit.median),
         "direct_ns_per_write": _rounded(result.direct.median),
         "wait": result.wait,
         "rings": rings,
+        **({"kvm": kvm.values(result.on_kvm)} if result.on_kvm else {}),
         "spread": {
             "coalesced_ns_per_write": _spreads(
                 {str(pages): figure for pages, figure in result.coalesced.items()}

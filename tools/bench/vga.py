@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from hv.doorbell import WaitPolicy
 from hv.process import GuestProcess
-from tools.bench import host
+from tools.bench import host, kvm
 from tools.bench.measure import Spread, Step, interleaved, rounds
 from vmm import pc
 from vmm.accel.base import Accelerator
@@ -26,10 +26,11 @@ class Sizes(NamedTuple):
     repetitions: int
     writes: int
     exits: int  # of the guest whose every write exits
+    on_kvm: int  # where a guest's own instructions may be emulated
 
 
-FULL = Sizes(repetitions=7, writes=1 << 20, exits=30_000)
-QUICK = Sizes(repetitions=2, writes=1 << 17, exits=3_000)
+FULL = Sizes(repetitions=7, writes=1 << 20, exits=30_000, on_kvm=1 << 17)
+QUICK = Sizes(repetitions=2, writes=1 << 17, exits=3_000, on_kvm=1 << 14)
 
 
 class VgaResult(NamedTuple):
@@ -39,10 +40,16 @@ class VgaResult(NamedTuple):
     exit: Spread
     direct: Spread
     wait: str
+    on_kvm: dict[str, Spread] | None = None  # by tools.bench.kvm.NAMES
 
 
-def measure(ring_pages: Sequence[int], wait: str, sizes: Sizes, step: Step) -> VgaResult:
-    """Measure the write through rings of several sizes, as exits, and directly, in one run."""
+def measure(
+    ring_pages: Sequence[int], wait: str, sizes: Sizes, step: Step, on_kvm: bool = False
+) -> VgaResult:
+    """Measure the write through rings of several sizes, as exits, and directly, in one run.
+
+    `on_kvm`: on this machine's KVM as well. Raises KvmUnusable.
+    """
     policy = WaitPolicy.named(wait)
     placement = host.placements()[0]
 
@@ -57,9 +64,15 @@ def measure(ring_pages: Sequence[int], wait: str, sizes: Sizes, step: Step) -> V
     }
     subjects[EXIT] = lambda: run(through(1), sizes.exits, coalesce=False)
     subjects[DIRECT] = lambda: run(DirectAccelerator(), sizes.writes)
+    if on_kvm:
+        subjects |= kvm.subjects(sizes.on_kvm, sizes.exits)
     taken = interleaved(subjects, sizes.repetitions, step)
     return VgaResult(
-        {pages: taken[_name(pages)] for pages in ring_pages}, taken[EXIT], taken[DIRECT], wait
+        {pages: taken[_name(pages)] for pages in ring_pages},
+        taken[EXIT],
+        taken[DIRECT],
+        wait,
+        {name: taken[name] for name in kvm.NAMES} if on_kvm else None,
     )
 
 
@@ -72,9 +85,9 @@ def run(accel: Accelerator, writes: int, coalesce: bool = True) -> float:
         return machine.seconds / writes * 1e9
 
 
-def steps(ring_pages: Sequence[int], sizes: Sizes) -> int:
+def steps(ring_pages: Sequence[int], sizes: Sizes, on_kvm: bool = False) -> int:
     """Calls of `step` that `measure` makes."""
-    return rounds(sizes.repetitions) * (len(ring_pages) + 2)
+    return rounds(sizes.repetitions) * (len(ring_pages) + 2 + len(kvm.NAMES) * on_kvm)
 
 
 def _name(pages: int) -> str:

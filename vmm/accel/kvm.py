@@ -45,15 +45,15 @@ class KvmAccelerator:
         self._record = record
         self._vm = KvmVm()
         try:
-            self._vcpu = self._vm.create_vcpu()
+            self.vcpu = self._vm.create_vcpu()
         except BaseException:
             self._vm.close()
             raise
-        self.ring: Consumer | None = self._vcpu.ring
+        self.ring: Consumer | None = self.vcpu.ring
         self.coalesced_mmio = True
         self.coalesced_pio = self._vm.capabilities.coalesced_pio
-        self._run = self._vcpu.run
-        self.complete = self._vcpu.complete
+        self._run = self.vcpu.run
+        self.complete = self.vcpu.complete
         self._slots = 0
         self._exits_since_look = 0
         self._first_operation = 0
@@ -90,7 +90,7 @@ class KvmAccelerator:
         length = -(-max(len(code), size, 1) // abi.PAGE_SIZE) * abi.PAGE_SIZE
         memory = self._add_slot(base, length)
         memory.mapping.write(0, code)
-        self._vcpu.start_at(base, base + length)
+        self.vcpu.start_at(base, base + length)
         return memory
 
     def attach(self, bus: MachineBus) -> None:
@@ -120,7 +120,7 @@ class KvmAccelerator:
         """Nothing to do: the guest goes on in the next `run`."""
 
     def guest_error(self) -> Exception:
-        return self._vcpu.why_left(self._left_by)
+        return self.vcpu.why_left(self._left_by)
 
     def first_operation(self) -> int:
         return self._first_operation
