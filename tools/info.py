@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 from pathlib import Path
 
 import typer
 
-from hv import abi
+from hv import abi, kvm
+from hv.errors import KvmUnusable
 from hv.ring import usable
 from tools import report
 from tools.options import JsonOption
-
-_KVM = Path("/dev/kvm")
 
 
 def info(json: JsonOption = False) -> None:
@@ -54,22 +52,17 @@ def _cpu_model() -> str:
 
 
 def _kvm() -> dict[str, object]:
-    """What /dev/kvm offers, or why it does not open."""
+    """What /dev/kvm offers, or why --accel kvm cannot use it."""
     try:
-        fd = os.open(_KVM, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        return {"usable": False, "reason": f"{_KVM}: {error.strerror}"}
-    try:
-        return {
-            "usable": True,
-            "api_version": fcntl.ioctl(fd, abi.KVM_GET_API_VERSION),
-            "coalesced_mmio": fcntl.ioctl(fd, abi.KVM_CHECK_EXTENSION, abi.KVM_CAP_COALESCED_MMIO),
-            "coalesced_pio": fcntl.ioctl(fd, abi.KVM_CHECK_EXTENSION, abi.KVM_CAP_COALESCED_PIO),
-        }
-    except OSError as error:
-        return {"usable": False, "reason": f"{_KVM}: {error.strerror}"}
-    finally:
-        os.close(fd)
+        found = kvm.capabilities()
+    except KvmUnusable as error:
+        return {"usable": False, "reason": str(error)}
+    return {
+        "usable": True,
+        "api_version": abi.KVM_API_VERSION,
+        "coalesced_mmio": found.coalesced_mmio,
+        "coalesced_pio": int(found.coalesced_pio),
+    }
 
 
 def register(app: typer.Typer) -> None:

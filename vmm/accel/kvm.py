@@ -31,7 +31,7 @@ _EXITS_BETWEEN_LOOKS = 64  # at descriptors, when the guest gives no time to sle
 _LOOK_EVERY = 0.01  # seconds, while it does not exit
 _OF_DEVICES = (abi.KVM_EXIT_MMIO, abi.KVM_EXIT_IO, abi.KVM_EXIT_HLT, abi.KVM_EXIT_INTR)
 _LOST: Exit = (abi.KVM_EXIT_SYSTEM_EVENT, 0, 0, False, 0)
-_PLACES_FROM, _PLACES_TO = 0x1000_0000, 0xFEC0_0000  # where the program may lie
+PLACES = (0x1000_0000, 0xFEC0_0000)  # where the program may lie
 
 
 class KvmAccelerator:
@@ -165,15 +165,15 @@ class KvmAccelerator:
             pages = np.unique(step["address"] // abi.PAGE_SIZE) * abi.PAGE_SIZE
             # The page behind as well: an access may reach into it.
             taken += [(page, page + 2 * abi.PAGE_SIZE) for page in pages.tolist()]
-        base = _PLACES_FROM
+        base, top = PLACES
         for start, end in sorted(taken):
             if start >= base + program.size:
                 break
             base = max(base, end)
-        if base + program.size > _PLACES_TO:
+        if base + program.size > top:
             raise HostError(
                 f"no place for a program of {program.size} bytes between RAM and devices below "
-                f"{_PLACES_TO:#x}"
+                f"{top:#x}"
             )
         return base
 

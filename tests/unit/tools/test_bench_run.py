@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.kvm_sides import needs_kvm
 
-from tools.bench import exits, host, ring, vga
+from tools.bench import exits, host, kvm, report, ring, vga
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,11 +48,30 @@ def test_exit(placement: str) -> None:
 
 
 def test_vga() -> None:
-    sizes = vga.Sizes(repetitions=1, writes=5_000, exits=200)
+    sizes = vga.Sizes(repetitions=1, writes=5_000, exits=200, on_kvm=200)
     result = vga.measure((1, 2), "block", sizes, lambda: None)
     assert set(result.coalesced) == {1, 2}
     assert result.exit.low > 0
     assert result.direct.low > 0
+
+
+@needs_kvm
+def test_vga_on_kvm() -> None:
+    sizes = vga.Sizes(repetitions=1, writes=5_000, exits=200, on_kvm=2_000)
+    steps = [0]
+
+    def step() -> None:
+        steps[0] += 1
+
+    result = vga.measure((1,), "block", sizes, step, on_kvm=True)
+    assert steps[0] == vga.steps((1,), sizes, on_kvm=True)
+    assert result.on_kvm is not None
+    assert {name: figure.low > 0 for name, figure in result.on_kvm.items()} == dict.fromkeys(
+        kvm.NAMES, True
+    )
+    values = report.vga(result).values["kvm"]
+    assert isinstance(values, dict)
+    assert values["floor_ratio"] > 0
 
 
 @pytest.mark.parametrize("which", ["ring", "exit", "vga"])

@@ -1,0 +1,227 @@
+"""Machines whose guest the real KVM runs: devices, timers, guests that go wrong, what is left."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from helpers.kvm_sides import needs_kvm
+from helpers.vmm_fake import Recorder
+
+from hv.abi import NR_IOBUS_DEVS, OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from hv.errors import GuestError, HostError
+from hv.kvm import KvmVm
+from vmm import pc
+from vmm.accel import kvm
+from vmm.accel.kvm import KvmAccelerator
+from vmm.accel.recording import MemoryAccess, Recording, Step
+from vmm.machine import Machine
+
+pytestmark = needs_kvm
+
+DEVICE, SIZE = 0x20000, 0x2000
+PORT = 0x200
+CODE = 0x10000000
+Operation = tuple[int, int, int, int]
+
+
+class Board:
+    """A machine with RAM and a device, most of which is coalesced, and one behind ports."""
+
+    def __init__(self, *steps: list[Operation] | MemoryAccess, **options: object) -> None:
+        recording = Recording([self._step(step) for step in steps])
+        self.accel = KvmAccelerator(lambda _guest, _arguments: recording)
+        self.machine = Machine(self.accel, **options)  # type: ignore[arg-type]
+        self.ram = self.machine.add_ram(0, 0x10000)
+        self.device = Recorder("device", SIZE, coalesced=((0, SIZE - 0x10),))
+        self.ports = Recorder("ports", 0x10)
+        self.machine.memory.map(self.device.region, DEVICE)
+        self.machine.ports.map(self.ports.region, PORT)
+
+    @staticmethod
+    def _step(step: list[Operation] | MemoryAccess) -> Step:
+        return step if isinstance(step, MemoryAccess) else np.array(step, dtype=OP)
+
+    def written(self) -> list[tuple[int, int]]:
+        return [(offset, value) for what, offset, _, value in self.device.seen if what == "write"]
+
+    def run_code(self, code: bytes) -> None:
+        """Have the vCPU carry out bytes of machine code."""
+        self.accel.load_code(code, CODE, 0x2000)
+        self.machine.resume()
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.machine.close()
+
+
+def store(address: int, value: int) -> bytes:
+    """mov byte [address], value"""
+    return b"\xc6\x05" + address.to_bytes(4, "little") + bytes([value])
+
+
+FOR_EVER = b"\xeb\xfe"
+
+
+def test_a_guest_reaches_ram_devices_and_ports() -> None:
+    copied = bytes(range(251)) * 3
+    board = Board(
+        [(OP_STORE, 4, 0x1000, 0x11223344), (OP_LOAD, 2, 0x1001, 0x2233)],
+        MemoryAccess(True, 0x2000, copied),
+        MemoryAccess(False, 0x2001, copied[1:]),
+        [
+            (OP_STORE, 8, DEVICE + 0xFFC, 0x8877665544332211),
+            (OP_LOAD, 8, DEVICE + 0xFFC, 0x8877665544332211),
+            (OP_OUT, 2, PORT + 2, 0xBEEF),
+            (OP_IN, 4, PORT, 0xBEEF0000),
+        ],
+    )
+    with board:
+        board.machine.run("a guest")
+        assert board.ram.read(0x1000, 4) == bytes.fromhex("44332211")
+        assert board.ram.read(0x2000, len(copied)) == copied
+        assert board.device.seen[:2] == [
+            ("write", 0xFFC, 4, 0x44332211),
+            ("write", 0x1000, 4, 0x88776655),
+        ]
+        loads, got = board.accel.loads()
+        assert loads["value"].tolist() == got.tolist()
+        assert board.accel.differing_copies() == 0
+        counters = board.machine.counters
+        assert (counters.coalesced, counters.single_writes, counters.halts) == (2, 1, 1)
+        assert counters.exits_by == {"load": 2, "pio": 2, "hlt": 1}
+
+
+def test_what_differs_from_the_recording_is_told() -> None:
+    board = Board(
+        [(OP_LOAD, 4, DEVICE, 7), (OP_LOAD, 1, 0x100, 9), (OP_IN, 1, PORT, 0)],
+        MemoryAccess(False, 0x200, b"abcd"),
+    )
+    with board:
+        board.ram.write(0x200, b"axcy")
+        board.machine.run("a guest")
+        _, got = board.accel.loads()
+        assert got.tolist() == [0, 0, 0]
+        assert board.accel.differing_copies() == 2
+
+
+def test_the_program_lies_where_the_guest_touches_nothing() -> None:
+    """Also when it touches the first places that come to mind."""
+    touched = [0x10000000, 0x10001FFF, 0x10003FFE, 0x10010000]
+    with Board([(OP_STORE, 4, address, 1) for address in touched]) as board:
+        board.machine.memory.map((high := Recorder("high", 0x20000)).region, 0x10000000)
+        board.machine.run("a guest")
+        offsets = [offset for _, offset, _, _ in high.seen]
+        assert offsets == [0, 0x1FFF, 0x2000, 0x3FFE, 0x4000, 0x10000]
+
+
+def test_a_machine_full_of_ram_has_no_place_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kvm, "PLACES", (0x8000, 0x10800))
+    with (
+        Board([(OP_STORE, 1, DEVICE, 1)]) as board,
+        pytest.raises(HostError, match="no place for a program of 4096 bytes"),
+    ):
+        board.machine.run("a guest")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "eip"),
+    [
+        (b"\x0f\x0b", "it shut down by a triple fault (KVM_EXIT_SHUTDOWN)", CODE + 14),
+        (
+            b"\xe9" + (0x20000000).to_bytes(4, "little"),
+            "KVM could not go on with it (KVM_EXIT_INTERNAL_ERROR",
+            CODE + 19 + 0x20000000,
+        ),
+    ],
+    ids=["ud2 without a handler", "jump into nowhere"],
+)
+def test_a_guest_that_goes_wrong_is_told_with_its_registers(
+    code: bytes, said: str, eip: int
+) -> None:
+    """What it had queued has reached the device before."""
+    with Board() as board:
+        with pytest.raises(GuestError) as raised:
+            board.run_code(store(DEVICE, 1) + store(DEVICE + 1, 2) + code)
+        text = str(raised.value)
+        assert text.startswith(f"the guest: {said}")
+        assert f"; eip {eip:#x}, eflags 0x" in text
+        assert ", eax 0x0, " in text
+        assert "\n" not in text
+        assert board.written() == [(0, 1), (1, 2)]
+
+
+class Stop(Exception):
+    """Raised by a timer to end a machine's run."""
+
+
+def test_what_a_guest_queued_is_delivered_although_it_never_exits() -> None:
+    """The staleness timer takes it out of KVM_RUN."""
+    with Board(staleness=0.002) as board:
+
+        def look() -> None:
+            if board.device.seen:
+                raise Stop
+
+        board.machine.loop.call_every(0.001, look)
+        with pytest.raises(Stop):
+            board.run_code(store(DEVICE + 5, 9) + FOR_EVER)
+        assert board.written() == [(5, 9)]
+        assert board.machine.counters.stale_drains == 1
+
+
+def test_a_descriptor_is_served_although_the_guest_never_exits() -> None:
+    with Board() as board:
+        read_end, write_end = os.pipe()
+
+        def readable() -> None:
+            raise Stop
+
+        board.machine.loop.add_reader(read_end, readable)
+        os.write(write_end, b"\0")
+        with pytest.raises(Stop):
+            board.run_code(FOR_EVER)
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_a_thousand_zones_with_the_machines_own() -> None:
+    with Board([(OP_STORE, 1, DEVICE, 1)]) as board:
+        pc.add_vga(board.machine)
+        accel = board.accel
+        own = 2  # the device's and the VGA's window
+        for number in range(NR_IOBUS_DEVS - own):
+            accel.register_coalesced(0x40000000 + 16 * number, 4, False)
+        region = Recorder("one too many", 0x100, coalesced=((0, 0x100),)).region
+        with pytest.raises(HostError, match="no coalesced zone for 0x50000000") as raised:
+            board.machine.memory.map(region, 0x50000000)
+        assert getattr(raised.value.__cause__, "errno", None) == errno.ENOSPC
+
+
+@contextmanager
+def nothing_stays() -> Iterator[None]:
+    before = sorted(os.listdir("/proc/self/fd")), sorted(os.listdir("/dev/shm"))
+    yield
+    after = sorted(os.listdir("/proc/self/fd")), sorted(os.listdir("/dev/shm"))
+    assert before == after
+
+
+def test_descriptors_and_segments_are_given_back() -> None:
+    with nothing_stays(), Board([(OP_STORE, 1, DEVICE, 1)]) as board:
+        board.machine.run("a guest")
+        board.machine.close()
+
+
+def test_a_vcpu_that_cannot_be_made_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_vm: KvmVm) -> None:
+        raise HostError("no vCPU")
+
+    monkeypatch.setattr(KvmVm, "create_vcpu", fail)
+    with nothing_stays(), pytest.raises(HostError, match="no vCPU"):
+        KvmAccelerator(lambda _guest, _arguments: Recording())

@@ -1,0 +1,203 @@
+"""`--accel kvm` on the command line: the same pictures, states, loads and counts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from helpers.kvm_sides import needs_kvm
+from helpers.vmm_cli import Running, json_of, one_line, run, until
+
+COUNTS = ("writes", "coalesced", "exits", "exits_by")
+
+
+@needs_kvm
+@pytest.mark.parametrize("guest", ["vga", "cirrus"])
+def test_demo_is_what_it_is_on_process(tmp_path: Path, guest: str) -> None:
+    """The same picture and state; with the ring, and without it, the same counts."""
+    process = json_of("demo", guest, "--png", "process.png", cwd=tmp_path)
+    kvm = json_of("demo", guest, "--accel", "kvm", "--png", "kvm.png", cwd=tmp_path)
+    assert kvm["accel"] == "kvm"
+    assert [(run["accel"], run["coalescing"]) for run in kvm["runs"]] == [
+        ("kvm", True),
+        ("kvm", False),
+        ("direct", False),
+    ]
+    assert kvm["identical"]
+    assert kvm["runs"][0]["state"] == process["runs"][0]["state"]
+    assert (tmp_path / "kvm.png").read_bytes() == (tmp_path / "process.png").read_bytes()
+    for ours, theirs in zip(kvm["runs"], process["runs"], strict=True):
+        assert {key: ours[key] for key in COUNTS} == {key: theirs[key] for key in COUNTS}
+    for ours in kvm["runs"][:2]:
+        assert ours["loads_checked"] == ours["loads_matching"]
+        assert ours["load_mismatches"] == []
+        assert ours["signals"] == ours["stale_drains"] == 0
+    assert kvm["runs"][0]["loads_checked"] > (4000 if guest == "vga" else 0)
+
+
+@needs_kvm
+def test_replay_of_the_boot_is_what_it_is_on_process(tmp_path: Path) -> None:
+    kvm, process = (
+        json_of("replay", "boot", "--text", "--accel", accel, cwd=tmp_path)
+        for accel in ("kvm", "process")
+    )
+    assert kvm["accel"] == "kvm"
+    assert kvm["reads_checked"] == kvm["reads_matching"] == 11_062
+    same = ("accesses", "writes", "coalesced", "exits", "exits_by", "unchecked", "state", "text")
+    assert {key: kvm[key] for key in same} == {key: process[key] for key in same}
+
+
+GUEST = """\
+import pathlib
+import random
+
+def picture(vcpu):
+    vcpu.out8(0x3c4, 2)
+    vcpu.fill(0xa0000, 1000, 7)
+    vcpu.write_memory(0x1000, b"abc")
+    assert vcpu.read_memory(0x1000, 3) == b"abc"
+
+def never_the_same(vcpu):
+    vcpu.store32(0x3000, random.getrandbits(32))
+
+def time_dependent(vcpu):
+    for _ in range(100):
+        vcpu.in8(0x3da)
+
+def long(vcpu):
+    for _ in range(2000):
+        vcpu.fill(0xa0000, 0x10000, 7)
+    pathlib.Path("recorded").touch()
+
+def waits(vcpu):
+    vcpu.wait_interrupt()
+
+def too_high(vcpu):
+    vcpu.store8(1 << 33, 0)
+"""
+
+COUNTING = """\
+from devices.bus.pci import Bar, PciFunction
+from devices.bus.region import Region
+
+class Counting(PciFunction):
+    built = 0
+
+    def __init__(self):
+        type(self).built += 1
+        self.number = self.built
+        registers = Region("counting", 0x1000, lambda offset, size: self.number, self.write)
+        super().__init__(name="counting", vendor_id=1, device_id=1, class_code=0xFF0000,
+                         bars={0: Bar(registers)})
+
+    def write(self, offset, size, value):
+        pass
+
+def main(vcpu):
+    for register, value in ((0x10, 0xE0000000), (0x04, 2)):
+        vcpu.out32(0xCF8, 0x80000000 | 5 << 11 | register)
+        vcpu.out32(0xCFC, value)
+    vcpu.load8(0xE0000000)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "guest.py").write_text(GUEST)
+    (tmp_path / "counting.py").write_text(COUNTING)
+    return tmp_path
+
+
+@needs_kvm
+def test_a_guest_of_the_users_own(folder: Path) -> None:
+    result = json_of("run", "guest.py:picture", "--accel", "kvm", cwd=folder)
+    assert result["identical"]
+    assert [run["exits"] for run in result["runs"]] == [1 + 5 + 1, 1 + 1000 + 1, 1]
+    once = json_of("run", "guest.py:picture", "--accel", "kvm", "--no-coalesce", cwd=folder)
+    assert [(run["accel"], run["exits"]) for run in once["runs"]] == [("kvm", 1002), ("direct", 1)]
+
+
+@needs_kvm
+def test_what_depends_on_time_is_not_checked(folder: Path) -> None:
+    result = json_of("run", "guest.py:time_dependent", "--accel", "kvm", cwd=folder)
+    assert result["runs"][0]["loads_checked"] == 0
+    assert result["runs"][0]["exits"] == 101
+
+
+@needs_kvm
+def test_a_guest_that_is_never_the_same_is_recorded_once(folder: Path) -> None:
+    """The runs on KVM do the same; the one on direct does something else."""
+    done = run("run", "guest.py:never_the_same", "--accel", "kvm", cwd=folder)
+    assert done.returncode == 1
+    assert "THE STATES DIFFER" in done.stdout
+    states = next(line for line in done.stdout.splitlines() if "state" in line).split("│")
+    assert states[2] == states[3] != states[4]
+
+
+@needs_kvm
+def test_a_load_that_gives_something_else_fails(folder: Path) -> None:
+    done = run("run", "counting.py:main", "--device", "counting.py:Counting,addr=05.0",
+               "--accel", "kvm", cwd=folder)  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == (
+        "kvm, coalesced: mmio read of 1 bytes at 0xe0000000: recorded 0x1, got 0x2"
+    ), done.stderr
+
+
+@needs_kvm
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("waits", "guest.py:29: GuestError: wait_interrupt: --accel kvm runs what a guest was"),
+        ("too_high", "store of 1 bytes at 0x200000000: expected an address below 4 GiB"),
+    ],
+)
+def test_what_no_guest_can_do_there(folder: Path, function: str, message: str) -> None:
+    done = run("run", f"guest.py:{function}", "--accel", "kvm", cwd=folder)
+    assert message in one_line(done, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "vga", "--ring-pages", "2"], "--ring-pages 2: the ring of --accel kvm has one"),
+        (["demo", "vga", "--wait", "poll"], "--wait poll: with --accel kvm there is one process"),
+        (["replay", "boot", "--cpus", "same"], "--cpus same: with --accel kvm there is one"),
+        (["qtest", "--socket", "nowhere"], "--accel kvm: it runs recorded guests"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_what_has_no_meaning_there(tmp_path: Path, arguments: list[str], message: str) -> None:
+    assert message in one_line(run(*arguments, "--accel", "kvm", cwd=tmp_path), 2)
+
+
+@needs_kvm
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_of_a_program_that_ends_inside_kvm_run(
+    folder: Path, number: signal.Signals
+) -> None:
+    with Running("run", "guest.py:long", "--accel", "kvm", cwd=folder) as program:
+        until((folder / "recorded").exists)
+        until(lambda: kvm_of(program.pid))
+        time.sleep(0.3)  # into KVM_RUN, most probably
+        program.look()
+        assert program.guests == []
+        os.kill(program.pid, number)
+        status, out, err = program.end(3)
+        if number is signal.SIGINT:
+            assert (status, out, err) == (130, "", "coalesced: interrupted\n")
+        else:
+            assert (status, out, err) == (-signal.SIGKILL, "", "")
+        program.nothing_left()
+
+
+def kvm_of(pid: int) -> bool:
+    """Has the process a vCPU?"""
+    try:
+        names = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return False
+    return any(name.startswith("anon_inode:kvm-vcpu") for name in names)

@@ -1,0 +1,121 @@
+"""Machines whose /dev/kvm cannot be used: one line that says why."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hv import abi, kvm
+from hv.errors import KvmUnusable
+from tools import cli
+
+Answers = dict[int, int]
+GOOD: Answers = {
+    abi.KVM_CAP_COALESCED_MMIO: 2,
+    abi.KVM_CAP_COALESCED_PIO: 1,
+    abi.KVM_CAP_IMMEDIATE_EXIT: 1,
+}
+
+
+def said() -> str:
+    with pytest.raises(KvmUnusable) as raised:
+        kvm.capabilities()
+    return str(raised.value)
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Answers], None]:
+    """Have something answer as KVM of that version with those capabilities."""
+
+    def answer(version: int, extensions: Answers) -> None:
+        def ioctl(_fd: int, number: int, argument: int = 0) -> int:
+            if number == abi.KVM_GET_API_VERSION:
+                return version
+            if number == abi.KVM_CHECK_EXTENSION:
+                return extensions.get(argument, 0)
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+        monkeypatch.setattr(kvm, "DEVICE", os.devnull)
+        monkeypatch.setattr(fcntl, "ioctl", ioctl)
+
+    return answer
+
+
+def test_no_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    missing = str(tmp_path / "kvm")
+    monkeypatch.setattr(kvm, "DEVICE", missing)
+    assert said() == f"{missing}: there is no such device: this kernel has no KVM"
+
+
+def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, _flags: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert said() == "/dev/kvm: no permission to open it for reading and writing"
+
+
+def test_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kvm, "DEVICE", os.devnull)
+    assert said() == "/dev/null: it does not answer as KVM: Inappropriate ioctl for device"
+
+
+def test_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert said() == "/dev/kvm: expected an x86-64 machine, got aarch64"
+
+
+def test_another_version(answering: Callable[[int, Answers], None]) -> None:
+    answering(11, GOOD)
+    assert said() == f"{os.devnull}: expected version 12 of KVM's interface, got 11"
+
+
+@pytest.mark.parametrize(
+    ("lacking", "name"),
+    [
+        (abi.KVM_CAP_COALESCED_MMIO, "coalesced MMIO (KVM_CAP_COALESCED_MMIO)"),
+        (abi.KVM_CAP_IMMEDIATE_EXIT, "immediate_exit (KVM_CAP_IMMEDIATE_EXIT)"),
+    ],
+)
+def test_a_capability_that_is_not_there(
+    answering: Callable[[int, Answers], None], lacking: int, name: str
+) -> None:
+    answering(12, {**GOOD, lacking: 0})
+    assert said() == f"{os.devnull}: KVM lacks {name}"
+
+
+def test_ports_may_be_without(answering: Callable[[int, Answers], None]) -> None:
+    answering(12, {**GOOD, abi.KVM_CAP_COALESCED_PIO: 0})
+    assert kvm.capabilities() == kvm.Capabilities(coalesced_mmio=2, coalesced_pio=False)
+
+
+def test_a_vm_that_cannot_be_made_leaves_nothing_open(
+    answering: Callable[[int, Answers], None],
+) -> None:
+    answering(12, GOOD)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(KvmUnusable, match="no VM can be created: Device or resource busy"):
+        kvm.KvmVm()
+    assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize(
+    "command", [["demo", "vga"], ["replay", "boot"], ["run", "g.py:f"], ["bench", "vga"]]
+)
+def test_every_command_says_it_with_status_2(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]
+) -> None:
+    lines: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kvm, "DEVICE", "/dev/no-kvm")
+    assert cli.run([*command, "--accel", "kvm", "--json"], lines.append) == 2
+    assert lines == [
+        "--accel kvm: /dev/no-kvm: there is no such device: this kernel has no KVM",
+    ]
+    assert list(tmp_path.iterdir()) == []
