@@ -14,6 +14,9 @@ from hv.vcpu import Bus
 from vmm.accel.direct import DirectAccelerator, DirectBus
 from vmm.loop import Loop
 
+MOST_ACCESSES = 1 << 24  # of a recorded guest; one that never ends would fill the memory
+_SINGLES = 1 << 16  # single accesses that become an array
+
 
 @dataclass(frozen=True)
 class MemoryAccess:
@@ -61,6 +64,7 @@ class RecordingBus:
         self._bus = bus
         self._steps = recording.steps
         self._singles: list[tuple[int, int, int, int]] = []
+        self._left = MOST_ACCESSES
 
     def load(self, address: int, size: int, /) -> int:
         value = self._bus.load(address, size)
@@ -100,12 +104,12 @@ class RecordingBus:
 
     def read_memory(self, address: int, size: int, /) -> bytearray:
         data = self._bus.read_memory(address, size)
-        self._step(MemoryAccess(False, int(address), bytes(data)))
+        self._copy(MemoryAccess(False, int(address), bytes(data)))
         return data
 
     def write_memory(self, address: int, data: bytes, /) -> None:
         self._bus.write_memory(address, data)
-        self._step(MemoryAccess(True, int(address), bytes(data)))
+        self._copy(MemoryAccess(True, int(address), bytes(data)))
 
     def wait_interrupt(self, lines: int, timeout: float | None, /) -> int:
         raise GuestError(
@@ -115,20 +119,31 @@ class RecordingBus:
     def finish(self) -> None:
         """Take what was not written down yet along; the guest has ended."""
         if self._singles:
-            self._steps.append(np.array(self._singles, dtype=OP))
+            self._append(np.array(self._singles, dtype=OP), len(self._singles))
             self._singles = []
 
     # --- writing down ---
 
     def _note(self, kind: int, size: int, address: int, value: int) -> None:
         self._singles.append((kind, size, int(address), int(value) & (1 << 8 * size) - 1))
+        if len(self._singles) >= _SINGLES:
+            self.finish()
 
     def _note_array(self, ops: NDArray[np.void]) -> None:
         if len(ops):
-            self._step(ops.copy())
+            self.finish()
+            self._append(ops.copy(), len(ops))
 
-    def _step(self, step: Step) -> None:
+    def _copy(self, access: MemoryAccess) -> None:
         self.finish()
+        self._append(access, -(-len(access.data) // OP.itemsize))
+
+    def _append(self, step: Step, weight: int) -> None:
+        self._left -= weight
+        if self._left < 0:
+            raise GuestError(
+                f"more than {MOST_ACCESSES:,} accesses: --accel kvm runs recorded guests, which end"
+            )
         self._steps.append(step)
 
     def _stores(

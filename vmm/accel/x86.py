@@ -22,6 +22,7 @@ from vmm.accel.patterns import Item, items_of, loops
 from vmm.accel.recording import MemoryAccess, Recording
 
 TOP = 1 << 32
+_PART = 1 << 18  # operations that are looked at together
 
 _LOAD = {1: b"\xa0", 2: b"\x66\xa1", 4: b"\xa1"}  # mov al|ax|eax, [moffs]
 _STORE = {1: b"\xc6\x05", 2: b"\x66\xc7\x05", 4: b"\xc7\x05"}  # mov [disp32], imm
@@ -88,7 +89,8 @@ def assemble(recording: Recording) -> Program:
         if isinstance(step, MemoryAccess):
             assembler.copy(step)
         else:
-            assembler.run(step)
+            for start in range(0, len(step), _PART):
+                assembler.run(step[start : start + _PART])
     return assembler.finish()
 
 
@@ -145,7 +147,7 @@ class _Assembler:
     # --- bus operations ---
 
     def run(self, ops: NDArray[np.void]) -> None:
-        """An array of operations."""
+        """Operations, among which what repeats is looked for."""
         _check_all(ops)
         self._expect(ops)
         items = items_of(ops)

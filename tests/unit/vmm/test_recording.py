@@ -13,6 +13,7 @@ from helpers.vmm_fake import Recorder as Device
 from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
 from hv.errors import GuestError
 from hv.vcpu import Vcpu
+from vmm.accel import recording
 from vmm.accel.recording import MemoryAccess, RecordingAccelerator
 from vmm.machine import Machine
 
@@ -64,6 +65,11 @@ def refused_calls(vcpu: Vcpu) -> None:
 def waits(vcpu: Vcpu) -> None:
     vcpu.store8(BASE, 1)
     vcpu.wait_interrupt(1, 0)
+
+
+def never_ends(vcpu: Vcpu) -> None:
+    while True:
+        vcpu.load8(BASE)
 
 
 def fails(vcpu: Vcpu) -> None:
@@ -120,3 +126,12 @@ def test_a_guest_that_fails_is_told_where() -> None:
     with pytest.raises(GuestError) as raised:
         recorded("fails")
     assert str(raised.value).startswith(f"{GUEST}:{fails.__code__.co_firstlineno + 1}: Overflow")
+
+
+def test_a_guest_that_never_ends_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MOST_ACCESSES", 100_000)
+    with pytest.raises(GuestError) as raised:
+        recorded("never_ends")
+    assert str(raised.value).endswith(
+        "more than 100,000 accesses: --accel kvm runs recorded guests, which end"
+    )

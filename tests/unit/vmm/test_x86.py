@@ -7,6 +7,7 @@ import pytest
 
 from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
 from hv.errors import GuestError
+from vmm.accel import x86
 from vmm.accel.recording import MemoryAccess, Recording
 from vmm.accel.x86 import Program, assemble
 
@@ -94,6 +95,15 @@ def test_a_long_store_is_one_instruction_and_a_repeated_one_a_loop() -> None:
     assert program(*filled).results_at < 64
     assert program(*table).results_at < 64 + 20_000
     assert program(*again).results_at < 1024
+
+
+def test_what_is_too_much_at_once_is_assembled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    ops = [(OP_LOAD, 1, 0xA0000 + at, at % 251) for at in range(100)]
+    whole = program(*ops)
+    monkeypatch.setattr(x86, "_PART", 7)
+    parts = program(*ops)
+    assert (parts.code, parts.results) == (whole.code, whole.results)
+    assert parts.loaded(parts.results).tolist() == [at % 251 for at in range(100)]
 
 
 def test_whole_pages() -> None:
