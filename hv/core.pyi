@@ -168,6 +168,7 @@ class KvmHandle:
     def run(self, timeout: float | None, /) -> tuple[int, int, int, bool, int] | bool:
         """KVM_RUN: the next exit as `VcpuHandle.exit` gives it; False after `timeout` seconds.
 
+        The guest gets 0.2 ms at least, so that it gets on between timers that are always due.
         A reason other than MMIO, IO, HLT and INTR comes with zeros. Raises OSError, ProtocolError.
         """
     def complete(self, value: int, /) -> None:

@@ -21,6 +21,7 @@
 #define KVM_RUN 0xae80u
 #define LEAVE_SIGNAL SIGRTMIN
 #define SIGNALS_NS 100000000u /* how long a signal of others, Ctrl-C, may be overlooked */
+#define SLICE_NS 200000u /* what the guest gets at least, however many timers are due */
 
 typedef struct {
     PyObject_HEAD
@@ -70,7 +71,7 @@ static int make_timer(KvmObject *k, pid_t thread)
     return 0;
 }
 
-/* Have KVM_RUN left at `deadline`, or sooner; 0, or -1 with an exception set. */
+/* Have KVM_RUN left at about `deadline`; 0, or -1 with an exception set. */
 static int arm(KvmObject *k, uint64_t deadline)
 {
     pid_t thread = (pid_t)syscall(SYS_gettid);
@@ -79,9 +80,10 @@ static int arm(KvmObject *k, uint64_t deadline)
         return -1;
     if (deadline > now + SIGNALS_NS)
         deadline = now + SIGNALS_NS;
-    if (k->armed > now && k->armed <= deadline)
+    if (deadline < now + SLICE_NS)
+        deadline = now + SLICE_NS;
+    if (k->armed >= now + SLICE_NS && k->armed <= deadline)
         return 0;
-    deadline += deadline == 0; /* 0 would disarm */
     struct itimerspec when = {.it_value = {.tv_sec = (time_t)(deadline / 1000000000u),
                                            .tv_nsec = (long)(deadline % 1000000000u)}};
     if (timer_settime(k->timer, TIMER_ABSTIME, &when, NULL) < 0) {

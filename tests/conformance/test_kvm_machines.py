@@ -176,6 +176,18 @@ def test_what_a_guest_queued_is_delivered_although_it_never_exits() -> None:
         assert board.machine.counters.stale_drains == 1
 
 
+def test_a_guest_gets_on_although_a_timer_is_always_due() -> None:
+    ops = [(OP_STORE, 4, 0x1000, at % 251) for at in range(20_000)]
+    with Board(ops) as board:
+        board.accel.load_guest("a guest", {})
+        entered = 1
+        while board.accel.vcpu.run(0) is False:
+            entered += 1
+            assert entered < 10_000
+        assert entered > 1
+        assert board.ram.read(0x1000, 4) == (19_999 % 251).to_bytes(4, "little")
+
+
 def test_a_descriptor_is_served_although_the_guest_never_exits() -> None:
     with Board() as board:
         read_end, write_end = os.pipe()
