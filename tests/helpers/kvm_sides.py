@@ -141,7 +141,7 @@ class ProcessSide(Side):
 
     def _next_exit(self) -> Exit:
         exit_ = self._client.run(10)
-        assert not isinstance(exit_, bool), "no exit within 10 seconds"
+        assert isinstance(exit_, tuple), "no exit within 10 seconds"
         return exit_
 
     def _loads(self, ops: NDArray[np.void]) -> list[int]:
@@ -173,7 +173,7 @@ class KvmSide(Side):
 
     def _next_exit(self) -> Exit:
         exit_ = self._kvm.run(10)
-        assert not isinstance(exit_, bool), "no exit within 10 seconds"
+        assert isinstance(exit_, tuple), "no exit within 10 seconds"
         if exit_[0] not in (abi.KVM_EXIT_MMIO, abi.KVM_EXIT_IO, abi.KVM_EXIT_HLT):
             raise self._kvm.why_left(exit_[0])
         return exit_

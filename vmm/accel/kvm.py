@@ -103,14 +103,14 @@ class KvmAccelerator:
         if not self._first_operation:
             self._first_operation = time.monotonic_ns()
         timeout = loop.timeout() if loop.timers else None
-        if loop.has_readers:
+        if loop.watching:
             timeout = _LOOK_EVERY if timeout is None else min(timeout, _LOOK_EVERY)
         got = self._run(timeout)
-        if loop.has_readers:
+        if loop.watching:
             self._exits_since_look += 1
             if got is False or self._exits_since_look >= _EXITS_BETWEEN_LOOKS:
                 self._exits_since_look = 0
-                loop.select((), 0)
+                loop.serve()
         if isinstance(got, bool) or got[0] in _OF_DEVICES:
             return got
         self._left_by = got[0]
