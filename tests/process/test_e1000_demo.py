@@ -114,7 +114,7 @@ def test_the_table_for_people(tmp_path: Path) -> None:
 @pytest.mark.heavy
 def test_a_million_frames_take_no_more_memory_than_ten_thousand(tmp_path: Path) -> None:
     rss = []
-    for frames in (10_000, 1_000_000):
+    for frames in (10_000, 500_000):  # each way
         result = json_of_long(tmp_path, "--frames", str(frames), "--accel", "process")
         assert result["identical"]
         rss.append(result["runs"][0]["rss_bytes"])
