@@ -133,6 +133,8 @@ def e1000(
     """The guest drives an 82540EM: it sends and receives 10,000 frames over UDP, every byte
     checked at both ends. With --netdev it answers ARP, ping, UDP echo (port 7) and iperf's UDP
     test (port 5001) until Ctrl-C."""
+    if accel is Accel.kvm:
+        raise BadInput("--accel kvm: this guest waits for interrupts, and kvm runs recorded ones")
     stale = network_staleness(staleness, netdev)
     options = run_options(accel, ring_pages, wait, stale, no_coalesce, cpus, trace)
     if netdev:

@@ -122,7 +122,7 @@ def _describe(
     before: tuple[Usage, Usage],
     after: tuple[Usage, Usage],
 ) -> dict[str, object]:
-    counters = machine.counters
+    counters, accel = machine.counters, machine.accel
     sides = ("hv", "vmm")
     return {
         "coalescing": coalescing,
@@ -151,7 +151,7 @@ def _describe(
         + sum(machine.ports.unassigned_accesses.values()),
         "netdevs": machine.network.report(),
         "start_seconds": start_seconds(machine.accel.first_operation()),
-        **(check_loads(machine.accel) if isinstance(machine.accel, KvmAccelerator) else {}),
+        **(check_loads(machine, accel) if isinstance(accel, KvmAccelerator) else {}),
     }
 
 

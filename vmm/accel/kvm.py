@@ -27,8 +27,8 @@ from vmm.loop import Loop
 
 Recorder = Callable[[str, Mapping[str, object]], Recording]
 
-_EXITS_BETWEEN_LOOKS = 64  # at descriptors, when the guest gives no time to sleep
-_LOOK_EVERY = 0.01  # seconds, while it does not exit
+_LOOK_EVERY = 0.01  # seconds after which descriptors are looked at while the guest does not exit
+_HELD_UP = 50e-6  # how often exits that keep coming are held up for a look at them
 _OF_DEVICES = (abi.KVM_EXIT_MMIO, abi.KVM_EXIT_IO, abi.KVM_EXIT_HLT, abi.KVM_EXIT_INTR)
 _LOST: Exit = (abi.KVM_EXIT_SYSTEM_EVENT, 0, 0, False, 0)
 PLACES = (0x1000_0000, 0xFEC0_0000)  # where the program may lie
@@ -55,7 +55,8 @@ class KvmAccelerator:
         self._run = self.vcpu.run
         self.complete = self.vcpu.complete
         self._slots = 0
-        self._exits_since_look = 0
+        self._had_turn = False  # a due timer was told of since the guest ran
+        self._look_at = 0.0
         self._first_operation = 0
         self._left_by = 0  # the exit reason that ended the guest
         self._program: Program | None = None
@@ -102,15 +103,13 @@ class KvmAccelerator:
     def run(self, loop: Loop) -> Exit | bool:
         if not self._first_operation:
             self._first_operation = time.monotonic_ns()
-        timeout = loop.timeout() if loop.timers else None
-        if loop.watching:
-            timeout = _LOOK_EVERY if timeout is None else min(timeout, _LOOK_EVERY)
+        timeout = None
+        if loop.timers or loop.watching:
+            timeout = self._turn(loop)
+            if timeout is None:
+                return False
         got = self._run(timeout)
-        if loop.watching:
-            self._exits_since_look += 1
-            if got is False or self._exits_since_look >= _EXITS_BETWEEN_LOOKS:
-                self._exits_since_look = 0
-                loop.serve()
+        self._had_turn = False
         if isinstance(got, bool) or got[0] in _OF_DEVICES:
             return got
         self._left_by = got[0]
@@ -149,6 +148,23 @@ class KvmAccelerator:
 
     def close(self) -> None:
         self._vm.close()
+
+    def _turn(self, loop: Loop) -> float | None:
+        """Serve descriptors now and then; how long the guest may run. None: a timer is due.
+
+        The guest has its turn before the next one of these.
+        """
+        now = time.monotonic()
+        timeout = loop.timers[0][0] - now if loop.timers else _LOOK_EVERY
+        if timeout <= 0 and not self._had_turn:
+            self._had_turn = True
+            return None
+        if loop.watching:
+            timeout = min(timeout, _LOOK_EVERY)
+            if now >= self._look_at:
+                loop.serve()
+                self._look_at = now + _HELD_UP
+        return max(timeout, 0.0)
 
     def _add_slot(self, start: int, size: int) -> Memory:
         memory = self._vm.set_user_memory_region(self._slots, start, size)
