@@ -47,19 +47,11 @@ _PHY = {
 _PHY_SELECT = 0x3FF << phy.MDIC_REGISTER_SHIFT
 
 
-def ports(ops: NDArray[np.void]) -> dict[str, Mask]:
-    """Per port that is not checked at all: which of the operations (`hv.abi.OP`) read it."""
-    is_in = ops["kind"] == OP_IN
-    found: dict[str, Mask] = {}
-    for port, name in _PORTS.items():
-        mask = is_in & _touches(ops, port, port + 1)
-        found[name] = found.get(name, mask) | mask
-    return found
-
-
 def whole(recorded: Trace) -> dict[str, Mask]:
     """Per register that is not checked at all: which of the accesses read it."""
-    found = ports(recorded.ops)
+    ops = recorded.ops
+    is_in = ops["kind"] == OP_IN
+    found = {name: is_in & _touches(ops, port, port + 1) for port, name in _PORTS.items()}
     card, offsets = _e1000_reads(recorded)
     for (first, end), name in _E1000.items():
         found[name] = card & (offsets >= first) & (offsets < end)
