@@ -131,3 +131,13 @@ def store_and_die(vcpu: Vcpu, address: int, count: int, status: int) -> None:
 def wait(vcpu: Vcpu, lines: int, timeout: float | None = None) -> None:
     """Wait for an interrupt; which lines are high goes to RESULTS."""
     leave(vcpu, vcpu.wait_interrupt(lines, timeout))
+
+
+MARK = 0xF0000  # a load from here separates parts
+
+
+def parts(vcpu: Vcpu, file: str) -> None:
+    """Carry out the parts that lie in a file as JSON: lists of kind, size, address and value."""
+    for part in json.loads(Path(file).read_text()):
+        vcpu.load8(MARK)
+        vcpu.execute(np.array([tuple(op) for op in part], dtype=OP))
