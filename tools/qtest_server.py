@@ -231,13 +231,16 @@ class _Lines:
             first = part
         if not self._skipping:
             self._rest += first
-            if len(self._rest) > LINE_MAX:
+            if len(self._rest) >= LINE_MAX:
                 self._skipping = True
                 self._rest.clear()
 
     def _end_line(self, part: bytes) -> None:
         if self._skipping:
             self._skipping = False
+            line = TOO_LONG
+        elif len(self._rest) + len(part) >= LINE_MAX:
+            self._rest.clear()
             line = TOO_LONG
         else:
             line = bytes(self._rest) + part if self._rest else part

@@ -67,7 +67,7 @@ class Peer:
 
     def line(self) -> str:
         """The next line; empty when the server has closed the socket."""
-        return self._replies.readline().decode().rstrip("\n")
+        return self._replies.readline().decode(errors="replace").rstrip("\n")
 
     def ask(self, command: str) -> str:
         """One command and its reply."""

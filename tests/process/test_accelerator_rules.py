@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from helpers.accelerators import WITH_A_RING, Operation, Part, run
+from helpers.accelerators import WITH_A_RING, Operation, Part, Seen, run
 
 from hv.abi import (
     KVM_EXIT_IO,
@@ -77,9 +77,9 @@ def test_a_write_exits_again_after_unregistering(accel: Accelerator) -> None:
         Part([store, out], lambda: accel.register_coalesced(WINDOW, 0x1000, False)),
     ]
     both, one = [as_entry(store), as_entry(out)], [as_entry(out)]
-    if accel.coalesced_pio:
-        queued, exits = [(both, None)], [([], as_exit(store)), (one, None)]
-    else:
+    queued: Seen = [(both, None)]
+    exits: Seen = [([], as_exit(store)), (one, None)]
+    if not accel.coalesced_pio:
         queued = [([as_entry(store)], as_exit(out)), ([], None)]
         exits = [([], as_exit(store)), ([], as_exit(out)), ([], None)]
     assert run(accel, [*parts, *parts[1:]]) == [queued, exits, queued, exits, queued]

@@ -1,0 +1,119 @@
+"""The trace reader, given anything."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from tools.errors import BadInput
+from tools.tracefile import PORTS_END, read
+
+same_folder = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+WORDS = (
+    b"memory_region_ops_read", b"memory_region_ops_write", b" cpu 0", b" mr 0x55d0", b" mr (nil)",
+    b" addr 0x3c4", b" addr 0xa0000", b" addr 0x" + b"f" * 16, b" value 0x41", b" size 1",
+    b" size 8", b" size 3", b" name 'vga'", b"1@2.3:", b"\n", b"\r\n", b"\0", b"'", b"\xff",
+    b"\x1f\x8b",
+)  # fmt: skip
+anything = st.one_of(
+    st.binary(max_size=200),
+    st.lists(st.one_of(st.sampled_from(WORDS), st.binary(max_size=3)), max_size=30).map(b"".join),
+)
+
+
+@same_folder
+@given(content=anything, packed=st.booleans())
+def test_any_bytes_are_read_or_refused_in_one_line(
+    tmp_path: Path, content: bytes, packed: bool
+) -> None:
+    """With the file's name, and the number of a line that is there."""
+    path = tmp_path / "any.trace"
+    path.write_bytes(gzip.compress(content, 1) if packed else content)
+    try:
+        trace = read(path)
+    except BadInput as error:
+        text = str(error)
+        assert str(path) in text
+        assert text.isprintable()
+        number = re.search(r": line (\d+): ", text)
+        if number:
+            assert 1 <= int(number[1]) <= content.count(b"\n") + 1
+    else:
+        assert len(trace.ops) == len(trace.region) == len(trace.lines) > 0
+        assert (trace.lines[1:] > trace.lines[:-1]).all()
+
+
+@st.composite
+def accesses(draw: st.DrawFn) -> tuple[str, int, int, int, str]:
+    """One that can be: read or write, address, size, value, region."""
+    port = draw(st.booleans())
+    size = draw(st.sampled_from((1, 2, 4) if port else (1, 2, 4, 8)))
+    low, end = (0, PORTS_END) if port else (PORTS_END, 1 << 64)
+    at = draw(st.one_of(st.integers(low, end - size), st.just(end - size), st.just(low)))
+    name = draw(st.sampled_from(["vga", "vga-lowmem", "", "a name"]))
+    return draw(st.sampled_from(["read", "write"])), at, size, draw(st.integers(0, 2**64 - 1)), name
+
+
+def line(access: tuple[str, int, int, int, str]) -> str:
+    """As QEMU writes it."""
+    kind, at, size, value, name = access
+    return (
+        f"memory_region_ops_{kind} cpu 0 mr 0x1 addr {at:#x} value {value:#x} size {size} "
+        f"name '{name}'"
+    )
+
+
+@same_folder
+@given(
+    written=st.lists(accesses(), min_size=1, max_size=20),
+    gaps=st.lists(st.sampled_from(["\n", "\r\n", "\n\n", "\n \n"]), min_size=20, max_size=20),
+    broken=st.one_of(st.none(), st.integers(0, 19)),
+)
+def test_what_is_written_is_read(
+    tmp_path: Path,
+    written: list[tuple[str, int, int, int, str]],
+    gaps: list[str],
+    broken: int | None,
+) -> None:
+    """Every access in its order; and a line that is cut is named by its number."""
+    lines = [line(access) for access in written]
+    ends = gaps[: len(lines)]
+    numbers, number = [], 1
+    for end in ends:
+        numbers.append(number)
+        number += end.count("\n")
+    if broken is not None and broken < len(lines):
+        lines[broken] = lines[broken].replace("cpu 0 ", "")
+    path = tmp_path / "written.trace"
+    path.write_bytes("".join(a + b for a, b in zip(lines, ends, strict=True)).encode())
+    if broken is not None and broken < len(lines):
+        with pytest.raises(BadInput, match=f": line {numbers[broken]}: expected memory_region_ops"):
+            read(path)
+        return
+    trace = read(path)
+    assert trace.lines.tolist() == numbers
+    assert [trace.names[at] for at in trace.region] == [
+        access[4] or "unnamed" for access in written
+    ]
+    assert trace.ops.tolist() == [
+        (
+            (OP_IN if kind == "read" else OP_OUT)
+            if at < PORTS_END
+            else (OP_LOAD if kind == "read" else OP_STORE),
+            size,
+            at,
+            value & (1 << 8 * size) - 1,
+        )
+        for kind, at, size, value, _ in written
+    ]
