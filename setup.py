@@ -1,9 +1,23 @@
 """The C11 extensions; everything else stands in pyproject.toml."""
 
+from pathlib import Path
+
 from setuptools import Extension, setup
 
 WARNINGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
 LIMITED_API: list[tuple[str, str | None]] = [("Py_LIMITED_API", "0x030B0000")]
+CORE = [str(path) for path in sorted(Path("hv/core").glob("*.[ch]"))]
+# What `coalesced stress` loads in place of hv.core: one thing wrong, or with injection points.
+VARIANTS = [
+    "acquire_first",
+    "acquire_last",
+    "double_read",
+    "full_check_2009",
+    "injected",
+    "release_first",
+    "release_last",
+    "wakeup_fence",
+]
 
 setup(
     ext_modules=[
@@ -37,6 +51,18 @@ setup(
             extra_compile_args=WARNINGS,
             libraries=["pthread"],
             py_limited_api=True,
+        ),
+        *(
+            Extension(
+                f"tools.stress.cores.{variant}",
+                sources=[f"tools/stress/cores/{variant}.c"],
+                depends=["tools/stress/cores/whole.h", *CORE],
+                include_dirs=["hv/core"],
+                define_macros=LIMITED_API,
+                extra_compile_args=WARNINGS,
+                py_limited_api=True,
+            )
+            for variant in VARIANTS
         ),
     ]
 )

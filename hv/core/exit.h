@@ -48,6 +48,11 @@
 #define FENCE_WAKEUP memory_order_seq_cst
 #endif
 
+/* A place where a test ends the process; nothing in the product. */
+#ifndef INJECT
+#define INJECT(point) ((void)0)
+#endif
+
 #define RUN_WORDS_OFFSET 2368u /* first cache line past sizeof(struct kvm_run), 2352 */
 
 struct run_words {
@@ -65,6 +70,7 @@ _Static_assert(RUN_WORDS_OFFSET + sizeof(struct run_words) <= 4096, "words fit i
 /* Guest: exit number `n`; its payload (G1) is in place. */
 static inline void exit_post(struct run_words *w, uint32_t n)
 {
+    INJECT(before_exit);
     /*
      * G2, release: pairs with V1, the VMM's acquire in exit_take. Without it the VMM could handle a
      * half-written exit, or miss ring entries that went before it.
@@ -85,6 +91,7 @@ static inline uint32_t exit_take(struct run_words *w)
 /* VMM: entry number `n` into the guest; the result of a load (V3) is in place. */
 static inline void resume_post(struct run_words *w, uint32_t n)
 {
+    INJECT(before_resume);
     /*
      * V4, release: pairs with G3, the guest's acquire in resume_take. Without it the guest could
      * read the result of the load before, or overwrite a payload that the VMM is still reading.

@@ -40,6 +40,11 @@
 #define ORDER_RELEASE_FIRST memory_order_release
 #endif
 
+/* A place where a test ends the process; nothing in the product. */
+#ifndef INJECT
+#define INJECT(point) ((void)0)
+#endif
+
 struct coalesced_entry {
     uint64_t phys_addr;
     uint32_t len;
@@ -158,6 +163,7 @@ static inline void ring_publish(struct ring_producer *p)
 {
     if (p->published == p->next)
         return;
+    INJECT(before_last);
     /*
      * P3, release: pairs with C1, the consumer's acquire of `last` in ring_look. Without it the
      * consumer could see the slot counted in before the slot's bytes (smp_wmb in KVM).
@@ -289,6 +295,7 @@ static inline void ring_commit(struct ring_consumer *c, uint32_t count)
     if (c->next >= c->slots)
         c->next -= c->slots;
     c->peeked -= count;
+    INJECT(before_first);
     /*
      * C3, release: pairs with P1, the producer's acquire of `first` in ring_append. Without it the
      * slot could be handed back before its reads are done (left open in the 2008 patch).

@@ -1,0 +1,120 @@
+"""Counting entries as what they are: lost, duplicated, redelivered, reordered, torn."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.bus.region import U32, U64
+from tools.stress import pattern
+from tools.stress.pattern import MEMORY_MODULUS, PERIOD, Stream, probe_value_of
+
+_MISSING_KEPT = 100_000  # numbers of entries that did not come; more are lost for good
+
+
+class Count(IntEnum):
+    """Places in a tally, an array of int64 in shared memory: it outlives the process that counts."""
+
+    next = 0  # number of the entry that must come next
+    lost = 1
+    duplicated = 2
+    redelivered = 3
+    reordered = 4
+    torn = 5
+    answers = 6  # loads that the device answered
+
+
+COUNTS = len(Count)
+
+
+class Checker:
+    """Holds entries against the stream. What is counted stands in the tally at once."""
+
+    def __init__(self, stream: Stream, tally: NDArray[np.int64], strict: bool = True) -> None:
+        """Goes on where the tally stands. Not `strict`: a third party writes into the ring, so that
+        what is wrong with an entry is no one's fault and is not counted."""
+        self.tally = tally
+        self._stream = stream
+        self._strict = strict
+        self._missing: set[int] = set()
+        self._floor = 0  # entries from here up to `next` may come a second time
+
+    def allow_again(self, entries: int) -> None:
+        """The last so many entries may have been in a batch whose consumer died: they come again."""
+        self._floor = max(0, int(self.tally[Count.next]) - entries)
+
+    def run(self, pio: bool, addresses: U64, lengths: U32, data: U64) -> None:
+        """Writes in the order in which they came; addresses are absolute."""
+        at, count = 0, len(addresses)
+        while at < count:
+            lap, i = divmod(int(self.tally[Count.next]), PERIOD)
+            taken = min(count - at, PERIOD - i)
+            here, there = slice(at, at + taken), slice(i, i + taken)
+            wanted = self._stream.lap(lap)
+            right = (
+                (wanted.address[there] == addresses[here])
+                & (wanted.data[there] == data[here])
+                & (wanted.length[there] == lengths[here])
+                & (wanted.pio[there] == pio)
+            )
+            good = taken if right.all() else int(right.argmin())
+            self.tally[Count.next] += good
+            at += good
+            if good < taken:
+                self.one(pio, int(addresses[at]), int(lengths[at]), int(data[at]))
+                at += 1
+
+    def one(self, pio: bool, address: int, length: int, data: int) -> None:
+        """One write."""
+        expected = int(self.tally[Count.next])
+        if self._is(expected, pio, address, length, data):
+            self.tally[Count.next] = expected + 1
+            return
+        number = self._number(expected, pio, address)
+        whole = self._is(number, pio, address, length, data)
+        if not self._strict:
+            self.tally[Count.next] = (number if whole else expected) + 1
+        elif not whole:
+            self.tally[Count.torn] += 1
+            self.tally[Count.next] = expected + 1
+        elif number > expected:
+            self.tally[Count.lost] += number - expected
+            room = _MISSING_KEPT - len(self._missing)
+            self._missing.update(range(expected, min(number, expected + room)))
+            self.tally[Count.next] = number + 1
+        elif number in self._missing:
+            self._missing.remove(number)
+            self.tally[Count.lost] -= 1
+            self.tally[Count.reordered] += 1
+        else:
+            again = self._floor <= number
+            self.tally[Count.redelivered if again else Count.duplicated] += 1
+
+    def position(self, low: int, modulus: int) -> None:
+        """An access that carries no entry says how many went before it, modulo `modulus`."""
+        if self._strict and (low - int(self.tally[Count.next])) % modulus:
+            self.tally[Count.reordered] += 1
+
+    def answer(self) -> int:
+        """What a load reads as now."""
+        self.tally[Count.answers] += 1
+        return probe_value_of(int(self.tally[Count.next]))
+
+    def _number(self, near: int, pio: bool, address: int) -> int:
+        """The number, near to another, that an address speaks of."""
+        modulus = PERIOD if pio else MEMORY_MODULUS
+        base = pattern.QUEUE_PORTS if pio else 0
+        low = address - base if pio else address // pattern.PAGE_SIZE
+        return max(0, near + (low - near + modulus // 2) % modulus - modulus // 2)
+
+    def _is(self, number: int, pio: bool, address: int, length: int, data: int) -> bool:
+        lap, i = divmod(number, PERIOD)
+        wanted = self._stream.lap(lap)
+        return (
+            int(wanted.address[i]) == address
+            and int(wanted.data[i]) == data
+            and int(wanted.length[i]) == length
+            and bool(wanted.pio[i]) is pio
+        )

@@ -1,0 +1,25 @@
+/*
+ * The whole of hv.core as one unit, for a variant of it that the product never loads.
+ *
+ * A variant's file says what is different, names its module in VARIANT and includes this.
+ */
+#define _GNU_SOURCE
+#define JOINED(a, b) a##b
+#define INIT_OF(variant) JOINED(PyInit_, variant)
+#ifndef PyInit_core
+#define PyInit_core INIT_OF(VARIANT)
+#endif
+
+#include "core.h"
+#include "mapping.c"
+#include "module.c"
+#include "ringtypes.c"
+#include "support.c"
+#include "vcpu.c"
+#include "vcpu_bulk.c"
+#include "vcpu_bus.c"
+#include "vcpu_exit.c"
+/* vcpu.c has one of that name. */
+#define get_signals handle_get_signals
+#include "vmm.c"
+#include "wait.c"
