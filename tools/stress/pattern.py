@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
 
 PERIOD: Final = 1 << 15  # entries, after which addresses and sizes repeat
 _LAPS: Final = 16  # periods, after which the addresses in memory repeat
-_ONE: Final = np.uint64(1)
 _ALL: Final = np.uint64((1 << 64) - 1)
 
 # An entry lies in the page of its number, so that the page tells the number, modulo MEMORY_MODULUS.
@@ -43,12 +42,22 @@ class Style(StrEnum):
     exits = "exits"  # loads, ins and writes that exit, all the time
 
 
-# Of each: shares of (crossing a page, port, exiting write, load, in) in the entries outside runs,
-# and of runs of memory writes in all.
+class _Shares(NamedTuple):
+    """Of the entries: what they are outside runs; and the runs."""
+
+    cross: float  # first part of an access that crosses a page
+    out: float
+    direct: float  # a write that exits
+    loads: float  # exit ahead of it
+    ins: float
+    in_runs: float  # share of stretches that are one kind throughout, stores or outs
+    stretch: int  # mean entries of a stretch
+
+
 _SHARES: Final = {
-    Style.runs: ((0.02, 0.05, 0.002, 0.002, 0.001), 0.9),
-    Style.mixed: ((0.10, 0.40, 0.010, 0.005, 0.005), 0.2),
-    Style.exits: ((0.05, 0.20, 0.100, 0.050, 0.050), 0.0),
+    Style.runs: _Shares(0.02, 0.05, 0.002, 0.0003, 0.0002, 0.95, 512),
+    Style.mixed: _Shares(0.10, 0.40, 0.010, 0.005, 0.005, 0.2, 128),
+    Style.exits: _Shares(0.05, 0.20, 0.100, 0.050, 0.050, 0.0, 128),
 }
 
 
@@ -116,7 +125,7 @@ class Stream:
 
     def _make_operations(self, random: np.random.Generator, style: Style) -> None:
         """One operation an entry, but for those that cross a page, and loads between them."""
-        _, _, _, loads, ins = _SHARES[style][0]
+        loads, ins = _SHARES[style].loads, _SHARES[style].ins
         chance = random.random(PERIOD)
         chance[self._second] = 1.0  # within an access nothing else can happen
         probed = np.flatnonzero(chance < loads + ins)
@@ -141,21 +150,25 @@ class Stream:
             np.uint64(PROBE_PORT) + self.entry.astype(np.uint64) % PROBE_PORTS,
         )
         self._ops = ops
-        self._moves = np.isin(ops["kind"], [OP_STORE, OP_LOAD])
+        self._words = ops.view(np.uint64).reshape(-1, 3)  # kind and size, address, value
+        self._base = ops["address"].copy()
+        self._moves = np.isin(ops["kind"], [OP_STORE, OP_LOAD]).astype(np.uint64)
         self.probes = np.flatnonzero(~is_write)
         crossing = np.flatnonzero(is_write & self._first[self.entry])
         self._crossing = crossing, 8 * self._length[self.entry[crossing]].astype(np.uint64)
-        self._written = np.flatnonzero(is_write)
 
     def operations(self, lap: int) -> NDArray[np.void]:
-        """The operations of a lap, fit for `Vcpu.execute`; those of `probes` read."""
+        """The operations of a lap, fit for `Vcpu.execute`; those of `probes` read.
+
+        The same array each time: the next call overwrites it.
+        """
         entries = self.lap(lap)
-        ops = self._ops.copy()
-        ops["address"][self._moves] += self._moved(lap)
-        ops["value"][self._written] = entries.data[self.entry[self._written]]
+        value = entries.data[self.entry]
         crossing, shift = self._crossing
-        ops["value"][crossing] |= entries.data[self.entry[crossing] + 1] << shift
-        return ops
+        value[crossing] |= entries.data[self.entry[crossing] + 1] << shift
+        self._words[:, 1] = self._base + self._moves * self._moved(lap)
+        self._words[:, 2] = value
+        return self._ops
 
     def answers(self, lap: int) -> NDArray[np.uint64]:
         """What each of the lap's `probes` must read as."""
@@ -183,13 +196,14 @@ def stream(seed: int, style: Style) -> Stream:
 
 def _kinds(random: np.random.Generator, style: Style) -> NDArray[np.str_]:
     """Of each entry: 'store', 'cross' (the next one is its other part), 'out' or 'direct'."""
-    (cross, out, direct, _, _), in_runs = _SHARES[style]
+    shares = _SHARES[style]
+    cross, out, direct = shares.cross, shares.out, shares.direct
     names = np.array(["cross", "out", "direct", "store", "rest"])
     kinds = random.choice(names[:4], PERIOD, p=[cross, out, direct, 1 - cross - out - direct])
     at = 0
     while at < PERIOD:  # stretches: runs of one kind, and what was drawn above
-        length = int(random.geometric(1 / 128))
-        if random.random() < in_runs:
+        length = int(random.geometric(1 / shares.stretch))
+        if random.random() < shares.in_runs:
             kinds[at : at + length] = "out" if random.random() < out else "store"
         at += length
     # What follows the first part of a crossing access is its second part; the last has none.

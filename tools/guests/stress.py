@@ -1,0 +1,89 @@
+"""The guest of `coalesced stress`: writes a stream of numbered entries, as fast as it can."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hv.abi import OP_IN, OP_LOAD, OP_STORE, PAGE_SIZE
+from hv.vcpu import Vcpu
+from tools.stress import pattern
+from tools.stress.pattern import PERIOD, Style
+
+# A page of guest RAM in which both sides leave word, 8 bytes each.
+NOTES = 0x1000_0000
+STOP = NOTES  # not 0: end after this burst
+WRITTEN = NOTES + 8  # entries whose writes were all carried out
+WRONG = NOTES + 16  # loads that gave another value than the device's
+BURSTS = NOTES + 24  # bursts begun
+DONE = NOTES + 32  # 1 when the guest has ended by itself
+
+LINE = 5
+SILENCE = 1 << 44  # a write there exits and lowers the interrupt
+
+_ONE_BY_ONE = 4  # operations of a burst that are calls of their own
+
+
+def write(
+    vcpu: Vcpu, seed: int, style: str, entries: int, longest: int, bells: float, luck: int
+) -> None:
+    """Write the stream of a seed and a style until it is told to stop.
+
+    entries: how many at least, 0 for no limit. longest: operations of a burst; most are much
+    shorter. bells: share of bursts after which the guest waits for an interrupt that a queued
+    write raises. luck: seed of the bursts.
+    """
+    stream = pattern.stream(seed, Style(style))
+    chance = random.Random(luck)
+    wrong = bursts = lap = 0
+    while True:
+        ops = stream.operations(lap)
+        before = lap * PERIOD
+        stop = len(ops)
+        if entries:
+            stop = int(np.searchsorted(stream.entry, entries - before))
+        at = 0
+        while at < stop and not vcpu.load64(STOP):
+            bursts += 1
+            vcpu.store64(BURSTS, bursts)
+            end = min(at + int(longest ** chance.random()), stop)
+            _burst(vcpu, ops, at, end)
+            at = end
+            number = before + (PERIOD if at == len(ops) else int(stream.entry[at]))
+            vcpu.store64(WRITTEN, number)
+            if chance.random() < bells:
+                _ring_the_bell(vcpu, number)
+        done = int(np.searchsorted(stream.probes, at))
+        given = ops["value"][stream.probes[:done]]
+        wrong += int(np.count_nonzero(given != stream.answers(lap)[:done]))
+        vcpu.store64(WRONG, wrong)
+        if at < len(ops):
+            vcpu.store64(DONE, 1)
+            return
+        lap += 1
+
+
+def _burst(vcpu: Vcpu, ops: NDArray[np.void], start: int, end: int) -> None:
+    if end - start > _ONE_BY_ONE:
+        vcpu.execute(ops[start:end])
+        return
+    bus = vcpu.bus
+    for at in range(start, end):
+        kind, size, address, value = ops[at].item()
+        if kind == OP_STORE:
+            bus.store(address, size, value)
+        elif kind == OP_LOAD:
+            ops["value"][at] = bus.load(address, size)
+        elif kind == OP_IN:
+            ops["value"][at] = bus.in_(address, size)
+        else:
+            bus.out(address, size, value)
+
+
+def _ring_the_bell(vcpu: Vcpu, number: int) -> None:
+    """Only a flush brings this write to its device before the guest goes on."""
+    vcpu.store32(pattern.BELL + number % pattern.MEMORY_MODULUS * PAGE_SIZE, 0)
+    vcpu.wait_interrupt(1 << LINE)
+    vcpu.store32(SILENCE, 0)

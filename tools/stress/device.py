@@ -1,0 +1,98 @@
+"""The device that a stressed guest writes to: it checks every entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from devices.bus.address_space import Mapping
+from devices.bus.region import U32, U64, Region
+from hv.abi import PAGE_SIZE
+from tools.guests import stress as guest
+from tools.stress import pattern
+from tools.stress.checker import Checker
+from vmm.machine import Machine
+
+_OTHER = 1 << 45
+
+
+class Sink:
+    """Regions of all kinds in front of one checker."""
+
+    def __init__(self, checker: Checker, set_irq: Callable[[int, bool], None]) -> None:
+        self._checker = checker
+        self._set_irq = set_irq
+        self._other: Mapping | None = None
+
+    def map(self, machine: Machine) -> None:
+        """Map the regions where the stream expects them."""
+        memory, ports = machine.memory, machine.ports
+        memory.map(self._writes("queue", False, pattern.QUEUE, pattern.WINDOW, True), pattern.QUEUE)
+        memory.map(
+            self._writes("direct", False, pattern.DIRECT, pattern.WINDOW, False), pattern.DIRECT
+        )
+        ports.map(
+            self._writes("queue-ports", True, pattern.QUEUE_PORTS, pattern.PORTS, True),
+            pattern.QUEUE_PORTS,
+        )
+        memory.map(Region("probe", pattern.WINDOW, self._probe, _ignore), pattern.PROBE)
+        ports.map(
+            Region("probe-ports", pattern.PROBE_PORTS + 4, self._probe_port, _ignore),
+            pattern.PROBE_PORT,
+        )
+        memory.map(
+            Region(
+                "bell",
+                pattern.WINDOW,
+                _zero,
+                self._bell,
+                coalesced=((0, pattern.WINDOW),),
+            ),
+            pattern.BELL,
+        )
+        memory.map(Region("silence", PAGE_SIZE, _zero, self._silence), guest.SILENCE)
+
+    def remap(self, machine: Machine) -> None:
+        """Map a region that nobody uses, or take it away: the queue must be flushed for it."""
+        if self._other is not None:
+            machine.memory.unmap(self._other)
+            self._other = None
+            return
+        region = Region("other", PAGE_SIZE, _zero, _ignore, coalesced=((0, PAGE_SIZE),))
+        self._other = machine.memory.map(region, _OTHER)
+
+    def _writes(self, name: str, pio: bool, base: int, size: int, coalesced: bool) -> Region:
+        """A region whose writes are entries of the stream."""
+        checker = self._checker
+
+        def write(offset: int, length: int, value: int) -> None:
+            checker.one(pio, base + offset, length, value)
+
+        def write_run(offsets: U64, lengths: U32, values: U64) -> int:
+            checker.run(pio, offsets + base, lengths, values)
+            return len(offsets)
+
+        queued = ((0, size),) if coalesced else ()
+        return Region(name, size, _zero, write, write_run, coalesced=queued)
+
+    def _probe(self, offset: int, _size: int) -> int:
+        self._checker.position(offset // PAGE_SIZE, pattern.MEMORY_MODULUS)
+        return self._checker.answer()
+
+    def _probe_port(self, offset: int, _size: int) -> int:
+        self._checker.position(offset, pattern.PROBE_PORTS)
+        return self._checker.answer()
+
+    def _bell(self, offset: int, _size: int, _value: int) -> None:
+        self._checker.position(offset // PAGE_SIZE, pattern.MEMORY_MODULUS)
+        self._set_irq(guest.LINE, True)
+
+    def _silence(self, _offset: int, _size: int, _value: int) -> None:
+        self._set_irq(guest.LINE, False)
+
+
+def _zero(_offset: int, _size: int) -> int:
+    return 0
+
+
+def _ignore(_offset: int, _size: int, _value: int) -> None:
+    """A write to what only reads, which none but a third party can bring about."""

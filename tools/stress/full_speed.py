@@ -1,0 +1,83 @@
+"""Guest against VMM at full speed, with or without SIGSTOP in between."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+
+from tools.stress.pair import PATIENCE, Pair
+from tools.stress.plan import Plan
+from tools.stress.totals import Totals
+from tools.stress.worker import Setup
+
+_SIDES = ("hv", "vmm")
+_LONGEST_STOP = 0.02  # seconds
+
+
+def run(setup: Setup, seconds: float, stops: Plan | None, totals: Totals) -> None:
+    """Run a pair until it is done, or for so many seconds; `stops`: stop and continue it."""
+    pair = Pair(setup)
+    try:
+        if not pair.wait("ready"):
+            totals.fail(pair, _told(pair, "it does not start"))
+            return
+        disturb = stopper(pair, stops.random, totals) if stops else None
+        ended = _watch(pair, seconds, disturb)
+        if not ended:
+            pair.stop()
+            ended = _watch(pair, PATIENCE, None)
+        totals.take(pair)
+        _check(pair, ended, totals)
+    finally:
+        pair.close()
+
+
+def stopper(pair: Pair, chance: random.Random, totals: Totals) -> Callable[[], None]:
+    """What stops a side, or both, for some milliseconds, after some more."""
+
+    def stop() -> None:
+        time.sleep(chance.random() ** 2 * _LONGEST_STOP)
+        sides = chance.choice((_SIDES[:1], _SIDES[1:], _SIDES))
+        for side in sides:
+            pair.signal(side, signal.SIGSTOP)
+        time.sleep(chance.random() ** 2 * _LONGEST_STOP)
+        for side in sides:
+            pair.signal(side, signal.SIGCONT)
+        totals.stops += 1
+
+    return stop
+
+
+def _watch(pair: Pair, seconds: float, disturb: Callable[[], None] | None) -> bool:
+    """Wait for the last message so many seconds; has it come?"""
+    if disturb is None:
+        return pair.wait("last", seconds)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        disturb()
+        if pair.wait("last", 0.0001):
+            return True
+    return False
+
+
+def _check(pair: Pair, ended: bool, totals: Totals) -> None:
+    """Has the pair ended as it should, and do the indices stand where they should?"""
+    if not ended:
+        totals.fail(pair, f"no end within {PATIENCE:.0f} s")
+    elif pair.last.get("kind") != "done":
+        totals.fail(pair, _told(pair, "it ended"))
+    else:
+        segments = pair.segments
+        assert segments is not None
+        at = (pair.setup.start + int(pair.last["coalesced"])) % segments.slots
+        if segments.indices() != (at, at):
+            totals.fail(pair, f"indices {segments.indices()}, expected both at {at}")
+        for failure in pair.last["failures"]:
+            totals.fail(pair, failure)
+
+
+def _told(pair: Pair, text: str) -> str:
+    said = pair.last.get("text")
+    return f"{text}: {pair.last.get('type')}: {said}" if said else text

@@ -1,0 +1,166 @@
+"""A VMM and its guest as the stressing parent holds them: it can outlive both."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import time
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.guests import stress as guest
+from tools.stress import pattern, worker
+from tools.stress.checker import COUNTS, Checker, Count
+from tools.stress.segments import Segments
+from tools.stress.worker import Setup
+
+PATIENCE = 20.0  # seconds for what takes milliseconds, on a machine that is busy
+_SIDES = ("vmm", "hv")
+
+Message = dict[str, Any]
+
+
+class Pair:
+    """Two running processes, their segments and their tally.
+
+    The parent is the reaper of all that they start: a guest process that outlives its VMM becomes
+    its child.
+    """
+
+    def __init__(self, setup: Setup, first: int = 0) -> None:
+        """Start a pair; `first`: the number of its first entry, always 0 of a new stream."""
+        self.setup = setup
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self.tally: NDArray[np.int64] = np.frombuffer(self._memory, np.int64, COUNTS)
+        self.tally[Count.next] = first
+        self.checker = Checker(pattern.stream(setup.seed, setup.style), self.tally)
+        self.segments: Segments | None = None
+        self.guest_pidfd = -1
+        self.last: Message = {}  # "done" or "error", when it has come
+        self._errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
+        self.pid, self._socket = worker.fork(setup, self.tally, self._errors)
+        self.pidfd = os.pidfd_open(self.pid)
+
+    # --- what the VMM tells ---
+
+    def wait(self, kind: str, seconds: float = PATIENCE) -> bool:
+        """Wait for a message of that kind, or for the last one; has it come?
+
+        Also ends when the VMM does.
+        """
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            got = self.hear(left)
+            if got is None:
+                return False
+            if kind in (got.get("kind"), "last") and got:
+                if kind != "last" or self.last:
+                    return True
+            elif self.last:
+                return False
+        return False
+
+    def hear(self, seconds: float) -> Message | None:
+        """The next message, {} when none comes in time, None after the VMM's end."""
+        ready, _, _ = select.select([self._socket], [], [], max(0.0, seconds))
+        if not ready:
+            return {}
+        try:
+            data, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 8)
+        except ConnectionResetError:
+            return None
+        if not data:
+            return None
+        message: Message = json.loads(data)
+        if message["kind"] == "guest":
+            (self.guest_pidfd,) = fds
+        elif message["kind"] == "ready":
+            self.segments = Segments(*fds)
+        else:
+            self.last = message
+        return message
+
+    def stop(self) -> None:
+        """Tell the guest to end after its burst."""
+        assert self.segments is not None
+        self.segments.leave_note(guest.STOP, 1)
+
+    # --- signals ---
+
+    def signal(self, side: str, number: int) -> None:
+        """Send a signal to 'vmm' or 'hv'; one that is gone is none the worse."""
+        pidfd = self.pidfd if side == "vmm" else self.guest_pidfd
+        if pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, number)
+
+    def ended(self, side: str, seconds: float = 0) -> bool:
+        """Does that side end within so many seconds?"""
+        poll = select.poll()
+        poll.register(self.pidfd if side == "vmm" else self.guest_pidfd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    # --- the end ---
+
+    def drain(self) -> int:
+        """Both sides are gone: take [first, last) and an unanswered exit as the device would.
+
+        Returns how many entries of the stream there were. Raises ValueError when an index is no
+        slot.
+        """
+        assert self.segments is not None
+        before = int(self.tally[Count.next])
+        batch = self.segments.published()
+        self.checker.allow_again(len(batch))
+        for pio, address, length, data in batch[["pio", "phys_addr", "len", "data"]].tolist():
+            if pio or address < pattern.BELL:
+                self.checker.one(bool(pio), address, length, data)
+        pending = self.segments.pending_exit()
+        if pending is not None and (pending.pio or pending.address < pattern.PROBE):
+            # The device may have had this one, too, and the answer not gone out.
+            self.checker.allow_again(1)
+            self.checker.one(*pending)
+        return int(self.tally[Count.next]) - before
+
+    def errors(self) -> str:
+        """The last line that either side wrote to stderr."""
+        size = os.fstat(self._errors).st_size
+        text = os.pread(self._errors, 4096, max(0, size - 4096)).decode(errors="replace")
+        return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+    def exit_status(self, side: str) -> int:
+        """How a side ended, as os.waitstatus_to_exitcode gives it; it has ended, and is ours."""
+        pidfd = self.pidfd if side == "vmm" else self.guest_pidfd
+        info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+        assert info is not None
+        return info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
+
+    def close(self) -> None:
+        """End what still runs, reap it, and give everything back."""
+        for side in _SIDES:
+            self.signal(side, signal.SIGKILL)
+        self._reap()
+        if self.segments is not None:
+            self.segments.close()
+        for fd in (self.pidfd, self.guest_pidfd, self._errors):
+            if fd >= 0:
+                os.close(fd)
+        self._socket.close()
+
+    def _reap(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                time.sleep(0.0005)  # its parent's end makes it ours in a moment
+        raise TimeoutError("a process of a stressed pair does not end")

@@ -1,0 +1,77 @@
+"""Which pairs a run tries: all from one seed, so that it can be repeated."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass, replace
+from itertools import product
+
+from hv import abi
+from tools.stress.pattern import Style
+from tools.stress.worker import Setup
+
+_PAGES = (1, 1, 1, 2, 3, 8, 16)
+_LONGEST = (1, 8, 300, 3000, 30000)
+_STALENESS = (0.0003, 0.001, 0.005)
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What the command line decides; None: every value in turn."""
+
+    ring_pages: int | None = None
+    wait: str | None = None
+    cpus: str | None = None
+    staleness: float | None = None
+
+
+class Plan:
+    """Setups in an endless row: each wait policy on each placement before any comes again."""
+
+    def __init__(self, seed: int, pins: Pins) -> None:
+        self.random = random.Random(seed)
+        self._pins = pins
+        self._stream = seed & 0xFFFF_FFFF
+        self._turns: list[tuple[str, str]] = []
+
+    def next(self, entries: int = 0) -> Setup:
+        """A setup whose guest writes `entries` at least; 0: until it is stopped."""
+        wait, cpus = self._turn()
+        pins, chance = self._pins, self.random
+        pages = pins.ring_pages or chance.choice(_PAGES)
+        return Setup(
+            ring_pages=pages,
+            start=chance.randrange(abi.ring_slots(pages)),
+            wait=wait,
+            cpus=cpus,
+            staleness=pins.staleness or chance.choice(_STALENESS),
+            seed=self._stream,
+            style=chance.choices(list(Style), (6, 2, 1))[0],
+            entries=entries,
+            longest=chance.choices(_LONGEST, (1, 1, 3, 6, 6))[0],
+            bells=chance.choice((0.0, 0.001, 0.02)),
+            remaps=chance.choice((0.0, 0.0, 0.003)),
+            luck=chance.getrandbits(32),
+        )
+
+    def short(self, strict: bool = True) -> Setup:
+        """One for a pair that is killed, or meddled with: small rings, exits all the time."""
+        setup = self.next()
+        return replace(
+            setup,
+            ring_pages=self._pins.ring_pages or min(setup.ring_pages, 2),
+            start=0 if self._pins.ring_pages is None and setup.ring_pages > 2 else setup.start,
+            style=self.random.choice(list(Style)),
+            longest=self.random.choice((4, 64, 400)),
+            bells=setup.bells if strict else 0.0,
+            strict=strict,
+        )
+
+    def _turn(self) -> tuple[str, str]:
+        if not self._turns:
+            waits = [self._pins.wait] if self._pins.wait else ["block", "adaptive", "poll"]
+            places = ["same", "split"] if len(os.sched_getaffinity(0)) > 1 else ["same"]
+            self._turns = list(product(waits, [self._pins.cpus] if self._pins.cpus else places))
+            self.random.shuffle(self._turns)
+        return self._turns.pop()

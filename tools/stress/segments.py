@@ -1,0 +1,119 @@
+"""The segments of a pair as a third party sees them: plain bytes, read without hv.core."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hv import abi, core
+from hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
+from tools.guests import stress as guest
+
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+_INDICES = struct.Struct("<II")
+
+
+class Write(NamedTuple):
+    """A write of the guest that stands in the run page."""
+
+    pio: bool
+    address: int
+    length: int
+    data: int
+
+
+@dataclass
+class Segments:
+    """Descriptors and mappings of ring, run segment and notes; they outlive both sides."""
+
+    ring_fd: int
+    run_fd: int
+    notes_fd: int
+
+    def __post_init__(self) -> None:
+        self.sizes = [os.fstat(fd).st_size for fd in self.fds]
+        self.ring = mmap.mmap(self.ring_fd, self.sizes[0])
+        self.run = mmap.mmap(self.run_fd, self.sizes[1])
+        self.notes = mmap.mmap(self.notes_fd, self.sizes[2])
+        self.slots = abi.ring_slots(self.sizes[0] // PAGE_SIZE)
+
+    @property
+    def fds(self) -> tuple[int, int, int]:
+        return self.ring_fd, self.run_fd, self.notes_fd
+
+    def whole(self) -> bool:
+        """Does every segment have the size that it had?"""
+        return [os.fstat(fd).st_size for fd in self.fds] == self.sizes
+
+    def indices(self) -> tuple[int, int]:
+        """(first, last)"""
+        first, last = _INDICES.unpack_from(self.ring)
+        return first, last
+
+    def published(self) -> NDArray[np.void]:
+        """A copy of the entries of [first, last), `data` cut to `len` bytes.
+
+        Raises ValueError when an index is no slot.
+        """
+        first, last = self.indices()
+        if first >= self.slots or last >= self.slots:
+            raise ValueError(f"ring: first {first}, last {last} of {self.slots} slots")
+        slots = np.frombuffer(
+            self.ring, KVM_COALESCED_MMIO, self.slots, KVM_COALESCED_MMIO_RING_HEADER
+        )
+        batch: NDArray[np.void] = slots[
+            (first + np.arange((last - first) % self.slots)) % self.slots
+        ]
+        shift = np.uint64(64) - np.uint64(8) * np.clip(batch["len"], 1, 8).astype(np.uint64)
+        batch["data"] &= np.uint64((1 << 64) - 1) >> shift
+        return batch
+
+    def pending_exit(self) -> Write | None:
+        """The write that the guest left with and that has not been answered, if there is one."""
+        exits, resumes = self.word(core.EXIT_SEQUENCE), self.word(core.RESUME_SEQUENCE)
+        if exits != resumes:
+            return None  # the guest runs
+        (reason,) = _U32.unpack_from(self.run, abi.KVM_RUN_EXIT_REASON)
+        if reason == abi.KVM_EXIT_MMIO:
+            address, data, length, is_write = abi.KVM_RUN_MMIO.unpack_from(
+                self.run, abi.KVM_RUN_UNION
+            )
+            return Write(False, address, length, _cut(data, length)) if is_write else None
+        if reason == abi.KVM_EXIT_IO:
+            direction, length, port, _, _ = abi.KVM_RUN_IO.unpack_from(self.run, abi.KVM_RUN_UNION)
+            data = self.run[PAGE_SIZE : PAGE_SIZE + 8]
+            is_out = direction == abi.KVM_EXIT_IO_OUT
+            return Write(True, port, length, _cut(data, length)) if is_out else None
+        return None
+
+    def word(self, offset: int) -> int:
+        """A 32-bit word of the run page."""
+        (value,) = _U32.unpack_from(self.run, offset)
+        return int(value)
+
+    def note(self, address: int) -> int:
+        """What the guest, or `leave_note`, wrote at an address of its notes."""
+        (value,) = _U64.unpack_from(self.notes, address - guest.NOTES)
+        return int(value)
+
+    def leave_note(self, address: int, value: int) -> None:
+        """Write 8 bytes of the notes."""
+        _U64.pack_into(self.notes, address - guest.NOTES, value)
+
+    def close(self) -> None:
+        """Give descriptors and mappings back."""
+        for mapping in (self.ring, self.run, self.notes):
+            mapping.close()
+        for fd in self.fds:
+            os.close(fd)
+
+
+def _cut(data: bytes, length: int) -> int:
+    return int.from_bytes(data[:length], "little")

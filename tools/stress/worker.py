@@ -1,0 +1,200 @@
+"""The VMM of a stressed pair: a process of its own, which forks the guest's.
+
+Forked, not started anew: a pair is there in milliseconds, with the core that the parent uses.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import signal
+import socket
+import stat
+import struct
+import sys
+import traceback
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hv import core, kernel
+from hv.abi import PAGE_SIZE
+from hv.doorbell import WaitPolicy
+from hv.errors import CoalescedError
+from hv.process import GuestProcess
+from tools.guests import stress as guest
+from tools.stress import pattern
+from tools.stress.checker import Checker
+from tools.stress.device import Sink
+from tools.stress.pattern import Style
+from vmm.accel.process import ProcessAccelerator
+from vmm.machine import Machine
+
+UNEXPECTED = 70  # exit status of a process in which something else than a known error was raised
+_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a pair is like."""
+
+    ring_pages: int
+    start: int  # slot where both indices stand at first
+    wait: str
+    cpus: str
+    staleness: float  # seconds
+    seed: int  # of the stream
+    style: Style
+    entries: int  # how many the guest writes at least; 0: until it is stopped
+    longest: int  # operations of a burst at most
+    bells: float  # share of bursts that wait for an interrupt
+    remaps: float  # seconds between two changes of the mapping; 0: none
+    luck: int  # seed of the bursts
+    strict: bool = True  # nobody but the two sides writes into the segments
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+class KeepingSocket(socket.socket):
+    """A control socket that keeps what memory goes over it: ring, run segment, then RAM."""
+
+    kept: list[int]
+    start = 0
+
+    def recvmsg(self, *arguments: Any) -> Any:
+        got = super().recvmsg(*arguments)
+        self._keep(got[1])
+        return got
+
+    def sendmsg(self, buffers: Any, ancillary: Any = (), *arguments: Any) -> int:
+        self._keep(ancillary)
+        return super().sendmsg(buffers, ancillary, *arguments)
+
+    def _keep(self, ancillary: Iterable[tuple[int, int, Any]]) -> None:
+        for level, kind, content in ancillary:
+            if (level, kind) != _RIGHTS:
+                continue
+            fds = array.array("i")
+            fds.frombytes(bytes(content))
+            for fd in fds:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    continue
+                if not self.kept:
+                    # The ring, before any of its ends is made: they take up where it stands.
+                    os.pwrite(fd, struct.pack("<II", self.start, self.start), 0)
+                self.kept.append(os.dup(fd))
+
+
+class ForkedGuest(GuestProcess):
+    """A guest process that is a fork of this one, in every other way the same."""
+
+    def __init__(self, start: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(theirs.fileno())
+        theirs.close()
+        keeping = KeepingSocket(fileno=ours.detach())
+        keeping.kept, keeping.start = [], start
+        self.kept = keeping.kept
+        self.socket = keeping
+        self.pidfd = os.pidfd_open(self.pid)
+        self.status: int | None = None
+
+
+def _become(control: int) -> None:
+    """The guest's process, from here to its end."""
+    status = UNEXPECTED
+    try:
+        os.dup2(control, 0)
+        os.dup2(2, 1)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        kernel.main()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, socket.socket]:
+    """Start a VMM, with `errors` as its stderr: its process id, and the socket on which it tells.
+
+    Messages are JSON: kind "guest" brings a pidfd, "ready" the ring, run and RAM segments, "done" and
+    "error" end it.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    status = UNEXPECTED
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.dup2(errors, 2)
+        ours.close()
+        if core.die_with_parent() == parent:
+            status = _run(setup, tally, theirs)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _run(setup: Setup, tally: NDArray[np.int64], peer: socket.socket) -> int:
+    process = ForkedGuest(setup.start)
+    _tell(peer, "guest", [process.pidfd])
+    coalesced = 0
+    try:
+        accel = ProcessAccelerator(
+            process, setup.ring_pages, WaitPolicy.named(setup.wait), setup.cpus
+        )
+        with Machine(accel, staleness=setup.staleness) as machine:
+            checker = Checker(pattern.stream(setup.seed, setup.style), tally, setup.strict)
+            sink = Sink(checker, accel.set_irq)
+            sink.map(machine)
+            if setup.remaps:
+                machine.loop.call_every(setup.remaps, lambda: sink.remap(machine))
+            notes = machine.add_ram(guest.NOTES, PAGE_SIZE)
+            arguments = {
+                name: getattr(setup, name)
+                for name in ("seed", "style", "entries", "longest", "bells", "luck")
+            }
+            accel.load_guest("tools.guests.stress:write", arguments)
+            _tell(peer, "ready", process.kept)
+            counters = machine.counters
+            try:
+                # Where a third party writes, an exit may look like a halt.
+                while not notes.read(guest.DONE - guest.NOTES, 1)[0]:
+                    machine.resume()
+                machine.coalescing.flush()
+            finally:
+                coalesced = counters.coalesced
+            failures = counters.failures if setup.strict else []
+            _tell(
+                peer,
+                "done",
+                coalesced=coalesced,
+                exits=counters.exits,
+                stale_drains=counters.stale_drains,
+                signals=accel.signals(),
+                failures=failures,
+            )
+        return 0
+    except CoalescedError as error:
+        _tell(peer, "error", type=type(error).__name__, text=str(error), coalesced=coalesced)
+        return 1
+
+
+def _tell(peer: socket.socket, kind: str, fds: Iterable[int] = (), **what: object) -> None:
+    try:
+        socket.send_fds(peer, [json.dumps({"kind": kind, **what}).encode()], list(fds))
+    except OSError:
+        os._exit(1)  # the parent is gone, or is done with us
