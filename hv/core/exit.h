@@ -124,6 +124,7 @@ struct doorbell {
     int watch_fd; /* readable when something else ends the wait (an epoll), or -1 */
     enum wait_policy policy;
     uint64_t spin_ns;
+    uint64_t look_at; /* when waiting that brings nothing looks for the peer's end; 0: not waiting */
     uint64_t signals; /* bytes written to wake_fd */
     bool undrained;   /* bytes that woke us are still in the pipe */
 };

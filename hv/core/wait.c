@@ -32,20 +32,22 @@ static enum wait_result spin(struct doorbell *b, bool (*ready)(void *), void *ct
                              PyThreadState **save)
 {
     uint64_t limit = b->policy == WAIT_POLL ? UINT64_MAX : start + b->spin_ns;
-    uint64_t look = start + LIVENESS_NS, watch = start + WATCH_NS;
+    uint64_t watch = start + WATCH_NS;
     if (limit > deadline)
         limit = deadline;
+    /* Kept over waits that time out: a row of short ones finds the peer's end as a long one does. */
+    if (b->look_at == 0)
+        b->look_at = start + LIVENESS_NS;
     for (;;) {
         for (int i = 0; i < 16; i++) {
             if (ready(ctx)) {
                 doorbell_tune(b, now_ns() - start);
+                b->look_at = 0;
                 return WAIT_READY;
             }
             cpu_relax();
         }
         uint64_t now = now_ns();
-        if (now >= limit)
-            return WAIT_TIMEOUT;
         if (mapping_truncated(guard))
             return truncation(guard, save);
         if (now >= watch) {
@@ -56,15 +58,17 @@ static enum wait_result spin(struct doorbell *b, bool (*ready)(void *), void *ct
             }
             watch = now + WATCH_NS;
         }
-        if (now - start > POLITE_NS)
-            sched_yield();
-        if (now >= look) {
+        if (now >= b->look_at) {
             if (check_signals(save) < 0)
                 return WAIT_ERROR;
             if (doorbell_peer_gone(b))
                 return ready(ctx) ? WAIT_READY : WAIT_PEER_GONE;
-            look = now + LIVENESS_NS;
+            b->look_at = now + LIVENESS_NS;
         }
+        if (now >= limit)
+            return WAIT_TIMEOUT;
+        if (now - start > POLITE_NS)
+            sched_yield();
     }
 }
 

@@ -315,6 +315,16 @@ def test_an_endless_guest_ends_with_close(written: Write) -> None:
         vm.close()
 
 
+@POLICIES
+def test_a_dead_guest_is_seen_in_a_row_of_short_waits(written: Write, policy: WaitPolicy) -> None:
+    """A timer that is due before a wait looks for the guest's end must not put that off for ever."""
+    name = written("import os\ndef main(vcpu):\n    os.kill(os.getpid(), 9)\n")
+    with within(20), machine(name, policy=policy) as vm:
+        with within(2), pytest.raises(PeerDied, match="killed by SIGKILL"):
+            while True:
+                vcpu_of(vm).run(0.0001, policy is WaitPolicy.POLL)
+
+
 @pytest.mark.parametrize("then", ["while True: pass", "import time; time.sleep(1000)"])
 def test_a_guest_that_closes_its_descriptors_is_no_peer_any_more(written: Write, then: str) -> None:
     """Its process lives, but nobody waits for it: reported within a second."""
