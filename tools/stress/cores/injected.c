@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum point { before_last, before_first, before_exit, before_resume, POINTS };
+enum point { before_last, before_first, before_exit, before_resume, nowhere };
 
-static int armed = POINTS;
+static int armed = nowhere;
 static uint64_t passes; /* that are let through before the one that ends it */
 
 static inline void reach(enum point point)
@@ -26,14 +26,14 @@ static inline void reach(enum point point)
 
 static PyObject *arm(PyObject *module, PyObject *args)
 {
-    static const char *const names[POINTS] = {"before_last", "before_first", "before_exit",
-                                              "before_resume"};
+    static const char *const names[] = {"before_last", "before_first", "before_exit",
+                                        "before_resume", "nowhere"};
     const char *name;
     unsigned long long let_through;
     (void)module;
     if (!PyArg_ParseTuple(args, "sK", &name, &let_through))
         return NULL;
-    for (int i = 0; i < POINTS; i++)
+    for (int i = 0; i <= nowhere; i++)
         if (strcmp(name, names[i]) == 0) {
             armed = i;
             passes = let_through;

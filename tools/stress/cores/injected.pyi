@@ -5,5 +5,5 @@ def arm(point: str, passes: int, /) -> None:
 
     `before_last`: entries written, not yet shown; `before_first`: entries dispatched, their slots
     not yet given back; `before_exit`: exit written, not yet told; `before_resume`: exit handled, the
-    guest not yet resumed. Raises ValueError for another point.
+    guest not yet resumed; `nowhere`. Raises ValueError for another point.
     """
