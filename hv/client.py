@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from hv.doorbell import WaitPolicy
 from hv.errors import GuestError, PeerDied, ProtocolError, RequestError
 from hv.process import GuestProcess
 from hv.shm import Segment
+
+_TELL_AGAIN_MS = 100
 
 # (exit_reason, address or port, size in bytes, is_write, value): `hv.abi.KVM_EXIT_*`.
 Exit = tuple[int, int, int, bool, int]
@@ -50,6 +53,8 @@ class Vm:
         self.policy = policy
         self.vcpu: Vcpu | None = None
         self.memory: dict[int, Memory] = {}
+        self._answer = select.poll()
+        self._answer.register(process.socket, select.POLLIN)
         argument = abi.HV_CREATE_VM.pack(ring_pages, policy)
         _, _, fds = self.request(abi.KVM_CREATE_VM, argument, descriptors=1 if ring_pages else 0)
         self._ring_segment = (
@@ -154,7 +159,10 @@ class Vm:
         try:
             wire.send_request(self.process.socket, number, argument, fds)
             if self.vcpu is not None:
+                # Announced in a word that a third process could overwrite: told again until heard.
                 self.vcpu.handle.request()
+                while not self._answer.poll(_TELL_AGAIN_MS):
+                    self.vcpu.handle.request()
             reply = wire.receive(self.process.socket, abi.HV_REPLY)
         except PeerDied as error:
             raise self.died() from error

@@ -15,11 +15,18 @@ static bool request_waits(const VcpuObject *v)
     return atomic_load_explicit(&v->words->request_sequence, memory_order_relaxed) != v->requests;
 }
 
+/* Somebody else wrote to our word: the exit that it told of may never be answered. */
+static bool sequence_overwritten(const VcpuObject *v)
+{
+    return atomic_load_explicit(&v->words->exit_sequence, memory_order_relaxed) !=
+           v->exit_sequence;
+}
+
 static bool resume_ready(void *ctx)
 {
     struct resume_wait *w = ctx;
     VcpuObject *v = w->v;
-    if (request_waits(v))
+    if (request_waits(v) || sequence_overwritten(v))
         return true;
     if (!w->halted)
         return atomic_load_explicit(&v->words->resume_sequence, memory_order_relaxed) !=
@@ -63,8 +70,14 @@ static int vcpu_wait(struct resume_wait *w, uint64_t deadline)
         if (vcpu_serve(v) < 0)
             return -1;
     }
-    if (held || r == WAIT_ERROR || r == WAIT_PEER_GONE)
+    bool broken = r == WAIT_READY && sequence_overwritten(v);
+    if (held || broken || r == WAIT_ERROR || r == WAIT_PEER_GONE)
         vcpu_take_gil(v);
+    if (broken) {
+        if (mapping_check(v->mapping) == 0)
+            PyErr_SetString(error_protocol, "run page: the exit sequence was overwritten");
+        return -1;
+    }
     if (r == WAIT_PEER_GONE)
         PyErr_SetString(error_peer_died, "the VMM process ended");
     return r == WAIT_READY ? 1 : r == WAIT_TIMEOUT ? 0 : -1;

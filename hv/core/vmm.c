@@ -18,7 +18,7 @@ typedef struct {
     uint32_t exits, resumes, requests;
     uint64_t lines;
     struct pending_load load;
-    bool running, watch_ring;
+    bool running, watch_ring, kicked;
     bool passed_over; /* an exit was there, and other news were told first */
 } HandleObject;
 
@@ -33,10 +33,20 @@ static bool exited(const HandleObject *h)
     return atomic_load_explicit(&h->words->exit_sequence, memory_order_relaxed) != h->exits;
 }
 
+/* Somebody else wrote to one of our words: what it told may never be answered. */
+static bool words_overwritten(const HandleObject *h)
+{
+    const struct run_words *w = h->words;
+    return atomic_load_explicit(&w->resume_sequence, memory_order_relaxed) != h->resumes ||
+           atomic_load_explicit(&w->irq_lines, memory_order_relaxed) != h->lines ||
+           atomic_load_explicit(&w->request_sequence, memory_order_relaxed) != h->requests ||
+           (h->kicked && !atomic_load_explicit(&h->run->immediate_exit, memory_order_relaxed));
+}
+
 static bool handle_ready(void *ctx)
 {
     const HandleObject *h = ctx;
-    if (exited(h))
+    if (exited(h) || words_overwritten(h))
         return true;
     /* Only whether to look; ring_look reads it again, with acquire. */
     return h->watch_ring && atomic_load_explicit(&h->ring->c.ring->last, memory_order_relaxed) !=
@@ -47,6 +57,7 @@ static bool handle_ready(void *ctx)
 static int enter(HandleObject *h)
 {
     atomic_store_explicit(&h->run->immediate_exit, 0, memory_order_relaxed);
+    h->kicked = false;
     h->running = true;
     h->load.size = 0;
     resume_post(h->words, ++h->resumes);
@@ -136,9 +147,14 @@ static int wait_exit(HandleObject *h, PyObject *const *args, Py_ssize_t n)
         if (news != EXITED)
             return news;
     }
-    if (!exited(h))
-        return RING_FILLED;
-    return note_exit(h) < 0 ? -1 : EXITED;
+    if (exited(h))
+        return note_exit(h) < 0 ? -1 : EXITED;
+    if (words_overwritten(h)) {
+        if (mapping_check(h->mapping) == 0)
+            PyErr_SetString(error_protocol, "run page: a word of the VMM's was overwritten");
+        return -1;
+    }
+    return RING_FILLED;
 }
 
 /* wait(timeout, watch[, due]): TIMED_OUT, EXITED, RING_FILLED or READABLE. */
@@ -228,6 +244,7 @@ static PyObject *handle_kick(PyObject *self, PyObject *unused)
 {
     (void)unused;
     HandleObject *h = (HandleObject *)self;
+    h->kicked = true;
     atomic_store_explicit(&h->run->immediate_exit, 1, memory_order_release);
     doorbell_signal(&h->bell);
     Py_RETURN_NONE;

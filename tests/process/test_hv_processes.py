@@ -180,6 +180,34 @@ def test_the_process_refuses_what_the_kernel_refuses(written: Write) -> None:
         assert run(vm)[0] == HLT
 
 
+class DeafOnce:
+    """A vCPU's handle whose first announcement of a request gets lost."""
+
+    def __init__(self, handle: core.VcpuHandle) -> None:
+        self.handle = handle
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.handle, name)
+
+    def request(self) -> None:
+        self.calls += 1
+        if self.calls > 1:
+            self.handle.request()
+
+
+def test_a_request_whose_announcement_is_lost_is_told_again(
+    written: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third process can overwrite the word that announces it; nobody waits for ever."""
+    with within(20), machine(written("def main(vcpu): vcpu.load8(0x5000)\n")) as vm:
+        assert run(vm)[1] == 0x5000
+        deaf = DeafOnce(vcpu_of(vm).handle)
+        monkeypatch.setattr(vcpu_of(vm), "handle", deaf)
+        assert vm.statistics().exits == 1
+        assert deaf.calls == 2
+
+
 # --- how a guest ends ---
 
 

@@ -1028,6 +1028,42 @@ def test_an_exit_of_a_guest_that_was_not_entered_is_reported() -> None:
             pair.handle.wait(LIMIT, False)
 
 
+@POLICIES
+@pytest.mark.parametrize("word", [core.RESUME_SEQUENCE, core.IRQ_LINES, core.REQUEST_SEQUENCE])
+def test_a_word_of_the_vmm_that_another_process_overwrites(policy: WaitPolicy, word: int) -> None:
+    """What it told may be lost: the VMM's wait says so, and does not wait for ever."""
+    with Pair(policy) as pair:
+        pair.start(lambda vcpu: vcpu.wait_interrupt(1, None))
+        pair.handle.set_irq(7, True)
+        pair.handle.request()
+        pair.handle.enter()
+        pair.mapping.write(word, bytes(1))
+        with pytest.raises(ProtocolError, match="a word of the VMM's was overwritten"):
+            pair.handle.wait(LIMIT, False)
+
+
+def test_a_kick_that_another_process_takes_back() -> None:
+    """The guest would run on, and the VMM wait for it to stop."""
+    with Pair(WaitPolicy.POLL) as pair:
+        pair.handle.enter()  # and nobody there to see the kick
+        pair.handle.kick()
+        pair.mapping.write(abi.KVM_RUN_IMMEDIATE_EXIT, bytes(1))
+        with pytest.raises(ProtocolError, match="a word of the VMM's was overwritten"):
+            pair.handle.wait(LIMIT, False)
+
+
+@POLICIES
+def test_a_word_of_the_guest_that_another_process_overwrites(policy: WaitPolicy) -> None:
+    """The same on the other side: nobody would answer an exit that is not told."""
+    with Pair(policy) as pair:
+        pair.start(lambda vcpu: vcpu.store(0x5000, 1, 0))
+        pair.next_exit()
+        pair.mapping.write(core.EXIT_SEQUENCE, bytes(4))
+        error = pair.join()
+        assert isinstance(error, ProtocolError)
+        assert str(error) == "run page: the exit sequence was overwritten"
+
+
 MMIO, IO = abi.KVM_RUN_MMIO, abi.KVM_RUN_IO
 
 
