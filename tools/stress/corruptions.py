@@ -1,0 +1,211 @@
+"""A third party that writes garbage into the segments while both sides run."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hv import abi, core
+from hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
+from tools.guests import stress as guest
+from tools.stress.pair import Pair
+from tools.stress.plan import Plan
+from tools.stress.segments import Segments
+from tools.stress.totals import Totals
+
+HANG = 5.0  # seconds without a verdict
+_LONGEST_WAIT = 0.0005  # seconds between two corruptions at most
+_SETTLED_BURSTS = 4  # after which both sides have answered each other
+_KNOWN = ("ProtocolError", "SegmentError", "PeerDied", "GuestError", "RequestError", "HostError")
+
+_RUN_WORDS = (
+    core.EXIT_SEQUENCE,
+    core.RESUME_SEQUENCE,
+    core.VMM_NEED_WAKEUP,
+    core.HV_NEED_WAKEUP,
+    core.REQUEST_SEQUENCE,
+    core.IRQ_LINES,
+    core.FIRST_OPERATION,
+)
+# (offset, bytes) of the fields of kvm_run that either side uses.
+_RUN_FIELDS = (
+    (abi.KVM_RUN_IMMEDIATE_EXIT, 1),
+    (abi.KVM_RUN_EXIT_REASON, 4),
+    (abi.KVM_RUN_UNION, 8),  # mmio.phys_addr; io.direction, size, port, count
+    (abi.KVM_RUN_UNION + 8, 8),  # mmio.data; io.data_offset
+    (abi.KVM_RUN_UNION + 16, 4),  # mmio.len
+    (abi.KVM_RUN_UNION + 20, 1),  # mmio.is_write
+    (PAGE_SIZE, 8),  # data of an IO exit
+)
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """Bytes over a place, or a new size of a segment."""
+
+    what: str
+    segment: int  # index of Segments.fds
+    offset: int
+    data: bytes  # empty: the segment is cut off at `offset`
+
+    def carry_out(self, segments: Segments) -> None:
+        if not self.data:
+            os.ftruncate(segments.fds[self.segment], self.offset)
+            return
+        memory = (segments.ring, segments.run, segments.notes)[self.segment]
+        memory[self.offset : self.offset + len(self.data)] = self.data
+
+
+def draw(chance: random.Random, segments: Segments) -> Corruption:
+    """The next corruption."""
+    makers: tuple[Callable[[random.Random, Segments], Corruption], ...] = (
+        _index,
+        _entry,
+        _run_field,
+        _run_word,
+        _truncation,
+    )
+    return chance.choices(makers, (30, 45, 15, 9, 1))[0](chance, segments)
+
+
+def _index(chance: random.Random, segments: Segments) -> Corruption:
+    name, offset = chance.choice((("first", 0), ("last", 4)))
+    return Corruption(name, 0, offset, struct.pack("<I", _nasty(chance, segments.slots)))
+
+
+def _entry(chance: random.Random, segments: Segments) -> Corruption:
+    """A field of a slot: mostly of one that is in use, or will be next."""
+    field = chance.choice(("phys_addr", "len", "pio", "data"))
+    dtype, within = KVM_COALESCED_MMIO.fields[field][:2] if KVM_COALESCED_MMIO.fields else (None, 0)
+    assert dtype is not None
+    first, last = segments.indices()
+    near = chance.choice((first, last, last - 1, chance.randrange(segments.slots)))
+    slot = (near + chance.randrange(4)) % segments.slots
+    offset = KVM_COALESCED_MMIO_RING_HEADER + slot * KVM_COALESCED_MMIO.itemsize + within
+    if field in ("len", "pio"):
+        value = struct.pack("<I", _nasty(chance, chance.choice((2, 9))))
+    else:
+        value = struct.pack("<Q", chance.choice((0, (1 << 64) - 1, chance.getrandbits(64))))
+    return Corruption(f"{field} of slot {slot}", 0, offset, value)
+
+
+def _run_field(chance: random.Random, _segments: Segments) -> Corruption:
+    offset, size = chance.choice(_RUN_FIELDS)
+    value = chance.choice((0, 1, (1 << 8 * size) - 1, chance.getrandbits(8 * size)))
+    return Corruption(f"run page at {offset}", 1, offset, value.to_bytes(size, "little"))
+
+
+def _run_word(chance: random.Random, segments: Segments) -> Corruption:
+    offset = chance.choice(_RUN_WORDS)
+    now = segments.word(offset)
+    value = chance.choice((0, now + 1, now - 1, chance.getrandbits(32))) & 0xFFFF_FFFF
+    return Corruption(f"run page at {offset}", 1, offset, struct.pack("<I", value))
+
+
+def _truncation(chance: random.Random, segments: Segments) -> Corruption:
+    segment = chance.randrange(3)
+    pages = segments.sizes[segment] // PAGE_SIZE
+    return Corruption("truncation", segment, chance.randrange(pages) * PAGE_SIZE, b"")
+
+
+def _nasty(chance: random.Random, limit: int) -> int:
+    """Mostly values at an edge: of what is below `limit`, or of 32 bits."""
+    return chance.choice(
+        (0, 1, limit - 1, limit, 0xFFFF_FFFF, chance.getrandbits(32), chance.randrange(limit))
+    )
+
+
+def run(plan: Plan, most: int, deadline: float, totals: Totals) -> None:
+    """Meddle with one pair until a side finds out, `most` corruptions are made, or the deadline."""
+    pair = Pair(plan.short(strict=False))
+    try:
+        if not pair.wait("ready"):
+            totals.fail(pair, "it does not start")
+            return
+        segments = pair.segments
+        assert segments is not None
+        canaries = _Canaries(segments)
+        while most > 0 and time.monotonic() < deadline:
+            most -= 1
+            time.sleep(_LONGEST_WAIT * plan.random.random() ** 3)
+            corruption = draw(plan.random, segments)
+            totals.corruptions += 1
+            started = time.monotonic()
+            corruption.carry_out(segments)
+            verdict = _verdict(pair, segments, corruption)
+            totals.slowest_verdict = max(totals.slowest_verdict, time.monotonic() - started)
+            if corruption.data and not canaries.intact():
+                verdict = "a stray access: bytes that nobody uses have changed"
+            if verdict == "harmless":
+                totals.harmless += 1
+                continue
+            if verdict == "detected":
+                totals.detected += 1
+            else:
+                totals.fail(pair, f"{corruption.what} <- {corruption.data.hex()}: {verdict}")
+            return
+    finally:
+        totals.pairs += 1
+        pair.close()
+
+
+class _Canaries:
+    """Bytes of the segments that belong to nobody: behind the words, behind the PIO data, behind
+    the notes."""
+
+    def __init__(self, segments: Segments) -> None:
+        words = core.FIRST_OPERATION + 64
+        self._places = (
+            (segments.run, slice(words, PAGE_SIZE)),
+            (segments.run, slice(PAGE_SIZE + 8, 2 * PAGE_SIZE)),
+            (segments.notes, slice(64, PAGE_SIZE)),
+        )
+        for memory, place in self._places:
+            memory[place] = b"\xc5" * (place.stop - place.start)
+
+    def intact(self) -> bool:
+        return all(not memory[place].strip(b"\xc5") for memory, place in self._places)
+
+
+def _verdict(pair: Pair, segments: Segments, corruption: Corruption) -> str:
+    """'detected', 'harmless', or what is wrong.
+
+    Harmless: the guest has gone on for some bursts, each of which had exits, and has filled the
+    ring anew, so that nothing of the corruption is left to be found; indices and segments are
+    what they should be.
+    """
+    whole = bool(corruption.data)  # else nothing here may look at the segments, either
+    bursts = segments.note(guest.BURSTS) if whole else 0
+    enough = segments.note(guest.WRITTEN) + 2 * segments.slots if whole else 0
+    deadline = time.monotonic() + HANG
+    while time.monotonic() < deadline:
+        told = pair.hear(0.0002)
+        if told is None or pair.last:
+            return _end(pair)
+        if pair.ended("hv"):
+            pair.wait("last", HANG)
+            return _end(pair)
+        if not whole:
+            continue  # nothing but an error can come of it
+        settled = segments.note(guest.BURSTS) >= bursts + _SETTLED_BURSTS
+        if settled and segments.note(guest.WRITTEN) >= enough:
+            first, last = segments.indices()
+            if first < segments.slots and last < segments.slots and segments.whole():
+                return "harmless"
+    return "a hang: neither side has gone on or said anything"
+
+
+def _end(pair: Pair) -> str:
+    """A side has ended, or said why it will."""
+    if pair.last.get("kind") == "error" and pair.last.get("type") in _KNOWN:
+        text = str(pair.last["text"])
+        died = pair.last["type"] == "PeerDied"
+        return "detected" if not died or "exit status 1" in text else f"a crash: {text}"
+    if pair.last.get("kind") == "done":
+        return "the guest has ended as if it had been told to"
+    pair.ended("vmm", HANG)
+    return f"a crash: the VMM ended with status {pair.exit_status('vmm')}"
