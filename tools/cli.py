@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "tools.run",
     "replay": "tools.replay",
     "qtest": "tools.qtest",
+    "stress": "tools.stress.command",
     "bench": "tools.bench.command",
     "litmus": "tools.litmus.command",
     "info": "tools.info",

@@ -5,7 +5,9 @@
 #include <sched.h>
 
 #define POLITE_NS 8000u /* a spin this long may be what keeps the other side off the CPU */
+#ifndef SIGNALS_NS
 #define SIGNALS_NS 100000000u /* how long a sleep may overlook a signal that came just before */
+#endif
 #define LIVENESS_NS 1000000u /* how often a spin looks for signals and the peer's end, */
 #define WATCH_NS 10000u      /* and for news of what is watched, which costs a system call, too */
 

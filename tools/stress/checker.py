@@ -15,7 +15,7 @@ _MISSING_KEPT = 100_000  # numbers of entries that did not come; more are lost f
 
 
 class Count(IntEnum):
-    """Places in a tally, an array of int64 in shared memory: it outlives the process that counts."""
+    """Places in a tally: int64 in shared memory, so that it outlives the process that counts."""
 
     next = 0  # number of the entry that must come next
     lost = 1
@@ -42,7 +42,7 @@ class Checker:
         self._floor = 0  # entries from here up to `next` may come a second time
 
     def allow_again(self, entries: int) -> None:
-        """The last so many entries may have been in a batch whose consumer died: they come again."""
+        """The last so many entries may come again: the consumer of their batch died."""
         self._floor = max(0, int(self.tally[Count.next]) - entries)
 
     def run(self, pio: bool, addresses: U64, lengths: U32, data: U64) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 
 from tools.stress.pair import PATIENCE, Pair
-from tools.stress.plan import Plan
 from tools.stress.totals import Totals
 from tools.stress.worker import Setup
 
@@ -16,14 +15,14 @@ _SIDES = ("hv", "vmm")
 _LONGEST_STOP = 0.02  # seconds
 
 
-def run(setup: Setup, seconds: float, stops: Plan | None, totals: Totals) -> None:
-    """Run a pair until it is done, or for so many seconds; `stops`: stop and continue it."""
+def run(setup: Setup, seconds: float, stops: random.Random | None, totals: Totals) -> None:
+    """Run a pair until it is done, or for so many seconds; `stops`: chooses when to stop it."""
     pair = Pair(setup)
     try:
         if not pair.wait("ready"):
             totals.fail(pair, _told(pair, "it does not start"))
             return
-        disturb = stopper(pair, stops.random, totals) if stops else None
+        disturb = stopper(pair, stops, totals) if stops else None
         ended = _watch(pair, seconds, disturb)
         if not ended:
             pair.stop()

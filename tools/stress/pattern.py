@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
 
-PERIOD: Final = 1 << 15  # entries, after which addresses and sizes repeat
-_LAPS: Final = 16  # periods, after which the addresses in memory repeat
+PERIOD: Final = 1 << 13  # entries, after which addresses and sizes repeat
+_LAPS: Final = 64  # periods, after which the addresses in memory repeat
 _ALL: Final = np.uint64((1 << 64) - 1)
 
 # An entry lies in the page of its number, so that the page tells the number, modulo MEMORY_MODULUS.
@@ -55,7 +55,7 @@ class _Shares(NamedTuple):
 
 
 _SHARES: Final = {
-    Style.runs: _Shares(0.02, 0.05, 0.002, 0.0003, 0.0002, 0.95, 512),
+    Style.runs: _Shares(0.05, 0.02, 0.002, 0.0002, 0.0001, 0.97, 400),
     Style.mixed: _Shares(0.10, 0.40, 0.010, 0.005, 0.005, 0.2, 128),
     Style.exits: _Shares(0.05, 0.20, 0.100, 0.050, 0.050, 0.0, 128),
 }

@@ -11,7 +11,7 @@ from hv import abi
 from tools.stress.pattern import Style
 from tools.stress.worker import Setup
 
-_PAGES = (1, 1, 1, 2, 3, 8, 16)
+_PAGES = (1, 1, 2, 3, 8, 16, 16)
 _LONGEST = (1, 8, 300, 3000, 30000)
 _STALENESS = (0.0003, 0.001, 0.005)
 
@@ -27,18 +27,26 @@ class Pins:
 
 
 class Plan:
-    """Setups in an endless row: each wait policy on each placement before any comes again."""
+    """Setups in an endless row: each wait policy on each placement before any comes again.
+
+    `random`: what else is to be chosen for the pair of the last setup.
+    """
 
     def __init__(self, seed: int, pins: Pins) -> None:
-        self.random = random.Random(seed)
+        self._seed = seed
+        self._number = 0
+        self._order = random.Random(seed)
         self._pins = pins
         self._stream = seed & 0xFFFF_FFFF
         self._turns: list[tuple[str, str]] = []
 
     def next(self, entries: int = 0) -> Setup:
         """A setup whose guest writes `entries` at least; 0: until it is stopped."""
+        # A generator for each pair: how far an earlier one came does not change what follows.
+        self._number += 1
+        self.random = chance = random.Random(f"{self._seed} {self._number}")
         wait, cpus = self._turn()
-        pins, chance = self._pins, self.random
+        pins = self._pins
         pages = pins.ring_pages or chance.choice(_PAGES)
         return Setup(
             ring_pages=pages,
@@ -49,7 +57,7 @@ class Plan:
             seed=self._stream,
             style=chance.choices(list(Style), (6, 2, 1))[0],
             entries=entries,
-            longest=chance.choices(_LONGEST, (1, 1, 3, 6, 6))[0],
+            longest=chance.choices(_LONGEST, (1, 2, 2, 5, 5))[0],
             bells=chance.choice((0.0, 0.001, 0.02)),
             remaps=chance.choice((0.0, 0.0, 0.003)),
             luck=chance.getrandbits(32),
@@ -73,5 +81,5 @@ class Plan:
             waits = [self._pins.wait] if self._pins.wait else ["block", "adaptive", "poll"]
             places = ["same", "split"] if len(os.sched_getaffinity(0)) > 1 else ["same"]
             self._turns = list(product(waits, [self._pins.cpus] if self._pins.cpus else places))
-            self.random.shuffle(self._turns)
+            self._order.shuffle(self._turns)
         return self._turns.pop()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tools.guests import stress as guest
 from tools.stress.checker import Count
 from tools.stress.pair import Pair
-from tools.guests import stress as guest
 
 FAILURES_KEPT = 10
 WRONG = ("lost", "duplicated", "reordered", "torn")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -31,9 +32,12 @@ from tools.stress import pattern
 from tools.stress.checker import Checker
 from tools.stress.device import Sink
 from tools.stress.pattern import Style
+from vmm.accel.base import GuestMemory
 from vmm.accel.process import ProcessAccelerator
+from vmm.counters import Counters
 from vmm.machine import Machine
 
+_AFTERMATH_MS = 2
 UNEXPECTED = 70  # exit status of a process in which something else than a known error was raised
 _RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 
@@ -125,8 +129,8 @@ def _become(control: int) -> None:
 def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, socket.socket]:
     """Start a VMM, with `errors` as its stderr: its process id, and the socket on which it tells.
 
-    Messages are JSON: kind "guest" brings a pidfd, "ready" the ring, run and RAM segments, "done" and
-    "error" end it.
+    Messages are JSON: kind "guest" brings a pidfd, "ready" the ring, run and RAM segments, "done"
+    and "error" end it.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
@@ -149,48 +153,69 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
 
 
 def _run(setup: Setup, tally: NDArray[np.int64], peer: socket.socket) -> int:
+    """The VMM's process, from its guest's start to the last message; its exit status."""
     process = ForkedGuest(setup.start)
     _tell(peer, "guest", [process.pidfd])
-    coalesced = 0
+    counters = Counters()
     try:
         accel = ProcessAccelerator(
             process, setup.ring_pages, WaitPolicy.named(setup.wait), setup.cpus
         )
         with Machine(accel, staleness=setup.staleness) as machine:
-            checker = Checker(pattern.stream(setup.seed, setup.style), tally, setup.strict)
-            sink = Sink(checker, accel.set_irq)
-            sink.map(machine)
-            if setup.remaps:
-                machine.loop.call_every(setup.remaps, lambda: sink.remap(machine))
-            notes = machine.add_ram(guest.NOTES, PAGE_SIZE)
-            arguments = {
-                name: getattr(setup, name)
-                for name in ("seed", "style", "entries", "longest", "bells", "luck")
-            }
-            accel.load_guest("tools.guests.stress:write", arguments)
-            _tell(peer, "ready", process.kept)
             counters = machine.counters
+            notes = _build(machine, setup, tally)
+            _tell(peer, "ready", process.kept)
             try:
                 # Where a third party writes, an exit may look like a halt.
                 while not notes.read(guest.DONE - guest.NOTES, 1)[0]:
                     machine.resume()
                 machine.coalescing.flush()
-            finally:
-                coalesced = counters.coalesced
-            failures = counters.failures if setup.strict else []
-            _tell(
-                peer,
-                "done",
-                coalesced=coalesced,
-                exits=counters.exits,
-                stale_drains=counters.stale_drains,
-                signals=accel.signals(),
-                failures=failures,
-            )
-        return 0
+            except CoalescedError:
+                if not setup.strict:
+                    _await_end(process)
+                raise
+            signals = accel.signals()
     except CoalescedError as error:
-        _tell(peer, "error", type=type(error).__name__, text=str(error), coalesced=coalesced)
+        _tell(
+            peer,
+            "error",
+            type=type(error).__name__,
+            text=str(error),
+            coalesced=counters.coalesced,
+            guest_status=process.status,
+        )
         return 1
+    _tell(
+        peer,
+        "done",
+        coalesced=counters.coalesced,
+        exits=counters.exits,
+        stale_drains=counters.stale_drains,
+        signals=signals,
+        failures=counters.failures if setup.strict else [],
+    )
+    return 0
+
+
+def _build(machine: Machine, setup: Setup, tally: NDArray[np.int64]) -> GuestMemory:
+    """The device, the notes and the guest; the notes."""
+    checker = Checker(pattern.stream(setup.seed, setup.style), tally, setup.strict)
+    sink = Sink(checker, machine.accel.set_irq)
+    sink.map(machine)
+    if setup.remaps:
+        machine.loop.call_every(setup.remaps, lambda: sink.remap(machine))
+    notes = machine.add_ram(guest.NOTES, PAGE_SIZE)
+    names = ("seed", "style", "entries", "longest", "bells", "luck")
+    arguments = {name: getattr(setup, name) for name in names}
+    machine.accel.load_guest("tools.guests.stress:write", arguments)
+    return notes
+
+
+def _await_end(process: GuestProcess) -> None:
+    """What this side has found out may end the other one, too, and how is of interest."""
+    poll = select.poll()
+    poll.register(process.pidfd, select.POLLIN)
+    poll.poll(_AFTERMATH_MS)
 
 
 def _tell(peer: socket.socket, kind: str, fds: Iterable[int] = (), **what: object) -> None:
