@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.bus.region import U32, U64
+from hv.abi import PAGE_SIZE
 from tools.stress import pattern
 from tools.stress.pattern import MEMORY_MODULUS, PERIOD, Stream, probe_value_of
 
@@ -39,11 +40,12 @@ class Checker:
         self._stream = stream
         self._strict = strict
         self._missing: set[int] = set()
-        self._floor = 0  # entries from here up to `next` may come a second time
+        self._again = range(0)  # numbers of entries that may come a second time
 
     def allow_again(self, entries: int) -> None:
         """The last so many entries may come again: the consumer of their batch died."""
-        self._floor = max(0, int(self.tally[Count.next]) - entries)
+        expected = int(self.tally[Count.next])
+        self._again = range(max(0, expected - entries), expected)
 
     def run(self, pio: bool, addresses: U64, lengths: U32, data: U64) -> None:
         """Writes in the order in which they came; addresses are absolute."""
@@ -89,7 +91,7 @@ class Checker:
             self.tally[Count.lost] -= 1
             self.tally[Count.reordered] += 1
         else:
-            again = self._floor <= number
+            again = number in self._again
             self.tally[Count.redelivered if again else Count.duplicated] += 1
 
     def position(self, low: int, modulus: int) -> None:
@@ -106,7 +108,7 @@ class Checker:
         """The number, near to another, that an address speaks of."""
         modulus = PERIOD if pio else MEMORY_MODULUS
         base = pattern.QUEUE_PORTS if pio else 0
-        low = address - base if pio else address // pattern.PAGE_SIZE
+        low = address - base if pio else address // PAGE_SIZE
         return max(0, near + (low - near + modulus // 2) % modulus - modulus // 2)
 
     def _is(self, number: int, pio: bool, address: int, length: int, data: int) -> bool:

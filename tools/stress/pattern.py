@@ -55,7 +55,7 @@ class _Shares(NamedTuple):
 
 
 _SHARES: Final = {
-    Style.runs: _Shares(0.05, 0.02, 0.002, 0.0002, 0.0001, 0.97, 400),
+    Style.runs: _Shares(0.3, 0.02, 0.002, 0.0002, 0.0001, 0.96, 100),
     Style.mixed: _Shares(0.10, 0.40, 0.010, 0.005, 0.005, 0.2, 128),
     Style.exits: _Shares(0.05, 0.20, 0.100, 0.050, 0.050, 0.0, 128),
 }

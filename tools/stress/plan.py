@@ -12,7 +12,7 @@ from tools.stress.pattern import Style
 from tools.stress.worker import Setup
 
 _PAGES = (1, 1, 2, 3, 8, 16, 16)
-_LONGEST = (1, 8, 300, 3000, 30000)
+_LONGEST = (1, 8, 40, 300, 3000, 30000)
 _STALENESS = (0.0003, 0.001, 0.005)
 
 
@@ -57,7 +57,7 @@ class Plan:
             seed=self._stream,
             style=chance.choices(list(Style), (6, 2, 1))[0],
             entries=entries,
-            longest=chance.choices(_LONGEST, (1, 2, 2, 5, 5))[0],
+            longest=chance.choices(_LONGEST, (1, 2, 4, 2, 5, 5))[0],
             bells=chance.choice((0.0, 0.001, 0.02)),
             remaps=chance.choice((0.0, 0.0, 0.003)),
             luck=chance.getrandbits(32),

@@ -1,0 +1,127 @@
+"""`coalesced stress`: what it finds nothing wrong with, and what it finds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.vmm_cli import PROGRAM, Running, json_of, one_line, run
+
+WRONG = ("lost", "duplicated", "reordered", "torn", "wrong_loads", "leaked_segments")
+
+
+def stress(cwd: Path, *arguments: object) -> dict[str, Any]:
+    """A run in which nothing goes wrong."""
+    result = json_of("stress", *arguments, cwd=cwd)
+    assert result["ok"] is True, result
+    assert {key: result[key] for key in WRONG} == dict.fromkeys(WRONG, 0)
+    assert result["failures"] == []
+    return result
+
+
+def test_full_speed(tmp_path: Path) -> None:
+    """Every entry once, in order, whole; loads read what the device answers."""
+    result = stress(tmp_path, "--entries", 500_000, "--seed", 1)
+    assert result["entries"] >= 500_000
+    assert result["loads"] > 0
+    assert result["seed"] == 1
+    assert result["entries_per_second"] == pytest.approx(result["entries"] / result["seconds"])
+
+
+def test_stops(tmp_path: Path) -> None:
+    """A side that stands still for a while loses nothing."""
+    result = stress(tmp_path, "--stop", "--seconds", 1)
+    assert result["stops"] > 0
+    assert result["entries"] > 0
+
+
+@pytest.mark.parametrize("side", ["hv", "vmm", "both"])
+def test_kills(tmp_path: Path, side: str) -> None:
+    """What was published is accounted for, and the other side knows within a second."""
+    result = stress(tmp_path, "--kill", side, "--times", 20)
+    assert (result["kills"], result["recovered"]) == (20, 20)
+    assert result["slowest_notice_seconds"] <= 1.0
+
+
+def test_corruptions(tmp_path: Path) -> None:
+    """Each is detected or harmless."""
+    result = stress(tmp_path, "--corrupt", "--times", 150)
+    assert result["corruptions"] == 150
+    assert result["corruptions_detected"] + result["corruptions_harmless"] == 150
+    assert result["corruptions_detected"] > 0
+    assert result["corruptions_harmless"] > 0
+
+
+def found(cwd: Path, broken: str, *arguments: object) -> list[str]:
+    """What a run with a broken core says is wrong; its exit status is 1."""
+    done = run("stress", "--break", broken, *arguments, "--json", cwd=cwd)
+    result = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (result["broken"], result["found"], result["ok"]) == (broken, True, False)
+    failures: list[str] = result["failures"]
+    return failures
+
+
+def test_an_index_that_is_read_twice_is_found_out(tmp_path: Path) -> None:
+    """A hostile peer changes it in between, and the guest process crashes."""
+    failures = found(tmp_path, "double-read", "--seconds", 50)
+    assert "a crash: the guest process ended with status -11" in failures[0]
+
+
+@pytest.mark.heavy
+def test_the_full_check_of_2009_is_found_out(tmp_path: Path) -> None:
+    """It loses a whole ring where it is drained while the guest runs."""
+    pinned = ("--ring-pages", 1, "--wait", "poll", "--seconds", 55)
+    failures = found(tmp_path, "full-check-2009", *pinned)
+    assert "lost" in failures[0] or "index last" in failures[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--times", 3), "--times: expected --kill or --corrupt with it"),
+        (("--seconds", 0), "--seconds 0: expected a number above 0"),
+        (("--kill", "both", "--break", "nothing"), "--break"),
+        (("--kill", "me"), "--kill"),
+        (("--entries", 0), "--entries"),
+    ],
+)
+def test_wrong_usage_is_one_line(tmp_path: Path, arguments: tuple[object, ...], said: str) -> None:
+    """With exit status 2."""
+    assert said in one_line(run("stress", *arguments, cwd=tmp_path), 2)
+
+
+def test_ctrl_c_ends_it_all(tmp_path: Path) -> None:
+    """130, no process and no name left."""
+    with Running("stress", "--kill", "both", "--seconds", 60, cwd=tmp_path) as running:
+        running.wait_for_guest()
+        running.interrupt()
+        assert running.end(20) == (130, "", "")
+        running.nothing_left()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--entries", 10_000_000),
+        ("--kill", "both", "--times", 200),
+        ("--corrupt", "--times", 2000),
+        ("--stop", "--seconds", 20),
+    ],
+    ids=["entries", "kills", "corruptions", "stops"],
+)
+def test_longer_runs(tmp_path: Path, arguments: tuple[object, ...]) -> None:
+    """The same, longer."""
+    done = subprocess.run(
+        [PROGRAM, "stress", *map(str, arguments), "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,149 @@
+"""The variants of hv.core: each is a whole core, and wrong in the one thing that it says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.stress import cores
+from tools.stress.plan import Pins, Plan
+
+ROOT = Path(__file__).parents[3]
+
+RING = """
+import sys
+from tools.stress import cores
+cores.use(sys.argv[1])
+import os
+from hv import abi, core
+from hv.ring import Consumer
+
+fd = os.memfd_create("ring")
+os.ftruncate(fd, 4096)
+mapping = core.Mapping([("ring", fd, 4096)])
+first, last = int(sys.argv[2]), int(sys.argv[3])
+mapping.write(0, first.to_bytes(4, "little") + last.to_bytes(4, "little"))
+producer, consumer = core.Producer(mapping, 0, 4096), Consumer(mapping, 0, 4096)
+"""
+
+
+def in_variant(variant: str, first: int, last: int, program: str) -> str:
+    """What a program prints that has both ends of a one-page ring, with a variant as its core."""
+    done = subprocess.run(
+        [sys.executable, "-c", RING + program, variant, str(first), str(last)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout.strip() or f"{done.returncode} {done.stderr.strip()}"
+
+
+@pytest.mark.parametrize("variant", [*cores.BREAKS, cores.INJECTED])
+def test_each_variant_is_a_ring(variant: str) -> None:
+    """With nobody else about, one thing wrong does not show."""
+    program = """
+for n in range(500):
+    assert producer.append(n, 8, n * n)
+    producer.publish()
+    (entry,) = consumer.peek().tolist()
+    assert entry == (n, 8, 0, n * n)
+    consumer.commit(1)
+print("well", core.__file__)
+"""
+    module = variant.replace("-", "_")
+    said = in_variant(variant, 167, 167, program)
+    assert said.startswith("well")
+    assert f"/{module}." in said
+
+
+FILL = """
+count = 0
+while count < 1000 and producer.append(0, 1, 0):
+    count += 1
+print(count)
+"""
+
+
+@pytest.mark.parametrize(("start", "room"), [(0, 85), (60, 85), (84, 85), (85, 169), (169, 169)])
+def test_the_check_of_2009_finds_a_ring_full_too_early(start: int, room: int) -> None:
+    """Where `last` does not wrap: 2^32 is no multiple of 170 slots. Today's holds 169."""
+    assert in_variant("full-check-2009", start, start, FILL) == str(room)
+    assert in_variant("injected", start, start, FILL) == "169"
+
+
+def test_the_check_of_2009_overruns_a_ring_that_is_drained_meanwhile() -> None:
+    """`first` comes to lie on slot 0 while `last` is 99 ahead: 71 more and it looks empty."""
+    program = """
+for n in range(70):  # 100 to 169, and `last` is at 0
+    assert producer.append(n, 1, 0)
+producer.publish()
+batch = len(consumer.peek())
+for n in range(99):  # meanwhile the guest goes on
+    assert producer.append(n, 1, 0)
+producer.publish()
+consumer.commit(batch)
+more = 0
+while more < 71 and producer.append(more, 1, 0):
+    more += 1
+producer.publish()
+try:
+    print(more, len(consumer.peek()))
+except Exception as error:
+    print(more, error)
+"""
+    assert in_variant("full-check-2009", 100, 100, program) == "71 0"
+    assert in_variant("injected", 100, 100, program) == "70 169"
+
+
+def test_a_core_cannot_take_the_place_of_one_in_use() -> None:
+    """Half of the modules would still have the other."""
+    __import__("hv.core")
+    with pytest.raises(RuntimeError, match=r"hv\.core is loaded already"):
+        cores.use("release-last")
+
+
+def test_an_unknown_injection_point_is_refused() -> None:
+    """By its name."""
+    program = "core.arm('before_breakfast', 0)\n"
+    assert "there is no injection point 'before_breakfast'" in in_variant("injected", 0, 0, program)
+
+
+@pytest.mark.parametrize("point", ["before_last", "before_first"])
+def test_a_process_ends_at_its_injection_point(point: str) -> None:
+    """After so many passes, before the index is written."""
+    program = f"""
+core.arm({point!r}, 2)
+for n in range(3):
+    producer.append(n, 1, 0)
+    producer.publish()
+    print(len(consumer.peek()), flush=True)
+    consumer.commit(1)
+"""
+    lines = in_variant("injected", 0, 0, program).splitlines()
+    assert lines == (["1", "1"] if point == "before_last" else ["1", "1", "1"])
+
+
+def test_a_seed_gives_the_same_pairs() -> None:
+    """In whatever way the pairs before them went."""
+    one, other = Plan(5, Pins()), Plan(5, Pins())
+    for number in range(20):
+        setup = one.next()
+        one.random.random()
+        assert other.next() == setup, number
+    assert Plan(6, Pins()).next() != Plan(5, Pins()).next()
+
+
+def test_each_policy_comes_on_each_placement() -> None:
+    """Before any comes again."""
+    plan = Plan(1, Pins())
+    turns = {(setup.wait, setup.cpus) for setup in (plan.next() for _ in range(6))}
+    assert {wait for wait, _ in turns} == {"block", "adaptive", "poll"}
+    pinned = Plan(1, Pins(ring_pages=4, wait="poll", cpus="same", staleness=0.5)).next()
+    assert (pinned.ring_pages, pinned.wait, pinned.cpus) == (4, "poll", "same")
+    assert pinned.staleness == 0.5
