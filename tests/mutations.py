@@ -1,0 +1,339 @@
+"""Break each rule of coalescing and of memory ordering on purpose: a test must fail by it.
+
+    python tests/mutations.py            # every one; exit status 1 when a test does not notice
+    python tests/mutations.py --table    # the table of tests/README.md
+
+Each is tried on a copy of the tree; what is C is compiled anew there.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_COPIED = ("hv", "devices", "vmm", "tools", "tests", "pyproject.toml", "setup.py", "README.md")
+_LIMIT = 120  # seconds
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Replace the one place of `old` in `file` by `new`: `test` fails."""
+
+    rule: str  # of the design
+    how: str
+    file: str
+    old: str
+    new: str
+    test: str  # pytest's node id, or file and -k expression
+
+
+def _c(order: str, rule: str, test: str) -> Mutation:
+    header = "ring" if order.endswith(("LAST", "FIRST")) else "exit"
+    kind = "release" if "RELEASE" in order else "acquire"
+    return Mutation(
+        rule,
+        f"{order} is memory_order_relaxed",
+        f"hv/core/{header}.h",
+        f"#define {order} memory_order_{kind}",
+        f"#define {order} memory_order_relaxed",
+        test,
+    )
+
+
+_VCPU = "tests/unit/hv/test_vcpu.py"
+_RING = "tests/unit/hv/test_ring.py"
+_DISPATCH = "tests/unit/vmm/test_dispatch.py"
+_TSAN_RING = "tests/c/test_c.py -k test_the_ring_is_free_of_races"
+_TSAN_EXIT = "tests/c/test_c.py -k test_the_doorbell_is_free_of_races"
+
+MUTATIONS = (
+    Mutation(
+        "1 wholly inside one zone",
+        "only the first byte counts",
+        "hv/core/vcpu_bus.c",
+        "return address >= z->start && last <= z->last;",
+        "(void)last; return address >= z->start && address <= z->last;",
+        f"{_VCPU}::test_programs_go_where_the_oracle_says",
+    ),
+    Mutation(
+        "1 otherwise the write itself exits",
+        "what finds the ring full is dropped",
+        "hv/core/vcpu_bus.c",
+        "    if (status == RING_FULL)\n        return 0;",
+        "    if (status == RING_FULL)\n        return 1;",
+        f"{_VCPU}::test_every_170th_write_into_a_page_of_ring_exits",
+    ),
+    Mutation(
+        "2 an access over a page boundary is two",
+        "a store is one access wherever it lies",
+        "hv/core/vcpu_bus.c",
+        "    if (size <= room)\n        return store_piece",
+        "    if (size <= 8)\n        return store_piece",
+        f"{_VCPU}::test_a_store_over_a_page_boundary_is_two_accesses",
+    ),
+    Mutation(
+        "2 at most 1,000 zones per kind",
+        "no limit",
+        "hv/zones.py",
+        "if len(self._zones) >= NR_IOBUS_DEVS:",
+        "if len(self._zones) > 2 * NR_IOBUS_DEVS:",
+        "tests/unit/hv/test_zones.py::test_the_1001st_zone_is_refused_with_enospc",
+    ),
+    Mutation(
+        "3 full is (last + 1) mod N == first",
+        "KVM's check from 2009 to 6.12",
+        "hv/core/ring.h",
+        "    if (after == p->first) {",
+        "    if ((atomic_load(&p->ring->first) - p->next - 1) % p->slots == 0)\n"
+        "        return RING_FULL;\n    if (after == p->slots) {",
+        f"{_RING}::test_full_is_one_before_first_wherever_first_stands",
+    ),
+    Mutation(
+        "4 unregistering removes the zones that contain the range",
+        "the zones inside the range, as in 2008",
+        "hv/zones.py",
+        "if not zone.contains(addr, size)]",
+        "if not Zone(addr, size).contains(zone.addr, zone.size)]",
+        "tests/unit/hv/test_zones.py::test_unregister_removes_the_zones_that_contain_the_range",
+    ),
+    Mutation(
+        "5 drained before any exit",
+        "before MMIO exits only",
+        "vmm/dispatch.py",
+        "        if self._pending():",
+        "        if reason == KVM_EXIT_MMIO and self._pending():",
+        f"{_DISPATCH}::test_mmio_queued_before_a_port_access_is_seen_first",
+    ),
+    Mutation(
+        "5 before a mapping changes",
+        "the guest stops, and nothing is flushed",
+        "vmm/coalescing.py",
+        "        self._accel.pause()\n        self.flush()",
+        "        self._accel.pause()",
+        f"{_DISPATCH}::"
+        "test_before_a_change_the_guest_stops_then_the_queue_is_flushed_then_zones_follow",
+    ),
+    Mutation(
+        "5 before the state is looked at",
+        "it is looked at as it is",
+        "vmm/machine.py",
+        "        self.coalescing.flush()\n        digest",
+        "        digest",
+        "tests/unit/vmm/test_machine.py::test_the_state_is_taken_after_a_flush",
+    ),
+    Mutation(
+        "5 when the guest died",
+        "its writes die with it",
+        "vmm/machine.py",
+        "            self.coalescing.flush()\n            raise",
+        "            raise",
+        f"{_DISPATCH}::test_what_a_dead_guest_had_published_arrives_before_its_death_is_told",
+    ),
+    Mutation(
+        "5 at the latest `staleness` after the write",
+        "the timer does nothing",
+        "vmm/machine.py",
+        "        if self._dispatcher.flush_once():",
+        "        if False:",
+        "tests/unit/vmm/test_machine.py::test_a_queued_write_is_delivered_after_the_staleness",
+    ),
+    Mutation(
+        "6 a flush during a drain is a no-op",
+        "it drains",
+        "vmm/coalescing.py",
+        "        if self._draining:\n            return 0\n",
+        "",
+        f"{_DISPATCH}::test_a_flush_during_a_drain_is_a_no_op_and_the_order_stays",
+    ),
+    Mutation(
+        "7 the old zones are gone before the new ones count",
+        "the old ones go afterwards",
+        "vmm/coalescing.py",
+        "        for address, size, port in sorted(self._zones - wanted):\n"
+        "            self._accel.unregister_coalesced(address, size, port)\n"
+        "        for address, size, port in sorted(wanted - self._zones):",
+        "        for address, size, port in sorted(wanted - self._zones):",
+        f"{_DISPATCH}::test_when_the_owner_of_a_zone_changes_the_old_is_gone_before_the_new_counts",
+    ),
+    Mutation(
+        "8 an outl to 0xcf8 is coalesced",
+        "its zone ends ahead of port 0xcf9, as QEMU's does",
+        "devices/i440fx.py",
+        "coalesced=((0, 4),)",
+        "coalesced=((0, 1),)",
+        "tests/unit/devices/test_pci_moves.py::test_dwords_at_0xcf8_are_coalesced",
+    ),
+    Mutation(
+        "9 a write whose handler raises is consumed, the rest goes on",
+        "the batch ends there",
+        "devices/bus/address_space.py",
+        "            except Exception as error:\n"
+        "                failed(address, size, value, error)\n            if self.generation",
+        "            except ZeroDivisionError as error:\n"
+        "                failed(address, size, value, error)\n            if self.generation",
+        f"{_DISPATCH}::test_a_queued_write_that_raises_is_consumed_told_and_counted",
+    ),
+    Mutation(
+        "10 after fewer than all, the rest is resolved anew",
+        "a short count counts as all",
+        "devices/bus/address_space.py",
+        "return min(taken, len(addresses))",
+        "return len(addresses)",
+        "tests/unit/bus/test_write_batch.py::"
+        "test_after_a_short_count_the_same_region_is_asked_again",
+    ),
+    Mutation(
+        "10 after a mapping change, too",
+        "what was resolved stays so",
+        "devices/bus/address_space.py",
+        "                if self.generation != generation:\n                    return at\n",
+        "",
+        "tests/unit/bus/test_write_batch.py::"
+        "test_behind_a_mapping_change_the_rest_is_resolved_anew",
+    ),
+    _c("ORDER_ACQUIRE_FIRST", "ordering: producer reads `first`", _TSAN_RING),
+    _c("ORDER_RELEASE_LAST", "ordering: producer writes `last`", _TSAN_RING),
+    _c("ORDER_ACQUIRE_LAST", "ordering: consumer reads `last`", _TSAN_RING),
+    _c("ORDER_RELEASE_FIRST", "ordering: consumer writes `first`", _TSAN_RING),
+    _c("ORDER_RELEASE_EXIT", "ordering: payload, then exit sequence", _TSAN_EXIT),
+    _c("ORDER_ACQUIRE_EXIT", "ordering: exit sequence, then payload", _TSAN_EXIT),
+    _c("ORDER_RELEASE_RESUME", "ordering: result, then resume sequence", _TSAN_EXIT),
+    _c("ORDER_ACQUIRE_RESUME", "ordering: resume sequence, then result", _TSAN_EXIT),
+    Mutation(
+        "trust: an index is checked",
+        "the consumer believes `last`",
+        "hv/core/ring.h",
+        "    if (last >= c->slots || ring_distance",
+        "    if (ring_distance",
+        f"{_RING}::test_an_index_that_is_no_slot_is_reported",
+    ),
+    Mutation(
+        "trust: an index does not go backwards",
+        "the consumer takes any slot",
+        "hv/core/ring.h",
+        "    if (last >= c->slots || ring_distance(c->next, last, c->slots) <\n"
+        "                                ring_distance(c->next, c->last, c->slots)) {",
+        "    if (last >= c->slots) {",
+        f"{_RING}::test_a_last_that_goes_backwards_is_reported",
+    ),
+    Mutation(
+        "trust: `len` is 1 to 8",
+        "up to 9",
+        "hv/core/ring.h",
+        "    if (e->len - 1u > 7u) {",
+        "    if (e->len - 1u > 8u) {",
+        f"{_RING}::test_an_entry_that_breaks_the_rules_is_named",
+    ),
+    Mutation(
+        "trust: nobody waits forever on a dead peer",
+        "each short wait starts to look for it anew",
+        "hv/core/wait.c",
+        "    if (b->look_at == 0)\n        b->look_at",
+        "    b->look_at",
+        "tests/process/test_hv_processes.py::"
+        "test_a_dead_guest_is_seen_in_a_row_of_short_waits[poll]",
+    ),
+    Mutation(
+        "trust: nobody waits for what a third process took back",
+        "the guest does not look at its own word",
+        "hv/core/vcpu_exit.c",
+        "    if (request_waits(v) || sequence_overwritten(v))",
+        "    if (request_waits(v))",
+        f"{_VCPU}::test_a_word_of_the_guest_that_another_process_overwrites",
+    ),
+)
+
+
+def fails(mutation: Mutation, folder: Path) -> bool:
+    """Does the test fail in a copy of the tree, below `folder`, that is mutated?
+
+    Raises ValueError when the place to change is not there once, or the copy does not compile.
+    """
+    copy = folder / "tree"
+    ignore = shutil.ignore_patterns("__pycache__", "*_cache", ".hypothesis")
+    for name in _COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=ignore)
+        else:
+            copy.mkdir(exist_ok=True)
+            shutil.copy(source, copy / name)
+    target = copy / mutation.file
+    text = target.read_text()
+    if text.count(mutation.old) != 1:
+        raise ValueError(
+            f"{mutation.file}: {mutation.old!r} is there {text.count(mutation.old)} times"
+        )
+    target.write_text(text.replace(mutation.old, mutation.new))
+    if target.suffix in (".c", ".h"):
+        _compile(copy)
+    test, _, expression = mutation.test.partition(" -k ")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test]
+    if expression:
+        command += ["-k", expression]
+    done = _run(command, copy)
+    if done.returncode not in (0, 1):  # 1: tests ran, and one failed
+        raise ValueError(f"{mutation.test}: {done.stdout}{done.stderr}")
+    return done.returncode == 1
+
+
+def _compile(copy: Path) -> None:
+    """Build hv.core of the copy in place."""
+    sources = sorted(str(path) for path in (copy / "hv" / "core").glob("*.c"))
+    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
+    flags = ["-std=c11", "-O1", "-fPIC", "-shared", "-fvisibility=hidden"]
+    include = sysconfig.get_paths()["include"]
+    command = [*compiler, *flags, "-DPy_LIMITED_API=0x030B0000", f"-I{include}", *sources]
+    done = _run([*command, "-o", str(copy / "hv" / "core.abi3.so")], copy)
+    if done.returncode:
+        raise ValueError(done.stderr)
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_LIMIT,
+        check=False,
+    )
+
+
+def table() -> str:
+    """The table of tests/README.md."""
+    lines = ["| rule | broken how | where | the test that fails |", "|---|---|---|---|"]
+    for m in MUTATIONS:
+        test = m.test.removeprefix("tests/").replace(" -k ", "::")
+        lines.append(f"| {m.rule} | {m.how} | {m.file} | {test} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Try every mutation, or those whose rule holds one of the words; 1 when one goes unnoticed."""
+    if arguments == ["--table"]:
+        sys.stdout.write(table())
+        return 0
+    unnoticed = 0
+    for mutation in MUTATIONS:
+        if arguments and not any(word in mutation.rule for word in arguments):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            noticed = fails(mutation, Path(folder))
+        unnoticed += not noticed
+        print(f"{'fails' if noticed else 'PASSES'}: {mutation.test} ({mutation.how})", flush=True)
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

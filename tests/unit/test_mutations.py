@@ -1,0 +1,38 @@
+"""Breaking a rule must fail a test: tests/mutations.py, and the table that tells of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mutations
+import pytest
+from mutations import MUTATIONS, Mutation
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_table_in_the_readme_is_that_of_the_script() -> None:
+    """`python tests/mutations.py --table` prints it."""
+    text = README.read_text()
+    shown = text.partition("<!-- mutations -->\n")[2].partition("<!-- end -->")[0]
+    assert shown == mutations.table()
+
+
+def test_every_rule_is_broken_by_some_mutation() -> None:
+    """The ten of coalescing, and the ordered accesses of ring and exit."""
+    numbered = {mutation.rule.split()[0] for mutation in MUTATIONS}
+    assert {str(number) for number in range(1, 11)} <= numbered
+    assert sum(mutation.rule.startswith("ordering:") for mutation in MUTATIONS) == 8
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.rule}: {m.how}")
+def test_what_a_mutation_changes_is_there_once(mutation: Mutation) -> None:
+    """A mutation of code that has gone would show nothing."""
+    assert (mutations.ROOT / mutation.file).read_text().count(mutation.old) == 1
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.rule}: {m.how}")
+def test_a_broken_rule_fails_a_test(mutation: Mutation, tmp_path: Path) -> None:
+    """In a copy of the tree."""
+    assert mutations.fails(mutation, tmp_path), f"{mutation.test} passes: {mutation.how}"
