@@ -1,5 +1,6 @@
 """The C11 extensions; everything else stands in pyproject.toml."""
 
+import os
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -20,6 +21,7 @@ VARIANTS = [
 ]
 
 setup(
+    options={"build_ext": {"parallel": str(os.cpu_count() or 1)}},
     ext_modules=[
         Extension(
             "hv.core",
@@ -64,5 +66,5 @@ setup(
             )
             for variant in VARIANTS
         ),
-    ]
+    ],
 )

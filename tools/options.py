@@ -140,7 +140,7 @@ def run_options(
         accel=accel.value,
         ring_pages=ring_pages,
         wait=wait.value,
-        staleness=_staleness(staleness),
+        staleness=staleness_of(staleness),
         coalesce=not no_coalesce,
         cpus=cpus.value,
         trace=trace,
@@ -206,7 +206,8 @@ def trace_file(path: Path | None) -> Iterator[TextIO | None]:
         raise BadInput(f"--trace {path}: {error.strerror}") from error
 
 
-def _staleness(text: str) -> float | None:
+def staleness_of(text: str) -> float | None:
+    """--staleness: seconds, None for `off`. Raises BadInput."""
     if text == "off":
         return None
     try:

@@ -31,6 +31,12 @@ def test_full_speed(tmp_path: Path) -> None:
     assert result["entries_per_second"] == pytest.approx(result["entries"] / result["seconds"])
 
 
+def test_without_timed_flushes(tmp_path: Path) -> None:
+    """Only exits, and a VMM that polls, drain the ring."""
+    pinned = ("--staleness", "off", "--ring-pages", 2, "--cpus", "any")
+    assert stress(tmp_path, *pinned, "--seconds", 1)["entries"] > 0
+
+
 def test_stops(tmp_path: Path) -> None:
     """A side that stands still for a while loses nothing."""
     result = stress(tmp_path, "--stop", "--seconds", 1)
@@ -84,6 +90,7 @@ def test_the_full_check_of_2009_is_found_out(tmp_path: Path) -> None:
     [
         (("--times", 3), "--times: expected --kill or --corrupt with it"),
         (("--seconds", 0), "--seconds 0: expected a number above 0"),
+        (("--staleness", "never"), "--staleness never: expected above 0 to 60000 milliseconds"),
         (("--kill", "both", "--break", "nothing"), "--break"),
         (("--kill", "me"), "--kill"),
         (("--entries", 0), "--entries"),

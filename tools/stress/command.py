@@ -11,7 +11,7 @@ import typer
 
 from hv.abi import RING_PAGES_MAX
 from tools.errors import BadInput
-from tools.options import Cpus, JsonOption, Wait
+from tools.options import Cpus, JsonOption, Wait, staleness_of
 
 _SECONDS = 10.0  # when nothing else is said
 
@@ -51,7 +51,7 @@ class Wanted:
     ring_pages: int | None
     wait: str | None
     cpus: str | None
-    staleness: float | None  # seconds
+    staleness: float | None  # seconds; 0.0: off
 
 
 def register(app: typer.Typer) -> None:
@@ -109,8 +109,8 @@ def stress(
         Cpus | None, typer.Option("--cpus", help="This placement only; else same and split.")
     ] = None,
     staleness: Annotated[
-        float | None,
-        typer.Option("--staleness", metavar="MS", help="This flush timer only; else several."),
+        str | None,
+        typer.Option("--staleness", metavar="MS|off", help="This flush timer only; else several."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -119,9 +119,8 @@ def stress(
     Lost, duplicated, reordered and torn entries are counted, over ring sizes, start indices, burst
     lengths, wait policies and placements, with exits, interrupts and timed flushes in between.
     """
-    for option, value in (("--seconds", seconds), ("--staleness", staleness)):
-        if value is not None and not 0 < value <= 1e6:
-            raise BadInput(f"{option} {value:g}: expected a number above 0, at most 1000000")
+    if seconds is not None and not 0 < seconds <= 1e6:
+        raise BadInput(f"--seconds {seconds:g}: expected a number above 0, at most 1000000")
     if times is not None and kill is None and not corrupt:
         raise BadInput("--times: expected --kill or --corrupt with it")
     if broken is Break.double_read and kill is None:
@@ -140,7 +139,7 @@ def stress(
         ring_pages=ring_pages,
         wait=wait.value if wait else None,
         cpus=cpus.value if cpus else None,
-        staleness=staleness / 1000 if staleness else None,
+        staleness=None if staleness is None else staleness_of(staleness) or 0.0,
     )
     from tools.stress import cores  # noqa: PLC0415 - before anything loads hv.core
 

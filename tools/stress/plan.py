@@ -23,7 +23,7 @@ class Pins:
     ring_pages: int | None = None
     wait: str | None = None
     cpus: str | None = None
-    staleness: float | None = None
+    staleness: float | None = None  # seconds; 0.0: off
 
 
 class Plan:
@@ -48,17 +48,19 @@ class Plan:
         wait, cpus = self._turn()
         pins = self._pins
         pages = pins.ring_pages or chance.choice(_PAGES)
+        staleness = chance.choice(_STALENESS) if pins.staleness is None else pins.staleness
+        bells = chance.choice((0.0, 0.001, 0.02))
         return Setup(
             ring_pages=pages,
             start=chance.randrange(abi.ring_slots(pages)),
             wait=wait,
             cpus=cpus,
-            staleness=pins.staleness or chance.choice(_STALENESS),
+            staleness=staleness,
             seed=self._stream,
             style=chance.choices(list(Style), (6, 2, 1))[0],
             entries=entries,
             longest=chance.choices(_LONGEST, (1, 2, 4, 2, 5, 5))[0],
-            bells=chance.choice((0.0, 0.001, 0.02)),
+            bells=bells if staleness else 0.0,  # a bell is heard when a timer flushes
             remaps=chance.choice((0.0, 0.0, 0.003)),
             luck=chance.getrandbits(32),
         )

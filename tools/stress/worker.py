@@ -50,7 +50,7 @@ class Setup:
     start: int  # slot where both indices stand at first
     wait: str
     cpus: str
-    staleness: float  # seconds
+    staleness: float  # seconds; 0.0: off
     seed: int  # of the stream
     style: Style
     entries: int  # how many the guest writes at least; 0: until it is stopped
@@ -161,7 +161,7 @@ def _run(setup: Setup, tally: NDArray[np.int64], peer: socket.socket) -> int:
         accel = ProcessAccelerator(
             process, setup.ring_pages, WaitPolicy.named(setup.wait), setup.cpus
         )
-        with Machine(accel, staleness=setup.staleness) as machine:
+        with Machine(accel, staleness=setup.staleness or None) as machine:
             counters = machine.counters
             notes = _build(machine, setup, tally)
             _tell(peer, "ready", process.kept)
