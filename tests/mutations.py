@@ -234,10 +234,10 @@ MUTATIONS = (
     ),
     Mutation(
         "trust: nobody waits forever on a dead peer",
-        "each short wait starts to look for it anew",
+        "only a wait without a limit looks for its end",
         "hv/core/wait.c",
-        "    if (b->look_at == 0)\n        b->look_at",
-        "    b->look_at",
+        "        if (now >= b->look_at) {",
+        "        if (now >= b->look_at && deadline == UINT64_MAX) {",
         "tests/process/test_hv_processes.py::"
         "test_a_dead_guest_is_seen_in_a_row_of_short_waits[poll]",
     ),

@@ -52,6 +52,13 @@ def test_kills(tmp_path: Path, side: str) -> None:
     assert result["slowest_notice_seconds"] <= 1.0
 
 
+def test_all_in_turn(tmp_path: Path) -> None:
+    """What is done to one pair is not done to the next."""
+    result = stress(tmp_path, "--kill", "both", "--stop", "--corrupt", "--times", 8)
+    assert min(result["kills"], result["corruptions"]) == 8
+    assert result["stops"] > 0
+
+
 def test_corruptions(tmp_path: Path) -> None:
     """Each is detected or harmless."""
     result = stress(tmp_path, "--corrupt", "--times", 150)

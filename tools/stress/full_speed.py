@@ -64,7 +64,8 @@ def _watch(pair: Pair, seconds: float, disturb: Callable[[], None] | None) -> bo
 def _check(pair: Pair, ended: bool, totals: Totals) -> None:
     """Has the pair ended as it should, and do the indices stand where they should?"""
     if not ended:
-        totals.fail(pair, f"no end within {PATIENCE:.0f} s")
+        gone = pair.ended("vmm")
+        totals.fail(pair, "the VMM is gone" if gone else f"no end within {PATIENCE:.0f} s")
     elif pair.last.get("kind") != "done":
         totals.fail(pair, _told(pair, "it ended"))
     else:

@@ -55,8 +55,10 @@ class Kill:
 def run(setup: Setup, kill: Kill, injected: ModuleType | None, totals: Totals) -> None:
     """Start a pair, kill, and see what became of it. `injected`: the core with its points."""
     if injected is not None:
-        injected.arm(kill.at if kill.at not in ("start", "run") else "nowhere", kill.passes)
+        injected.arm("nowhere" if kill.at in ("start", "run") else kill.at, kill.passes)
     pair = Pair(setup)
+    if injected is not None:
+        injected.arm("nowhere", 0)  # the pair has it; the next one is to have its own
     try:
         totals.kills += 1
         failed = totals.failed
