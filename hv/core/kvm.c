@@ -20,7 +20,7 @@
 
 #define KVM_RUN 0xae80u
 #define LEAVE_SIGNAL SIGRTMIN
-#define SIGNALS_NS 100000000u /* how long a signal of others, Ctrl-C, may be overlooked */
+#define LEAVE_NS 100000000u /* how long a signal of others, Ctrl-C, may be overlooked */
 #define SLICE_NS 200000u /* what the guest gets at least, however many timers are due */
 
 typedef struct {
@@ -72,14 +72,14 @@ static int make_timer(KvmObject *k, pid_t thread)
 }
 
 /* Have KVM_RUN left at about `deadline`; 0, or -1 with an exception set. */
-static int arm(KvmObject *k, uint64_t deadline)
+static int arm_timer(KvmObject *k, uint64_t deadline)
 {
     pid_t thread = (pid_t)syscall(SYS_gettid);
     uint64_t now = now_ns();
     if (k->thread != thread && make_timer(k, thread) < 0)
         return -1;
-    if (deadline > now + SIGNALS_NS)
-        deadline = now + SIGNALS_NS;
+    if (deadline > now + LEAVE_NS)
+        deadline = now + LEAVE_NS;
     if (deadline < now + SLICE_NS)
         deadline = now + SLICE_NS;
     if (k->armed >= now + SLICE_NS && k->armed <= deadline)
@@ -95,7 +95,7 @@ static int arm(KvmObject *k, uint64_t deadline)
 }
 
 /* KVM_RUN once: 0, or the error's number. */
-static int enter(KvmObject *k, bool leave)
+static int kvm_enter(KvmObject *k, bool leave)
 {
     int result;
     k->load.size = 0;
@@ -131,9 +131,9 @@ static PyObject *kvm_run(PyObject *self, PyObject *timeout)
     if (deadline_from(timeout, &deadline) < 0)
         return NULL;
     for (;;) {
-        if (arm(k, deadline) < 0)
+        if (arm_timer(k, deadline) < 0)
             return NULL;
-        int error = enter(k, false);
+        int error = kvm_enter(k, false);
         if (error == 0)
             return last_exit(k);
         if (error != EINTR)
@@ -148,7 +148,7 @@ static PyObject *kvm_run(PyObject *self, PyObject *timeout)
 static PyObject *kvm_finish(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    int error = enter((KvmObject *)self, true);
+    int error = kvm_enter((KvmObject *)self, true);
     if (error != EINTR)
         return error ? failed(error) : last_exit((KvmObject *)self);
     Py_RETURN_NONE;

@@ -11,6 +11,8 @@
 #endif
 
 #include "core.h"
+#include "exit_page.c"
+#include "kvm.c"
 #include "mapping.c"
 #include "module.c"
 #include "ringtypes.c"
