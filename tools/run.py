@@ -9,6 +9,7 @@ import typer
 
 from tools import session
 from tools.devices import DEFAULT_DEVICE, DeviceOption
+from tools.errors import BadInput
 from tools.options import (
     Accel,
     AccelOption,
@@ -59,6 +60,8 @@ def run(
     with coalescing on, off, and direct."""
     stale = network_staleness(staleness, netdev)
     options = run_options(accel, ring_pages, wait, stale, no_coalesce, cpus, trace)
+    if netdev and accel is Accel.kvm:
+        raise BadInput(f"--netdev {netdev[0]}: --accel kvm runs recorded guests, without a network")
     network = network_options(netdev, pcap)
     if png is not None:
         check_writable("--png", png)

@@ -170,6 +170,7 @@ def test_what_no_guest_can_do_there(folder: Path, function: str, message: str) -
         (["demo", "vga", "--wait", "poll"], "--wait poll: with --accel kvm there is one process"),
         (["replay", "boot", "--cpus", "same"], "--cpus same: with --accel kvm there is one"),
         (["qtest", "--socket", "nowhere"], "--accel kvm: it runs recorded guests"),
+        (["run", "g.py:f", "--netdev", "tap,id=n0"], "--netdev tap,id=n0: --accel kvm runs"),
         (["demo", "e1000"], "--accel kvm: this guest waits for interrupts"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
