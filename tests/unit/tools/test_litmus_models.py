@@ -105,6 +105,12 @@ LITMUS = {
         [put(Y, 1), see(Y, 1), see(X, 0)],
         {"tso", "weak", "arm"},
     ),
+    "the newest store is forwarded": ([put(X, 1), put(X, 2), see(X, 1)], [], set()),
+    "an acquire of nothing new keeps the later load late": (
+        [put(X), FENCE, put(Y)],
+        [see(Y, 0, ACQUIRE), see(X, 0)],
+        set(KEEPS),
+    ),
     "a system call is not made on a guess": (
         [see(X, 1), put(Y)._replace(call=True)],
         [see(Y, 1), put(X)._replace(call=True)],
@@ -143,9 +149,9 @@ ACCESSES = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
-    first=st.lists(ACCESSES, max_size=4),
+    first=st.lists(ACCESSES, min_size=2, max_size=4),
     second=st.lists(ACCESSES, max_size=3),
     model=st.sampled_from(list(KEEPS)),
 )

@@ -45,7 +45,7 @@ sizes = st.sampled_from([1, 2, 4])
 class RunLoop(RuleBasedStateMachine):
     """What happens is collected; `go` lets it happen, and each look at the devices is checked."""
 
-    @initialize(staleness=st.sampled_from([None, STALENESS]))
+    @initialize(staleness=st.sampled_from([STALENESS, STALENESS, None]))
     def begin(self, staleness: float | None) -> None:
         self.now = self.planned = 0.0
         self.clock = mock.patch("time.monotonic", self.monotonic)
@@ -180,6 +180,13 @@ class RunLoop(RuleBasedStateMachine):
         self.timers()
         self.look()
 
+    @precondition(lambda self: len(self.queue) < usable(1))
+    @rule(port=st.booleans(), offset=offsets, seconds=st.sampled_from([0.25, 0.5]))
+    def a_write_waits(self, port: bool, offset: int, seconds: float) -> None:
+        """In the ring, while time passes."""
+        self.queued_write(port, offset, 1, 1)
+        self.time_passes(seconds)
+
     @rule()
     def the_ring_is_watched(self) -> None:
         """As `--wait poll` does it."""
@@ -260,5 +267,5 @@ class RunLoop(RuleBasedStateMachine):
             self.machine.close()
 
 
-RunLoop.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+RunLoop.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestRunLoop = RunLoop.TestCase
