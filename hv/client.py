@@ -233,8 +233,9 @@ class Vcpu:
         if self._kept is not None:  # and the guest is stopped
             kept, self._kept = self._kept, None
             return kept
+        run = self._run
         try:
-            return self._run(timeout, watch, due)
+            return run(timeout, watch, due)
         except PeerDied as error:
             raise self.vm.died() from error
 

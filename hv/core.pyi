@@ -60,12 +60,14 @@ class Consumer(Buffer):
 
     As a buffer, read-only: the batch, room for as many 24-byte entries as the ring has slots. Of
     the last batch, if it is not empty: `span`, its lowest address and the address of its last
-    byte; `kinds`, 1 when all entries go to memory, 2 to ports, 3 to both.
+    byte; `kinds`, 1 when all entries go to memory, 2 to ports, 3 to both; `size`, the len that
+    they all have, 0 when they differ.
     """
 
     slots: int
     span: tuple[int, int]
     kinds: int
+    size: int
     def __new__(cls, mapping: Mapping, offset: int, size: int) -> Consumer: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def peek(self) -> int:

@@ -21,6 +21,11 @@ class Consumer:
         """
         self.core = core.Consumer(mapping, offset, size)
         self._batch = np.frombuffer(memoryview(self.core), KVM_COALESCED_MMIO)
+        # The same by field, where `core.peek()` puts the batch.
+        self.addresses: NDArray[np.uint64] = self._batch["phys_addr"]
+        self.sizes: NDArray[np.uint32] = self._batch["len"]
+        self.values: NDArray[np.uint64] = self._batch["data"]
+        self.pio: NDArray[np.uint32] = self._batch["pio"]
         self._peek = self.core.peek
         self.commit = self.core.commit
         self.pending = self.core.pending  # how many entries are published and not committed
@@ -32,7 +37,11 @@ class Consumer:
         `commit(count)`. Raises ProtocolError with slot and value when an entry or an index breaks
         the rules; entries before a bad one come in a batch of their own first.
         """
-        batch: NDArray[np.void] = self._batch[: self._peek()]
+        return self.batch(self._peek())
+
+    def batch(self, count: int) -> NDArray[np.void]:
+        """The first `count` entries of what was peeked last."""
+        batch: NDArray[np.void] = self._batch[:count]
         return batch
 
 

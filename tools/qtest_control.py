@@ -100,4 +100,4 @@ class Events:
         counters, ring = self._machine.counters, self._machine.accel.ring
         waiting = 0 if ring is None else ring.pending()
         # Not `exits`, which sorts them first.
-        return counters.coalesced + sum(counters.exits_at.values()) + waiting
+        return counters.coalesced + counters.exits - counters.halts + waiting

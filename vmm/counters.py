@@ -17,10 +17,10 @@ class Counters:
     stale_drains: int = 0  # drains by the staleness timer that found something
     failed_writes: int = 0  # writes whose device raised
     halts: int = 0
-    # By (address, port?, reason), all in one, and no collections.Counter, whose items are set
-    # through a method lookup: this is on the way of every exit.
-    exits_at: defaultdict[tuple[int, bool, str], int] = field(
-        default_factory=lambda: defaultdict(int)
+    # By (reason, port?), then by address: this is on the way of every exit, and a number is found
+    # in half the time of a tuple. No collections.Counter: it sets items through a method lookup.
+    exits_at: defaultdict[tuple[str, bool], defaultdict[int, int]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(int))
     )
     failures: list[str] = field(default_factory=list)  # texts of the first few
 
@@ -28,16 +28,17 @@ class Counters:
     def exits_by(self) -> Counter[str]:
         """MMIO, IO and HLT exits by reason."""
         by = Counter({"hlt": self.halts})
-        for (_, _, reason), count in self.exits_at.items():
-            by[reason] += count
+        for (reason, _), at in self.exits_at.items():
+            by[reason] += sum(at.values())
         return by
 
     @property
     def hottest(self) -> Counter[tuple[int, bool]]:
         """Exits by (address, port?)."""
         hot: Counter[tuple[int, bool]] = Counter()
-        for (address, port, _), count in self.exits_at.items():
-            hot[(address, port)] += count
+        for (_, port), at in self.exits_at.items():
+            for address, count in at.items():
+                hot[(address, port)] += count
         return hot
 
     @property

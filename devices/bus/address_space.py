@@ -15,6 +15,8 @@ from devices.bus.region import U32, U64, Region
 # Below this many writes the fixed cost of array operations exceeds that of single calls.
 SHORTEST_RUN = 8
 
+MASKS = tuple((1 << 8 * size) - 1 for size in range(9))  # of a value, by size
+
 WriteFailed = Callable[[int, int, int, Exception], None]
 
 
@@ -143,7 +145,8 @@ class AddressSpace:
         if address + size <= found.end:
             mapping = found.mapping
             if mapping is not None:
-                return mapping.region.read(address - mapping.base, size) & (1 << 8 * size) - 1
+                read = mapping.region.read  # called as a name, which costs the interpreter less
+                return read(address - mapping.base, size) & MASKS[size]
             return self._read_unassigned(address, size)
         value = 0
         for piece, shift, length in self._pieces(address, size):
@@ -160,7 +163,8 @@ class AddressSpace:
         if address + size <= found.end:
             mapping = found.mapping
             if mapping is not None:
-                mapping.region.write(address - mapping.base, size, value)
+                write = mapping.region.write
+                write(address - mapping.base, size, value)
             else:
                 self.unassigned_accesses[address] += 1
             return
@@ -205,6 +209,14 @@ class AddressSpace:
         """
         start = 0
         count = len(addresses)
+        if span is not None and count >= SHORTEST_RUN:
+            # The short way of a batch that lies in one range.
+            found = self._flat[bisect_right(self._starts, span[0]) - 1]
+            mapping = found.mapping
+            if mapping is not None and span[1] < found.end and mapping.region.write_run:
+                start = self._write_array(
+                    mapping, mapping.region.write_run, addresses, sizes, values, failed
+                )
         while start < count:
             start += self._write_runs(
                 addresses[start:], sizes[start:], values[start:], failed, span

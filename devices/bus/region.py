@@ -26,11 +26,11 @@ class Region:
     little endian; bits above `size` bytes are zero on the way in and ignored on the way out.
 
     `write_run(offsets, sizes, values)` takes writes in program order as three arrays of one
-    length (at least 1) and returns how many it took, 0 to all. It stops early, after the entry
-    in question, when that entry changed what a later one may hit (a mapping, a mode). It must
-    leave the device as the same calls of `write` would. An exception out of `write_run` belongs
-    to the first entry of the call, and no entry of that call has had any effect: a device that
-    meets a bad entry further on returns the count before it and raises on the next call.
+    length (at least 1), any strides, and returns how many it took, 0 to all. It stops early, after
+    the entry in question, when that entry changed what a later one may hit (a mapping, a mode). It
+    must leave the device as the same calls of `write` would. An exception out of `write_run`
+    belongs to the first entry of the call, and no entry of that call has had any effect: a device
+    that meets a bad entry further on returns the count before it and raises on the next call.
 
     `coalesced` lists (offset, size) ranges whose writes have no side effect that the guest could
     notice before its next exit, so that they may be queued. `flush` says that queued writes must

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 U8 = NDArray[np.uint8]
 Words = NDArray[np.uint32]
 Index = NDArray[np.intp]
-Data = NDArray[np.unsignedinteger[Any]]
+Data = NDArray[np.integer[Any]]
 Store = Callable[[Index, Data], None]
 
 _NOTHING_WIDE: Final[Mapping[int, Store]] = {}
@@ -77,8 +77,17 @@ def write_run(plan: Plan, offsets: U64, sizes: U32, values: U64) -> None:
     """Store writes in program order; any strides, the arrays are only read."""
     store = plan.store
     data: Data = values
-    size = int(sizes.max())
+    # One value that stands for all is looked at once.
+    size = int(sizes[0] if sizes.strides[0] == 0 else sizes.max())
     if size == 1:
+        if not plan.first:
+            try:
+                # Bytes are indices as they are. What is none, or outside: numpy looks at each
+                # index before it stores anything.
+                store(offsets.view(np.intp), values.view(np.intp))
+                return
+            except IndexError:
+                pass
         data = values.astype(np.uint8)
     elif size in plan.wide and sizes.min() == size and not (offsets & np.uint64(size - 1)).any():
         store = plan.wide[size]
@@ -184,7 +193,7 @@ def _store_planar(words: Words, map_mask: int, r: Registers) -> Store:
     if map_mask == 0x0F:
 
         def store_all(index: Index, data: Data) -> None:
-            words[index] = table[data.astype(np.intp)]
+            words[index] = table[data]
 
         return store_all
     if map_mask & (map_mask - 1) == 0:  # one plane: a byte of its own, nothing to keep beside it
@@ -193,7 +202,7 @@ def _store_planar(words: Words, map_mask: int, r: Registers) -> Store:
         plane_table = table.view(np.uint8)[plane::4].copy()
 
         def store_plane(index: Index, data: Data) -> None:
-            plane_bytes[index] = plane_table[data.astype(np.intp)]
+            plane_bytes[index] = plane_table[data]
 
         return store_plane
     written = PLANES[map_mask]
@@ -203,7 +212,7 @@ def _store_planar(words: Words, map_mask: int, r: Registers) -> Store:
     def store_some(index: Index, data: Data) -> None:
         merged = words[index]
         merged &= kept
-        merged |= table[data.astype(np.intp)]
+        merged |= table[data]
         words[index] = merged
 
     return store_some

@@ -240,6 +240,14 @@ static PyObject *consumer_get_kinds(PyObject *self, void *unused)
     return PyLong_FromUnsignedLong(((ConsumerObject *)self)->c.kinds);
 }
 
+/* The length that all entries of the last batch have, or 0. */
+static PyObject *consumer_get_size(PyObject *self, void *unused)
+{
+    (void)unused;
+    uint32_t lens = ((ConsumerObject *)self)->c.lens;
+    return PyLong_FromLong(lens && (lens & (lens - 1)) == 0 ? __builtin_ctz(lens) : 0);
+}
+
 static PyMethodDef producer_methods[] = {
     {"append", (PyCFunction)(void (*)(void))producer_append, METH_VARARGS | METH_KEYWORDS,
      "append(phys_addr, len, data, pio=False): False when the ring is full."},
@@ -262,6 +270,7 @@ static PyGetSetDef producer_getset[] = {
 static PyGetSetDef consumer_getset[] = {
     {"span", consumer_get_span, NULL, "(lowest address, last byte) of the last batch.", NULL},
     {"kinds", consumer_get_kinds, NULL, "Of the last batch: 1 memory, 2 ports, 3 both.", NULL},
+    {"size", consumer_get_size, NULL, "Of all entries of the last batch; 0: they differ.", NULL},
     {"slots", consumer_get_slots, NULL, "Slots of the ring; all but one are usable.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -90,9 +90,12 @@ static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), vo
      * around the look and opening them in ppoll would close the gap, and cost two more system
      * calls on the way of every exit.
      */
-    uint64_t now = now_ns();
-    uint64_t longest = deadline > now ? deadline - now : 0;
-    enum sleep_result slept = doorbell_sleep(b, longest < SIGNALS_NS ? longest : SIGNALS_NS);
+    uint64_t longest = SIGNALS_NS;
+    if (deadline != UINT64_MAX) {
+        uint64_t now = now_ns(), left = deadline > now ? deadline - now : 0;
+        longest = left < SIGNALS_NS ? left : SIGNALS_NS;
+    }
+    enum sleep_result slept = doorbell_sleep(b, longest);
     doorbell_disarm(b);
     if (ready(ctx))
         return WAIT_READY;
@@ -115,15 +118,16 @@ enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx,
         return truncation(guard, save);
     if (deadline == 0)
         return WAIT_TIMEOUT;
-    uint64_t start = now_ns();
+    uint64_t start = 0; /* block neither spins nor tunes, and looks at no clock it can do without */
     if (b->policy != WAIT_BLOCK) {
+        start = now_ns();
         enum wait_result r = spin(b, ready, ctx, start, deadline, guard, save);
         if (r != WAIT_TIMEOUT)
             return r;
     }
-    while (now_ns() < deadline) {
+    while (deadline == UINT64_MAX || now_ns() < deadline) {
         enum wait_result r = sleep_once(b, ready, ctx, deadline, save);
-        if (r == WAIT_READY)
+        if (r == WAIT_READY && b->policy != WAIT_BLOCK)
             doorbell_tune(b, now_ns() - start);
         else if (r == WAIT_WATCHED)
             doorbell_tune(b, UINT64_MAX); /* no spin would have seen an exit */

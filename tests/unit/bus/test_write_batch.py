@@ -89,10 +89,14 @@ class World:
             except ArithmeticError as error:
                 self.fail(address, size, value, error)
 
-    def batch(self, writes: Sequence[Write]) -> None:
+    def batch(self, writes: Sequence[Write], summed_up: bool = False) -> None:
+        """`summed_up`: with what a ring's consumer tells of the batch as a whole."""
+        low = min((w[0] for w in writes), default=0)
+        last = max((w[0] + w[1] - 1 for w in writes), default=0)
+        span = (low, last) if summed_up and last < 1 << 64 else None
         table = np.array(writes, dtype=[("a", "u8"), ("s", "u4"), ("v", "u8")])
         # As in the ring: strided columns of one array.
-        self.space.write_batch(table["a"], table["s"], table["v"], self.fail)
+        self.space.write_batch(table["a"], table["s"], table["v"], self.fail, span)
 
     def outcome(self) -> tuple[object, ...]:
         flat = [(r.start, r.end, r.mapping and r.mapping.region.name) for r in self.space.flat()]
@@ -128,11 +132,13 @@ batches = st.lists(st.one_of(runs, writes_near.map(lambda w: [w])), min_size=1, 
 
 
 def same(make: Callable[[], World], writes: Sequence[Write]) -> World:
-    """Carry writes out both ways; the batch's world, which must have ended as the other."""
-    scalar, batch = make(), make()
+    """Carry writes out every way; the batch's world, which must have ended as the others."""
+    scalar, batch, summed_up = make(), make(), make()
     scalar.one_by_one(writes)
     batch.batch(writes)
+    summed_up.batch(writes, summed_up=True)
     assert batch.outcome() == scalar.outcome()
+    assert summed_up.outcome() == scalar.outcome()
     return batch
 
 

@@ -255,19 +255,20 @@ def test_no_more_is_committed_than_was_peeked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entries", "span", "kinds"),
+    ("entries", "span", "kinds", "size"),
     [
-        ([(0x1000, 4, 0)], (0x1000, 0x1003), 1),
-        ([(0x60, 1, 1)], (0x60, 0x60), 2),
-        ([(0x1000, 1, 0), (0x60, 2, 1), (0x2000, 8, 0)], (0x60, 0x2007), 3),
-        ([(0x2000, 8, 0), (0x2004, 1, 0), (0x1FFF, 8, 0)], (0x1FFF, 0x2007), 1),
-        ([(2**64 - 8, 8, 0), (0, 1, 0)], (0, 2**64 - 1), 1),
+        ([(0x1000, 4, 0)], (0x1000, 0x1003), 1, 4),
+        ([(0x60, 1, 1)], (0x60, 0x60), 2, 1),
+        ([(0x1000, 1, 0), (0x60, 2, 1), (0x2000, 8, 0)], (0x60, 0x2007), 3, 0),
+        ([(0x2000, 8, 0), (0x2004, 1, 0), (0x1FFF, 8, 0)], (0x1FFF, 0x2007), 1, 0),
+        ([(2**64 - 8, 8, 0), (0, 1, 0)], (0, 2**64 - 1), 1, 0),
+        ([(0x2000, 8, 0), (0x60, 8, 0)], (0x60, 0x2007), 1, 8),
     ],
 )
 def test_a_batch_is_summed_up(
-    entries: list[tuple[int, int, int]], span: tuple[int, int], kinds: int
+    entries: list[tuple[int, int, int]], span: tuple[int, int], kinds: int, size: int
 ) -> None:
-    """The lowest address, the last byte of any entry, and which spaces occur."""
+    """The lowest address, the last byte of any entry, which spaces occur, the size of all."""
     with memory(abi.PAGE_SIZE) as mapping:
         producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
         consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
@@ -276,6 +277,11 @@ def test_a_batch_is_summed_up(
         producer.publish()
         assert len(consumer.peek()) == len(entries)
         assert (consumer.core.span, consumer.core.kinds) == (span, kinds)
+        assert consumer.core.size == size
+        assert consumer.core.peek() == len(entries)
+        assert consumer.addresses[: len(entries)].tolist() == [entry[0] for entry in entries]
+        assert consumer.sizes[: len(entries)].tolist() == [entry[1] for entry in entries]
+        assert consumer.pio[: len(entries)].tolist() == [entry[2] for entry in entries]
 
 
 def test_the_sum_of_a_batch_leaves_out_a_bad_entry() -> None:
@@ -287,6 +293,7 @@ def test_the_sum_of_a_batch_leaves_out_a_bad_entry() -> None:
         set_indices(mapping, 0, 0, 2)
         assert len(consumer.peek()) == 1
         assert (consumer.core.span, consumer.core.kinds) == ((0x1000, 0x1000), 1)
+        assert consumer.core.size == 1
 
 
 def test_a_new_end_takes_up_where_the_indices_stand() -> None:
