@@ -46,8 +46,19 @@ setup(
         ),
         Extension(
             "tools.bench.floors",
-            sources=["tools/bench/floors.c", "tools/bench/floor_kvm.c"],
-            depends=["hv/core/ring.h", "hv/core/core.h", "tools/bench/floor_kvm.h"],
+            sources=[
+                "tools/bench/floors.c",
+                "tools/bench/floor_kvm.c",
+                "tools/bench/floor_pingpong.c",
+                "tools/bench/floor_ring.c",
+            ],
+            depends=[
+                "hv/core/core.h",
+                "hv/core/exit.h",
+                "hv/core/ring.h",
+                "tools/bench/floor_kvm.h",
+                "tools/bench/floors.h",
+            ],
             include_dirs=["hv/core"],
             define_macros=LIMITED_API,
             extra_compile_args=WARNINGS,

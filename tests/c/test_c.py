@@ -14,6 +14,7 @@ import pytest
 
 HERE = Path(__file__).parent
 CORE = HERE.parents[1] / "hv" / "core"
+FLOORS = HERE.parents[1] / "tools" / "bench"
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
 # TSan knows no fences. Here they only decide who sleeps: words and payload have their own order.
 THREAD = ["-fsanitize=thread", "-Wno-tsan"]
@@ -198,14 +199,15 @@ def test_both_compilers_take_the_headers_without_a_warning(compiler: str, optimi
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_both_compilers_take_the_extension_without_a_warning(compiler: str) -> None:
-    """Every file of hv/core, with the limited API."""
+def test_both_compilers_take_the_extensions_without_a_warning(compiler: str) -> None:
+    """Every file of hv/core and of the floors, with the limited API."""
     include = sysconfig.get_paths()["include"]
     if not (Path(include) / "Python.h").exists():
         pytest.skip("no Python.h on this machine")
+    sources = [*sorted(CORE.glob("*.c")), *sorted(FLOORS.glob("*.c"))]
     command = [compiler, *STRICT, "-O2", "-fsyntax-only", "-DPy_LIMITED_API=0x030B0000"]
     done = subprocess.run(
-        [*command, f"-I{include}", *map(str, sorted(CORE.glob("*.c")))],
+        [*command, f"-I{include}", f"-I{CORE}", *map(str, sources)],
         check=False,
         capture_output=True,
         text=True,

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hv.abi import RING_PAGES_MAX
-from tools.options import Accel, AccelOption, JsonOption, NetdevOption, Wait, WaitOption
+from tools.options import (
+    Accel,
+    AccelOption,
+    JsonOption,
+    NetdevOption,
+    Wait,
+    WaitOption,
+    check_writable,
+)
 
 if TYPE_CHECKING:
+    from tools.bench.registry import Options, Plan
     from tools.bench.report import Section
 
 bench = typer.Typer(
     name="bench",
-    no_args_is_help=True,
     help="What a write and an exit cost, beside their peers and floors, in one run.",
 )
-
-RING_PAGES = 8
-VGA_PAGES = (1, 16)
 
 QuickOption = Annotated[
     bool, typer.Option("--quick", help="A few seconds instead of a minute; rougher figures.")
@@ -28,6 +35,21 @@ PagesOption = Annotated[
     int | None,
     typer.Option("--ring-pages", metavar="N", min=1, max=RING_PAGES_MAX, help="Pages of the ring."),
 ]
+PlotOption = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw the figures, too.")
+]
+SaveOption = Annotated[
+    Path | None,
+    typer.Option("--save", metavar="FILE", help="Keep every sample, for `bench --compare`."),
+]
+TableOption = Annotated[
+    Path | None,
+    typer.Option("--table", metavar="FILE.md", help="Write the README's table, as Markdown."),
+]
+CompareOption = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option("--compare", metavar="A B", help="What changed between two files of --save."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,24 +57,75 @@ def register(app: typer.Typer) -> None:
     app.add_typer(bench, name="bench")
 
 
+@dataclass(frozen=True)
+class Output:
+    """Where the report goes."""
+
+    json: bool
+    plot: Path | None
+    save: Path | None
+    table: Path | None = None
+
+    def check(self) -> None:
+        """Raise BadInput for what could not be written: before anything is measured."""
+        if self.plot is not None:
+            from tools.bench import plot  # noqa: PLC0415
+
+            check_writable("--plot", self.plot)
+            plot.check()
+        if self.save is not None:
+            check_writable("--save", self.save)
+        if self.table is not None:
+            check_writable("--table", self.table)
+
+
+@bench.callback(invoke_without_command=True)
+def bench_(context: typer.Context, compare: CompareOption = None, json: JsonOption = False) -> None:
+    """What a write and an exit cost, beside their peers and floors, in one run.
+
+    Example: coalesced bench --compare before.json after.json
+    """
+    if compare is not None:
+        from tools.bench import saved  # noqa: PLC0415
+
+        saved.compare(*compare, json)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
+
+
 @bench.command("ring")
 def ring(
-    ring_pages: PagesOption = None, quick: QuickOption = False, json: JsonOption = False
+    ring_pages: PagesOption = None,
+    quick: QuickOption = False,
+    json: JsonOption = False,
+    plot: PlotOption = None,
+    save: SaveOption = None,
 ) -> None:
-    """Nanoseconds to append and drain an entry of the ring, across two processes.
+    """Nanoseconds to append and drain an entry of the ring, by ring size, burst and placement.
 
-    Example: coalesced bench ring --ring-pages 8
+    Example: coalesced bench ring --ring-pages 8 --plot ring.png
     """
-    _show([_ring(ring_pages, quick)], json)
+    from tools.bench.registry import Options  # noqa: PLC0415
+
+    _measure(["ring"], Options(quick, ring_pages), Output(json, plot, save))
 
 
 @bench.command("exit")
-def exit_(quick: QuickOption = False, json: JsonOption = False) -> None:
+def exit_(
+    quick: QuickOption = False,
+    json: JsonOption = False,
+    plot: PlotOption = None,
+    save: SaveOption = None,
+) -> None:
     """Microseconds of an exit's round trip, by wait policy and placement.
 
     Example: coalesced bench exit --json
     """
-    _show([_exit(quick)], json)
+    from tools.bench.registry import Options  # noqa: PLC0415
+
+    _measure(["exit"], Options(quick), Output(json, plot, save))
 
 
 @bench.command("vga")
@@ -62,13 +135,23 @@ def vga(
     wait: WaitOption = Wait.adaptive,
     quick: QuickOption = False,
     json: JsonOption = False,
+    plot: PlotOption = None,
+    save: SaveOption = None,
 ) -> None:
-    """Nanoseconds of a planar VGA write, from the guest's store to video memory; with
-    --accel kvm also on this machine's KVM, beside a loop around KVM_RUN in C.
+    """Nanoseconds of a planar VGA write, from the guest's store to video memory; QEMU beside it.
+
+    With --accel kvm also on this machine's KVM, beside a loop around KVM_RUN in C.
 
     Example: coalesced bench vga --ring-pages 16 --wait poll
     """
-    _show([_vga(ring_pages, wait, quick, accel)], json)
+    from tools.bench.registry import Options  # noqa: PLC0415
+    from tools.runner import check_kvm  # noqa: PLC0415
+
+    on_kvm = accel is Accel.kvm
+    if on_kvm:
+        check_kvm()
+    options = Options(quick, ring_pages, wait.value, on_kvm)
+    _measure(["vga"], options, Output(json, plot, save))
 
 
 @bench.command("e1000")
@@ -102,17 +185,41 @@ def e1000(
     wait: WaitOption = Wait.adaptive,
     quick: QuickOption = False,
     json: JsonOption = False,
+    plot: PlotOption = None,
+    save: SaveOption = None,
 ) -> None:
     """Frames per second and CPU time per frame of a network card, with coalescing and without.
 
     Example: coalesced bench e1000 --iperf 192.0.2.1 --netdev tap,id=n0,ifname=tap0
     """
+    from tools.bench.registry import Options  # noqa: PLC0415
+
+    output = Output(json, plot, save)
     if iperf is None and not netdev:
-        _show([_e1000(wait, quick)], json)
+        _measure(["e1000"], Options(quick, wait=wait.value), output)
         return
+    output.check()
+    from tools.bench import host  # noqa: PLC0415
     from tools.bench import iperf as bench_iperf  # noqa: PLC0415
 
-    _show([bench_iperf.run(iperf, netdev, ip, rate, seconds, tail_every, wait.value)], json)
+    section = bench_iperf.run(iperf, netdev, ip, rate, seconds, tail_every, wait.value)
+    _report([section], host.describe(), output, complete=True)
+
+
+@bench.command("model")
+def model(
+    quick: QuickOption = False,
+    json: JsonOption = False,
+    plot: PlotOption = None,
+    save: SaveOption = None,
+) -> None:
+    """Round trip, append and dispatch, fitted; what they predict, beside what is measured.
+
+    Example: coalesced bench model
+    """
+    from tools.bench.registry import Options  # noqa: PLC0415
+
+    _measure(["model"], Options(quick), Output(json, plot, save))
 
 
 @bench.command("all")
@@ -121,63 +228,69 @@ def all_(
     wait: WaitOption = Wait.adaptive,
     quick: QuickOption = False,
     json: JsonOption = False,
+    plot: PlotOption = None,
+    save: SaveOption = None,
+    table: TableOption = None,
 ) -> None:
     """Everything above.
 
-    Example: coalesced bench all --quick --json
+    Example: coalesced bench all --save today.json --plot today.png --table today.md
     """
-    sections = [_ring(ring_pages, quick), _exit(quick), _vga(ring_pages, wait, quick)]
-    _show([*sections, _e1000(wait, quick)], json)
+    from tools.bench.registry import BENCHES, Options  # noqa: PLC0415
+
+    options = Options(quick, ring_pages, wait.value)
+    _measure(list(BENCHES), options, Output(json, plot, save, table))
 
 
 # Imports are in the functions: numpy and the machine would delay `coalesced --help`.
 
 
-def _ring(ring_pages: int | None, quick: bool) -> Section:
+def _measure(names: list[str], options: Options, output: Output) -> None:
+    """Measure, and report what was measured, also when Ctrl-C or an error ended it early."""
+    output.check()
+    from tools.bench import host, registry  # noqa: PLC0415
+
+    machine = host.describe()
+    plans = {name: registry.plan(name, options) for name in names}
+    sections: list[Section] = []
+    ended: BaseException | None = None
+    try:
+        _run(plans, sections)
+    except (Exception, KeyboardInterrupt) as error:
+        ended = error
+    if sections:
+        _report(sections, machine, output, ended is None)
+    if ended is not None:
+        raise ended
+
+
+def _run(plans: dict[str, Plan], sections: list[Section]) -> None:
+    """Run one after the other. Raises KeyboardInterrupt after Ctrl-C, with what it left taken."""
+    from tools.bench.progress import shown  # noqa: PLC0415
+
+    with shown(sum(plan.seconds for plan in plans.values())) as progress:
+        for number, (name, plan) in enumerate(plans.items(), 1):
+            what = f"{name} ({number} of {len(plans)})" if len(plans) > 1 else name
+            sections.append(plan.run(progress.part(what, plan.steps, plan.seconds)))
+            if progress.stopped:
+                raise KeyboardInterrupt
+
+
+def _report(
+    sections: list[Section], machine: dict[str, object], output: Output, complete: bool
+) -> None:
     from tools.bench import report  # noqa: PLC0415
-    from tools.bench import ring as bench_ring  # noqa: PLC0415
-    from tools.bench.measure import progress  # noqa: PLC0415
 
-    sizes = bench_ring.QUICK if quick else bench_ring.FULL
-    with progress("ring", bench_ring.steps(sizes)) as step:
-        return report.ring(bench_ring.measure(ring_pages or RING_PAGES, sizes, step))
+    report.show(sections, machine, output.json, complete)
+    if output.save is not None:
+        from tools.bench import saved  # noqa: PLC0415
 
+        saved.save(output.save, sections, machine, complete)
+    if output.table is not None:
+        from tools.bench import summary  # noqa: PLC0415
 
-def _exit(quick: bool) -> Section:
-    from tools.bench import exits, host, report  # noqa: PLC0415
-    from tools.bench.measure import progress  # noqa: PLC0415
+        summary.write(output.table, sections, machine)
+    if output.plot is not None:
+        from tools.bench import plot  # noqa: PLC0415
 
-    sizes = exits.QUICK if quick else exits.FULL
-    placements = host.placements()
-    with progress("exit", exits.steps(sizes) * len(placements)) as step:
-        return report.exit_({p: exits.measure(p, sizes, step) for p in placements})
-
-
-def _vga(ring_pages: int | None, wait: Wait, quick: bool, accel: Accel = Accel.process) -> Section:
-    from tools.bench import report  # noqa: PLC0415
-    from tools.bench import vga as bench_vga  # noqa: PLC0415
-    from tools.bench.measure import progress  # noqa: PLC0415
-    from tools.runner import check_kvm  # noqa: PLC0415
-
-    sizes = bench_vga.QUICK if quick else bench_vga.FULL
-    pages = (ring_pages,) if ring_pages else VGA_PAGES
-    on_kvm = accel is Accel.kvm
-    if on_kvm:
-        check_kvm()
-    with progress("vga", bench_vga.steps(pages, sizes, on_kvm)) as step:
-        return report.vga(bench_vga.measure(pages, wait.value, sizes, step, on_kvm))
-
-
-def _e1000(wait: Wait, quick: bool) -> Section:
-    from tools.bench import e1000 as bench_e1000  # noqa: PLC0415
-    from tools.bench.measure import progress  # noqa: PLC0415
-
-    sizes = bench_e1000.QUICK if quick else bench_e1000.FULL
-    with progress("e1000", bench_e1000.steps(sizes)) as step:
-        return bench_e1000.measure(wait.value, sizes, step)
-
-
-def _show(sections: list[Section], as_json: bool) -> None:
-    from tools.bench import host, report  # noqa: PLC0415
-
-    report.show(sections, host.describe(), as_json)
+        plot.draw(output.plot, sections, report.machine_line(machine))

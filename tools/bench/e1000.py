@@ -18,6 +18,7 @@ from tools import devices
 from tools.bench import host, report
 from tools.bench.far_end import FarProcess, Order
 from tools.bench.measure import Step, interleaved, rounds, spread
+from tools.bench.registry import Options, Plan
 from tools.exchange import LOOPBACK, free_ports
 from tools.guests.network import memory
 from tools.guests.network.packets import PAYLOAD_AT
@@ -29,6 +30,7 @@ from vmm.machine import Machine
 GUEST: Final = "tools.guests.network.bench:run"
 LENGTH: Final = 1428  # bytes of UDP payload: frames of 1,470 bytes
 WINDOW: Final = 128  # frames under way
+SECONDS: Final = 40.0  # about what all of it takes
 STALENESS: Final = 0.010  # seconds, as every command with a network has it
 
 LINUX: Final = "transmit"
@@ -189,6 +191,13 @@ def measure(wait: str, sizes: Sizes, step: Step) -> report.Section:
 def steps(sizes: Sizes) -> int:
     """Calls of `step` that `measure` makes."""
     return rounds(sizes.repetitions) * 2 * len(KINDS)
+
+
+def plan(options: Options) -> Plan:
+    """Each kind of traffic, with coalescing and without."""
+    sizes = QUICK if options.quick else FULL
+    wait = options.wait or "adaptive"
+    return Plan(steps(sizes), SECONDS, lambda step: measure(wait, sizes, step))
 
 
 def section(on: Link, off: Link, wait: str, memory_use: list[dict[str, int]]) -> report.Section:

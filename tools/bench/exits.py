@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from devices.bus.region import Region
 from hv.doorbell import WaitPolicy
 from hv.process import GuestProcess
-from tools.bench import floors, host
-from tools.bench.measure import Spread, Step, interleaved, rounds
+from tools.bench import floors, host, report
+from tools.bench.histogram import PERCENTILES, Histogram
+from tools.bench.measure import Step, Taken, interleaved, rounds
+from tools.bench.progress import stopped
+from tools.bench.registry import Options, Plan
 from tools.guests import bench as guest
 from vmm.accel.process import ProcessAccelerator
 from vmm.machine import Machine
 
 POLICIES = ("block", "adaptive", "poll")
-FLOOR = "floor_pipe"
+FLOORS = ("pipe", "eventfd", "socketpair", "futex", "spin")  # of floors.ping_pong
+FLOOR = FLOORS[0]  # what a blocking exit is held against
 
 
 class Sizes(NamedTuple):
@@ -28,18 +33,13 @@ class Sizes(NamedTuple):
     repetitions: int
     sleeping: int  # where a round trip may take tens of microseconds
     spinning: int
+    single: int  # of those that are timed one by one
+    seconds: float
 
 
-FULL = Sizes(repetitions=11, sleeping=2_000, spinning=20_000)
-QUICK = Sizes(repetitions=3, sleeping=500, spinning=2_000)
-
-
-class ExitResult(NamedTuple):
-    """Round trips on one placement, in microseconds."""
-
-    floor: Spread
-    policies: dict[str, Spread]
-    percentiles: dict[str, tuple[float, float]]  # policy: median and 99th of single ones
+# 11 times 9,100 make 10**5 single round trips of each.
+FULL = Sizes(repetitions=11, sleeping=2_000, spinning=20_000, single=9_100, seconds=30)
+QUICK = Sizes(repetitions=3, sleeping=500, spinning=2_000, single=1_000, seconds=5)
 
 
 class Probe:
@@ -87,43 +87,147 @@ class Exits:
             # The load of the command and the halt behind them are exits as well.
             return (time.monotonic_ns() - started) / (count + 2)
 
-    def percentiles(self, count: int) -> tuple[float, float]:
-        """Median and 99th percentile of single round trips, in microseconds."""
+    def singly(self, count: int, histogram: Histogram) -> float:
+        """Time `count` round trips one by one, from a load's arrival to the next one's."""
         stamps = self._probe.stamps
         stamps.clear()
-        self.measure(count, guest.STAMPED)
-        trips = sorted(after - before for before, after in itertools.pairwise(stamps))
-        return trips[len(trips) // 2] / 1e3, trips[len(trips) * 99 // 100] / 1e3
+        self.measure(count + 1, guest.STAMPED)
+        trips = np.diff(np.array(stamps, np.int64))
+        histogram.add(trips)
+        return float(trips.mean())
 
 
-def measure(placement: str, sizes: Sizes, step: Step) -> ExitResult:
-    """Measure every policy beside the floor, in one run."""
-    here, there = host.cpus_of(placement)
+class Session:
+    """Round trips on one placement: the policies and the floors."""
+
+    def __init__(self, placement: str, sizes: Sizes, stack: ExitStack) -> None:
+        self._placement = placement
+        self._sizes = sizes
+        self._cpus = host.cpus_of(placement)
+        self.histograms = {key_of(placement, name): Histogram() for name in (*POLICIES, *FLOORS)}
+        self._exits: dict[str, Exits] = {}
+        for policy in POLICIES:
+            self._exits[policy] = Exits(WaitPolicy.named(policy), placement)
+            stack.callback(self._exits[policy].machine.close)
+
+    def subjects(self) -> Iterator[tuple[str, Callable[[], float]]]:
+        """By name; the floor right before the policy that is held against it."""
+        for kind in FLOORS[::-1]:
+            count = self._sizes.spinning if self._spins(kind) else self._sizes.sleeping
+            yield key_of(self._placement, kind), partial(floors.ping_pong, kind, count, *self._cpus)
+        for policy, exits in self._exits.items():
+            count = self._sizes.spinning if self._spins(policy) else self._sizes.sleeping
+            yield key_of(self._placement, policy), partial(exits.measure, count)
+
+    def singles(self) -> Iterator[tuple[str, Callable[[], float]]]:
+        """The same, each round trip timed and counted in `histograms`."""
+        for kind in FLOORS[::-1]:
+            yield key_of(self._placement, kind), partial(self._floor_singly, kind)
+        for policy, exits in self._exits.items():
+            name = key_of(self._placement, policy)
+            yield name, partial(exits.singly, self._sizes.single, self.histograms[name])
+
+    def _floor_singly(self, kind: str) -> float:
+        each = np.zeros(self._sizes.single, np.int64)
+        ns = floors.ping_pong(kind, len(each), *self._cpus, each)
+        self.histograms[key_of(self._placement, kind)].add(each)
+        return ns
+
+    def _spins(self, name: str) -> bool:
+        return self._placement == "split" and name in {"adaptive", "poll", "spin"}
+
+
+def key_of(placement: str, name: str) -> str:
+    """The name of a figure in a table."""
+    what = f"--wait {name}" if name in POLICIES else f"floor: C ping-pong, {name}"
+    return f"{placement}: {what}"
+
+
+def plan(options: Options) -> Plan:
+    """Every policy and floor on every placement."""
+    sizes = QUICK if options.quick else FULL
+    placements = host.placements()
+    each = len(placements) * (len(POLICIES) + len(FLOORS))
+    steps = each * (rounds(sizes.repetitions) + sizes.repetitions)
+    return Plan(steps, sizes.seconds, lambda step: measure(placements, sizes, step))
+
+
+def measure(placements: tuple[str, ...], sizes: Sizes, step: Step) -> report.Section:
+    """Measure everything in one run: means of many first, then single ones."""
     with ExitStack() as stack:
-        running: dict[str, Exits] = {}
-        for name in POLICIES:
-            running[name] = Exits(WaitPolicy.named(name), placement)
-            stack.callback(running[name].machine.close)
-        counts = {name: _count(name, placement, sizes) for name in POLICIES}
-        # The floor right before the policy that is held against it.
-        subjects: dict[str, Callable[[], float]] = {
-            FLOOR: lambda: floors.pipe_ping_pong(sizes.sleeping, here, there)
-        }
-        for name, exits in running.items():
-            subjects[name] = partial(exits.measure, counts[name])
+        sessions = [Session(placement, sizes, stack) for placement in placements]
+        subjects = {name: run for s in sessions for name, run in s.subjects()}
         taken = interleaved(subjects, sizes.repetitions, step)
-        percentiles = {name: running[name].percentiles(counts[name]) for name in POLICIES}
-    return ExitResult(
-        taken[FLOOR].scaled(1e-3),
-        {name: taken[name].scaled(1e-3) for name in POLICIES},
-        percentiles,
+        singles = {name: run for s in sessions for name, run in s.singles()}
+        if not stopped():
+            interleaved(singles, sizes.repetitions - 1, step)  # warm already: every round counts
+        histograms = {name: h for s in sessions for name, h in s.histograms.items()}
+    return section(placements, taken, histograms)
+
+
+def section(
+    placements: tuple[str, ...], taken: Taken, histograms: dict[str, Histogram]
+) -> report.Section:
+    """Microseconds per round trip; `split` at the top, null with one CPU, `same` within."""
+    us = Taken({name: figure.scaled(1e-3) for name, figure in taken.items()})
+    rows: list[report.Row] = []
+    for placement in placements:
+        floor = us[key_of(placement, FLOOR)]
+        for name in (*POLICIES, *FLOORS):
+            key = key_of(placement, name)
+            remark = _percentiles_text(histograms[key])
+            if name in POLICIES:
+                remark = f"{us[key].median / floor.median:.2f} times the pipe; {remark}"
+            rows.append((key, us[key], remark))
+    values = {
+        **_values("split" if "split" in placements else None, us, histograms),
+        "same": _values("same", us, histograms),
+    }
+    title = "The round trip of an exit, a load, and of bare C"
+    counted = {name: histogram for name, histogram in histograms.items() if len(histogram)}
+    return report.Section(
+        "exit", values, title, "us", rows, counted, (_chart(placements[0], histograms),)
     )
 
 
-def steps(sizes: Sizes) -> int:
-    """Calls of `step` that `measure` makes."""
-    return rounds(sizes.repetitions) * (1 + len(POLICIES))
+def _percentiles_text(histogram: Histogram) -> str:
+    if not len(histogram):
+        return ""
+    points = [(f"p{percent:g}", histogram.percentile(percent)) for percent in PERCENTILES]
+    points.append(("max", histogram.most()))
+    return "single ones: " + ", ".join(f"{name} {report.text(at)} us" for name, at in points)
 
 
-def _count(policy: str, placement: str, sizes: Sizes) -> int:
-    return sizes.spinning if placement == "split" and policy != "block" else sizes.sleeping
+def _values(
+    placement: str | None, us: Taken, histograms: dict[str, Histogram]
+) -> dict[str, object]:
+    if placement is None:
+        return dict.fromkeys(("floor_pipe_us", *(f"{policy}_us" for policy in POLICIES)))
+    figures = {f"floor_{kind}_us": us[key_of(placement, kind)] for kind in FLOORS}
+    figures |= {f"{policy}_us": us[key_of(placement, policy)] for policy in POLICIES}
+    single = {name: histograms[key_of(placement, name)] for name in (*POLICIES, *FLOORS)}
+    return {
+        **report.medians(figures),
+        "block_ratio": report.ratio(figures["block_us"], figures[f"floor_{FLOOR}_us"]),
+        "block_p50_ratio": report.rounded(
+            single["block"].percentile(50) / single[FLOOR].percentile(50)
+        ),
+        **{
+            f"p{percent:g}_us".replace(".", "_"): {
+                name: report.rounded(h.percentile(percent)) for name, h in single.items()
+            }
+            for percent in PERCENTILES
+        },
+        "max_us": {name: report.rounded(h.most()) for name, h in single.items()},
+        "singles": {name: len(h) for name, h in single.items()},
+        "spread": report.spreads(figures),
+    }
+
+
+def _chart(placement: str, histograms: dict[str, Histogram]) -> report.Chart:
+    lines = tuple(
+        (key.removeprefix(f"{placement}: "), histograms[key].curve())
+        for key in (key_of(placement, name) for name in (*POLICIES, *FLOORS))
+    )
+    title = f"Exits and bare C round trips, CPUs {placement}"
+    return report.Chart(title, "one in so many takes longer", "us", lines)

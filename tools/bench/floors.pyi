@@ -5,11 +5,24 @@ takes this thread's affinity for its time and puts it back, and does not look fo
 Raises OSError (no process, no pipe, no such CPU) and RuntimeError (the other process failed).
 """
 
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
 def ring(entries: int, pages: int, publish_every: int, here: int, there: int, /) -> float:
     """Append and drain `entries` 24-byte entries: nanoseconds per entry."""
 
-def pipe_ping_pong(count: int, here: int, there: int, /) -> float:
-    """Send a byte over one pipe and back over another: nanoseconds per round trip."""
+def ring_alone(entries: int, pages: int, publish_every: int, here: int, /) -> float:
+    """The same in one thread: append `publish_every` or until full, drain."""
+
+def ping_pong(kind: str, count: int, here: int, there: int, each: Array | None = None, /) -> float:
+    """Wake the other side and be woken by it: nanoseconds per round trip.
+
+    By `pipe`, `eventfd`, `socketpair` or `futex`, or `spin`: both sides look at shared memory.
+    `each`: room for `count` uint64, the nanoseconds of each round trip.
+    """
 
 def kvm(fd: int, size: int, ring_offset: int, /) -> float:
     """Run a vCPU of KVM until it halts, draining its ring at every exit: nanoseconds.

@@ -9,17 +9,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+CPUS = Path("/sys/devices/system/cpu")
+
 
 def describe() -> dict[str, object]:
     """What a reader needs to judge the figures."""
     model, flags = _cpuinfo()
+    available = sorted(os.sched_getaffinity(0))
     return {
         "cpu": model,
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": len(available),
+        "cores": len({_topology(cpu, "thread_siblings_list") or str(cpu) for cpu in available}),
         "kernel": f"{platform.system()} {platform.release()}",
         "virtualised": "hypervisor" in flags,
+        "governor": _read(CPUS / f"cpu{available[0]}/cpufreq/scaling_governor") or "none",
         "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
     }
+
+
+def _topology(cpu: int, what: str) -> str:
+    return _read(CPUS / f"cpu{cpu}/topology/{what}")
+
+
+def _read(path: Path) -> str:
+    """The text of a file in /sys; empty where this kernel has none."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _cpuinfo() -> tuple[str, list[str]]:
@@ -65,9 +83,10 @@ def on_cpu(cpu: int) -> Iterator[None]:
 
 
 @contextmanager
-def awake(pid: int, cpu: int) -> Iterator[None]:
-    """Let a process that `park` stopped run for a while, on one CPU."""
-    os.sched_setaffinity(pid, {cpu})
+def awake(pid: int, cpu: int | None = None) -> Iterator[None]:
+    """Let a process that `park` stopped run for a while, on one CPU if that is said."""
+    if cpu is not None:
+        os.sched_setaffinity(pid, {cpu})
     os.kill(pid, signal.SIGCONT)
     try:
         yield

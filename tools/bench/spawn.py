@@ -38,11 +38,14 @@ class Spawned:
             self.close()
             raise
 
-    def close(self) -> None:
-        """End the process."""
+    def close(self, grace: float = 0.0) -> None:
+        """End the process: it has `grace` seconds to end by itself when the pipe does."""
+        self.control.close()
+        if grace:
+            self._process.join(grace)
         self._process.kill()
         self._process.join()
-        self.control.close()
+        self._process.close()
 
 
 def _main(target: Callable[..., None], arguments: tuple[object, ...], control: Control) -> None:

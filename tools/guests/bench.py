@@ -11,8 +11,7 @@ from hv import core
 from hv.abi import OP, OP_LOAD, OP_OUT, OP_STORE
 from hv.vcpu import Vcpu
 
-# A device of the benchmark's own. A load from CONTROL tells the guest what to do next: how often
-# in its low half, the rest in its high half.
+# A device of the benchmark's own. A load from CONTROL tells the guest what to do next.
 CONTROL = 0xFE00_0000
 PROBE = 0xFE00_0008  # reads as 0
 STAMPED = 0xFE00_0010  # the same, and the time of each load is kept
@@ -22,27 +21,61 @@ QUEUE_SIZE = 0x1000
 
 VGA_WINDOW = 0xA0000
 PLANAR_SIZE = 0x10000  # bytes of the window that GR6 maps to all four planes
+FILL_CHUNK = 0x8000  # writes of one value
+
+# 640 x 480 in 16 colours, as far as a write to memory looks at it: port of the index, index, value.
+PLANAR_REGISTERS = (
+    (0x3C4, 0x02, 0x0F),  # SR2: all planes
+    (0x3C4, 0x04, 0x06),  # SR4: neither chain 4 nor odd/even
+    (0x3CE, 0x01, 0x00),  # GR1: no set/reset
+    (0x3CE, 0x03, 0x00),  # GR3: no rotation, no logic operation
+    (0x3CE, 0x05, 0x00),  # GR5: write mode 0
+    (0x3CE, 0x06, 0x05),  # GR6: graphics, 64 KiB at 0xa0000
+    (0x3CE, 0x08, 0xFF),  # GR8: every bit
+)
+
+# A linear congruential generator modulo 2**32 (Numerical Recipes' constants).
+LCG_SEED = 1
+LCG_MULTIPLIER = 1664525
+LCG_INCREMENT = 1013904223
 
 _CHUNK = 8192  # operations of one array: 192 KiB, so that it stays in the second-level cache
 
 
+def ring_command(entries: int, publish_every: int, burst: int) -> int:
+    """What CONTROL reads as for `ring`; the last two below 1 << 16, the last at most 4096."""
+    return entries | publish_every << 32 | burst << 48
+
+
 def ring(vcpu: Vcpu) -> None:
-    """Queue as many writes as CONTROL asks for, each batch published at its high half; halt."""
+    """Queue as many writes as CONTROL asks for; halt.
+
+    Each `publish_every` are published at once; behind each `burst` of them, if it is not 0, comes
+    a load, which exits.
+    """
     bus = _core(vcpu)
     ops = np.zeros(_CHUNK, OP)
-    ops["kind"] = OP_STORE
     ops["size"] = 1
-    ops["address"] = QUEUE + np.arange(_CHUNK) % QUEUE_SIZE
-    ops["value"] = np.arange(_CHUNK) & 0xFF
     while True:
         command = vcpu.load64(CONTROL)
-        bus.publish_every = command >> 32
-        _repeat(vcpu, ops, command & 0xFFFF_FFFF)
+        bus.publish_every = command >> 32 & 0xFFFF
+        burst = command >> 48
+        entries = command & 0xFFFF_FFFF
+        ops["kind"] = OP_STORE
+        ops["address"] = QUEUE + np.arange(_CHUNK) % QUEUE_SIZE
+        ops["value"] = np.arange(_CHUNK) & 0xFF
+        chunk = ops
+        if burst:
+            chunk = ops[: _CHUNK // (burst + 1) * (burst + 1)]
+            chunk["kind"][burst :: burst + 1] = OP_LOAD
+            chunk["address"][burst :: burst + 1] = PROBE
+            entries += entries // burst
+        _repeat(vcpu, chunk, entries)
         bus.halt()
 
 
 def exits(vcpu: Vcpu) -> None:
-    """Load as often as CONTROL asks for from the address in its high half; halt."""
+    """Load as often as CONTROL's low half asks for from the address in its high half; halt."""
     bus = _core(vcpu)
     ops = np.zeros(_CHUNK, OP)
     ops["kind"] = OP_LOAD
@@ -54,17 +87,53 @@ def exits(vcpu: Vcpu) -> None:
         bus.halt()
 
 
-def vga(vcpu: Vcpu, writes: int, seed: int = 1) -> None:
-    """`writes` random bytes to random places of a planar screen, all planes open."""
-    random = np.random.default_rng(seed)
-    ops = np.zeros(writes, OP)
+def vga(vcpu: Vcpu, writes: int, burst: int = 0, pattern: str = "scattered") -> None:
+    """`writes` bytes to a planar screen, all planes open; a load behind each `burst`.
+
+    `pattern`: scattered, or filled: one behind the other.
+    """
+    vcpu.execute(_planar_mode())
+    ops = _planar_writes(writes, pattern)
+    whole = _CHUNK
+    if burst:
+        ops = np.insert(ops, range(burst, writes + 1, burst), _screen_load())
+        whole = max(_CHUNK // (burst + 1), 1) * (burst + 1)
+    for start in range(0, len(ops), whole):
+        vcpu.execute(ops[start : start + whole])
+
+
+def scattered(count: int) -> NDArray[np.uint32]:
+    """The first `count` numbers of a generator that eight lines of machine code are enough for."""
+    powers = np.cumprod(np.full(count, LCG_MULTIPLIER, np.uint32), dtype=np.uint32)
+    # x[n] = a**n x[0] + c (1 + a + ... + a**(n - 1)), all modulo 2**32
+    sums = np.cumsum(powers, dtype=np.uint32) - powers + np.uint32(1)
+    return np.asarray(
+        powers * np.uint32(LCG_SEED) + sums * np.uint32(LCG_INCREMENT), dtype=np.uint32
+    )
+
+
+def _planar_writes(count: int, pattern: str) -> NDArray[Any]:
+    """Scattered: bits 31 to 16 of each number say where to, bits 15 to 8 what."""
+    ops = np.zeros(count, OP)
     ops["kind"] = OP_STORE
     ops["size"] = 1
-    ops["address"] = VGA_WINDOW + random.integers(PLANAR_SIZE, size=writes)
-    ops["value"] = random.integers(256, size=writes)
-    vcpu.execute(_planar_mode())
-    for start in range(0, writes, _CHUNK):
-        vcpu.execute(ops[start : start + _CHUNK])
+    if pattern == "filled":
+        at = np.arange(count)
+        ops["address"] = VGA_WINDOW + at % PLANAR_SIZE
+        ops["value"] = (LCG_SEED + at // FILL_CHUNK) & 0xFF
+    else:
+        numbers = scattered(count)
+        ops["address"] = VGA_WINDOW + (numbers >> 16)
+        ops["value"] = numbers >> 8 & 0xFF
+    return ops
+
+
+def _screen_load() -> NDArray[Any]:
+    ops = np.zeros(1, OP)
+    ops["kind"] = OP_LOAD
+    ops["size"] = 1
+    ops["address"] = VGA_WINDOW
+    return ops
 
 
 def _core(vcpu: Vcpu) -> core.Vcpu:
@@ -82,19 +151,9 @@ def _repeat(vcpu: Vcpu, ops: NDArray[np.void], count: int) -> None:
 
 
 def _planar_mode() -> NDArray[Any]:
-    """Registers of 640 x 480 in 16 colours, as far as a write to memory looks at them."""
-    registers = (
-        (0x3C4, 0x02, 0x0F),  # SR2: all planes
-        (0x3C4, 0x04, 0x06),  # SR4: neither chain 4 nor odd/even
-        (0x3CE, 0x01, 0x00),  # GR1: no set/reset
-        (0x3CE, 0x03, 0x00),  # GR3: no rotation, no logic operation
-        (0x3CE, 0x05, 0x00),  # GR5: write mode 0
-        (0x3CE, 0x06, 0x05),  # GR6: graphics, 64 KiB at 0xa0000
-        (0x3CE, 0x08, 0xFF),  # GR8: every bit
-    )
-    ops = np.zeros(len(registers), OP)
+    ops = np.zeros(len(PLANAR_REGISTERS), OP)
     ops["kind"] = OP_OUT
     ops["size"] = 2
-    ops["address"] = [port for port, _, _ in registers]
-    ops["value"] = [index | value << 8 for _, index, value in registers]
+    ops["address"] = [port for port, _, _ in PLANAR_REGISTERS]
+    ops["value"] = [index | value << 8 for _, index, value in PLANAR_REGISTERS]
     return ops

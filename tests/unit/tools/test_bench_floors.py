@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 
 from tools.bench import floors
+from tools.bench.exits import FLOORS
 
 CPU = min(os.sched_getaffinity(0))
 
@@ -14,37 +16,53 @@ CPU = min(os.sched_getaffinity(0))
 @pytest.mark.parametrize("publish_every", [1, 64])
 def test_a_ring_takes_some_time_per_entry(publish_every: int) -> None:
     assert 0 < floors.ring(5000, 1, publish_every, -1, -1) < 1e7
+    assert 0 < floors.ring_alone(5000, 1, publish_every, -1) < 1e6
 
 
 def test_a_ring_on_a_single_cpu_gets_through() -> None:
     assert floors.ring(5000, 1, 64, CPU, CPU) > 0
 
 
-def test_a_ping_pong_takes_some_time_per_round_trip() -> None:
-    assert 0 < floors.pipe_ping_pong(200, CPU, CPU) < 1e8
+@pytest.mark.parametrize("kind", FLOORS)
+def test_a_ping_pong_takes_some_time_per_round_trip(kind: str) -> None:
+    assert 0 < floors.ping_pong(kind, 200, CPU, CPU) < 1e8
+    assert 0 < floors.ping_pong(kind, 200, -1, -1) < 1e8
 
 
-def test_affinity_is_put_back_and_no_process_left() -> None:
-    before = os.sched_getaffinity(0)
+@pytest.mark.parametrize("kind", FLOORS)
+def test_single_round_trips_sum_up_to_all_of_them(kind: str) -> None:
+    each = np.zeros(100, np.uint64)
+    mean = floors.ping_pong(kind, len(each), CPU, CPU, each)
+    assert (each > 0).all()
+    assert each.mean() <= mean * 1.001
+
+
+def test_affinity_is_put_back_and_no_process_or_descriptor_left() -> None:
+    before = os.sched_getaffinity(0), sorted(os.listdir("/proc/self/fd"))
     floors.ring(1000, 1, 64, CPU, CPU)
-    floors.pipe_ping_pong(10, CPU, CPU)
-    assert os.sched_getaffinity(0) == before
+    floors.ring_alone(1000, 1, 64, CPU)
+    for kind in FLOORS:
+        floors.ping_pong(kind, 10, CPU, CPU)
+    assert (os.sched_getaffinity(0), sorted(os.listdir("/proc/self/fd"))) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [(0, 1, 64, -1, -1), (10, 0, 64, -1, -1), (10, 4097, 64, -1, -1), (10, 1, 0, -1, -1)],
-)
-def test_a_ring_that_cannot_be(arguments: tuple[int, int, int, int, int]) -> None:
+@pytest.mark.parametrize("arguments", [(0, 1, 64), (10, 0, 64), (10, 4097, 64), (10, 1, 0)])
+def test_a_ring_that_cannot_be(arguments: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="above 0"):
-        floors.ring(*arguments)
+        floors.ring(*arguments, -1, -1)
+    with pytest.raises(ValueError, match="above 0"):
+        floors.ring_alone(*arguments, -1)
 
 
-def test_no_round_trips() -> None:
+def test_a_ping_pong_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="above 0"):
-        floors.pipe_ping_pong(0, -1, -1)
+        floors.ping_pong("pipe", 0, -1, -1)
+    with pytest.raises(ValueError, match="got pigeon"):
+        floors.ping_pong("pigeon", 10, -1, -1)
+    with pytest.raises(ValueError, match="room for 10"):
+        floors.ping_pong("pipe", 10, -1, -1, np.zeros(9, np.uint64))
 
 
 @pytest.mark.parametrize("cpus", [(-2, 0), (0, 1 << 20)])
@@ -52,17 +70,25 @@ def test_a_cpu_that_is_no_number(cpus: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="CPUs"):
         floors.ring(10, 1, 64, *cpus)
     with pytest.raises(ValueError, match="CPUs"):
-        floors.pipe_ping_pong(10, *cpus)
+        floors.ping_pong("pipe", 10, *cpus)
 
 
-def test_a_cpu_that_is_not_there() -> None:
+def test_a_ring_on_a_cpu_that_is_not_there() -> None:
     with pytest.raises(OSError, match="argument"):
         floors.ring(10, 1, 64, 1023, -1)
     with pytest.raises(RuntimeError, match="second process"):
         floors.ring(10, 1, 64, -1, 1023)
     with pytest.raises(OSError, match="argument"):
-        floors.pipe_ping_pong(10, 1023, -1)
+        floors.ring_alone(10, 1, 64, 1023)
+
+
+@pytest.mark.parametrize("kind", FLOORS)
+def test_nobody_waits_for_a_side_that_never_ran(kind: str) -> None:
+    before = sorted(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="argument"):
+        floors.ping_pong(kind, 10, 1023, -1)
     with pytest.raises(RuntimeError, match="second process"):
-        floors.pipe_ping_pong(10, -1, 1023)
+        floors.ping_pong(kind, 10, -1, 1023)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+    assert sorted(os.listdir("/proc/self/fd")) == before

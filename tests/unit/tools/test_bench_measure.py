@@ -1,18 +1,43 @@
-"""Repetitions and their spread."""
+"""Repetitions, their spread, and the histogram of single ones."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 
-from tools.bench.measure import Spread, interleaved, progress, rounds, spread
+from tools.bench.histogram import Histogram
+from tools.bench.measure import interleaved, rounds, spread
+from tools.bench.progress import shown, stopped
 
 
 def test_spread_of_samples() -> None:
-    assert spread([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0)
+    assert spread([3.0, 1.0, 2.0])[:3] == (2.0, 1.0, 3.0)
 
 
 def test_a_spread_in_another_unit() -> None:
-    assert Spread(2000.0, 1000.0, 3000.0).scaled(1e-3) == pytest.approx((2.0, 1.0, 3.0))
+    scaled = spread([1000.0, 2000.0, 3000.0]).scaled(1e-3)
+    assert scaled[:3] == pytest.approx((2.0, 1.0, 3.0))
+    assert scaled.samples == pytest.approx((1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("count", "left_out"), [(1, 0), (2, 0), (5, 0), (6, 0), (8, 0), (9, 1), (11, 1), (12, 2)]
+)
+def test_the_median_lies_in_the_inner_samples(count: int, left_out: int) -> None:
+    """How many may be left out at either end: the sign test's critical values at 5 %."""
+    samples = [float(number) for number in range(count)]
+    assert spread(samples[::-1]).interval() == (left_out, count - 1 - left_out)
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says() -> None:
+    random = np.random.default_rng(5)
+    held = 0
+    for _ in range(2000):
+        low, high = spread(random.exponential(size=9).tolist()).interval()
+        held += low <= math.log(2) <= high
+    assert held / 2000 >= 0.95 - 0.01
 
 
 def test_rounds_over_all_subjects_and_the_first_one_warms_up() -> None:
@@ -29,12 +54,78 @@ def test_rounds_over_all_subjects_and_the_first_one_warms_up() -> None:
     a, b = [1000.0, 1.0, 2.0, 3.0], [2000.0, 5.0, 4.0, 6.0]
     taken = interleaved({"a": lambda: subject("a", a), "b": lambda: subject("b", b)}, 3, step)
     assert calls == ["a", "b"] * 4
-    assert taken == {"a": Spread(2.0, 1.0, 3.0), "b": Spread(5.0, 4.0, 6.0)}
+    assert taken == {"a": spread([1.0, 2.0, 3.0]), "b": spread([5.0, 4.0, 6.0])}
     assert steps[0] == 2 * rounds(3)
 
 
 def test_progress_says_nothing_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    with progress("something", 2) as step:
+    with shown(10) as progress:
+        step = progress.part("something", 2, 10)
         step()
         step()
     assert capfd.readouterr() == ("", "")
+
+
+def test_ctrl_c_ends_the_rounds_and_keeps_what_was_taken() -> None:
+    left = [7]
+
+    def first() -> float:
+        return 1.0
+
+    def second() -> float:
+        left[0] -= 1
+        if left[0] == 5:
+            raise KeyboardInterrupt
+        return 2.0
+
+    def third() -> float:
+        return 3.0
+
+    with shown(10) as progress:
+        step = progress.part("something", 1, 10)
+        taken = interleaved({"first": first, "second": second, "third": third}, 9, step)
+        assert stopped()
+    assert taken == {"first": spread([1.0])}
+    assert math.isnan(taken["second"].median)
+
+
+def test_ctrl_c_goes_through_where_nobody_would_report() -> None:
+    def interrupted() -> float:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interleaved({"a": interrupted}, 1, lambda: None)
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    histogram = Histogram()
+    histogram.add(range(1000, 101_000, 100))  # 1000 of them
+    assert histogram.percentile(50) == 50.9
+    assert histogram.percentile(99) == 99.9
+    assert histogram.percentile(99.9) == 100.8
+    assert histogram.most() == 100.9
+    assert math.isnan(Histogram().percentile(50))
+
+
+def test_a_histogram_loses_nothing() -> None:
+    random = np.random.default_rng(6)
+    histogram = Histogram()
+    parts = [random.lognormal(9, 2, size).astype(np.int64) for size in (1, 1000, 5000)]
+    for part in parts:
+        histogram.add(part)
+    everything = np.sort(np.concatenate(parts))
+    assert len(histogram) == len(everything)
+    assert (histogram.sorted() == everything).all()
+    told = histogram.as_json()
+    assert sum(told["counts"]) == len(everything)
+    kept = np.repeat(np.array(told["us"]) * 1e3, np.array(told["counts"], int))
+    assert np.abs(kept / np.maximum(everything, 1) - 1).max() < 0.006  # three digits
+
+
+def test_the_curve_of_a_tail_ends_at_its_longest() -> None:
+    histogram = Histogram()
+    histogram.add([1000] * 999 + [50_000])
+    curve = histogram.curve()
+    assert curve[0] == (1.0, 1.0)
+    assert curve[-1] == pytest.approx((1000.0, 50.0))
+    assert all(y == 1.0 for x, y in curve if x < 990)

@@ -1,0 +1,103 @@
+"""QEMU, running the guest loop of `bench vga` on its own VGA."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from hv import core
+from tools.bench import host
+from tools.bench.bootsector import BEGIN, END, FILLED, READY, image
+
+PROGRAM = "qemu-system-x86_64"
+ACCELERATORS = ("tcg", "kvm")
+PATIENCE = 60.0  # seconds for a boot, and for a measurement
+
+
+class Unusable(Exception):
+    """This machine has no such QEMU; says why."""
+
+
+class Qemu:
+    """A QEMU that has booted the sector, stopped while nothing is measured.
+
+    Its guest tells of the loop's begin and end through the serial port, which QEMU hands on within
+    the guest's own instruction: the time between the two bytes is the loop's, and no start of QEMU
+    or of its BIOS is in it. What is written is in QEMU's video memory by then: the guest's last
+    load makes it flush its ring.
+    """
+
+    def __init__(self, accelerator: str, *arguments: str) -> None:
+        """`arguments`: more of QEMU's own. Raises Unusable."""
+        program = shutil.which(PROGRAM)
+        if program is None:
+            raise Unusable(f"no {PROGRAM} on the PATH")
+        if accelerator == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
+            raise Unusable("/dev/kvm does not open")
+        self._name = f"QEMU on {accelerator.upper()}"
+        with tempfile.TemporaryDirectory(prefix="coalesced-bench-") as folder:
+            disk = Path(folder, "boot.img")
+            disk.write_bytes(image())
+            self._process = subprocess.Popen(
+                [
+                    program, "-nodefaults", "-no-user-config", "-display", "none",
+                    "-accel", accelerator, "-m", "16", "-vga", "std", "-serial", "stdio",
+                    "-drive", f"file={disk},format=raw,if=ide,snapshot=on", *arguments,
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                process_group=0,  # Ctrl-C is this side's affair
+                preexec_fn=core.die_with_parent,  # noqa: PLW1509 - no threads here
+            )  # fmt: skip
+            self.pid = self._process.pid
+            try:
+                self._expect(READY)
+            except BaseException:
+                self.close()
+                raise
+        host.park(self.pid)
+
+    def measure(self, power: int, filled: bool = False) -> float:
+        """Nanoseconds per write of 1 << `power` writes, scattered or one behind the other."""
+        assert self._process.stdin is not None
+        with host.awake(self.pid):
+            self._process.stdin.write(bytes((power | FILLED * filled,)))
+            started = self._expect(BEGIN)
+            return (self._expect(END) - started) / (1 << power)
+
+    def _expect(self, byte: bytes) -> int:
+        """CLOCK_MONOTONIC nanoseconds at which the guest said it. Raises Unusable."""
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([self._process.stdout], [], [], max(left, 0))
+            if not ready:
+                raise Unusable(f"{self._name}: its guest did not get on within {PATIENCE:g} s")
+            said = self._process.stdout.read(1)
+            now = time.monotonic_ns()
+            if said == byte:
+                return now
+            if not said:
+                raise Unusable(f"{self._name}: {self._complaint()}")
+
+    def _complaint(self) -> str:
+        assert self._process.stderr is not None
+        self._process.kill()
+        lines = self._process.stderr.read().decode(errors="replace").split("\n")
+        return lines[0] or f"ended with status {self._process.wait()}"
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert pipe is not None
+            pipe.close()

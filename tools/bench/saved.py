@@ -1,0 +1,152 @@
+"""Results in a file, and what changed between two of them beyond the noise."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tools.bench import report
+from tools.bench.measure import Spread, spread
+from tools.errors import BadInput
+from tools.report import print_json, print_table
+
+FORMAT = 1
+
+
+def save(
+    path: Path,
+    sections: Sequence[report.Section],
+    machine: Mapping[str, object],
+    complete: bool,
+) -> None:
+    """Write what `--json` prints, every sample and every histogram. Raises BadInput."""
+    whole = report.as_object(sections, machine, complete)
+    whole["format"] = FORMAT
+    whole["figures"] = {
+        section.key: {
+            "title": section.title,
+            "unit": section.unit,
+            "samples": {what: list(f.samples) for what, f, _ in section.rows if f.samples},
+        }
+        for section in sections
+    }
+    whole["histograms"] = {
+        section.key: {name: histogram.as_json() for name, histogram in section.histograms.items()}
+        for section in sections
+        if section.histograms
+    }
+    try:
+        path.write_text(json.dumps(whole) + "\n")
+    except OSError as error:
+        raise BadInput(f"--save {path}: {error.strerror}") from error
+
+
+class Change(NamedTuple):
+    """A figure in both files."""
+
+    section: str
+    what: str
+    unit: str
+    before: Spread
+    after: Spread
+
+    @property
+    def ratio(self) -> float:
+        """After by before."""
+        return self.after.median / self.before.median if self.before.median else math.nan
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Can the two medians not be the same, each being where its interval says?"""
+        low, high = self.before.interval()
+        other_low, other_high = self.after.interval()
+        return other_low > high or other_high < low
+
+
+def compare(before: Path, after: Path, as_json: bool) -> None:
+    """Print what both files have, what changed first. Raises BadInput for a file that is none."""
+    loaded = [_load(path) for path in (before, after)]
+    changes = _changes(*loaded)
+    machines = [one["machine"] for one in loaded]
+    differs = {
+        name: [machine.get(name) for machine in machines]
+        for name in machines[0] | machines[1]
+        if name != "load" and machines[0].get(name) != machines[1].get(name)
+    }
+    if as_json:
+        print_json(_as_object(before, after, differs, changes))
+        return
+    for name, (was, now) in differs.items():
+        print(f"Another machine: {name} {was}, then {now}")
+    _print(changes)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        whole = json.loads(path.read_text())
+    except OSError as error:
+        raise BadInput(f"--compare {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise BadInput(f"--compare {path}: expected a file of --save, it is no JSON") from error
+    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
+        raise BadInput(f"--compare {path}: expected a file of --save, format {FORMAT}")
+    return whole
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """Those beyond the noise first, the greatest change first within each."""
+    changes = [
+        Change(key, what, told["unit"], spread(samples), spread(others))
+        for key, told in before["figures"].items()
+        for what, samples in told["samples"].items()
+        if (others := after["figures"].get(key, {}).get("samples", {}).get(what))
+    ]
+    return sorted(changes, key=lambda c: (not c.beyond_noise, -abs(math.log(c.ratio or 1))))
+
+
+def _as_object(
+    before: Path, after: Path, differs: dict[str, list[object]], changes: Sequence[Change]
+) -> dict[str, object]:
+    return {
+        "before": str(before),
+        "after": str(after),
+        "machine_differs": differs,
+        "figures": [
+            {
+                "section": change.section,
+                "what": change.what,
+                "unit": change.unit,
+                "before": report.rounded(change.before.median),
+                "after": report.rounded(change.after.median),
+                "ratio": report.rounded(change.ratio),
+                "beyond_noise": change.beyond_noise,
+            }
+            for change in changes
+        ],
+    }
+
+
+def _print(changes: Sequence[Change]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - --json does not need it
+
+    beyond = [change for change in changes if change.beyond_noise]
+    if beyond:
+        table = Table(title="What changed beyond the noise", title_justify="left")
+        table.add_column("", min_width=max(len(f"{c.section}: {c.what}") for c in beyond))
+        for name in ("before, median", "after, median", "after / before"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for change in beyond:
+            table.add_row(
+                f"{change.section}: {change.what}",
+                f"{report.text(change.before.median)} {change.unit}",
+                f"{report.text(change.after.median)} {change.unit}",
+                f"{change.ratio:.2f}",
+            )
+        print_table(table)
+    print(
+        f"{len(beyond)} of {len(changes)} figures changed beyond the noise: "
+        "the intervals that hold their medians, 95 % sure each, do not meet."
+    )
