@@ -22,7 +22,8 @@ HANG = 5.0  # seconds without a verdict
 _HAMMERED = 0.5  # share of an index's corruptions that are repeated at full speed
 _MOST_AGAIN = 3000
 _LONGEST_WAIT = 0.0005  # seconds between two corruptions at most
-_SETTLED_BURSTS = 4  # after which both sides have answered each other
+_SETTLED_BURSTS = 3  # after which both sides have answered each other
+_ON_ITS_WAY = 200  # entries that may have been written before, and published after
 _KNOWN = ("ProtocolError", "SegmentError", "PeerDied", "GuestError", "RequestError", "HostError")
 
 _RUN_WORDS = (
@@ -196,7 +197,7 @@ def _verdict(pair: Pair, segments: Segments, corruption: Corruption) -> str:
     """
     whole = bool(corruption.data)  # else nothing here may look at the segments, either
     bursts = segments.note(guest.BURSTS) if whole else 0
-    enough = segments.note(guest.WRITTEN) + 2 * segments.slots if whole else 0
+    enough = segments.note(guest.WRITTEN) + segments.slots + _ON_ITS_WAY if whole else 0
     deadline = time.monotonic() + HANG
     while time.monotonic() < deadline:
         told = pair.hear(0.0002)
