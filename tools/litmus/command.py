@@ -53,10 +53,13 @@ def litmus(
     With all barriers nothing may go wrong. With one removed, the shortest execution that goes wrong
     is shown, or why this model does not need the barrier. `sc` is sequential consistency, `tso`
     x86's store buffers, `weak` reorders whatever acquire, release, fences and dependencies leave
-    free; `arm`, on request, is weak with stores that wait for the branches before them. Exit status
-    1: a case is not as the table of steps in tools/litmus/steps.py predicts.
+    free; `arm`, on request, is weak with stores that wait for the branches before them. An
+    execution is an order in which all accesses take place; they are counted, not walked one by one.
+    The check of 2009 gets the least ring that shows it. Exit status 1: a case is not as the table
+    of steps in tools/litmus/steps.py predicts.
     """
     from tools.litmus.cases import Outcome, cases  # noqa: PLC0415 - start-up time
+    from tools.litmus.explore import STATES_MAX, TooManyStates  # noqa: PLC0415
 
     models = list(dict.fromkeys(model)) if model else list(DEFAULT)
     _known("--model", models, KEEPS)
@@ -66,9 +69,10 @@ def litmus(
         _progress(f"{case.removed or 'all barriers'}, {case.protocol}, {case.model}")
         try:
             outcome = Outcome.of(case)
-        except MemoryError:
+        except TooManyStates:
             raise BadInput(
-                f"--slots {slots} --entries {entries}: more states than memory has room for"
+                f"--slots {slots} --entries {entries}: more than {STATES_MAX:,} states without "
+                f"{case.removed} under {case.model}; take fewer"
             ) from None
         finally:
             _progress("")

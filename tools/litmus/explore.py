@@ -17,6 +17,11 @@ from tools.litmus import models
 from tools.litmus.access import ANY, FENCE, Access, Position, Program, Thread
 
 _BITS = 4  # of a value in memory
+STATES_MAX = 10_000_000  # some gigabytes
+
+
+class TooManyStates(Exception):
+    """The program has more than STATES_MAX states."""
 
 
 class Event(NamedTuple):
@@ -173,6 +178,8 @@ class _Search:
                 self.ends[i] = wrong
             self.next.append(followers)
             i += 1
+            if len(self.states) > STATES_MAX:
+                raise TooManyStates
         bad = [i for i, wrong in self.ends.items() if wrong]
         legal, illegal = self._count()
         return Result(
@@ -286,5 +293,5 @@ def _apply(state: _State, thread: int, step: _Step) -> _State | None:
 
 
 def explore(program: Program, model: str) -> Result:
-    """Every execution of the program under the model."""
+    """Every execution of the program under the model. Raises TooManyStates."""
     return _Search(program, model).run()
