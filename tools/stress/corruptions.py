@@ -18,7 +18,8 @@ from tools.stress.plan import Plan
 from tools.stress.segments import Segments
 from tools.stress.totals import Totals
 
-HANG = 5.0  # seconds without a verdict
+HANG = 5.0  # seconds in which nothing moves
+_LONGEST_VERDICT = 60.0  # seconds
 _HAMMERED = 0.5  # share of an index's corruptions that are repeated at full speed
 _MOST_AGAIN = 3000
 _LONGEST_WAIT = 0.0005  # seconds between two corruptions at most
@@ -198,8 +199,10 @@ def _verdict(pair: Pair, segments: Segments, corruption: Corruption) -> str:
     whole = bool(corruption.data)  # else nothing here may look at the segments, either
     bursts = segments.note(guest.BURSTS) if whole else 0
     enough = segments.note(guest.WRITTEN) + segments.slots + _ON_ITS_WAY if whole else 0
+    seen: object = None
+    end = time.monotonic() + _LONGEST_VERDICT
     deadline = time.monotonic() + HANG
-    while time.monotonic() < deadline:
+    while time.monotonic() < min(deadline, end):
         told = pair.hear(0.0002)
         if told is None or pair.last:
             return _end(pair)
@@ -208,6 +211,10 @@ def _verdict(pair: Pair, segments: Segments, corruption: Corruption) -> str:
             return _end(pair)
         if not whole:
             continue  # nothing but an error can come of it
+        # On a busy machine a pair may be slow; it hangs when nothing moves.
+        moved = segments.indices(), segments.word(core.EXIT_SEQUENCE)
+        if moved != seen:
+            seen, deadline = moved, time.monotonic() + HANG
         settled = segments.note(guest.BURSTS) >= bursts + _SETTLED_BURSTS
         if settled and segments.note(guest.WRITTEN) >= enough:
             first, last = segments.indices()
