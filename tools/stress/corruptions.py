@@ -226,6 +226,8 @@ def _verdict(pair: Pair, segments: Segments, corruption: Corruption) -> str:
 def _end(pair: Pair) -> str:
     """A side has ended, or said why it will."""
     if pair.last.get("kind") == "error" and pair.last.get("type") in _KNOWN:
+        if pair.last["type"] == "GuestError" and pair.last["text"]:
+            return f"a crash: the guest raised {pair.last['text']}"
         status = pair.last["guest_status"]
         if status in (None, 0, 1, -signal.SIGKILL):
             return "detected"

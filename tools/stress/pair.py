@@ -34,12 +34,11 @@ class Pair:
     its child.
     """
 
-    def __init__(self, setup: Setup, first: int = 0) -> None:
-        """Start a pair; `first`: the number of its first entry, always 0 of a new stream."""
+    def __init__(self, setup: Setup) -> None:
+        """Start a pair."""
         self.setup = setup
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         self.tally: NDArray[np.int64] = np.frombuffer(self._memory, np.int64, COUNTS)
-        self.tally[Count.next] = first
         self.checker = Checker(pattern.stream(setup.seed, setup.style), self.tally)
         self.segments: Segments | None = None
         self.guest_pidfd = -1
@@ -51,20 +50,17 @@ class Pair:
     # --- what the VMM tells ---
 
     def wait(self, kind: str, seconds: float = PATIENCE) -> bool:
-        """Wait for a message of that kind, or for the last one; has it come?
+        """Wait for a message of that kind, "last" being either of those that end it; has it come?
 
-        Also ends when the VMM does.
+        Also ends when the VMM does, or with a last message when it waits for another.
         """
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             got = self.hear(left)
             if got is None:
                 return False
-            if kind in (got.get("kind"), "last") and got:
-                if kind != "last" or self.last:
-                    return True
-            elif self.last:
-                return False
+            if self.last or got.get("kind") == kind:
+                return kind in ("last", got.get("kind"))
         return False
 
     def hear(self, seconds: float) -> Message | None:
@@ -102,9 +98,12 @@ class Pair:
                 signal.pidfd_send_signal(pidfd, number)
 
     def ended(self, side: str, seconds: float = 0) -> bool:
-        """Does that side end within so many seconds?"""
+        """Does that side end within so many seconds? One that was never there has ended."""
+        pidfd = self.pidfd if side == "vmm" else self.guest_pidfd
+        if pidfd < 0:
+            return True
         poll = select.poll()
-        poll.register(self.pidfd if side == "vmm" else self.guest_pidfd, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
     # --- the end ---

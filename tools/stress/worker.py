@@ -16,7 +16,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -59,9 +59,6 @@ class Setup:
     remaps: float  # seconds between two changes of the mapping; 0: none
     luck: int  # seed of the bursts
     strict: bool = True  # nobody but the two sides writes into the segments
-
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
 
 
 class KeepingSocket(socket.socket):
