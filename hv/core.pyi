@@ -72,6 +72,8 @@ class Consumer(Buffer):
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def peek(self) -> int:
         """Copy all published entries, checked, to the start of the batch; how many."""
+    def entries(self, count: int, /) -> list[tuple[int, int, int, int]]:
+        """The oldest `count` peeked entries: (phys_addr, len, pio, data) each."""
     def commit(self, count: int, /) -> None:
         """Give the slots of the oldest `count` peeked entries back."""
     def pending(self) -> int:

@@ -75,8 +75,8 @@ MUTATIONS = (
         "2 an access over a page boundary is two",
         "a store is one access wherever it lies",
         "hv/core/vcpu_bus.c",
-        "    if (size <= room)\n        return store_piece",
-        "    if (size <= 8)\n        return store_piece",
+        "    if (size > room)\n        return store_across",
+        "    if (size > 8)\n        return store_across",
         f"{_VCPU}::test_a_store_over_a_page_boundary_is_two_accesses",
     ),
     Mutation(
@@ -108,8 +108,8 @@ MUTATIONS = (
         "5 drained before any exit",
         "before MMIO exits only",
         "vmm/dispatch.py",
-        "        if self._pending():",
-        "        if reason == KVM_EXIT_MMIO and self._pending():",
+        "        if pending():",
+        "        if reason == KVM_EXIT_MMIO and pending():",
         f"{_DISPATCH}::test_mmio_queued_before_a_port_access_is_seen_first",
     ),
     Mutation(

@@ -11,6 +11,8 @@ from vmm.accel.base import Accelerator
 
 Zone = tuple[int, int, bool]  # address, size, port?
 
+_KINDS_KEPT = 4096  # a guest may write to any number of addresses
+
 
 class Coalescing:
     """Keeps the accelerator's zones equal to the coalescible ranges that are mapped.
@@ -27,6 +29,7 @@ class Coalescing:
         self._drain: Callable[[], int] = lambda: 0
         self._draining = False
         self._zones: set[Zone] = set()
+        self._kinds: dict[tuple[int, int, bool], str] = {}  # of writes that exited lately
         self.supported = {
             False: enabled and accel.coalesced_mmio,
             True: enabled and accel.coalesced_pio,
@@ -50,6 +53,14 @@ class Coalescing:
 
     def kind_of(self, address: int, size: int, port: bool) -> str:
         """Why a write had to exit: 'ring_full', 'straddle' or 'no_zone'."""
+        known = self._kinds.get((address, size, port))
+        if known is None:
+            known = self._find_kind(address, size, port)
+            if len(self._kinds) < _KINDS_KEPT:
+                self._kinds[address, size, port] = known
+        return known
+
+    def _find_kind(self, address: int, size: int, port: bool) -> str:
         touched = False
         for start, length, is_port in self._zones:
             if is_port is not port:
@@ -77,6 +88,7 @@ class Coalescing:
                     raise
                 raise HostError(f"no coalesced zone for {address:#x}+{size:#x}: {error}") from error
         self._zones = wanted
+        self._kinds.clear()
 
     def _wanted(self) -> set[Zone]:
         """The visible parts of the coalescible ranges, of the kinds that are supported."""

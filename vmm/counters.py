@@ -26,10 +26,11 @@ class Counters:
 
     @property
     def exits_by(self) -> Counter[str]:
-        """MMIO, IO and HLT exits by reason."""
+        """MMIO, IO and HLT exits by reason; no reason without an exit but "hlt"."""
         by = Counter({"hlt": self.halts})
         for (reason, _), at in self.exits_at.items():
-            by[reason] += sum(at.values())
+            if at:
+                by[reason] += sum(at.values())
         return by
 
     @property

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from devices.bus.address_space import AddressSpace
+from devices.bus.address_space import SHORTEST_RUN, AddressSpace
 from devices.bus.region import U32, U64
 from hv.abi import (
     KVM_EXIT_HLT,
@@ -81,16 +81,25 @@ class Dispatcher:
         if ring is None:
             return 0
         drained = 0
-        while count := ring.core.peek():
+        core = ring.core
+        while count := core.peek():
             try:
-                self._dispatch(ring, count)
+                if count < SHORTEST_RUN:
+                    self._dispatch_few(core.entries(count))
+                else:
+                    self._dispatch(ring, count)
             finally:
-                ring.commit(count)
+                core.commit(count)
                 self._counters.coalesced += count
             drained += count
             if self._one_pass:
                 break
         return drained
+
+    def _dispatch_few(self, entries: list[tuple[int, int, int, int]]) -> None:
+        """Carry out a batch for which arrays would cost more than they save."""
+        for address, size, pio, value in entries:
+            self.write(self._ports if pio else self._memory, address, size, value)
 
     def _dispatch(self, ring: Consumer, count: int) -> None:
         """Carry out the batch of the last peek."""

@@ -196,8 +196,8 @@ static inline void doorbell_drain(struct doorbell *b)
 
 /*
  * Sleep until the peer writes a byte, ends, what is watched has news, `timeout` ns pass
- * (UINT64_MAX: no limit) or a signal arrives. The byte is left for doorbell_drain before the next sleep: taking it out now would only
- * delay the answer.
+ * (UINT64_MAX: no limit) or a signal arrives. The byte is left for doorbell_drain before the next
+ * sleep: taking it out now would only delay the answer.
  */
 static inline enum sleep_result doorbell_sleep(struct doorbell *b, uint64_t timeout)
 {

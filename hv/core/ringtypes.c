@@ -176,6 +176,29 @@ static PyObject *consumer_peek(PyObject *self, PyObject *unused)
     return PyLong_FromLong((long)count);
 }
 
+/* The batch, or its start, for whoever takes few entries: as arrays those would cost more. */
+static PyObject *consumer_entries(PyObject *self, PyObject *argument)
+{
+    ConsumerObject *consumer = (ConsumerObject *)self;
+    unsigned long count = PyLong_AsUnsignedLong(argument);
+    if (count == (unsigned long)-1 && PyErr_Occurred())
+        return NULL;
+    if (count > consumer->c.peeked) {
+        PyErr_Format(PyExc_ValueError, "cannot list %lu entries: %u were peeked", count,
+                     consumer->c.peeked);
+        return NULL;
+    }
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (unsigned long i = 0; list && i < count; i++) {
+        const struct coalesced_entry *e = &consumer->batch[i];
+        PyObject *entry = Py_BuildValue("(KIIK)", (unsigned long long)e->phys_addr, e->len, e->pio,
+                                        (unsigned long long)e->data);
+        if (!entry || PyList_SetItem(list, (Py_ssize_t)i, entry) < 0)
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
 static int consumer_getbuffer(PyObject *self, Py_buffer *view, int flags)
 {
     ConsumerObject *consumer = (ConsumerObject *)self;
@@ -257,6 +280,7 @@ static PyMethodDef producer_methods[] = {
 
 static PyMethodDef consumer_methods[] = {
     {"peek", consumer_peek, METH_NOARGS, "Copy all published entries to the batch; how many."},
+    {"entries", consumer_entries, METH_O, "entries(count): the oldest peeked ones as tuples."},
     {"commit", consumer_commit, METH_O, "commit(count): give peeked entries' slots back."},
     {"pending", consumer_pending, METH_NOARGS, "How many entries are published and not committed."},
     {NULL, NULL, 0, NULL},

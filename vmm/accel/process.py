@@ -107,7 +107,8 @@ class ProcessAccelerator:
             self.handle.watch(loop.fileno())
             self._watch ^= core.WATCH_DESCRIPTOR
         timers = loop.timers
-        got = self._run(None, self._watch, timers[0][0] if timers else None)
+        run = self._run  # the interpreter calls a name faster than an instance's attribute
+        got = run(None, self._watch, timers[0][0] if timers else None)
         if got is None:
             loop.serve()
             return False

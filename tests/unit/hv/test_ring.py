@@ -234,6 +234,27 @@ def test_peeked_entries_stay_until_they_are_committed() -> None:
         assert len(consumer.peek()) == 0
 
 
+def test_few_entries_come_as_tuples_as_they_do_in_the_array() -> None:
+    """Oldest first; not more than were peeked and are not committed."""
+    with memory(abi.PAGE_SIZE) as mapping:
+        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        written = [(1 << 63, 8, 0, (1 << 64) - 1), (0xCF8, 4, 1, 0x8000_0000), (5, 1, 0, 0)]
+        for address, size, pio, data in written:
+            producer.append(address, size, data, bool(pio))
+        producer.publish()
+        with pytest.raises(ValueError, match="cannot list 1 entries: 0 were peeked"):
+            consumer.core.entries(1)
+        assert consumer.peek().tolist() == written
+        assert consumer.core.entries(3) == written
+        assert consumer.core.entries(2) == written[:2]
+        assert consumer.core.entries(0) == []
+        with pytest.raises(ValueError, match="cannot list 4 entries: 3 were peeked"):
+            consumer.core.entries(4)
+        with pytest.raises(OverflowError):
+            consumer.core.entries(-1)
+
+
 def test_no_more_is_committed_than_was_peeked() -> None:
     """A commit of too many, of none peeked, or below 0 is an error and moves nothing."""
     with memory(abi.PAGE_SIZE) as mapping:

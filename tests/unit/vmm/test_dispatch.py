@@ -306,7 +306,7 @@ def test_a_neighbour_in_the_middle_splits_a_zone_into_its_visible_parts() -> Non
     accel = FakeAccelerator()
     machine = Machine(accel)
     machine.ports.map(Recorder("config", 8, coalesced=((0, 8),)).region, 0xCF8)
-    machine.ports.map(Recorder("reset", 1).region, 0xCF9, priority=1)
+    reset = machine.ports.map(Recorder("reset", 1).region, 0xCF9, priority=1)
     assert zones(accel)[-2:] == [
         ("register", 0xCF8, 1, True),
         ("register", 0xCFA, 6, True),
@@ -317,6 +317,8 @@ def test_a_neighbour_in_the_middle_splits_a_zone_into_its_visible_parts() -> Non
     assert kind_of(0xCF9, 1, True) == "no_zone"
     assert kind_of(0xCFA, 4, True) == "ring_full"
     assert kind_of(0xCF8, 1, False) == "no_zone"
+    machine.ports.unmap(reset)
+    assert kind_of(0xCF8, 4, True) == kind_of(0xCF9, 1, True) == "ring_full"
 
 
 def test_overlapping_ranges_of_a_region_become_one_zone() -> None:
