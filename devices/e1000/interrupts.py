@@ -91,13 +91,18 @@ class Interrupts:
 
     def _delay(self, pending: int) -> int:
         registers = self._registers
-        delays = [registers[ITR]]
+        delay = registers[ITR]
         if self.transmit_delayed and pending & (INT_TXQE | INT_TXDW):
-            delays.append(registers[TADV] * ADV_UNITS)
+            delay = _shorter(delay, registers[TADV] * ADV_UNITS)
         if registers[RDTR] and pending & INT_RXT0:
-            delays.append(registers[RADV] * ADV_UNITS)
-        return max(LEAST_DELAY, min(filter(None, delays), default=0))
+            delay = _shorter(delay, registers[RADV] * ADV_UNITS)
+        return delay if delay > LEAST_DELAY else LEAST_DELAY
 
     def _throttle_ends(self) -> None:
         self._throttle = None
         self.add(0)
+
+
+def _shorter(delay: int, other: int) -> int:
+    """The shorter delay; 0 is none."""
+    return min(delay, other) if delay and other else delay or other

@@ -130,8 +130,10 @@ class Backend:
         return taken
 
     def receive_ready(self) -> None:
-        # The card says this while it handles a write: what was queued before that has arrived.
-        self._deliver(asked=True)
+        # While frames are watched for, those that are there are told of by the loop.
+        if self._waiting or not self.reading:
+            # The card says this while it handles a write: what was queued before has arrived.
+            self._deliver(asked=True)
 
     # --- the wire's side ---
 
@@ -179,13 +181,19 @@ class Backend:
             asked = False
             if not card.can_receive():
                 return False
-            self._waiting = self._waiting or self._read()
+            # Less than a batch was all there was; the loop tells of what comes now.
+            last = not self._waiting
+            if last:
+                self._waiting = self._read()
+                last = len(self._waiting) < BATCH
             if not self._waiting:
                 break
             taken = card.receive(self._waiting)
             self._count(taken)
             if taken == 0:
                 return False
+            if last and not self._waiting:
+                break
         return True
 
     def _count(self, taken: int) -> None:
