@@ -113,8 +113,11 @@ def test_a_netdev_that_no_device_uses_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_a_network_makes_ten_milliseconds_of_staleness_the_default(tmp_path: Path) -> None:
-    """The guest's last write is queued, and heard although there is no exit after it."""
+    """The guest's last write is queued, and heard although there is no exit after it.
+
+    The timer may find that to 0xcf8, too, where the guest pauses behind it.
+    """
     (tmp_path / "card.py").write_text(ECHO)
     (port,) = free_ports(1)
     result = json_of("run", "card.py:quiet", *own_peer(port), cwd=tmp_path)
-    assert result["runs"][0]["stale_drains"] == 1
+    assert result["runs"][0]["stale_drains"] in (1, 2)

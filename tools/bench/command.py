@@ -182,7 +182,10 @@ def e1000(
     ip: Annotated[
         str, typer.Option("--ip", metavar="ADDRESS", help="The guest's, with --iperf.")
     ] = "192.0.2.2",
-    wait: WaitOption = Wait.adaptive,
+    wait: Annotated[
+        Wait | None,
+        typer.Option("--wait", help="How either side waits; by default as each row says."),
+    ] = None,
     quick: QuickOption = False,
     json: JsonOption = False,
     plot: PlotOption = None,
@@ -196,13 +199,15 @@ def e1000(
 
     output = Output(json, plot, save)
     if iperf is None and not netdev:
-        _measure(["e1000"], Options(quick, wait=wait.value), output)
+        _measure(["e1000"], Options(quick, wait=wait and wait.value), output)
         return
     output.check()
     from tools.bench import host  # noqa: PLC0415
     from tools.bench import iperf as bench_iperf  # noqa: PLC0415
 
-    section = bench_iperf.run(iperf, netdev, ip, rate, seconds, tail_every, wait.value)
+    section = bench_iperf.run(
+        iperf, netdev, ip, rate, seconds, tail_every, (wait or Wait.adaptive).value
+    )
     _report([section], host.describe(), output, complete=True)
 
 
@@ -225,7 +230,10 @@ def model(
 @bench.command("all")
 def all_(
     ring_pages: PagesOption = None,
-    wait: WaitOption = Wait.adaptive,
+    wait: Annotated[
+        Wait | None,
+        typer.Option("--wait", help="How either side waits; by default as each benchmark has it."),
+    ] = None,
     quick: QuickOption = False,
     json: JsonOption = False,
     plot: PlotOption = None,
@@ -238,7 +246,7 @@ def all_(
     """
     from tools.bench.registry import BENCHES, Options  # noqa: PLC0415
 
-    options = Options(quick, ring_pages, wait.value)
+    options = Options(quick, ring_pages, wait and wait.value)
     _measure(list(BENCHES), options, Output(json, plot, save, table))
 
 

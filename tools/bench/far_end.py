@@ -125,14 +125,29 @@ class FarProcess:
         self._process.control.recv()
 
 
-def _serve(local: int, remote: int, control: Control) -> None:
-    """Main of the process: frames and orders."""
-    loop = Loop()
+class NearEnd:
+    """A far end in the process of the VMM: two processes for two CPUs, and nothing between them."""
+
+    def __init__(self, loop: Loop, local: int, remote: int) -> None:
+        """Served by `loop`; `local` and `remote` are UDP ports on loopback."""
+        network, self._far = _plug_in(loop, local, remote)
+        self.begin = self._far.begin
+        self.close = network.close
+
+
+def _plug_in(loop: Loop, local: int, remote: int) -> tuple[Network, FarEnd]:
     network = Network(NetworkHost(loop))
     network.add(f"dgram,id=far,local={LOOPBACK}:{local},remote={LOOPBACK}:{remote}")
     wire = network.take("far", "the far end")
     far = FarEnd(wire)
     wire.connect(far)
+    return network, far
+
+
+def _serve(local: int, remote: int, control: Control) -> None:
+    """Main of the process: frames and orders."""
+    loop = Loop()
+    _, far = _plug_in(loop, local, remote)
 
     def take_order() -> None:
         far.begin(control.recv())
