@@ -81,6 +81,8 @@ def test_the_report_of_iperfs_server() -> None:
     assert parse_report(SERVER_ANSWER[:12] + SERVER_ANSWER[16:]) == SERVER_REPORT  # before 2.1
     assert parse_report(SERVER_ANSWER[:50]) is None
     assert parse_report(bytes(128)) is None
+    # A datagram that came back as it was: its number's high half is no flags.
+    assert parse_report(CLIENT_LAST + b"0123456789" * 12) is None
 
 
 @pytest.mark.parametrize("octets", [0, 1_471_470, 2**31, 2**32 - 1, 2**32, 2**45 + 2**31])

@@ -24,6 +24,7 @@ HEADER: Final = struct.Struct("!iIIi")  # number, seconds, microseconds, number'
 _REPORT: Final = struct.Struct("!I9i")
 REPORT_SIZE: Final = 128  # bytes of the answer that iperf 2.1 sends
 _HAS_REPORT: Final = 0x8000_0000  # HEADER_VERSION1 of the report's flags
+_ECHO: Final = 0xFFFF_FFFF  # no flags: the high half of the negated number, as it was sent
 _FIELDS: Final = np.dtype(
     [("low", ">u4"), ("seconds", ">u4"), ("microseconds", ">u4"), ("high", ">i4")]
 )
@@ -109,7 +110,7 @@ def parse_report(payload: bytes) -> Report | None:
         flags, high, low, seconds, micro, lost, out, datagrams, jitter, jitter_micro = (
             _REPORT.unpack_from(payload, at)
         )
-        if flags & _HAS_REPORT:
+        if flags & _HAS_REPORT and flags != _ECHO:
             return Report(
                 high << 32 | low & 0xFFFF_FFFF,
                 seconds + micro * 1e-6,
