@@ -132,14 +132,28 @@ def _model(model: Mapping[str, Any]) -> list[Line]:
 
 
 def _e1000(e1000: Mapping[str, Any]) -> list[Line]:
-    return [
-        (
-            f"frames of {e1000['frame_bytes']:,} bytes transmitted",
-            _figure(e1000["coalesced_pps"], "frames/s"),
-            f"{_figure(e1000['exit_pps'], 'frames/s')} when every write exits: "
-            f"{_figure(e1000['gain_percent'], '%')} gained",
+    what = f"frames of {e1000['frame_bytes']:,} bytes "
+    names = {
+        "transmit": "transmitted as in Linux's trace",
+        "transmit_spinning": "the same",
+        "transmit_burst": "transmitted, TDT for 32 frames",
+        "receive": "received",
+    }
+    lines = []
+    for key, name in names.items():
+        kind = e1000["kinds"][key]
+        low, high = kind["gain_interval"] or (None, None)
+        lines.append(
+            (
+                f"{what}{name}, `--wait {kind['wait']}`",
+                _figure(kind["coalesced"]["pps"], "frames/s"),
+                f"{_figure(kind['exit']['pps'], 'frames/s')} when every write exits; gained: "
+                f"{_figure(kind['gain_percent'], '%')} ({_figure(low, '%')} to "
+                f"{_figure(high, '%')}, 95 % sure)",
+            )
         )
-    ]
+        what = "frames, "
+    return lines
 
 
 _LINES = {"ring": _ring, "exit": _exit, "vga": _vga, "e1000": _e1000, "model": _model}
