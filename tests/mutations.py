@@ -80,6 +80,15 @@ MUTATIONS = (
         f"{_VCPU}::test_a_store_over_a_page_boundary_is_two_accesses",
     ),
     Mutation(
+        "2 an access over a page boundary is two",
+        "the second part is queued where the first found no room",
+        "hv/core/vcpu_bus.c",
+        "    if (!zone || *full)",
+        "    if (!zone)",
+        "tests/unit/tools/test_stress_cores.py::"
+        "test_the_second_part_of_a_store_does_not_overtake_the_first_in_a_ring_that_is_drained",
+    ),
+    Mutation(
         "2 at most 1,000 zones per kind",
         "no limit",
         "hv/zones.py",
@@ -295,15 +304,19 @@ def fails(mutation: Mutation, folder: Path) -> bool:
 
 
 def _compile(copy: Path) -> None:
-    """Build hv.core of the copy in place."""
-    sources = sorted(str(path) for path in (copy / "hv" / "core").glob("*.c"))
+    """Build hv.core of the copy in place, and its variant with injection points."""
+    core, variants = copy / "hv" / "core", copy / "tools" / "stress" / "cores"
     compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
     flags = ["-std=c11", "-O1", "-fPIC", "-shared", "-fvisibility=hidden"]
     include = sysconfig.get_paths()["include"]
-    command = [*compiler, *flags, "-DPy_LIMITED_API=0x030B0000", f"-I{include}", *sources]
-    done = _run([*command, "-o", str(copy / "hv" / "core.abi3.so")], copy)
-    if done.returncode:
-        raise ValueError(done.stderr)
+    command = [*compiler, *flags, "-DPy_LIMITED_API=0x030B0000", f"-I{include}", f"-I{core}"]
+    for sources, target in (
+        (sorted(core.glob("*.c")), core.with_suffix(".abi3.so")),
+        ([variants / "injected.c"], variants / "injected.abi3.so"),
+    ):
+        done = _run([*command, *map(str, sources), "-o", str(target)], copy)
+        if done.returncode:
+            raise ValueError(done.stderr)
 
 
 def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -126,10 +126,11 @@ static inline int vcpu_queue(VcpuObject *v, uint64_t address, uint32_t size, uin
 
 /*
  * What of a store that crosses no page needs no exit: into RAM, or into the ring. 1: done; 0: it
- * must exit; -1: an exception is set, the GIL held.
+ * must exit; -1: an exception is set, the GIL held. *full: the ring was found full; nothing more
+ * is queued then.
  */
 static inline int store_without_exit(VcpuObject *v, uint64_t address, uint32_t size,
-                                     uint64_t value)
+                                     uint64_t value, bool *full)
 {
     const struct zone *zone = zone_find(v, 0, address, address + (size - 1));
     if (!zone || !zone->clear_of_ram) {
@@ -140,7 +141,11 @@ static inline int store_without_exit(VcpuObject *v, uint64_t address, uint32_t s
             return 1;
         }
     }
-    return zone ? vcpu_queue(v, address, size, 0, value) : 0;
+    if (!zone || *full)
+        return 0;
+    int queued = vcpu_queue(v, address, size, 0, value);
+    *full = queued == 0;
+    return queued;
 }
 
 /* A store in two parts, of `room` bytes and the rest. */
@@ -149,11 +154,15 @@ static int store_across(VcpuObject *v, uint64_t address, uint32_t size, uint64_t
 {
     /*
      * KVM tries both parts before it exits for either: the second is in the ring when the first
-     * exits, and a full ring makes both exit.
+     * exits for want of a zone. Where it exits for want of room so does the second, although a
+     * VMM that drains just now may have made some: in the ring it would overtake the first.
      */
     uint64_t low = value & size_mask(room), high = value >> (8 * room);
-    int first = store_without_exit(v, address, room, low);
-    int second = first < 0 ? -1 : store_without_exit(v, address + room, size - room, high);
+    bool full = false;
+    int first = store_without_exit(v, address, room, low, &full);
+    INJECT(between_parts);
+    int second =
+        first < 0 ? -1 : store_without_exit(v, address + room, size - room, high, &full);
     if (second < 0 || (first == 0 && vcpu_exit_mmio(v, address, room, true, &low) < 0))
         return -1;
     return second ? 0 : vcpu_exit_mmio(v, address + room, size - room, true, &high);
@@ -197,7 +206,8 @@ int vcpu_store(VcpuObject *v, uint64_t address, uint32_t size, uint64_t value)
     /* The processor splits what crosses a page; each part is an access of its own. */
     if (size > room)
         return store_across(v, address, size, value, room);
-    int done = store_without_exit(v, address, size, value);
+    bool full = false;
+    int done = store_without_exit(v, address, size, value, &full);
     return done ? (done < 0 ? -1 : 0) : vcpu_exit_mmio(v, address, size, true, &value);
 }
 

@@ -36,6 +36,7 @@ def in_variant(variant: str, first: int, last: int, program: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", RING + program, variant, str(first), str(last)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
@@ -127,6 +128,38 @@ for n in range(3):
 """
     lines = in_variant("injected", 0, 0, program).splitlines()
     assert lines == (["1", "1"] if point == "before_last" else ["1", "1", "1"])
+
+
+def test_the_second_part_of_a_store_does_not_overtake_the_first_in_a_ring_that_is_drained() -> None:
+    """The guest stops between its parts, the first of which found the ring full."""
+    program = """
+import os, signal
+sys.path.insert(0, "tests")
+import numpy as np
+from helpers.hv_pair import Pair
+
+with Pair() as pair:
+    pair.vcpu.set_zones(0, np.array([(0x1000, 0x2FFF)], np.uint64))
+    guest = os.fork()
+    if guest == 0:
+        pair.vcpu.wait_run()
+        pair.vcpu.fill(0x1000, 1, 169, 7)
+        core.arm("between_parts", 0, signal.SIGSTOP)
+        pair.vcpu.store(0x1FFE, 4, 0x44332211)
+        pair.vcpu.halt()
+    pair.handle.enter()
+    os.waitpid(guest, os.WUNTRACED)
+    print(len(pair.drain()), end="")
+    os.kill(guest, signal.SIGCONT)
+    for _ in range(2):
+        _, address, size, _, value = pair.this_exit()
+        print(f", {len(pair.drain())} {address:#x} {size} {value:#x}", end="")
+        pair.handle.enter()
+    os.kill(guest, signal.SIGKILL)
+    os.waitpid(guest, 0)
+"""
+    said = in_variant("injected", 0, 0, program)
+    assert said == "169, 0 0x1ffe 2 0x2211, 0 0x2000 2 0x4433"
 
 
 def test_a_seed_gives_the_same_pairs() -> None:

@@ -1,6 +1,6 @@
 /*
- * hv.core with its injection points: at the one that is armed the process kills itself. Nothing
- * else is different.
+ * hv.core with its injection points: at the one that is armed the process sends itself a signal.
+ * Nothing else is different.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -8,15 +8,16 @@
 #include <string.h>
 #include <unistd.h>
 
-enum point { before_last, before_first, before_exit, before_resume, nowhere };
+enum point { before_last, before_first, before_exit, before_resume, between_parts, nowhere };
 
 static int armed = nowhere;
-static uint64_t passes; /* that are let through before the one that ends it */
+static uint64_t passes; /* that are let through before the one with the signal */
+static int sent = SIGKILL;
 
 static inline void reach(enum point point)
 {
     if ((int)point == armed && passes-- == 0)
-        kill(getpid(), SIGKILL);
+        kill(getpid(), sent);
 }
 
 #define INJECT(point) reach(point)
@@ -27,16 +28,18 @@ static inline void reach(enum point point)
 static PyObject *arm(PyObject *module, PyObject *args)
 {
     static const char *const names[] = {"before_last", "before_first", "before_exit",
-                                        "before_resume", "nowhere"};
+                                        "before_resume", "between_parts", "nowhere"};
     const char *name;
     unsigned long long let_through;
+    int number = SIGKILL;
     (void)module;
-    if (!PyArg_ParseTuple(args, "sK", &name, &let_through))
+    if (!PyArg_ParseTuple(args, "sK|i", &name, &let_through, &number))
         return NULL;
     for (int i = 0; i <= nowhere; i++)
         if (strcmp(name, names[i]) == 0) {
             armed = i;
             passes = let_through;
+            sent = number;
             Py_RETURN_NONE;
         }
     PyErr_Format(PyExc_ValueError, "there is no injection point '%s'", name);
@@ -44,7 +47,7 @@ static PyObject *arm(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef more[] = {
-    {"arm", arm, METH_VARARGS, "arm(point, passes): SIGKILL at a point, after so many passes."},
+    {"arm", arm, METH_VARARGS, "arm(point, passes, signal=SIGKILL): the signal at a point, after so many passes."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,9 +1,11 @@
 """hv.core with injection points; the rest is as in hv.core."""
 
-def arm(point: str, passes: int, /) -> None:
-    """Kill this process with SIGKILL at a point, after `passes` passes there.
+def arm(point: str, passes: int, signal: int = ..., /) -> None:
+    """Send this process a signal, SIGKILL by default, at a point, after `passes` passes there.
 
     `before_last`: entries written, not yet shown; `before_first`: entries dispatched, their slots
     not yet given back; `before_exit`: an exit written, not yet told; `before_resume`: an exit
-    handled, the guest not yet resumed; `nowhere`. Raises ValueError for another point.
+    handled, the guest not yet resumed; `between_parts`: the first part of a store over a page
+    boundary queued, stored or to exit, the second not yet tried; `nowhere`. Raises ValueError for
+    another point.
     """
