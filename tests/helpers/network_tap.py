@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -58,7 +59,17 @@ def exchange() -> dict[str, object]:
             "down": down,
             "short": bench.count("n0", "dropped_by"),
             "busy": busy,
+            "deleted": deleted(bench),
         }
+
+
+def deleted(bench: Bench) -> list[str]:
+    """What is said about an interface that goes away; it wakes nobody up from then on."""
+    subprocess.run(["ip", "link", "delete", "tap7"], check=True)
+    bench.until(lambda: bench.lines)
+    bench.settle()
+    assert not bench.loop.watching or not select.select([bench.loop.fileno()], [], [], 0)[0]
+    return bench.lines
 
 
 def main() -> None:

@@ -51,6 +51,7 @@ def test_frames_pass_and_what_cannot_be_is_said() -> None:
     assert found["short"] == {"the interface is down": 1, "too short": 1}
     spec = "netdev 'tap,id=n0,ifname=tap7': cannot attach to tap7: "
     assert found["busy"] == f"{spec}Device or resource busy: another program has it"
+    assert found["deleted"] == ["netdev n0: tap7 was deleted"]
     assert found["no_tap"].startswith("netdev 'tap,id=n0,ifname=lo': cannot attach to lo: ")
     assert found["no_tap"].endswith("there is an interface of that name that is no tap")
 

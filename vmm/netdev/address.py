@@ -69,7 +69,7 @@ def path(spec: Spec, key: str) -> Address:
 
 
 def _resolved(spec: Spec, key: str, host: str, port: str, passive: bool) -> Address:
-    if not port.isdecimal() or not int(port[:10]) < 1 << 16:
+    if not port.isdecimal() or len(port) > 10 or int(port) >= 1 << 16:
         raise spec.wrong(f"{key}: expected a port of 0 to 65535, got {port!r}")
     if not host and not passive:
         raise spec.wrong(f"{key}: expected a host")

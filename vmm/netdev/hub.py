@@ -33,6 +33,8 @@ def create(spec: Spec, host: Host, network: Network) -> Port:
     try:
         wire = network.take(netdev, f"hubport {spec.id!r}")
         network.occupy(spec.id, f"netdev {netdev!r}")
+        if isinstance(wire, Port):
+            hub.join(wire.hub)
     except NetdevError as error:
         raise spec.wrong(str(error)) from error
     return Port(hub, host, wire)
@@ -50,6 +52,16 @@ class Hub:
         self._held: list[Port] = []  # where senders wait
         self._loop = host.loop
         self._recorder = host.recorder
+        self._joined = {self}  # hubs between which frames pass
+
+    def join(self, other: Hub) -> None:
+        """Frames are going to pass to another hub. Raises NetdevError where they do already: one
+        would go round for ever."""
+        if other in self._joined:
+            raise NetdevError("its hub is joined to this one already")
+        joined = self._joined | other._joined
+        for hub in joined:
+            hub._joined = joined
 
     def add(self, port: Port) -> None:
         """One more port."""
@@ -101,7 +113,7 @@ class Port:
     def __init__(self, hub: Hub, host: Host, netdev: Netdev | None = None) -> None:
         self.recorder: Recorder | None = None  # the hub's frames are recorded once, by the hub
         self.statistics = Statistics()
-        self._hub = hub
+        self.hub = hub
         self._host = host
         self._card: Card | None = None
         self._netdev = netdev
@@ -137,7 +149,7 @@ class Port:
     # --- as the card of a back end ---
 
     def can_receive(self) -> bool:
-        return self._hub.has_room(self)
+        return self.hub.has_room(self)
 
     def receive(self, frames: Sequence[bytes]) -> int:
         return self._take(frames)
@@ -148,7 +160,7 @@ class Port:
     # --- to and from the hub ---
 
     def _take(self, frames: Sequence[bytes]) -> int:
-        taken = self._hub.spread(self, frames)
+        taken = self.hub.spread(self, frames)
         self.statistics.sent += taken
         self.statistics.sent_bytes += sum(map(len, frames[:taken]))
         return taken
@@ -184,7 +196,7 @@ class Port:
         else:
             self._asking.stop()
         if was_full and self.room:
-            self._hub.emptied()
+            self.hub.emptied()
 
     def _hand_out(self, asked: bool) -> int:
         frames = list(islice(self._queue, _AT_ONCE))

@@ -50,7 +50,7 @@ class Spec:
         value = self.take(key)
         if value is None:
             return None
-        if not value.isdecimal() or not lowest <= int(value[:20]) <= highest:
+        if not value.isdecimal() or len(value) > 20 or not lowest <= int(value) <= highest:
             raise self.wrong(f"{key}: expected {lowest} to {highest}, got {value!r}")
         return int(value)
 

@@ -211,11 +211,20 @@ class Stream(Backend):
     # --- to the wire ---
 
     def _transmit(self, frames: Sequence[bytes]) -> int:
-        if self._peer is None:
-            self.statistics.dropped("not connected", len(frames))
-            return len(frames)
-        if self._out:
-            return 0
+        done = 0
+        while done < len(frames) and not self._out:
+            if self._peer is None:
+                self.statistics.dropped("not connected", len(frames) - done)
+                return len(frames)
+            done += self._begin_writing(frames[done:])
+            self._write()
+            if self._out and self._peer is not None:
+                self._full = True
+                self.host.loop.add_writer(self._peer.fileno(), self._writable)
+        return done
+
+    def _begin_writing(self, frames: Sequence[bytes]) -> int:
+        """Let the first frames be what there is to write; how many."""
         parts: list[bytes] = []
         size = count = 0
         for frame in frames:
@@ -225,10 +234,6 @@ class Stream(Backend):
             if size >= _WRITE_AT_ONCE:
                 break
         self._out, self._out_frames = memoryview(b"".join(parts)), frames[:count]
-        self._write()
-        if self._out and self._peer is not None:
-            self._full = True
-            self.host.loop.add_writer(self._peer.fileno(), self._writable)
         return count
 
     def _write(self) -> None:

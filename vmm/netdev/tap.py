@@ -7,7 +7,6 @@ import fcntl
 import os
 import struct
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host
@@ -35,7 +34,9 @@ def create(spec: Spec, host: Host, _network: Network) -> Tap:
         spec.choice(script, "no")
     spec.finish()
     if len(os.fsencode(name)) > _NAME_MAX or "/" in name or "%" in name:
-        raise spec.wrong(f"ifname: expected a name of at most {_NAME_MAX} bytes, got {name!r}")
+        raise spec.wrong(
+            f"ifname: expected a name of at most {_NAME_MAX} bytes without / and %, got {name!r}"
+        )
     fd = spec.attempt(f"cannot open {_DEVICE}", lambda: os.open(_DEVICE, _FLAGS))
     try:
         asked = _IFREQ.pack(os.fsencode(name), _IFF_TAP | _IFF_NO_PI)
@@ -74,6 +75,7 @@ class Tap(Backend):
         self.interface = interface
         self._fd = fd
         self._full = False
+        self._gone = False  # the interface was deleted
 
     def report(self) -> dict[str, object]:
         return {**super().report(), "ifname": self.interface}
@@ -90,6 +92,7 @@ class Tap(Backend):
                 return done
             except OSError as error:
                 self.statistics.dropped(_reason(error))
+                self._check(error)
             else:
                 self.sent((frame,))
         return len(frames)
@@ -101,13 +104,27 @@ class Tap(Backend):
 
     def _read(self) -> list[bytes]:
         frames: list[bytes] = []
-        # Also when the interface has been deleted: then nothing comes any more.
-        with suppress(OSError):
+        try:
             while len(frames) < BATCH:
                 frames.append(os.read(self._fd, FRAME_MAX))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._check(error)
         return frames
 
+    def _check(self, error: OSError) -> None:
+        """A descriptor without its interface is ready at all times: it is watched no more."""
+        if error.errno != errno.EBADFD or self._gone:
+            return
+        self._gone = True
+        self.host.warn(f"netdev {self.name}: {self.interface} was deleted")
+        if self.reading:
+            self.host.loop.remove_reader(self._fd)
+
     def _watch(self, wanted: bool) -> None:
+        if self._gone:
+            return
         if wanted:
             self.host.loop.add_reader(self._fd, self.readable)
         else:

@@ -86,6 +86,17 @@ def test_ids_are_unique_and_taken_once(bench: Bench) -> None:
         bench.card("n7")
 
 
+def test_hubs_that_are_joined_are_joined_once(bench: Bench) -> None:
+    """A frame would go round for ever."""
+    bench.add("hubport,id=a,hubid=0")
+    with pytest.raises(NetdevError, match=r"id=b.*: its hub is joined to this one already"):
+        bench.add("hubport,id=b,hubid=0,netdev=a")
+    bench.add("hubport,id=c,hubid=1", "hubport,id=d,hubid=2,netdev=c", "hubport,id=e,hubid=2")
+    bench.add("hubport,id=f,hubid=3,netdev=e", "hubport,id=g,hubid=3")
+    with pytest.raises(NetdevError, match="joined to this one already"):
+        bench.add("hubport,id=h,hubid=1,netdev=g")
+
+
 def test_a_hubs_port_takes_its_netdev_for_itself(bench: Bench) -> None:
     (port,) = free_ports(1)
     bench.add(

@@ -108,6 +108,27 @@ def test_a_peer_that_reads_nothing_makes_the_card_wait(bench: Bench) -> None:
     assert bench.count(name, "sent") == 500
 
 
+def test_a_card_that_sends_much_at_once_is_told_when_it_may_go_on(bench: Bench) -> None:
+    """It waits for that after a batch that was not taken whole."""
+    _, port = server(bench)
+    card = bench.card("n0")
+    frames = [bytes((n % 256,)) * 4000 for n in range(1000)]
+    with connected(port) as peer:
+        bench.settle()
+        assert card.wire is not None
+        peer.settimeout(0.01)
+        card.unsent = frames[card.wire.send(frames) :]
+        framer = Framer()
+        got: list[bytes] = []
+        while len(got) < len(frames):
+            with suppress(TimeoutError):
+                got += framer.feed(peer.recv(1 << 20))
+            bench.settle()
+            assert card.unsent == frames[len(frames) - len(card.unsent) :]
+            assert card.unsent == [] or bench.loop.watching
+        assert got == frames
+
+
 def test_frames_wait_in_the_stream_for_a_card_without_buffers(bench: Bench) -> None:
     name, port = server(bench)
     card = bench.card(name, buffers=2)
