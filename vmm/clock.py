@@ -63,8 +63,9 @@ class Clock:
         return self._stopped_at
 
     def _run_due(self) -> None:
-        """Make the calls that are due."""
-        while (due := self.deadline()) is not None and due <= self.now():
+        """Make the calls that are due by now, not those that fall due meanwhile."""
+        now = self.now()
+        while (due := self.deadline()) is not None and due <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.call is not None:
                 timer.call()

@@ -67,10 +67,11 @@ class Loop:
         return max(0.0, self.timers[0][0] - time.monotonic())
 
     def run_timers(self) -> None:
-        """Make the calls that are due."""
+        """Make the calls that are due by now, not those that fall due meanwhile."""
+        now = time.monotonic()
         while self.timers:
             due, _, timer = self.timers[0]
-            if timer.call is not None and due > time.monotonic():
+            if timer.call is not None and due > now:
                 return
             heapq.heappop(self.timers)
             if timer.call is not None:

@@ -81,7 +81,8 @@ class E1000(PciFunction):
             self._send,
             # What comes back may land where the next descriptors or their data lie.
             lambda: not self.phy.loopback,
-            lambda: self.clock.call_at(self.clock.now(), self.resume_transmit),
+            # Later than now: what is due at once would run within this turn.
+            lambda: self.clock.call_at(self.clock.now() + _MS, self.resume_transmit),
         )
         self._engaged = False  # what comes to a register now comes from the card itself
         self._hold_off: Timer | None = None

@@ -146,7 +146,7 @@ class Transmitter:
             registers[TDH] = head if head < count else 0
             if self._blocked:
                 return causes
-            if self._emitted >= MOST:
+            if self._emitted >= MOST and registers[TDH] != registers[TDT]:
                 self._break = self._resume_soon()
                 return causes
             # A tail that the head never meets: once around is enough, as in QEMU.
