@@ -25,8 +25,7 @@ KVM_RUN_MMIO: Final = struct.Struct("<Q8sIB")
 KVM_RUN_IO: Final = struct.Struct("<BBHIQ")
 KVM_PIO_PAGE_OFFSET: Final = 1  # page of the run segment that holds the data of an IO exit
 
-# fail_entry {hardware_entry_failure_reason u64}, internal {suberror u32}
-KVM_RUN_FAIL_ENTRY: Final = struct.Struct("<Q")
+# internal {suberror u32}
 KVM_RUN_INTERNAL: Final = struct.Struct("<I")
 
 KVM_EXIT_IO: Final = 2

@@ -31,11 +31,11 @@ class Statistics(NamedTuple):
 class Memory:
     """A slot of guest RAM, mapped here, too."""
 
-    def __init__(self, slot: int, start: int, segment: Segment) -> None:
-        self.slot = slot
+    def __init__(self, start: int, segment: Segment) -> None:
+        """Raises HostError without room."""
         self.start = start
         self.size = segment.size
-        self.mapping = core.Mapping([segment.part()])
+        self.mapping = shm.mapped(segment)
 
 
 class Vm:
@@ -84,7 +84,7 @@ class Vm:
         try:
             argument = layout.pack(slot, 0, start, size, 0)
             self.request(abi.KVM_SET_USER_MEMORY_REGION, argument, (segment.fd,))
-            self.memory[slot] = Memory(slot, start, segment)
+            self.memory[slot] = Memory(start, segment)
         finally:
             segment.close()
         return self.memory[slot]
@@ -103,18 +103,25 @@ class Vm:
         """KVM_CREATE_VCPU, with its run segment and the ring mapped behind it."""
         _, _, fds = self.request(abi.KVM_CREATE_VCPU, abi.HV_REQUEST.pack(number), descriptors=3)
         run_fd, exit_fd, resume_fd = fds
-        run = shm.received("run page", run_fd, abi.RUN_PAGES * abi.PAGE_SIZE)
-        parts = [run.part()]
-        if self._ring_segment is not None:
-            parts.append(self._ring_segment.part())
-        mapping = core.Mapping(parts)
-        run.close()
-        consumer = None
-        if self._ring_segment is not None:
-            offset = self.check_extension(abi.KVM_CAP_COALESCED_MMIO) * abi.PAGE_SIZE
-            consumer = ring.Consumer(mapping, offset, self._ring_segment.size)
-            self._ring_segment.close()
-        self.vcpu = Vcpu(self, mapping, consumer, exit_fd, resume_fd)
+        segment = self._ring_segment
+        try:
+            run = shm.received("run page", run_fd, abi.RUN_PAGES * abi.PAGE_SIZE)
+            try:
+                mapping = shm.mapped(run, *([segment] if segment else []))
+            finally:
+                run.close()
+            consumer = None
+            if segment is not None:
+                offset = self.check_extension(abi.KVM_CAP_COALESCED_MMIO) * abi.PAGE_SIZE
+                consumer = ring.Consumer(mapping, offset, segment.size)
+            self.vcpu = Vcpu(self, mapping, consumer, exit_fd, resume_fd)
+        except BaseException:
+            os.close(exit_fd)
+            os.close(resume_fd)
+            raise
+        if segment is not None:
+            segment.close()
+            self._ring_segment = None
         return self.vcpu
 
     def irq_line(self, irq: int, level: bool) -> None:
@@ -187,7 +194,7 @@ class Vm:
         self.process.close()
         if self.vcpu is not None:
             self.vcpu.close()
-        elif self._ring_segment is not None:
+        if self._ring_segment is not None:
             self._ring_segment.close()
             self._ring_segment = None
 

@@ -17,6 +17,13 @@ class KvmUnusable(HostError):
     """This machine's /dev/kvm is missing, forbidden, or lacks what is needed."""
 
 
+class DeviceError(CoalescedError):
+    """A device's model went wrong where nobody can go on without its answer."""
+
+    def __init__(self, device: str, what: str, error: Exception) -> None:
+        super().__init__(f"device {device}: {what}: {type(error).__name__}: {error}")
+
+
 class PeerDied(CoalescedError):
     """The other process has ended."""
 

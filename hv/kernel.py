@@ -119,9 +119,8 @@ class Kernel:
         run = shm.create("run page", abi.RUN_PAGES * abi.PAGE_SIZE)
         exit_read, exit_write = doorbell.pipe()
         resume_read, resume_write = doorbell.pipe()
-        segments = [run.part()] + ([self._ring.part()] if self._ring else [])
         self.vcpu = core.Vcpu(
-            core.Mapping(segments),
+            shm.mapped(run, *([self._ring] if self._ring else [])),
             run.size,
             self._ring.size if self._ring else 0,
             exit_write,
@@ -153,8 +152,11 @@ class Kernel:
                 if start < base + len(mapping) and base < start + size:
                     raise RequestError(errno.EEXIST, f"memory slot {slot} overlaps slot {other}")
             segment = shm.received(f"memory slot {slot}", os.dup(fds[0]), size)
-            self._memory = {**others, slot: (start, core.Mapping([segment.part()]))}
-            segment.close()
+            try:
+                mapping = shm.mapped(segment)
+            finally:
+                segment.close()
+            self._memory = {**others, slot: (start, mapping)}
         if self.vcpu is not None:
             self.vcpu.clear_memory()
             for base, mapping in self._memory.values():

@@ -110,7 +110,7 @@ class KvmVm:
             return None
         segment = shm.create(f"memory slot {slot}", size)
         try:
-            memory = Memory(slot, start, segment)
+            memory = Memory(start, segment)
         finally:
             segment.close()
         address = np.frombuffer(memoryview(memory.mapping), np.uint8).__array_interface__["data"][0]

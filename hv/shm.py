@@ -10,6 +10,7 @@ from pathlib import Path
 
 import posix_ipc
 
+from hv import core
 from hv.abi import PAGE_SIZE
 from hv.errors import HostError
 
@@ -61,17 +62,27 @@ def create(name: str, size: int) -> Segment:
     return Segment(name, shared.fd, size)
 
 
-def received(name: str, fd: int, expected: int | None = None) -> Segment:
+def received(name: str, fd: int, expected: int) -> Segment:
     """A segment whose descriptor came from another process, checked against its size.
 
-    Raises HostError when it has another size than `expected` (None: any whole number of pages).
+    Raises HostError when it has another size than `expected` bytes, whole pages.
     """
     size = os.fstat(fd).st_size
-    if size != (size if expected is None else expected) or size <= 0 or size % PAGE_SIZE:
+    if size != expected or size <= 0 or size % PAGE_SIZE:
         os.close(fd)
-        wanted = "whole pages" if expected is None else f"{expected} bytes"
-        raise HostError(f"segment {name}: expected {wanted}, got {size} bytes")
+        raise HostError(
+            f"segment {name}: expected {expected} bytes in whole pages, got {size} bytes"
+        )
     return Segment(name, fd, size)
+
+
+def mapped(*segments: Segment) -> core.Mapping:
+    """Segments mapped side by side, 1 to 4 of them. Raises HostError without room."""
+    try:
+        return core.Mapping([segment.part() for segment in segments])
+    except OSError as error:
+        names = ", ".join(segment.name for segment in segments)
+        raise HostError(f"cannot map {names}: {error.strerror}") from error
 
 
 def remove_orphans() -> list[str]:

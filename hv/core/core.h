@@ -80,7 +80,7 @@ typedef struct {
     int parts;
     struct {
         char *name;
-        size_t offset, size;
+        size_t size;
         int guard;
     } part[MAPPING_PARTS];
 } MappingObject;

@@ -9,7 +9,6 @@
 #include "core.h"
 
 #include <signal.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -94,13 +93,11 @@ static int arm_timer(KvmObject *k, uint64_t deadline)
     return 0;
 }
 
-/* KVM_RUN once: 0, or the error's number. */
-static int kvm_enter(KvmObject *k, bool leave)
+/* KVM_RUN once, immediate_exit being set: 0, or the error's number. */
+static int kvm_enter(KvmObject *k)
 {
     int result;
     k->load.size = 0;
-    atomic_store_explicit(&k->run->immediate_exit, leave, memory_order_relaxed);
-    entered = k->run;
     Py_BEGIN_ALLOW_THREADS
     result = ioctl(k->fd, KVM_RUN, 0) < 0 ? errno : 0;
     Py_END_ALLOW_THREADS
@@ -131,9 +128,14 @@ static PyObject *kvm_run(PyObject *self, PyObject *timeout)
     if (deadline_from(timeout, &deadline) < 0)
         return NULL;
     for (;;) {
-        if (arm_timer(k, deadline) < 0)
+        /* Before the timer is armed: its signal may come before KVM_RUN does. */
+        atomic_store_explicit(&k->run->immediate_exit, 0, memory_order_relaxed);
+        entered = k->run;
+        if (arm_timer(k, deadline) < 0) {
+            entered = NULL;
             return NULL;
-        int error = kvm_enter(k, false);
+        }
+        int error = kvm_enter(k);
         if (error == 0)
             return last_exit(k);
         if (error != EINTR)
@@ -148,9 +150,11 @@ static PyObject *kvm_run(PyObject *self, PyObject *timeout)
 static PyObject *kvm_finish(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    int error = kvm_enter((KvmObject *)self, true);
+    KvmObject *k = (KvmObject *)self;
+    atomic_store_explicit(&k->run->immediate_exit, 1, memory_order_relaxed);
+    int error = kvm_enter(k);
     if (error != EINTR)
-        return error ? failed(error) : last_exit((KvmObject *)self);
+        return error ? failed(error) : last_exit(k);
     Py_RETURN_NONE;
 }
 

@@ -10,7 +10,6 @@
 #include "core.h"
 
 #include <string.h>
-#include <structmember.h>
 #include <sys/mman.h>
 
 #define GUARDS 4096
@@ -135,7 +134,6 @@ static int mapping_add(MappingObject *m, PyObject *item, size_t offset)
         return -1;
     int i = m->parts;
     m->part[i].guard = -1;
-    m->part[i].offset = offset;
     m->part[i].size = (size_t)size;
     m->part[i].name = PyMem_Malloc(strlen(name) + 1);
     if (!m->part[i].name) {

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "vcpu.h"
 
-#include <string.h>
 
 PyObject *vcpu_py_execute(PyObject *self, PyObject *array)
 {

@@ -2,8 +2,6 @@
 #define _GNU_SOURCE
 #include "core.h"
 
-#include <string.h>
-#include <structmember.h>
 
 typedef struct {
     PyObject_HEAD

@@ -267,7 +267,7 @@ class DirectBus:
     def read_memory(self, address: int, size: int, /) -> bytearray:
         if size < 0:
             raise ValueError(f"expected a size of 0 or more, got {size}")
-        self._turn()
+        self._begin()
         address = _unsigned(address)
         data = bytearray()
         while len(data) < size:
@@ -280,7 +280,7 @@ class DirectBus:
         return data
 
     def write_memory(self, address: int, data: bytes, /) -> None:
-        self._turn()
+        self._begin()
         address = _unsigned(address)
         done = 0
         while done < len(data):
@@ -294,6 +294,7 @@ class DirectBus:
             done += len(part)
 
     def wait_interrupt(self, lines: int, timeout: float | None, /) -> int:
+        self._begin()
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             self._loop.run_timers()

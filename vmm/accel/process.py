@@ -124,7 +124,6 @@ class ProcessAccelerator:
         return self._vm.statistics().signals + self.handle.signals
 
     def close(self) -> None:
-        self._process.close()
-        if hasattr(self, "_vcpu"):
-            self._vcpu.close()
+        vm = getattr(self, "_vm", None)
+        (self._process if vm is None else vm).close()
         os.sched_setaffinity(0, self._affinity)
