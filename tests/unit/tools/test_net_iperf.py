@@ -85,6 +85,15 @@ def test_the_report_of_iperfs_server() -> None:
     assert parse_report(CLIENT_LAST + b"0123456789" * 12) is None
 
 
+def test_a_report_holds_numbers_of_any_size() -> None:
+    """A host may say what number it likes; the report has room for the low half."""
+    number = (1 << 40) + 5
+    report = Report(1, 1.0, number - 1, 1 << 31, number, 0.0)
+    got = parse_report(pack_report(CLIENT_LAST, report))
+    assert got is not None
+    assert (got.lost, got.out_of_order, got.datagrams) == (4, -(1 << 31), 5)
+
+
 @pytest.mark.parametrize("octets", [0, 1_471_470, 2**31, 2**32 - 1, 2**32, 2**45 + 2**31])
 def test_a_report_comes_back(octets: int) -> None:
     report = SERVER_REPORT._replace(octets=octets, lost=3, out_of_order=2)

@@ -15,6 +15,7 @@ from tools.guests.network.packets import Arp, Ipv4, Udp
 ECHO_PORT: Final = 7  # RFC 862
 RESOLVE_SECONDS: Final = 3.0  # between two requests; the card is deaf for a second at its start
 RESOLVE_TRIES: Final = 5
+_NEIGHBOURS: Final = 1024  # addresses that are known at most
 
 Bulk = Callable[[Frames], None]
 
@@ -130,7 +131,8 @@ class Stack:
         if packet is None or packet.target_ip != self.ip:
             self.counters["other"] += 1
             return None
-        self.neighbours[packet.sender_ip] = packet.sender_mac
+        if len(self.neighbours) < _NEIGHBOURS or packet.sender_ip in self.neighbours:
+            self.neighbours[packet.sender_ip] = packet.sender_mac
         if packet.operation != packets.ARP_REQUEST:
             return None
         self.counters["arp"] += 1
