@@ -184,15 +184,15 @@ MUTATIONS = (
         "9 a write whose handler raises is consumed, the rest goes on",
         "few entries end there",
         "vmm/dispatch.py",
-        "            space.write(address, size, value)\n        except Exception as error:",
-        "            space.write(address, size, value)\n        except ZeroDivisionError as error:",
+        "            space.write(address, size, value)\n        except (Exception, SystemExit)",
+        "            space.write(address, size, value)\n        except ZeroDivisionError",
         f"{_DISPATCH}::test_a_queued_write_that_raises_is_consumed_told_and_counted",
     ),
     Mutation(
         "9 a write whose handler raises is consumed, the rest goes on",
         "the batch ends there",
         "devices/bus/address_space.py",
-        "            except Exception as error:\n"
+        "            except (Exception, SystemExit) as error:\n"
         "                failed(address, size, value, error)\n            if self.generation",
         "            except ZeroDivisionError as error:\n"
         "                failed(address, size, value, error)\n            if self.generation",

@@ -63,7 +63,7 @@ def run(arguments: list[str], say: Callable[[str], None]) -> int:
         return 1
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
-            say(str(error))
+            say(f"{error.filename or 'standard output'}: {error.strerror or error}")
         return 1
     except Exception as error:
         # typer has changed where its usage errors live; what they can do has stayed.

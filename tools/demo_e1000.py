@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,27 +97,46 @@ def e1000(
     netdev: NetdevOption = None,
     pcap: PcapOption = None,
     frames: Annotated[
-        int,
-        typer.Option("--frames", metavar="N", min=1, max=10_000_000, help="Frames each way."),
-    ] = FRAMES,
-    burst: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--burst", metavar="N", min=1, max=BURST_MAX, help="Frames under way at once."
+            "--frames",
+            metavar="N",
+            min=1,
+            max=10_000_000,
+            help="Frames each way.",
+            show_default=str(FRAMES),
         ),
-    ] = BURST,
+    ] = None,
+    burst: Annotated[
+        int | None,
+        typer.Option(
+            "--burst",
+            metavar="N",
+            min=1,
+            max=BURST_MAX,
+            help="Frames under way at once.",
+            show_default=str(BURST),
+        ),
+    ] = None,
     tail_every: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--tail-every",
             metavar="N",
             min=0,
             help="Frames for each write of the tail register; 0: one write for a burst.",
+            show_default="0",
         ),
-    ] = 0,
+    ] = None,
     ip: Annotated[
-        str, typer.Option("--ip", metavar="ADDRESS", help="The guest's, with --netdev.")
-    ] = DEFAULT_IP,
+        str | None,
+        typer.Option(
+            "--ip",
+            metavar="ADDRESS",
+            help="The guest's, with --netdev.",
+            show_default=DEFAULT_IP,
+        ),
+    ] = None,
     seconds: Annotated[
         float | None,
         typer.Option("--seconds", metavar="N", min=0, help="With --netdev: end by itself."),
@@ -138,13 +158,21 @@ def e1000(
     stale = network_staleness(staleness, netdev)
     options = run_options(accel, ring_pages, wait, stale, no_coalesce, cpus, trace)
     if netdev:
+        for name, given in (("frames", frames), ("burst", burst), ("tail-every", tail_every)):
+            if given is not None:
+                raise BadInput(f"--{name} {given}: expected no --netdev beside it")
+        if seconds is not None and not math.isfinite(seconds):
+            raise BadInput(f"--seconds {seconds}: expected a number")
         network = network_options(netdev, pcap)
-        raise typer.Exit(_serve(network, _address(ip), seconds, options, json))
+        raise typer.Exit(_serve(network, _address(ip or DEFAULT_IP), seconds, options, json))
     if seconds is not None:
         raise BadInput(f"--seconds {seconds:g}: expected a --netdev beside it")
+    if ip is not None:
+        raise BadInput(f"--ip {ip}: expected a --netdev beside it")
     if pcap is not None:
         check_writable("--pcap", pcap)
-    result = exchange(options, frames, burst, tail_every or burst, pcap)
+    burst = burst or BURST
+    result = exchange(options, frames or FRAMES, burst, tail_every or burst, pcap)
     raise typer.Exit(say(result, json))
 
 

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from devices.bus.device import Device
 from devices.bus.pci import PciFunction
 from hv import guest
 from tools.errors import BadInput, warn
@@ -121,10 +120,12 @@ def _check(spec: Spec, path: Path, device: PciFunction) -> None:
         for handler in (region.read, region.write):
             if not callable(handler):
                 raise _wrong(spec, f"region {region.name!r}: expected a function, got {handler!r}")
-    state: object = _guarded(spec, path, f"{name}.state()", lambda: _state(device))
+    state: object = _guarded(spec, path, f"{name}.state()", device.state)
     if not isinstance(state, dict):
         raise _wrong(spec, f"{name}.state() gives {type(state).__name__}, expected a dict")
     for key, value in state.items():
+        if not isinstance(key, str):
+            raise _wrong(spec, f"{name}.state(): expected names as keys, got {key!r}")
         if not isinstance(value, int | bytes | memoryview):
             raise _wrong(
                 spec,
@@ -132,10 +133,6 @@ def _check(spec: Spec, path: Path, device: PciFunction) -> None:
                 f"expected int, bytes or memoryview",
             )
     _guarded(spec, path, f"{name}.reset()", device.reset)
-
-
-def _state(device: Device) -> object:
-    return dict(device.state())
 
 
 def _guarded(spec: Spec, path: Path, what: str, call: Callable[[], object]) -> object:

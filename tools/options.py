@@ -60,8 +60,8 @@ NetworkStalenessOption = Annotated[
     typer.Option(
         "--staleness",
         metavar="MS|off",
-        help="Milliseconds after which a queued write is delivered although no exit came. "
-        f"[default: {NETWORK_STALENESS} with --netdev, else off]",
+        help="Milliseconds after which a queued write is delivered although no exit came.",
+        show_default=f"{NETWORK_STALENESS} with --netdev, else off",
     ),
 ]
 NetdevOption = Annotated[

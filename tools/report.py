@@ -48,7 +48,7 @@ def print_table(table: Table) -> None:
     """Print a table, as wide as it needs to be."""
     from rich.console import Console  # noqa: PLC0415
 
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, markup=False).print(table)
 
 
 def print_runs(title: str, runs: Sequence[Run], more: Mapping[str, Cell] = _NO_ROWS) -> None:

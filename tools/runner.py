@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,13 +101,17 @@ def run_job(
     Raises what `Machine.run` raises, BadInput without the accelerator.
     """
     record = job.record or recorder(job)
-    with Machine(
-        accelerator(options, accel_name, record),
-        coalesce=coalesce,
-        staleness=options.staleness,
-        trace=trace,
-        warn=warn,
-    ) as machine:
+    with (
+        # What a user's device prints goes where a guest's does.
+        contextlib.redirect_stdout(sys.stderr),
+        Machine(
+            accelerator(options, accel_name, record),
+            coalesce=coalesce,
+            staleness=options.staleness,
+            trace=trace,
+            warn=warn,
+        ) as machine,
+    ):
         board = job.build(machine)
         job.write_rom(machine, board)
         accel = machine.accel
@@ -147,8 +153,8 @@ def _describe(
         "state": machine.state(),
         "failed_writes": counters.failed_writes,
         "failures": list(counters.failures),
-        "unassigned": sum(machine.memory.unassigned_accesses.values())
-        + sum(machine.ports.unassigned_accesses.values()),
+        "unassigned": machine.memory.unassigned_accesses.total
+        + machine.ports.unassigned_accesses.total,
         "netdevs": machine.network.report(),
         "start_seconds": start_seconds(machine.accel.first_operation()),
         **(check_loads(machine, accel) if isinstance(accel, KvmAccelerator) else {}),

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hv.errors import DeviceError
 from tools import devices, report
 from tools.errors import BadInput
 from tools.options import NetworkOptions, RunOptions, trace_file
@@ -62,7 +63,12 @@ def board_of(
 def screen_of(machine: Machine, board: Board) -> Screen | None:
     """What the first display shows once every queued write has arrived; None without one."""
     machine.coalescing.flush()
-    return board.displays[0].render() if board.displays else None
+    if not board.displays:
+        return None
+    try:
+        return board.displays[0].render()
+    except Exception as error:
+        raise DeviceError(board.displays[0].name, "render()", error) from error
 
 
 def run_all(

@@ -59,7 +59,10 @@ def _integer(text: str) -> int:
 
 
 def _mebibytes(text: str) -> int:
-    return int(text, 0) << 20
+    number = int(text, 0)
+    if not 1 <= number <= 256 or number & number - 1:
+        raise ValueError(text)
+    return number << 20
 
 
 class Property(NamedTuple):
@@ -84,7 +87,9 @@ class Model:
         return found
 
 
-_VGA_MEMORY: Final = {"vgamem_mb": Property("vram_size", _mebibytes)}
+_VGA_MEMORY: Final = {
+    "vgamem_mb": Property("vram_size", _mebibytes, "a power of two from 1 to 256")
+}
 _MAC: Final = Property("mac", macs.parse, "six bytes like 52:54:00:12:34:56")
 
 MODELS: Final[dict[str, Model]] = {
@@ -100,8 +105,8 @@ MODELS: Final[dict[str, Model]] = {
             **_VGA_MEMORY,
         },
     ),
-    "cirrus-vga": Model("devices.cirrus", "CirrusVga", _VGA_MEMORY),
-    "isa-cirrus-vga": Model("devices.cirrus", "IsaCirrusVga", _VGA_MEMORY),
+    "cirrus-vga": Model("devices.cirrus", "CirrusVga"),
+    "isa-cirrus-vga": Model("devices.cirrus", "IsaCirrusVga"),
     "e1000": Model("devices.e1000", "E1000", {"mac": _MAC}),
 }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from devices.bus.tally import Tally
+
 EXIT_REASONS = ("load", "pio", "no_zone", "straddle", "ring_full", "hlt")
 
 
@@ -19,8 +21,8 @@ class Counters:
     halts: int = 0
     # By (reason, port?), then by address: this is on the way of every exit, and a number is found
     # in half the time of a tuple. No collections.Counter: it sets items through a method lookup.
-    exits_at: defaultdict[tuple[str, bool], defaultdict[int, int]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(int))
+    exits_at: defaultdict[tuple[str, bool], Tally] = field(
+        default_factory=lambda: defaultdict(Tally)
     )
     failures: list[str] = field(default_factory=list)  # texts of the first few
 
@@ -30,12 +32,12 @@ class Counters:
         by = Counter({"hlt": self.halts})
         for (reason, _), at in self.exits_at.items():
             if at:
-                by[reason] += sum(at.values())
+                by[reason] += at.total
         return by
 
     @property
     def hottest(self) -> Counter[tuple[int, bool]]:
-        """Exits by (address, port?)."""
+        """Exits by (address, port?), where an address has a count of its own."""
         hot: Counter[tuple[int, bool]] = Counter()
         for (_, port), at in self.exits_at.items():
             for address, count in at.items():

@@ -69,11 +69,12 @@ class Dispatcher:
 
     def flush_once(self) -> int:
         """Flush what is queued now; the guest may go on queuing meanwhile. How many writes."""
-        self._one_pass = True
+        # A device may ask for this in the middle of a drain, which keeps its own way.
+        before, self._one_pass = self._one_pass, True
         try:
             return self._coalescing.flush()
         finally:
-            self._one_pass = False
+            self._one_pass = before
 
     def _drain(self) -> int:
         """Empty the ring: batch by batch, each committed after its dispatch."""
@@ -122,7 +123,7 @@ class Dispatcher:
             )
 
     def _failed(
-        self, space: AddressSpace, address: int, size: int, value: int | None, error: Exception
+        self, space: AddressSpace, address: int, size: int, value: int | None, error: BaseException
     ) -> None:
         """A device raised: its access (value None: a read) is told of, and the others go on."""
         counters = self._counters
@@ -184,7 +185,7 @@ class Dispatcher:
         """One read of the guest; a device that raises reads as zero and is told of."""
         try:
             value = space.read(address, size)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failed(space, address, size, None, error)
             value = 0
         if self._tracer is not None:
@@ -197,7 +198,7 @@ class Dispatcher:
             self._tracer.access("write", space, address, size, value)
         try:
             space.write(address, size, value)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failed(space, address, size, value, error)
 
     def write_many(self, addresses: U64, sizes: U32, values: U64) -> None:

@@ -10,7 +10,7 @@ from typing import TextIO
 from devices.bus.address_space import AddressSpace
 from devices.bus.device import Device
 from devices.bus.region import U32, U64
-from hv.errors import PeerDied
+from hv.errors import DeviceError, PeerDied
 from vmm.accel.base import Accelerator, GuestMemory
 from vmm.coalescing import Coalescing
 from vmm.counters import Counters
@@ -126,7 +126,10 @@ class Machine:
     # --- looking at it from outside ---
 
     def state(self) -> str:
-        """A hash of the declared RAM and of every device's state, after a flush."""
+        """A hash of the declared RAM and of every device's state, after a flush.
+
+        Raises DeviceError for a device that cannot tell.
+        """
         self.coalescing.flush()
         digest = hashlib.blake2b(digest_size=16)
         for memory in sorted(self.ram, key=lambda m: m.start):
@@ -134,13 +137,16 @@ class Machine:
             digest.update(memory.read(0, memory.size))
         for device in self.devices:
             digest.update(device.name.encode())
-            for name, value in sorted(device.state().items()):
-                digest.update(b"\0" + name.encode() + b"=")
-                if isinstance(value, int):
-                    digest.update(b"%d" % value)
-                else:
-                    digest.update(b"%d:" % len(value))
-                    digest.update(value)
+            try:
+                for name, value in sorted(device.state().items()):
+                    digest.update(b"\0" + name.encode() + b"=")
+                    if isinstance(value, int):
+                        digest.update(b"%d" % value)
+                    else:
+                        digest.update(b"%d:" % len(value))
+                        digest.update(value)
+            except Exception as error:
+                raise DeviceError(device.name, "state()", error) from error
         return digest.hexdigest()
 
     def close(self) -> None:

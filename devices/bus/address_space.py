@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,13 +10,14 @@ from itertools import pairwise
 import numpy as np
 
 from devices.bus.region import U32, U64, Region
+from devices.bus.tally import Tally
 
 # Below this many writes the fixed cost of array operations exceeds that of single calls.
 SHORTEST_RUN = 8
 
 MASKS = tuple((1 << 8 * size) - 1 for size in range(9))  # of a value, by size
 
-WriteFailed = Callable[[int, int, int, Exception], None]
+WriteFailed = Callable[[int, int, int, BaseException], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +62,7 @@ class AddressSpace:
         self.name = name
         self.limit = limit
         self.generation = 0  # changes with every change of the mappings
-        self.unassigned_accesses: Counter[int] = Counter()
+        self.unassigned_accesses = Tally()
         self._unassigned_byte = unassigned
         self._mappings: list[Mapping] = []
         self._listeners: list[Callable[[], None]] = []
@@ -285,7 +285,7 @@ class AddressSpace:
     ) -> int:
         try:
             taken = write_run(addresses - np.uint64(mapping.base), sizes, values)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             failed(int(addresses[0]), int(sizes[0]), int(values[0]), error)
             return 1
         if taken > 0:
@@ -301,7 +301,7 @@ class AddressSpace:
             done += 1
             try:
                 self.write(address, size, value)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 failed(address, size, value, error)
             if self.generation != generation:
                 break

@@ -117,6 +117,82 @@ def test_what_a_guest_prints_goes_to_stderr(folder: Path, accel: str) -> None:
     assert done.stderr == "guest speaking\n" * runs
 
 
+DEVICES = """
+import sys
+from devices.bus.pci import Bar, PciFunction
+from devices.bus.region import Region
+
+class Card(PciFunction):
+    def __init__(self):
+        self.told = 0
+        super().__init__(name="card", vendor_id=1, device_id=1, class_code=0xff0000,
+                         bars={0: Bar(Region("card", 4096, self.read, self.write))})
+    def read(self, offset, size):
+        return 0
+    def write(self, offset, size, value):
+        pass
+
+class Prints(Card):
+    def write(self, offset, size, value):
+        print("the device speaks")
+
+class Exits(Card):
+    def write(self, offset, size, value):
+        sys.exit(0)
+
+class Late(Card):
+    def state(self):
+        self.told += 1
+        return {"told": self.told} if self.told < 2 else [1]
+
+class Number(Card):
+    def state(self):
+        return {1: 2}
+
+class Dark(Card):
+    def render(self):
+        raise ValueError("no light")
+
+def main(vcpu):
+    vcpu.out32(0xcf8, 0x80000000 | 5 << 11 | 0x10)
+    vcpu.out32(0xcfc, 0xe0000000)
+    vcpu.out32(0xcf8, 0x80000000 | 5 << 11 | 0x04)
+    vcpu.out16(0xcfc, 2)
+    vcpu.store32(0xe0000000, 7)
+"""
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("Late", "device card: state(): AttributeError: 'list' object has no attribute 'items'"),
+        ("Number", "Number.state(): expected names as keys, got 1"),
+        ("Dark", "device card: render(): ValueError: no light"),
+    ],
+)
+def test_a_device_that_goes_wrong_is_told_of_in_one_line(
+    folder: Path, accel: str, device: str, said: str
+) -> None:
+    (folder / "devs.py").write_text(DEVICES)
+    spec = f"devs.py:{device},addr=05.0"
+    done = run("run", "devs.py:main", "--device", spec, "--accel", accel, cwd=folder)
+    assert said in one_line(done, 2 if device == "Number" else 1)
+
+
+@BOTH
+def test_what_a_device_prints_goes_to_stderr_and_its_exit_ends_nothing(
+    folder: Path, accel: str
+) -> None:
+    (folder / "devs.py").write_text(DEVICES)
+    arguments = ("run", "devs.py:main", "--json", "--accel", accel, "--device")
+    done = run(*arguments, "devs.py:Prints,addr=05.0", cwd=folder)
+    runs = json.loads(done.stdout)["runs"]
+    assert done.stderr == "the device speaks\n" * len(runs)
+    done = run(*arguments, "devs.py:Exits,addr=05.0", cwd=folder)
+    assert all("SystemExit: 0" in one["failures"][0] for one in json.loads(done.stdout)["runs"])
+
+
 @BOTH
 def test_a_guest_that_exits_is_a_guest_that_failed(folder: Path, accel: str) -> None:
     said = one_line(run("run", "guest.py:exits", "--accel", accel, "--json", cwd=folder), 1)

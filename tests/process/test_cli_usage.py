@@ -47,6 +47,16 @@ def test_info_says_what_the_machine_offers(tmp_path: Path) -> None:
         (["demo", "vga", "--ring-pages", "abc"], "Invalid value for '--ring-pages'"),
         (["demo", "vga", "--wait", "x"], "Invalid value for '--wait'"),
         (["run", "g.py:f", "--staleness", "x"], "--staleness x: expected above 0"),
+        (["bench", "--json"], "--json: expected --compare beside it"),
+        (["demo", "e1000", "--ip", "192.0.2.9"], "--ip 192.0.2.9: expected a --netdev beside it"),
+        (
+            ["demo", "e1000", "--frames", "5", "--netdev", "hubport,id=a,hubid=0"],
+            "--frames 5: expected no --netdev beside it",
+        ),
+        (
+            ["demo", "e1000", "--seconds", "nan", "--netdev", "hubport,id=a,hubid=0"],
+            "--seconds nan: expected a number",
+        ),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -82,7 +92,7 @@ def test_a_full_stdout_is_no_traceback(tmp_path: Path, arguments: list[str]) -> 
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr == "coalesced: [Errno 28] No space left on device\n"
+    assert done.stderr == "coalesced: standard output: No space left on device\n"
 
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hv.abi import RING_PAGES_MAX
+from tools.errors import BadInput
 from tools.options import (
     Accel,
     AccelOption,
@@ -90,9 +91,11 @@ def bench_(context: typer.Context, compare: CompareOption = None, json: JsonOpti
 
         saved.compare(*compare, json)
         raise typer.Exit
+    if json:
+        raise BadInput("--json: expected --compare beside it, or a benchmark's name before it")
     if context.invoked_subcommand is None:
         print(context.get_help())
-        raise typer.Exit
+        raise typer.Exit(2)
 
 
 @bench.command("ring")

@@ -113,7 +113,7 @@ def bits_per_second(text: str) -> float:
 
 def _server(text: str) -> tuple[str, int]:
     host, separator, port = text.partition(":")
-    if separator and not (port.isdecimal() and 0 < int(port[:10]) < 1 << 16):
+    if separator and not (port.isdecimal() and len(port) <= 10 and 0 < int(port) < 1 << 16):
         raise BadInput(f"--iperf {text}: expected a port of 1 to 65535, got {port!r}")
     return _ipv4("--iperf", host), int(port) if separator else iperf_wire.PORT
 

@@ -89,11 +89,34 @@ def _load(path: Path) -> dict[str, Any]:
         whole = json.loads(path.read_text())
     except OSError as error:
         raise BadInput(f"--compare {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"--compare {path}: expected a file of --save, it is no JSON") from error
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
         raise BadInput(f"--compare {path}: expected a file of --save, format {FORMAT}")
+    wrong = _what_is_wrong(whole)
+    if wrong:
+        raise BadInput(f"--compare {path}: expected a file of --save, {wrong} is missing or wrong")
     return whole
+
+
+def _what_is_wrong(whole: Mapping[str, Any]) -> str | None:
+    """The first part of a file that is not what `save` writes; None when all is well."""
+    for name in ("machine", "figures"):
+        if not isinstance(whole.get(name), dict):
+            return name
+    for key, told in whole["figures"].items():
+        if not isinstance(told, dict) or not isinstance(told.get("unit"), str):
+            return f"the unit of {key}"
+        if not isinstance(told.get("samples"), dict):
+            return f"samples of {key}"
+        for what, samples in told["samples"].items():
+            if not isinstance(samples, list) or not samples or not all(map(_is_sample, samples)):
+                return f"{key}, {what!r}"
+    return None
+
+
+def _is_sample(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -52,4 +53,5 @@ def _main(target: Callable[..., None], arguments: tuple[object, ...], control: C
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     core.die_with_parent()
-    target(*arguments, control)
+    with suppress(EOFError, BrokenPipeError):  # whoever gave the orders has gone
+        target(*arguments, control)

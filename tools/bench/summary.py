@@ -102,18 +102,15 @@ def _vga(vga: Mapping[str, Any]) -> list[Line]:
         (
             f"planar VGA write, end to end, {report.plural(ring['ring_pages'], 'page')}",
             _figure(ring["coalesced_ns_per_write"], "ns"),
-            "",
         )
         for ring in vga["rings"]
     ]
+    beside = [""] * len(lines)
+    beside[-1] = f"{_figure(vga['direct_ns_per_write'], 'ns')} in one process without a ring"
+    exits = f"{_figure(vga['exit_ns_per_write'], 'ns')} every write exits"
+    beside[0] = f"{exits}, {beside[0]}" if beside[0] else exits
     return [
-        (lines[0][0], lines[0][1], f"{_figure(vga['exit_ns_per_write'], 'ns')} every write exits"),
-        *lines[1:-1],
-        (
-            lines[-1][0],
-            lines[-1][1],
-            f"{_figure(vga['direct_ns_per_write'], 'ns')} in one process without a ring",
-        ),
+        *((what, measured, text) for (what, measured), text in zip(lines, beside, strict=True)),
         *([("the same write in QEMU", "", in_qemu)] if in_qemu else []),
     ]
 

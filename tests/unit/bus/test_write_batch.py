@@ -79,7 +79,7 @@ class World:
             self.space.unmap(self._overlaid)
             self._overlaid = None
 
-    def fail(self, address: int, size: int, value: int, error: Exception) -> None:
+    def fail(self, address: int, size: int, value: int, error: BaseException) -> None:
         self.failed.append((address, size, value, str(error)))
 
     def one_by_one(self, writes: Sequence[Write]) -> None:
@@ -221,7 +221,7 @@ def test_short_runs_go_one_by_one() -> None:
     assert world.chips[0].calls == 1
 
 
-def unexpected(address: int, _size: int, _value: int, error: Exception) -> None:
+def unexpected(address: int, _size: int, _value: int, error: BaseException) -> None:
     raise AssertionError(f"{address:#x}") from error
 
 

@@ -181,7 +181,30 @@ def test_compare_tells_changes_from_noise(
     assert f"1 of {len(told['figures'])} figures changed" in shown
 
 
-@pytest.mark.parametrize("text", [None, "no json", "[]", "{}", '{"format": 0}'])
+FIGURES = '{"format": 1, "machine": {}, "figures": '
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "no json",
+        "[" * 100_000,
+        "[]",
+        "{}",
+        '{"format": 0}',
+        '{"format": 1, "machine": [], "figures": {}}',
+        '{"format": 1, "machine": {}}',
+        FIGURES + "[]}",
+        FIGURES + '{"ring": {"samples": {}}}}',
+        FIGURES + '{"ring": {"unit": "ns"}}}',
+        *(
+            FIGURES + '{"ring": {"unit": "ns", "samples": {"one": ' + samples + "}}}}"
+            for samples in ("[]", '"abc"', '["a"]', "[null]", "[NaN]", "[true]")
+        ),
+    ],
+    ids=lambda text: str(text)[:60],
+)
 def test_a_file_that_is_no_result(tmp_path: Path, text: str | None) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     saved.save(good, [ring_section()], MACHINE, complete=True)

@@ -175,6 +175,19 @@ def test_a_stale_drain_takes_what_is_there_and_does_not_chase_the_guest() -> Non
 # --- devices that raise ---
 
 
+def test_a_device_that_asks_for_a_flush_in_a_drain_does_not_lengthen_it() -> None:
+    """One pass stays one, however much the guest queues meanwhile."""
+    board = Board()
+
+    def again(_offset: int, _value: int) -> None:
+        board.machine.deliver_queued()
+        board.accel.put(Queued(MEM, 1, 7))
+
+    board.mem.on_write = again
+    board.accel.put(Queued(MEM, 1, 7))
+    assert [board.machine.deliver_queued() for _ in range(3)] == [1, 1, 1]
+
+
 def test_a_queued_write_that_raises_is_consumed_told_and_counted() -> None:
     def refuse(offset: int, _value: int) -> None:
         if offset == 1:

@@ -1,0 +1,27 @@
+"""Counts by address, of which a guest may touch any number."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KEPT: Final = 1 << 16  # addresses with a count of their own
+
+
+class Tally(dict[int, int]):
+    """How often, by address: `tally[address] += 1`.
+
+    Where more than KEPT addresses occur the rarer half is counted together, in `elsewhere`.
+    """
+
+    elsewhere: int = 0
+
+    def __missing__(self, _address: int) -> int:
+        if len(self) >= KEPT:
+            for rare in sorted(self, key=self.__getitem__)[: KEPT // 2]:
+                self.elsewhere += self.pop(rare)
+        return 0
+
+    @property
+    def total(self) -> int:
+        """Of all addresses."""
+        return sum(self.values()) + self.elsewhere
