@@ -61,7 +61,7 @@ MUTATIONS = (
         "hv/core/vcpu_bus.c",
         "return address >= z->start && last <= z->last;",
         "(void)last; return address >= z->start && address <= z->last;",
-        f"{_VCPU}::test_programs_go_where_the_oracle_says",
+        f"{_VCPU}::test_a_write_is_queued_only_where_the_whole_of_it_lies_in_one_zone",
     ),
     Mutation(
         "1 otherwise the write itself exits",

@@ -131,6 +131,36 @@ def test_programs_go_where_the_oracle_says(policy: WaitPolicy, in_bulk: bool) ->
     check()
 
 
+def each_place(kind: int, size: int, places: range) -> Program:
+    """Write once at each of the places."""
+    return lambda vcpu: vcpu.execute(operations([(kind, size, at, 1) for at in places]))
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_a_write_is_queued_only_where_the_whole_of_it_lies_in_one_zone(size: int) -> None:
+    """MMIO at every offset around a zone, and around two that touch; what is not inside exits."""
+    for zones in ([(0x1100, 16)], [(0x1100, 8), (0x1108, 8)]):
+        places = range(0x1100 - 9, 0x1110 + 9)
+        with Pair() as pair:
+            pair.vcpu.set_zones(0, table(*zones))
+            events = pair.run(each_place(STORE, size, places), answer)
+        queued = [any(a <= at and at + size <= a + n for a, n in zones) for at in places]
+        assert [(e.address, e.reason == 0) for e in events] == list(
+            zip(places, queued, strict=True)
+        )
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_an_out_is_queued_only_where_the_whole_of_it_lies_in_one_zone(size: int) -> None:
+    """As MMIO: the first and the last port count."""
+    places = range(0x6A, 0x7A)
+    with Pair() as pair:
+        pair.vcpu.set_zones(1, table((0x70, 8)))
+        events = pair.run(each_place(OUT, size, places), answer)
+    queued = [at >= 0x70 and at + size <= 0x78 for at in places]
+    assert [(e.address, e.reason == 0) for e in events] == list(zip(places, queued, strict=True))
+
+
 @pytest.mark.parametrize("start", [0, 1, 84, 168, 169])
 def test_every_170th_write_into_a_page_of_ring_exits(start: int) -> None:
     """169 entries fit; the 170th write exits itself, behind all of them."""
