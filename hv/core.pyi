@@ -74,6 +74,9 @@ class Consumer(Buffer):
         """Copy all published entries, checked, to the start of the batch; how many."""
     def entries(self, count: int, /) -> list[tuple[int, int, int, int]]:
         """The oldest `count` peeked entries: (phys_addr, len, pio, data) each."""
+    def rebase(self, base: int, /) -> int:
+        """Put each peeked entry's phys_addr less `base`, modulo 2**64, among the offsets, and its
+        data among the values; how many."""
     def commit(self, count: int, /) -> None:
         """Give the slots of the oldest `count` peeked entries back."""
     def pending(self) -> int:

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import platform
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,15 @@ class Capabilities(NamedTuple):
     coalesced_pio: bool
 
 
+def _ioctl(fd: int, request: int, argument: int | bytes) -> Any:
+    """As fcntl.ioctl, but a signal that comes meanwhile does not end it."""
+    while True:
+        try:
+            return fcntl.ioctl(fd, request, argument)
+        except InterruptedError:
+            continue
+
+
 def _open() -> int:
     """A descriptor of /dev/kvm; raises KvmUnusable."""
     if platform.machine() != "x86_64":
@@ -53,10 +62,11 @@ def _check(fd: int) -> Capabilities:
     """What an open /dev/kvm offers; raises KvmUnusable when that is too little."""
 
     def extension(capability: int) -> int:
-        return fcntl.ioctl(fd, abi.KVM_CHECK_EXTENSION, capability)
+        pages: int = _ioctl(fd, abi.KVM_CHECK_EXTENSION, capability)
+        return pages
 
     try:
-        version = fcntl.ioctl(fd, abi.KVM_GET_API_VERSION)
+        version = _ioctl(fd, abi.KVM_GET_API_VERSION, 0)
     except OSError as error:
         raise KvmUnusable(f"{DEVICE}: it does not answer as KVM: {error.strerror}") from error
     if version != abi.KVM_API_VERSION:
@@ -91,7 +101,7 @@ class KvmVm:
         self._system = _open()
         try:
             self.capabilities = _check(self._system)
-            self._fd = fcntl.ioctl(self._system, abi.KVM_CREATE_VM, 0)
+            self._fd = _ioctl(self._system, abi.KVM_CREATE_VM, 0)
         except OSError as error:
             self.close()
             raise KvmUnusable(f"{DEVICE}: no VM can be created: {error.strerror}") from error
@@ -158,7 +168,7 @@ class KvmVm:
     @staticmethod
     def _request(fd: int, name: str, argument: bytes | int, what: str = "") -> int:
         try:
-            answer = fcntl.ioctl(fd, getattr(abi, name), argument)
+            answer = _ioctl(fd, getattr(abi, name), argument)
         except OSError as error:
             text = f"{name}{' ' if what else ''}{what}: {error.strerror}"
             raise RequestError(error.errno or errno.EIO, text) from error
@@ -180,7 +190,7 @@ class KvmVcpu:
 
     def registers(self) -> dict[str, int]:
         """KVM_GET_REGS, by the names of struct kvm_regs."""
-        data = fcntl.ioctl(self.fd, abi.KVM_GET_REGS, bytes(abi.KVM_REGS.size))
+        data = _ioctl(self.fd, abi.KVM_GET_REGS, bytes(abi.KVM_REGS.size))
         return dict(zip(abi.KVM_REGS_NAMES, abi.KVM_REGS.unpack(data), strict=True))
 
     def start_at(self, address: int, stack: int) -> None:
@@ -188,15 +198,15 @@ class KvmVcpu:
 
         Interrupts are off, and no exception has a handler. `stack`: the first byte above it.
         """
-        sregs = bytearray(fcntl.ioctl(self.fd, abi.KVM_GET_SREGS, bytes(abi.KVM_SREGS_SIZE)))
+        sregs = bytearray(_ioctl(self.fd, abi.KVM_GET_SREGS, bytes(abi.KVM_SREGS_SIZE)))
         sregs[abi.KVM_SREGS_CS : abi.KVM_SREGS_DS] = _FLAT_CODE
         sregs[abi.KVM_SREGS_DS : abi.KVM_SREGS_DS + 5 * abi.KVM_SEGMENT.size] = 5 * _FLAT_DATA
         cr0 = slice(abi.KVM_SREGS_CR0, abi.KVM_SREGS_CR0 + 8)
         sregs[cr0] = _CR0_PROTECTED.to_bytes(8, "little")
-        fcntl.ioctl(self.fd, abi.KVM_SET_SREGS, bytes(sregs))
+        _ioctl(self.fd, abi.KVM_SET_SREGS, bytes(sregs))
         registers = dict.fromkeys(abi.KVM_REGS_NAMES, 0)
         registers |= {"rip": address, "rsp": stack, "rflags": 2}
-        fcntl.ioctl(self.fd, abi.KVM_SET_REGS, abi.KVM_REGS.pack(*registers.values()))
+        _ioctl(self.fd, abi.KVM_SET_REGS, abi.KVM_REGS.pack(*registers.values()))
 
     def why_left(self, reason: int) -> GuestError | ProtocolError:
         """What an exit says that ends the guest, with its registers."""
@@ -212,6 +222,7 @@ class KvmVcpu:
 
     def close(self) -> None:
         """Give the descriptor back; may be called twice."""
+        self.handle.close()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -56,7 +56,8 @@ static void drop_timer(KvmObject *k)
 /* A timer that signals this thread; 0, or -1 with an exception set. */
 static int make_timer(KvmObject *k, pid_t thread)
 {
-    struct sigaction act = {.sa_handler = on_leave};
+    /* KVM_RUN is not one of the calls that are restarted. */
+    struct sigaction act = {.sa_handler = on_leave, .sa_flags = SA_RESTART};
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = LEAVE_SIGNAL};
     event.sigev_notify_thread_id = thread;
     sigemptyset(&act.sa_mask);
@@ -166,6 +167,13 @@ static PyObject *kvm_complete(PyObject *self, PyObject *argument)
     Py_RETURN_NONE;
 }
 
+static PyObject *kvm_close(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    drop_timer((KvmObject *)self);
+    Py_RETURN_NONE;
+}
+
 static PyObject *kvm_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"mapping", "fd", NULL};
@@ -201,6 +209,7 @@ static PyMethodDef kvm_methods[] = {
     {"run", kvm_run, METH_O, "run(timeout): KVM_RUN until the next exit; False: timed out."},
     {"finish", kvm_finish, METH_NOARGS, "Let the instruction that exited end, and no other one."},
     {"complete", kvm_complete, METH_O, "complete(value): answer the load that exited."},
+    {"close", kvm_close, METH_NOARGS, "Let no timer signal any thread from now on."},
     {NULL, NULL, 0, NULL},
 };
 

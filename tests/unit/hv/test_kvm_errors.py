@@ -6,10 +6,12 @@ import errno
 import fcntl
 import os
 import platform
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.kvm_sides import needs_kvm
 
 from hv import abi, kvm
 from hv.errors import KvmUnusable
@@ -103,6 +105,43 @@ def test_a_vm_that_cannot_be_made_leaves_nothing_open(
     with pytest.raises(KvmUnusable, match="no VM can be created: Device or resource busy"):
         kvm.KvmVm()
     assert os.listdir("/proc/self/fd") == before
+
+
+@needs_kvm
+def test_signals_do_not_keep_a_vm_from_being_made() -> None:
+    """KVM_CREATE_VM is among the calls that a signal ends."""
+    came = 0
+
+    def count(_number: int, _frame: object) -> None:
+        nonlocal came
+        came += 1
+
+    before = signal.signal(signal.SIGALRM, count)
+    signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+    try:
+        while came < 500:
+            kvm.KvmVm().close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@needs_kvm
+def test_a_closed_vcpu_has_no_timer() -> None:
+    """Or it would end some call of this thread long after the run."""
+    vm = kvm.KvmVm()
+    vcpu = vm.create_vcpu()
+    memory = vm.set_user_memory_region(0, 0x100000, abi.PAGE_SIZE)
+    assert memory is not None
+    memory.mapping.write(0, b"\xf4")
+    vcpu.start_at(0x100000, 0x101000)
+    before = Path("/proc/self/timers").read_text()
+    got = vcpu.run(None)
+    assert isinstance(got, tuple)
+    assert got[0] == abi.KVM_EXIT_HLT
+    assert Path("/proc/self/timers").read_text() != before
+    vm.close()
+    assert Path("/proc/self/timers").read_text() == before
 
 
 @pytest.mark.parametrize(
