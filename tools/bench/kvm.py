@@ -1,12 +1,17 @@
-"""What a planar VGA write costs when this machine's KVM runs the guest, beside its floor."""
+"""What a planar VGA write costs when this machine's KVM runs the guest, beside its floor.
+
+The two are compared run by run, each with its neighbour: the machine's speed drifts by more than
+they differ.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tools.bench import floors
-from tools.bench.measure import Spread
+from tools.bench import floors, report
+from tools.bench.measure import Spread, Step, Taken, interleaved, rounds, spread
+from tools.bench.progress import stopped
 from tools.guests.bench import vga as guest
 from tools.recorded import once, recorder
 from tools.runner import Job
@@ -18,6 +23,7 @@ COALESCED = "kvm, coalesced"
 EXIT = "kvm, every write exits"
 FLOOR = "a C loop around KVM_RUN"
 NAMES = (COALESCED, FLOOR, EXIT)
+NEIGHBOURS = 6  # pairs of COALESCED and FLOOR to a repetition
 
 _GUEST = f"{guest.__module__}:{guest.__qualname__}"
 
@@ -27,8 +33,21 @@ def _build(machine: Machine) -> None:
     pc.add_vga(machine)
 
 
+def steps(repetitions: int) -> int:
+    """Calls of `step` that `measure` makes."""
+    return 2 * rounds(repetitions * NEIGHBOURS) + rounds(repetitions)
+
+
+def measure(writes: int, exits: int, repetitions: int, step: Step) -> Taken:
+    """Nanoseconds per write, by NAMES. Raises KvmUnusable."""
+    ways = subjects(writes, exits)
+    slow = {EXIT: ways.pop(EXIT)}
+    taken = interleaved(ways, repetitions * NEIGHBOURS, step)
+    return taken if stopped() else Taken(taken | interleaved(slow, repetitions, step))
+
+
 def subjects(writes: int, exits: int) -> dict[str, Callable[[], float]]:
-    """Nanoseconds per write, by NAMES: of `writes`, and of `exits` where every write exits.
+    """One run's nanoseconds per write, by NAMES: of `writes`, or `exits` where every one exits.
 
     The guest is recorded once for each of both. A subject raises KvmUnusable.
     """
@@ -66,21 +85,35 @@ def subjects(writes: int, exits: int) -> dict[str, Callable[[], float]]:
 
 def rows(taken: Mapping[str, Spread]) -> list[tuple[str, Spread, str]]:
     """Lines of a table."""
-    ratio = taken[COALESCED].median / taken[FLOOR].median
-    remarks = {COALESCED: f"{ratio:.2f} times the loop in C", FLOOR: "the floor", EXIT: ""}
+    low, high = (ratios := _ratios(taken)).interval()
+    remark = (
+        f"{ratios.median:.2f} times the loop in C; the median of {len(ratios.samples)} neighbours "
+        f"is {low:.2f} to {high:.2f}, 95 % sure"
+    )
+    remarks = {COALESCED: remark, FLOOR: "the floor", EXIT: ""}
     return [(name, taken[name], remarks[name]) for name in NAMES]
 
 
 def values(taken: Mapping[str, Spread]) -> dict[str, object]:
     """Members of a JSON object."""
-    medians = {name: round(taken[name].median, 3) for name in NAMES}
+    medians = {name: report.rounded(taken[name].median) for name in NAMES}
+    ratios = _ratios(taken)
     return {
         "coalesced_ns_per_write": medians[COALESCED],
         "exit_ns_per_write": medians[EXIT],
         "floor_ns_per_write": medians[FLOOR],
-        "floor_ratio": round(medians[COALESCED] / medians[FLOOR], 3),
-        "spread": {
-            f"{key}_ns_per_write": [round(taken[name].low, 3), round(taken[name].high, 3)]
-            for key, name in (("coalesced", COALESCED), ("exit", EXIT), ("floor", FLOOR))
-        },
+        "floor_ratio": report.rounded(ratios.median),
+        "floor_ratio_interval": [report.rounded(end) for end in ratios.interval()],
+        "spread": report.spreads(
+            {
+                f"{key}_ns_per_write": taken[name]
+                for key, name in (("coalesced", COALESCED), ("exit", EXIT), ("floor", FLOOR))
+            }
+        ),
     }
+
+
+def _ratios(taken: Mapping[str, Spread]) -> Spread:
+    """COALESCED by FLOOR, each run by its neighbour."""
+    pairs = zip(taken[COALESCED].samples, taken[FLOOR].samples, strict=False)
+    return spread([ours / floor for ours, floor in pairs])

@@ -12,6 +12,7 @@ from hv.doorbell import WaitPolicy
 from hv.process import GuestProcess
 from tools.bench import host, kvm, report
 from tools.bench.measure import Spread, Step, Taken, interleaved, rounds
+from tools.bench.progress import stopped
 from tools.bench.qemu import ACCELERATORS, Qemu, Unusable
 from tools.bench.registry import Options, Plan
 from vmm import pc
@@ -41,7 +42,7 @@ class Sizes(NamedTuple):
 
 
 FULL = Sizes(
-    repetitions=6, writes=1 << 20, shorter=1 << 18, exits=30_000, on_kvm=1 << 17, seconds=80
+    repetitions=6, writes=1 << 20, shorter=1 << 18, exits=30_000, on_kvm=1 << 16, seconds=80
 )
 QUICK = Sizes(
     repetitions=2, writes=1 << 17, shorter=1 << 15, exits=3_000, on_kvm=1 << 14, seconds=30
@@ -164,8 +165,8 @@ def plan(options: Options) -> Plan:
     rings = (options.ring_pages,) if options.ring_pages else RINGS
     choice = Choice(rings, options.wait or "adaptive", options.on_kvm)
     subjects = len(choice.subjects()) + len(ACCELERATORS) * len(PATTERNS)
-    subjects += len(kvm.NAMES) * choice.on_kvm
     steps = rounds(sizes.repetitions) * subjects
+    steps += kvm.steps(sizes.repetitions) * choice.on_kvm
     return Plan(steps, sizes.seconds, lambda step: measure(choice, sizes, step))
 
 
@@ -174,9 +175,10 @@ def measure(choice: Choice, sizes: Sizes, step: Step) -> report.Section:
     with ExitStack() as stack:
         loops = QemuLoops(stack)
         subjects = dict(_subjects(choice, sizes)) | loops.subjects
-        if choice.on_kvm:
-            subjects |= kvm.subjects(sizes.on_kvm, sizes.exits)
         taken = interleaved(subjects, sizes.repetitions, step)
+        if choice.on_kvm and not stopped():
+            on_kvm = kvm.measure(sizes.on_kvm, sizes.exits, sizes.repetitions, step)
+            taken = Taken(taken | on_kvm)
     return section(choice, taken, loops.missing)
 
 
@@ -223,7 +225,7 @@ def section(choice: Choice, taken: Taken, missing: dict[str, str]) -> report.Sec
     }
     rows: list[report.Row] = [(str(s), taken[str(s)], "") for s in choice.subjects()]
     rows += [(name, taken[name], "") for name in names.values() if name in taken]
-    if choice.on_kvm and all(name in taken for name in kvm.NAMES):
+    if all(name in taken for name in kvm.NAMES):
         values["kvm"] = kvm.values(taken)
         rows += kvm.rows(taken)
     title = "A planar VGA write, end to end"

@@ -145,10 +145,11 @@ def test_vga_on_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name: medians(section)[name] > 0 for name in kvm.NAMES} == dict.fromkeys(
         kvm.NAMES, True
     )
-    assert step.count == 2 * (len(choice.subjects()) + len(kvm.NAMES))
+    assert step.count == 2 * len(choice.subjects()) + kvm.steps(1)
     values = section.values["kvm"]
     assert isinstance(values, dict)
-    assert values["floor_ratio"] > 0
+    low, high = values["floor_ratio_interval"]
+    assert 0 < low <= values["floor_ratio"] <= high
 
 
 def test_model(monkeypatch: pytest.MonkeyPatch) -> None:
