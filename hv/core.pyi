@@ -58,10 +58,10 @@ class Producer:
 class Consumer(Buffer):
     """The consumer's end of the ring in `size` bytes at `offset` of a mapping.
 
-    As a buffer, read-only: the batch, room for as many 24-byte entries as the ring has slots. Of
-    the last batch, if it is not empty: `span`, its lowest address and the address of its last
-    byte; `kinds`, 1 when all entries go to memory, 2 to ports, 3 to both; `size`, the len that
-    they all have, 0 when they differ.
+    As a buffer, read-only: the batch, room for as many 24-byte entries as the ring has slots, then
+    as many offsets and as many values, 8 bytes each. Of the last batch, if it is not empty:
+    `span`, its lowest address and the address of its last byte; `kinds`, 1 when all entries go to
+    memory, 2 to ports, 3 to both; `size`, the len that they all have, 0 when they differ.
     """
 
     slots: int
@@ -185,3 +185,5 @@ class KvmHandle:
 
         The exit that this takes, if any: the rest of an access that crosses a page.
         """
+    def close(self) -> None:
+        """Have no timer signal any thread from now on, until the next `run`."""

@@ -203,8 +203,8 @@ MUTATIONS = (
         "10 after fewer than all, the rest is resolved anew",
         "a short count counts as all",
         "devices/bus/address_space.py",
-        "return min(taken, len(addresses))",
-        "return len(addresses)",
+        "return min(taken, len(offsets))",
+        "return len(offsets)",
         "tests/unit/bus/test_write_batch.py::"
         "test_after_a_short_count_the_same_region_is_asked_again",
     ),

@@ -56,6 +56,8 @@ class Dispatcher:
         self._tracer = tracer
         self._ring = accel.ring
         self._one_pass = False
+        self._shape = (0, 0)  # of `_batch`: its entries, and the size that they all have
+        self._batch: tuple[U64, U32, U64]
         self._exits_at = counters.exits_at
         self._loads = counters.exits_at["load", False]
         self._port_loads = counters.exits_at["pio", True]
@@ -107,12 +109,18 @@ class Dispatcher:
         if self._tracer is not None:
             self._tracer.batch(ring.batch(count))
         core = ring.core
-        size = core.size
-        addresses, values = ring.addresses[:count], ring.values[:count]
-        sizes = _UNIFORM[size][:count] if size else ring.sizes[:count]
-        if core.kinds != _MIXED:
-            space = self._memory if core.kinds == _MEMORY else self._ports
-            space.write_batch(addresses, sizes, values, self._failed_in[space], core.span)
+        shape = count, core.size
+        if shape != self._shape:
+            # Full rings come one behind the other, and three slices cost what 100 writes do.
+            self._shape = shape
+            sizes = _UNIFORM[core.size] if core.size else ring.sizes
+            self._batch = ring.addresses[:count], sizes[:count], ring.values[:count]
+        addresses, sizes, values = self._batch
+        kinds = core.kinds
+        if kinds != _MIXED:
+            space = self._memory if kinds == _MEMORY else self._ports
+            failed = self._failed_in[space]
+            space.write_batch(addresses, sizes, values, failed, core.span, ring.rebased)
             return
         pio = ring.pio[:count]
         edges = [0, *(np.flatnonzero(np.diff(pio)) + 1).tolist(), count]

@@ -18,6 +18,7 @@ SHORTEST_RUN = 8
 MASKS = tuple((1 << 8 * size) - 1 for size in range(9))  # of a value, by size
 
 WriteFailed = Callable[[int, int, int, BaseException], None]
+Rebased = Callable[[int], tuple[U64, U64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,13 +200,14 @@ class AddressSpace:
         values: U64,
         failed: WriteFailed,
         span: tuple[int, int] | None = None,
+        rebased: Rebased | None = None,
     ) -> None:
         """Carry out writes in order, as arrays where a region takes runs.
 
         `addresses`, `sizes`, `values`: one entry per write; each lies below 2**64. A write whose
         handler raises is consumed, `failed(address, size, value, exception)` is told, and the
-        rest goes on. `span`: the lowest address and the last byte of the batch, where the caller
-        knows them.
+        rest goes on. Where the caller has them at hand, `span`: the lowest address and the last
+        byte of the batch, and `rebased(base)`: addresses less `base`, and values, once more.
         """
         start = 0
         count = len(addresses)
@@ -214,9 +216,10 @@ class AddressSpace:
             found = self._flat[bisect_right(self._starts, span[0]) - 1]
             mapping = found.mapping
             if mapping is not None and span[1] < found.end and mapping.region.write_run:
-                start = self._write_array(
-                    mapping, mapping.region.write_run, addresses, sizes, values, failed
-                )
+                base = mapping.base
+                offsets, data = rebased(base) if rebased else (addresses - np.uint64(base), values)
+                run = mapping.region.write_run
+                start = self._write_array(mapping, run, offsets, sizes, data, failed)
         while start < count:
             start += self._write_runs(
                 addresses[start:], sizes[start:], values[start:], failed, span
@@ -239,7 +242,7 @@ class AddressSpace:
                     at += self._write_array(
                         mapping,
                         mapping.region.write_run,
-                        addresses[at:stop],
+                        addresses[at:stop] - np.uint64(mapping.base),
                         sizes[at:stop],
                         values[at:stop],
                         failed,
@@ -278,19 +281,20 @@ class AddressSpace:
         self,
         mapping: Mapping,
         write_run: Callable[[U64, U32, U64], int],
-        addresses: U64,
+        offsets: U64,
         sizes: U32,
         values: U64,
         failed: WriteFailed,
     ) -> int:
         try:
-            taken = write_run(addresses - np.uint64(mapping.base), sizes, values)
+            taken = write_run(offsets, sizes, values)
         except (Exception, SystemExit) as error:
-            failed(int(addresses[0]), int(sizes[0]), int(values[0]), error)
+            failed(mapping.base + int(offsets[0]), int(sizes[0]), int(values[0]), error)
             return 1
         if taken > 0:
-            return min(taken, len(addresses))
-        return self._write_singly(addresses[:1], sizes[:1], values[:1], failed)
+            return min(taken, len(offsets))
+        first = offsets[:1] + np.uint64(mapping.base)
+        return self._write_singly(first, sizes[:1], values[:1], failed)
 
     def _write_singly(self, addresses: U64, sizes: U32, values: U64, failed: WriteFailed) -> int:
         generation = self.generation

@@ -26,7 +26,8 @@ class Region:
     little endian; bits above `size` bytes are zero on the way in and ignored on the way out.
 
     `write_run(offsets, sizes, values)` takes writes in program order as three arrays of one
-    length (at least 1), any strides, and returns how many it took, 0 to all. It stops early, after
+    length (at least 1), any strides, to be read only and only until it returns. It returns how many
+    it took, 0 to all. It stops early, after
     the entry in question, when that entry changed what a later one may hit (a mapping, a mode). It
     must leave the device as the same calls of `write` would. An exception out of `write_run`
     belongs to the first entry of the call, and no entry of that call has had any effect: a device

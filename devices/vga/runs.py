@@ -62,7 +62,7 @@ class Plan:
     addresses are linear: a text console writes words, a blit to mode 13h double words.
     """
 
-    __slots__ = ("first", "limit", "store", "wide")
+    __slots__ = ("data", "first", "index", "limit", "offsets", "ones", "store", "values", "wide")
 
     def __init__(
         self, first: int, limit: int, store: Store, wide: Mapping[int, Store] = _NOTHING_WIDE
@@ -71,20 +71,49 @@ class Plan:
         self.limit = limit
         self.store = store
         self.wide = wide
+        # The arrays that the last run of bytes came in. The next one mostly comes in the same ones,
+        # whatever they hold by then, and to look at them again costs what the run does.
+        self.offsets: U64 | None = None
+        self.values: U64 | None = None
+        self.ones: U32 | None = None
+        self.index: Index
+        self.data: Index
+
+    def keep(self, offsets: U64, ones: U32, values: U64, index: Index, data: Index) -> None:
+        """Keep the arrays of a run of bytes, and the indices that they are as they stand.
+
+        `ones`: the sizes, which stay what they are.
+        """
+        self.offsets, self.ones, self.values, self.index, self.data = (
+            offsets,
+            ones,
+            values,
+            index,
+            data,
+        )
 
 
 def write_run(plan: Plan, offsets: U64, sizes: U32, values: U64) -> None:
     """Store writes in program order; any strides, the arrays are only read."""
     store = plan.store
+    if offsets is plan.offsets and values is plan.values and sizes is plan.ones:
+        try:
+            store(plan.index, plan.data)
+            return
+        except IndexError:
+            pass
     data: Data = values
     # One value that stands for all is looked at once.
     size = int(sizes[0] if sizes.strides[0] == 0 else sizes.max())
     if size == 1:
         if not plan.first:
+            # Bytes are indices as they are. What is none, or outside: numpy looks at each index
+            # before it stores anything.
+            index, bytes_ = offsets.view(np.intp), values.view(np.intp)
+            if sizes.strides[0] == 0 and not sizes.flags.writeable:
+                plan.keep(offsets, sizes, values, index, bytes_)
             try:
-                # Bytes are indices as they are. What is none, or outside: numpy looks at each
-                # index before it stores anything.
-                store(offsets.view(np.intp), values.view(np.intp))
+                store(index, bytes_)
                 return
             except IndexError:
                 pass

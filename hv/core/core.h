@@ -100,7 +100,8 @@ typedef struct {
     PyObject_HEAD
     MappingObject *mapping;
     struct ring_consumer c;
-    struct coalesced_entry *batch; /* as many as the ring has slots */
+    struct coalesced_entry *batch; /* as many as the ring has slots, */
+    uint64_t *offsets, *values; /* and behind them, in the same piece, as many of each of these */
 } ConsumerObject;
 
 extern PyTypeObject *ConsumerType;

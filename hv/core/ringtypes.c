@@ -127,6 +127,9 @@ static PyObject *producer_publish(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* What the buffer has for each slot. */
+#define BATCH_ITEM (sizeof(struct coalesced_entry) + 2 * sizeof(uint64_t))
+
 static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     MappingObject *mapping;
@@ -142,12 +145,14 @@ static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     enum ring_status status = ring_consumer_init(&self->c, ring, (size_t)size);
     if (status < 0)
         ring_raise(status, self->c.bad, 0, self->c.slots);
-    else if (!(self->batch = PyMem_Calloc(self->c.slots, sizeof *self->batch)))
+    else if (!(self->batch = PyMem_Calloc(self->c.slots, BATCH_ITEM)))
         PyErr_NoMemory();
     if (!self->batch) {
         Py_DECREF((PyObject *)self);
         return NULL;
     }
+    self->offsets = (uint64_t *)(void *)(self->batch + self->c.slots);
+    self->values = self->offsets + self->c.slots;
     return (PyObject *)self;
 }
 
@@ -199,10 +204,24 @@ static PyObject *consumer_entries(PyObject *self, PyObject *argument)
     return list;
 }
 
+/* Gapless columns, which array operations run through in less time than through the entries. */
+static PyObject *consumer_rebase(PyObject *self, PyObject *argument)
+{
+    ConsumerObject *consumer = (ConsumerObject *)self;
+    uint64_t base;
+    if (unsigned_from(argument, &base) < 0)
+        return NULL;
+    for (uint32_t i = 0; i < consumer->c.peeked; i++) {
+        consumer->offsets[i] = consumer->batch[i].phys_addr - base;
+        consumer->values[i] = consumer->batch[i].data;
+    }
+    return PyLong_FromLong((long)consumer->c.peeked);
+}
+
 static int consumer_getbuffer(PyObject *self, Py_buffer *view, int flags)
 {
     ConsumerObject *consumer = (ConsumerObject *)self;
-    Py_ssize_t size = (Py_ssize_t)(consumer->c.slots * sizeof *consumer->batch);
+    Py_ssize_t size = (Py_ssize_t)(consumer->c.slots * BATCH_ITEM);
     return PyBuffer_FillInfo(view, self, consumer->batch, size, 1, flags);
 }
 
@@ -281,6 +300,7 @@ static PyMethodDef producer_methods[] = {
 static PyMethodDef consumer_methods[] = {
     {"peek", consumer_peek, METH_NOARGS, "Copy all published entries to the batch; how many."},
     {"entries", consumer_entries, METH_O, "entries(count): the oldest peeked ones as tuples."},
+    {"rebase", consumer_rebase, METH_O, "rebase(base): offsets from it, and values, as columns."},
     {"commit", consumer_commit, METH_O, "commit(count): give peeked entries' slots back."},
     {"pending", consumer_pending, METH_NOARGS, "How many entries are published and not committed."},
     {NULL, NULL, 0, NULL},

@@ -95,8 +95,14 @@ class World:
         last = max((w[0] + w[1] - 1 for w in writes), default=0)
         span = (low, last) if summed_up and last < 1 << 64 else None
         table = np.array(writes, dtype=[("a", "u8"), ("s", "u4"), ("v", "u8")])
+
+        def rebased(base: int) -> tuple[U64, U64]:
+            return table["a"] - np.uint64(base), table["v"].copy()
+
         # As in the ring: strided columns of one array.
-        self.space.write_batch(table["a"], table["s"], table["v"], self.fail, span)
+        self.space.write_batch(
+            table["a"], table["s"], table["v"], self.fail, span, rebased if span else None
+        )
 
     def outcome(self) -> tuple[object, ...]:
         flat = [(r.start, r.end, r.mapping and r.mapping.region.name) for r in self.space.flat()]

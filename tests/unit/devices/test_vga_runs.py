@@ -106,6 +106,31 @@ def test_run_equals_single_writes(seed: int, program: list[tuple[list[Step], lis
     assert by_run.state() == one_by_one.state()
 
 
+@given(st.integers(0, 1 << 32))
+def test_the_same_arrays_may_hold_other_writes(seed: int) -> None:
+    """As full rings come: in the arrays of the last one, which hold other numbers by then."""
+    random = np.random.default_rng(seed)
+    offsets, values = np.zeros(40, np.uint64), np.zeros(40, np.uint64)
+    columns = [column[:] for column in (offsets, values)]
+    for column in columns:
+        column.flags.writeable = False
+    sizes = [np.broadcast_to(np.uint32(size), 40) for size in (1, 1, 1, 2)]
+    by_run, one_by_one = twins(seed % 1000)
+    assert by_run.window.write_run is not None
+    for _ in range(8):
+        size = sizes[int(random.integers(4))]
+        offsets[:] = random.integers(0, random.choice((0x100, 0xFFFF, 0x1FFFF)), 40)
+        values[:] = random.integers(0, random.choice((256, 256 ** int(size[0]))), 40)
+        assert by_run.window.write_run(columns[0], size, columns[1]) == 40
+        for write in zip(offsets.tolist(), size.tolist(), values.tolist(), strict=True):
+            one_by_one.window.write(*write)
+        if random.integers(3) == 0:
+            step = ("sr", 2, int(random.integers(16)))
+            apply(by_run, step)
+            apply(one_by_one, step)
+    assert by_run.state() == one_by_one.state()
+
+
 @pytest.mark.parametrize("gr5", [0, 1, 2, 3, 0x10])
 @pytest.mark.parametrize("sr4", [0x06, 0x0E])
 @pytest.mark.parametrize("map_mask", [0x0F, 0x04, 0x06, 0x00, 0x01])
