@@ -29,7 +29,8 @@ class Coalescing:
         self._drain: Callable[[], int] = lambda: 0
         self._draining = False
         self._zones: set[Zone] = set()
-        self._kinds: dict[tuple[int, int, bool], str] = {}  # of writes that exited lately
+        # What `kind_of` said of writes that exited lately: the way of every exit leads past it.
+        self.kinds: dict[tuple[int, int, bool], str] = {}
         self.supported = {
             False: enabled and accel.coalesced_mmio,
             True: enabled and accel.coalesced_pio,
@@ -53,11 +54,11 @@ class Coalescing:
 
     def kind_of(self, address: int, size: int, port: bool) -> str:
         """Why a write had to exit: 'ring_full', 'straddle' or 'no_zone'."""
-        known = self._kinds.get((address, size, port))
+        known = self.kinds.get((address, size, port))
         if known is None:
             known = self._find_kind(address, size, port)
-            if len(self._kinds) < _KINDS_KEPT:
-                self._kinds[address, size, port] = known
+            if len(self.kinds) < _KINDS_KEPT:
+                self.kinds[address, size, port] = known
         return known
 
     def _find_kind(self, address: int, size: int, port: bool) -> str:
@@ -88,7 +89,7 @@ class Coalescing:
                     raise
                 raise HostError(f"no coalesced zone for {address:#x}+{size:#x}: {error}") from error
         self._zones = wanted
-        self._kinds.clear()
+        self.kinds.clear()
 
     def _wanted(self) -> set[Zone]:
         """The visible parts of the coalescible ranges, of the kinds that are supported."""

@@ -52,6 +52,7 @@ class Dispatcher:
         self._memory = memory
         self._ports = ports
         self._coalescing = coalescing
+        self._kinds = coalescing.kinds
         self._counters = counters
         self._tracer = tracer
         self._ring = accel.ring
@@ -162,7 +163,9 @@ class Dispatcher:
         else:
             return self._leave(reason)
         if is_write:
-            kind = self._coalescing.kind_of(address, size, port)
+            kind = self._kinds.get((address, size, port)) or self._coalescing.kind_of(
+                address, size, port
+            )
             if port and kind != "ring_full":
                 kind = "pio"
             self._exits_at[kind, port][address] += 1

@@ -123,6 +123,43 @@ def test_an_unknown_exit_is_named() -> None:
         Board((17, 0, 0, False, 0)).run()
 
 
+# --- a full ring ---
+
+
+@pytest.mark.parametrize("port", [False, True], ids=["store", "out"])
+@pytest.mark.parametrize("count", [1, 7, 8, 50, 169])
+def test_a_write_that_found_the_ring_full_goes_behind_what_filled_it(
+    count: int, port: bool
+) -> None:
+    """However many those were, and whichever space it goes to."""
+    queued = [Queued(MEM + n % 0x80, 1, n & 0xFF) for n in range(count)]
+    last = out(PORT + 3, 0x5A) if port else store(MEM + 0x7E, 0x5AA5, 2)
+    board = Board(*queued, last, *queued, load(MEM))
+    behind = ("port", ("write", 3, 1, 0x5A)) if port else ("mem", ("write", 0x7E, 2, 0x5AA5))
+    arrived = [("mem", ("write", n % 0x80, 1, n & 0xFF)) for n in range(count)]
+    assert board.run()[:-1] == [*arrived, behind, *arrived]
+    counters = board.machine.counters
+    assert (counters.coalesced, counters.single_writes) == (2 * count, 1)
+    assert counters.exits_by == {"ring_full": 1, "load": 1, "hlt": 1}
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_write_that_found_the_ring_full_and_raises_is_told_of_once(count: int) -> None:
+    board = Board(*[Queued(MEM + 1, 1, 0)] * count, store(MEM + 2, 7), load(MEM + 1))
+
+    def refuse(_offset: int, value: int) -> None:
+        if value == 7:
+            raise ValueError("seven")
+
+    board.mem.on_write = refuse
+    board.run()
+    assert board.machine.counters.failures == [
+        f"memory: write of 1 bytes 0x7 at {MEM + 2:#x} (mem): ValueError: seven"
+    ]
+    assert board.machine.counters.coalesced == count
+    assert board.log[-1] == ("mem", ("read", 1, 1, 0))
+
+
 # --- a flush while draining ---
 
 
