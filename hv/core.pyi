@@ -59,19 +59,20 @@ class Consumer(Buffer):
     """The consumer's end of the ring in `size` bytes at `offset` of a mapping.
 
     As a buffer, read-only: the batch, room for as many 24-byte entries as the ring has slots, then
-    as many offsets and as many values, 8 bytes each. Of the last batch, if it is not empty:
-    `span`, its lowest address and the address of its last byte; `kinds`, 1 when all entries go to
-    memory, 2 to ports, 3 to both; `size`, the len that they all have, 0 when they differ.
+    as many offsets and as many values, 8 bytes each.
     """
 
     slots: int
-    span: tuple[int, int]
-    kinds: int
-    size: int
     def __new__(cls, mapping: Mapping, offset: int, size: int) -> Consumer: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def peek(self) -> int:
         """Copy all published entries, checked, to the start of the batch; how many."""
+    def summary(self) -> tuple[int, int, tuple[int, int]]:
+        """(size, kinds, span) of the last batch, if it is not empty.
+
+        `size`: the len that all entries have, 0 when they differ; `kinds`: 1 when all go to memory,
+        2 to ports, 3 to both; `span`: the lowest address and the address of the last byte.
+        """
     def entries(self, count: int, /) -> list[tuple[int, int, int, int]]:
         """The oldest `count` peeked entries: (phys_addr, len, pio, data) each."""
     def rebase(self, base: int, /) -> int:

@@ -28,7 +28,7 @@ from vmm.counters import Counters
 from vmm.tracing import Tracer
 
 FAILURES_KEPT = 10
-_MEMORY, _MIXED = 1, 3  # hv.core.Consumer.kinds
+_MEMORY, _MIXED = 1, 3  # kinds of hv.core.Consumer.summary
 
 # By size: as many equal ones as any batch has. Their stride is 0, and so who takes a run sees at
 # a glance that they are all the same.
@@ -109,19 +109,18 @@ class Dispatcher:
         """Carry out the batch of the last peek."""
         if self._tracer is not None:
             self._tracer.batch(ring.batch(count))
-        core = ring.core
-        shape = count, core.size
+        size, kinds, span = ring.core.summary()
+        shape = count, size
         if shape != self._shape:
             # Full rings come one behind the other, and three slices cost what 100 writes do.
             self._shape = shape
-            sizes = _UNIFORM[core.size] if core.size else ring.sizes
+            sizes = _UNIFORM[size] if size else ring.sizes
             self._batch = ring.addresses[:count], sizes[:count], ring.values[:count]
         addresses, sizes, values = self._batch
-        kinds = core.kinds
         if kinds != _MIXED:
             space = self._memory if kinds == _MEMORY else self._ports
             failed = self._failed_in[space]
-            space.write_batch(addresses, sizes, values, failed, core.span, ring.rebased)
+            space.write_batch(addresses, sizes, values, failed, span, ring.rebased)
             return
         pio = ring.pio[:count]
         edges = [0, *(np.flatnonzero(np.diff(pio)) + 1).tolist(), count]

@@ -269,25 +269,14 @@ static PyObject *consumer_get_slots(PyObject *self, void *unused)
     return PyLong_FromLong((long)((ConsumerObject *)self)->c.slots);
 }
 
-static PyObject *consumer_get_span(PyObject *self, void *unused)
+/* One call for all three: each attribute of a C type costs the interpreter a search. */
+static PyObject *consumer_summary(PyObject *self, PyObject *unused)
 {
     (void)unused;
     const struct ring_consumer *c = &((ConsumerObject *)self)->c;
-    return Py_BuildValue("(KK)", (unsigned long long)c->low, (unsigned long long)c->high);
-}
-
-static PyObject *consumer_get_kinds(PyObject *self, void *unused)
-{
-    (void)unused;
-    return PyLong_FromUnsignedLong(((ConsumerObject *)self)->c.kinds);
-}
-
-/* The length that all entries of the last batch have, or 0. */
-static PyObject *consumer_get_size(PyObject *self, void *unused)
-{
-    (void)unused;
-    uint32_t lens = ((ConsumerObject *)self)->c.lens;
-    return PyLong_FromLong(lens && (lens & (lens - 1)) == 0 ? __builtin_ctz(lens) : 0);
+    int size = c->lens && (c->lens & (c->lens - 1)) == 0 ? __builtin_ctz(c->lens) : 0;
+    return Py_BuildValue("iI(KK)", size, c->kinds, (unsigned long long)c->low,
+                         (unsigned long long)c->high);
 }
 
 static PyMethodDef producer_methods[] = {
@@ -299,6 +288,7 @@ static PyMethodDef producer_methods[] = {
 
 static PyMethodDef consumer_methods[] = {
     {"peek", consumer_peek, METH_NOARGS, "Copy all published entries to the batch; how many."},
+    {"summary", consumer_summary, METH_NOARGS, "Of the last batch: (size, kinds, span)."},
     {"entries", consumer_entries, METH_O, "entries(count): the oldest peeked ones as tuples."},
     {"rebase", consumer_rebase, METH_O, "rebase(base): offsets from it, and values, as columns."},
     {"commit", consumer_commit, METH_O, "commit(count): give peeked entries' slots back."},
@@ -312,9 +302,6 @@ static PyGetSetDef producer_getset[] = {
 };
 
 static PyGetSetDef consumer_getset[] = {
-    {"span", consumer_get_span, NULL, "(lowest address, last byte) of the last batch.", NULL},
-    {"kinds", consumer_get_kinds, NULL, "Of the last batch: 1 memory, 2 ports, 3 both.", NULL},
-    {"size", consumer_get_size, NULL, "Of all entries of the last batch; 0: they differ.", NULL},
     {"slots", consumer_get_slots, NULL, "Slots of the ring; all but one are usable.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -297,8 +297,7 @@ def test_a_batch_is_summed_up(
             producer.append(address, length, 0, bool(pio))
         producer.publish()
         assert len(consumer.peek()) == len(entries)
-        assert (consumer.core.span, consumer.core.kinds) == (span, kinds)
-        assert consumer.core.size == size
+        assert consumer.core.summary() == (size, kinds, span)
         assert consumer.core.peek() == len(entries)
         assert consumer.addresses[: len(entries)].tolist() == [entry[0] for entry in entries]
         assert consumer.sizes[: len(entries)].tolist() == [entry[1] for entry in entries]
@@ -334,8 +333,7 @@ def test_the_sum_of_a_batch_leaves_out_a_bad_entry() -> None:
         put_slot(mapping, 1, (0x10, 0, 1, 0))
         set_indices(mapping, 0, 0, 2)
         assert len(consumer.peek()) == 1
-        assert (consumer.core.span, consumer.core.kinds) == ((0x1000, 0x1000), 1)
-        assert consumer.core.size == 1
+        assert consumer.core.summary() == (1, 1, (0x1000, 0x1000))
 
 
 def test_a_new_end_takes_up_where_the_indices_stand() -> None:
