@@ -109,13 +109,11 @@ def test_wrong_usage_is_one_line(tmp_path: Path, arguments: tuple[object, ...], 
 
 
 def test_ctrl_c_ends_it_all(tmp_path: Path) -> None:
-    """130, no process and no name left; where Python is in a callback, a line says what it was."""
+    """130, no process and no name left."""
     with Running("stress", "--kill", "both", "--seconds", 60, cwd=tmp_path) as running:
         running.wait_for_guest()
         running.interrupt()
-        status, out, err = running.end(20)
-        assert (status, out) == (130, "")
-        assert err in ("", "coalesced: interrupted\n")
+        assert running.end(20) == (130, "", "")
         running.nothing_left()
 
 

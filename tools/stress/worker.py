@@ -131,13 +131,18 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
-    pid = os.fork()
-    if pid:
-        theirs.close()
-        return pid, ours
+    # Ctrl-C is the parent's affair: the VMM starts with SIGINT blocked and then ignores it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        pid = os.fork()
+        if pid:
+            theirs.close()
+            return pid, ours
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     status = UNEXPECTED
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.dup2(errors, 2)
         ours.close()
         if core.die_with_parent() == parent:
