@@ -85,6 +85,7 @@ class E1000(PciFunction):
             lambda: self.clock.call_at(self.clock.now() + _MS, self.resume_transmit),
         )
         self._engaged = False  # what comes to a register now comes from the card itself
+        self._unasked = False  # the next frame comes whether or not it can be received
         self._hold_off: Timer | None = None
         self._autonegotiation: Timer | None = None
         self._masks = reg.write_masks()
@@ -202,7 +203,7 @@ class E1000(PciFunction):
 
     def _hold_off_ends(self) -> None:
         self._hold_off = None
-        self._receive_ready()
+        self._receive_ready(timer=True)
 
     def _restart_autonegotiation(self) -> None:
         self.registers[reg.STATUS] &= ~reg.STATUS_LU
@@ -216,7 +217,7 @@ class E1000(PciFunction):
         self.registers[reg.STATUS] |= reg.STATUS_LU
         self.phy.negotiated()
         self.interrupts.add(reg.INT_LSC)
-        self._receive_ready()
+        self._receive_ready(timer=True)
 
     # --- wire ---
 
@@ -229,6 +230,11 @@ class E1000(PciFunction):
 
     def can_receive(self) -> bool:
         """As `Card.can_receive`."""
+        return self._is_ready() or (
+            self._unasked and (self._hold_off is None or not self.receiver.is_listening())
+        )
+
+    def _is_ready(self) -> bool:
         receiver = self.receiver
         return self._hold_off is None and receiver.has_buffer() and receiver.is_enabled()
 
@@ -238,9 +244,8 @@ class E1000(PciFunction):
         engaged, self._engaged = self._engaged, True
         try:
             while taken < len(frames) and self.can_receive():
-                many, found = self.receiver.take_many(frames, taken)
-                if not many:
-                    many, found = 1, self.receiver.take(frames[taken])
+                many, found = self._take(frames, taken)
+                self._unasked = False
                 taken += many
                 causes |= found
         finally:
@@ -257,9 +262,27 @@ class E1000(PciFunction):
         finally:
             self._engaged = engaged
 
-    def _receive_ready(self) -> None:
-        if self.wire is not None:
-            self.wire.receive_ready()
+    def _take(self, frames: Sequence[bytes], first: int) -> tuple[int, int]:
+        """Take some frames from index `first` on: (how many, causes)."""
+        receiver = self.receiver
+        if not receiver.is_listening():
+            return 1, 0
+        many, causes = receiver.take_many(frames, first) if self._is_ready() else (0, 0)
+        return (many, causes) if many else (1, receiver.take(frames[first]))
+
+    def _receive_ready(self, timer: bool = False) -> None:
+        """Tell the wire that frames may come.
+
+        QEMU 7.2 then hands over the first one that waits without asking whether it can be received.
+        It is lost where the card does not listen, and an overrun where no descriptor is free.
+        """
+        if self.wire is None:
+            return
+        self._unasked = True
+        try:
+            self.wire.receive_ready(timer)
+        finally:
+            self._unasked = False
 
     # --- function ---
 

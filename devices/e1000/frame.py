@@ -6,7 +6,7 @@ Source: 8254x manual, sections 3.3.7 and 3.5; the order of things is QEMU 7.2's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from devices.e1000.offload import (
     IXSM,
@@ -24,13 +24,25 @@ TAG_SIZE: Final = 4
 _TAG_AT: Final = 12
 
 Read = Callable[[int, int], bytes]
-Emit = Callable[[bytes, int], None]
+
+
+class Outgoing(NamedTuple):
+    """A frame that is ready to be sent."""
+
+    data: bytes
+    destination: bytes
+    """Six bytes. Those that a shorter frame lacks are what the buffer held before."""
+    tag_size: int
+    """How many bytes of it are a tag that the card put in."""
+
+
+Emit = Callable[[Outgoing], None]
 
 
 class Frame:
     """Data so far, and what is to be done with it.
 
-    `read` reaches memory. `emit` takes a frame, and how many bytes of it are a tag put in here.
+    `read` reaches memory, `emit` takes a frame.
     """
 
     def __init__(self, statistics: Statistics, read: Read, emit: Emit) -> None:
@@ -111,13 +123,14 @@ class Frame:
             context.tcp_udp.insert(data, size)
         if self.checksums & IXSM:
             context.ip.insert(data, size)
+        destination = bytes(data[:6])
         if not self._tag:
             frame = bytes(data[:size])
         else:
             frame = bytes(data[:_TAG_AT] + self._tag + data[_TAG_AT:size])[: size + TAG_SIZE]
             # It was put in by moving the addresses: what a next, shorter frame shows.
             data[:_TAG_AT] = data[TAG_SIZE:_TAG_AT] + self._tag
-        self._emit(frame, len(frame) - size)
+        self._emit(Outgoing(frame, destination, len(frame) - size))
 
     def state(self) -> bytes:
         """What the next descriptor goes on with."""

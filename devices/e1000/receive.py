@@ -77,12 +77,14 @@ class Receiver:
         self._statistics = statistics
         self._filters = Filters(registers, statistics)
 
-    def is_enabled(self) -> bool:
-        """Is the link up, is receiving turned on, and may the card write to memory?"""
+    def is_listening(self) -> bool:
+        """Is the link up, and is receiving turned on?"""
         registers = self._registers
-        return bool(
-            registers[STATUS] & STATUS_LU and registers[RCTL] & RCTL_EN and self._function.is_master
-        )
+        return bool(registers[STATUS] & STATUS_LU and registers[RCTL] & RCTL_EN)
+
+    def is_enabled(self) -> bool:
+        """Does it listen, and may the card write to memory?"""
+        return self.is_listening() and self._function.is_master
 
     def has_buffer(self) -> bool:
         """Is a descriptor free?"""

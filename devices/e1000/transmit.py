@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from devices.e1000.frame import Frame
+from devices.e1000.frame import Frame, Outgoing
 from devices.e1000.interrupts import Interrupts
 from devices.e1000.offload import IXSM, TSE, TXSM, parse_context
 from devices.e1000.registers import (
@@ -87,8 +87,7 @@ class Transmitter:
         self._interrupts = interrupts
         self._send = send
         self._frame = Frame(statistics, function.dma_read, self._emit)
-        self._unsent: list[bytes] = []  # of the descriptor at TDH, which was carried out
-        self._tag_sizes: list[int] = []  # of those frames
+        self._unsent: list[Outgoing] = []  # of the descriptor at TDH, which was carried out
         self._blocked = False  # the wire is full
         self._may_batch = may_batch
         self._resume_soon = resume_soon
@@ -100,7 +99,6 @@ class Transmitter:
         """No frame has begun; what the wire did not take is gone."""
         self._frame.reset()
         self._unsent.clear()
-        self._tag_sizes.clear()
         self._blocked = False
         self._end_break()
 
@@ -197,18 +195,22 @@ class Transmitter:
         if lower & EOP:
             frame.end(segmented)
 
-    def _emit(self, frame: bytes, tag_size: int) -> None:
+    def _emit(self, frame: Outgoing) -> None:
         self._emitted += 1
         self._unsent.append(frame)
-        self._tag_sizes.append(tag_size)
         if len(self._unsent) >= BATCH:
             self._flush()
 
     def _flush(self) -> None:
         if self._unsent and not self._blocked:
-            taken = self._send(self._unsent)
-            self._statistics.sent(self._unsent[:taken], sum(self._tag_sizes[:taken]))
-            del self._unsent[:taken], self._tag_sizes[:taken]
+            taken = self._send([frame.data for frame in self._unsent])
+            sent = self._unsent[:taken]
+            self._statistics.sent(
+                [frame.destination for frame in sent],
+                [len(frame.data) for frame in sent],
+                sum(frame.tag_size for frame in sent),
+            )
+            del self._unsent[:taken]
             self._blocked = bool(self._unsent)
 
     def _write_back(self, address: int, lower: int, upper: int) -> int:
@@ -248,7 +250,7 @@ class Transmitter:
             return 0, 0
         del frames[sent:], rows[sent:]
         self._frame.data[:_SHORTEST_FAST] = frames[-1][:_SHORTEST_FAST]
-        self._statistics.sent(frames)
+        self._statistics.sent([frame[:6] for frame in frames], [*map(len, frames)])
         causes = 0
         for lower, upper in rows:
             if lower & (RS | RPS):

@@ -48,7 +48,7 @@ class FakeWire:
         self.on_send()
         return taken
 
-    def receive_ready(self) -> None:
+    def receive_ready(self, timer: bool = False) -> None:
         self.asked += 1
 
     def take(self) -> list[bytes]:
