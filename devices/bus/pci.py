@@ -259,6 +259,11 @@ class PciFunction:
             self._bus().dma.write(address, data)
 
     @property
+    def dma_accesses(self) -> int:
+        """How many accesses to devices have been made by DMA on this bus so far."""
+        return self._bus().dma.device_accesses
+
+    @property
     def clock(self) -> Clock:
         """The time that devices go by."""
         return self._bus().clock

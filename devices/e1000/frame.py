@@ -36,13 +36,13 @@ class Outgoing(NamedTuple):
     """How many bytes of it are a tag that the card put in."""
 
 
-Emit = Callable[[Outgoing], None]
+Emit = Callable[[Outgoing], bool]
 
 
 class Frame:
     """Data so far, and what is to be done with it.
 
-    `read` reaches memory, `emit` takes a frame.
+    `read` reaches memory. `emit` takes a frame and says whether more may follow at once.
     """
 
     def __init__(self, statistics: Statistics, read: Read, emit: Emit) -> None:
@@ -81,10 +81,14 @@ class Frame:
         self._take(address, length)
         self.size = (self.size + length) % ROOM
 
-    def segment(self, address: int, length: int) -> None:
-        """Add data, and send each segment that becomes full."""
+    def segment(self, address: int, length: int) -> int:
+        """Add data, and send each segment that becomes full.
+
+        How many bytes are left for another call, since no more segments may be sent at once.
+        """
         context = self.segmentation
         while self.size < context.full:
+            more = True
             part = min(length, context.full - self.size, ROOM - self.size)
             self._take(address, part)
             size = self.size + part
@@ -92,13 +96,16 @@ class Frame:
                 self._header[: context.header] = self.data[: context.header]
             self.size = size % ROOM
             if size == context.full:
-                self._finish(context, segmented=True)
+                more = self._finish(context, segmented=True)
                 self.data[: context.header] = self._header[: context.header]
                 self.size = context.header
             address += part
             length -= part
             if not part or not length:
-                return
+                return 0
+            if not more:
+                return length
+        return 0
 
     def end(self, segmented: bool) -> None:
         """The last descriptor was added: send what is there, unless it is half a header."""
@@ -113,7 +120,7 @@ class Frame:
         if length:
             self.data[self.size : self.size + length] = self._read(address, length)
 
-    def _finish(self, context: Context, segmented: bool) -> None:
+    def _finish(self, context: Context, segmented: bool) -> bool:
         data, size = self.data, self.size
         if segmented:
             if finish_segment(data, size, self._segments, context, bool(self.checksums & TXSM)):
@@ -130,7 +137,7 @@ class Frame:
             frame = bytes(data[:_TAG_AT] + self._tag + data[_TAG_AT:size])[: size + TAG_SIZE]
             # It was put in by moving the addresses: what a next, shorter frame shows.
             data[:_TAG_AT] = data[TAG_SIZE:_TAG_AT] + self._tag
-        self._emit(Outgoing(frame, destination, len(frame) - size))
+        return self._emit(Outgoing(frame, destination, len(frame) - size))
 
     def state(self) -> bytes:
         """What the next descriptor goes on with."""
