@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import conformance_cirrus
 import conformance_e1000
+import conformance_e1000_counters
 import conformance_pc
 import conformance_vga
 from conformance_script import Script
@@ -15,6 +16,7 @@ SCRIPTS: tuple[Script, ...] = (
     *conformance_vga.SCRIPTS,
     *conformance_cirrus.SCRIPTS,
     *conformance_e1000.SCRIPTS,
+    *conformance_e1000_counters.SCRIPTS,
 )
 
 
