@@ -65,6 +65,13 @@ def _mebibytes(text: str) -> int:
     return number << 20
 
 
+def _cirrus_mebibytes(text: str) -> int:
+    number = int(text, 0)
+    if number not in {4, 8, 16}:
+        raise ValueError(text)
+    return number << 20
+
+
 class Property(NamedTuple):
     """What a SPEC's property is to the class."""
 
@@ -90,6 +97,7 @@ class Model:
 _VGA_MEMORY: Final = {
     "vgamem_mb": Property("vram_size", _mebibytes, "a power of two from 1 to 256")
 }
+_CIRRUS_MEMORY: Final = {"vgamem_mb": Property("vram_size", _cirrus_mebibytes, "4, 8 or 16")}
 _MAC: Final = Property("mac", macs.parse, "six bytes like 52:54:00:12:34:56")
 
 MODELS: Final[dict[str, Model]] = {
@@ -105,8 +113,8 @@ MODELS: Final[dict[str, Model]] = {
             **_VGA_MEMORY,
         },
     ),
-    "cirrus-vga": Model("devices.cirrus", "CirrusVga"),
-    "isa-cirrus-vga": Model("devices.cirrus", "IsaCirrusVga"),
+    "cirrus-vga": Model("devices.cirrus", "CirrusVga", _CIRRUS_MEMORY),
+    "isa-cirrus-vga": Model("devices.cirrus", "IsaCirrusVga", _CIRRUS_MEMORY),
     "e1000": Model("devices.e1000", "E1000", {"mac": _MAC}),
 }
 

@@ -37,7 +37,6 @@ from devices.cirrus.registers import (
     GR_BLT_KEY,
     GR_BLT_SKIP_LEFT,
     GR_BLT_STATUS,
-    VRAM_SIZE,
 )
 from devices.cirrus.rops import COPY_CODE, rop_of
 from devices.cirrus.strides import U8
@@ -53,14 +52,17 @@ BUFFER_SIZE: Final = 8192
 class Blitter:
     """The engine over a chip's registers and video memory."""
 
-    def __init__(self, registers: CirrusRegisters, vram: U8) -> None:
+    def __init__(self, registers: CirrusRegisters, vram: U8, memory_size: int) -> None:
+        """`vram` is what the engine reaches of `memory_size` bytes; addresses wrap at its end."""
         self._r = registers
         self._vram = vram
+        self._memory_size = memory_size
         self._buffer: U8 = np.zeros(BUFFER_SIZE, np.uint8)
         self._blit: Blit | None = None
         self._row_size = 0
         self._filled = 0
         self._remaining = 0  # bytes of the system's data, those of the row under way included
+        self._ended_once = False
 
     # --- what the bus sees ---
 
@@ -92,16 +94,12 @@ class Blitter:
     def abort(self) -> None:
         """End the blit under way, finished or not."""
         self._r.gr[GR_BLT_STATUS] &= ~(GR31_START | GR31_BUSY | GR31_BUFFERED) & 0xFF
-        was_receiving = self.receiving
+        looks_again = self._row_size or self._filled or not self._ended_once
         self._row_size = self._filled = self._remaining = 0
         self._blit = None
-        if was_receiving:
-            self._r.map_banks(receiving=False)
-
-    def reset(self) -> None:
-        """Forget the blit under way and the buffer."""
-        self.abort()
-        self._buffer[:] = 0
+        self._ended_once = True
+        if looks_again:
+            self._r.map_memory(receiving=False)
 
     def feed(self, data: U8) -> None:
         """Take bytes of the system, at most as many as are wanted."""
@@ -135,6 +133,7 @@ class Blitter:
             "blit_filled": self._filled,
             "blit_remaining": self._remaining,
             "blit_buffer": self._buffer.tobytes(),
+            "blit_ended_once": int(self._ended_once),
         }
 
     # --- starting ---
@@ -154,6 +153,9 @@ class Blitter:
             if self._fits(b, source=False):
                 fill(self._vram, b)
                 self.abort()
+            elif self.receiving:
+                # The blit that waits for data has become this one; with its row it ends.
+                self._blit, self._remaining = b, self._row_size
         elif (kind == 0 and b.mode & GR30_TRANSPARENT and b.pixel > 2) or (b.mode & GR30_TO_SYSTEM):
             self.abort()  # no such transparency; QEMU has no blits to the system
         elif b.mode & GR30_FROM_SYSTEM:
@@ -169,7 +171,7 @@ class Blitter:
     def _fits(self, b: Blit, *, source: bool) -> bool:
         """Say whether all of the blit lies inside memory. Nothing of one that does not is drawn.
 
-        Memory is that of the PCI card also on the ISA card, whose half wraps, as in QEMU.
+        What counts is all memory, also where the engine reaches a part of it and wraps, as in QEMU.
         """
         if b.width > BUFFER_SIZE:
             return False
@@ -181,7 +183,7 @@ class Blitter:
             if not pitch:
                 return False
             extent = (b.height - 1) * pitch + b.width
-            if (start + 1 < extent) if backwards else (start + extent > VRAM_SIZE):
+            if (start + 1 < extent) if backwards else (start + extent > self._memory_size):
                 return False
         return True
 
@@ -272,7 +274,7 @@ class Blitter:
             self._remaining = self._row_size * b.height
         self._filled = 0
         self._blit = b
-        self._r.map_banks(receiving=True)
+        self._r.map_memory(receiving=self.receiving)
 
     def _row_complete(self) -> None:
         b = self._blit

@@ -68,27 +68,11 @@ DIFFERENCES: tuple[Difference, ...] = (
         "A b64write of fewer bytes than told: QEMU writes the rest from behind its data.",
     ),
     Difference(
-        "cirrus-differences",
-        "readb 0xa0000",
-        "OK 0x00000000000000ff",
-        "OK 0x0000000000000000",
-        "QEMU works out what the banks show when GR9, GRA or GRB is written; before the first "
-        "such write they show nothing there.",
-    ),
-    Difference(
         "e1000-differences",
         "frames",
         "OK ",
         f"OK  {'5a' * 16}",
         "QEMU sends a frame without a byte as an empty datagram, takes that for a full socket, and "
         "never sends again.",
-    ),
-    Difference(
-        "cirrus-differences",
-        "readb 0xa8000",
-        "OK 0x000000000000005a",
-        "OK 0x00000000000000ff",
-        "A bank that lies past the end of video memory. QEMU's slow path answers 0xff, too, but "
-        "its fast one, a window onto memory, ignores the limit and shows the beginning.",
     ),
 )
