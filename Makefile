@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] tools/bench/*.[ch] tools/stress/cores/*.[ch])
+SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] devices/cirrus/*.[ch] tools/bench/*.[ch] tools/stress/cores/*.[ch])
 
 .PHONY: demo test check bench install clean
 
@@ -48,4 +48,4 @@ $(VENV)/.lint: $(VENV)/.test
 	touch $@
 
 clean: ## remove what was built
-	rm -rf $(VENV) build *.egg-info hv/*.so tools/bench/*.so tools/stress/cores/*.so
+	rm -rf $(VENV) build *.egg-info hv/*.so devices/cirrus/*.so tools/bench/*.so tools/stress/cores/*.so

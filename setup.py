@@ -45,6 +45,18 @@ setup(
             py_limited_api=True,
         ),
         Extension(
+            "devices.cirrus.engine",
+            sources=[
+                "devices/cirrus/engine.c",
+                "devices/cirrus/copying.c",
+                "devices/cirrus/drawing.c",
+            ],
+            depends=["devices/cirrus/engine.h"],
+            define_macros=LIMITED_API,
+            extra_compile_args=WARNINGS,
+            py_limited_api=True,
+        ),
+        Extension(
             "tools.bench.floors",
             sources=[
                 "tools/bench/floors.c",

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from devices.bus.region import U32, U64
     from devices.cirrus.blitter import Blitter
+    from devices.cirrus.engine import U8
     from devices.cirrus.registers import CirrusRegisters
-    from devices.cirrus.strides import U8
     from devices.vga.memory import PlanarMemory
 
 BANKED_SIZE: Final = 0x10000
@@ -52,9 +52,11 @@ class Apertures:
         planar: PlanarMemory,
         blitter: Blitter,
         read_register: Callable[[int], int],
-        write_register: Callable[[int, int], None],
+        write_registers: Callable[[int, int, int], None],
     ) -> None:
-        """`read_register` and `write_register` are the blitter's, by offset 0 to 0xff."""
+        """The blitter's registers by offset, 0 to 0xff: `read_register(offset)` a byte,
+        `write_registers(offset, size, value)` several, lowest first.
+        """
         self._r = registers
         self._size = len(vram)
         self._mask = registers.variant.vram_size - 1
@@ -62,7 +64,7 @@ class Apertures:
         self._planar = planar
         self._blitter = blitter
         self._read_register = read_register
-        self._write_register = write_register
+        self._write_registers = write_registers
         self._linear = LinearWrites(registers, vram)
 
     # --- window ---
@@ -81,6 +83,11 @@ class Apertures:
 
         What is mapped then is so from the next write on.
         """
+        register = offset - WINDOW_REGISTERS
+        if 0 <= register <= REGISTERS_SIZE - size and self._r.extended:
+            if self._registers_in_window():
+                self._write_registers(register, size, value)
+            return
         mapped = self._r.banks_mapped
         for position in range(size):
             self._write_window_byte(offset + position, value >> (8 * position) & 0xFF, mapped)
@@ -150,7 +157,7 @@ class Apertures:
             return
         register = offset - WINDOW_REGISTERS
         if 0 <= register < REGISTERS_SIZE and self._registers_in_window():
-            self._write_register(register, value)
+            self._write_registers(register, 1, value)
 
     def _bank(self, number: int, mapped: bool) -> tuple[int, int]:
         """Return where a half of the window begins in memory, and how many bytes it has there."""
@@ -178,6 +185,10 @@ class Apertures:
     def write_linear(self, offset: int, size: int, value: int) -> None:
         """Write 1 to 8 bytes to BAR0, lowest first; what is mapped counts as for the window."""
         mapped = self._r.linear_mapped
+        register = offset - LINEAR_REGISTERS
+        if 0 <= register <= REGISTERS_SIZE - size and self._registers_at_end():
+            self._write_registers(register, size, value)
+            return
         for position in range(size):
             self._write_linear_byte(offset + position, value >> (8 * position) & 0xFF, mapped)
 
@@ -214,7 +225,7 @@ class Apertures:
                 return
             offset &= self._mask
             if offset >= LINEAR_REGISTERS and self._registers_at_end():
-                self._write_register(offset & 0xFF, value)
+                self._write_registers(offset & 0xFF, 1, value)
             elif self._blitter.receiving:
                 self._blitter.feed_byte(value)
             else:

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from devices.cirrus.blit import Blit, Skip, read_blit, skip_of
-from devices.cirrus.copying import Copy, copy, copy_backwards
 from devices.cirrus.drawing import (
+    Side,
     bytes_per_row,
     color_pattern,
+    copy,
     expand,
-    expand_rows,
     fill,
+    is_expansion,
+    is_pattern,
     mono_pattern,
+    unit_of,
 )
 from devices.cirrus.registers import (
     GR30_BACKWARDS,
@@ -38,11 +41,11 @@ from devices.cirrus.registers import (
     GR_BLT_SKIP_LEFT,
     GR_BLT_STATUS,
 )
-from devices.cirrus.rops import COPY_CODE, rop_of
-from devices.cirrus.strides import U8
+from devices.cirrus.rops import COPY_CODE
 
 if TYPE_CHECKING:
     from devices.bus.device import StateValue
+    from devices.cirrus.engine import U8
     from devices.cirrus.registers import CirrusRegisters
 
 BUFFER_SIZE: Final = 8192
@@ -191,11 +194,12 @@ class Blitter:
 
     def _draw(self, b: Blit, source: U8, src: int) -> None:
         skip = self._skip(b)
-        if b.mode & GR30_PATTERN:
+        if is_pattern(b):
             self._draw_pattern(b, source, skip)
-        elif b.mode & GR30_COLOR_EXPAND:
+        elif is_expansion(b):
             if self._fits(b, source=True):
-                expand(self._vram, b, source, src, skip, transparent=_is_transparent(b))
+                rows = range(b.height)
+                expand(self._vram, b, source, src, skip, rows, bytes_per_row(b, skip))
         elif (
             # QEMU does no plain copies while SR7 says that there are planes, all others it does.
             (self._r.pixel_bits or b.mode & GR30_TRANSPARENT or b.rop != COPY_CODE)
@@ -205,36 +209,14 @@ class Blitter:
                 b.height == 1 or b.mode & GR30_BACKWARDS or min(b.dst_pitch, b.src_pitch) >= b.width
             )
         ):
-            self._copy(b, source, src, b.height, b.dst)
+            # Rows of an odd width in 16-bit colour are a byte longer, and so each begins later.
+            longer = -b.width % unit_of(b)
+            to = Side(b.dst, b.dst_pitch + longer)
+            self._copy(b, to, source, Side(src, b.src_pitch + longer), b.height)
 
-    def _copy(self, b: Blit, source: U8, src: int, height: int, dst: int) -> None:
-        # Rows of an odd width in 16-bit colour are a byte longer, and so each begins later.
-        unit = self._unit(b)
-        longer = -b.width % unit
-        one = self._make_copy(b, height, dst, b.dst_pitch + longer, src, b.src_pitch + longer)
-        (copy_backwards if b.mode & GR30_BACKWARDS else copy)(self._vram, source, one)
-
-    @staticmethod
-    def _unit(b: Blit) -> int:
-        """Bytes that are copied at a time: one, or a pixel if a colour is transparent."""
-        return b.pixel if b.mode & GR30_TRANSPARENT else 1
-
-    def _make_copy(
-        self, b: Blit, height: int, dst: int, dst_stride: int, src: int, src_stride: int
-    ) -> Copy:
-        unit = self._unit(b)
-        key = self._r.field(GR_BLT_KEY, unit) if b.mode & GR30_TRANSPARENT else None
-        return Copy(
-            width=-(-b.width // unit),
-            height=height,
-            dst=dst,
-            dst_stride=dst_stride,
-            src=src,
-            src_stride=src_stride,
-            rop=rop_of(b.rop),
-            unit=unit,
-            key=key,
-        )
+    def _copy(self, b: Blit, to: Side, source: U8, origin: Side, height: int) -> None:
+        key = self._r.field(GR_BLT_KEY, b.pixel) if b.mode & GR30_TRANSPARENT else -1
+        copy(self._vram, b, to, source, origin, height, key)
 
     def _skip(self, b: Blit) -> Skip:
         return skip_of(self._r.gr[GR_BLT_SKIP_LEFT], b)
@@ -249,8 +231,8 @@ class Blitter:
             base, top = b.src & ~(size - 1), 0
         else:
             base, top = 0, b.src & 7
-        if b.mode & GR30_COLOR_EXPAND:
-            mono_pattern(self._vram, b, source, base, top, skip, transparent=_is_transparent(b))
+        if is_expansion(b):
+            mono_pattern(self._vram, b, source, base, top, skip)
         else:
             color_pattern(self._vram, b, source, base, top, skip)
 
@@ -260,11 +242,11 @@ class Blitter:
         if not self._fits(b, source=False):
             self.abort()
             return
-        if b.mode & GR30_PATTERN:
-            self._row_size = 8 if b.mode & GR30_COLOR_EXPAND else 64 * b.pixel
+        if is_pattern(b):
+            self._row_size = 8 if is_expansion(b) else 64 * b.pixel
             self._remaining = self._row_size
         else:
-            if b.mode & GR30_COLOR_EXPAND:
+            if is_expansion(b):
                 pixels = b.width // b.pixel
                 # Double words: QEMU counts bytes where the chip counts double words.
                 dwords = b.extensions & GR33_DWORD_GRANULARITY
@@ -281,9 +263,8 @@ class Blitter:
         if b is None:
             self.abort()
             return
-        if b.mode & GR30_PATTERN:
-            skip = self._skip(b)
-            self._draw_pattern(b, self._buffer, skip)
+        if is_pattern(b):
+            self._draw_pattern(b, self._buffer, self._skip(b))
             self.abort()
             return
         done = b.height - self._remaining // self._row_size
@@ -298,20 +279,18 @@ class Blitter:
 
     def _draw_row(self, b: Blit, row: int) -> None:
         """Draw one row from the buffer, which may hold older bytes behind those just fed."""
-        backwards = b.mode & GR30_BACKWARDS and not b.mode & GR30_COLOR_EXPAND
-        dst = b.dst - row * b.dst_pitch if backwards else b.dst + row * b.dst_pitch
-        dst &= len(self._vram) - 1
-        if not b.mode & GR30_COLOR_EXPAND:
-            self._copy(b, self._buffer, 0, 1, dst)
+        if is_expansion(b):
+            skip = self._skip(b)
+            rows = range(row, row + 1)
+            expand(self._vram, b, self._buffer, 0, skip, rows, bytes_per_row(b, skip))
             return
-        skip = self._skip(b)
-        data = self._buffer[np.newaxis, : bytes_per_row(b, skip)]
-        expand_rows(self._vram, b, row, data, skip, transparent=_is_transparent(b))
+        dst = b.dst - row * b.dst_pitch if b.mode & GR30_BACKWARDS else b.dst + row * b.dst_pitch
+        self._copy(b, Side(dst, 0), self._buffer, Side(0, 0), 1)
 
     def _can_take_rows(self, b: Blit) -> bool:
-        if b.mode & GR30_PATTERN:
+        if is_pattern(b):
             return False
-        if b.mode & GR30_COLOR_EXPAND:
+        if is_expansion(b):
             skip = self._skip(b)
             return bytes_per_row(b, skip) <= self._row_size
         return not b.mode & GR30_BACKWARDS
@@ -319,17 +298,11 @@ class Blitter:
     def _draw_rows(self, b: Blit, data: U8) -> None:
         """Draw several rows at once: none of them needs more than was fed for it."""
         row = b.height - self._remaining // self._row_size
-        if b.mode & GR30_COLOR_EXPAND:
-            skip = self._skip(b)
-            needed = data[:, : bytes_per_row(b, skip)]
-            expand_rows(self._vram, b, row, needed, skip, transparent=_is_transparent(b))
+        rows = range(row, row + len(data))
+        if is_expansion(b):
+            expand(self._vram, b, data.reshape(-1), 0, self._skip(b), rows, self._row_size)
         else:
-            dst = b.dst + row * b.dst_pitch
-            one = self._make_copy(b, len(data), dst, b.dst_pitch, 0, self._row_size)
-            copy(self._vram, data.reshape(-1), one)
+            to = Side(b.dst + row * b.dst_pitch, b.dst_pitch)
+            self._copy(b, to, data.reshape(-1), Side(0, self._row_size), len(data))
         self._buffer[: self._row_size] = data[-1]
         self._next_rows(len(data))
-
-
-def _is_transparent(b: Blit) -> bool:
-    return bool(b.mode & GR30_TRANSPARENT)

@@ -59,14 +59,14 @@ class CirrusChip:
         self.blitter = Blitter(self.registers, self.vram[: variant.vram_size], vram_size)
         self.port_decoder = CirrusPorts(self.registers, self.blitter)
         self.memory = PlanarMemory(self.registers, self.vram)
-        mmio = MemoryMappedRegisters(self.port_decoder)
+        mmio = MemoryMappedRegisters(self.registers, self.port_decoder)
         self.apertures = Apertures(
             self.registers,
             self.vram,
             self.memory,
             self.blitter,
             mmio.read_register,
-            mmio.write_register,
+            mmio.write_registers,
         )
         self.window = Region(
             "cirrus-lowmem-container",

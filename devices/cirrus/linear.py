@@ -20,8 +20,8 @@ from devices.vga.runs import linear_plan, write_run
 
 if TYPE_CHECKING:
     from devices.bus.region import U32, U64
+    from devices.cirrus.engine import U8
     from devices.cirrus.registers import CirrusRegisters
-    from devices.cirrus.strides import U8
 
 SHORT_RUN: Final = 8
 

@@ -15,6 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 CORE = HERE.parents[1] / "hv" / "core"
 FLOORS = HERE.parents[1] / "tools" / "bench"
+BLITTER = HERE.parents[1] / "devices" / "cirrus"
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
 # TSan knows no fences. Here they only decide who sleeps: words and payload have their own order.
 THREAD = ["-fsanitize=thread", "-Wno-tsan"]
@@ -203,11 +204,12 @@ def test_both_compilers_take_the_headers_without_a_warning(compiler: str, optimi
 
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_both_compilers_take_the_extensions_without_a_warning(compiler: str) -> None:
-    """Every file of hv/core and of the floors, with the limited API."""
+    """Every file of hv/core, of the floors and of the blitter, with the limited API."""
     include = sysconfig.get_paths()["include"]
     if not (Path(include) / "Python.h").exists():
         pytest.skip("no Python.h on this machine")
-    sources = [*sorted(CORE.glob("*.c")), *sorted(FLOORS.glob("*.c"))]
+    folders = (CORE, FLOORS, BLITTER)
+    sources = [source for folder in folders for source in sorted(folder.glob("*.c"))]
     command = [compiler, *STRICT, "-O2", "-fsyntax-only", "-DPy_LIMITED_API=0x030B0000"]
     done = subprocess.run(
         [*command, f"-I{include}", f"-I{CORE}", *map(str, sources)],
