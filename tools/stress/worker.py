@@ -27,6 +27,7 @@ from hv.abi import PAGE_SIZE
 from hv.doorbell import WaitPolicy
 from hv.errors import CoalescedError
 from hv.process import GuestProcess
+from tools import termination
 from tools.guests import stress as guest
 from tools.stress import pattern
 from tools.stress.checker import Checker
@@ -139,6 +140,7 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
             theirs.close()
             return pid, ours
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        termination.let_go()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     status = UNEXPECTED
