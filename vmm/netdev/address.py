@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import socket
 import stat
 from contextlib import suppress
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from vmm.netdev.spec import Spec
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -100,19 +104,26 @@ def bind(spec: Spec, sock: socket.socket, where: Address) -> BoundPath | None:
             raise spec.wrong(f"cannot bind to {where}: another process has a socket there")
         with suppress(OSError):
             os.unlink(path)
-    spec.attempt(f"cannot bind to {where}", lambda: sock.bind(where.where))
-    return None if path is None else BoundPath(path)
+    # Between the bind and its note nothing may end this process without the note being read.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        spec.attempt(f"cannot bind to {where}", lambda: sock.bind(where.where))
+        return None if path is None else BoundPath(path)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class BoundPath:
-    """The path of a socket of this process."""
+    """The path of a socket of this process; removed at the latest when the process exits."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._identity = _identity(path)
+        atexit.register(self.remove)
 
     def remove(self) -> None:
-        """Remove it, unless something else has taken its place."""
+        """Remove it, unless something else has taken its place. May be called twice."""
+        atexit.unregister(self.remove)
         with suppress(OSError):
             if _identity(self._path) == self._identity:
                 os.unlink(self._path)
