@@ -190,7 +190,7 @@ enum sleep_result { SLEPT_WOKEN, SLEPT_TIMEOUT, SLEPT_SIGNAL, SLEPT_PEER_GONE, S
  */
 static inline void doorbell_drain(struct doorbell *b)
 {
-    char bytes[4096];
+    char bytes[512];
     /* S6: S2 orders it before the re-check. What it says, or an error, is of no interest. */
     ssize_t n = read(b->sleep_fd, bytes, sizeof bytes);
     (void)n;
