@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
+import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from hv import abi, core, ring, shm, wire
+from hv import abi, core, descriptors, ring, shm, wire
 from hv.doorbell import WaitPolicy
 from hv.errors import GuestError, PeerDied, ProtocolError, RequestError
 from hv.process import GuestProcess
@@ -53,8 +55,11 @@ class Vm:
         self.policy = policy
         self.vcpu: Vcpu | None = None
         self.memory: dict[int, Memory] = {}
+        self._capabilities: dict[int, int] = {}  # asked once: a second answer may be another
+        self._has_ring = ring_pages > 0
         self._answer = select.poll()
         self._answer.register(process.socket, select.POLLIN)
+        self._answer.register(process.pidfd, select.POLLIN)
         argument = abi.HV_CREATE_VM.pack(ring_pages, policy)
         _, _, fds = self.request(abi.KVM_CREATE_VM, argument, descriptors=1 if ring_pages else 0)
         self._ring_segment = (
@@ -68,7 +73,22 @@ class Vm:
 
         Of KVM_CAP_COALESCED_MMIO: the distance from kvm_run to the ring in pages.
         """
-        return self.request(abi.KVM_CHECK_EXTENSION, abi.HV_REQUEST.pack(capability))[0]
+        if capability not in self._capabilities:
+            argument = abi.HV_REQUEST.pack(capability)
+            answer = self.request(abi.KVM_CHECK_EXTENSION, argument)[0]
+            self._capabilities[capability] = self._checked(capability, answer)
+        return self._capabilities[capability]
+
+    def _checked(self, capability: int, answer: int) -> int:
+        """An answer that can be true. Raises ProtocolError for any other."""
+        present = {abi.KVM_CAP_COALESCED_MMIO: abi.RUN_PAGES, abi.KVM_CAP_COALESCED_PIO: 1}
+        if capability not in present or answer == 0:
+            return answer
+        expected = (0, present[capability]) if self._has_ring else (0,)
+        if answer not in expected:
+            words = " or ".join(map(str, expected))
+            raise ProtocolError(f"capability {capability} is {answer}, expected {words}")
+        return answer
 
     def set_user_memory_region(self, slot: int, start: int, size: int) -> Memory | None:
         """KVM_SET_USER_MEMORY_REGION: `size` bytes of new, zeroed RAM at `start`, shared by both.
@@ -101,26 +121,24 @@ class Vm:
 
     def create_vcpu(self, number: int = 0) -> Vcpu:
         """KVM_CREATE_VCPU, with its run segment and the ring mapped behind it."""
+        offset = self.check_extension(abi.KVM_CAP_COALESCED_MMIO) * abi.PAGE_SIZE
         _, _, fds = self.request(abi.KVM_CREATE_VCPU, abi.HV_REQUEST.pack(number), descriptors=3)
-        run_fd, exit_fd, resume_fd = fds
-        segment = self._ring_segment
-        try:
-            run = shm.received("run page", run_fd, abi.RUN_PAGES * abi.PAGE_SIZE)
-            try:
-                mapping = shm.mapped(run, *([segment] if segment else []))
-            finally:
-                run.close()
-            consumer = None
-            if segment is not None:
-                offset = self.check_extension(abi.KVM_CAP_COALESCED_MMIO) * abi.PAGE_SIZE
-                consumer = ring.Consumer(mapping, offset, segment.size)
+        segment = self._ring_segment if offset else None
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as received:
+            for fd in fds:
+                received.callback(os.close, fd)
+            exit_fd = descriptors.pipe_end("exit pipe", fds[1], os.O_RDONLY)
+            undo.callback(os.close, exit_fd)
+            resume_fd = descriptors.pipe_end("resume pipe", fds[2], os.O_WRONLY)
+            undo.callback(os.close, resume_fd)
+            run = shm.received("run page", os.dup(fds[0]), abi.RUN_PAGES * abi.PAGE_SIZE)
+            received.callback(run.close)
+            mapping = shm.mapped(run, *([segment] if segment else []))
+            consumer = ring.Consumer(mapping, offset, segment.size) if segment else None
             self.vcpu = Vcpu(self, mapping, consumer, exit_fd, resume_fd)
-        except BaseException:
-            os.close(exit_fd)
-            os.close(resume_fd)
-            raise
-        if segment is not None:
-            segment.close()
+            undo.pop_all()
+        if self._ring_segment is not None:
+            self._ring_segment.close()
             self._ring_segment = None
         return self.vcpu
 
@@ -168,12 +186,14 @@ class Vm:
             if self.vcpu is not None:
                 # Announced in a word that a third process could overwrite: told again until heard.
                 self.vcpu.handle.request()
-                while not self._answer.poll(_TELL_AGAIN_MS):
+            while not self._answer.poll(_TELL_AGAIN_MS):
+                if self.vcpu is not None:
                     self.vcpu.handle.request()
-            reply = wire.receive(self.process.socket, abi.HV_REPLY)
+            reply = wire.receive(self.process.socket, abi.HV_REPLY, socket.MSG_DONTWAIT)
+            if reply is None:  # a process that the guest started keeps the socket open
+                raise PeerDied("the guest process ended")
         except PeerDied as error:
             raise self.died() from error
-        assert reply is not None
         result, payload, received = reply
         if len(received) != (descriptors if result >= 0 else 0):
             for fd in received:

@@ -30,6 +30,9 @@ WATCH_DESCRIPTOR: int
 def die_with_parent() -> int:
     """Ask for SIGKILL when the parent ends; the parent's process id."""
 
+def is_shared_memory(fd: int, /) -> bool:
+    """Does a descriptor refer to memory: POSIX shared memory, or a memfd?"""
+
 @final
 class Mapping(Buffer):
     """Shared-memory segments mapped side by side, a writable buffer."""

@@ -14,7 +14,14 @@ from typing import Any
 
 from hv import abi, core, doorbell, guest, ring, shm, wire
 from hv.doorbell import WaitPolicy
-from hv.errors import CoalescedError, HostError, PeerDied, ProtocolError, RequestError
+from hv.errors import (
+    CoalescedError,
+    HostError,
+    PeerDied,
+    ProtocolError,
+    RequestError,
+    SegmentError,
+)
 from hv.shm import Segment
 from hv.vcpu import Vcpu
 from hv.zones import Zones
@@ -62,19 +69,28 @@ class Kernel:
         number, argument, fds = message
         given: tuple[int, ...] = ()
         try:
-            handler = self._handlers.get(number)
-            if handler is None:
-                raise RequestError(errno.ENOTTY, f"unknown request {number:#x}")
-            result, payload, given = handler(argument, fds)
+            result, payload, given = self._answer(number, argument, fds)
             wire.send_reply(self.control, result, payload, given)
-        except RequestError as error:
-            wire.send_reply(self.control, -error.errno, str(error).encode())
-        except HostError as error:
-            wire.send_reply(self.control, -errno.ENOMEM, str(error).encode())
         finally:
             for fd in (*fds, *given):
                 os.close(fd)
         return True
+
+    def _answer(self, number: int, argument: bytes, fds: tuple[int, ...]) -> Reply:
+        """What becomes of a request; -errno and a text when it is refused."""
+        handler = self._handlers.get(number)
+        try:
+            if handler is None:
+                raise RequestError(errno.ENOTTY, f"unknown request {number:#x}")
+            return handler(argument, fds)
+        except RequestError as error:
+            return -error.errno, str(error).encode(), ()
+        except SegmentError as error:
+            return -errno.EINVAL, str(error).encode(), ()
+        except HostError as error:
+            return -errno.ENOMEM, str(error).encode(), ()
+        except OSError as error:
+            return -(error.errno or errno.EIO), str(error).encode(errors="replace"), ()
 
     def serve_waiting(self) -> None:
         """Answer what has been asked; the vCPU is stopped."""

@@ -6,13 +6,17 @@ import os
 import signal
 import sys
 
+from tools import termination
+
 
 def main() -> None:
     """Run the command line; never returns.
 
-    Exit status 0 success, 1 a check or a run failed, 2 wrong usage or bad input, 130 after Ctrl-C.
+    Exit status 0 success, 1 a check or a run failed, 2 wrong usage or bad input, 130 after Ctrl-C;
+    SIGTERM and SIGHUP end it as such, once everything is given back.
     """
     sys.unraisablehook = _unraisable
+    termination.watch()
     _open_standard_streams()
     try:
         try:
@@ -21,6 +25,7 @@ def main() -> None:
         finally:
             # What is left is short, and Python itself would die of a SIGINT while it shuts down.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            termination.let_go()
     except BaseException as error:
         if not _by_ctrl_c(error):
             raise

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 
 from hv import abi, core, doorbell
 from hv.client import Exit, Memory, Vm
 from hv.doorbell import WaitPolicy
-from hv.errors import HostError
+from hv.errors import HostError, ProtocolError
 from hv.process import GuestProcess
 from vmm.accel.base import MachineBus
 from vmm.loop import Loop
@@ -118,7 +119,10 @@ class ProcessAccelerator:
         return self._vm.guest_error()
 
     def first_operation(self) -> int:
-        return self.handle.first_operation
+        first, now = self.handle.first_operation, time.monotonic_ns()
+        if first > now:
+            raise ProtocolError(f"run page: first operation at {first}, and it is {now} ns now")
+        return first
 
     def signals(self) -> int:
         return self._vm.statistics().signals + self.handle.signals
