@@ -15,12 +15,13 @@ from devices.bus.device import Device
 from devices.bus.network import Card, Wire
 from devices.bus.pci import SLOTS, PciBus, PciFunction
 from devices.bus.region import Region
-from devices.i440fx import I440fx
+from devices.i440fx import AREAS, Area, I440fx
 from devices.rtc import Mc146818
 from vmm import macs, pc
 from vmm.clock import Clock
 from vmm.machine import Machine
 from vmm.macs import MacAddresses
+from vmm.shadow import ShadowRam
 
 FIRST_FREE_SLOT: Final = 2  # 0 is the host bridge, 1 QEMU's ISA bridge
 
@@ -210,7 +211,8 @@ class Board:
         self.functions: list[PciFunction] = []
         pc.add_ram(machine, ram_size)
         self.bus = _Bus(self)
-        self.host = I440fx(ram_size=ram_size, reset_machine=self.reset)
+        self._shadows = {area: ShadowRam(machine, area.start, area.size) for area in AREAS}
+        self.host = I440fx(ram_size=ram_size, reset_machine=self.reset, show_ram=self._show_ram)
         self._plug(self.host, 0)
         started = time.time()
         self.rtc = Mc146818(lambda: started + self.clock.now() / 1e9, _cmos(ram_size))
@@ -243,6 +245,9 @@ class Board:
         """Raise or lower an ISA interrupt."""
         self.machine.accel.set_irq(irq, level)
         self.on_irq(irq, level)
+
+    def _show_ram(self, area: Area, shown: bool) -> None:
+        self._shadows[area].show(shown)
 
     def _connect(self, device: Device, name: str, netdev: str) -> None:
         if not hasattr(device, "connect"):

@@ -153,6 +153,45 @@ def _queued_order(lines: Lines) -> None:
     lines.read(WINDOW, 64)
 
 
+def _memory_attributes(lines: Lines) -> None:
+    """PAM and SMRAM put RAM in the place of the video window and of ROMs, and take it away."""
+    rng = seeded("pam")
+    set_planes(lines, 0x06, 0x05, 0x00)
+    # From 0xe0000 on QEMU has its firmware, so that only RAM is looked at there.
+    for start, register, on, off in (
+        (0xF0000, 0x59, 0x30, 0x0F),
+        (0xE0000, 0x5E, 0x01, 0xF0),
+        (0xE4000, 0x5E, 0x21, 0x01),
+        (0xE8000, 0x5F, 0x02, 0x00),
+        (0xEC000, 0x5F, 0x12, 0x02),
+    ):
+        for value in (rng.randbytes(40), b""):
+            lines.config_write(0, register, on, 1)
+            lines.write(start, value)
+            lines.read(start, 40)
+            lines.config_write(0, register, off, 1)
+            lines.write(start, bytes(range(40)))
+    places = (WINDOW, 0xA8000, 0xB8000, 0xC0000 - 8, *range(0xC0000, 0xE0000, 0x4000))
+    for _ in range(1200):
+        size = rng.choice((1, 2, 4, 8))
+        at = rng.choice(places) + rng.randrange(-8, 16)
+        do = rng.randrange(8)
+        if do < 3:
+            lines.store(at, rng.randrange(1 << 8 * size), size)
+        elif do < 5:
+            lines.load(at, size)
+        elif do == 5:
+            lines.read(at, rng.randrange(1, 40))
+        elif do == 6:
+            lines.write(at, rng.randbytes(rng.randrange(1, 40)))
+        else:
+            register = rng.choice((0x58, 0x5A, 0x5B, 0x5C, 0x5D, 0x72, 0x72))
+            size = 1 if register & 3 == 3 else rng.choice((1, 2))
+            value = rng.choice((rng.randrange(1 << 8 * size), 0, 0x3333 & (1 << 8 * size) - 1))
+            lines.config_write(0, register, value, size)
+    lines.read(WINDOW, 0x40000)
+
+
 def _rtc(lines: Lines) -> None:
     """The clock held, so that all of it is storage; formats, CMOS, the century's two names."""
     rng = seeded("rtc")
@@ -212,6 +251,7 @@ SCRIPTS = (
     Script("rtc", ON_PCI, _rtc),
     Script("ram", ON_PCI, _ram),
     Script("pci-config", ON_PCI, _config),
+    Script("memory-attributes", ON_PCI, _memory_attributes),
     Script("pci-bar-moves", ON_PCI, _bar_moves),
     Script("pci-bar-overlaps", ON_PCI, _bar_overlaps),
     Script("vga-queued-order", ON_PCI, _queued_order),
