@@ -16,7 +16,7 @@ from devices.bus.network import Card, Wire
 from devices.bus.pci import SLOTS, PciBus, PciFunction
 from devices.bus.region import Region
 from devices.i440fx import AREAS, Area, I440fx
-from devices.rtc import Mc146818
+from devices.rtc import SECOND, Mc146818
 from vmm import macs, pc
 from vmm.clock import Clock
 from vmm.machine import Machine
@@ -214,8 +214,8 @@ class Board:
         self._shadows = {area: ShadowRam(machine, area.start, area.size) for area in AREAS}
         self.host = I440fx(ram_size=ram_size, reset_machine=self.reset, show_ram=self._show_ram)
         self._plug(self.host, 0)
-        started = time.time()
-        self.rtc = Mc146818(lambda: started + self.clock.now() / 1e9, _cmos(ram_size))
+        started = int(time.time()) * SECOND  # as QEMU's, it begins with a whole second
+        self.rtc = Mc146818(lambda: started + self.clock.now(), _cmos(ram_size))
         for base, region, priority in self.rtc.legacy_ports:
             machine.ports.map(region, base, priority)
         machine.add_device(self.rtc)

@@ -165,9 +165,9 @@ def _memory_attributes(lines: Lines) -> None:
         (0xE8000, 0x5F, 0x02, 0x00),
         (0xEC000, 0x5F, 0x12, 0x02),
     ):
-        for value in (rng.randbytes(40), b""):
+        for data in (rng.randbytes(40), b""):
             lines.config_write(0, register, on, 1)
-            lines.write(start, value)
+            lines.write(start, data)
             lines.read(start, 40)
             lines.config_write(0, register, off, 1)
             lines.write(start, bytes(range(40)))
