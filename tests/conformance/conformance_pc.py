@@ -6,6 +6,7 @@ from conformance_script import Lines, Script, seeded
 from conformance_vga import LFB, ON_PCI, REGISTERS, WINDOW, map_bars, set_planes
 
 MIB = 1 << 20
+ON_WIRE = ("e1000,addr=03.0,netdev=n0",)  # the clock of a machine without a wire stands still
 
 
 def _ram(lines: Lines) -> None:
@@ -231,6 +232,77 @@ def _rtc(lines: Lines) -> None:
         read(0x0A)
 
 
+def _rtc_write(lines: Lines, *pairs: tuple[int, int]) -> None:
+    for index, value in pairs:
+        lines.out(0x70, index)
+        lines.out(0x71, value)
+
+
+def _rtc_at(lines: Lines, hour: int, reg_b: int, alarm: tuple[int, int, int]) -> None:
+    """Half a second before 0 minutes past the next hour, flags cleared."""
+    full = 59 if reg_b & 4 else 0x59
+    day = ((6, 1), (7, 1), (8, 1), (9, 0x20), (0x32, 20 if reg_b & 4 else 0x20))
+    _rtc_write(lines, (0x0A, 0x70), (0x0B, 0x80 | reg_b), (0, full), (2, full), (4, hour), *day)
+    _rtc_write(lines, *zip((5, 3, 1), alarm, strict=True), (0x0B, reg_b))
+    lines.out(0x70, 0x0C)
+    lines.in_(0x71)
+    _rtc_write(lines, (0x0A, 0x26))
+
+
+def _rtc_flags(lines: Lines) -> None:
+    """Periods, updates and alarms under SET and in all formats, each wait longer than it takes."""
+
+    def flags() -> None:
+        lines.out(0x70, 0x0C)
+        lines.in_(0x71)
+
+    lines.wait(1)
+    _rtc_at(lines, 0, 0x42, (0, 0, 0))
+    _rtc_write(lines, (0x0B, 0xC2))
+    lines.wait(50)
+    flags()
+    under_all = [(0x26, reg_b) for reg_b in (0xC2, 0x02, 0x12)]
+    for reg_a, reg_b in (*under_all, *((reg_a, 0x42) for reg_a in (0x2D, 0x21, 0x16, 0x20, 0x36))):
+        _rtc_write(lines, (0x0A, reg_a), (0x0B, reg_b))
+        flags()
+        lines.wait(1100)
+        flags()
+    for hour, reg_b, alarm in (
+        (0x23, 0x02, (0x00, 0x00, 0x00)),
+        (0x09, 0x22, (0x10, 0x00, 0x00)),
+        (0x11, 0x02, (0xC0, 0xFF, 0x00)),
+        (0x11, 0x02, (0x11, 0x00, 0x00)),
+        (0x11, 0x02, (0x12, 0x01, 0x00)),
+        (0x11, 0x02, (0x12, 0x00, 0x75)),
+        (23, 0x06, (0, 0, 0)),
+        (9, 0x26, (10, 0, 0)),
+        (0x91, 0x20, (0x00, 0x00, 0x00)),
+    ):
+        _rtc_at(lines, hour, reg_b, alarm)
+        lines.wait(700)
+        flags()
+        lines.out(0x70, 0x04)
+        lines.in_(0x71)
+
+
+def _rtc_alarm(lines: Lines) -> None:
+    """Hour 24: see DIFFERENCES."""
+    lines.wait(1)
+    _rtc_at(lines, 0x23, 0x02, (0x24, 0x00, 0x00))
+    lines.wait(700)
+    lines.out(0x70, 0x0C)
+    lines.in_(0x71, 2)
+
+
+def _rtc_divider(lines: Lines) -> None:
+    """Periods without a clock: see DIFFERENCES."""
+    lines.wait(1)
+    _rtc_write(lines, (0x0A, 0x66), (0x0B, 0x42))
+    lines.wait(50)
+    lines.out(0x70, 0x0C)
+    lines.in_(0x71, 2)
+
+
 def _differences(lines: Lines) -> None:
     """What this machine lacks, and what QEMU should not do: see DIFFERENCES."""
     lines.out(0x70, 0x0B)
@@ -249,6 +321,9 @@ def _differences(lines: Lines) -> None:
 SCRIPTS = (
     Script("pc-differences", ON_PCI, _differences),
     Script("rtc", ON_PCI, _rtc),
+    Script("rtc-flags", ON_WIRE, _rtc_flags, network=True),
+    Script("rtc-alarm-differences", ON_WIRE, _rtc_alarm, network=True),
+    Script("rtc-divider-differences", ON_WIRE, _rtc_divider, network=True),
     Script("ram", ON_PCI, _ram),
     Script("pci-config", ON_PCI, _config),
     Script("memory-attributes", ON_PCI, _memory_attributes),
