@@ -264,7 +264,6 @@ def _rtc_flags(lines: Lines) -> None:
     under_all = [(0x26, reg_b) for reg_b in (0xC2, 0x02, 0x12)]
     for reg_a, reg_b in (*under_all, *((reg_a, 0x42) for reg_a in (0x2D, 0x21, 0x16, 0x20, 0x36))):
         _rtc_write(lines, (0x0A, reg_a), (0x0B, reg_b))
-        flags()
         lines.wait(1100)
         flags()
     for hour, reg_b, alarm in (

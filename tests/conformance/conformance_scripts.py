@@ -58,7 +58,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "inw 0x71",
         "OK 0xff30",
         "OK 0xff10",
-        "QEMU makes a number of the alarm's hour, 24 is 0 to it and an afternoon's hour 80 more than "
+        "QEMU makes a number of the alarm's hour: 24 is 0, an afternoon's hour 80 more than "
         "a morning's. The chip compares bytes: an hour that does not exist never comes.",
     ),
     Difference(
