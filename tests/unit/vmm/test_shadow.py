@@ -9,7 +9,8 @@ from helpers.vmm_fake import FakeAccelerator, Queued, load, out, store
 
 from hv.errors import HostError
 from vmm.accel.direct import LocalMemory
-from vmm.board import Board, create, parse_spec
+from vmm.board import Board
+from vmm.devicespec import create, parse_spec
 from vmm.machine import Machine
 
 WINDOW = 0xA0000
