@@ -14,6 +14,7 @@ from devices.bus.network import Card, Wire
 from devices.bus.pci import SLOTS, PciBus, PciFunction
 from devices.bus.region import Region
 from devices.i440fx import AREAS, Area, I440fx
+from devices.i8237 import I8237
 from devices.rtc import SECOND, Mc146818
 from vmm import pc
 from vmm.clock import Clock
@@ -53,7 +54,9 @@ IrqListener = Callable[[int, bool], None]
 
 
 class Board:
-    """An i440FX PC: RAM, host bridge, RTC, PCI bus 0, and the devices that were added.
+    """An i440FX PC: RAM, host bridge, RTC, DMA controllers, PCI bus 0, and the added devices.
+
+    Of what else QEMU has at fixed ports, `vmm.absent` is the list.
 
     `on_irq` is told of each change of an ISA interrupt, beside the guest's processor; `on_pin` of
     each change of a device's own INTx, by its name.
@@ -79,6 +82,7 @@ class Board:
         for base, region, priority in self.rtc.legacy_ports:
             machine.ports.map(region, base, priority)
         machine.add_device(self.rtc)
+        self._map_fixed(I8237())
 
     def add(self, device: Device, spec: Spec) -> None:
         """Plug a device in where its SPEC says. Raises SpecError."""

@@ -232,6 +232,17 @@ def _rtc(lines: Lines) -> None:
         read(0x0A)
 
 
+def _dma(lines: Lines) -> None:
+    """The registers of the DMA controllers; nothing here asks for a transfer."""
+    rng = seeded("dma")
+    for _ in range(1000):
+        port = rng.choice((*range(0x10), *range(0x80, 0x90), *range(0xC0, 0xE0)))
+        if rng.randrange(2):
+            lines.out(port, rng.randrange(256))
+        else:
+            lines.in_(port)
+
+
 def _rtc_write(lines: Lines, *pairs: tuple[int, int]) -> None:
     for index, value in pairs:
         lines.out(0x70, index)
@@ -319,6 +330,7 @@ def _differences(lines: Lines) -> None:
 
 SCRIPTS = (
     Script("pc-differences", ON_PCI, _differences),
+    Script("dma", ON_PCI, _dma),
     Script("rtc", ON_PCI, _rtc),
     Script("rtc-flags", ON_WIRE, _rtc_flags, network=True),
     Script("rtc-alarm-differences", ON_WIRE, _rtc_alarm, network=True),
