@@ -38,6 +38,7 @@ class Memory:
         self.start = start
         self.size = segment.size
         self.mapping = shm.mapped(segment)
+        self.segment = segment
 
 
 class Vm:
@@ -54,7 +55,7 @@ class Vm:
         self.process = process
         self.policy = policy
         self.vcpu: Vcpu | None = None
-        self.memory: dict[int, Memory] = {}
+        self.memory: list[Memory] = []  # all that was made, whether a slot holds it now or not
         self._capabilities: dict[int, int] = {}  # asked once: a second answer may be another
         self._has_ring = ring_pages > 0
         self._answer = select.poll()
@@ -90,24 +91,34 @@ class Vm:
             raise ProtocolError(f"capability {capability} is {answer}, expected {words}")
         return answer
 
-    def set_user_memory_region(self, slot: int, start: int, size: int) -> Memory | None:
-        """KVM_SET_USER_MEMORY_REGION: `size` bytes of new, zeroed RAM at `start`, shared by both.
+    def set_user_memory_region(
+        self, slot: int, start: int, size: int, memory: Memory | None = None
+    ) -> Memory | None:
+        """KVM_SET_USER_MEMORY_REGION: `size` bytes of RAM at `start`, shared by both.
 
-        Both are multiples of 4096; size 0 takes the slot away. Raises HostError without room.
+        Both are multiples of 4096. Size 0 takes the slot away; `memory` is what a slot taken away
+        held, to come back with its contents; None: new, zeroed RAM, which is this VM's to close.
+        Raises HostError without room.
         """
         layout = abi.KVM_USERSPACE_MEMORY_REGION
         if size == 0:
             self.request(abi.KVM_SET_USER_MEMORY_REGION, layout.pack(slot, 0, start, 0, 0))
-            self.memory.pop(slot, None)
             return None
+        if memory is None:
+            memory = self._new_memory(slot, start, size)
+        argument = layout.pack(slot, 0, start, size, 0)
+        self.request(abi.KVM_SET_USER_MEMORY_REGION, argument, (memory.segment.fd,))
+        return memory
+
+    def _new_memory(self, slot: int, start: int, size: int) -> Memory:
         segment = shm.create(f"memory slot {slot}", size)
         try:
-            argument = layout.pack(slot, 0, start, size, 0)
-            self.request(abi.KVM_SET_USER_MEMORY_REGION, argument, (segment.fd,))
-            self.memory[slot] = Memory(start, segment)
-        finally:
+            memory = Memory(start, segment)
+        except BaseException:
             segment.close()
-        return self.memory[slot]
+            raise
+        self.memory.append(memory)
+        return memory
 
     def register_coalesced_mmio(self, addr: int, size: int, pio: bool = False) -> None:
         """KVM_REGISTER_COALESCED_MMIO: queue writes inside [addr, addr + size) from now on."""
@@ -214,6 +225,8 @@ class Vm:
         self.process.close()
         if self.vcpu is not None:
             self.vcpu.close()
+        while self.memory:
+            self.memory.pop().segment.close()
         if self._ring_segment is not None:
             self._ring_segment.close()
             self._ring_segment = None

@@ -109,23 +109,27 @@ class KvmVm:
             self.close()
             raise
 
-    def set_user_memory_region(self, slot: int, start: int, size: int) -> Memory | None:
-        """KVM_SET_USER_MEMORY_REGION: `size` bytes of new, zeroed RAM at `start`.
+    def set_user_memory_region(
+        self, slot: int, start: int, size: int, memory: Memory | None = None
+    ) -> Memory | None:
+        """KVM_SET_USER_MEMORY_REGION: `size` bytes of RAM at `start`.
 
-        Both are multiples of 4096; size 0 takes the slot away. Raises HostError without room.
+        Both are multiples of 4096. Size 0 takes the slot away; `memory` is what a slot taken away
+        held, to come back with its contents; None: new, zeroed RAM. Raises HostError without room.
         """
         if size == 0:
             self._set_region(slot, start, 0, 0)
             self.memory.pop(slot, None)
             return None
-        segment = shm.create(f"memory slot {slot}", size)
-        try:
-            memory = Memory(start, segment)
-        finally:
-            segment.close()
+        if memory is None:
+            segment = shm.create(f"memory slot {slot}", size)
+            try:
+                memory = Memory(start, segment)
+            finally:
+                segment.close()
         address = np.frombuffer(memoryview(memory.mapping), np.uint8).__array_interface__["data"][0]
         self._set_region(slot, start, size, address)
-        self.memory[slot] = memory  # KVM writes there: kept mapped until the VM is gone
+        self.memory[slot] = memory  # KVM writes there: kept mapped while it does
         return memory
 
     def register_coalesced_mmio(self, addr: int, size: int, pio: bool = False) -> None:

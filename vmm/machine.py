@@ -44,7 +44,8 @@ class Machine:
         self.loop = Loop()
         self.counters = Counters()
         self.devices: list[Device] = []
-        self.ram: list[GuestMemory] = []
+        self.ram: list[GuestMemory] = []  # what is declared and shown now
+        self._declared: list[GuestMemory] = []
         self.dma = MemoryMaster(self.ram, self.memory)
         self.network = Network(Host(self.loop, self.deliver_queued, warn))
         self.seconds = 0.0
@@ -60,10 +61,11 @@ class Machine:
     # --- set-up ---
 
     def add_ram(self, start: int, size: int, declared: bool = True) -> GuestMemory:
-        """Zeroed guest RAM; `declared` RAM is part of the machine's state."""
+        """Zeroed guest RAM; `declared` RAM is part of the state, also while a chip hides it."""
         memory = self.accel.add_memory(start, size)
         if declared:
             self.ram.append(memory)
+            self._declared.append(memory)
         return memory
 
     def add_device(self, device: Device) -> None:
@@ -132,7 +134,7 @@ class Machine:
         """
         self.coalescing.flush()
         digest = hashlib.blake2b(digest_size=16)
-        for memory in sorted(self.ram, key=lambda m: m.start):
+        for memory in sorted(self._declared, key=lambda m: m.start):
             digest.update(b"%x+%x:" % (memory.start, memory.size))
             digest.update(memory.read(0, memory.size))
         for device in self.devices:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from devices.bus.device import StateValue
+from devices.bus.dma import Ram
 from devices.bus.region import Region
 from hv import core
 from hv.abi import (
@@ -138,6 +139,9 @@ class FakeAccelerator:
     def add_memory(self, start: int, size: int) -> LocalMemory:
         self.memory.append(LocalMemory(start, size))
         return self.memory[-1]
+
+    def show_memory(self, memory: Ram, shown: bool) -> None:
+        self.log.append(("show" if shown else "hide", memory.start, memory.size))
 
     def register_coalesced(self, address: int, size: int, port: bool) -> None:
         self.log.append(("register", address, size, port))

@@ -35,6 +35,12 @@ class Accelerator(Protocol):
     def add_memory(self, start: int, size: int) -> GuestMemory:
         """Zeroed guest RAM; both are multiples of 4096. Raises HostError without room."""
 
+    def show_memory(self, memory: GuestMemory, shown: bool) -> None:
+        """Take RAM of `add_memory` out of the guest's reach, or put it back with its contents.
+
+        The guest is stopped. Raises HostError without room.
+        """
+
     def register_coalesced(self, address: int, size: int, port: bool) -> None:
         """Queue writes inside the range from now on. Raises RequestError (ENOSPC)."""
 

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.bus.dma import Ram
 from hv import guest
 from hv.abi import KVM_EXIT_HLT, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
 from hv.client import Exit
@@ -71,6 +72,13 @@ class DirectAccelerator:
         memory = LocalMemory(start, size)
         self._memory.append(memory)
         return memory
+
+    def show_memory(self, memory: Ram, shown: bool) -> None:
+        assert isinstance(memory, LocalMemory)
+        if shown:
+            self._memory.append(memory)
+        else:
+            self._memory.remove(memory)
 
     def register_coalesced(self, address: int, size: int, port: bool) -> None:
         raise RuntimeError("direct has no ring")

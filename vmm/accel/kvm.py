@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.bus.dma import Ram
 from hv import abi
 from hv.client import Exit, Memory
 from hv.errors import HostError
@@ -63,7 +64,12 @@ class KvmAccelerator:
         self._program_memory: Memory | None = None
 
     def add_memory(self, start: int, size: int) -> SharedMemory:
-        return SharedMemory(self._add_slot(start, size))
+        memory = self._add_slot(start, size)
+        return SharedMemory(self._slots - 1, memory)
+
+    def show_memory(self, memory: Ram, shown: bool) -> None:
+        assert isinstance(memory, SharedMemory)
+        memory.show(self._vm, shown)
 
     def register_coalesced(self, address: int, size: int, port: bool) -> None:
         self._vm.register_coalesced_mmio(address, size, port)

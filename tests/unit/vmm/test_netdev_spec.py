@@ -28,7 +28,7 @@ def bench() -> Iterator[Bench]:
         ("dgram", "expected id="),
         ("dgram,id=", "expected id="),
         ("dgram,id=a,local", "expected property=value, got 'local'"),
-        ("dgram,id=a,id=b", "property 'id' stands there twice"),
+        ("dgram,id=a,id=b", "property 'id' is given twice"),
         ("dgram,id=a", "expected remote=HOST:PORT"),
         ("dgram,id=a,remote=127.0.0.1:5", "expected local=HOST:PORT"),
         ("dgram,id=a,local=127.0.0.1:5", "expected remote=HOST:PORT"),
