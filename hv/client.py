@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hv import abi, core, ring, shm, wire
@@ -15,6 +15,9 @@ from hv.process import GuestProcess
 from hv.shm import Segment
 
 _TELL_AGAIN_MS = 100
+_ZONES_AT_ONCE = (abi.HV_MESSAGE_MAX - 64) // abi.KVM_COALESCED_MMIO_ZONE.size
+
+Range = tuple[int, int]  # address, size
 
 # (exit_reason, address or port, size in bytes, is_write, value): `hv.abi.KVM_EXIT_*`.
 Exit = tuple[int, int, int, bool, int]
@@ -98,6 +101,25 @@ class Vm:
         """KVM_UNREGISTER_COALESCED_MMIO: remove every zone that contains the range."""
         argument = abi.KVM_COALESCED_MMIO_ZONE.pack(addr, size, pio)
         self.request(abi.KVM_UNREGISTER_COALESCED_MMIO, argument)
+
+    def change_coalesced_mmio(
+        self, removed: Sequence[Range], added: Sequence[Range], pio: bool = False
+    ) -> int:
+        """Unregister ranges, then register others, in a request or two; how many were registered.
+
+        Fewer than all: the kernel has no room for the next one (ENOSPC).
+        """
+        registered = 0
+        for start in range(0, len(removed) + len(added), _ZONES_AT_ONCE):
+            stop = start + _ZONES_AT_ONCE
+            old, first = removed[start:stop], max(start - len(removed), 0)
+            new = added[first : max(stop - len(removed), 0)]
+            zones = b"".join(abi.KVM_COALESCED_MMIO_ZONE.pack(*zone, pio) for zone in (*old, *new))
+            argument = abi.HV_REQUEST.pack(len(old)) + zones
+            registered += self.request(abi.HV_CHANGE_ZONES, argument)[0]
+            if registered < first + len(new):
+                break
+        return registered
 
     def create_vcpu(self, number: int = 0) -> Vcpu:
         """KVM_CREATE_VCPU, with its run segment and the ring mapped behind it."""

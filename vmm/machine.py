@@ -48,7 +48,8 @@ class Machine:
         self.dma = MemoryMaster(self.ram, self.memory)
         self.network = Network(Host(self.loop, self.deliver_queued, warn))
         self.seconds = 0.0
-        self.coalescing = Coalescing(accel, {False: self.memory, True: self.ports}, coalesce)
+        spaces = {False: self.memory, True: self.ports}
+        self.coalescing = Coalescing(accel, spaces, coalesce, warn)
         self.tracer = Tracer(trace, self.memory, self.ports) if trace else None
         self._dispatcher = Dispatcher(
             accel, self.memory, self.ports, self.coalescing, self.counters, self.tracer

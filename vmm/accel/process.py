@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hv import abi, core, doorbell
-from hv.client import Exit, Memory, Vm
+from hv.client import Exit, Memory, Range, Vm
 from hv.doorbell import WaitPolicy
 from hv.errors import HostError
 from hv.process import GuestProcess
@@ -86,11 +86,8 @@ class ProcessAccelerator:
         self._slots += 1
         return SharedMemory(memory)
 
-    def register_coalesced(self, address: int, size: int, port: bool) -> None:
-        self._vm.register_coalesced_mmio(address, size, port)
-
-    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
-        self._vm.unregister_coalesced_mmio(address, size, port)
+    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+        return self._vm.change_coalesced_mmio(removed, added, port)
 
     def set_irq(self, line: int, level: bool) -> None:
         self._vm.irq_line(line, level)

@@ -19,7 +19,7 @@ from helpers.vmm_fake import (
     store,
 )
 
-from hv.errors import GuestError, HostError, PeerDied, ProtocolError, RequestError
+from hv.errors import GuestError, PeerDied, ProtocolError, RequestError
 from vmm.dispatch import FAILURES_KEPT
 from vmm.machine import Machine
 
@@ -396,19 +396,83 @@ def test_a_device_that_moves_while_draining_hits_what_the_rest_hits_then() -> No
     assert [name for name, _ in board.run()] == ["mem", "other", "mem"]
 
 
-def test_no_room_for_a_zone_is_an_error_of_the_host() -> None:
-    class Full(FakeAccelerator):
-        def register_coalesced(self, address: int, size: int, port: bool) -> None:
-            raise RequestError(errno.ENOSPC, "no more than 1000 coalesced zones of a kind")
+def many(count: int) -> Recorder:
+    """A device with as many coalescible ranges, 16 bytes apart."""
+    ranges = tuple((16 * number, 8) for number in range(count))
+    return Recorder("many", 16 * count, coalesced=ranges)
 
-    with pytest.raises(HostError, match=r"no coalesced zone for 0xa0000\+0x80: no more than 1000"):
-        Board(accel=Full())
+
+def registered(machine: Machine) -> list[tuple[int, int]]:
+    return machine.coalescing.zones[False]
+
+
+def test_ranges_without_room_go_without_a_zone_and_the_user_is_told_once() -> None:
+    accel = FakeAccelerator()
+    accel.room = 2
+    lines: list[str] = []
+    machine = Machine(accel, warn=lines.append)
+    mapping = machine.memory.map(many(4).region, 0x1000)
+    assert registered(machine) == [(0x1000, 8), (0x1010, 8)]
+    assert lines == [
+        "warning: memory: the kernel has no room for more than 2 coalesced zones: "
+        "writes to 0x1020+0x8 and 1 more ranges exit"
+    ]
+    kind_of = machine.coalescing.kind_of
+    assert [kind_of(at, 4, False) for at in (0x1010, 0x1014, 0x1016, 0x1020)] == [
+        "ring_full", "ring_full", "straddle", "no_zone",
+    ]  # fmt: skip
+    accel.log.clear()
+    machine.memory.unmap(mapping)
+    # Only what the kernel took is given back.
+    assert zones(accel) == [("unregister", 0x1000, 8, False), ("unregister", 0x1010, 8, False)]
+    machine.memory.map(many(4).region, 0x2000)
+    assert registered(machine) == [(0x2000, 8), (0x2010, 8)]
+    assert len(lines) == 1
+
+
+def test_ranges_get_their_zones_when_others_leave_room() -> None:
+    accel = FakeAccelerator()
+    accel.room = 3
+    machine = Machine(accel)
+    first = machine.memory.map(many(2).region, 0x1000)
+    machine.memory.map(many(2).region, 0x2000)
+    assert registered(machine) == [(0x1000, 8), (0x1010, 8), (0x2000, 8)]
+    machine.memory.unmap(first)
+    assert registered(machine) == [(0x2000, 8), (0x2010, 8)]
+
+
+def test_a_full_kind_of_zones_leaves_the_other_kind_alone() -> None:
+    board = Board()
+    board.accel.room = 0
+    board.machine.memory.map(many(1).region, 0x1000)
+    board.accel.room = 1
+    board.machine.ports.map(many(1).region, 0x1000)
+    assert board.machine.coalescing.zones[True] == [(PORT, 8), (0x1000, 8)]
+
+
+def test_a_range_of_4_gib_and_more_becomes_several_zones() -> None:
+    """A zone counts its bytes in 32 bits. Accesses do not cross a page, nor then a seam."""
+    accel = FakeAccelerator()
+    big = 5 << 30
+    machine = Machine(accel)
+    machine.memory.map(Recorder("big", big, coalesced=((0, big),), memory=False).region, 1 << 40)
+    assert [size for _, size in registered(machine)] == [2 << 30, 2 << 30, 1 << 30]
+    assert machine.coalescing.kind_of((1 << 40) + big - 8, 8, False) == "ring_full"
+
+
+def test_a_range_that_ends_with_the_space_gets_no_zone() -> None:
+    """KVM compares 64-bit sums: such a zone would hold nothing, and nothing would remove it."""
+    accel = FakeAccelerator()
+    machine = Machine(accel)
+    machine.memory.map(Recorder("top", 16, coalesced=((0, 16),)).region, (1 << 64) - 16)
+    assert zones(accel) == []
+    assert machine.coalescing.kind_of((1 << 64) - 8, 8, False) == "no_zone"
 
 
 def test_another_refusal_of_a_zone_stays_what_it_is() -> None:
     class Odd(FakeAccelerator):
-        def register_coalesced(self, address: int, size: int, port: bool) -> None:
-            raise RequestError(errno.EINVAL, "odd")
+        def change_coalesced(self, _r: object, _a: object, port: bool) -> int:
+            raise RequestError(errno.EINVAL, f"odd {port}")
 
     with pytest.raises(RequestError, match="odd"):
         Board(accel=Odd())
