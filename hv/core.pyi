@@ -78,8 +78,8 @@ class Consumer(Buffer):
     def rebase(self, base: int, /) -> int:
         """Put each peeked entry's phys_addr less `base`, modulo 2**64, among the offsets, and its
         data among the values; how many."""
-    def commit(self, count: int, /) -> None:
-        """Give the slots of the oldest `count` peeked entries back."""
+    def commit(self, count: int, /) -> int:
+        """Give the slots of the oldest `count` peeked entries back; how many seen ones are left."""
     def pending(self) -> int:
         """How many entries are published and not committed."""
 

@@ -81,13 +81,23 @@ def print_runs(title: str, runs: Sequence[Run], more: Mapping[str, Cell] = _NO_R
 
 
 def print_savings(runs: Sequence[Run]) -> None:
-    """One line about what coalescing saved."""
+    """One line about what coalescing saved, or cost."""
     saved = savings(runs)
     if saved["exits"] is not None and saved["time"] is not None:
-        print(
-            f"Coalescing saved {saved['exits']:.1%} of the exits; "
-            f"without it the guest took {saved['time']:.1f} times as long."
-        )
+        print(f"Coalescing saved {saved['exits']:.1%} of the exits; {_in_words(saved['time'])}.")
+
+
+def _in_words(ratio: float) -> str:
+    """What the times come to: uncoalesced seconds by coalesced seconds."""
+    if ratio >= 1:
+        return f"without it the guest took {_times(ratio)} times as long"
+    return f"but with it the guest was {_times(1 / ratio)} times slower"
+
+
+def _times(factor: float) -> str:
+    return (
+        f"{factor:,.0f}" if factor >= 100 else f"{factor:.2f}" if factor < 1.1 else f"{factor:.1f}"
+    )
 
 
 def print_identical(runs: Sequence[Run]) -> None:

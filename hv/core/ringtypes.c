@@ -239,7 +239,8 @@ static PyObject *consumer_commit(PyObject *self, PyObject *argument)
     ring_commit(&consumer->c, (uint32_t)count);
     if (mapping_check(consumer->mapping) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    return PyLong_FromLong((long)ring_distance(consumer->c.next, consumer->c.last,
+                                               consumer->c.slots));
 }
 
 static PyObject *consumer_pending(PyObject *self, PyObject *unused)
@@ -291,7 +292,7 @@ static PyMethodDef consumer_methods[] = {
     {"summary", consumer_summary, METH_NOARGS, "Of the last batch: (size, kinds, span)."},
     {"entries", consumer_entries, METH_O, "entries(count): the oldest peeked ones as tuples."},
     {"rebase", consumer_rebase, METH_O, "rebase(base): offsets from it, and values, as columns."},
-    {"commit", consumer_commit, METH_O, "commit(count): give peeked entries' slots back."},
+    {"commit", consumer_commit, METH_O, "commit(count): give peeked entries' slots back; how many seen ones are left."},
     {"pending", consumer_pending, METH_NOARGS, "How many entries are published and not committed."},
     {NULL, NULL, 0, NULL},
 };
