@@ -136,6 +136,7 @@ class Vm:
             if segment is not None:
                 offset = self.check_extension(abi.KVM_CAP_COALESCED_MMIO) * abi.PAGE_SIZE
                 consumer = ring.Consumer(mapping, offset, segment.size)
+                consumer.core.follow()
             self.vcpu = Vcpu(self, mapping, consumer, exit_fd, resume_fd)
         except BaseException:
             os.close(exit_fd)
