@@ -72,7 +72,8 @@ def test_a_coalesced_doorbell_is_named_and_called_slower(folder: Path) -> None:
 def test_the_wait_of_each_write_is_counted_from_its_own_publication(folder: Path) -> None:
     result = json.loads(run("run", "bell.py:main", *DEVICE, "--json", cwd=folder).stdout)
     ours, plain, direct = result["runs"]
-    assert 250e3 <= ours["wait_us"]["p50"] <= ours["wait_us"]["p99"] <= ours["wait_us"]["max"]
+    # Half of the writes are those to 0xcf8, which an exit follows at once.
+    assert ours["wait_us"]["p50"] < 250e3 <= ours["wait_us"]["p99"] <= ours["wait_us"]["max"]
     # Two sleeps of 250 ms; neither write waited through both.
     assert ours["wait_us"]["max"] < ours["seconds"] * 1e6 * 0.75
     assert ours["waited_longest"] == {"address": 0xE0000400, "kind": "mmio"}
