@@ -38,6 +38,7 @@ setup(
                 "hv/core/vcpu_exit.c",
                 "hv/core/vmm.c",
                 "hv/core/wait.c",
+                "hv/core/waits.c",
             ],
             depends=["hv/core/ring.h", "hv/core/exit.h", "hv/core/core.h", "hv/core/vcpu.h"],
             define_macros=LIMITED_API,

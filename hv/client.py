@@ -7,7 +7,7 @@ import json
 import os
 import select
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hv import abi, core, descriptors, ring, shm, wire
@@ -17,6 +17,9 @@ from hv.process import GuestProcess
 from hv.shm import Segment
 
 _TELL_AGAIN_MS = 100
+_ZONES_AT_ONCE = (abi.HV_MESSAGE_MAX - 64) // abi.KVM_COALESCED_MMIO_ZONE.size
+
+Range = tuple[int, int]  # address, size
 
 # (exit_reason, address or port, size in bytes, is_write, value): `hv.abi.KVM_EXIT_*`.
 Exit = tuple[int, int, int, bool, int]
@@ -130,6 +133,25 @@ class Vm:
         argument = abi.KVM_COALESCED_MMIO_ZONE.pack(addr, size, pio)
         self.request(abi.KVM_UNREGISTER_COALESCED_MMIO, argument)
 
+    def change_coalesced_mmio(
+        self, removed: Sequence[Range], added: Sequence[Range], pio: bool = False
+    ) -> int:
+        """Unregister ranges, then register others, in a request or two; how many were registered.
+
+        Fewer than all: the kernel has no room for the next one (ENOSPC).
+        """
+        registered = 0
+        for start in range(0, len(removed) + len(added), _ZONES_AT_ONCE):
+            stop = start + _ZONES_AT_ONCE
+            old, first = removed[start:stop], max(start - len(removed), 0)
+            new = added[first : max(stop - len(removed), 0)]
+            zones = b"".join(abi.KVM_COALESCED_MMIO_ZONE.pack(*zone, pio) for zone in (*old, *new))
+            argument = abi.HV_REQUEST.pack(len(old)) + zones
+            registered += self.request(abi.HV_CHANGE_ZONES, argument)[0]
+            if registered < first + len(new):
+                break
+        return registered
+
     def create_vcpu(self, number: int = 0) -> Vcpu:
         """KVM_CREATE_VCPU, with its run segment and the ring mapped behind it."""
         offset = self.check_extension(abi.KVM_CAP_COALESCED_MMIO) * abi.PAGE_SIZE
@@ -146,6 +168,8 @@ class Vm:
             received.callback(run.close)
             mapping = shm.mapped(run, *([segment] if segment else []))
             consumer = ring.Consumer(mapping, offset, segment.size) if segment else None
+            if consumer is not None:
+                consumer.core.follow()
             self.vcpu = Vcpu(self, mapping, consumer, exit_fd, resume_fd)
             undo.pop_all()
         if self._ring_segment is not None:

@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from hv.errors import one_line
+
 Guest = Callable[..., object]
 
 
@@ -59,8 +61,7 @@ def _load_file(path: Path) -> object:
 
 def describe(error: BaseException, where: str = "") -> str:
     """One line about an exception out of guest code: file, line, type and text."""
-    text = " ".join(str(error).split())
-    said = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    said = one_line(error)
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {said}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -50,6 +50,7 @@ class Kernel:
             abi.KVM_SET_USER_MEMORY_REGION: self._set_user_memory_region,
             abi.KVM_REGISTER_COALESCED_MMIO: self._register_coalesced_mmio,
             abi.KVM_UNREGISTER_COALESCED_MMIO: self._unregister_coalesced_mmio,
+            abi.HV_CHANGE_ZONES: self._change_zones,
             abi.HV_LOAD_GUEST: self._load_guest,
             abi.HV_GUEST_ERROR: lambda _a, _f: (
                 0,
@@ -190,6 +191,31 @@ class Kernel:
         self._zones_of(pio).unregister(addr, size)
         self._push_zones()
         return 0, b"", ()
+
+    def _change_zones(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        layout = abi.KVM_COALESCED_MMIO_ZONE
+        head, batch = abi.HV_REQUEST.size, argument[abi.HV_REQUEST.size :]
+        if len(argument) < head or len(batch) % layout.size:
+            raise RequestError(
+                errno.EINVAL,
+                f"zones: expected {head} bytes and {layout.size} a zone, got {len(argument)}",
+            )
+        (removed,) = abi.HV_REQUEST.unpack_from(argument)
+        registered = 0
+        try:
+            for number, (addr, size, pio) in enumerate(layout.iter_unpack(batch)):
+                zones = self._zones_of(pio)
+                if number < removed:
+                    zones.unregister(addr, size)
+                else:
+                    zones.register(addr, size)
+                    registered += 1
+        except RequestError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        finally:
+            self._push_zones()
+        return registered, b"", ()
 
     def _zones_of(self, pio: int) -> Zones:
         if self._ring is None:

@@ -6,12 +6,13 @@ import errno
 import fcntl
 import os
 import platform
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from hv import abi, core, ring, shm
-from hv.client import Memory
+from hv.client import Memory, Range
 from hv.errors import GuestError, KvmUnusable, ProtocolError, RequestError
 
 DEVICE: Final = "/dev/kvm"
@@ -139,6 +140,24 @@ class KvmVm:
     def unregister_coalesced_mmio(self, addr: int, size: int, pio: bool = False) -> None:
         """KVM_UNREGISTER_COALESCED_MMIO: remove every zone that contains the range."""
         self._zone("KVM_UNREGISTER_COALESCED_MMIO", addr, size, pio)
+
+    def change_coalesced_mmio(
+        self, removed: Sequence[Range], added: Sequence[Range], pio: bool = False
+    ) -> int:
+        """Unregister ranges, then register others; how many were registered.
+
+        Fewer than all: the kernel has no room for the next one (ENOSPC).
+        """
+        for addr, size in removed:
+            self.unregister_coalesced_mmio(addr, size, pio)
+        for number, (addr, size) in enumerate(added):
+            try:
+                self.register_coalesced_mmio(addr, size, pio)
+            except RequestError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                return number
+        return len(added)
 
     def create_vcpu(self, number: int = 0) -> KvmVcpu:
         """KVM_CREATE_VCPU, with its kvm_run and the ring mapped."""

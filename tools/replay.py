@@ -214,6 +214,9 @@ def _result(recorded: Trace, run: report.Run, counters: Counters, seen: Seen) ->
         "masked": masked,
         "missing_regions": dict(missing),
         "mismatches": [_mismatch(recorded, seen.results, i) for i in wrong[:MISMATCHES_SHOWN]],
+        "wait_us": run["wait_us"],
+        "waited_longest": run["waited_longest"],
+        "slept_on": run["slept_on"],
         "seconds": run["seconds"],
         "signals": run["signals"],
         "stale_drains": run["stale_drains"],
@@ -266,6 +269,7 @@ def _print(name: str, result: dict[str, object]) -> None:
         **{f"  not checked: {key}": f"{count:,}" for key, count in unchecked_.items()},
         **{f"region not on this machine: {k}": f"{v:,} accesses" for k, v in missing.items()},
         "time, ms": f"{seconds * 1e3:,.1f}",
+        "waited, p50 / p99 / max, µs": report.wait(result["wait_us"]),
         "screen": str(result["png"]),
     }
     for key, value in rows.items():

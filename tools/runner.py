@@ -138,6 +138,7 @@ def _describe(
         "exits": counters.exits,
         "exits_by": {reason: counters.exits_by[reason] for reason in EXIT_REASONS},
         "stale_drains": counters.stale_drains,
+        **waits(machine),
         "signals": machine.accel.signals(),
         "seconds": machine.seconds,
         "ns_per_write": machine.seconds / counters.writes * 1e9 if counters.writes else None,
@@ -158,6 +159,37 @@ def _describe(
         "netdevs": machine.network.report(),
         "start_seconds": start_seconds(machine.accel.first_operation()),
         **(check_loads(machine, accel) if isinstance(accel, KvmAccelerator) else {}),
+    }
+
+
+def waits(machine: Machine) -> dict[str, object]:
+    """How long queued writes waited in the ring, in microseconds; None where nobody knows.
+
+    `slept_on`: the ranges with writes that were queued while the guest slept, the longest first.
+    """
+    ring = machine.accel.ring
+    known = ring.core.waits() if ring is not None else None
+    if known is None:
+        nothing = dict.fromkeys(("p50", "p99", "max"))
+        return {"wait_us": nothing, "waited_longest": None, "slept_on": []}
+    p50, p99, longest, address, port, ranges = known
+    slept_on: list[dict[str, object]] = []
+    for first, last, is_port, writes, ns in sorted(ranges, key=lambda found: -found[4]):
+        region = (machine.ports if is_port else machine.memory).region_at(first)
+        slept_on.append(
+            {
+                "address": first,
+                "size": last - first + 1,
+                "kind": "pio" if is_port else "mmio",
+                "region": None if region is None else region.name,
+                "writes": writes,
+                "wait_us": ns / 1e3,
+            }
+        )
+    return {
+        "wait_us": {"p50": p50 / 1e3, "p99": p99 / 1e3, "max": longest / 1e3},
+        "waited_longest": {"address": address, "kind": "pio" if port else "mmio"},
+        "slept_on": slept_on,
     }
 
 

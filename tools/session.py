@@ -67,7 +67,9 @@ def screen_of(machine: Machine, board: Board) -> Screen | None:
         return None
     try:
         return board.displays[0].render()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise DeviceError(board.displays[0].name, "render()", error) from error
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TextIO
 
 from devices.bus.address_space import AddressSpace
-from devices.bus.device import Device
+from devices.bus.device import Device, StateValue
 from devices.bus.region import U32, U64
 from hv.errors import DeviceError, PeerDied
 from vmm.accel.base import Accelerator, GuestMemory
@@ -49,7 +49,8 @@ class Machine:
         self.dma = MemoryMaster(self.ram, self.memory)
         self.network = Network(Host(self.loop, self.deliver_queued, warn))
         self.seconds = 0.0
-        self.coalescing = Coalescing(accel, {False: self.memory, True: self.ports}, coalesce)
+        spaces = {False: self.memory, True: self.ports}
+        self.coalescing = Coalescing(accel, spaces, coalesce, warn)
         self.tracer = Tracer(trace, self.memory, self.ports) if trace else None
         self._dispatcher = Dispatcher(
             accel, self.memory, self.ports, self.coalescing, self.counters, self.tracer
@@ -92,7 +93,7 @@ class Machine:
             while True:
                 got = accel.run(loop)
                 if got is True:
-                    self._dispatcher.flush_once()
+                    self.coalescing.flush()
                 elif got is False:
                     loop.run_timers()
                 elif not handle(got):
@@ -106,10 +107,10 @@ class Machine:
     def deliver_queued(self) -> int:
         """Bring what is queued now to the devices, the guest running on; how many writes."""
         ring = self.accel.ring
-        return self._dispatcher.flush_once() if ring is not None and ring.pending() else 0
+        return self.coalescing.flush() if ring is not None and ring.pending() else 0
 
     def _flush_stale(self) -> None:
-        if self._dispatcher.flush_once():
+        if self.coalescing.flush():
             self.counters.stale_drains += 1
 
     # --- accesses of a guest in this process (MachineBus) ---
@@ -140,14 +141,11 @@ class Machine:
         for device in self.devices:
             digest.update(device.name.encode())
             try:
-                for name, value in sorted(device.state().items()):
-                    digest.update(b"\0" + name.encode() + b"=")
-                    if isinstance(value, int):
-                        digest.update(b"%d" % value)
-                    else:
-                        digest.update(b"%d:" % len(value))
-                        digest.update(value)
-            except Exception as error:
+                for part in _parts(device.state()):
+                    digest.update(part)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 raise DeviceError(device.name, "state()", error) from error
         return digest.hexdigest()
 
@@ -162,3 +160,23 @@ class Machine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _parts(state: Mapping[str, StateValue]) -> Iterator[bytes | memoryview]:
+    """A device's state as bytes; raises TypeError for what cannot be one."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"expected a dict, got {type(state).__name__}")
+    for name in state:
+        if not isinstance(name, str):
+            raise TypeError(f"expected names as keys, got {name!r}")
+    for name, value in sorted(state.items()):
+        yield b"\0" + name.encode() + b"="
+        if isinstance(value, int):
+            yield b"%d" % value
+        elif isinstance(value, bytes | bytearray | memoryview):
+            yield b"%d:" % len(value)
+            yield value
+        else:
+            raise TypeError(
+                f"{name!r} is {type(value).__name__}, expected int, bytes or memoryview"
+            )

@@ -166,7 +166,7 @@ def main(vcpu):
 @pytest.mark.parametrize(
     ("device", "said"),
     [
-        ("Late", "device card: state(): AttributeError: 'list' object has no attribute 'items'"),
+        ("Late", "device card: state(): TypeError: expected a dict, got list"),
         ("Number", "Number.state(): expected names as keys, got 1"),
         ("Dark", "device card: render(): ValueError: no light"),
     ],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from devices.bus.dma import Ram
 from devices.bus.region import U32, U64
-from hv.client import Exit
+from hv.client import Exit, Range
 from hv.ring import Consumer
 from vmm.loop import Loop
 
@@ -41,11 +41,12 @@ class Accelerator(Protocol):
         The guest is stopped. Raises HostError without room.
         """
 
-    def register_coalesced(self, address: int, size: int, port: bool) -> None:
-        """Queue writes inside the range from now on. Raises RequestError (ENOSPC)."""
+    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+        """Stop queuing writes inside the removed ranges, then queue those inside the added ones.
 
-    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
-        """Stop queuing writes inside the range."""
+        Returns how many of these, from the first on, the kernel has taken: it may have no room
+        for more. Raises RequestError for any other refusal.
+        """
 
     def set_irq(self, line: int, level: bool) -> None:
         """Raise or lower an interrupt line of the guest, 0 to 63."""

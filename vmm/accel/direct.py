@@ -6,7 +6,7 @@ import contextlib
 import operator
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from devices.bus.dma import Ram
 from hv import guest
 from hv.abi import KVM_EXIT_HLT, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
-from hv.client import Exit
+from hv.client import Exit, Range
 from hv.errors import CoalescedError, GuestError, RequestError
 from hv.ring import Consumer
 from hv.vcpu import Bus, Vcpu
@@ -80,10 +80,7 @@ class DirectAccelerator:
         else:
             self._memory.remove(memory)
 
-    def register_coalesced(self, address: int, size: int, port: bool) -> None:
-        raise RuntimeError("direct has no ring")
-
-    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
+    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
         raise RuntimeError("direct has no ring")
 
     def set_irq(self, line: int, level: bool) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from devices.bus.dma import Ram
 from hv import abi, core, doorbell
-from hv.client import Exit, Memory, Vm
+from hv.client import Exit, Memory, Range, Vm
 from hv.doorbell import WaitPolicy
 from hv.errors import HostError, ProtocolError
 from hv.process import GuestProcess
@@ -108,11 +108,8 @@ class ProcessAccelerator:
         assert isinstance(memory, SharedMemory)
         memory.show(self._vm, shown)
 
-    def register_coalesced(self, address: int, size: int, port: bool) -> None:
-        self._vm.register_coalesced_mmio(address, size, port)
-
-    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
-        self._vm.unregister_coalesced_mmio(address, size, port)
+    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+        return self._vm.change_coalesced_mmio(removed, added, port)
 
     def set_irq(self, line: int, level: bool) -> None:
         self._vm.irq_line(line, level)
