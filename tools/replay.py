@@ -32,8 +32,8 @@ from tools.options import (
     WaitOption,
     check_writable,
     run_options,
-    trace_file,
 )
+from tools.outputs import check_apart, guest_files, trace_file
 from tools.runner import Job, run_job
 from tools.tracefile import Trace, shown
 from tools.tracefile import read as read_trace
@@ -99,7 +99,10 @@ def replay(
     """Run the accesses of a recorded trace as the guest, and check every load's value."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace_out)
     check_writable("--png", png)
-    recorded = read_trace(traces.find(trace))
+    source = traces.find(trace)
+    files = {"the recording": source, **guest_files("", device or [])}
+    check_apart({"--trace": trace_out, "--png": png}, files)
+    recorded = read_trace(source)
     run, counters, seen = _run(recorded, options, device or DEFAULT_MACHINE)
     shown = png if seen.screen is not None else None
     if shown is not None:
@@ -326,7 +329,7 @@ def _unchecked_rows(result: dict[str, object]) -> dict[str, str]:
             if not key.endswith(NOT_HERE)
         },
         **{
-            f"  not checked, not on this machine: {key}": f"{count:,} accesses"
+            f"  not on this machine: {key}": f"{count:,} accesses"
             for key, count in {**functions, **regions}.items()
         },
     }

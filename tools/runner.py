@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TextIO, TypeVar
+from typing import Generic, TypeVar
 
 import psutil
 
@@ -26,6 +26,7 @@ from vmm.accel.kvm import KvmAccelerator, Recorder
 from vmm.accel.process import ProcessAccelerator
 from vmm.counters import EXIT_REASONS, Counters
 from vmm.machine import Machine
+from vmm.tracing import Sink
 
 BoardT = TypeVar("BoardT")
 SeenT = TypeVar("SeenT")
@@ -94,7 +95,7 @@ def run_job(
     options: RunOptions,
     accel_name: str,
     coalesce: bool,
-    trace: TextIO | None = None,
+    trace: Sink | None = None,
 ) -> tuple[dict[str, object], Counters, SeenT]:
     """Run the guest once: the run's entry of the JSON object, its counters, what was seen.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, TextIO
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,13 @@ UNASSIGNED = "unassigned"
 WHOLE_ACCESSES: Final = 1 << 63
 
 
+class Sink(Protocol):
+    """What takes text."""
+
+    def write(self, text: str, /) -> object:
+        """Take some more of it."""
+
+
 class Tracer:
     """One line per access, in the order in which the devices see them.
 
@@ -23,7 +30,7 @@ class Tracer:
     An access that no region answers has the name 'unassigned', which QEMU does not trace.
     """
 
-    def __init__(self, out: TextIO, memory: AddressSpace, ports: AddressSpace) -> None:
+    def __init__(self, out: Sink, memory: AddressSpace, ports: AddressSpace) -> None:
         self._out = out
         self._memory = memory
         self._ports = ports

@@ -12,6 +12,7 @@ from tools.bench import report
 from tools.bench.measure import Spread, spread
 from tools.errors import BadInput
 from tools.report import print_json, print_table
+from vmm.output import write_whole
 
 FORMAT = 1
 
@@ -39,7 +40,7 @@ def save(
         if section.histograms
     }
     try:
-        path.write_text(json.dumps(whole) + "\n")
+        write_whole(path, (json.dumps(whole) + "\n").encode())
     except OSError as error:
         raise BadInput(f"--save {path}: {error.strerror}") from error
 
