@@ -14,7 +14,7 @@ from tools.errors import BadInput
 
 BLOCK = 1 << 22
 LINE_MAX = 1 << 20
-TEXT_MAX = 1 << 30
+TEXT_MAX = 1 << 29
 WRITER_WAIT = 10.0  # seconds in which somebody must open a FIFO for writing
 
 _GZIP = b"\x1f\x8b"
