@@ -15,6 +15,7 @@ from typing import Any
 from hv import abi, core, doorbell, guest, ring, shm, wire
 from hv.doorbell import WaitPolicy
 from hv.errors import CoalescedError, HostError, PeerDied, ProtocolError, RequestError
+from hv.printable import printable_stream
 from hv.shm import Segment
 from hv.vcpu import Vcpu
 from hv.zones import Zones
@@ -243,6 +244,7 @@ def main() -> None:
     os.dup2(null, 0)
     os.close(null)
     shm.remove_orphans()
+    sys.stdout, sys.stderr = printable_stream(sys.stdout), printable_stream(sys.stderr)
     try:
         Kernel(control).run()
     except PeerDied:

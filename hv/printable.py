@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import io
+from typing import Final, TextIO, cast
 
 _LINES: Final = "\n\t"
 
@@ -23,3 +24,41 @@ def printable(text: str, keep: str = "") -> str:
 def printable_lines(text: str) -> str:
     """The same for text of several lines, with tabs."""
     return printable(text, _LINES)
+
+
+class _Stream(io.TextIOBase):
+    """Passes text on as `printable_lines`."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def write(self, text: str, /) -> int:
+        """Write some text; how much of it, which is all."""
+        self._out.write(printable_lines(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream behind it."""
+        self._out.flush()
+
+    def fileno(self) -> int:
+        """The descriptor behind it."""
+        return self._out.fileno()
+
+    def isatty(self) -> bool:
+        """Is that a terminal?"""
+        return self._out.isatty()
+
+    @property
+    def buffer(self) -> object:
+        """Where bytes go: as they are."""
+        return getattr(self._out, "buffer", None)
+
+
+def printable_stream(out: TextIO) -> TextIO:
+    """A stream for what a guest prints: `out` gets it as `printable_lines`."""
+    return cast("TextIO", _Stream(out))

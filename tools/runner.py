@@ -16,6 +16,7 @@ import psutil
 from hv.doorbell import WaitPolicy
 from hv.errors import KvmUnusable
 from hv.kvm import capabilities
+from hv.printable import printable_stream
 from tools import early
 from tools.errors import BadInput, warn
 from tools.options import RunOptions
@@ -104,7 +105,7 @@ def run_job(
     record = job.record or recorder(job)
     with (
         # What a user's device prints goes where a guest's does.
-        contextlib.redirect_stdout(sys.stderr),
+        contextlib.redirect_stdout(printable_stream(sys.stderr)),
         Machine(
             accelerator(options, accel_name, record),
             coalesce=coalesce,
