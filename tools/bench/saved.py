@@ -15,6 +15,7 @@ from tools.report import print_json, print_table
 from vmm.output import write_whole
 
 FORMAT = 1
+SIZE_MAX = 1 << 26
 
 
 def save(
@@ -87,7 +88,11 @@ def compare(before: Path, after: Path, as_json: bool) -> None:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        whole = json.loads(path.read_text())
+        with path.open("rb") as file:
+            data = file.read(SIZE_MAX + 1)
+        if len(data) > SIZE_MAX:
+            raise BadInput(f"--compare {path}: expected at most {SIZE_MAX >> 20} MiB, got more")
+        whole = json.loads(data)
     except OSError as error:
         raise BadInput(f"--compare {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
