@@ -22,6 +22,7 @@ from hv.errors import (
     RequestError,
     SegmentError,
 )
+from hv.printable import printable_stream
 from hv.shm import Segment
 from hv.vcpu import Vcpu
 from hv.zones import Zones
@@ -285,6 +286,7 @@ def main() -> None:
     os.dup2(null, 0)
     os.close(null)
     shm.remove_orphans()
+    sys.stdout, sys.stderr = printable_stream(sys.stdout), printable_stream(sys.stderr)
     try:
         Kernel(control).run()
     except PeerDied:

@@ -27,6 +27,7 @@ from tools.options import (
     check_writable,
     run_options,
 )
+from tools.outputs import check_apart
 from tools.runner import Job
 from vmm.board import Board
 from vmm.machine import Machine
@@ -82,6 +83,7 @@ def vga(
     """The guest programs mode 12h (640 x 480, 16 colours) and draws with planar writes."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
     check_writable("--png", png)
+    check_apart({"--trace": trace, "--png": png}, {"the picture": image})
     if image is None:
         result = _draw_vga(chip, options, png)
         raise typer.Exit(session.say("Planar VGA, mode 12h", result, json))
@@ -108,6 +110,7 @@ def cirrus(
     """The guest draws on a Cirrus GD5446 with planar and linear writes and with its blitter."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
     check_writable("--png", png)
+    check_apart({"--trace": trace, "--png": png}, {})
     result = _draw_cirrus(options, png)
     raise typer.Exit(session.say("Cirrus GD5446 and its blitter", result, json))
 

@@ -53,10 +53,7 @@ def board(
 
 def _add_network(machine: Machine, network: NetworkOptions) -> None:
     if network.pcap is not None:
-        try:
-            machine.network.record(network.pcap)
-        except OSError as error:
-            raise BadInput(f"--pcap {network.pcap}: {error.strerror}") from error
+        machine.network.record(network.pcap)
     for text in network.netdevs:
         machine.network.add(text)
 

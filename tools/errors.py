@@ -2,6 +2,8 @@
 
 import sys
 
+from hv.printable import printable_lines
+
 
 class BadInput(Exception):
     """The user gave what cannot be used; the text is one line that says what and why."""
@@ -9,5 +11,5 @@ class BadInput(Exception):
 
 def warn(line: str) -> None:
     """Tell the user of something that goes wrong while the command goes on."""
-    sys.stderr.write(f"coalesced: {line}\n")
+    sys.stderr.write(f"coalesced: {printable_lines(line)}\n")
     sys.stderr.flush()

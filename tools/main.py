@@ -93,4 +93,6 @@ def _close_early() -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"coalesced: {text}\n")
+    from hv.printable import printable_lines  # noqa: PLC0415
+
+    sys.stderr.write(f"coalesced: {printable_lines(text)}\n")

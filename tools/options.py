@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
@@ -94,9 +91,6 @@ JsonOption = Annotated[
 PngOption = Annotated[
     Path | None, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
 ]
-
-
-_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 
 
 @dataclass(frozen=True)
@@ -189,21 +183,6 @@ def check_writable(option: str, path: Path) -> None:
         raise BadInput(f"{option} {path}: there is no folder {folder}")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise BadInput(f"{option} {path}: no permission to write there")
-
-
-@contextlib.contextmanager
-def trace_file(path: Path | None) -> Iterator[TextIO | None]:
-    """The file of --trace, None without one. Raises BadInput when it takes no more."""
-    if path is None:
-        yield None
-        return
-    try:
-        with path.open("w") as file:
-            yield file
-    except OSError as error:
-        if error.errno not in _NO_MORE:
-            raise
-        raise BadInput(f"--trace {path}: {error.strerror}") from error
 
 
 def staleness_of(text: str) -> float | None:

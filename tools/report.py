@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from hv.printable import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -173,7 +175,7 @@ def print_failures(runs: Sequence[Run]) -> None:
         failures = run["failures"]
         assert isinstance(failures, list)
         for line in failures:
-            print(f"{_heading(run)}: {line}", file=sys.stderr)
+            print(f"{_heading(run)}: {printable(line)}", file=sys.stderr)
 
 
 def _print_mismatches(run: Run) -> None:

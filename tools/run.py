@@ -30,6 +30,7 @@ from tools.options import (
     network_staleness,
     run_options,
 )
+from tools.outputs import check_apart, guest_files
 from tools.runner import Job
 
 EXAMPLES = (
@@ -65,6 +66,7 @@ def run(
     network = network_options(netdev, pcap)
     if png is not None:
         check_writable("--png", png)
+    check_apart({"--trace": trace, "--png": png, "--pcap": pcap}, guest_files(guest, device or []))
     where = guest.rpartition(":")[0]
     if where.endswith(".py"):
         # The guest process may have another idea of the working directory's modules, not of files.

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TextIO, TypeVar
+from typing import Generic, TypeVar
 
 import psutil
 
 from hv.doorbell import WaitPolicy
 from hv.errors import KvmUnusable
 from hv.kvm import capabilities
+from hv.printable import printable_stream
 from tools import early
 from tools.errors import BadInput, warn
 from tools.options import RunOptions
@@ -26,6 +27,7 @@ from vmm.accel.kvm import KvmAccelerator, Recorder
 from vmm.accel.process import ProcessAccelerator
 from vmm.counters import EXIT_REASONS, Counters
 from vmm.machine import Machine
+from vmm.tracing import Sink
 
 BoardT = TypeVar("BoardT")
 SeenT = TypeVar("SeenT")
@@ -94,7 +96,7 @@ def run_job(
     options: RunOptions,
     accel_name: str,
     coalesce: bool,
-    trace: TextIO | None = None,
+    trace: Sink | None = None,
 ) -> tuple[dict[str, object], Counters, SeenT]:
     """Run the guest once: the run's entry of the JSON object, its counters, what was seen.
 
@@ -103,7 +105,7 @@ def run_job(
     record = job.record or recorder(job)
     with (
         # What a user's device prints goes where a guest's does.
-        contextlib.redirect_stdout(sys.stderr),
+        contextlib.redirect_stdout(printable_stream(sys.stderr)),
         Machine(
             accelerator(options, accel_name, record),
             coalesce=coalesce,

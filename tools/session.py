@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from hv.errors import DeviceError
 from tools import devices, report
 from tools.errors import BadInput
-from tools.options import NetworkOptions, RunOptions, trace_file
+from tools.options import NetworkOptions, RunOptions
+from tools.outputs import trace_file
 from tools.recorded import once, recorder
 from tools.runner import BoardT, Job, SeenT, hottest, run_job
 from vmm import pc

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TextIO
 
 from devices.bus.address_space import AddressSpace
 from devices.bus.device import Device, StateValue
@@ -19,7 +18,7 @@ from vmm.dma import MemoryMaster
 from vmm.loop import Loop
 from vmm.netdev.backend import Host
 from vmm.netdev.network import Network
-from vmm.tracing import Tracer
+from vmm.tracing import Sink, Tracer
 
 
 class Machine:
@@ -31,7 +30,7 @@ class Machine:
         *,
         coalesce: bool = True,
         staleness: float | None = None,
-        trace: TextIO | None = None,
+        trace: Sink | None = None,
         warn: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """`staleness`: seconds after which a queued write reaches its device although the guest
@@ -149,17 +148,20 @@ class Machine:
                 raise DeviceError(device.name, "state()", error) from error
         return digest.hexdigest()
 
-    def close(self) -> None:
-        """End the guest and give everything back; may be called twice."""
+    def close(self, complete: bool = True) -> None:
+        """End the guest and give everything back; may be called twice.
+
+        `complete`: the guest has run to its end; else what it did not come to write is left.
+        """
         self.accel.close()
-        self.network.close()
+        self.network.close(complete)
         self.loop.close()
 
     def __enter__(self) -> Machine:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(complete=kind is None)
 
 
 def _parts(state: Mapping[str, StateValue]) -> Iterator[bytes | memoryview]:

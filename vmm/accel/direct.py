@@ -18,6 +18,7 @@ from hv import guest
 from hv.abi import KVM_EXIT_HLT, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
 from hv.client import Exit, Range
 from hv.errors import CoalescedError, GuestError, RequestError
+from hv.printable import printable_stream
 from hv.ring import Consumer
 from hv.vcpu import Bus, Vcpu
 from vmm.accel.base import MachineBus
@@ -105,7 +106,7 @@ class DirectAccelerator:
         bus = DirectBus(self._bus, self._memory, lambda: self._lines, loop)
         try:
             # As in the guest process: what a guest prints goes to stderr.
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(printable_stream(sys.stderr)):
                 self._guest(Vcpu(self.guests_bus(bus)))
         except KeyboardInterrupt:
             raise

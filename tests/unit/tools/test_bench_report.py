@@ -250,3 +250,10 @@ def test_the_table_says_what_was_not_measured(tmp_path: Path) -> None:
     assert "CPUs split" not in shown
     with pytest.raises(BadInput, match="--table"):
         summary.write(tmp_path / "no" / "table.md", [ring_section()], MACHINE)
+
+
+def test_a_result_file_without_an_end_is_refused(tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    saved.save(good, [ring_section()], MACHINE, complete=True)
+    with pytest.raises(BadInput, match="--compare /dev/zero: expected at most 64 MiB, got more"):
+        saved.compare(good, Path("/dev/zero"), as_json=False)
