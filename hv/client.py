@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from hv import abi, core, descriptors, ring, shm, wire
+from hv import abi, core, descriptors, ring, shm, signals, wire
 from hv.doorbell import WaitPolicy
 from hv.errors import GuestError, PeerDied, ProtocolError, RequestError
 from hv.process import GuestProcess
@@ -23,6 +23,11 @@ Range = tuple[int, int]  # address, size
 
 # (exit_reason, address or port, size in bytes, is_write, value): `hv.abi.KVM_EXIT_*`.
 Exit = tuple[int, int, int, bool, int]
+
+
+def _close(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 class Statistics(NamedTuple):
@@ -61,6 +66,7 @@ class Vm:
         self.memory: list[Memory] = []  # all that was made, whether a slot holds it now or not
         self._capabilities: dict[int, int] = {}  # asked once: a second answer may be another
         self._has_ring = ring_pages > 0
+        self._owed = False  # a request was sent whose reply an exception gave up
         self._answer = select.poll()
         self._answer.register(process.socket, select.POLLIN)
         self._answer.register(process.pidfd, select.POLLIN)
@@ -217,28 +223,43 @@ class Vm:
         if self.vcpu is not None:
             self.vcpu.pause()
         try:
-            wire.send_request(self.process.socket, number, argument, fds)
-            if self.vcpu is not None:
-                # Announced in a word that a third process could overwrite: told again until heard.
-                self.vcpu.handle.request()
-            while not self._answer.poll(_TELL_AGAIN_MS):
-                if self.vcpu is not None:
-                    self.vcpu.handle.request()
-            reply = wire.receive(self.process.socket, abi.HV_REPLY, socket.MSG_DONTWAIT)
-            if reply is None:  # a process that the guest started keeps the socket open
-                raise PeerDied("the guest process ended")
+            if self._owed:
+                _close(self._take_reply()[2])
+            with signals.held():
+                wire.send_request(self.process.socket, number, argument, fds)
+                self._owed = True
+            result, payload, received = self._take_reply()
         except PeerDied as error:
             raise self.died() from error
-        result, payload, received = reply
         if len(received) != (descriptors if result >= 0 else 0):
-            for fd in received:
-                os.close(fd)
+            _close(received)
             raise ProtocolError(
                 f"control socket: expected {descriptors} descriptors, got {len(received)}"
             )
         if result < 0:
             raise RequestError(-result, payload.decode(errors="replace"))
         return result, payload, received
+
+    def _take_reply(self) -> tuple[int, bytes, tuple[int, ...]]:
+        """Wait for the reply to the request that was sent. An exception leaves it to the next."""
+        # Announced in a word that a third process could overwrite: told again until heard.
+        while True:
+            if self.vcpu is not None:
+                self.vcpu.handle.request()
+            if self._answer.poll(_TELL_AGAIN_MS):
+                break
+        reply = None
+        try:
+            with signals.held():
+                # At the end of the process a fork of it may still hold the socket open.
+                reply = wire.receive(self.process.socket, abi.HV_REPLY, socket.MSG_DONTWAIT)
+                self._owed = False
+        except BaseException:
+            _close(reply[2] if reply else ())
+            raise
+        if reply is None:
+            raise PeerDied("the guest process ended")
+        return reply
 
     def died(self) -> PeerDied:
         """How the guest process ended."""
@@ -272,7 +293,6 @@ class Vcpu:
         self.mapping = mapping
         self.exit_fd = exit_fd
         self._resume_fd = resume_fd
-        self._kept: Exit | None = None
         self.handle = core.VcpuHandle(
             mapping,
             consumer.core if consumer else None,
@@ -294,9 +314,6 @@ class Vcpu:
         returns; True when entries wait in the ring, None when the descriptor is readable, where
         these are watched. Raises PeerDied, ProtocolError.
         """
-        if self._kept is not None:  # and the guest is stopped
-            kept, self._kept = self._kept, None
-            return kept
         run = self._run
         try:
             return run(timeout, watch, due)
@@ -305,13 +322,10 @@ class Vcpu:
 
     def pause(self) -> None:
         """Stop a running vCPU. An exit of its own that came first is what `run` returns next."""
-        if not self.handle.running:
-            return
-        self.handle.kick()
-        stopped = self.run()
-        assert isinstance(stopped, tuple)
-        if stopped[0] != abi.KVM_EXIT_INTR:
-            self._kept = stopped
+        try:
+            self.handle.pause()
+        except PeerDied as error:
+            raise self.vm.died() from error
 
     def close(self) -> None:
         """Give the pipes back; may be called twice."""

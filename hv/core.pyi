@@ -166,7 +166,7 @@ class VcpuHandle:
     def run(
         self, timeout: float | None, watch: int, due: float | None = None, /
     ) -> tuple[int, int, int, bool, int] | bool | None:
-        """`enter` unless it runs, `wait`, and what `exit` says.
+        """`enter` unless it runs, `wait`, and what `exit` says; a load not completed comes again.
 
         False: timed out, True: the ring, None: the descriptor.
         """
@@ -179,6 +179,8 @@ class VcpuHandle:
         """Announce a request on the control socket."""
     def kick(self) -> None:
         """Make the guest exit with KVM_EXIT_INTR before its next operation."""
+    def pause(self) -> None:
+        """`kick` a running guest and wait; an exit of its own that came first is told by `run`."""
 
 @final
 class KvmHandle:

@@ -10,9 +10,9 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
-from hv import abi, core, doorbell, guest, ring, shm, wire
+from hv import abi, core, doorbell, guest, ring, shm, signals, wire
 from hv.doorbell import WaitPolicy
 from hv.errors import (
     CoalescedError,
@@ -95,9 +95,14 @@ class Kernel:
             return -(error.errno or errno.EIO), str(error).encode(errors="replace"), ()
 
     def serve_waiting(self) -> None:
-        """Answer what has been asked; the vCPU is stopped."""
-        while self.serve(socket.MSG_DONTWAIT):
-            pass
+        """Answer what has been asked; the vCPU is stopped.
+
+        A handler of the guest that raises does so before or after, never between a request and
+        its reply.
+        """
+        with signals.held():
+            while self.serve(socket.MSG_DONTWAIT):
+                pass
 
     @staticmethod
     def _unpack(layout: Any, argument: bytes) -> tuple[Any, ...]:
@@ -239,7 +244,8 @@ class Kernel:
                 errno.EINVAL, f"guest: expected name and arguments: {error}"
             ) from error
         try:
-            function = guest.load(name)
+            with signals.let_in():
+                function = guest.load(name)
         except guest.GuestNotFound as error:
             raise RequestError(errno.ENOENT, str(error)) from error
         self.guest = lambda vcpu: function(vcpu, **arguments)
@@ -255,22 +261,51 @@ class Kernel:
 
     def run(self) -> None:
         """Serve until there is a guest and a vCPU to run it, then run it; ends with the VMM."""
-        while self.vcpu is None or self.guest is None:
-            self.serve()
-        self.vcpu.wait_run()
-        try:
-            self.guest(Vcpu(self.vcpu))
-        except (PeerDied, ProtocolError):
-            raise
-        except BaseException as error:
-            self._crash(error)
+        with signals.held():  # from when a module of the guest may have installed handlers
+            while self.vcpu is None or self.guest is None:
+                self.serve()
+            self.vcpu.wait_run()
+        error = self._call_guest(self.guest, self.vcpu)
+        signals.hold_handlers()  # the guest is over: what it left behind raises into nothing
+        if error is not None:
+            self.guest_error = guest.describe(error)
+            self.vcpu.system_event(abi.KVM_SYSTEM_EVENT_CRASH)
         while True:
             self.vcpu.halt()
 
-    def _crash(self, error: BaseException) -> None:
-        assert self.vcpu is not None
-        self.guest_error = guest.describe(error)
-        self.vcpu.system_event(abi.KVM_SYSTEM_EVENT_CRASH)
+    @staticmethod
+    def _call_guest(function: Callable[[Vcpu], object], vcpu: core.Vcpu) -> BaseException | None:
+        """What the guest raised. A fork of this process that returns from it ends here."""
+        process = os.getpid()
+        error: BaseException | None = None
+        try:
+            function(Vcpu(vcpu))
+        except BaseException as raised:
+            error = raised
+        if os.getpid() != process:
+            _end_fork(error)
+        if isinstance(error, (PeerDied, ProtocolError)):
+            raise error
+        return error
+
+
+def _end_fork(error: BaseException | None) -> NoReturn:
+    """End a process that the guest forked, as a program of its own would end."""
+    status = 0
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        status = error.code or 0
+    elif error is not None:
+        sys.stderr.write(f"coalesced: a fork of the guest process: {guest.describe(error)}\n")
+        status = 1
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """Threads that a guest left behind do not keep this process alive."""
+    with suppress(OSError):
+        sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status & 0xFF)
 
 
 def main() -> None:
@@ -294,8 +329,4 @@ def main() -> None:
     except CoalescedError as error:
         sys.stderr.write(f"coalesced: guest process: {error}\n")
         status = 1
-    with suppress(OSError):
-        sys.stdout.flush()
-    sys.stderr.flush()
-    # Threads that a guest left behind do not keep this process alive.
-    os._exit(status)
+    _leave(status)

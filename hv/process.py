@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 
 GRACE_MS = 500  # for the end of a process whose pipes are closed already
+UNKNOWN = 256  # no exit status is that
 _ENTRY = "import hv.kernel; hv.kernel.main()"
 
 
@@ -39,6 +40,7 @@ class GuestProcess:
                     (os.POSIX_SPAWN_DUP2, 2, 1),
                 ],
                 setsigmask=[signal.SIGINT],
+                setsigdef=[signal.SIGCHLD],
             )
         self.socket = ours
         self.pidfd = os.pidfd_open(self.pid)
@@ -50,16 +52,27 @@ class GuestProcess:
         One that only closed its pipes and lives on is killed: nobody waits for it.
         """
         if self.status is None:
-            ending = select.poll()
-            ending.register(self.pidfd, select.POLLIN)
-            if not ending.poll(GRACE_MS):
+            if not self._ended().poll(GRACE_MS):
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            _, status = os.waitpid(self.pid, 0)
-            self.status = os.waitstatus_to_exitcode(status)
+            self.status = self._wait()
+        if self.status == UNKNOWN:
+            return "its exit status is lost"
         if self.status < 0:
             names = {number.value: number.name for number in signal.Signals}
             return f"killed by {names.get(-self.status, f'signal {-self.status}')}"
         return f"exit status {self.status}"
+
+    def _wait(self) -> int:
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:  # SIGCHLD is ignored here, or a handler of it was faster
+            self._ended().poll()
+            return UNKNOWN
+
+    def _ended(self) -> select.poll:
+        ending = select.poll()
+        ending.register(self.pidfd, select.POLLIN)
+        return ending
 
     def close(self) -> None:
         """Kill the process if it still runs, and give everything back. May be called twice."""

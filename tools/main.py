@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from hv import signals
 from tools import termination
 
 
@@ -18,6 +19,7 @@ def main() -> None:
     sys.unraisablehook = _unraisable
     termination.watch()
     _open_standard_streams()
+    signals.inherit_properly()
     try:
         try:
             status = _run(sys.argv[1:])

@@ -60,6 +60,7 @@ extern PyObject *error_peer_died;
 extern PyObject *error_protocol;
 extern PyObject *error_segment;
 extern PyObject *error_guest;
+extern PyObject *error_host;
 
 /* ns from a Python number of seconds or None (UINT64_MAX); -1 with an exception set. */
 int deadline_from(PyObject *timeout, uint64_t *deadline);
@@ -128,7 +129,7 @@ PyObject *exit_read(const volatile struct run_page *run, const uint8_t *io_data,
 PyObject *exit_tuple(uint32_t reason, uint64_t address, uint32_t size, bool is_write,
                      uint64_t value);
 /* Put the result of `load` into the page; 0, or -1 with an exception set. */
-int exit_complete(struct run_page *run, uint8_t *io_data, const struct pending_load *load,
+int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load,
                   PyObject *value);
 
 /* ---- vcpu.c, vmm.c, kvm.c ------------------------------------------------------------------- */

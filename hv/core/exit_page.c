@@ -91,14 +91,14 @@ PyObject *exit_read(const volatile struct run_page *run, const uint8_t *io_data,
     }
 }
 
-int exit_complete(struct run_page *run, uint8_t *io_data, const struct pending_load *load,
+int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load,
                   PyObject *argument)
 {
     uint64_t value = PyLong_AsUnsignedLongLongMask(argument);
     if (value == UINT64_MAX && PyErr_Occurred())
         return -1;
     if (load->size == 0) {
-        PyErr_SetString(PyExc_RuntimeError, "the last exit was no load");
+        PyErr_SetString(PyExc_RuntimeError, "the last exit was no load, or it is answered");
         return -1;
     }
     value &= UINT64_MAX >> (64 - 8 * load->size);
@@ -106,5 +106,6 @@ int exit_complete(struct run_page *run, uint8_t *io_data, const struct pending_l
         memcpy(io_data, &value, 8);
     else
         run->mmio.data = value;
+    load->size = 0;
     return 0;
 }

@@ -9,6 +9,7 @@
 #include "core.h"
 
 #include <signal.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -61,10 +62,15 @@ static int make_timer(KvmObject *k, pid_t thread)
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = LEAVE_SIGNAL};
     event.sigev_notify_thread_id = thread;
     sigemptyset(&act.sa_mask);
+    sigset_t leave; /* whoever started this may have blocked it */
+    sigemptyset(&leave);
+    sigaddset(&leave, LEAVE_SIGNAL);
     drop_timer(k);
-    if (sigaction(LEAVE_SIGNAL, &act, NULL) < 0 ||
+    if (sigaction(LEAVE_SIGNAL, &act, NULL) < 0 || pthread_sigmask(SIG_UNBLOCK, &leave, NULL) ||
         timer_create(CLOCK_MONOTONIC, &event, &k->timer) < 0) {
-        PyErr_SetFromErrno(PyExc_OSError);
+        PyErr_Format(error_host,
+                     "no timer to leave the guest by: %s%s", strerror(errno),
+                     errno == EAGAIN ? " (the limit of pending signals, 'ulimit -i', is reached)" : "");
         return -1;
     }
     k->thread = thread;
@@ -128,6 +134,8 @@ static PyObject *kvm_run(PyObject *self, PyObject *timeout)
     uint64_t deadline;
     if (deadline_from(timeout, &deadline) < 0)
         return NULL;
+    if (k->load.size) /* an exception came before its answer: KVM would give what lies there */
+        return last_exit(k);
     for (;;) {
         /* Before the timer is armed: its signal may come before KVM_RUN does. */
         atomic_store_explicit(&k->run->immediate_exit, 0, memory_order_relaxed);

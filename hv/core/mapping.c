@@ -25,9 +25,21 @@ static struct sigaction previous;
 
 PyTypeObject *MappingType;
 
+/* A signal that was sent goes to a handler that was here before us; without one it is ignored. */
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+    if (previous.sa_flags & SA_SIGINFO)
+        previous.sa_sigaction(number, info, context);
+    else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
+        previous.sa_handler(number);
+}
+
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
-    (void)context;
+    if (info->si_code <= 0) { /* sent by a process: nothing was accessed, and the guard stays */
+        pass_on(number, info, context);
+        return;
+    }
     uintptr_t at = (uintptr_t)info->si_addr;
     int used = atomic_load(&guards_used);
     for (int i = 0; i < used; i++) {

@@ -1,8 +1,9 @@
 /* The extension hv.core: its types, and the constants of the layout. */
 #define _GNU_SOURCE
-#include "core.h"
+#include "vcpu.h"
 
 #include <linux/magic.h>
+#include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -26,6 +27,13 @@ static int add_layout(PyObject *module)
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
             return -1;
     return 0;
+}
+
+uint32_t forks_seen;
+
+static void note_fork(void)
+{
+    forks_seen++;
 }
 
 static PyObject *die_with_parent(PyObject *module, PyObject *unused)
@@ -73,6 +81,10 @@ PyMODINIT_FUNC PyInit_core(void)
     PyObject *module = PyModule_Create(&definition);
     if (!module)
         return NULL;
+    if (pthread_atfork(NULL, NULL, note_fork) != 0) {
+        Py_DECREF(module);
+        return PyErr_NoMemory();
+    }
     if (support_look_up_errors() < 0 || mapping_init_type(module) < 0 || ring_init_types(module) < 0 ||
         vcpu_init_type(module) < 0 || vmm_init_type(module) < 0 || kvm_init_type(module) < 0 ||
         add_layout(module) < 0) {

@@ -4,7 +4,10 @@
 
 #include <math.h>
 
-PyObject *error_peer_died, *error_protocol, *error_segment, *error_guest;
+#define LONGEST 1e9 /* seconds, 31 years: a wait that long has no end */
+#define LATEST 18e9 /* seconds: the last moment whose ns fit 64 bits, the highest of which is none */
+
+PyObject *error_peer_died, *error_protocol, *error_segment, *error_guest, *error_host;
 
 int support_look_up_errors(void)
 {
@@ -15,8 +18,9 @@ int support_look_up_errors(void)
     error_protocol = PyObject_GetAttrString(errors, "ProtocolError");
     error_segment = PyObject_GetAttrString(errors, "SegmentError");
     error_guest = PyObject_GetAttrString(errors, "GuestError");
+    error_host = PyObject_GetAttrString(errors, "HostError");
     Py_DECREF(errors);
-    return error_peer_died && error_protocol && error_segment && error_guest ? 0 : -1;
+    return error_peer_died && error_protocol && error_segment && error_guest && error_host ? 0 : -1;
 }
 
 int deadline_from(PyObject *timeout, uint64_t *deadline)
@@ -33,7 +37,7 @@ int deadline_from(PyObject *timeout, uint64_t *deadline)
     }
     if (seconds == 0)
         *deadline = 0;
-    else if (seconds < 1e9)
+    else if (seconds < LONGEST)
         *deadline = now_ns() + (uint64_t)(seconds * 1e9);
     return 0;
 }
@@ -50,7 +54,7 @@ int moment_from(PyObject *moment, uint64_t *ns)
         PyErr_SetString(PyExc_ValueError, "expected a moment in seconds");
         return -1;
     }
-    if (seconds < 1e9)
+    if (seconds < LATEST)
         *ns = seconds > 0 ? (uint64_t)(seconds * 1e9) : 0;
     return 0;
 }

@@ -8,11 +8,15 @@
 int vcpu_begin(VcpuObject *v, bool bulk)
 {
     if (v->busy) {
-        PyErr_SetString(PyExc_RuntimeError, "the vCPU is running already, in another thread");
+        PyErr_SetString(PyExc_RuntimeError,
+                        "the vCPU is in an access already, in another thread or in the one that a "
+                        "signal handler interrupted");
         return -1;
     }
-    v->busy = true;
     v->op_index = -1;
+    if ((v->unanswered || v->rest.size || v->forks != forks_seen) && vcpu_settle(v) < 0)
+        return -1;
+    v->busy = true;
     if (!v->started) {
         v->started = true;
         atomic_store_explicit(&v->words->first_operation, now_ns(), memory_order_relaxed);
@@ -25,6 +29,8 @@ int vcpu_begin(VcpuObject *v, bool bulk)
 int vcpu_end(VcpuObject *v, int result)
 {
     vcpu_take_gil(v);
+    if (result < 0 && v->unanswered && v->op_index >= 0)
+        vcpu_note_progress(v);
     v->busy = false;
     v->op_index = -1;
     if (v->has_ring) {
@@ -271,6 +277,7 @@ static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                                 .policy = (enum wait_policy)policy,
                                 .spin_ns = SPIN_MOST_NS};
     v->publish_every = PUBLISH_AT_LATEST;
+    v->forks = forks_seen;
     v->op_index = -1;
     if (ring_size > 0) {
         void *ring = mapping_range(mapping, ring_offset, ring_size, 8);

@@ -28,6 +28,12 @@ struct ram_slot {
     MappingObject *mapping;
 };
 
+/* The second part of a store that crosses a page, to follow the exit of the first. */
+struct split_store {
+    uint64_t address, value;
+    uint32_t size;
+};
+
 typedef struct {
     PyObject_HEAD
     MappingObject *mapping;
@@ -49,7 +55,13 @@ typedef struct {
     PyObject *serve;     /* called when the VMM sent a request */
     PyThreadState *save; /* the GIL is given up when set */
     bool started, busy;
+    bool unanswered;        /* an exit was told of, and its answer has not been taken */
+    struct split_store rest; /* size 0: none */
+    uint32_t forks;         /* forks_seen of the process that may use it */
 } VcpuObject;
+
+/* How many forks lie between this process and the one that loaded the extension. */
+extern uint32_t forks_seen;
 
 static inline uint64_t size_mask(uint32_t size)
 {
@@ -67,6 +79,13 @@ int vcpu_exit_mmio(VcpuObject *v, uint64_t address, uint32_t size, bool is_write
                    uint64_t *value);
 int vcpu_exit_io(VcpuObject *v, uint16_t port, uint32_t size, bool is_write, uint64_t *value);
 int vcpu_wait_resume(VcpuObject *v);
+/*
+ * End an access that an exception from a signal handler gave up: take the answer that it did not
+ * wait for, and send what was to follow it. GuestError in a fork of the guest process.
+ */
+int vcpu_settle(VcpuObject *v);
+/* The exit of `rest`, which the exit of the first part went before. */
+int vcpu_send_rest(VcpuObject *v);
 /* Wait for one of `lines`; *raised is 0 when the deadline passed. */
 int vcpu_wait_lines(VcpuObject *v, uint64_t lines, uint64_t deadline, uint64_t *raised);
 /* Take the GIL back where it was given up. */
@@ -96,13 +115,18 @@ int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t
 /* vcpu.c: around each call from Python. */
 /* Note the first operation; bulk: the GIL is given up until vcpu_end. */
 int vcpu_begin(VcpuObject *v, bool bulk);
-/* Show what was queued, take the GIL back, look for truncated segments; passes `result` on. */
+/*
+ * Show what was queued, take the GIL back, look for truncated segments; passes `result` on. What
+ * interrupted a bulk operation gets a note that says how far it had come.
+ */
 int vcpu_end(VcpuObject *v, int result);
 /* The first two arguments; a size that no access has stays one. */
 int vcpu_address_and_size(PyObject *const *args, uint64_t *address, uint32_t *size);
 int vcpu_arguments(Py_ssize_t got, Py_ssize_t expected);
 
-/* vcpu_bulk.c: methods of Vcpu. */
+/* vcpu_bulk.c: tell whoever catches an exception in a bulk operation how far it had come, */
+void vcpu_note_progress(VcpuObject *v);
+/* and methods of Vcpu. */
 PyObject *vcpu_py_execute(PyObject *self, PyObject *array);
 PyObject *vcpu_py_store_many(PyObject *self, PyObject *args);
 PyObject *vcpu_py_fill(PyObject *self, PyObject *const *args, Py_ssize_t n);

@@ -2,6 +2,24 @@
 #define _GNU_SOURCE
 #include "vcpu.h"
 
+void vcpu_note_progress(VcpuObject *v)
+{
+    if (PyErr_ExceptionMatches(error_peer_died) || PyErr_ExceptionMatches(error_protocol))
+        return;
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
+    bool begun = v->run->exit_reason != EXIT_INTR;
+    PyObject *text = PyUnicode_FromFormat("operation %zd %s; those before it are done, those "
+                                          "behind it are not begun",
+                                          v->op_index, begun ? "is carried out" : "is not begun");
+    PyObject *none = text ? PyObject_CallMethod(error, "add_note", "O", text) : NULL;
+    if (!none)
+        PyErr_Clear();
+    Py_XDECREF(none);
+    Py_XDECREF(text);
+    PyErr_Restore(type, error, trace);
+}
 
 PyObject *vcpu_py_execute(PyObject *self, PyObject *array)
 {

@@ -163,9 +163,11 @@ static int store_across(VcpuObject *v, uint64_t address, uint32_t size, uint64_t
     INJECT(between_parts);
     int second =
         first < 0 ? -1 : store_without_exit(v, address + room, size - room, high, &full);
+    if (second == 0)
+        v->rest = (struct split_store){address + room, high, size - room};
     if (second < 0 || (first == 0 && vcpu_exit_mmio(v, address, room, true, &low) < 0))
         return -1;
-    return second ? 0 : vcpu_exit_mmio(v, address + room, size - room, true, &high);
+    return second ? 0 : vcpu_send_rest(v);
 }
 
 static inline int load_piece(VcpuObject *v, uint64_t address, uint32_t size, uint64_t *value)

@@ -45,11 +45,14 @@ void vcpu_take_gil(VcpuObject *v)
 static int vcpu_serve(VcpuObject *v)
 {
     /* Acquire: what the VMM set up before it sent the request is seen by whoever serves it. */
+    uint32_t before = v->requests;
     v->requests = atomic_load_explicit(&v->words->request_sequence, memory_order_acquire);
     vcpu_take_gil(v);
     PyObject *result = PyObject_CallNoArgs(v->serve);
-    if (!result)
+    if (!result) {
+        v->requests = before; /* looked for again in the next wait */
         return -1;
+    }
     Py_DECREF(result);
     v->save = PyEval_SaveThread();
     return 0;
@@ -93,6 +96,7 @@ int vcpu_wait_resume(VcpuObject *v)
     if (resume == v->resumed + 1 && !truncated) {
         v->resumed = resume;
         waits_restart(&v->waits);
+        v->unanswered = false;
         return 0;
     }
     vcpu_take_gil(v);
@@ -110,9 +114,32 @@ int vcpu_exit(VcpuObject *v, uint32_t reason)
         v->unpublished = 0;
     }
     v->run->exit_reason = reason;
+    v->unanswered = true;
     exit_post(v->words, ++v->exit_sequence);
     doorbell_signal(&v->bell);
     return vcpu_wait_resume(v);
+}
+
+int vcpu_send_rest(VcpuObject *v)
+{
+    struct split_store rest = v->rest;
+    v->rest.size = 0;
+    return vcpu_exit_mmio(v, rest.address, rest.size, true, &rest.value);
+}
+
+int vcpu_settle(VcpuObject *v)
+{
+    if (v->forks != forks_seen) {
+        PyErr_SetString(error_guest, "the vCPU belongs to the guest process, and this is a fork of "
+                                     "it: only the guest process itself can use it");
+        return -1;
+    }
+    v->busy = true;
+    int result = v->unanswered ? vcpu_wait_resume(v) : 0;
+    if (result == 0 && v->rest.size)
+        result = vcpu_send_rest(v);
+    v->busy = false;
+    return result;
 }
 
 int vcpu_exit_mmio(VcpuObject *v, uint64_t address, uint32_t size, bool is_write,

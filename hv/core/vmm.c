@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "core.h"
 
-
 typedef struct {
     PyObject_HEAD
     MappingObject *mapping;
@@ -17,6 +16,7 @@ typedef struct {
     uint64_t lines;
     struct pending_load load;
     bool running, watch_ring, kicked;
+    bool unread;      /* the guest exited for its own reasons when it was paused */
     bool passed_over; /* an exit was there, and other news were told first */
 } HandleObject;
 
@@ -57,6 +57,7 @@ static int enter(HandleObject *h)
     atomic_store_explicit(&h->run->immediate_exit, 0, memory_order_relaxed);
     h->kicked = false;
     h->running = true;
+    h->unread = false;
     h->load.size = 0;
     resume_post(h->words, ++h->resumes);
     doorbell_signal(&h->bell);
@@ -174,10 +175,21 @@ static PyObject *handle_exit(PyObject *self, PyObject *unused)
     return result;
 }
 
-/* run(timeout, watch[, due]): enter unless running, wait; the exit, or False, True or None. */
+static PyObject *tell_exit(HandleObject *h)
+{
+    h->unread = false;
+    return handle_exit((PyObject *)h, NULL);
+}
+
+/*
+ * run(timeout, watch[, due]): enter unless running, wait; the exit, or False, True or None. An
+ * exit that came before a pause comes now, and so does, once more, a load that nobody answered.
+ */
 static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     HandleObject *h = (HandleObject *)self;
+    if (!h->running && (h->unread || h->load.size))
+        return tell_exit(h);
     if (!h->running && enter(h) < 0)
         return NULL;
     int got = wait_exit(h, args, n);
@@ -185,7 +197,7 @@ static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
         return NULL;
     if (got == READABLE)
         Py_RETURN_NONE;
-    return got == EXITED ? handle_exit(self, NULL) : PyBool_FromLong(got == RING_FILLED);
+    return got == EXITED ? tell_exit(h) : PyBool_FromLong(got == RING_FILLED);
 }
 
 static PyObject *handle_watch(PyObject *self, PyObject *argument)
@@ -246,6 +258,21 @@ static PyObject *handle_kick(PyObject *self, PyObject *unused)
     atomic_store_explicit(&h->run->immediate_exit, 1, memory_order_release);
     doorbell_signal(&h->bell);
     Py_RETURN_NONE;
+}
+
+/* An exception gives up the wait and no more: the exit comes all the same, with the next call. */
+static PyObject *handle_pause(PyObject *self, PyObject *unused)
+{
+    HandleObject *h = (HandleObject *)self;
+    if (!h->running)
+        Py_RETURN_NONE;
+    Py_XDECREF(handle_kick(self, unused));
+    PyObject *no_watch = PyLong_FromLong(0);
+    PyObject *args[] = {Py_None, no_watch};
+    int got = no_watch ? wait_exit(h, args, 2) : -1;
+    Py_XDECREF(no_watch);
+    h->unread = got == EXITED && ((const volatile struct run_page *)h->run)->exit_reason != EXIT_INTR;
+    return got < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -328,6 +355,7 @@ static PyMethodDef handle_methods[] = {
     {"set_irq", handle_set_irq, METH_VARARGS, "set_irq(line, level)."},
     {"request", handle_request, METH_NOARGS, "Announce a request on the control socket."},
     {"kick", handle_kick, METH_NOARGS, "Make the guest exit with KVM_EXIT_INTR soon."},
+    {"pause", handle_pause, METH_NOARGS, "Stop a running guest; run tells an exit of its own."},
     {"watch", handle_watch, METH_O, "watch(fd): what WATCH_DESCRIPTOR is; -1: nothing."},
     {NULL, NULL, 0, NULL},
 };

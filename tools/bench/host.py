@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vmm.accel.process import put_back
+
 CPUS = Path("/sys/devices/system/cpu")
 
 
@@ -71,15 +73,19 @@ def affinity_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        with suppress(OSError):  # none of them is left, in a cpuset that has shrunk
+            os.sched_setaffinity(0, before)
 
 
 @contextmanager
 def on_cpu(cpu: int) -> Iterator[None]:
     """Run this process on one CPU for a while."""
-    with affinity_kept():
-        os.sched_setaffinity(0, {cpu})
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
         yield
+    finally:
+        put_back({cpu}, before)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from devices.bus.dma import Ram
@@ -43,18 +44,30 @@ class SharedMemory:
         vm.set_user_memory_region(self.slot, self.start, size, self.memory)
 
 
-def place(pid: int, cpus: str) -> None:
+def place(pid: int, cpus: str) -> set[int] | None:
     """Put this process and the guest's on CPUs: 'same' one, 'split' over two, or 'any'.
 
-    Raises HostError when 'split' finds a single CPU.
+    Returns the CPUs of this process, None where nothing was changed. Raises HostError when
+    'split' finds a single CPU.
     """
     if cpus == "any":
-        return
+        return None
     available = sorted(os.sched_getaffinity(0))
     if cpus == "split" and len(available) < 2:
         raise HostError("--cpus split: expected two CPUs to run on, got one")
-    os.sched_setaffinity(0, {available[0]})
-    os.sched_setaffinity(pid, {available[0] if cpus == "same" else available[1]})
+    try:
+        os.sched_setaffinity(0, {available[0]})
+        os.sched_setaffinity(pid, {available[0] if cpus == "same" else available[1]})
+    except OSError as error:  # they were taken away just now
+        raise HostError(f"--cpus {cpus}: CPU {available[:2]}: {error.strerror}") from error
+    return {available[0]}
+
+
+def put_back(placed: set[int] | None, before: set[int]) -> None:
+    """Give this process its CPUs back, unless somebody else has given it others meanwhile."""
+    if placed is not None and os.sched_getaffinity(0) == placed:
+        with suppress(OSError):  # none of them is left, in a cpuset that has shrunk
+            os.sched_setaffinity(0, before)
 
 
 class ProcessAccelerator:
@@ -74,10 +87,11 @@ class ProcessAccelerator:
         Raises HostError, PeerDied, ValueError (ring size).
         """
         self._affinity = os.sched_getaffinity(0)
+        self._placed: set[int] | None = None
         self.pid: int | None = process.pid
         self._process = process
         try:
-            place(process.pid, cpus)
+            self._placed = place(process.pid, cpus)
             policy = doorbell.effective(
                 policy, os.sched_getaffinity(0), os.sched_getaffinity(process.pid)
             )
@@ -148,4 +162,5 @@ class ProcessAccelerator:
     def close(self) -> None:
         vm = getattr(self, "_vm", None)
         (self._process if vm is None else vm).close()
-        os.sched_setaffinity(0, self._affinity)
+        put_back(self._placed, self._affinity)
+        self._placed = None

@@ -851,7 +851,7 @@ def test_a_vcpu_runs_in_one_thread_at_a_time() -> None:
     with Pair() as pair:
         pair.start(lambda vcpu: vcpu.store(0x5000, 1, 0))
         pair.next_exit()
-        with pytest.raises(RuntimeError, match="running already, in another thread"):
+        with pytest.raises(RuntimeError, match="in an access already, in another thread"):
             pair.vcpu.store(0x5000, 1, 0)
         assert pair.next_exit()[0] == abi.KVM_EXIT_HLT
 
