@@ -22,6 +22,8 @@ static int add_layout(PyObject *module)
         {"REQUEST_SEQUENCE", RUN_WORDS_OFFSET + offsetof(struct run_words, request_sequence)},
         {"IRQ_LINES", RUN_WORDS_OFFSET + offsetof(struct run_words, irq_lines)},
         {"FIRST_OPERATION", RUN_WORDS_OFFSET + offsetof(struct run_words, first_operation)},
+        {"WAITS_OFFSET", WAITS_OFFSET},
+        {"WAITS_SIZE", sizeof(struct run_waits)},
     };
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)

@@ -40,7 +40,7 @@ def test_demo_is_what_it_is_on_process(tmp_path: Path, guest: str) -> None:
 
 
 @needs_kvm
-@pytest.mark.parametrize(("trace", "checked"), [("boot", 11_062), ("e1000", 46_000)])
+@pytest.mark.parametrize(("trace", "checked"), [("boot", 5_695), ("e1000", 46_000)])
 def test_replay_is_what_it_is_on_process(tmp_path: Path, trace: str, checked: int) -> None:
     kvm, process = (
         json_of("replay", trace, "--text", "--accel", accel, cwd=tmp_path)

@@ -89,7 +89,7 @@ WRONG = {
             def __init__(self):
                 super().__init__(**made(Region("r", 16, 1, 2)))
         """,
-        "region 'r': expected a function, got 1",
+        "region 'r': read: expected a function, got 1",
     ),
     "a range outside the BAR": (
         """

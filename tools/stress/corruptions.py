@@ -85,11 +85,12 @@ def draw(chance: random.Random, segments: Segments) -> Corruption | Intrusion:
         _entry,
         _run_field,
         _run_word,
+        _wait_note,
         _truncation,
         intrusions.pipe,
         intrusions.message,
     )
-    return chance.choices(makers, (30, 40, 14, 8, 1, 5, 2))[0](chance, segments)
+    return chance.choices(makers, (30, 38, 14, 8, 2, 1, 5, 2))[0](chance, segments)
 
 
 def _index(chance: random.Random, segments: Segments) -> Corruption:
@@ -128,6 +129,12 @@ def _run_word(chance: random.Random, segments: Segments) -> Corruption:
     now = segments.word(offset)
     value = chance.choice((0, now + 1, now - 1, chance.getrandbits(32))) & 0xFFFF_FFFF
     return Corruption(f"run page at {offset}", 1, offset, struct.pack("<I", value))
+
+
+def _wait_note(chance: random.Random, _segments: Segments) -> Corruption:
+    offset = core.WAITS_OFFSET + 8 * chance.randrange(core.WAITS_SIZE // 8)
+    value = chance.choice((0, 1, (1 << 64) - 1, chance.getrandbits(64)))
+    return Corruption(f"note about a wait at {offset}", 1, offset, struct.pack("<Q", value))
 
 
 def _truncation(chance: random.Random, segments: Segments) -> Corruption:
@@ -203,13 +210,14 @@ def judge_lie(pair: Pair, lie: Lie, totals: Totals) -> None:
 
 
 class _Canaries:
-    """Bytes of the segments that belong to nobody: behind the words, behind the PIO data, behind
-    the notes."""
+    """Bytes of the segments that nothing uses: between the words and the notes about waits, and
+    behind those, the PIO data and the guest's own notes."""
 
     def __init__(self, segments: Segments) -> None:
         words = core.FIRST_OPERATION + 64
         self._places = (
-            (segments.run, slice(words, PAGE_SIZE)),
+            (segments.run, slice(words, core.WAITS_OFFSET)),
+            (segments.run, slice(core.WAITS_OFFSET + core.WAITS_SIZE, PAGE_SIZE)),
             (segments.run, slice(PAGE_SIZE + 8, 2 * PAGE_SIZE)),
             (segments.notes, slice(64, PAGE_SIZE)),
         )
