@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
+
+from tools import streams
 
 
 def main() -> None:
@@ -13,7 +16,7 @@ def main() -> None:
     Exit status 0 success, 1 a check or a run failed, 2 wrong usage or bad input, 130 after Ctrl-C.
     """
     sys.unraisablehook = _unraisable
-    _open_standard_streams()
+    streams.open_standard()
     try:
         try:
             status = _run(sys.argv[1:])
@@ -44,24 +47,15 @@ def _run(arguments: list[str]) -> int:
 
 
 def _flush(status: int) -> int:
-    """Write out what was printed; the exit status, never success when nobody takes it."""
+    """Write out what was printed; the exit status, never success when it could not be written."""
     try:
         sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:
+        return status or 1  # whoever read it has seen enough
+    except OSError as error:
+        _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
         return status or 1
     return status
-
-
-def _open_standard_streams() -> None:
-    """Whoever started this closed one: nothing else may get its number, and writing is lost."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or os.fdopen(1, "w")
-    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _by_ctrl_c(error: BaseException | None) -> bool:
@@ -88,4 +82,5 @@ def _close_early() -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"coalesced: {text}\n")
+    with suppress(OSError):  # there is nowhere else to say it
+        sys.stderr.write(f"coalesced: {text}\n")
