@@ -142,7 +142,8 @@ class Vm:
 
     def guest_error(self) -> GuestError:
         """What the guest raised, after its KVM_EXIT_SYSTEM_EVENT."""
-        return GuestError(self.request(abi.HV_GUEST_ERROR, b"")[1].decode(errors="replace"))
+        line, frames = _told(self.request(abi.HV_GUEST_ERROR, b"")[1])
+        return GuestError(line).with_frames(frames)
 
     def statistics(self) -> Statistics:
         """The kernel's own counters; the guest is stopped for it."""
@@ -182,7 +183,8 @@ class Vm:
                 f"control socket: expected {descriptors} descriptors, got {len(received)}"
             )
         if result < 0:
-            raise RequestError(-result, payload.decode(errors="replace"))
+            line, frames = _told(payload)
+            raise RequestError(-result, line).with_frames(frames)
         return result, payload, received
 
     def died(self) -> PeerDied:
@@ -262,3 +264,9 @@ class Vcpu:
             os.close(self.exit_fd)
             os.close(self._resume_fd)
             self.exit_fd = self._resume_fd = -1
+
+
+def _told(payload: bytes) -> tuple[str, str]:
+    """The line of an error's text, and the traceback that may stand below it."""
+    line, _, frames = payload.decode(errors="replace").partition("\n")
+    return line, frames

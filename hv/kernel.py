@@ -68,7 +68,8 @@ class Kernel:
             result, payload, given = handler(argument, fds)
             wire.send_reply(self.control, result, payload, given)
         except RequestError as error:
-            wire.send_reply(self.control, -error.errno, str(error).encode())
+            told = f"{error}\n{error.frames}" if error.frames else str(error)
+            wire.send_reply(self.control, -error.errno, told.encode(errors="backslashreplace"))
         except HostError as error:
             wire.send_reply(self.control, -errno.ENOMEM, str(error).encode())
         finally:
@@ -198,7 +199,7 @@ class Kernel:
         try:
             function = guest.load(name)
         except guest.GuestNotFound as error:
-            raise RequestError(errno.ENOENT, str(error)) from error
+            raise RequestError(errno.ENOENT, str(error)).with_frames(guest.frames(error)) from error
         self.guest = lambda vcpu: function(vcpu, **arguments)
         return 0, b"", ()
 
@@ -226,7 +227,7 @@ class Kernel:
 
     def _crash(self, error: BaseException) -> None:
         assert self.vcpu is not None
-        self.guest_error = guest.describe(error)
+        self.guest_error = f"{guest.describe(error)}\n{guest.frames(error)}"
         self.vcpu.system_event(abi.KVM_SYSTEM_EVENT_CRASH)
 
 

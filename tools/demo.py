@@ -21,6 +21,7 @@ from tools.options import (
     RingPagesOption,
     RunOptions,
     StalenessOption,
+    TracebackOption,
     TraceOption,
     Wait,
     WaitOption,
@@ -77,6 +78,7 @@ def vga(
     png: Annotated[
         Path, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
     ] = Path("demo-vga.png"),
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """The guest programs mode 12h (640 x 480, 16 colours) and draws with planar writes."""
@@ -103,6 +105,7 @@ def cirrus(
     png: Annotated[
         Path, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
     ] = Path("demo-cirrus.png"),
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """The guest draws on a Cirrus GD5446 with planar and linear writes and with its blitter."""
@@ -120,6 +123,7 @@ def all_(
     staleness: StalenessOption = "off",
     no_coalesce: NoCoalesceOption = False,
     cpus: CpusOption = Cpus.anywhere,
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """Every demonstration, one after the other; the JSON object has one member for each.

@@ -6,7 +6,7 @@ from hv.process import GuestProcess
 
 COMMANDS = ("demo", "run", "replay", "qtest")
 
-_WITHOUT = {"--help", "direct", "--accel=direct", "kvm", "--accel=kvm"}
+_WITHOUT = {"-h", "--help", "direct", "--accel=direct", "kvm", "--accel=kvm"}
 
 _waiting: GuestProcess | None = None
 

@@ -14,6 +14,7 @@ from typing import Annotated, TextIO
 import typer
 
 from hv.abi import RING_PAGES_MAX
+from tools import errors
 from tools.errors import BadInput
 
 
@@ -90,6 +91,22 @@ TraceOption = Annotated[
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
+]
+
+
+def _show_frames(wanted: bool) -> bool:
+    errors.show_frames = errors.show_frames or wanted
+    return wanted
+
+
+TracebackOption = Annotated[
+    bool,
+    typer.Option(
+        "--traceback",
+        callback=_show_frames,
+        expose_value=False,
+        help="Show all frames of a guest's error, not its own line alone.",
+    ),
 ]
 PngOption = Annotated[
     Path | None, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")

@@ -24,6 +24,7 @@ from tools.options import (
     PcapOption,
     RingPagesOption,
     StalenessOption,
+    TracebackOption,
     TraceOption,
     Wait,
     WaitOption,
@@ -61,6 +62,7 @@ def qtest(
     no_coalesce: NoCoalesceOption = False,
     cpus: CpusOption = Cpus.anywhere,
     trace: TraceOption = None,
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """Serve QEMU's qtest protocol until the peer closes the socket."""

@@ -26,6 +26,7 @@ from tools.options import (
     RingPagesOption,
     RunOptions,
     StalenessOption,
+    TracebackOption,
     TraceOption,
     Wait,
     WaitOption,
@@ -85,6 +86,7 @@ def replay(
     png: Annotated[
         Path, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
     ] = Path("replay.png"),
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """Run the accesses of a recorded trace as the guest, and check every load's value."""

@@ -22,6 +22,7 @@ from tools.options import (
     PcapOption,
     PngOption,
     RingPagesOption,
+    TracebackOption,
     TraceOption,
     Wait,
     WaitOption,
@@ -54,6 +55,7 @@ def run(
     cpus: CpusOption = Cpus.anywhere,
     trace: TraceOption = None,
     png: PngOption = None,
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """Run a guest of your own, on a PC with a VGA at 00:02.0 unless --device says otherwise:
