@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
+import socket
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from hv import abi, core, ring, shm, wire
 from hv.doorbell import WaitPolicy
 from hv.errors import GuestError, PeerDied, ProtocolError, RequestError
-from hv.process import GuestProcess
+from hv.process import ASK_WHERE, GuestProcess
 from hv.shm import Segment
 
 _TELL_AGAIN_MS = 100
+_WHERE_SECONDS = 0.3  # for a guest to tell where it is
 
 # (exit_reason, address or port, size in bytes, is_write, value): `hv.abi.KVM_EXIT_*`.
 Exit = tuple[int, int, int, bool, int]
@@ -186,6 +191,21 @@ class Vm:
             line, frames = _told(payload)
             raise RequestError(-result, line).with_frames(frames)
         return result, payload, received
+
+    def where(self) -> str:
+        """File and line of a guest that runs, empty when it does not tell; it is ended next.
+
+        What else comes on the control socket meanwhile is lost.
+        """
+        deadline = time.monotonic() + _WHERE_SECONDS
+        with suppress(OSError, PeerDied, ProtocolError):
+            signal.pidfd_send_signal(self.process.pidfd, ASK_WHERE)
+            while self._answer.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                message = wire.receive(self.process.socket, abi.HV_REPLY, socket.MSG_DONTWAIT)
+                if message is not None and message[0] == abi.HV_WHERE:
+                    told = message[1].decode(errors="replace")
+                    return "".join(c if c.isprintable() else "?" for c in told)
+        return ""
 
     def died(self) -> PeerDied:
         """How the guest process ended."""

@@ -77,6 +77,12 @@ def frames(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
+def place(stack: Iterable[traceback.FrameSummary]) -> str:
+    """File and line of the innermost frame that is the user's own; empty without one."""
+    last = innermost(stack)
+    return f"{last.filename}:{last.lineno}" if last else ""
+
+
 def innermost(stack: Iterable[traceback.FrameSummary]) -> traceback.FrameSummary | None:
     """The innermost of the frames that is the user's own; without one, the innermost of a guest
     that comes with this program."""

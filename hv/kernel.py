@@ -8,13 +8,16 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 from hv import abi, core, doorbell, guest, ring, shm, wire
 from hv.doorbell import WaitPolicy
 from hv.errors import CoalescedError, HostError, PeerDied, ProtocolError, RequestError
+from hv.process import ASK_WHERE
 from hv.shm import Segment
 from hv.vcpu import Vcpu
 from hv.zones import Zones
@@ -72,6 +75,9 @@ class Kernel:
             wire.send_reply(self.control, -error.errno, told.encode(errors="backslashreplace"))
         except HostError as error:
             wire.send_reply(self.control, -errno.ENOMEM, str(error).encode())
+        except (OSError, MemoryError) as error:
+            told = f"the guest process: {error or type(error).__name__}"
+            wire.send_reply(self.control, -errno.ENOMEM, told.encode(errors="replace"))
         finally:
             for fd in (*fds, *given):
                 os.close(fd)
@@ -225,6 +231,15 @@ class Kernel:
         while True:
             self.vcpu.halt()
 
+    def tell_where(self, _number: int, frame: FrameType | None) -> None:
+        """Tell the VMM, which is about to end this process, where the guest is."""
+        stack = traceback.extract_stack(frame)
+        inside = [index for index, known in enumerate(stack) if known.filename == __file__]
+        place = guest.place(stack[max(inside, default=-1) + 1 :]) if self.guest else ""
+        with suppress(OSError, ValueError, PeerDied):
+            told = place.encode(errors="backslashreplace")
+            wire.send_reply(self.control, abi.HV_WHERE, told)
+
     def _crash(self, error: BaseException) -> None:
         assert self.vcpu is not None
         self.guest_error = f"{guest.describe(error)}\n{guest.frames(error)}"
@@ -245,7 +260,10 @@ def main() -> None:
     os.close(null)
     shm.remove_orphans()
     try:
-        Kernel(control).run()
+        kernel = Kernel(control)
+        signal.signal(ASK_WHERE, kernel.tell_where)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [ASK_WHERE])
+        kernel.run()
     except PeerDied:
         status = 0
     except CoalescedError as error:

@@ -65,13 +65,14 @@ def run(arguments: list[str], say: Callable[[str], None]) -> int:
     """Carry out a command line, with one line through `say` for what goes wrong."""
     try:
         command = typer.main.get_command(application(arguments))
-        status = command.main(
-            arguments,
-            prog_name="coalesced",
-            standalone_mode=False,
-            help_option_names=["-h", "--help"],
-        )
+        # Not command.main(): it would turn Ctrl-C into an exit status without a word.
+        with command.make_context(
+            "coalesced", list(arguments), help_option_names=["-h", "--help"]
+        ) as context:
+            status = command.invoke(context)
         return status if isinstance(status, int) else 0
+    except typer.Exit as left:
+        return left.exit_code
     except Exception as error:
         failure = failures.of(error)
         if failure is None:

@@ -11,12 +11,13 @@ from hv.errors import CoalescedError, RequestError
 from tools.errors import BadInput
 
 _ROOT = Path(__file__).parent.parent
+_PACKAGES = [_ROOT / name for name in ("hv", "vmm", "devices", "tools")]
 # What a limit looks like from here, and where it is looked up.
 _LIMITS = {
     errno.EMFILE: "this process's limit on open files is reached (ulimit -n)",
     errno.ENFILE: "the system's limit on open files is reached (fs.file-max)",
     errno.EAGAIN: "the limit on processes is reached (ulimit -u, or pids.max of a cgroup)",
-    errno.ENOMEM: "no memory (ulimit -v, or the machine has no more)",
+    errno.ENOMEM: "out of memory (ulimit -v, or the machine has no more)",
 }
 
 
@@ -40,7 +41,7 @@ def _of_run(error: Exception) -> str | None:
     if isinstance(error, OSError):
         return "" if isinstance(error, BrokenPipeError) else _system(error)
     if isinstance(error, MemoryError):
-        return f"out of memory: {_LIMITS[errno.ENOMEM]}: {_where(error)}"
+        return f"{_LIMITS[errno.ENOMEM]}: {_where(error)}"
     if isinstance(error, ImportError):
         return _import(error)
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
@@ -56,11 +57,13 @@ def _system(error: OSError) -> str:
     return f"{_where(error)}: {f'{reason}: {limit}' if limit else reason}"
 
 
-def _import(error: ImportError) -> str:
+def _import(error: BaseException) -> str:
     """A module is missing, or the limits leave no room for it."""
-    if _at_limit():
-        return f"cannot load {error.name or 'a module'}: {_LIMITS[errno.EMFILE]}"
-    return f"cannot load {error.name or 'a module'}: {' '.join(str(error).split())}"
+    name = getattr(error, "name", None) or "a module"
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause  # numpy wraps what the linker said in a page of advice
+    said = _LIMITS[errno.EMFILE] if _at_limit() else " ".join(str(error).split())
+    return f"cannot load {name}: {said}"
 
 
 def _at_limit() -> bool:
@@ -75,7 +78,7 @@ def _at_limit() -> bool:
 def _where(error: BaseException) -> str:
     """What was being done: the innermost line of this program."""
     stack = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in stack if Path(frame.filename).is_relative_to(_ROOT)]
+    ours = [f for f in stack if any(Path(f.filename).is_relative_to(p) for p in _PACKAGES)]
     last = (ours or stack)[-1]
     path = Path(last.filename)
     name = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path

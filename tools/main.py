@@ -25,10 +25,11 @@ def main() -> None:
             # What is left is short, and Python itself would die of a SIGINT while it shuts down.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     except BaseException as error:
-        if not _by_ctrl_c(error):
+        interrupt = _ctrl_c(error)
+        if interrupt is None:
             raise
         status = 130
-        _say("interrupted")
+        _say(f"interrupted: {interrupt}".removesuffix(": "))
     finally:
         _close_early()
     status = _flush(status)
@@ -38,12 +39,19 @@ def main() -> None:
 def _run(arguments: list[str]) -> int:
     # numpy's linear algebra would start threads that nothing here uses.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from tools import early  # noqa: PLC0415 - Ctrl-C during an import must end quietly, too
+    try:
+        from tools import early  # noqa: PLC0415 - Ctrl-C during an import must end quietly, too
 
-    early.start(arguments)
-    from tools import cli  # noqa: PLC0415
-
+        early.start(arguments)
+        from tools import cli  # noqa: PLC0415
+    except (ImportError, MemoryError, OSError) as error:
+        _say(f"this program cannot be loaded (limits on open files, memory?): {_shown(error)}")
+        return 1
     return cli.run(arguments, _say)
+
+
+def _shown(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def _flush(status: int) -> int:
@@ -58,13 +66,11 @@ def _flush(status: int) -> int:
     return status
 
 
-def _by_ctrl_c(error: BaseException | None) -> bool:
-    """Is it a KeyboardInterrupt, or did one become it? Python wraps what a class body raises."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
+def _ctrl_c(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The KeyboardInterrupt behind an error: Python wraps what a class body raises."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__
-    return False
+    return error
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:

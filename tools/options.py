@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from hv.abi import RING_PAGES_MAX
 from tools import errors
-from tools.errors import BadInput
+from tools.errors import BadInput, warn
 
 
 class Accel(StrEnum):
@@ -108,9 +108,20 @@ TracebackOption = Annotated[
         help="Show all frames of a guest's error, not its own line alone.",
     ),
 ]
-PngOption = Annotated[
-    Path | None, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
-]
+
+
+def png_option(default: str | None = None) -> Any:
+    """--png of a command that writes its picture to `default` without it."""
+    return typer.Option(
+        "--png",
+        metavar="FILE|none",
+        help="Where the screen goes as a picture; none: nowhere.",
+        show_default=default or False,
+    )
+
+
+PngOption = Annotated[Path | None, png_option()]
+NO_PICTURE = Path("none")
 
 
 _NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
@@ -122,6 +133,14 @@ class NetworkOptions:
 
     netdevs: tuple[str, ...] = ()
     pcap: Path | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Where the screen goes."""
+
+    path: Path
+    asked: bool  # by the user: then it is an error when it cannot be written, else a warning
 
 
 @dataclass(frozen=True)
@@ -206,6 +225,32 @@ def check_writable(option: str, path: Path) -> None:
         raise BadInput(f"{option} {path}: there is no folder {folder}")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise BadInput(f"{option} {path}: no permission to write there")
+
+
+def picture(given: Path | None, default: str | None) -> Picture | None:
+    """--png, or the command's own choice; None where no picture is wanted or can be written.
+
+    Raises BadInput for a file of the user's choice that cannot be written.
+    """
+    if given is not None:
+        if given == NO_PICTURE:
+            return None
+        check_writable("--png", given)
+        return Picture(given, asked=True)
+    if default is None:
+        return None
+    try:
+        check_writable("--png", Path(default))
+    except BadInput as error:
+        warn_of_picture(error)
+        return None
+    return Picture(Path(default), asked=False)
+
+
+def warn_of_picture(error: BadInput) -> None:
+    """Say that the picture is left out which nobody asked for."""
+    warn(f"warning: the picture is not written: {error}; --png FILE says where else, --png none "
+         "that none is wanted")  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -30,7 +30,8 @@ from tools.options import (
     TraceOption,
     Wait,
     WaitOption,
-    check_writable,
+    picture,
+    png_option,
     run_options,
     trace_file,
 )
@@ -83,22 +84,17 @@ def replay(
     cpus: CpusOption = Cpus.anywhere,
     trace_out: TraceOption = None,
     text: Annotated[bool, typer.Option("--text", help="Print the text screen.")] = False,
-    png: Annotated[
-        Path, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
-    ] = Path("replay.png"),
+    png: Annotated[Path | None, png_option("replay.png")] = None,
     _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """Run the accesses of a recorded trace as the guest, and check every load's value."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace_out)
-    check_writable("--png", png)
+    wanted = picture(png, "replay.png")
     recorded = read_trace(traces.find(trace))
     run, counters, seen = _run(recorded, options, device or DEFAULT_MACHINE)
-    shown = png if seen.screen is not None else None
-    if shown is not None:
-        session.save(shown, seen.screen)
     result = _result(recorded, run, counters, seen)
-    result["png"] = None if shown is None else str(shown)
+    result["png"] = None if seen.screen is None else session.save_picture(wanted, seen.screen)
     if text:
         result["text"] = seen.text
     if json:
@@ -215,6 +211,7 @@ def _result(recorded: Trace, run: report.Run, counters: Counters, seen: Seen) ->
         "unchecked": apart,
         "masked": masked,
         "missing_regions": dict(missing),
+        "unassigned": run["unassigned"],
         "mismatches": [_mismatch(recorded, seen.results, i) for i in wrong[:MISMATCHES_SHOWN]],
         "seconds": run["seconds"],
         "signals": run["signals"],
@@ -266,9 +263,10 @@ def _print(name: str, result: dict[str, object]) -> None:
         f"{result['reads_checked']:,} checked",
         **{f"  checked without {key}": f"{count:,}" for key, count in masked.items()},
         **{f"  not checked: {key}": f"{count:,}" for key, count in unchecked_.items()},
+        "accesses without a device": f"{result['unassigned']:,}",
         **{f"region not on this machine: {k}": f"{v:,} accesses" for k, v in missing.items()},
         "time, ms": f"{seconds * 1e3:,.1f}",
-        "screen": str(result["png"]),
+        "screen": str(result["png"] or "none"),
     }
     for key, value in rows.items():
         table.add_row(key, value)

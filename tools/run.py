@@ -26,9 +26,9 @@ from tools.options import (
     TraceOption,
     Wait,
     WaitOption,
-    check_writable,
     network_options,
     network_staleness,
+    picture,
     run_options,
 )
 from tools.runner import Job
@@ -65,14 +65,13 @@ def run(
     if netdev and accel is Accel.kvm:
         raise BadInput(f"--netdev {netdev[0]}: --accel kvm runs recorded guests, without a network")
     network = network_options(netdev, pcap)
-    if png is not None:
-        check_writable("--png", png)
+    wanted = picture(png, None)
     where = guest.rpartition(":")[0]
     if where.endswith(".py"):
         # The guest process may have another idea of the working directory's modules, not of files.
         guest = f"{Path(where).absolute()}:{guest.rpartition(':')[2]}"
     job = Job(guest, {}, session.board_of(device or [DEFAULT_DEVICE], network), session.screen_of)
-    result, _ = session.run_all(guest, job, options, png)
+    result, _ = session.run_all(guest, job, options, wanted)
     raise typer.Exit(session.say(guest, result, json))
 
 

@@ -141,7 +141,7 @@ def run(plan: Plan, most: int, deadline: float, totals: Totals) -> None:
     """Meddle with one pair until a side finds out, `most` corruptions are made, or the deadline."""
     pair = Pair(plan.short(strict=False))
     try:
-        if not pair.wait("ready"):
+        if not pair.starts():
             totals.fail(pair, "it does not start")
             return
         segments = pair.segments
