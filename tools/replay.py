@@ -263,7 +263,7 @@ def _print(name: str, result: dict[str, object]) -> None:
         f"{result['reads_checked']:,} checked",
         **{f"  checked without {key}": f"{count:,}" for key, count in masked.items()},
         **{f"  not checked: {key}": f"{count:,}" for key, count in unchecked_.items()},
-        "accesses without a device": f"{result['unassigned']:,}",
+        "no device there": f"{result['unassigned']:,}",
         **{f"region not on this machine: {k}": f"{v:,} accesses" for k, v in missing.items()},
         "time, ms": f"{seconds * 1e3:,.1f}",
         "screen": str(result["png"] or "none"),

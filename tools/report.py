@@ -65,7 +65,7 @@ def print_runs(title: str, runs: Sequence[Run], more: Mapping[str, Cell] = _NO_R
         "queued in the ring": lambda r: f"{r['coalesced']:,}",
         "exits": lambda r: f"{r['exits']:,}",
         "  by": lambda r: _by(r["exits_by"]),
-        "accesses without a device": lambda r: f"{r['unassigned']:,}",
+        "no device there": lambda r: f"{r['unassigned']:,}",
         "pipe writes": lambda r: f"{r['signals']:,}",
         "time, ms": lambda r: f"{_number(r['seconds']) * 1e3:,.1f}",
         "per write, ns": lambda r: (

@@ -28,7 +28,7 @@ _SIDES = ("vmm", "hv")
 Message = dict[str, Any]
 
 # What a limit on processes, memory or open files looks like in an error's text.
-_NO_ROOM = ("[Errno 11]", "[Errno 12]", "[Errno 23]", "[Errno 24]", "MemoryError")
+_NO_ROOM = ("[Errno 11]", "[Errno 12]", "[Errno 23]", "[Errno 24]", "MemoryError", "open files")
 
 
 class Pair:
