@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] tools/bench/*.[ch] tools/stress/cores/*.[ch])
+SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] devices/cirrus/*.[ch] tools/bench/*.[ch] tools/stress/cores/*.[ch])
 
 .PHONY: demo test check bench install clean
 
@@ -22,11 +22,20 @@ bench: install ## measure what a write, an exit and a picture cost
 
 install: $(VENV)/.install
 
-$(BIN)/python:
+# Made anew whenever it is not whole: one without pip, an interrupted one, one from another folder.
+WHOLE := import pip, sys; print(sys.prefix in open(sys.prefix + "/bin/pip").read())
+ifneq ($(shell $(BIN)/python -Ic '$(WHOLE)' 2>/dev/null),True)
+$(shell rm -f $(VENV)/.made)
+endif
+
+$(VENV)/.made:
+	@$(PYTHON) .ci/prerequisites.py
+	@rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
 
 # Editable: the packages lie where they are, the extensions are built in place.
-$(VENV)/.install: $(SOURCES) | $(BIN)/python
+$(VENV)/.install: $(VENV)/.made $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
@@ -39,4 +48,4 @@ $(VENV)/.lint: $(VENV)/.test
 	touch $@
 
 clean: ## remove what was built
-	rm -rf $(VENV) build *.egg-info hv/*.so tools/bench/*.so tools/stress/cores/*.so
+	rm -rf $(VENV) build *.egg-info hv/*.so devices/cirrus/*.so tools/bench/*.so tools/stress/cores/*.so

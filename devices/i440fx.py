@@ -7,7 +7,7 @@ in the middle of the address register.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from devices.bus.device import StateValue
 from devices.bus.pci import PciFunction
@@ -27,8 +27,33 @@ RESET_CPU: Final = 0x04
 
 RAM_SIZE: Final = 0x57
 """A byte that firmware reads the memory size from, in units of 8 MiB as in QEMU."""
+PAM: Final = 0x59
+PAM_RAM: Final = 0x3
+"""Of four bits: reads, and writes. QEMU puts RAM there for both as soon as one of them is set."""
 SMRAM: Final = 0x72
+SMRAM_OPEN: Final = 0x40
+"""RAM instead of the video window. QEMU asks for neither SMRAME (bit 3) nor the lock (bit 4)."""
 SMRAM_AT_POWER_ON: Final = 0x02
+
+
+class Area(NamedTuple):
+    """Addresses of the first MiB that are RAM when one of some bits of a register is set."""
+
+    start: int
+    size: int
+    register: int
+    bits: int
+
+
+AREAS: Final = (
+    Area(0xA0000, 0x20000, SMRAM, SMRAM_OPEN),
+    Area(0xF0000, 0x10000, PAM, PAM_RAM << 4),
+    *(
+        Area(0xC0000 + 0x4000 * half, 0x4000, PAM + 1 + half // 2, PAM_RAM << 4 * (half & 1))
+        for half in range(12)
+    ),
+)
+"""Hidden at power-on. Between them they take all that lies between conventional and high memory."""
 
 
 class I440fx(PciFunction):
@@ -40,13 +65,20 @@ class I440fx(PciFunction):
     zone is cut at 0xcf9, and nothing fits). A reset asked for by a byte at 0xcf9 may thus wait
     in the queue until the next drain.
 
-    Memory attributes (PAM) and SMRAM control are plain storage: nothing is mapped by them.
+    The memory attributes (PAM) and SMRAM control say which of AREAS are RAM.
     """
 
     def __init__(
-        self, *, ram_size: int = 0, reset_machine: Callable[[], None] | None = None
+        self,
+        *,
+        ram_size: int = 0,
+        reset_machine: Callable[[], None] | None = None,
+        show_ram: Callable[[Area, bool], None] = lambda _area, _shown: None,
     ) -> None:
-        """`ram_size` in bytes is what RAM_SIZE tells; `reset_machine` answers the reset port."""
+        """`ram_size` in bytes is what RAM_SIZE tells; `reset_machine` answers the reset port.
+
+        `show_ram` is called for each of AREAS that becomes RAM, or is RAM no more.
+        """
         super().__init__(
             name="i440FX",
             vendor_id=0x8086,
@@ -55,6 +87,8 @@ class I440fx(PciFunction):
             revision=0x02,
         )
         self.reset_machine = reset_machine
+        self._show_ram = show_ram
+        self._shown: set[Area] = set()
         self.config[RAM_SIZE] = min(ram_size >> 23, 0xFF)
         self.config[SMRAM] = SMRAM_AT_POWER_ON
         self.config_address = 0
@@ -78,8 +112,24 @@ class I440fx(PciFunction):
             ),
         ]
 
+    def config_write(self, offset: int, size: int, value: int) -> None:
+        super().config_write(offset, size, value)
+        if offset <= SMRAM and offset + size > PAM:
+            self._route()
+
+    def _route(self) -> None:
+        """Show and hide RAM as the registers say now."""
+        for area in AREAS:
+            wanted = bool(self.config[area.register] & area.bits)
+            if wanted and area not in self._shown:
+                self._show_ram(area, True)
+                self._shown.add(area)
+            elif not wanted and area in self._shown:
+                self._shown.remove(area)
+                self._show_ram(area, False)
+
     def reset(self) -> None:
-        """As QEMU's: neither the address register nor device-specific bytes change."""
+        """As QEMU's: neither the address register nor device-specific bytes change, nor AREAS."""
         super().reset()
         self.reset_control = 0
 

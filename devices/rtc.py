@@ -1,16 +1,19 @@
 """The real-time clock of a PC: an MC146818 with 128 bytes of CMOS behind an index and a data port.
 
-Register names: Motorola MC146818 data sheet. What sticks follows QEMU 7.2's `mc146818rtc`.
+Register names: Motorola MC146818 data sheet. What sticks and when flags are set follows QEMU 7.2's
+`mc146818rtc`, but for two things that QEMU does and the chip cannot: there an alarm is a number, so
+that hours that do not exist come true, and those of the afternoon at other times; and periods go on
+while the divider is held in reset.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from devices.bus.device import StateValue
 from devices.bus.region import Region
+from devices.gregorian import civil_from_days, days_from_civil
 
 INDEX_PORT: Final = 0x70
 DATA_PORT: Final = 0x71
@@ -35,8 +38,11 @@ PS2_CENTURY: Final = 0x37
 """Another name of CENTURY, as in QEMU."""
 
 A_UIP: Final = 0x80
+A_DIVIDER: Final = 0x70
 A_DIVIDER_RESET: Final = 0x60
-"""These two divider bits together hold the clock."""
+"""These two divider bits together hold the clock, and all of its flags."""
+A_DIVIDER_32768_HZ: Final = 0x20
+"""With a higher one QEMU counts seconds, but a read does not bring the registers up to date."""
 A_RATE: Final = 0x0F
 B_SET: Final = 0x80
 B_PIE: Final = 0x40
@@ -56,11 +62,12 @@ PM: Final = 0x80
 DONT_CARE: Final = 0xC0
 DAY: Final = 86400
 CRYSTAL_HZ: Final = 32768
-UIP_SECONDS: Final = 244e-6
+SECOND: Final = 1_000_000_000
+"""In the nanoseconds that all times here are in."""
+UIP_LENGTH: Final = 8 * SECOND // CRYSTAL_HZ
 """How long before a new second UIP announces it."""
 
-_TIME: Final = (SECONDS, MINUTES, HOURS, DAY_OF_WEEK, DAY_OF_MONTH, MONTH, YEAR, CENTURY)
-_TIME_SET: Final = frozenset(_TIME)
+_TIME: Final = frozenset((SECONDS, MINUTES, HOURS, DAY_OF_WEEK, DAY_OF_MONTH, MONTH, YEAR, CENTURY))
 _UNREADABLE: Final = 0xFF
 
 
@@ -72,23 +79,28 @@ class Mc146818:
 
     name = "mc146818rtc"
 
-    def __init__(self, now: Callable[[], float], cmos: Mapping[int, int] | None = None) -> None:
-        """`now` is the time source: seconds since 1970 in UTC, not going backwards.
+    def __init__(self, now: Callable[[], int], cmos: Mapping[int, int] | None = None) -> None:
+        """`now` is the time source: nanoseconds since 1970 in UTC, not going backwards.
 
         `cmos` has bytes (0 to 255) that firmware would find, by index 0x0e to 0x7f.
         """
         self._now = now
-        self._offset = 0.0  # seconds from `now` to what the guest has set
+        self._offset = 0  # from `now` to what the guest has set
+        self._fraction = now() % SECOND  # of a second that is over whenever the guest sets the time
+        self._update_due: int | None = None  # when the next flags of an update are set, by `now`
+        self._alarm_due: int | None = None  # the update at which the alarm goes off
+        self._period_due: int | None = None
         self.index = 0
         self._cmos = bytearray(CMOS_SIZE)
         self._cmos[REG_A] = 0x26  # 32,768 Hz crystal, 1,024 Hz periodic rate
         self._cmos[REG_B] = B_24H
         self._cmos[REG_D] = D_VRT
+        self._counted: set[int] = set()  # registers whose bytes are the clock's, not the guest's
         for index, value in (cmos or {}).items():
             if not REG_D < index < CMOS_SIZE:
                 raise ValueError(f"expected CMOS bytes of 0x0e to 0x7f, got {index:#x}")
             self._cmos[index] = value
-        self._flags_at = self._time()
+        self._await_update()
         self.legacy_ports = [
             (
                 INDEX_PORT,
@@ -99,18 +111,21 @@ class Mc146818:
         ]
 
     def reset(self) -> None:
-        """Disable interrupts and drop their flags; time and CMOS are kept by the battery."""
+        """Disable interrupts and drop their flags; time and CMOS are kept by the battery.
+
+        As in QEMU, a period that had begun still ends with its flag.
+        """
+        self._catch_up()
         self._cmos[REG_B] &= ~(B_PIE | B_AIE | B_SQWE)
         self._cmos[REG_C] = 0
-        self._flags_at = self._time()
+        self._await_update()
 
     def state(self) -> Mapping[str, StateValue]:
-        """Index and CMOS, without what the clock counts: the running time and register C."""
+        """Index and CMOS, without what the clock has counted, held or not, and register C."""
         cmos = bytearray(self._cmos)
         cmos[REG_C] = 0
-        if self._running:
-            for index in _TIME:
-                cmos[index] = 0
+        for index in _TIME if self._running else self._counted:
+            cmos[index] = 0
         return {"index": self.index, "cmos": bytes(cmos)}
 
     # --- ports ---
@@ -123,12 +138,13 @@ class Mc146818:
 
     def _read_data(self, offset: int, size: int) -> int:
         index = CENTURY if self.index == PS2_CENTURY else self.index
+        self._catch_up()
         if index == REG_C:
             return self._take_flags()
-        if index in _TIME_SET and self._running:
+        if index in _TIME and self._running:
             self._store_time()
         value = self._cmos[index]
-        if index == REG_A and self._running and self._time() % 1 >= 1 - UIP_SECONDS:
+        if index == REG_A and self._running and self._time() % SECOND >= SECOND - UIP_LENGTH:
             value |= A_UIP
         return value
 
@@ -137,88 +153,101 @@ class Mc146818:
         value &= 0xFF
         if index in {REG_C, REG_D}:
             return
-        if index <= REG_B or index == CENTURY:
-            self._collect_flags()
+        self._catch_up()
         if index in {REG_A, REG_B}:
             self._write_control(index, value)
-        elif index in _TIME_SET and self._running:
-            self._store_time()
-            self._cmos[index] = value
-            self._set_time(self._time() % 1)
-        else:
-            self._cmos[index] = value
+            return
+        self._cmos[index] = value
+        if index in _TIME:
+            self._counted.discard(index)
+            if self._running:
+                # QEMU sets the whole time, the other registers being as they were read last.
+                self._set_time()
+                self._await_update()
+        elif index in {SECONDS_ALARM, MINUTES_ALARM, HOURS_ALARM}:
+            self._await_update()
 
     def _write_control(self, index: int, value: int) -> None:
         """Write register A or B, either of which may stop the clock or start it again."""
+        old_a, old_b, old_period = self._cmos[REG_A], self._cmos[REG_B], self._period
         if index == REG_A:
-            reg_a, reg_b = value & ~A_UIP, self._cmos[REG_B]
+            reg_a, reg_b = value & ~A_UIP, old_b
         else:
-            reg_a, reg_b = self._cmos[REG_A], value & ~B_UIE if value & B_SET else value
-        if self._running:
+            reg_a, reg_b = old_a, value & ~B_UIE if value & B_SET else value
+        if self._running and not _runs(reg_a, reg_b):
             self._store_time()
-        elif _runs(reg_a, reg_b):
+        elif reg_a & A_DIVIDER <= A_DIVIDER_32768_HZ and not reg_b & B_SET:
             # What the registers hold is in the old format still.
-            # Half a second after the divider starts, the first second is over.
-            self._set_time(0.5 if index == REG_A else self._time() % 1)
+            if old_b & B_SET:
+                self._fraction = self._time() % SECOND
+                self._set_time()
+            elif old_a & A_DIVIDER_RESET == A_DIVIDER_RESET:
+                # Half a second after the divider starts, the first second is over.
+                self._fraction = SECOND // 2
+                self._set_time()
         self._cmos[REG_A], self._cmos[REG_B] = reg_a, reg_b
+        changed = (old_a ^ reg_a) & A_RATE if index == REG_A else (old_b ^ reg_b) & B_PIE
+        if changed:
+            self._start_period(old_period)
+        self._await_update()
 
     # --- time ---
 
     @property
     def _running(self) -> bool:
-        return (
-            not self._cmos[REG_B] & B_SET and self._cmos[REG_A] & A_DIVIDER_RESET != A_DIVIDER_RESET
-        )
+        return _runs(self._cmos[REG_A], self._cmos[REG_B])
 
-    def _time(self) -> float:
-        """Seconds since 1970 on the guest's clock, if it runs."""
+    @property
+    def _held(self) -> bool:
+        """Is the divider in reset?"""
+        return self._cmos[REG_A] & A_DIVIDER_RESET == A_DIVIDER_RESET
+
+    def _time(self) -> int:
+        """Time since 1970 on the guest's clock, if it runs."""
         return self._now() + self._offset
 
-    def _store_time(self) -> None:
+    def _store_time(self, time: int | None = None) -> None:
         """Put the running time into its registers, in the format that register B asks for."""
-        days, second = divmod(math.floor(self._time()), DAY)
-        year, month, day = _civil_from_days(days)
-        hour = second // 3600
-        if self._cmos[REG_B] & B_24H:
-            hour_code = self._encode(hour)
-        else:
-            hour_code = self._encode(hour % 12 or 12) | (PM if hour >= 12 else 0)
+        days, second = divmod((self._time() if time is None else time) // SECOND, DAY)
+        year, month, day = civil_from_days(days)
         self._cmos[SECONDS] = self._encode(second % 60)
         self._cmos[MINUTES] = self._encode(second // 60 % 60)
-        self._cmos[HOURS] = hour_code
+        self._cmos[HOURS] = self._encode_hour(second // 3600)
         self._cmos[DAY_OF_WEEK] = self._encode((days + 4) % 7 + 1)  # 1970 began on a Thursday
         self._cmos[DAY_OF_MONTH] = self._encode(day)
         self._cmos[MONTH] = self._encode(month)
         self._cmos[YEAR] = self._encode(year % 100)
         self._cmos[CENTURY] = self._encode(year // 100 % 100)
+        self._counted.update(_TIME)
 
-    def _set_time(self, fraction: float) -> None:
-        """Go on from the time in the registers, `fraction` of its second being over.
+    def _set_time(self) -> None:
+        """Go on from the time in the registers.
 
         Dates and times that do not exist count on from the last that does, as in QEMU.
         """
         cmos = self._cmos
         year = self._decode(cmos[CENTURY]) * 100 + self._decode(cmos[YEAR])
-        days = _days_from_civil(year, self._decode(cmos[MONTH]), self._decode(cmos[DAY_OF_MONTH]))
-        seconds = (
-            days * DAY
-            + self._hour(cmos[HOURS]) * 3600
-            + self._decode(cmos[MINUTES]) * 60
-            + self._decode(cmos[SECONDS])
-        )
-        self._offset = seconds + fraction - self._now()
-        self._flags_at = seconds + fraction
+        days = days_from_civil(year, self._decode(cmos[MONTH]), self._decode(cmos[DAY_OF_MONTH]))
+        seconds = days * DAY + self._second_of_day()
+        self._offset = seconds * SECOND + self._fraction - self._now()
 
-    def _hour(self, code: int) -> int:
-        hour = self._decode(code & 0x7F)
+    def _second_of_day(self) -> int:
+        """What the registers say."""
+        hour = self._decode(self._cmos[HOURS] & 0x7F)
         if not self._cmos[REG_B] & B_24H:
-            hour = hour % 12 + (12 if code & PM else 0)
-        return hour
+            hour = hour % 12 + (12 if self._cmos[HOURS] & PM else 0)
+        minute, second = (self._decode(self._cmos[at]) for at in (MINUTES, SECONDS))
+        return hour * 3600 + minute * 60 + second
 
     def _encode(self, number: int) -> int:
         if self._cmos[REG_B] & B_DM:
             return number
         return number // 10 << 4 | number % 10
+
+    def _encode_hour(self, hour: int) -> int:
+        if self._cmos[REG_B] & B_24H:
+            return self._encode(hour)
+        return self._encode(hour % 12 or 12) | (PM if hour >= 12 else 0)
 
     def _decode(self, code: int) -> int:
         if self._cmos[REG_B] & B_DM:
@@ -231,79 +260,120 @@ class Mc146818:
 
     def _take_flags(self) -> int:
         """Read register C, which clears it."""
-        self._collect_flags()
         flags = self._cmos[REG_C]
         self._cmos[REG_C] = 0
+        if flags & (C_UF | C_AF):
+            self._await_update()
         enabled = self._cmos[REG_B] & (B_PIE | B_AIE | B_UIE)  # the bits of C_PF, C_AF, C_UF
         return flags | C_IRQF if flags & enabled else flags
 
-    def _collect_flags(self) -> None:
+    def _catch_up(self) -> None:
         """Note what has happened since the last look: updates, alarms, periods."""
-        since, now = self._flags_at, self._time()
-        self._flags_at = now
-        if not self._running or now <= since:
-            return
-        if math.floor(now) > math.floor(since):
+        now = self._now()
+        while self._update_due is not None and self._update_due <= now:
+            due = self._update_due
+            if not self._cmos[REG_B] & B_SET:
+                self._store_time(due + self._offset)
             self._cmos[REG_C] |= C_UF
-            if self._alarm_between(math.floor(since) + 1, math.floor(now)):
+            if self._alarm_due is not None and self._alarm_due <= due:
                 self._cmos[REG_C] |= C_AF
-        rate = self._cmos[REG_A] & A_RATE
-        if rate and self._cmos[REG_B] & B_PIE:
-            # The two fastest rates of this crystal are those of codes 8 and 9.
-            period = (1 << (rate + 6 if rate <= 2 else rate - 1)) / CRYSTAL_HZ
-            if now // period > since // period:
+            self._await_update(due)
+        if self._period_due is not None and self._period_due <= now:
+            if not self._held:
                 self._cmos[REG_C] |= C_PF
+            self._go_on_with_periods(now)
 
-    def _alarm_between(self, first: int, last: int) -> bool:
-        """Whether one of the seconds from `first` to `last` is the alarm's."""
-        cmos = self._cmos
-        second, minute, hour = (
-            None if cmos[at] & DONT_CARE == DONT_CARE else decode(cmos[at])
-            for at, decode in (
-                (SECONDS_ALARM, self._decode),
-                (MINUTES_ALARM, self._decode),
-                (HOURS_ALARM, self._hour),
-            )
-        )
-        step = 1
-        if second is not None:
-            if second >= 60:
-                return False
-            first += (second - first) % 60
-            step = 60
-        return any(
-            minute in {None, at // 60 % 60} and hour in {None, at // 3600 % 24}
-            for at in range(first, min(last, first + DAY) + 1, step)
-        )
+    def _await_update(self, now: int | None = None) -> None:
+        """Work out when an update changes the flags next.
+
+        While SET holds the time, QEMU's seconds still end, and flag what would have been reached.
+        """
+        self._update_due = self._alarm_due = None
+        if self._held:
+            return
+        now = self._now() if now is None else now
+        if not self._cmos[REG_B] & B_SET:
+            self._store_time(now + self._offset)
+        update = now + SECOND - (now + self._offset) % SECOND
+        wait = self._seconds_to_alarm()
+        if wait is not None:
+            self._alarm_due = update + (wait - 1) * SECOND
+        if not self._cmos[REG_C] & C_UF:
+            self._update_due = update
+        elif not self._cmos[REG_B] & B_SET and not self._cmos[REG_C] & C_AF:
+            self._update_due = self._alarm_due
+
+    def _seconds_to_alarm(self) -> int | None:
+        """From the time in the registers, 1 to 86,400; None when it never comes.
+
+        The chip compares bytes: an alarm whose bytes no time has does not go off.
+        """
+        seconds = self._alarm_numbers(SECONDS_ALARM, 60, self._encode)
+        minutes = self._alarm_numbers(MINUTES_ALARM, 60, self._encode)
+        hours = self._alarm_numbers(HOURS_ALARM, 24, self._encode_hour)
+        if not seconds or not minutes or not hours:
+            return None
+        now = self._second_of_day() % DAY
+        for minute in range(now // 60, now // 60 + DAY // 60 + 1):
+            if minute % 60 in minutes and minute // 60 % 24 in hours:
+                found = next((s for s in seconds if minute * 60 + s > now), None)
+                if found is not None:
+                    return minute * 60 + found - now
+        return None
+
+    def _alarm_numbers(self, at: int, count: int, encode: Callable[[int], int]) -> list[int]:
+        """The seconds, minutes or hours of an alarm, in ascending order."""
+        code = self._cmos[at]
+        if code & DONT_CARE == DONT_CARE:
+            return list(range(count))
+        return [number for number in range(count) if encode(number) == code]
+
+    # --- periods ---
+
+    @property
+    def _period(self) -> int:
+        """In ticks of the crystal; 0 for none."""
+        rate = self._cmos[REG_A] & A_RATE
+        if not rate or not self._cmos[REG_B] & B_PIE:
+            return 0
+        # The two fastest rates of this crystal are those of codes 8 and 9.
+        return 1 << (rate + 6 if rate <= 2 else rate - 1)
+
+    def _start_period(self, old_period: int) -> None:
+        """The rate has changed: the time since the last period's end counts for the new one."""
+        period = self._period
+        if not period:
+            self._period_due = None
+            return
+        tick = _ticks(self._now())
+        over = 0
+        if old_period and self._period_due is not None:
+            over = min(tick - (_ticks(self._period_due) - old_period), period)
+        self._period_due = _end_of_tick(tick + period - over)
+
+    def _go_on_with_periods(self, now: int) -> None:
+        """A period ended: find the first that has not."""
+        period, due = self._period, self._period_due
+        if not period or due is None:
+            self._period_due = None
+            return
+        tick = _ticks(due) + period
+        if _end_of_tick(tick) <= now:
+            tick += -(-(_ticks(now) - tick) // period) * period
+            while _end_of_tick(tick) <= now:
+                tick += period
+        self._period_due = _end_of_tick(tick)
 
 
 def _runs(reg_a: int, reg_b: int) -> bool:
-    return not reg_b & B_SET and reg_a & A_DIVIDER_RESET != A_DIVIDER_RESET
+    return not reg_b & B_SET and reg_a & A_DIVIDER <= A_DIVIDER_32768_HZ
 
 
-def _days_from_civil(year: int, month: int, day: int) -> int:
-    """Days since 1970-01-01 in the Gregorian calendar; any month and day, zero included."""
-    years, month_index = divmod(month - 3, 12)  # from March on: the leap day comes last
-    year += years
-    return (
-        365 * year
-        + year // 4
-        - year // 100
-        + year // 400
-        + (153 * month_index + 2) // 5
-        + day
-        - 719469
-    )
+def _ticks(time: int) -> int:
+    """Of the crystal, since 1970."""
+    return time * CRYSTAL_HZ // SECOND
 
 
-def _civil_from_days(days: int) -> tuple[int, int, int]:
-    """The year, month (1 to 12) and day (1 to 31) that is so many days after 1970-01-01."""
-    year = 1970 + days * 400 // 146097
-    while _days_from_civil(year, 1, 1) > days:
-        year -= 1
-    while _days_from_civil(year + 1, 1, 1) <= days:
-        year += 1
-    month = 12
-    while _days_from_civil(year, month, 1) > days:
-        month -= 1
-    return year, month, days - _days_from_civil(year, month, 1) + 1
+def _end_of_tick(tick: int) -> int:
+    """The first nanosecond behind the beginning of a tick."""
+    return tick * SECOND // CRYSTAL_HZ + 1

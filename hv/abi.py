@@ -120,6 +120,9 @@ MEMORY_SLOTS: Final = 32  # RAM_SLOTS in hv/core/vcpu.h
 HV_LOAD_GUEST: Final = 0x01
 HV_GUEST_ERROR: Final = 0x02
 HV_STATISTICS: Final = 0x03
+# A batch: how many zones to unregister, then those, then the ones to register, each a
+# KVM_COALESCED_MMIO_ZONE. The result is how many were registered before there was no room.
+HV_CHANGE_ZONES: Final = 0x04
 HV_STATISTICS_REPLY: Final = struct.Struct("<QQQ")  # coalesced, exits, signals
 HV_CREATE_VM: Final = struct.Struct("<II")  # ring pages (0: no such capability), wait policy
 HV_REQUEST: Final = struct.Struct("<I")  # number, then its argument

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from hv import abi, core, ring, shm, wire
+from hv import abi, core, descriptors, ring, shm, wire
 from hv.doorbell import WaitPolicy
 from hv.errors import GuestError, PeerDied, ProtocolError, RequestError
 from hv.process import ASK_WHERE, GuestProcess
@@ -20,6 +21,9 @@ from hv.shm import Segment
 
 _TELL_AGAIN_MS = 100
 _WHERE_SECONDS = 0.3  # for a guest to tell where it is
+_ZONES_AT_ONCE = (abi.HV_MESSAGE_MAX - 64) // abi.KVM_COALESCED_MMIO_ZONE.size
+
+Range = tuple[int, int]  # address, size
 
 # (exit_reason, address or port, size in bytes, is_write, value): `hv.abi.KVM_EXIT_*`.
 Exit = tuple[int, int, int, bool, int]
@@ -41,6 +45,7 @@ class Memory:
         self.start = start
         self.size = segment.size
         self.mapping = shm.mapped(segment)
+        self.segment = segment
 
 
 class Vm:
@@ -57,9 +62,12 @@ class Vm:
         self.process = process
         self.policy = policy
         self.vcpu: Vcpu | None = None
-        self.memory: dict[int, Memory] = {}
+        self.memory: list[Memory] = []  # all that was made, whether a slot holds it now or not
+        self._capabilities: dict[int, int] = {}  # asked once: a second answer may be another
+        self._has_ring = ring_pages > 0
         self._answer = select.poll()
         self._answer.register(process.socket, select.POLLIN)
+        self._answer.register(process.pidfd, select.POLLIN)
         argument = abi.HV_CREATE_VM.pack(ring_pages, policy)
         _, _, fds = self.request(abi.KVM_CREATE_VM, argument, descriptors=1 if ring_pages else 0)
         self._ring_segment = (
@@ -73,26 +81,51 @@ class Vm:
 
         Of KVM_CAP_COALESCED_MMIO: the distance from kvm_run to the ring in pages.
         """
-        return self.request(abi.KVM_CHECK_EXTENSION, abi.HV_REQUEST.pack(capability))[0]
+        if capability not in self._capabilities:
+            argument = abi.HV_REQUEST.pack(capability)
+            answer = self.request(abi.KVM_CHECK_EXTENSION, argument)[0]
+            self._capabilities[capability] = self._checked(capability, answer)
+        return self._capabilities[capability]
 
-    def set_user_memory_region(self, slot: int, start: int, size: int) -> Memory | None:
-        """KVM_SET_USER_MEMORY_REGION: `size` bytes of new, zeroed RAM at `start`, shared by both.
+    def _checked(self, capability: int, answer: int) -> int:
+        """An answer that can be true. Raises ProtocolError for any other."""
+        present = {abi.KVM_CAP_COALESCED_MMIO: abi.RUN_PAGES, abi.KVM_CAP_COALESCED_PIO: 1}
+        if capability not in present or answer == 0:
+            return answer
+        expected = (0, present[capability]) if self._has_ring else (0,)
+        if answer not in expected:
+            words = " or ".join(map(str, expected))
+            raise ProtocolError(f"capability {capability} is {answer}, expected {words}")
+        return answer
 
-        Both are multiples of 4096; size 0 takes the slot away. Raises HostError without room.
+    def set_user_memory_region(
+        self, slot: int, start: int, size: int, memory: Memory | None = None
+    ) -> Memory | None:
+        """KVM_SET_USER_MEMORY_REGION: `size` bytes of RAM at `start`, shared by both.
+
+        Both are multiples of 4096. Size 0 takes the slot away; `memory` is what a slot taken away
+        held, to come back with its contents; None: new, zeroed RAM, which is this VM's to close.
+        Raises HostError without room.
         """
         layout = abi.KVM_USERSPACE_MEMORY_REGION
         if size == 0:
             self.request(abi.KVM_SET_USER_MEMORY_REGION, layout.pack(slot, 0, start, 0, 0))
-            self.memory.pop(slot, None)
             return None
+        if memory is None:
+            memory = self._new_memory(slot, start, size)
+        argument = layout.pack(slot, 0, start, size, 0)
+        self.request(abi.KVM_SET_USER_MEMORY_REGION, argument, (memory.segment.fd,))
+        return memory
+
+    def _new_memory(self, slot: int, start: int, size: int) -> Memory:
         segment = shm.create(f"memory slot {slot}", size)
         try:
-            argument = layout.pack(slot, 0, start, size, 0)
-            self.request(abi.KVM_SET_USER_MEMORY_REGION, argument, (segment.fd,))
-            self.memory[slot] = Memory(start, segment)
-        finally:
+            memory = Memory(start, segment)
+        except BaseException:
             segment.close()
-        return self.memory[slot]
+            raise
+        self.memory.append(memory)
+        return memory
 
     def register_coalesced_mmio(self, addr: int, size: int, pio: bool = False) -> None:
         """KVM_REGISTER_COALESCED_MMIO: queue writes inside [addr, addr + size) from now on."""
@@ -104,28 +137,47 @@ class Vm:
         argument = abi.KVM_COALESCED_MMIO_ZONE.pack(addr, size, pio)
         self.request(abi.KVM_UNREGISTER_COALESCED_MMIO, argument)
 
+    def change_coalesced_mmio(
+        self, removed: Sequence[Range], added: Sequence[Range], pio: bool = False
+    ) -> int:
+        """Unregister ranges, then register others, in a request or two; how many were registered.
+
+        Fewer than all: the kernel has no room for the next one (ENOSPC).
+        """
+        registered = 0
+        for start in range(0, len(removed) + len(added), _ZONES_AT_ONCE):
+            stop = start + _ZONES_AT_ONCE
+            old, first = removed[start:stop], max(start - len(removed), 0)
+            new = added[first : max(stop - len(removed), 0)]
+            zones = b"".join(abi.KVM_COALESCED_MMIO_ZONE.pack(*zone, pio) for zone in (*old, *new))
+            argument = abi.HV_REQUEST.pack(len(old)) + zones
+            registered += self.request(abi.HV_CHANGE_ZONES, argument)[0]
+            if registered < first + len(new):
+                break
+        return registered
+
     def create_vcpu(self, number: int = 0) -> Vcpu:
         """KVM_CREATE_VCPU, with its run segment and the ring mapped behind it."""
+        offset = self.check_extension(abi.KVM_CAP_COALESCED_MMIO) * abi.PAGE_SIZE
         _, _, fds = self.request(abi.KVM_CREATE_VCPU, abi.HV_REQUEST.pack(number), descriptors=3)
-        run_fd, exit_fd, resume_fd = fds
-        segment = self._ring_segment
-        try:
-            run = shm.received("run page", run_fd, abi.RUN_PAGES * abi.PAGE_SIZE)
-            try:
-                mapping = shm.mapped(run, *([segment] if segment else []))
-            finally:
-                run.close()
-            consumer = None
-            if segment is not None:
-                offset = self.check_extension(abi.KVM_CAP_COALESCED_MMIO) * abi.PAGE_SIZE
-                consumer = ring.Consumer(mapping, offset, segment.size)
+        segment = self._ring_segment if offset else None
+        with contextlib.ExitStack() as undo, contextlib.ExitStack() as received:
+            for fd in fds:
+                received.callback(os.close, fd)
+            exit_fd = descriptors.pipe_end("exit pipe", fds[1], os.O_RDONLY)
+            undo.callback(os.close, exit_fd)
+            resume_fd = descriptors.pipe_end("resume pipe", fds[2], os.O_WRONLY)
+            undo.callback(os.close, resume_fd)
+            run = shm.received("run page", os.dup(fds[0]), abi.RUN_PAGES * abi.PAGE_SIZE)
+            received.callback(run.close)
+            mapping = shm.mapped(run, *([segment] if segment else []))
+            consumer = ring.Consumer(mapping, offset, segment.size) if segment else None
+            if consumer is not None:
+                consumer.core.follow()
             self.vcpu = Vcpu(self, mapping, consumer, exit_fd, resume_fd)
-        except BaseException:
-            os.close(exit_fd)
-            os.close(resume_fd)
-            raise
-        if segment is not None:
-            segment.close()
+            undo.pop_all()
+        if self._ring_segment is not None:
+            self._ring_segment.close()
             self._ring_segment = None
         return self.vcpu
 
@@ -174,12 +226,14 @@ class Vm:
             if self.vcpu is not None:
                 # Announced in a word that a third process could overwrite: told again until heard.
                 self.vcpu.handle.request()
-                while not self._answer.poll(_TELL_AGAIN_MS):
+            while not self._answer.poll(_TELL_AGAIN_MS):
+                if self.vcpu is not None:
                     self.vcpu.handle.request()
-            reply = wire.receive(self.process.socket, abi.HV_REPLY)
+            reply = wire.receive(self.process.socket, abi.HV_REPLY, socket.MSG_DONTWAIT)
+            if reply is None:  # a process that the guest started keeps the socket open
+                raise PeerDied("the guest process ended")
         except PeerDied as error:
             raise self.died() from error
-        assert reply is not None
         result, payload, received = reply
         if len(received) != (descriptors if result >= 0 else 0):
             for fd in received:
@@ -216,6 +270,8 @@ class Vm:
         self.process.close()
         if self.vcpu is not None:
             self.vcpu.close()
+        while self.memory:
+            self.memory.pop().segment.close()
         if self._ring_segment is not None:
             self._ring_segment.close()
             self._ring_segment = None

@@ -30,6 +30,9 @@ WATCH_DESCRIPTOR: int
 def die_with_parent() -> int:
     """Ask for SIGKILL when the parent ends; the parent's process id."""
 
+def is_shared_memory(fd: int, /) -> bool:
+    """Does a descriptor refer to memory: POSIX shared memory, or a memfd?"""
+
 @final
 class Mapping(Buffer):
     """Shared-memory segments mapped side by side, a writable buffer."""
@@ -78,8 +81,17 @@ class Consumer(Buffer):
     def rebase(self, base: int, /) -> int:
         """Put each peeked entry's phys_addr less `base`, modulo 2**64, among the offsets, and its
         data among the values; how many."""
-    def commit(self, count: int, /) -> None:
-        """Give the slots of the oldest `count` peeked entries back."""
+    def commit(self, count: int, /) -> int:
+        """Give the slots of the oldest `count` peeked entries back; how many seen ones are left."""
+    def follow(self) -> None:
+        """Count how long entries wait, by the guest's notes in page 0 of the mapping."""
+    def waits(
+        self,
+    ) -> tuple[int, int, int, int, bool, list[tuple[int, int, bool, int, int]]] | None:
+        """(p50, p99, longest wait in ns, its address, port?, what a guest slept on).
+
+        The latter: (first, last byte, port?, writes, longest wait in ns). None: not known.
+        """
     def pending(self) -> int:
         """How many entries are published and not committed."""
 

@@ -29,8 +29,8 @@ class KvmUnusable(HostError):
 class DeviceError(CoalescedError):
     """A device's model went wrong where nobody can go on without its answer."""
 
-    def __init__(self, device: str, what: str, error: Exception) -> None:
-        super().__init__(f"device {device}: {what}: {type(error).__name__}: {error}")
+    def __init__(self, device: str, what: str, error: BaseException) -> None:
+        super().__init__(f"device {device}: {what}: {one_line(error)}")
 
 
 class PeerDied(CoalescedError):
@@ -51,3 +51,13 @@ class RequestError(CoalescedError):
     def __init__(self, errno: int, message: str) -> None:
         super().__init__(message)
         self.errno = errno
+
+
+def one_line(error: BaseException) -> str:
+    """Type and text of an exception out of a user's code, whatever its text is."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception as failed:
+        text = f"its text cannot be read: {type(failed).__name__}"
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

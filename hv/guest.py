@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from hv.errors import one_line
+
 Guest = Callable[..., object]
 
 
@@ -65,7 +67,7 @@ def describe(error: BaseException, where: str = "") -> str:
     The place is the innermost line of the user's own files, however deep in a library the
     exception was raised. `where`: a file that the caller names already.
     """
-    said = _said(error)
+    said = one_line(error)
     if isinstance(error, SyntaxError) and error.lineno:
         return f"{_place(error.filename or where, error.lineno, where)}: {said}"
     last = innermost(traceback.extract_tb(error.__traceback__))
@@ -91,14 +93,6 @@ def innermost(stack: Iterable[traceback.FrameSummary]) -> traceback.FrameSummary
     own = [frame for frame in outside if not frame.filename.startswith(_libraries())]
     candidates = own or outside
     return candidates[-1] if candidates else None
-
-
-def _said(error: BaseException) -> str:
-    try:
-        text = " ".join(str(error).split())
-    except Exception as second:  # it is the guest's own class
-        text = f"its __str__ raised {type(second).__name__}"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _place(filename: str, line: int | None, where: str) -> str:

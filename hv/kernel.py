@@ -16,7 +16,15 @@ from typing import Any
 
 from hv import abi, core, doorbell, guest, ring, shm, wire
 from hv.doorbell import WaitPolicy
-from hv.errors import CoalescedError, HostError, PeerDied, ProtocolError, RequestError
+from hv.errors import (
+    CoalescedError,
+    HostError,
+    PeerDied,
+    ProtocolError,
+    RequestError,
+    SegmentError,
+)
+from hv.printable import printable_stream
 from hv.process import ASK_WHERE
 from hv.shm import Segment
 from hv.vcpu import Vcpu
@@ -46,6 +54,7 @@ class Kernel:
             abi.KVM_SET_USER_MEMORY_REGION: self._set_user_memory_region,
             abi.KVM_REGISTER_COALESCED_MMIO: self._register_coalesced_mmio,
             abi.KVM_UNREGISTER_COALESCED_MMIO: self._unregister_coalesced_mmio,
+            abi.HV_CHANGE_ZONES: self._change_zones,
             abi.HV_LOAD_GUEST: self._load_guest,
             abi.HV_GUEST_ERROR: lambda _a, _f: (
                 0,
@@ -65,23 +74,31 @@ class Kernel:
         number, argument, fds = message
         given: tuple[int, ...] = ()
         try:
-            handler = self._handlers.get(number)
-            if handler is None:
-                raise RequestError(errno.ENOTTY, f"unknown request {number:#x}")
-            result, payload, given = handler(argument, fds)
+            result, payload, given = self._answer(number, argument, fds)
             wire.send_reply(self.control, result, payload, given)
-        except RequestError as error:
-            told = f"{error}\n{error.frames}" if error.frames else str(error)
-            wire.send_reply(self.control, -error.errno, told.encode(errors="backslashreplace"))
-        except HostError as error:
-            wire.send_reply(self.control, -errno.ENOMEM, str(error).encode())
-        except (OSError, MemoryError) as error:
-            told = f"the guest process: {error or type(error).__name__}"
-            wire.send_reply(self.control, -errno.ENOMEM, told.encode(errors="replace"))
         finally:
             for fd in (*fds, *given):
                 os.close(fd)
         return True
+
+    def _answer(self, number: int, argument: bytes, fds: tuple[int, ...]) -> Reply:
+        """What becomes of a request; -errno and a text when it is refused."""
+        handler = self._handlers.get(number)
+        try:
+            if handler is None:
+                raise RequestError(errno.ENOTTY, f"unknown request {number:#x}")
+            return handler(argument, fds)
+        except RequestError as error:
+            told = f"{error}\n{error.frames}" if error.frames else str(error)
+            return -error.errno, told.encode(errors="backslashreplace"), ()
+        except SegmentError as error:
+            return -errno.EINVAL, str(error).encode(), ()
+        except HostError as error:
+            return -errno.ENOMEM, str(error).encode(), ()
+        except (OSError, MemoryError) as error:
+            told = f"the guest process: {error or type(error).__name__}"
+            reason = getattr(error, "errno", None) or errno.ENOMEM
+            return -reason, told.encode(errors="replace"), ()
 
     def serve_waiting(self) -> None:
         """Answer what has been asked; the vCPU is stopped."""
@@ -182,6 +199,31 @@ class Kernel:
         self._push_zones()
         return 0, b"", ()
 
+    def _change_zones(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        layout = abi.KVM_COALESCED_MMIO_ZONE
+        head, batch = abi.HV_REQUEST.size, argument[abi.HV_REQUEST.size :]
+        if len(argument) < head or len(batch) % layout.size:
+            raise RequestError(
+                errno.EINVAL,
+                f"zones: expected {head} bytes and {layout.size} a zone, got {len(argument)}",
+            )
+        (removed,) = abi.HV_REQUEST.unpack_from(argument)
+        registered = 0
+        try:
+            for number, (addr, size, pio) in enumerate(layout.iter_unpack(batch)):
+                zones = self._zones_of(pio)
+                if number < removed:
+                    zones.unregister(addr, size)
+                else:
+                    zones.register(addr, size)
+                    registered += 1
+        except RequestError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        finally:
+            self._push_zones()
+        return registered, b"", ()
+
     def _zones_of(self, pio: int) -> Zones:
         if self._ring is None:
             raise RequestError(errno.ENXIO, "coalesced I/O is not supported")
@@ -259,6 +301,7 @@ def main() -> None:
     os.dup2(null, 0)
     os.close(null)
     shm.remove_orphans()
+    sys.stdout, sys.stderr = printable_stream(sys.stdout), printable_stream(sys.stderr)
     try:
         kernel = Kernel(control)
         signal.signal(ASK_WHERE, kernel.tell_where)

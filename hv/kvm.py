@@ -6,12 +6,13 @@ import errno
 import fcntl
 import os
 import platform
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from hv import abi, core, ring, shm
-from hv.client import Memory
+from hv.client import Memory, Range
 from hv.errors import GuestError, KvmUnusable, ProtocolError, RequestError
 
 DEVICE: Final = "/dev/kvm"
@@ -116,23 +117,27 @@ class KvmVm:
             self.close()
             raise
 
-    def set_user_memory_region(self, slot: int, start: int, size: int) -> Memory | None:
-        """KVM_SET_USER_MEMORY_REGION: `size` bytes of new, zeroed RAM at `start`.
+    def set_user_memory_region(
+        self, slot: int, start: int, size: int, memory: Memory | None = None
+    ) -> Memory | None:
+        """KVM_SET_USER_MEMORY_REGION: `size` bytes of RAM at `start`.
 
-        Both are multiples of 4096; size 0 takes the slot away. Raises HostError without room.
+        Both are multiples of 4096. Size 0 takes the slot away; `memory` is what a slot taken away
+        held, to come back with its contents; None: new, zeroed RAM. Raises HostError without room.
         """
         if size == 0:
             self._set_region(slot, start, 0, 0)
             self.memory.pop(slot, None)
             return None
-        segment = shm.create(f"memory slot {slot}", size)
-        try:
-            memory = Memory(start, segment)
-        finally:
-            segment.close()
+        if memory is None:
+            segment = shm.create(f"memory slot {slot}", size)
+            try:
+                memory = Memory(start, segment)
+            finally:
+                segment.close()
         address = np.frombuffer(memoryview(memory.mapping), np.uint8).__array_interface__["data"][0]
         self._set_region(slot, start, size, address)
-        self.memory[slot] = memory  # KVM writes there: kept mapped until the VM is gone
+        self.memory[slot] = memory  # KVM writes there: kept mapped while it does
         return memory
 
     def register_coalesced_mmio(self, addr: int, size: int, pio: bool = False) -> None:
@@ -142,6 +147,24 @@ class KvmVm:
     def unregister_coalesced_mmio(self, addr: int, size: int, pio: bool = False) -> None:
         """KVM_UNREGISTER_COALESCED_MMIO: remove every zone that contains the range."""
         self._zone("KVM_UNREGISTER_COALESCED_MMIO", addr, size, pio)
+
+    def change_coalesced_mmio(
+        self, removed: Sequence[Range], added: Sequence[Range], pio: bool = False
+    ) -> int:
+        """Unregister ranges, then register others; how many were registered.
+
+        Fewer than all: the kernel has no room for the next one (ENOSPC).
+        """
+        for addr, size in removed:
+            self.unregister_coalesced_mmio(addr, size, pio)
+        for number, (addr, size) in enumerate(added):
+            try:
+                self.register_coalesced_mmio(addr, size, pio)
+            except RequestError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                return number
+        return len(added)
 
     def create_vcpu(self, number: int = 0) -> KvmVcpu:
         """KVM_CREATE_VCPU, with its kvm_run and the ring mapped."""

@@ -1,21 +1,37 @@
-"""POSIX shared memory segments: made, passed on as descriptors, without a name at once."""
+"""POSIX shared memory segments, passed on as descriptors.
+
+A segment loses its name right after it is opened, before any of it is reserved: the name lives for
+microseconds whatever the size, and a process that is killed in between leaves an empty file. Nobody
+opens a segment by name, so one that loses its name early loses nothing.
+
+POSIX shared memory rather than memfd with seals: seals would keep a peer from truncating a segment,
+which the core survives anyway (`hv.core.Mapping`), and the size of /dev/shm, its mount options and
+its usage would no longer be what an administrator sees and limits.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import secrets
+import signal
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import posix_ipc
 
-from hv import core
+from hv import core, descriptors
 from hv.abi import PAGE_SIZE
-from hv.errors import HostError
+from hv.errors import HostError, SegmentError
 
 PREFIX = "coalesced-"
 DIRECTORY = Path("/dev/shm")
+_SEAL_FUTURE_WRITE = 0x10  # <linux/fcntl.h>
+_NAME = re.compile(rf"{PREFIX}([0-9]{{1,10}})-([0-9]{{1,20}})-[0-9A-Za-z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,38 +57,60 @@ def create(name: str, size: int) -> Segment:
     """
     if size <= 0 or size % PAGE_SIZE:
         raise ValueError(f"segment {name!r}: expected a positive multiple of 4096, got {size}")
-    path = f"/{PREFIX}{os.getpid()}-{_start_time(os.getpid())}-{secrets.token_hex(8)}"
+    path = f"/{PREFIX}{os.getpid()}-{_start_time(os.getpid()) or 0}-{secrets.token_hex(8)}"
     try:
-        shared = posix_ipc.SharedMemory(path, flags=posix_ipc.O_CREX, mode=0o600)
+        fd = _open_unnamed(path)
     except (OSError, posix_ipc.Error) as error:
         raise HostError(f"no shared memory segment for {name} of {size} bytes: {error}") from error
     try:
         # Reserved now, so that a full /dev/shm is an error here and no SIGBUS later.
-        os.posix_fallocate(shared.fd, 0, size)
+        os.posix_fallocate(fd, 0, size)
     except OSError as error:
-        os.close(shared.fd)
+        os.close(fd)
         if error.errno == errno.ENOSPC:
             raise HostError(
                 f"no room for {name}: {size} bytes of POSIX shared memory (/dev/shm) wanted, "
                 f"{_free()} free"
             ) from error
         raise HostError(f"no shared memory for {name} of {size} bytes: {error}") from error
+    except BaseException:
+        os.close(fd)
+        raise
+    return Segment(name, fd, size)
+
+
+def _open_unnamed(path: str) -> int:
+    """The descriptor of a new, empty segment, its name gone again, also when a signal handler
+    raises meanwhile. Raises OSError, posix_ipc.Error."""
+    try:
+        shared = posix_ipc.SharedMemory(path, flags=posix_ipc.O_CREX, mode=0o600)
     finally:
-        posix_ipc.unlink_shared_memory(path)
-    return Segment(name, shared.fd, size)
+        with suppress(posix_ipc.ExistentialError):  # somebody else removed it: done
+            posix_ipc.unlink_shared_memory(path)
+    fd: int = shared.fd
+    return fd
 
 
 def received(name: str, fd: int, expected: int) -> Segment:
-    """A segment whose descriptor came from another process, checked against its size.
+    """A segment whose descriptor came from another process, checked.
 
-    Raises HostError when it has another size than `expected` bytes, whole pages.
+    Raises SegmentError unless it is shared memory of `expected` bytes, whole pages, open for
+    reading and writing; the descriptor is closed then.
     """
     size = os.fstat(fd).st_size
-    if size != expected or size <= 0 or size % PAGE_SIZE:
+    wrong = None
+    if not core.is_shared_memory(fd):
+        # A page of another file system may take its server forever to bring.
+        wrong = f"expected shared memory, got {descriptors.kind_of(fd)}"
+    elif fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
+        wrong = "expected a descriptor open for reading and writing"
+    elif size != expected or size <= 0 or size % PAGE_SIZE:
+        wrong = f"expected {expected} bytes in whole pages, got {size} bytes"
+    elif fcntl.fcntl(fd, fcntl.F_GET_SEALS) & (fcntl.F_SEAL_WRITE | _SEAL_FUTURE_WRITE):
+        wrong = "expected memory without a seal against writing"
+    if wrong:
         os.close(fd)
-        raise HostError(
-            f"segment {name}: expected {expected} bytes in whole pages, got {size} bytes"
-        )
+        raise SegmentError(f"segment {name}: {wrong}")
     return Segment(name, fd, size)
 
 
@@ -85,25 +123,60 @@ def mapped(*segments: Segment) -> core.Mapping:
         raise HostError(f"cannot map {names}: {error.strerror}") from error
 
 
-def remove_orphans() -> list[str]:
-    """Remove the names of segments whose creator is gone; returns them.
+def orphans() -> list[str]:
+    """The names of segments whose creator was killed in the moment in which it had one.
 
-    A name lives for microseconds, so only a creator that was killed just then leaves one.
+    Ours alone: whatever else lies in /dev/shm, whoever made it and however it is called, is passed
+    over.
     """
-    removed = []
     try:
-        found = [entry.name for entry in os.scandir(DIRECTORY) if entry.name.startswith(PREFIX)]
+        with os.scandir(DIRECTORY) as entries:
+            return [entry.name for entry in entries if _is_orphan(entry.name)]
     except OSError:
         return []
-    for name in found:
-        pid, _, rest = name.removeprefix(PREFIX).partition("-")
-        start = rest.partition("-")[0]
-        if not pid.isdecimal() or not start.isdecimal() or _start_time(int(pid)) == int(start):
-            continue
+
+
+def _is_orphan(name: str) -> bool:
+    matched = _NAME.fullmatch(name)
+    if matched is None or _start_time(int(matched[1])) == int(matched[2]):
+        return False
+    # A creator in another PID namespace looks gone from here, but it has the segment open.
+    try:
+        fd = os.open(DIRECTORY / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return _is_own_file(fd) and not _is_written(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_own_file(fd: int) -> bool:
+    status = os.fstat(fd)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _is_written(fd: int) -> bool:
+    """Has any process the file open for writing, or mapped so?"""
+    try:
+        # If somebody opens it before it is closed here, the signal is one that is ignored.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # a file system without leases: the process id alone decides
+    return False
+
+
+def remove_orphans() -> list[str]:
+    """Remove the names that `orphans` finds; returns them."""
+    removed = []
+    for name in orphans():
         try:
             posix_ipc.unlink_shared_memory("/" + name)
         except (OSError, posix_ipc.Error):
-            continue  # gone already, or another user's
+            continue  # gone already
         removed.append(name)
     return removed
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from hv import guest
+from hv.printable import printable_lines
 from tools import errors, failures
 
 # Command: the module that adds it. Only the one that is called gets imported: start-up time.
@@ -79,7 +80,7 @@ def run(arguments: list[str], say: Callable[[str], None]) -> int:
             raise
         status, text = failure
         if errors.show_frames:
-            sys.stderr.write(getattr(error, "frames", "") or guest.frames(error))
+            sys.stderr.write(printable_lines(getattr(error, "frames", "") or guest.frames(error)))
         if text:
             say(text)
         return status

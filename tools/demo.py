@@ -27,10 +27,12 @@ from tools.options import (
     TraceOption,
     Wait,
     WaitOption,
+    path_of,
     picture,
     png_option,
     run_options,
 )
+from tools.outputs import check_apart
 from tools.runner import Job
 from vmm.board import Board
 from vmm.machine import Machine
@@ -85,6 +87,7 @@ def vga(
     """The guest programs mode 12h (640 x 480, 16 colours) and draws with planar writes."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
     wanted = picture(png, "demo-vga.png")
+    check_apart({"--trace": trace, "--png": path_of(wanted)}, {"the picture": image})
     if image is None:
         result = _draw_vga(chip, options, wanted)
         raise typer.Exit(session.say("Planar VGA, mode 12h", result, json))
@@ -109,7 +112,9 @@ def cirrus(
 ) -> None:
     """The guest draws on a Cirrus GD5446 with planar and linear writes and with its blitter."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
-    result = _draw_cirrus(options, picture(png, "demo-cirrus.png"))
+    wanted = picture(png, "demo-cirrus.png")
+    check_apart({"--trace": trace, "--png": path_of(wanted)}, {})
+    result = _draw_cirrus(options, wanted)
     raise typer.Exit(session.say("Cirrus GD5446 and its blitter", result, json))
 
 

@@ -50,8 +50,8 @@ from tools.options import (
     network_options,
     network_staleness,
     run_options,
-    trace_file,
 )
+from tools.outputs import check_apart, trace_file
 from tools.runner import Job, hottest, run_job
 from vmm import pc
 from vmm.board import Board
@@ -159,6 +159,7 @@ def e1000(
         raise BadInput("--accel kvm: this guest waits for interrupts, and kvm runs recorded ones")
     stale = network_staleness(staleness, netdev)
     options = run_options(accel, ring_pages, wait, stale, no_coalesce, cpus, trace)
+    check_apart({"--trace": trace, "--pcap": pcap}, {})
     if netdev:
         for name, given in (("frames", frames), ("burst", burst), ("tail-every", tail_every)):
             if given is not None:

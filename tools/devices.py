@@ -14,8 +14,9 @@ from devices.bus.pci import PciFunction
 from hv import guest
 from tools.errors import BadInput, warn
 from tools.options import NetworkOptions
-from vmm import board as boards
-from vmm.board import Board, Spec, SpecError
+from vmm import devicespec
+from vmm.board import Board
+from vmm.devicespec import Spec, SpecError
 from vmm.machine import Machine
 from vmm.netdev.spec import NetdevError
 
@@ -40,9 +41,9 @@ def board(
         if network is not None:
             _add_network(machine, network)
         for text in specs:
-            spec = boards.parse_spec(text)
+            spec = devicespec.parse_spec(text)
             own = ".py:" in spec.name
-            built.add(_own(spec) if own else boards.create(spec, built.addresses), spec)
+            built.add(_own(spec) if own else devicespec.create(spec, built.addresses), spec)
     except (SpecError, NetdevError) as error:
         raise BadInput(str(error)) from error
     for name in machine.network.unused():
@@ -52,10 +53,7 @@ def board(
 
 def _add_network(machine: Machine, network: NetworkOptions) -> None:
     if network.pcap is not None:
-        try:
-            machine.network.record(network.pcap)
-        except OSError as error:
-            raise BadInput(f"--pcap {network.pcap}: {error.strerror}") from error
+        machine.network.record(network.pcap)
     for text in network.netdevs:
         machine.network.add(text)
 

@@ -2,6 +2,8 @@
 
 import sys
 
+from hv.printable import printable_lines
+
 show_frames = False  # --traceback
 
 
@@ -15,5 +17,5 @@ class Interrupted(KeyboardInterrupt):
 
 def warn(line: str) -> None:
     """Tell the user of something that goes wrong while the command goes on."""
-    sys.stderr.write(f"coalesced: {line}\n")
+    sys.stderr.write(f"coalesced: {printable_lines(line)}\n")
     sys.stderr.flush()

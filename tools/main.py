@@ -7,15 +7,17 @@ import signal
 import sys
 from contextlib import suppress
 
-from tools import streams
+from tools import streams, termination
 
 
 def main() -> None:
     """Run the command line; never returns.
 
-    Exit status 0 success, 1 a check or a run failed, 2 wrong usage or bad input, 130 after Ctrl-C.
+    Exit status 0 success, 1 a check or a run failed, 2 wrong usage or bad input, 130 after Ctrl-C;
+    SIGTERM and SIGHUP end it as such, once everything is given back.
     """
     sys.unraisablehook = _unraisable
+    termination.watch()
     streams.open_standard()
     try:
         try:
@@ -24,6 +26,7 @@ def main() -> None:
         finally:
             # What is left is short, and Python itself would die of a SIGINT while it shuts down.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            termination.let_go()
     except BaseException as error:
         interrupt = _ctrl_c(error)
         if interrupt is None:
@@ -88,5 +91,7 @@ def _close_early() -> None:
 
 
 def _say(text: str) -> None:
+    from hv.printable import printable_lines  # noqa: PLC0415
+
     with suppress(OSError):  # there is nowhere else to say it
-        sys.stderr.write(f"coalesced: {text}\n")
+        sys.stderr.write(f"coalesced: {printable_lines(text)}\n")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
@@ -122,9 +119,6 @@ def png_option(default: str | None = None) -> Any:
 
 PngOption = Annotated[Path | None, png_option()]
 NO_PICTURE = Path("none")
-
-
-_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 
 
 @dataclass(frozen=True)
@@ -247,25 +241,15 @@ def picture(given: Path | None, default: str | None) -> Picture | None:
     return Picture(Path(default), asked=False)
 
 
+def path_of(picture: Picture | None) -> Path | None:
+    """Where it goes."""
+    return picture.path if picture is not None else None
+
+
 def warn_of_picture(error: BadInput) -> None:
     """Say that the picture is left out which nobody asked for."""
     warn(f"warning: the picture is not written: {error}; --png FILE says where else, --png none "
          "that none is wanted")  # fmt: skip
-
-
-@contextlib.contextmanager
-def trace_file(path: Path | None) -> Iterator[TextIO | None]:
-    """The file of --trace, None without one. Raises BadInput when it takes no more."""
-    if path is None:
-        yield None
-        return
-    try:
-        with path.open("w") as file:
-            yield file
-    except OSError as error:
-        if error.errno not in _NO_MORE:
-            raise
-        raise BadInput(f"--trace {path}: {error.strerror}") from error
 
 
 def staleness_of(text: str) -> float | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,11 @@ from devices.vga.palette import expand_6bit
 from tools.errors import BadInput
 from vmm.accel.base import GuestMemory
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 WIDTH, HEIGHT, COLOURS = 640, 480, 16
+PIXELS_MAX = 1 << 25  # to be decoded; four bytes each
 ADDRESS = 0x100000  # guest-physical: palette, then pixels, see Picture.write_to
 
 
@@ -40,22 +46,48 @@ def load(path: Path) -> Picture:
     """Read a picture, fit it on the screen (black around it) and quantise it to 16 colours.
 
     A picture of at most 640 x 480 keeps its size; one of at most 16 colours keeps them, as far as
-    the DAC has them: 6 bits each. Raises BadInput when it cannot be read.
+    the DAC has them: 6 bits each. Raises BadInput when it cannot be read, or is too big.
     """
     from PIL import Image  # noqa: PLC0415 - only who draws a picture pays for it
 
     try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
+        image = _decoded(path)
     except FileNotFoundError as error:
         raise BadInput(f"--image {path}: no such file") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise BadInput(f"--image {path}: expected at most {PIXELS_MAX:,} pixels") from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise BadInput(f"--image {path}: not a picture that can be read: {error}") from error
-    if image.width > WIDTH or image.height > HEIGHT:
-        image.thumbnail((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
     screen = Image.new("RGB", (WIDTH, HEIGHT))
     screen.paste(image, ((WIDTH - image.width) // 2, (HEIGHT - image.height) // 2))
     return _quantise(np.asarray(screen))
+
+
+def _decoded(path: Path) -> Image.Image:
+    """The picture, as big as the screen at most; it is not decoded before its size is known."""
+    from PIL import Image  # noqa: PLC0415
+
+    if not path.is_dir() and path.exists() and not path.is_file():
+        raise OSError("expected a file")
+    before = Image.MAX_IMAGE_PIXELS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                opened.draft("RGB", (WIDTH, HEIGHT))  # a JPEG may be decoded smaller
+                if opened.width * opened.height > PIXELS_MAX:
+                    raise BadInput(
+                        f"--image {path}: expected at most {PIXELS_MAX:,} pixels, "
+                        f"it has {opened.width} x {opened.height}"
+                    )
+                # Pillow stops, at twice this, a file that holds more than it promises.
+                Image.MAX_IMAGE_PIXELS = PIXELS_MAX // 2
+                image = opened.convert("RGB")
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+    if image.width > WIDTH or image.height > HEIGHT:
+        image.thumbnail((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    return image
 
 
 def _quantise(rgb: NDArray[np.uint8]) -> Picture:

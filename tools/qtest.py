@@ -30,8 +30,8 @@ from tools.options import (
     WaitOption,
     network_options,
     run_options,
-    trace_file,
 )
+from tools.outputs import check_apart, guest_files, trace_file
 from tools.qtest_server import Server
 from tools.runner import Job, run_job
 from vmm.machine import Machine
@@ -71,6 +71,7 @@ def qtest(
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
     ram_size = devices.memory_size(memory)
     network = network_options(netdev, pcap)
+    check_apart({"--trace": trace, "--pcap": pcap}, guest_files("", device or []))
     servers: list[Server] = []
     with _connected(path) as peer, _pipe() as (read_end, write_end):
         # The guest process opens the pipe by the descriptor of this one.

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from devices.i440fx import CONFIG_DATA
 from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
 from tools.guests.qtest import (
     DATA_AT,
@@ -62,9 +63,15 @@ class Splitter:
 
     def __init__(self, ram: list[GuestMemory], queues: bool) -> None:
         """`queues`: can a write be on its way while the guest goes on?"""
-        self._ram = sorted((memory.start, memory.start + memory.size) for memory in ram)
+        self._memory = ram
+        self._ram: list[tuple[int, int]] = []
         self._queues = queues
         self._on_the_way = False
+        self.look()
+
+    def look(self) -> None:
+        """Look where RAM lies now; the guest stands still."""
+        self._ram = sorted((memory.start, memory.start + memory.size) for memory in self._memory)
 
     def work(self, command: Access | BlockRead | BlockWrite) -> Work:
         """The steps of a command; they are made when they are asked for, one command at a time."""
@@ -86,6 +93,14 @@ class Splitter:
         if address // PAGE_SIZE == last // PAGE_SIZE:
             return int(not self._is_ram(address))
         return (not self._is_ram(address)) + (not self._is_ram(last))
+
+    @staticmethod
+    def may_move_ram(command: Access | BlockRead | BlockWrite) -> bool:
+        """Can RAM come or go by this command? Then those behind it are not to be cut before."""
+        if not isinstance(command, Access) or command.kind != OP_OUT:
+            return False
+        first = command.address
+        return first < CONFIG_DATA + 4 and first + command.size > CONFIG_DATA
 
     # --- single accesses ---
 
@@ -185,6 +200,7 @@ class Batch:
 
     def __init__(self, splitter: Splitter) -> None:
         self._splitter = splitter
+        splitter.look()
         self._rows: list[tuple[int, int, int, int]] = []
         self._data = bytearray()
         self._parts: list[_Part | bytes] = []

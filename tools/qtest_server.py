@@ -183,6 +183,8 @@ class Server:
             if not batch.add(work):
                 self._left = work
                 return
+            if self._splitter.may_move_ram(command):
+                return
 
     def _ring(self) -> None:
         """Tell the guest that its mailbox is full."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +11,10 @@ import typer
 from numpy.typing import NDArray
 
 from devices.bus.pci import BASE_ADDRESS_0, COMMAND, COMMAND_IO, COMMAND_MEMORY
-from hv.abi import OP, OP_IN, OP_OUT, PAGE_SIZE
-from tools import report, session, traces, unchecked
+from devices.bus.region import Region
+from hv.abi import OP, PAGE_SIZE
+from hv.printable import printable
+from tools import lacking, report, session, traces, unchecked
 from tools.devices import DEFAULT_DEVICE, DeviceOption
 from tools.guests.replay import PROGRAM
 from tools.options import (
@@ -30,13 +31,14 @@ from tools.options import (
     TraceOption,
     Wait,
     WaitOption,
+    path_of,
     picture,
     png_option,
     run_options,
-    trace_file,
 )
+from tools.outputs import check_apart, guest_files, trace_file
 from tools.runner import Job, run_job
-from tools.tracefile import Trace
+from tools.tracefile import Trace, shown
 from tools.tracefile import read as read_trace
 from vmm.accel.base import GuestMemory
 from vmm.accel.kvm import KvmAccelerator
@@ -50,6 +52,13 @@ EXAMPLES = (
     "qemu-system-x86_64 -trace 'memory_region_ops_*' … records one"
 )
 MISMATCHES_SHOWN = 10
+LINE_SENTENCES = {
+    "joined": "joined to another one: QEMU logs each byte of a word that the guest wrote or read "
+    "in a text window or as an index and its data",
+    "nested": "left out: a region handed the access on to another one, and QEMU logs both",
+    "no_vcpu": "left out: cpu -1 is no vCPU",
+}
+NOT_HERE = " (not on this machine)"
 DEFAULT_MACHINE = [DEFAULT_DEVICE, "e1000,addr=03.0"]
 
 
@@ -66,7 +75,8 @@ class Seen:
     """What there was to see after the replay."""
 
     results: NDArray[np.void]
-    present: NDArray[np.bool_]  # per access: does the machine have the region?
+    regions: dict[str, NDArray[np.bool_]]  # per region that the machine lacks: its accesses
+    functions: dict[str, NDArray[np.bool_]]  # the same of PCI functions
     screen: NDArray[np.uint8] | None
     text: list[str] | None
 
@@ -91,7 +101,10 @@ def replay(
     """Run the accesses of a recorded trace as the guest, and check every load's value."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace_out)
     wanted = picture(png, "replay.png")
-    recorded = read_trace(traces.find(trace))
+    source = traces.find(trace)
+    files = {"the recording": source, **guest_files("", device or [])}
+    check_apart({"--trace": trace_out, "--png": path_of(wanted)}, files)
+    recorded = read_trace(source)
     run, counters, seen = _run(recorded, options, device or DEFAULT_MACHINE)
     result = _result(recorded, run, counters, seen)
     result["png"] = None if seen.screen is None else session.save_picture(wanted, seen.screen)
@@ -111,7 +124,7 @@ def _run(
     recorded: Trace, options: RunOptions, specs: list[str]
 ) -> tuple[report.Run, Counters, Seen]:
     ops = recorded.ops
-    size = -(-ops.nbytes // PAGE_SIZE) * PAGE_SIZE
+    size = max(-(-ops.nbytes // PAGE_SIZE), 1) * PAGE_SIZE
 
     def build(machine: Machine) -> Stage:
         board = session.board_of(specs)(machine)
@@ -129,7 +142,13 @@ def _run(
         results = _results(machine, stage, recorded)
         displays = stage.board.displays
         text = displays[0].text() if displays else None
-        return Seen(results, _present(machine, ops), screen, text)
+        return Seen(
+            results,
+            lacking.regions(machine, recorded),
+            lacking.functions(stage.board, recorded),
+            screen,
+            text,
+        )
 
     job = Job(
         "tools.guests.replay:run",
@@ -154,34 +173,32 @@ def _results(machine: Machine, stage: Stage, recorded: Trace) -> NDArray[np.void
 
 
 def _place_bars(board: Board, recorded: Trace) -> None:
-    """Put each BAR where the trace's first access to a region of its name says."""
-    for function in board.functions:
+    """Put each BAR that the guest does not place where its first access to that region says."""
+    config = lacking.Config.of(recorded)
+    for slot, function in board.bus.functions().items():
         for number, bar in function.bars.items():
-            region = bar.region
-            if region.name not in recorded.names:
+            named = [n for n, name in enumerate(recorded.names) if _names(name, bar.region)]
+            found = np.flatnonzero(np.isin(recorded.region, named))
+            if not len(found) or config.places_bar(slot, number):
                 continue
-            first = int(np.argmax(recorded.region == recorded.names.index(region.name)))
-            base = int(recorded.ops["address"][first]) & ~(region.size - 1)
+            base = int(recorded.ops["address"][found[0]]) & ~(bar.region.size - 1)
             function.config_write(BASE_ADDRESS_0 + 4 * number, 4, base & 0xFFFFFFFF)
             decode = COMMAND_IO if bar.io else COMMAND_MEMORY
             function.config_write(COMMAND, 2, function.command | decode)
 
 
-def _present(machine: Machine, ops: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Per access: does some region of the machine answer its first byte?"""
-    present = np.zeros(len(ops), dtype=bool)
-    is_port = (ops["kind"] == OP_IN) | (ops["kind"] == OP_OUT)
-    for space, mask in ((machine.ports, is_port), (machine.memory, ~is_port)):
-        addresses, places = np.unique(ops["address"][mask], return_inverse=True)
-        answered = [space.region_at(address) is not None for address in addresses.tolist()]
-        present[mask] = np.array(answered, dtype=bool)[places]
-    return present
+def _names(recorded: str, region: Region) -> bool:
+    return recorded != "unnamed" and lacking.is_region(recorded, region)
 
 
 def _result(recorded: Trace, run: report.Run, counters: Counters, seen: Seen) -> dict[str, object]:
     ops, reads = recorded.ops, recorded.reads
-    checked = reads & seen.present
+    checked = reads.copy()
     apart: dict[str, int] = {}
+    for name, mask in {**seen.functions, **seen.regions}.items():
+        if (checked & mask).any():
+            apart[f"{name}{NOT_HERE}"] = int((checked & mask).sum())
+        checked &= ~mask
     for name, mask in unchecked.whole(recorded).items():
         apart[name] = int((checked & mask).sum())
         checked &= ~mask
@@ -190,16 +207,12 @@ def _result(recorded: Trace, run: report.Run, counters: Counters, seen: Seen) ->
     for name, (mask, bits) in unchecked.in_part(recorded).items():
         masked[name] = int((checked & mask).sum())
         left_out[mask] = bits
-    missing = Counter(recorded.names[index] for index in recorded.region[~seen.present].tolist())
-    for name in missing:
-        lacking = ~seen.present & reads & (recorded.region == recorded.names.index(name))
-        if lacking.any():
-            apart[f"{name} (not on this machine)"] = int(lacking.sum())
     equal = seen.results["value"] | left_out == ops["value"] | left_out
     wrong = np.flatnonzero(checked & ~equal)
     return {
         "trace": str(recorded.path),
         "accesses": len(ops),
+        **_lines(recorded),
         "writes": int((~reads).sum()),
         "reads": int(reads.sum()),
         "coalesced": counters.coalesced,
@@ -210,15 +223,33 @@ def _result(recorded: Trace, run: report.Run, counters: Counters, seen: Seen) ->
         "reads_matching": int((checked & equal).sum()),
         "unchecked": apart,
         "masked": masked,
-        "missing_regions": dict(missing),
         "unassigned": run["unassigned"],
+        "missing_regions": {name: int(mask.sum()) for name, mask in seen.regions.items()},
+        "missing_functions": {name: int(mask.sum()) for name, mask in seen.functions.items()},
         "mismatches": [_mismatch(recorded, seen.results, i) for i in wrong[:MISMATCHES_SHOWN]],
+        "wait_us": run["wait_us"],
+        "waited_longest": run["waited_longest"],
+        "slept_on": run["slept_on"],
         "seconds": run["seconds"],
         "signals": run["signals"],
         "stale_drains": run["stale_drains"],
         "accel": run["accel"],
         "coalescing": run["coalescing"],
         "state": run["state"],
+    }
+
+
+def _lines(recorded: Trace) -> dict[str, object]:
+    """What became of the lines of the trace."""
+    counted, first = recorded.counted, recorded.first_foreign
+    return {
+        "lines": counted.lines,
+        "joined": counted.joined,
+        "nested": counted.nested,
+        "no_vcpu": counted.no_vcpu,
+        "apart": dict(recorded.apart),
+        "skipped": recorded.foreign,
+        "first_skipped": first and {"line": first.line, "text": shown(first)},
     }
 
 
@@ -235,23 +266,16 @@ def _mismatch(recorded: Trace, results: NDArray[np.void], index: int) -> dict[st
 
 
 def _print(name: str, result: dict[str, object]) -> None:
-    unchecked_, masked, missing = (
-        result[key] for key in ("unchecked", "masked", "missing_regions")
-    )
-    exits_by, mismatches = result["exits_by"], result["mismatches"]
-    assert isinstance(unchecked_, dict)
-    assert isinstance(masked, dict)
-    assert isinstance(missing, dict)
-    assert isinstance(exits_by, dict)
-    assert isinstance(mismatches, list)
-    exits, plain = result["exits"], result["exits_without_coalescing"]
-    assert isinstance(exits, int)
-    assert isinstance(plain, int)
-    seconds = result["seconds"]
-    assert isinstance(seconds, float)
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title=f"Replay of {name}", title_justify="left", show_header=False)
+    exits, plain, seconds = result["exits"], result["exits_without_coalescing"], result["seconds"]
+    exits_by, mismatches = result["exits_by"], result["mismatches"]
+    assert isinstance(exits, int)
+    assert isinstance(plain, int)
+    assert isinstance(seconds, float)
+    assert isinstance(exits_by, dict)
+    assert isinstance(mismatches, list)
+    table = Table(title=f"Replay of {printable(name)}", title_justify="left", show_header=False)
     rows = {
         "accesses": f"{result['accesses']:,}",
         "  writes": f"{result['writes']:,}",
@@ -261,16 +285,16 @@ def _print(name: str, result: dict[str, object]) -> None:
         "exits without coalescing": f"{plain:,}: {1 - exits / plain:.1%} saved",
         "reads equal to the recording": f"{result['reads_matching']:,} of "
         f"{result['reads_checked']:,} checked",
-        **{f"  checked without {key}": f"{count:,}" for key, count in masked.items()},
-        **{f"  not checked: {key}": f"{count:,}" for key, count in unchecked_.items()},
+        **_unchecked_rows(result),
         "no device there": f"{result['unassigned']:,}",
-        **{f"region not on this machine: {k}": f"{v:,} accesses" for k, v in missing.items()},
         "time, ms": f"{seconds * 1e3:,.1f}",
+        "waited, p50 / p99 / max, µs": report.wait(result["wait_us"]),
         "screen": str(result["png"] or "none"),
     }
     for key, value in rows.items():
         table.add_row(key, value)
     report.print_table(table)
+    _print_lines(result)
     for wrong in mismatches:
         print(
             f"line {wrong['line']}: {wrong['name']} {wrong['address']:#x} size {wrong['size']}: "
@@ -278,11 +302,49 @@ def _print(name: str, result: dict[str, object]) -> None:
         )
 
 
+def _print_lines(result: dict[str, object]) -> None:
+    """A sentence for each kind of line that is not simply an access."""
+    apart, first, lines = result["apart"], result["first_skipped"], result["lines"]
+    assert isinstance(apart, dict)
+    for key, sentence in LINE_SENTENCES.items():
+        if result[key]:
+            print(f"{result[key]:,} of {lines:,} lines {sentence}.")
+    for event, count in apart.items():
+        print(f"{count:,} lines {event}_* left out: their addresses are offsets in a region.")
+    if isinstance(first, dict):
+        print(
+            f"{result['skipped']:,} lines skipped that are no accesses; the first is line "
+            f"{first['line']}: {first['text']}"
+        )
+
+
+def _unchecked_rows(result: dict[str, object]) -> dict[str, str]:
+    """What was not checked, and what the machine lacks."""
+    unchecked_, masked = result["unchecked"], result["masked"]
+    regions, functions = result["missing_regions"], result["missing_functions"]
+    assert isinstance(unchecked_, dict)
+    assert isinstance(masked, dict)
+    assert isinstance(regions, dict)
+    assert isinstance(functions, dict)
+    return {
+        **{f"  checked without {key}": f"{count:,}" for key, count in masked.items()},
+        **{
+            f"  not checked: {key}": f"{count:,}"
+            for key, count in unchecked_.items()
+            if not key.endswith(NOT_HERE)
+        },
+        **{
+            f"  not on this machine: {key}": f"{count:,} accesses"
+            for key, count in {**functions, **regions}.items()
+        },
+    }
+
+
 def _print_text(text: list[str] | None) -> None:
     if text is None:
         print("The screen is not in a text mode.")
     else:
-        print("\n".join(text).rstrip("\n"))
+        print("\n".join(printable(row) for row in text).rstrip("\n"))
 
 
 def register(app: typer.Typer) -> None:

@@ -8,11 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from hv.printable import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
 Run = dict[str, object]
 Cell = Callable[[Run], str]
+
+SLEPT_LEAST_US = 1000.0  # shorter waits of a sleeping guest are not worth a warning
 
 _NO_ROWS: Mapping[str, Cell] = MappingProxyType({})
 
@@ -66,6 +70,7 @@ def print_runs(title: str, runs: Sequence[Run], more: Mapping[str, Cell] = _NO_R
         "exits": lambda r: f"{r['exits']:,}",
         "  by": lambda r: _by(r["exits_by"]),
         "no device there": lambda r: f"{r['unassigned']:,}",
+        "waited, p50 / p99 / max, µs": lambda r: wait(r["wait_us"]),
         "pipe writes": lambda r: f"{r['signals']:,}",
         "time, ms": lambda r: f"{_number(r['seconds']) * 1e3:,.1f}",
         "per write, ns": lambda r: (
@@ -82,13 +87,63 @@ def print_runs(title: str, runs: Sequence[Run], more: Mapping[str, Cell] = _NO_R
 
 
 def print_savings(runs: Sequence[Run]) -> None:
-    """One line about what coalescing saved."""
+    """A line about what coalescing saved, or cost, and what waited in the ring meanwhile."""
     saved = savings(runs)
     if saved["exits"] is not None and saved["time"] is not None:
-        print(
-            f"Coalescing saved {saved['exits']:.1%} of the exits; "
-            f"without it the guest took {saved['time']:.1f} times as long."
-        )
+        line = f"Coalescing saved {saved['exits']:.1%} of the exits; {_in_words(saved['time'])}"
+        coalesced = next(run for run in runs if run["coalescing"])
+        print(f"{line}{_blame(coalesced) if saved['time'] < 1 else ''}.")
+
+
+def _in_words(ratio: float) -> str:
+    """What the times come to: uncoalesced seconds by coalesced seconds."""
+    if ratio >= 1:
+        return f"without it the guest took {_times(ratio)} times as long"
+    return f"but with it the guest was {_times(1 / ratio)} times slower"
+
+
+def _times(factor: float) -> str:
+    if factor >= 100:
+        return f"{factor:,.0f}"
+    return f"{factor:.2f}" if factor < 1.1 else f"{factor:.1f}"
+
+
+def _blame(run: Run) -> str:
+    """The address whose write waited for a good part of the run, if there is one."""
+    at, wait_us = run["waited_longest"], run["wait_us"]
+    assert isinstance(wait_us, dict)
+    if not isinstance(at, dict) or wait_us["max"] < _number(run["seconds"]) * 1e6 / 10:
+        return ""
+    return f": {at['address']:#x} waited {_duration(wait_us['max'])}"
+
+
+def print_slept_on(runs: Sequence[Run]) -> None:
+    """A warning for each range with writes that were queued while the guest slept."""
+    for run in runs:
+        slept_on = run["slept_on"]
+        assert isinstance(slept_on, list)
+        for found in slept_on:
+            if found["wait_us"] >= SLEPT_LEAST_US:
+                sys.stderr.write(
+                    f"coalesced: warning: {_heading(run)}: the guest slept while writes to "
+                    f"{found['address']:#x}+{found['size']:#x} ({found['region'] or 'unassigned'}) "
+                    f"were queued: {found['writes']:,} of them, which waited up to "
+                    f"{_duration(found['wait_us'])}\n"
+                )
+
+
+def _duration(us: float) -> str:
+    for unit, scale in (("s", 1e6), ("ms", 1e3)):
+        if us >= scale:
+            return f"{us / scale:,.1f} {unit}"
+    return f"{us:,.1f} µs"
+
+
+def wait(wait_us: object) -> str:
+    """p50, p99 and the longest."""
+    assert isinstance(wait_us, dict)
+    known = [wait_us[name] for name in ("p50", "p99", "max")]
+    return "-" if None in known else " / ".join(f"{us:,.1f}" for us in known)
 
 
 def print_identical(runs: Sequence[Run]) -> None:
@@ -122,13 +177,14 @@ def mismatching(run: Run) -> bool:
 def print_failures(runs: Sequence[Run]) -> None:
     """The accesses whose device raised, and the loads that gave what they should not, of all
     runs."""
+    print_slept_on(runs)
     for run in runs:
         _print_mismatches(run)
     for run in runs:
         failures = run["failures"]
         assert isinstance(failures, list)
         for line in failures:
-            print(f"{_heading(run)}: {line}", file=sys.stderr)
+            print(f"{_heading(run)}: {printable(line)}", file=sys.stderr)
 
 
 def _print_mismatches(run: Run) -> None:

@@ -28,9 +28,11 @@ from tools.options import (
     WaitOption,
     network_options,
     network_staleness,
+    path_of,
     picture,
     run_options,
 )
+from tools.outputs import check_apart, guest_files
 from tools.runner import Job
 
 EXAMPLES = (
@@ -66,6 +68,8 @@ def run(
         raise BadInput(f"--netdev {netdev[0]}: --accel kvm runs recorded guests, without a network")
     network = network_options(netdev, pcap)
     wanted = picture(png, None)
+    outputs = {"--trace": trace, "--png": path_of(wanted), "--pcap": pcap}
+    check_apart(outputs, guest_files(guest, device or []))
     where = guest.rpartition(":")[0]
     if where.endswith(".py"):
         # The guest process may have another idea of the working directory's modules, not of files.

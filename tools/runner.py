@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TextIO, TypeVar
+from typing import Generic, TypeVar
 
 import psutil
 
@@ -18,6 +18,7 @@ from hv import guest
 from hv.doorbell import WaitPolicy
 from hv.errors import HostError, KvmUnusable
 from hv.kvm import capabilities
+from hv.printable import printable_stream
 from tools import early
 from tools.errors import BadInput, Interrupted, warn
 from tools.options import RunOptions
@@ -29,6 +30,7 @@ from vmm.accel.kvm import KvmAccelerator, Recorder
 from vmm.accel.process import ProcessAccelerator
 from vmm.counters import EXIT_REASONS, Counters
 from vmm.machine import Machine
+from vmm.tracing import Sink
 
 BoardT = TypeVar("BoardT")
 SeenT = TypeVar("SeenT")
@@ -103,7 +105,7 @@ def run_job(
     options: RunOptions,
     accel_name: str,
     coalesce: bool,
-    trace: TextIO | None = None,
+    trace: Sink | None = None,
 ) -> tuple[dict[str, object], Counters, SeenT]:
     """Run the guest once: the run's entry of the JSON object, its counters, what was seen.
 
@@ -113,7 +115,7 @@ def run_job(
     record = job.record or recorder(job)
     with (
         # What a user's device prints goes where a guest's does.
-        contextlib.redirect_stdout(sys.stderr),
+        contextlib.redirect_stdout(printable_stream(sys.stderr)),
         Machine(
             accelerator(options, accel_name, record),
             coalesce=coalesce,
@@ -167,6 +169,7 @@ def _describe(
         "exits": counters.exits,
         "exits_by": {reason: counters.exits_by[reason] for reason in EXIT_REASONS},
         "stale_drains": counters.stale_drains,
+        **waits(machine),
         "signals": machine.accel.signals(),
         "seconds": machine.seconds,
         "ns_per_write": machine.seconds / counters.writes * 1e9 if counters.writes else None,
@@ -187,6 +190,37 @@ def _describe(
         "netdevs": machine.network.report(),
         "start_seconds": start_seconds(machine.accel.first_operation()),
         **(check_loads(machine, accel) if isinstance(accel, KvmAccelerator) else {}),
+    }
+
+
+def waits(machine: Machine) -> dict[str, object]:
+    """How long queued writes waited in the ring, in microseconds; None where nobody knows.
+
+    `slept_on`: the ranges with writes that were queued while the guest slept, the longest first.
+    """
+    ring = machine.accel.ring
+    known = ring.core.waits() if ring is not None else None
+    if known is None:
+        nothing = dict.fromkeys(("p50", "p99", "max"))
+        return {"wait_us": nothing, "waited_longest": None, "slept_on": []}
+    p50, p99, longest, address, port, ranges = known
+    slept_on: list[dict[str, object]] = []
+    for first, last, is_port, writes, ns in sorted(ranges, key=lambda found: -found[4]):
+        region = (machine.ports if is_port else machine.memory).region_at(first)
+        slept_on.append(
+            {
+                "address": first,
+                "size": last - first + 1,
+                "kind": "pio" if is_port else "mmio",
+                "region": None if region is None else region.name,
+                "writes": writes,
+                "wait_us": ns / 1e3,
+            }
+        )
+    return {
+        "wait_us": {"p50": p50 / 1e3, "p99": p99 / 1e3, "max": longest / 1e3},
+        "waited_longest": {"address": address, "kind": "pio" if port else "mmio"},
+        "slept_on": slept_on,
     }
 
 

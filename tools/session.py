@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from hv.errors import DeviceError
 from tools import devices, report
 from tools.errors import BadInput, Interrupted
-from tools.options import NetworkOptions, Picture, RunOptions, trace_file, warn_of_picture
+from tools.options import NetworkOptions, Picture, RunOptions, warn_of_picture
+from tools.outputs import trace_file
 from tools.recorded import once, recorder
 from tools.runner import BoardT, Job, SeenT, hottest, run_job
 from vmm import pc
@@ -67,7 +68,9 @@ def screen_of(machine: Machine, board: Board) -> Screen | None:
         return None
     try:
         return board.displays[0].render()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise DeviceError(board.displays[0].name, "render()", error) from error
 
 

@@ -1,27 +1,28 @@
-"""Reading QEMU's traces of the events memory_region_ops_read and memory_region_ops_write."""
+"""A recorded run of a guest, read from QEMU's traces of the events memory_region_ops_*."""
 
 from __future__ import annotations
 
-import gzip
-import re
-import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from hv.printable import printable
 from tools.errors import BadInput
+from tools.traces import source
+from tools.traces.accesses import NOTHING_COUNTED, Counted, accesses
+from tools.traces.qemu import EXPECTED, Foreign, Lines, Names, Reader
+from tools.traces.recognise import kind_of
 
-PORTS_END = 0x10000  # an address below is a port
+PORTS_END = 0x10000  # an address below is a port, if a port can be accessed like that
+LINES_MAX = 1 << 22
 
-# With `-msg timestamp=on` (or the log backend) PID@SECONDS.MICROSECONDS: stands before the event.
-_LINE = re.compile(
-    rb"(?:\d+@\d+\.\d+:)?memory_region_ops_(read|write) cpu (-?\d+) mr (0x[0-9a-f]+|\(nil\)) "
-    rb"addr 0x([0-9a-f]{1,16}) value 0x([0-9a-f]{1,16}) size ([1248])(?: name '([^']*)')?"
-)
-EXPECTED = "memory_region_ops_read|write cpu N mr 0x… addr 0x… value 0x… size 1|2|4|8 name '…'"
+__all__ = ["EXPECTED", "LINES_MAX", "PORTS_END", "Trace", "read", "shown"]
+
+_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Trace:
 
     `ops`: its accesses as `hv.abi.OP`, in order; the value of a read is what the guest got.
     `names`: names of regions; `region`: per access the index into them. `lines`: per access the
-    line of the file, from 1.
+    line of the file, from 1. `counted`: what became of the lines. `apart`: lines of events whose
+    addresses are offsets. `foreign`: lines that are neither; the first of them.
     """
 
     path: Path
@@ -38,6 +40,10 @@ class Trace:
     names: list[str]
     region: NDArray[np.intp]
     lines: NDArray[np.int64]
+    counted: Counted = NOTHING_COUNTED
+    apart: Mapping[str, int] = field(default_factory=dict)
+    foreign: int = 0
+    first_foreign: Foreign | None = None
 
     @property
     def reads(self) -> NDArray[np.bool_]:
@@ -49,67 +55,72 @@ class Trace:
 def read(path: Path) -> Trace:
     """Read a trace, plain or gzip.
 
-    Raises BadInput when there is no such file, it is damaged (naming the line and what was
-    expected there), or holds no access.
+    Raises BadInput when there is no such file, it is damaged, too big, or holds no access.
     """
-    rows: list[tuple[int, int, int, int]] = []
-    region: list[int] = []
-    lines: list[int] = []
-    names: dict[bytes, int] = {}
-    for number, line in enumerate(_content(path).split(b"\n"), start=1):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            if not line.strip():
-                continue
-            match = _LINE.fullmatch(line.rstrip(b"\r"))
-            if match is None:
-                raise BadInput(f"{path}: line {number}: expected {EXPECTED}, got {_shown(line)}")
-        kind, _cpu, _mr, addr, value, size, name = match.groups()
-        rows.append(_op(path, number, kind == b"read", int(addr, 16), int(size), int(value, 16)))
-        region.append(names.setdefault(name or b"unnamed", len(names)))
-        lines.append(number)
-    if not rows:
-        raise BadInput(f"{path}: expected at least one line {EXPECTED}, found none")
+    reader = Reader()
+    parts = [Lines.none()]
+    head = b""
+    found = 0
+    for block in source.blocks(path):
+        head = head or block[:_HEAD]
+        parts.append(reader.read(block))
+        found += len(parts[-1])
+        if found > LINES_MAX:
+            raise BadInput(f"trace {path}: expected at most {LINES_MAX:,} accesses, got more")
+    lines = Lines.joined(parts)
+    parts.clear()
+    guest, counted = accesses(lines, reader.names)
+    if not len(guest) and not reader.apart:
+        raise BadInput(f"{path}: {_nothing(reader, counted, head)}")
     return Trace(
         path,
-        np.array(rows, dtype=OP),
-        [name.decode(errors="replace") for name in names],
-        np.array(region, dtype=np.intp),
-        np.array(lines, dtype=np.int64),
+        _ops(guest),
+        _shown(reader.names),
+        guest.name.astype(np.intp),
+        guest.number,
+        counted,
+        reader.apart,
+        reader.foreign,
+        reader.first_foreign,
     )
 
 
-def _op(
-    path: Path, line: int, is_read: bool, addr: int, size: int, value: int
-) -> tuple[int, int, int, int]:
-    if addr < PORTS_END:
-        if size > 4 or addr + size > PORTS_END:
-            raise BadInput(
-                f"{path}: line {line}: expected a port access of 1, 2 or 4 bytes below "
-                f"{PORTS_END:#x}, got {size} bytes at {addr:#x}"
-            )
-        kind = OP_IN if is_read else OP_OUT
-    else:
-        if addr + size > 1 << 64:
-            raise BadInput(f"{path}: line {line}: expected an address that does not wrap")
-        kind = OP_LOAD if is_read else OP_STORE
-    # QEMU traces what the device returned before it cuts it to the access's width.
-    return kind, size, addr, value & (1 << 8 * size) - 1
+def _nothing(reader: Reader, counted: Counted, head: bytes) -> str:
+    """Why a file without an access is refused."""
+    if counted.lines:
+        return (
+            f"expected at least one line {EXPECTED} of a vCPU, "
+            f"got {counted.lines:,} of cpu -1, which is none"
+        )
+    text = f"expected at least one line {EXPECTED}, found "
+    kind = kind_of(head)
+    first = reader.first_foreign
+    if first is None:
+        return f"{text}none"
+    found = f"{kind}, which replay does not read" if kind else "none"
+    return f"{text}{found}; line {first.line} is {shown(first)}"
 
 
-def _content(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"trace {path}: {error.strerror}") from error
-    if data[:2] != b"\x1f\x8b":
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"trace {path}: expected a whole gzip file: {error}") from error
+def shown(foreign: Foreign) -> str:
+    """The beginning of a line, on one line."""
+    text = foreign.text[:80].decode(errors="backslashreplace")
+    return f"{text!r}{' …' if len(foreign.text) > 80 else ''}"
 
 
-def _shown(line: bytes) -> str:
-    text = line[:80].decode(errors="backslashreplace")
-    return f"{text!r}{' …' if len(line) > 80 else ''}"
+def _shown(names: Names) -> list[str]:
+    return [printable(name.decode(errors="replace")) or "unnamed" for name in names.numbers]
+
+
+def _ops(lines: Lines) -> NDArray[np.void]:
+    last = lines.address + (lines.size - np.uint32(1))
+    port = (last < PORTS_END) & (lines.size <= 4)
+    ops = np.empty(len(lines), dtype=OP)
+    ops["kind"] = np.where(
+        port,
+        np.where(lines.is_read, OP_IN, OP_OUT),
+        np.where(lines.is_read, OP_LOAD, OP_STORE),
+    )
+    ops["size"] = lines.size
+    ops["address"] = lines.address
+    ops["value"] = lines.value
+    return ops

@@ -1,12 +1,10 @@
-"""A PC built from device SPECs: `NAME,property=value,...`, as QEMU's -device takes them."""
+"""A PC built from device SPECs."""
 
 from __future__ import annotations
 
-import importlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, cast
+from collections.abc import Callable
+from typing import Final, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +13,17 @@ from devices.bus.device import Device
 from devices.bus.network import Card, Wire
 from devices.bus.pci import SLOTS, PciBus, PciFunction
 from devices.bus.region import Region
-from devices.i440fx import I440fx
-from devices.rtc import Mc146818
-from vmm import macs, pc
+from devices.i440fx import AREAS, Area, I440fx
+from devices.i8237 import I8237
+from devices.rtc import SECOND, Mc146818
+from vmm import pc
 from vmm.clock import Clock
+from vmm.devicespec import ISA_BUS, PCI_BUS, Spec, SpecError
 from vmm.machine import Machine
 from vmm.macs import MacAddresses
+from vmm.shadow import ShadowRam
 
 FIRST_FREE_SLOT: Final = 2  # 0 is the host bridge, 1 QEMU's ISA bridge
-
-
-class SpecError(ValueError):
-    """A device SPEC cannot be used; the text is one line that says what and why."""
 
 
 class FixedDevice(Device, Protocol):
@@ -53,147 +50,13 @@ class NetworkCard(Device, Card, Protocol):
         """Plug in what it sends to."""
 
 
-def _integer(text: str) -> int:
-    """QEMU's integers: decimal, or hexadecimal after 0x."""
-    return int(text, 0)
-
-
-def _mebibytes(text: str) -> int:
-    number = int(text, 0)
-    if not 1 <= number <= 256 or number & number - 1:
-        raise ValueError(text)
-    return number << 20
-
-
-class Property(NamedTuple):
-    """What a SPEC's property is to the class."""
-
-    parameter: str
-    convert: Callable[[str], object]  # raises ValueError
-    expected: str = "a number"
-
-
-@dataclass(frozen=True)
-class Model:
-    """A device that a SPEC may name: where its class is, and which properties it takes."""
-
-    module: str
-    class_name: str
-    properties: Mapping[str, Property] = field(default_factory=dict)
-
-    def load(self) -> type[Device]:
-        """The class; imported when it is asked for, since a command needs one or two of them."""
-        found: type[Device] = getattr(importlib.import_module(self.module), self.class_name)
-        return found
-
-
-_VGA_MEMORY: Final = {
-    "vgamem_mb": Property("vram_size", _mebibytes, "a power of two from 1 to 256")
-}
-_MAC: Final = Property("mac", macs.parse, "six bytes like 52:54:00:12:34:56")
-
-MODELS: Final[dict[str, Model]] = {
-    "VGA": Model("devices.vga", "PciVga", _VGA_MEMORY),
-    "isa-vga": Model("devices.vga", "IsaVga", _VGA_MEMORY),
-    "vga_mm": Model(
-        "devices.vga",
-        "VgaMm",
-        {
-            "ctrl_base": Property("ctrl_base", _integer),
-            "vram_base": Property("vram_base", _integer),
-            "it_shift": Property("it_shift", _integer),
-            **_VGA_MEMORY,
-        },
-    ),
-    "cirrus-vga": Model("devices.cirrus", "CirrusVga"),
-    "isa-cirrus-vga": Model("devices.cirrus", "IsaCirrusVga"),
-    "e1000": Model("devices.e1000", "E1000", {"mac": _MAC}),
-}
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A device SPEC, taken apart. `slot` is None where the SPEC leaves it open.
-
-    `netdev`: the id of the back end that the device is to be plugged into.
-    """
-
-    text: str
-    name: str
-    slot: int | None
-    properties: Mapping[str, str]
-    netdev: str | None = None
-
-
-def parse_spec(text: str) -> Spec:
-    """Take a SPEC apart. Raises SpecError; whether the device exists is seen when it is built."""
-    name, *words = text.split(",")
-    if not name:
-        raise SpecError(f"device {text!r}: expected NAME,property=value,...")
-    properties: dict[str, str] = {}
-    for word in words:
-        key, separator, value = word.partition("=")
-        if not key or not separator:
-            raise SpecError(f"device {text!r}: expected property=value, got {word!r}")
-        if key in properties:
-            raise SpecError(f"device {text!r}: property {key!r} stands there twice")
-        properties[key] = value
-    slot = None
-    if "addr" in properties:
-        slot = _slot(text, properties.pop("addr"))
-    netdev = properties.pop("netdev", None)
-    return Spec(text, name, slot, properties, netdev)
-
-
-def _slot(text: str, address: str) -> int:
-    """QEMU's SLOT or SLOT.FUNCTION, hexadecimal."""
-    slot, _, function = address.partition(".")
-    try:
-        number, of_slot = int(slot, 16), int(function or "0", 16)
-    except ValueError:
-        number = of_slot = -1
-    if not 0 <= number < SLOTS or not 0 <= of_slot < 8 or address.startswith(("+", "-")):
-        raise SpecError(f"device {text!r}: expected addr=SLOT.0, 00.0 to 1f.0, got {address!r}")
-    if of_slot:
-        raise SpecError(f"device {text!r}: function {of_slot}: every device here is a function 0")
-    return number
-
-
-def create(spec: Spec, addresses: MacAddresses | None = None) -> Device:
-    """Build the device of a SPEC that names one of MODELS. Raises SpecError.
-
-    `addresses`: those of the machine's other network cards.
-    """
-    model = MODELS.get(spec.name)
-    if model is None:
-        known = ", ".join(MODELS)
-        raise SpecError(f"device {spec.text!r}: unknown device {spec.name!r}; known: {known}")
-    arguments: dict[str, object] = {}
-    for key, value in spec.properties.items():
-        if key not in model.properties:
-            known = ", ".join(["addr", "netdev", *model.properties])
-            raise SpecError(f"device {spec.text!r}: unknown property {key!r}; known: {known}")
-        parameter, convert, expected = model.properties[key]
-        try:
-            arguments[parameter] = convert(value)
-        except ValueError:
-            raise SpecError(
-                f"device {spec.text!r}: {key}: expected {expected}, got {value!r}"
-            ) from None
-    try:
-        if _MAC in model.properties.values():
-            mac = cast("bytes | None", arguments.get(_MAC.parameter))
-            arguments[_MAC.parameter] = (addresses or MacAddresses()).claim(mac)
-        return model.load()(**arguments)
-    except (ValueError, TypeError) as error:
-        raise SpecError(f"device {spec.text!r}: {error}") from error
-
-
 IrqListener = Callable[[int, bool], None]
 
 
 class Board:
-    """An i440FX PC: RAM, host bridge, RTC, PCI bus 0, and the devices that were added.
+    """An i440FX PC: RAM, host bridge, RTC, DMA controllers, PCI bus 0, and the added devices.
+
+    Of what else QEMU has at fixed ports, `vmm.absent` is the list.
 
     `on_irq` is told of each change of an ISA interrupt, beside the guest's processor; `on_pin` of
     each change of a device's own INTx, by its name.
@@ -206,21 +69,25 @@ class Board:
         self.on_irq: IrqListener = lambda _irq, _level: None
         self.on_pin: Callable[[str, bool], None] = lambda _name, _level: None
         self.addresses = MacAddresses()
+        self._ids: set[str] = set()
         self.displays: list[Display] = []
         self.functions: list[PciFunction] = []
         pc.add_ram(machine, ram_size)
         self.bus = _Bus(self)
-        self.host = I440fx(ram_size=ram_size, reset_machine=self.reset)
+        self._shadows = {area: ShadowRam(machine, area.start, area.size) for area in AREAS}
+        self.host = I440fx(ram_size=ram_size, reset_machine=self.reset, show_ram=self._show_ram)
         self._plug(self.host, 0)
-        started = time.time()
-        self.rtc = Mc146818(lambda: started + self.clock.now() / 1e9, _cmos(ram_size))
+        started = int(time.time()) * SECOND  # as QEMU's, it begins with a whole second
+        self.rtc = Mc146818(lambda: started + self.clock.now(), _cmos(ram_size))
         for base, region, priority in self.rtc.legacy_ports:
             machine.ports.map(region, base, priority)
         machine.add_device(self.rtc)
+        self._map_fixed(I8237())
 
     def add(self, device: Device, spec: Spec) -> None:
         """Plug a device in where its SPEC says. Raises SpecError."""
         try:
+            self._check_place(device, spec)
             if spec.netdev is not None:
                 self._connect(device, spec.name, spec.netdev)
             if isinstance(device, PciFunction):
@@ -234,6 +101,17 @@ class Board:
         if hasattr(device, "render"):
             self.displays.append(cast(Display, device))
 
+    def _check_place(self, device: Device, spec: Spec) -> None:
+        """Raises ValueError for an id that is taken, and for a bus that is none for the device."""
+        if spec.bus is not None:
+            expected = PCI_BUS if isinstance(device, PciFunction) else ISA_BUS
+            if spec.bus != expected:
+                raise ValueError(f"bus: expected {expected} for {spec.name}, got {spec.bus!r}")
+        if spec.id is not None:
+            if spec.id in self._ids:
+                raise ValueError(f"id: another device is called {spec.id!r} already")
+            self._ids.add(spec.id)
+
     def reset(self) -> None:
         """As port 0xcf9 does it: every device into its state after power-on; RAM stays."""
         for device in self.machine.devices:
@@ -243,6 +121,9 @@ class Board:
         """Raise or lower an ISA interrupt."""
         self.machine.accel.set_irq(irq, level)
         self.on_irq(irq, level)
+
+    def _show_ram(self, area: Area, shown: bool) -> None:
+        self._shadows[area].show(shown)
 
     def _connect(self, device: Device, name: str, netdev: str) -> None:
         if not hasattr(device, "connect"):

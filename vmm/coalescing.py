@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
-import errno
+from bisect import bisect_right
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 
 from devices.bus.address_space import AddressSpace, FlatRange, Mapping
-from hv.errors import HostError, RequestError
+from hv.client import Range
 from vmm.accel.base import Accelerator
 
-Zone = tuple[int, int, bool]  # address, size, port?
-
 _KINDS_KEPT = 4096  # a guest may write to any number of addresses
+_LARGEST = 1 << 31  # bytes of a zone: KVM counts them in 32 bits
+_TOP = 1 << 64  # a zone that ends here holds nothing: KVM compares 64-bit sums
 
 
 class Coalescing:
     """Keeps the accelerator's zones equal to the coalescible ranges that are mapped.
 
-    The drain itself is the dispatcher's; what is here says when: before a mapping changes, before
-    anything but the queue looks at a device, before the end. A flush that a device triggers while
-    the queue is being drained is a no-op: the outer drain keeps the order.
+    Ranges for which the kernel has no room go without a zone: their writes exit. The drain itself
+    is the dispatcher's; what is here says when: before a mapping changes, before anything but the
+    queue looks at a device, before the end. A flush that a device triggers while the queue is
+    being drained is a no-op: the outer drain keeps the order.
     """
 
-    def __init__(self, accel: Accelerator, spaces: dict[bool, AddressSpace], enabled: bool) -> None:
-        """`spaces`: the memory (False) and port (True) address spaces."""
+    def __init__(
+        self,
+        accel: Accelerator,
+        spaces: dict[bool, AddressSpace],
+        enabled: bool,
+        warn: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        """`spaces`: the memory (False) and port (True) address spaces. `warn`: takes a line."""
         self._accel = accel
-        self._spaces = spaces
+        self._warn = warn
         self._drain: Callable[[], int] = lambda: 0
         self._draining = False
-        self._zones: set[Zone] = set()
+        # By port?: what is registered, in ascending order; no two overlap.
+        self.zones: dict[bool, list[Range]] = {False: [], True: []}
+        self._warned: set[bool] = set()
         # What `kind_of` said of writes that exited lately: the way of every exit leads past it.
         self.kinds: dict[tuple[int, int, bool], str] = {}
         self.supported = {
             False: enabled and accel.coalesced_mmio,
             True: enabled and accel.coalesced_pio,
         }
-        for space in spaces.values():
-            space.on_change(self._before_change, self._after_change)
+        for port, space in spaces.items():
+            if self.supported[port]:
+                space.on_change(self._before_change, partial(self._after_change, port, space))
+            else:
+                space.on_change(self._before_change, lambda: None)
 
     def drain_with(self, drain: Callable[[], int]) -> None:
         """Set what carries queued writes to the devices; it returns how many there were."""
@@ -62,45 +76,61 @@ class Coalescing:
         return known
 
     def _find_kind(self, address: int, size: int, port: bool) -> str:
-        touched = False
-        for start, length, is_port in self._zones:
-            if is_port is not port:
-                continue
-            if start <= address and address + size <= start + length:
-                return "ring_full"
-            touched = touched or (address < start + length and start < address + size)
-        return "straddle" if touched else "no_zone"
+        zones = self.zones[port]
+        # The last zone that starts at or below the address, and the next one.
+        at = bisect_right(zones, address, key=lambda zone: zone[0])
+        near = zones[max(at - 1, 0) : at + 1]
+        if any(start <= address and address + size <= start + length for start, length in near):
+            return "ring_full"
+        touched = (start < address + size and address < start + length for start, length in near)
+        return "straddle" if any(touched) else "no_zone"
 
     def _before_change(self) -> None:
         # The guest must not queue under the old mapping what would be drained under the new one.
         self._accel.pause()
         self.flush()
 
-    def _after_change(self) -> None:
-        wanted = self._wanted()
+    def _after_change(self, port: bool, space: AddressSpace) -> None:
+        wanted = _wanted(space)
+        zones = self.zones[port]
+        if wanted == zones:
+            return
         # Zones that stay are left alone; the old ones are gone before the new ones count.
-        for address, size, port in sorted(self._zones - wanted):
-            self._accel.unregister_coalesced(address, size, port)
-        for address, size, port in sorted(wanted - self._zones):
-            try:
-                self._accel.register_coalesced(address, size, port)
-            except RequestError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                raise HostError(f"no coalesced zone for {address:#x}+{size:#x}: {error}") from error
-        self._zones = wanted
+        known, still = set(zones), set(wanted)
+        kept = [zone for zone in zones if zone in still]
+        removed = [zone for zone in zones if zone not in still]
+        added = [zone for zone in wanted if zone not in known]
+        taken = self._accel.change_coalesced(removed, added, port) if removed or added else 0
+        self.zones[port] = sorted(kept + added[:taken])
         self.kinds.clear()
+        if taken < len(added):
+            self._warn_of_no_room(port, added[taken:])
 
-    def _wanted(self) -> set[Zone]:
-        """The visible parts of the coalescible ranges, of the kinds that are supported."""
-        zones: set[Zone] = set()
-        for port, space in self._spaces.items():
-            if not self.supported[port]:
-                continue
-            for flat in space.flat():
-                if flat.mapping is not None:
-                    zones |= {(s, e - s, port) for s, e in _visible(flat, flat.mapping)}
-        return zones
+    def _warn_of_no_room(self, port: bool, refused: list[Range]) -> None:
+        if port in self._warned:
+            return
+        self._warned.add(port)
+        address, size = refused[0]
+        more = f" and {len(refused) - 1:,} more ranges" if len(refused) > 1 else ""
+        self._warn(
+            f"warning: {'ports' if port else 'memory'}: the kernel has no room for more than "
+            f"{len(self.zones[port]):,} coalesced zones: writes to {address:#x}+{size:#x}{more} "
+            "exit"
+        )
+
+
+def _wanted(space: AddressSpace) -> list[Range]:
+    """The visible parts of the coalescible ranges, in ascending order."""
+    zones: list[Range] = []
+    for flat in space.flat():
+        if flat.mapping is None or not flat.mapping.region.coalesced:
+            continue
+        for start, end in _visible(flat, flat.mapping):
+            # No access of the guest crosses a cut: the processor splits it at each page.
+            cuts = range((start // _LARGEST + 1) * _LARGEST, end, _LARGEST)
+            if end < _TOP:
+                zones += [(one, other - one) for one, other in pairwise([start, *cuts, end])]
+    return zones
 
 
 def _visible(flat: FlatRange, mapping: Mapping) -> list[tuple[int, int]]:

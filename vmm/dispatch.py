@@ -20,7 +20,7 @@ from hv.abi import (
     ring_slots,
 )
 from hv.client import Exit
-from hv.errors import ProtocolError
+from hv.errors import PeerDied, ProtocolError, one_line
 from hv.ring import Consumer
 from vmm.accel.base import Accelerator
 from vmm.coalescing import Coalescing
@@ -56,7 +56,6 @@ class Dispatcher:
         self._counters = counters
         self._tracer = tracer
         self._ring = accel.ring
-        self._one_pass = False
         self._shape = (0, 0)  # of `_batch`: its entries, and the size that they all have
         self._batch: tuple[U64, U32, U64]
         self._exits_at = counters.exits_at
@@ -70,34 +69,29 @@ class Dispatcher:
 
     # --- the ring ---
 
-    def flush_once(self) -> int:
-        """Flush what is queued now; the guest may go on queuing meanwhile. How many writes."""
-        # A device may ask for this in the middle of a drain, which keeps its own way.
-        before, self._one_pass = self._one_pass, True
-        try:
-            return self._coalescing.flush()
-        finally:
-            self._one_pass = before
-
     def _drain(self) -> int:
-        """Empty the ring: batch by batch, each committed after its dispatch."""
+        """Carry out what is in the ring now, in order; how many writes.
+
+        What is appended meanwhile stays for the next time: whoever appends as fast as this drains
+        must not keep the machine here.
+        """
         ring = self._ring
         if ring is None:
             return 0
         drained = 0
         core = ring.core
-        while count := core.peek():
+        left = 1
+        while left and (count := core.peek()):
             try:
                 if count < SHORTEST_RUN:
                     self._dispatch_few(core.entries(count))
                 else:
                     self._dispatch(ring, count)
             finally:
-                core.commit(count)
+                # An entry that breaks the rules ends a batch, and the next look tells of it.
+                left = core.commit(count)
                 self._counters.coalesced += count
             drained += count
-            if self._one_pass:
-                break
         return drained
 
     def _dispatch_few(self, entries: list[tuple[int, int, int, int]]) -> None:
@@ -133,7 +127,9 @@ class Dispatcher:
     def _failed(
         self, space: AddressSpace, address: int, size: int, value: int | None, error: BaseException
     ) -> None:
-        """A device raised: its access (value None: a read) is told of, and the others go on."""
+        """A device raised: its access (value None: a read) is reported, and the others go on."""
+        if isinstance(error, PeerDied | ProtocolError):
+            raise error  # by the guest's side, asked for something on behalf of the device
         counters = self._counters
         counters.failed_writes += 1
         if len(counters.failures) < FAILURES_KEPT:
@@ -141,7 +137,7 @@ class Dispatcher:
             what = f"read of {size} bytes" if value is None else f"write of {size} bytes {value:#x}"
             counters.failures.append(
                 f"{space.name}: {what} at {address:#x} "
-                f"({region.name if region else 'unassigned'}): {type(error).__name__}: {error}"
+                f"({region.name if region else 'unassigned'}): {one_line(error)}"
             )
 
     # --- exits ---
@@ -195,7 +191,9 @@ class Dispatcher:
         """One read of the guest; a device that raises reads as zero and is told of."""
         try:
             value = space.read(address, size)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._failed(space, address, size, None, error)
             value = 0
         if self._tracer is not None:
@@ -208,7 +206,9 @@ class Dispatcher:
             self._tracer.access("write", space, address, size, value)
         try:
             space.write(address, size, value)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             self._failed(space, address, size, value, error)
 
     def write_many(self, addresses: U64, sizes: U32, values: U64) -> None:

@@ -20,6 +20,7 @@ class MemoryMaster:
         """`ram` may grow later."""
         self._ram = ram
         self._space = space
+        self.device_accesses = 0
 
     def ram_at(self, address: int) -> GuestMemory | None:
         for memory in self._ram:
@@ -77,12 +78,14 @@ class MemoryMaster:
 
     def _read_region(self, address: int, size: int) -> bytes:
         read = self._space.read
-        return b"".join(
-            read(at, length).to_bytes(length, "little") for at, length in _accesses(address, size)
-        )
+        accesses = _accesses(address, size)
+        self.device_accesses += len(accesses)
+        return b"".join(read(at, length).to_bytes(length, "little") for at, length in accesses)
 
     def _write_region(self, address: int, data: bytes) -> None:
-        for at, length in _accesses(address, len(data)):
+        accesses = _accesses(address, len(data))
+        self.device_accesses += len(accesses)
+        for at, length in accesses:
             offset = at - address
             value = int.from_bytes(data[offset : offset + length], "little")
             self._space.write(at, length, value)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
-from typing import TextIO
+from collections.abc import Callable, Iterator, Mapping
 
 from devices.bus.address_space import AddressSpace
-from devices.bus.device import Device
+from devices.bus.device import Device, StateValue
 from devices.bus.region import U32, U64
 from hv.errors import DeviceError, PeerDied
 from vmm.accel.base import Accelerator, GuestMemory
@@ -19,7 +18,7 @@ from vmm.dma import MemoryMaster
 from vmm.loop import Loop
 from vmm.netdev.backend import Host
 from vmm.netdev.network import Network
-from vmm.tracing import Tracer
+from vmm.tracing import Sink, Tracer
 
 
 class Machine:
@@ -31,7 +30,7 @@ class Machine:
         *,
         coalesce: bool = True,
         staleness: float | None = None,
-        trace: TextIO | None = None,
+        trace: Sink | None = None,
         warn: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """`staleness`: seconds after which a queued write reaches its device although the guest
@@ -44,11 +43,13 @@ class Machine:
         self.loop = Loop()
         self.counters = Counters()
         self.devices: list[Device] = []
-        self.ram: list[GuestMemory] = []
+        self.ram: list[GuestMemory] = []  # what is declared and shown now
+        self._declared: list[GuestMemory] = []
         self.dma = MemoryMaster(self.ram, self.memory)
         self.network = Network(Host(self.loop, self.deliver_queued, warn))
         self.seconds = 0.0
-        self.coalescing = Coalescing(accel, {False: self.memory, True: self.ports}, coalesce)
+        spaces = {False: self.memory, True: self.ports}
+        self.coalescing = Coalescing(accel, spaces, coalesce, warn)
         self.tracer = Tracer(trace, self.memory, self.ports) if trace else None
         self._dispatcher = Dispatcher(
             accel, self.memory, self.ports, self.coalescing, self.counters, self.tracer
@@ -60,10 +61,11 @@ class Machine:
     # --- set-up ---
 
     def add_ram(self, start: int, size: int, declared: bool = True) -> GuestMemory:
-        """Zeroed guest RAM; `declared` RAM is part of the machine's state."""
+        """Zeroed guest RAM; `declared` RAM is part of the state, also while a chip hides it."""
         memory = self.accel.add_memory(start, size)
         if declared:
             self.ram.append(memory)
+            self._declared.append(memory)
         return memory
 
     def add_device(self, device: Device) -> None:
@@ -90,7 +92,7 @@ class Machine:
             while True:
                 got = accel.run(loop)
                 if got is True:
-                    self._dispatcher.flush_once()
+                    self.coalescing.flush()
                 elif got is False:
                     loop.run_timers()
                 elif not handle(got):
@@ -104,10 +106,10 @@ class Machine:
     def deliver_queued(self) -> int:
         """Bring what is queued now to the devices, the guest running on; how many writes."""
         ring = self.accel.ring
-        return self._dispatcher.flush_once() if ring is not None and ring.pending() else 0
+        return self.coalescing.flush() if ring is not None and ring.pending() else 0
 
     def _flush_stale(self) -> None:
-        if self._dispatcher.flush_once():
+        if self.coalescing.flush():
             self.counters.stale_drains += 1
 
     # --- accesses of a guest in this process (MachineBus) ---
@@ -132,31 +134,51 @@ class Machine:
         """
         self.coalescing.flush()
         digest = hashlib.blake2b(digest_size=16)
-        for memory in sorted(self.ram, key=lambda m: m.start):
+        for memory in sorted(self._declared, key=lambda m: m.start):
             digest.update(b"%x+%x:" % (memory.start, memory.size))
             digest.update(memory.read(0, memory.size))
         for device in self.devices:
             digest.update(device.name.encode())
             try:
-                for name, value in sorted(device.state().items()):
-                    digest.update(b"\0" + name.encode() + b"=")
-                    if isinstance(value, int):
-                        digest.update(b"%d" % value)
-                    else:
-                        digest.update(b"%d:" % len(value))
-                        digest.update(value)
-            except Exception as error:
+                for part in _parts(device.state()):
+                    digest.update(part)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 raise DeviceError(device.name, "state()", error) from error
         return digest.hexdigest()
 
-    def close(self) -> None:
-        """End the guest and give everything back; may be called twice."""
+    def close(self, complete: bool = True) -> None:
+        """End the guest and give everything back; may be called twice.
+
+        `complete`: the guest has run to its end; else what it did not come to write is left.
+        """
         self.accel.close()
-        self.network.close()
+        self.network.close(complete)
         self.loop.close()
 
     def __enter__(self) -> Machine:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(complete=kind is None)
+
+
+def _parts(state: Mapping[str, StateValue]) -> Iterator[bytes | memoryview]:
+    """A device's state as bytes; raises TypeError for what cannot be one."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"expected a dict, got {type(state).__name__}")
+    for name in state:
+        if not isinstance(name, str):
+            raise TypeError(f"expected names as keys, got {name!r}")
+    for name, value in sorted(state.items()):
+        yield b"\0" + name.encode() + b"="
+        if isinstance(value, int):
+            yield b"%d" % value
+        elif isinstance(value, bytes | bytearray | memoryview):
+            yield b"%d:" % len(value)
+            yield value
+        else:
+            raise TypeError(
+                f"{name!r} is {type(value).__name__}, expected int, bytes or memoryview"
+            )

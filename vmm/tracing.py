@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +11,26 @@ from devices.bus.address_space import AddressSpace
 
 UNASSIGNED = "unassigned"
 
+# QEMU's lines are calls of handlers, of which an access may take several; these are accesses. So
+# that a reader knows, the number in place of QEMU's host pointer is none that a program can have.
+WHOLE_ACCESSES: Final = 1 << 63
+
+
+class Sink(Protocol):
+    """What takes text."""
+
+    def write(self, text: str, /) -> object:
+        """Take some more of it."""
+
 
 class Tracer:
     """One line per access, in the order in which the devices see them.
 
-    `mr` numbers the regions in the order of their first access; in QEMU it is a host pointer.
+    `mr` numbers the regions in the order of their first access, from WHOLE_ACCESSES + 1.
     An access that no region answers has the name 'unassigned', which QEMU does not trace.
     """
 
-    def __init__(self, out: TextIO, memory: AddressSpace, ports: AddressSpace) -> None:
+    def __init__(self, out: Sink, memory: AddressSpace, ports: AddressSpace) -> None:
         self._out = out
         self._memory = memory
         self._ports = ports
@@ -29,7 +40,7 @@ class Tracer:
         """Write one line; `kind` is 'read' or 'write'."""
         region = space.region_at(address)
         name = region.name if region else UNASSIGNED
-        number = self._numbers.setdefault(name, len(self._numbers) + 1)
+        number = self._numbers.setdefault(name, WHOLE_ACCESSES + len(self._numbers) + 1)
         self._out.write(
             f"memory_region_ops_{kind} cpu 0 mr {number:#x} addr {address:#x} "
             f"value {value:#x} size {size} name '{name}'\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -147,7 +148,10 @@ class AddressSpace:
             mapping = found.mapping
             if mapping is not None:
                 read = mapping.region.read  # called as a name, which costs the interpreter less
-                return read(address - mapping.base, size) & MASKS[size]
+                value = read(address - mapping.base, size)
+                if type(value) is not int:
+                    value = _number("read()", value)
+                return value & MASKS[size]
             return self._read_unassigned(address, size)
         value = 0
         for piece, shift, length in self._pieces(address, size):
@@ -288,11 +292,19 @@ class AddressSpace:
     ) -> int:
         try:
             taken = write_run(offsets, sizes, values)
-        except (Exception, SystemExit) as error:
+            if type(taken) is not int:
+                taken = _number("write_run()", taken)
+            if not 0 <= taken <= len(offsets):
+                raise ValueError(
+                    f"write_run() gave {taken}, expected a count of 0 to {len(offsets)}"
+                )
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             failed(mapping.base + int(offsets[0]), int(sizes[0]), int(values[0]), error)
             return 1
         if taken > 0:
-            return min(taken, len(offsets))
+            return taken
         first = offsets[:1] + np.uint64(mapping.base)
         return self._write_singly(first, sizes[:1], values[:1], failed)
 
@@ -305,8 +317,18 @@ class AddressSpace:
             done += 1
             try:
                 self.write(address, size, value)
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 failed(address, size, value, error)
             if self.generation != generation:
                 break
         return done
+
+
+def _number(what: str, value: object) -> int:
+    """A whole number of another type than int, as numpy has them; raises TypeError for the rest."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise TypeError(f"{what} gave {type(value).__name__}, expected an int") from error

@@ -26,6 +26,9 @@ class Dma(Protocol):
     asks. Bytes where nothing answers read as 0, and writes to them are swallowed.
     """
 
+    device_accesses: int
+    """How many accesses to devices, not to RAM, have been made so far."""
+
     def ram_at(self, address: int) -> Ram | None:
         """The RAM that holds `address`, for much traffic at once; None where there is none."""
 

@@ -16,8 +16,12 @@ class Wire(Protocol):
         room again.
         """
 
-    def receive_ready(self) -> None:
-        """The card can receive again: whatever waits for it may come, also before this returns."""
+    def receive_ready(self, timer: bool = False) -> None:
+        """The card can receive again: whatever waits for it may come, also before this returns.
+
+        `timer`: the card says so of its own accord, not because the guest wrote a register, so that
+        earlier writes of the guest may still be on their way to it.
+        """
 
 
 class Card(Protocol):

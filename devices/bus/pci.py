@@ -51,6 +51,10 @@ STATUS_INTERRUPT: Final = 0x0008
 BAR_IO: Final = 0x1
 BAR_PREFETCHABLE: Final = 0x8
 ROM_ENABLE: Final = 0x1
+ROM_LEAST: Final = 2048
+ROM_MOST: Final = 1 << 30
+HEADER_TYPE: Final = 0x0E
+HEADER_MULTIFUNCTION: Final = 0x80
 
 BAR_PRIORITY: Final = 1
 """A BAR hides legacy regions of priority 0; among those of 1 the one mapped last answers."""
@@ -119,7 +123,7 @@ class PciFunction:
         """
         if not 0 <= interrupt_pin <= 4:
             raise ValueError(f"{name}: expected an interrupt pin of 0 to 4, got {interrupt_pin}")
-        if rom_size and (rom_size & (rom_size - 1) or rom_size < 2048):
+        if rom_size and (rom_size & (rom_size - 1) or rom_size < ROM_LEAST):
             raise ValueError(f"{name}: expected a ROM of a power of two bytes, got {rom_size:#x}")
         for number in bars:
             if not 0 <= number < BAR_COUNT:
@@ -142,6 +146,14 @@ class PciFunction:
         for number, bar in self._bars.items():
             self._put(BASE_ADDRESS_0 + 4 * number, 4, bar.type_bits)
         self._writable = self._make_write_mask(rom_size)
+
+    def resize_rom(self, size: int) -> None:
+        """Another size of the expansion ROM's register, as for `rom_size`; 0: no such register."""
+        self._writable = self._make_write_mask(size)
+
+    def mark_multifunction(self) -> None:
+        """Say in the header that the slot may have further functions."""
+        self._put(HEADER_TYPE, 1, HEADER_MULTIFUNCTION)
 
     def _make_write_mask(self, rom_size: int) -> bytes:
         """Per byte of the configuration space, the bits that a write changes."""
@@ -257,6 +269,11 @@ class PciFunction:
         """Put bytes into memory; nothing happens while the function is no bus master."""
         if self.config[COMMAND] & COMMAND_MASTER:
             self._bus().dma.write(address, data)
+
+    @property
+    def dma_accesses(self) -> int:
+        """How many accesses to devices have been made by DMA on this bus so far."""
+        return self._bus().dma.device_accesses
 
     @property
     def clock(self) -> Clock:

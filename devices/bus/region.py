@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,7 +32,8 @@ class Region:
     the entry in question, when that entry changed what a later one may hit (a mapping, a mode). It
     must leave the device as the same calls of `write` would. An exception out of `write_run`
     belongs to the first entry of the call, and no entry of that call has had any effect: a device
-    that meets a bad entry further on returns the count before it and raises on the next call.
+    that meets a bad entry further on returns the count before it and raises on the next call. An
+    answer that is no such count is reported like an exception.
 
     `coalesced` lists (offset, size) ranges whose writes have no side effect that the guest could
     notice before its next exit, so that they may be queued. `flush` says that queued writes must
@@ -49,9 +51,27 @@ class Region:
     flush: bool = False
 
     def __post_init__(self) -> None:
-        if self.size <= 0:
-            raise ValueError(f"region {self.name!r}: expected a size above 0, got {self.size}")
-        for offset, size in self.coalesced:
+        if not isinstance(self.name, str):
+            raise TypeError(f"region {self.name!r}: expected a text as its name")
+        if not isinstance(self.size, int) or self.size <= 0:
+            raise ValueError(f"region {self.name!r}: expected a size above 0, got {self.size!r}")
+        handlers = {"read": self.read, "write": self.write, "write_run": self.write_run}
+        for what, handler in handlers.items():
+            if not callable(handler) and (what != "write_run" or handler is not None):
+                raise TypeError(
+                    f"region {self.name!r}: {what}: expected a function, got {handler!r}"
+                )
+        self._check_coalesced()
+
+    def _check_coalesced(self) -> None:
+        try:
+            ranges = [(operator.index(at), operator.index(size)) for at, size in self.coalesced]
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"region {self.name!r}: coalesced: expected pairs of offset and size, "
+                f"got {self.coalesced!r}"
+            ) from error
+        for offset, size in ranges:
             if offset < 0 or size <= 0 or offset + size > self.size:
                 raise ValueError(
                     f"region {self.name!r}: coalesced range {offset:#x}+{size:#x} "

@@ -12,10 +12,7 @@ import numpy as np
 
 from devices.cirrus.linear import LinearWrites, addressing_shift
 from devices.cirrus.registers import (
-    GR_EXTENSIONS,
-    GR_OFFSET_0,
-    GRB_OFFSETS_OF_16_KIB,
-    GRB_TWO_OFFSETS,
+    BANK_SIZE,
     SR17_REGISTERS_AT_END,
     SR17_REGISTERS_IN_MEMORY,
     SR_CONFIGURATION,
@@ -27,12 +24,11 @@ if TYPE_CHECKING:
 
     from devices.bus.region import U32, U64
     from devices.cirrus.blitter import Blitter
+    from devices.cirrus.engine import U8
     from devices.cirrus.registers import CirrusRegisters
-    from devices.cirrus.strides import U8
     from devices.vga.memory import PlanarMemory
 
 BANKED_SIZE: Final = 0x10000
-BANK_SIZE: Final = 0x8000
 WINDOW_REGISTERS: Final = 0x18000
 """Offset of 0xb8000 in the window, where the blitter's registers may lie."""
 REGISTERS_SIZE: Final = 0x100
@@ -56,16 +52,19 @@ class Apertures:
         planar: PlanarMemory,
         blitter: Blitter,
         read_register: Callable[[int], int],
-        write_register: Callable[[int, int], None],
+        write_registers: Callable[[int, int, int], None],
     ) -> None:
-        """`read_register` and `write_register` are the blitter's, by offset 0 to 0xff."""
+        """The blitter's registers by offset, 0 to 0xff: `read_register(offset)` a byte,
+        `write_registers(offset, size, value)` several, lowest first.
+        """
         self._r = registers
-        self._vram = vram
+        self._size = len(vram)
+        self._mask = registers.variant.vram_size - 1
         self._bytes = vram.data
         self._planar = planar
         self._blitter = blitter
         self._read_register = read_register
-        self._write_register = write_register
+        self._write_registers = write_registers
         self._linear = LinearWrites(registers, vram)
 
     # --- window ---
@@ -80,9 +79,18 @@ class Apertures:
         return value
 
     def write_window(self, offset: int, size: int, value: int) -> None:
-        """Write 1 to 8 bytes to the window, lowest first; any of them may start or end a blit."""
+        """Write 1 to 8 bytes to the window, lowest first; any of them may start or end a blit.
+
+        What is mapped then is so from the next write on.
+        """
+        register = offset - WINDOW_REGISTERS
+        if 0 <= register <= REGISTERS_SIZE - size and self._r.extended:
+            if self._registers_in_window():
+                self._write_registers(register, size, value)
+            return
+        mapped = self._r.banks_mapped
         for position in range(size):
-            self._write_window_byte(offset + position, value >> (8 * position) & 0xFF)
+            self._write_window_byte(offset + position, value >> (8 * position) & 0xFF, mapped)
 
     def write_window_run(self, offsets: U64, sizes: U32, values: U64) -> int:
         """Do what calls of `write_window` would; see Region for the result."""
@@ -102,23 +110,23 @@ class Apertures:
     def _write_bank(self, offsets: U64, sizes: U32, values: U64) -> int:
         """Write those of the first writes that lie in one half of the window, or one across."""
         half = int(offsets[0]) >> 15
-        base, limit = self._bank(half)
+        mapped = self._r.banks_mapped
+        base, limit = self._bank(half, mapped)
         first, stop = half * BANK_SIZE, (half + 1) * BANK_SIZE
-        following, following_limit = self._bank(1)
-        if half == 0 and limit >= BANK_SIZE and following == base + BANK_SIZE:
-            stop, limit = BANKED_SIZE, BANK_SIZE + min(BANK_SIZE, following_limit)
+        following, following_limit = self._bank(1, mapped)
+        if half == 0 and limit == BANK_SIZE and following == base + BANK_SIZE:
+            stop, limit = BANKED_SIZE, BANK_SIZE + following_limit
         inside = (offsets >= first) & (offsets + sizes <= stop)
         count = len(inside) if inside.all() else int(inside.argmin())
         if not count:
             return self._write_singly(self.write_window, offsets[:1], sizes[:1], values[:1])
         relative = offsets[:count] - np.uint64(first) if first else offsets[:count]
-        limit = min(limit, stop - first)
         return self._linear.write_run(relative, sizes[:count], values[:count], base, limit)
 
     def _read_window_byte(self, offset: int) -> int:
-        extended = self._r.extended
-        if offset < BANKED_SIZE and (extended or self._r.banks_mapped):
-            base, limit = self._bank(offset >> 15)
+        extended, mapped = self._r.extended, self._r.banks_mapped
+        if offset < BANKED_SIZE and (extended or mapped):
+            base, limit = self._bank(offset >> 15, mapped)
             at = offset & (BANK_SIZE - 1)
             if at < limit:
                 return self._bytes[self._shifted(base + at)]
@@ -131,13 +139,13 @@ class Apertures:
             return self._read_register(register)
         return OUTSIDE
 
-    def _write_window_byte(self, offset: int, value: int) -> None:
+    def _write_window_byte(self, offset: int, value: int, mapped: bool) -> None:
         extended = self._r.extended
-        if offset < BANKED_SIZE and (extended or self._r.banks_mapped):
+        if offset < BANKED_SIZE and (extended or mapped):
             if self._blitter.receiving:
                 self._blitter.feed_byte(value)
                 return
-            base, limit = self._bank(offset >> 15)
+            base, limit = self._bank(offset >> 15, mapped)
             at = offset & (BANK_SIZE - 1)
             if at < limit:
                 self._linear.write_byte(base + at, value)
@@ -149,27 +157,21 @@ class Apertures:
             return
         register = offset - WINDOW_REGISTERS
         if 0 <= register < REGISTERS_SIZE and self._registers_in_window():
-            self._write_register(register, value)
+            self._write_registers(register, 1, value)
 
-    def _bank(self, number: int) -> tuple[int, int]:
+    def _bank(self, number: int, mapped: bool) -> tuple[int, int]:
         """Return where a half of the window begins in memory, and how many bytes it has there."""
-        gr = self._r.gr
-        extensions = gr[GR_EXTENSIONS]
-        two = extensions & GRB_TWO_OFFSETS
-        offset = gr[GR_OFFSET_0 + (number if two else 0)]
-        offset <<= 14 if extensions & GRB_OFFSETS_OF_16_KIB else 12
-        limit = max(0, len(self._vram) - offset)
-        if number and not two:
-            offset += BANK_SIZE
-            limit = max(0, limit - BANK_SIZE)
-        return offset, limit
+        base = self._r.bank_bases[number]
+        limit = self._size - base if mapped else self._r.bank_limits[number]
+        return base, min(limit, BANK_SIZE)
 
     def _registers_in_window(self) -> bool:
         place = self._r.sr[SR_CONFIGURATION] & (SR17_REGISTERS_IN_MEMORY | SR17_REGISTERS_AT_END)
         return place == SR17_REGISTERS_IN_MEMORY
 
     def _shifted(self, address: int) -> int:
-        return address << addressing_shift(self._r) & (len(self._vram) - 1)
+        shift = addressing_shift(self._r)
+        return address << shift & self._mask if shift else address
 
     # --- BAR0: the linear framebuffer, and the aperture for data ---
 
@@ -181,13 +183,21 @@ class Apertures:
         return value
 
     def write_linear(self, offset: int, size: int, value: int) -> None:
-        """Write 1 to 8 bytes to BAR0, lowest first."""
+        """Write 1 to 8 bytes to BAR0, lowest first; what is mapped counts as for the window."""
+        mapped = self._r.linear_mapped
+        register = offset - LINEAR_REGISTERS
+        if 0 <= register <= REGISTERS_SIZE - size and self._registers_at_end():
+            self._write_registers(register, size, value)
+            return
         for position in range(size):
-            self._write_linear_byte(offset + position, value >> (8 * position) & 0xFF)
+            self._write_linear_byte(offset + position, value >> (8 * position) & 0xFF, mapped)
 
     def write_linear_run(self, offsets: U64, sizes: U32, values: U64) -> int:
         """Do what calls of `write_linear` would; see Region for the result."""
-        end = LINEAR_REGISTERS if self._registers_at_end() else VRAM_SIZE
+        if self._r.linear_mapped:
+            end = self._size
+        else:
+            end = LINEAR_REGISTERS if self._registers_at_end() else VRAM_SIZE
         plain = self._count_below(offsets, sizes, end)
         if not plain:
             if self._blitter.receiving and offsets[0] >= DATA_APERTURE:
@@ -196,19 +206,26 @@ class Apertures:
         offsets, sizes, values = offsets[:plain], sizes[:plain], values[:plain]
         if self._blitter.receiving:
             return self._feed_run(self.write_linear, offsets, sizes, values)
-        return self._linear.write_run(offsets, sizes, values, 0, VRAM_SIZE)
+        return self._linear.write_run(offsets, sizes, values, 0, end)
 
     def _read_linear_byte(self, offset: int) -> int:
-        if offset < VRAM_SIZE:
+        if offset < self._size:
+            if self._r.linear_mapped:
+                return self._bytes[offset]
+            offset &= self._mask
             if offset >= LINEAR_REGISTERS and self._registers_at_end():
                 return self._read_register(offset & 0xFF)
             return self._bytes[self._shifted(offset)]
         return OUTSIDE if DATA_APERTURE <= offset < DATA_APERTURE + VRAM_SIZE else 0
 
-    def _write_linear_byte(self, offset: int, value: int) -> None:
-        if offset < VRAM_SIZE:
+    def _write_linear_byte(self, offset: int, value: int, mapped: bool) -> None:
+        if offset < self._size:
+            if mapped:
+                self._bytes[offset] = value
+                return
+            offset &= self._mask
             if offset >= LINEAR_REGISTERS and self._registers_at_end():
-                self._write_register(offset & 0xFF, value)
+                self._write_registers(offset & 0xFF, 1, value)
             elif self._blitter.receiving:
                 self._blitter.feed_byte(value)
             else:

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from devices.cirrus.blit import Blit, Skip, read_blit, skip_of
-from devices.cirrus.copying import Copy, copy, copy_backwards
 from devices.cirrus.drawing import (
+    Side,
     bytes_per_row,
     color_pattern,
+    copy,
     expand,
-    expand_rows,
     fill,
+    is_expansion,
+    is_pattern,
     mono_pattern,
+    unit_of,
 )
 from devices.cirrus.registers import (
     GR30_BACKWARDS,
@@ -37,13 +40,12 @@ from devices.cirrus.registers import (
     GR_BLT_KEY,
     GR_BLT_SKIP_LEFT,
     GR_BLT_STATUS,
-    VRAM_SIZE,
 )
-from devices.cirrus.rops import COPY_CODE, rop_of
-from devices.cirrus.strides import U8
+from devices.cirrus.rops import COPY_CODE
 
 if TYPE_CHECKING:
     from devices.bus.device import StateValue
+    from devices.cirrus.engine import U8
     from devices.cirrus.registers import CirrusRegisters
 
 BUFFER_SIZE: Final = 8192
@@ -53,14 +55,17 @@ BUFFER_SIZE: Final = 8192
 class Blitter:
     """The engine over a chip's registers and video memory."""
 
-    def __init__(self, registers: CirrusRegisters, vram: U8) -> None:
+    def __init__(self, registers: CirrusRegisters, vram: U8, memory_size: int) -> None:
+        """`vram` is what the engine reaches of `memory_size` bytes; addresses wrap at its end."""
         self._r = registers
         self._vram = vram
+        self._memory_size = memory_size
         self._buffer: U8 = np.zeros(BUFFER_SIZE, np.uint8)
         self._blit: Blit | None = None
         self._row_size = 0
         self._filled = 0
         self._remaining = 0  # bytes of the system's data, those of the row under way included
+        self._ended_once = False
 
     # --- what the bus sees ---
 
@@ -92,16 +97,12 @@ class Blitter:
     def abort(self) -> None:
         """End the blit under way, finished or not."""
         self._r.gr[GR_BLT_STATUS] &= ~(GR31_START | GR31_BUSY | GR31_BUFFERED) & 0xFF
-        was_receiving = self.receiving
+        looks_again = self._row_size or self._filled or not self._ended_once
         self._row_size = self._filled = self._remaining = 0
         self._blit = None
-        if was_receiving:
-            self._r.map_banks(receiving=False)
-
-    def reset(self) -> None:
-        """Forget the blit under way and the buffer."""
-        self.abort()
-        self._buffer[:] = 0
+        self._ended_once = True
+        if looks_again:
+            self._r.map_memory(receiving=False)
 
     def feed(self, data: U8) -> None:
         """Take bytes of the system, at most as many as are wanted."""
@@ -135,6 +136,7 @@ class Blitter:
             "blit_filled": self._filled,
             "blit_remaining": self._remaining,
             "blit_buffer": self._buffer.tobytes(),
+            "blit_ended_once": int(self._ended_once),
         }
 
     # --- starting ---
@@ -154,6 +156,9 @@ class Blitter:
             if self._fits(b, source=False):
                 fill(self._vram, b)
                 self.abort()
+            elif self.receiving:
+                # The blit that waits for data has become this one; with its row it ends.
+                self._blit, self._remaining = b, self._row_size
         elif (kind == 0 and b.mode & GR30_TRANSPARENT and b.pixel > 2) or (b.mode & GR30_TO_SYSTEM):
             self.abort()  # no such transparency; QEMU has no blits to the system
         elif b.mode & GR30_FROM_SYSTEM:
@@ -169,7 +174,7 @@ class Blitter:
     def _fits(self, b: Blit, *, source: bool) -> bool:
         """Say whether all of the blit lies inside memory. Nothing of one that does not is drawn.
 
-        Memory is that of the PCI card also on the ISA card, whose half wraps, as in QEMU.
+        What counts is all memory, also where the engine reaches a part of it and wraps, as in QEMU.
         """
         if b.width > BUFFER_SIZE:
             return False
@@ -181,7 +186,7 @@ class Blitter:
             if not pitch:
                 return False
             extent = (b.height - 1) * pitch + b.width
-            if (start + 1 < extent) if backwards else (start + extent > VRAM_SIZE):
+            if (start + 1 < extent) if backwards else (start + extent > self._memory_size):
                 return False
         return True
 
@@ -189,11 +194,12 @@ class Blitter:
 
     def _draw(self, b: Blit, source: U8, src: int) -> None:
         skip = self._skip(b)
-        if b.mode & GR30_PATTERN:
+        if is_pattern(b):
             self._draw_pattern(b, source, skip)
-        elif b.mode & GR30_COLOR_EXPAND:
+        elif is_expansion(b):
             if self._fits(b, source=True):
-                expand(self._vram, b, source, src, skip, transparent=_is_transparent(b))
+                rows = range(b.height)
+                expand(self._vram, b, source, src, skip, rows, bytes_per_row(b, skip))
         elif (
             # QEMU does no plain copies while SR7 says that there are planes, all others it does.
             (self._r.pixel_bits or b.mode & GR30_TRANSPARENT or b.rop != COPY_CODE)
@@ -203,36 +209,14 @@ class Blitter:
                 b.height == 1 or b.mode & GR30_BACKWARDS or min(b.dst_pitch, b.src_pitch) >= b.width
             )
         ):
-            self._copy(b, source, src, b.height, b.dst)
+            # Rows of an odd width in 16-bit colour are a byte longer, and so each begins later.
+            longer = -b.width % unit_of(b)
+            to = Side(b.dst, b.dst_pitch + longer)
+            self._copy(b, to, source, Side(src, b.src_pitch + longer), b.height)
 
-    def _copy(self, b: Blit, source: U8, src: int, height: int, dst: int) -> None:
-        # Rows of an odd width in 16-bit colour are a byte longer, and so each begins later.
-        unit = self._unit(b)
-        longer = -b.width % unit
-        one = self._make_copy(b, height, dst, b.dst_pitch + longer, src, b.src_pitch + longer)
-        (copy_backwards if b.mode & GR30_BACKWARDS else copy)(self._vram, source, one)
-
-    @staticmethod
-    def _unit(b: Blit) -> int:
-        """Bytes that are copied at a time: one, or a pixel if a colour is transparent."""
-        return b.pixel if b.mode & GR30_TRANSPARENT else 1
-
-    def _make_copy(
-        self, b: Blit, height: int, dst: int, dst_stride: int, src: int, src_stride: int
-    ) -> Copy:
-        unit = self._unit(b)
-        key = self._r.field(GR_BLT_KEY, unit) if b.mode & GR30_TRANSPARENT else None
-        return Copy(
-            width=-(-b.width // unit),
-            height=height,
-            dst=dst,
-            dst_stride=dst_stride,
-            src=src,
-            src_stride=src_stride,
-            rop=rop_of(b.rop),
-            unit=unit,
-            key=key,
-        )
+    def _copy(self, b: Blit, to: Side, source: U8, origin: Side, height: int) -> None:
+        key = self._r.field(GR_BLT_KEY, b.pixel) if b.mode & GR30_TRANSPARENT else -1
+        copy(self._vram, b, to, source, origin, height, key)
 
     def _skip(self, b: Blit) -> Skip:
         return skip_of(self._r.gr[GR_BLT_SKIP_LEFT], b)
@@ -247,8 +231,8 @@ class Blitter:
             base, top = b.src & ~(size - 1), 0
         else:
             base, top = 0, b.src & 7
-        if b.mode & GR30_COLOR_EXPAND:
-            mono_pattern(self._vram, b, source, base, top, skip, transparent=_is_transparent(b))
+        if is_expansion(b):
+            mono_pattern(self._vram, b, source, base, top, skip)
         else:
             color_pattern(self._vram, b, source, base, top, skip)
 
@@ -258,11 +242,11 @@ class Blitter:
         if not self._fits(b, source=False):
             self.abort()
             return
-        if b.mode & GR30_PATTERN:
-            self._row_size = 8 if b.mode & GR30_COLOR_EXPAND else 64 * b.pixel
+        if is_pattern(b):
+            self._row_size = 8 if is_expansion(b) else 64 * b.pixel
             self._remaining = self._row_size
         else:
-            if b.mode & GR30_COLOR_EXPAND:
+            if is_expansion(b):
                 pixels = b.width // b.pixel
                 # Double words: QEMU counts bytes where the chip counts double words.
                 dwords = b.extensions & GR33_DWORD_GRANULARITY
@@ -272,16 +256,15 @@ class Blitter:
             self._remaining = self._row_size * b.height
         self._filled = 0
         self._blit = b
-        self._r.map_banks(receiving=True)
+        self._r.map_memory(receiving=self.receiving)
 
     def _row_complete(self) -> None:
         b = self._blit
         if b is None:
             self.abort()
             return
-        if b.mode & GR30_PATTERN:
-            skip = self._skip(b)
-            self._draw_pattern(b, self._buffer, skip)
+        if is_pattern(b):
+            self._draw_pattern(b, self._buffer, self._skip(b))
             self.abort()
             return
         done = b.height - self._remaining // self._row_size
@@ -296,20 +279,18 @@ class Blitter:
 
     def _draw_row(self, b: Blit, row: int) -> None:
         """Draw one row from the buffer, which may hold older bytes behind those just fed."""
-        backwards = b.mode & GR30_BACKWARDS and not b.mode & GR30_COLOR_EXPAND
-        dst = b.dst - row * b.dst_pitch if backwards else b.dst + row * b.dst_pitch
-        dst &= len(self._vram) - 1
-        if not b.mode & GR30_COLOR_EXPAND:
-            self._copy(b, self._buffer, 0, 1, dst)
+        if is_expansion(b):
+            skip = self._skip(b)
+            rows = range(row, row + 1)
+            expand(self._vram, b, self._buffer, 0, skip, rows, bytes_per_row(b, skip))
             return
-        skip = self._skip(b)
-        data = self._buffer[np.newaxis, : bytes_per_row(b, skip)]
-        expand_rows(self._vram, b, row, data, skip, transparent=_is_transparent(b))
+        dst = b.dst - row * b.dst_pitch if b.mode & GR30_BACKWARDS else b.dst + row * b.dst_pitch
+        self._copy(b, Side(dst, 0), self._buffer, Side(0, 0), 1)
 
     def _can_take_rows(self, b: Blit) -> bool:
-        if b.mode & GR30_PATTERN:
+        if is_pattern(b):
             return False
-        if b.mode & GR30_COLOR_EXPAND:
+        if is_expansion(b):
             skip = self._skip(b)
             return bytes_per_row(b, skip) <= self._row_size
         return not b.mode & GR30_BACKWARDS
@@ -317,17 +298,11 @@ class Blitter:
     def _draw_rows(self, b: Blit, data: U8) -> None:
         """Draw several rows at once: none of them needs more than was fed for it."""
         row = b.height - self._remaining // self._row_size
-        if b.mode & GR30_COLOR_EXPAND:
-            skip = self._skip(b)
-            needed = data[:, : bytes_per_row(b, skip)]
-            expand_rows(self._vram, b, row, needed, skip, transparent=_is_transparent(b))
+        rows = range(row, row + len(data))
+        if is_expansion(b):
+            expand(self._vram, b, data.reshape(-1), 0, self._skip(b), rows, self._row_size)
         else:
-            dst = b.dst + row * b.dst_pitch
-            one = self._make_copy(b, len(data), dst, b.dst_pitch, 0, self._row_size)
-            copy(self._vram, data.reshape(-1), one)
+            to = Side(b.dst + row * b.dst_pitch, b.dst_pitch)
+            self._copy(b, to, data.reshape(-1), Side(0, self._row_size), len(data))
         self._buffer[: self._row_size] = data[-1]
         self._next_rows(len(data))
-
-
-def _is_transparent(b: Blit) -> bool:
-    return bool(b.mode & GR30_TRANSPARENT)

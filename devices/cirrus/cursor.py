@@ -17,8 +17,8 @@ from devices.vga.palette import expand_6bit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from devices.cirrus.engine import U8
     from devices.cirrus.registers import CirrusRegisters
-    from devices.cirrus.strides import U8
 
 PATTERNS_SIZE: Final = 16 << 10
 """Bytes at the end of video memory that hold the patterns; SR13 chooses among them."""

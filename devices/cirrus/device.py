@@ -38,6 +38,7 @@ VENDOR_CIRRUS: Final = 0x1013
 DEVICE_GD5446: Final = 0x00B8
 CLASS_VGA: Final = 0x030000
 ROM_SIZE: Final = 0x10000
+MEMORY_SIZES: Final = (4 << 20, 8 << 20, 16 << 20)
 
 
 class CirrusChip:
@@ -48,20 +49,24 @@ class CirrusChip:
     cannot tell when they happen; QEMU maps memory itself there. The ports and BAR1 are not.
     """
 
-    def __init__(self, variant: Variant) -> None:
-        self.vram: NDArray[np.uint8] = np.zeros(variant.vram_size, np.uint8)
+    def __init__(self, variant: Variant, vram_size: int = VRAM_SIZE) -> None:
+        """`vram_size` in bytes: as in QEMU 4, 8 or 16 MiB, of which the engine reaches a part."""
+        if vram_size not in MEMORY_SIZES:
+            known = ", ".join(f"{size:#x}" for size in MEMORY_SIZES)
+            raise ValueError(f"expected a vram_size of {known}, got {vram_size:#x}")
+        self.vram: NDArray[np.uint8] = np.zeros(vram_size, np.uint8)
         self.registers = CirrusRegisters(variant)
-        self.blitter = Blitter(self.registers, self.vram)
+        self.blitter = Blitter(self.registers, self.vram[: variant.vram_size], vram_size)
         self.port_decoder = CirrusPorts(self.registers, self.blitter)
         self.memory = PlanarMemory(self.registers, self.vram)
-        mmio = MemoryMappedRegisters(self.port_decoder)
+        mmio = MemoryMappedRegisters(self.registers, self.port_decoder)
         self.apertures = Apertures(
             self.registers,
             self.vram,
             self.memory,
             self.blitter,
             mmio.read_register,
-            mmio.write_register,
+            mmio.write_registers,
         )
         self.window = Region(
             "cirrus-lowmem-container",
@@ -78,7 +83,7 @@ class CirrusChip:
             self.apertures.read_linear,
             self.apertures.write_linear,
             write_run=self.apertures.write_linear_run,
-            coalesced=((0, VRAM_SIZE), (DATA_APERTURE, VRAM_SIZE)),
+            coalesced=((0, vram_size), (DATA_APERTURE, VRAM_SIZE)),
             flush=True,
         )
         self.mmio = Region("cirrus-mmio", BAR1_SIZE, mmio.read, mmio.write, flush=True)
@@ -91,10 +96,8 @@ class CirrusChip:
         )
 
     def reset(self) -> None:
-        """Registers as after power-on; video memory is cleared, as QEMU does."""
+        """Registers as QEMU's reset leaves them; memory and a blit that waits for data stay."""
         self.registers.reset()
-        self.blitter.reset()
-        self.vram[:] = 0
 
     def state(self) -> dict[str, StateValue]:
         """Registers, palettes, the blit under way, and `vram`, which aliases video memory."""
@@ -105,7 +108,7 @@ class CirrusChip:
 
     def render(self, frame: int = 0) -> NDArray[np.uint8]:
         """Draw what the monitor shows as RGB of shape (height, width, 3); see the VGA's."""
-        return render(self.registers, self.vram, frame)
+        return render(self.registers, self.vram[: self.registers.variant.vram_size], frame)
 
     def text(self) -> list[str] | None:
         """Rows of a text screen, trailing blanks stripped; None in graphics modes."""
@@ -117,8 +120,8 @@ class CirrusChip:
 class CirrusVga(PciFunction):
     """A GD5446 on the PCI bus, 1013:00b8, with 4 MiB. The chip's parts are in `chip`."""
 
-    def __init__(self) -> None:
-        self.chip = CirrusChip(GD5446_PCI)
+    def __init__(self, vram_size: int = VRAM_SIZE) -> None:
+        self.chip = CirrusChip(GD5446_PCI, vram_size)
         super().__init__(
             name="cirrus-vga",
             vendor_id=VENDOR_CIRRUS,
@@ -156,8 +159,8 @@ class IsaCirrusVga:
 
     name = "isa-cirrus-vga"
 
-    def __init__(self) -> None:
-        self.chip = CirrusChip(GD5430_ISA)
+    def __init__(self, vram_size: int = VRAM_SIZE) -> None:
+        self.chip = CirrusChip(GD5430_ISA, vram_size)
         self.legacy_memory = [(WINDOW_BASE, self.chip.window, 1)]
         self.legacy_ports = [(PORT_BASE, self.chip.ports, 0)]
 

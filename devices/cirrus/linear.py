@@ -20,8 +20,8 @@ from devices.vga.runs import linear_plan, write_run
 
 if TYPE_CHECKING:
     from devices.bus.region import U32, U64
+    from devices.cirrus.engine import U8
     from devices.cirrus.registers import CirrusRegisters
-    from devices.cirrus.strides import U8
 
 SHORT_RUN: Final = 8
 
@@ -45,13 +45,15 @@ class LinearWrites:
     def __init__(self, registers: CirrusRegisters, vram: U8) -> None:
         self._r = registers
         self._vram = vram
-        self._mask = len(vram) - 1
+        self._mask = registers.variant.vram_size - 1
         self._bytes = vram.data
 
     def write_byte(self, address: int, value: int) -> None:
         """Write one byte, `value` 0 to 255, at an address before shifting."""
         r = self._r
-        address = address << addressing_shift(r) & self._mask
+        shift = addressing_shift(r)
+        if shift:
+            address = address << shift & self._mask
         if not writes_pixels(r):
             self._bytes[address] = value
             return
@@ -101,7 +103,7 @@ class LinearWrites:
         foreground = r.shadow_gr1 | r.gr[GR_FOREGROUND_1] << 8
         background = r.shadow_gr0 | r.gr[GR_BACKGROUND_1] << 8
         mask = (1 << (8 * np.dtype(kind).itemsize)) - 1
-        groups = self._vram.view(kind).reshape(-1, 8)
+        groups = self._vram[: self._mask + 1].view(kind).reshape(-1, 8)
         at = addresses & (len(groups) - 1)
         bits = np.unpackbits(values.astype(np.uint8)).reshape(-1, 8).view(np.bool_)
         if r.gr[GR_MODE] & 7 == 5:

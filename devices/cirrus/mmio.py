@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from devices.cirrus.registers import GR_BLT_STATUS
+from devices.cirrus.registers import (
+    GR_BACKGROUND_1,
+    GR_BLT_DST_START_HIGH,
+    GR_BLT_STATUS,
+    GR_MASK_ALL,
+)
 
 if TYPE_CHECKING:
     from devices.cirrus.ports import CirrusPorts
+    from devices.cirrus.registers import CirrusRegisters
 
 ABSENT: Final = 0xFF
 BAR1_SIZE: Final = 0x1000
@@ -48,10 +54,20 @@ _GR_BY_OFFSET: Final[dict[int, int]] = {
 }
 
 
+_ACTING: Final = {GR_BLT_STATUS, GR_BLT_DST_START_HIGH}
+_PLAIN_BY_OFFSET: Final[dict[int, tuple[int, int]]] = {
+    offset: (index, GR_MASK_ALL[index])
+    for offset, index in _GR_BY_OFFSET.items()
+    if index >= GR_BACKGROUND_1 and index not in _ACTING and GR_MASK_ALL[index]
+}
+"""Those that only keep what is written, with the bits that they keep: a blit takes some twenty."""
+
+
 class MemoryMappedRegisters:
     """The blitter's registers by offset, and the 4 KiB of BAR1 that hold them and the ports."""
 
-    def __init__(self, ports: CirrusPorts) -> None:
+    def __init__(self, registers: CirrusRegisters, ports: CirrusPorts) -> None:
+        self._gr = registers.gr
         self._ports = ports
 
     def read_register(self, offset: int) -> int:
@@ -59,11 +75,16 @@ class MemoryMappedRegisters:
         index = _GR_BY_OFFSET.get(offset)
         return ABSENT if index is None else self._ports.read_gr_register(index)
 
-    def write_register(self, offset: int, value: int) -> None:
-        """Write the byte at `offset`; that may start a blit."""
-        index = _GR_BY_OFFSET.get(offset)
-        if index is not None:
-            self._ports.write_gr_register(index, value)
+    def write_registers(self, offset: int, size: int, value: int) -> None:
+        """Write the bytes from `offset` on, lowest first; each of them may start a blit."""
+        for at in range(offset, offset + size):
+            plain = _PLAIN_BY_OFFSET.get(at)
+            if plain is not None:
+                index, mask = plain
+                self._gr[index] = value & mask
+            elif at in _GR_BY_OFFSET:
+                self._ports.write_gr_register(_GR_BY_OFFSET[at], value & 0xFF)
+            value >>= 8
 
     def read(self, offset: int, size: int) -> int:
         """Read 1 to 8 bytes of BAR1, lowest first."""
@@ -81,10 +102,13 @@ class MemoryMappedRegisters:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write 1 to 8 bytes to BAR1, lowest first."""
+        if offset >= BAR1_REGISTERS:
+            self.write_registers(offset - BAR1_REGISTERS, size, value)
+            return
         for position in range(size):
             at = offset + position
             byte = value >> (8 * position) & 0xFF
             if at >= BAR1_REGISTERS:
-                self.write_register(at - BAR1_REGISTERS, byte)
+                self.write_registers(at - BAR1_REGISTERS, 1, byte)
             elif at < PORTS_SIZE:
                 self._ports.write_byte(at + FIRST_PORT, byte)

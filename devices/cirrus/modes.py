@@ -35,8 +35,8 @@ from devices.vga.render import render as render_vga
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from devices.cirrus.engine import U8
     from devices.cirrus.registers import CirrusRegisters
-    from devices.cirrus.strides import U8
 
 CR1A_INTERLACED: Final = 0x01
 

@@ -103,7 +103,7 @@ class CirrusPorts(Ports):
         if index >= SR_COUNT:
             return
         if index == SR_EXTENDED_MODE:
-            r.map_banks(receiving=self._blitter.receiving)
+            r.map_memory(receiving=self._blitter.receiving)
         if index == SR_UNLOCK:
             value = SR6_KEY if value & 0x17 == SR6_KEY else SR6_LOCKED
         elif index == SR_CONFIGURATION:
@@ -117,7 +117,7 @@ class CirrusPorts(Ports):
         r.sr[index] = value
         r.generation += 1
         if index == SR_CONFIGURATION:
-            r.map_banks(receiving=self._blitter.receiving)
+            r.map_memory(receiving=self._blitter.receiving)
 
     # Graphics controller
 
@@ -158,7 +158,9 @@ class CirrusPorts(Ports):
             r.gr[index] = value & mask
         r.generation += 1
         if index in {GR_MODE, GR_OFFSET_0, GR_OFFSET_1, GR_EXTENSIONS}:
-            r.map_banks(receiving=self._blitter.receiving)
+            if index != GR_MODE:
+                r.latch_banks()
+            r.map_memory(receiving=self._blitter.receiving)
         elif index == GR_BLT_DST_START_HIGH:
             self._blitter.autostart()
 

@@ -95,6 +95,9 @@ CR_PART_STATUS: Final = 0x25
 CR_ATTRIBUTE_INDEX: Final = 0x26
 CR_PART_ID: Final = 0x27
 
+BANK_SIZE: Final = 0x8000
+"""Bytes of one half of the banked window."""
+
 VRAM_SIZE: Final = 4 << 20
 """Bytes of video memory on the PCI card; SR15 says so to drivers."""
 
@@ -131,7 +134,7 @@ class Variant:
     part_id: int
     """CR27."""
     vram_size: int
-    """Bytes of video memory that the engine and the banks reach, a power of two."""
+    """Bytes of video memory that the engine and shifted addresses reach, a power of two."""
 
 
 GD5446_PCI: Final = Variant(
@@ -147,12 +150,15 @@ class CirrusRegisters(Registers):
     """A VGA's registers and the extensions, without what the blitter holds of a blit under way."""
 
     __slots__ = (
+        "bank_bases",
+        "bank_limits",
         "banks_mapped",
         "cursor_x",
         "cursor_y",
         "hidden_dac",
         "hidden_dac_reads",
         "hidden_palette",
+        "linear_mapped",
         "shadow_gr0",
         "shadow_gr1",
         "variant",
@@ -160,11 +166,22 @@ class CirrusRegisters(Registers):
 
     def __init__(self, variant: Variant) -> None:
         self.variant = variant
+        # No reset changes these, nor the cursor's position.
         self.hidden_palette = bytearray(16 * 3)
+        self.shadow_gr0 = 0
+        self.shadow_gr1 = 0
+        self.cursor_x = 0
+        self.cursor_y = 0
+        # The halves of the window: address of the first byte, and how many there are.
+        self.bank_bases = [0, 0]
+        self.bank_limits = [0, 0]
         super().__init__(SR_COUNT, GR_COUNT)
 
     def reset(self) -> None:
-        """Load what QEMU's reset does: zeros, but for configuration and identification."""
+        """Load what QEMU's reset does: zeros, but for configuration and identification.
+
+        It keeps what no register reads back as it stands, and takes the banks out of the window.
+        """
         super().reset()
         variant = self.variant
         self.sr[SR_UNLOCK] = SR6_LOCKED
@@ -174,21 +191,21 @@ class CirrusRegisters(Registers):
         self.sr[SR_MCLK] = variant.sr1f
         self.gr[GR_DRAM_TIMING] = variant.gr18
         self.cr[CR_PART_ID] = variant.part_id
-        self.shadow_gr0 = 0
-        self.shadow_gr1 = 0
         self.banks_mapped = False
-        self.cursor_x = 0
-        self.cursor_y = 0
+        self.linear_mapped = False
         self.hidden_dac = 0
         self.hidden_dac_reads = HIDDEN_DAC_SHUT
-        self.hidden_palette[:] = bytes(16 * 3)
 
     def state(self) -> dict[str, StateValue]:
         """All registers by name."""
         state = super().state()
         state["shadow_gr0"] = self.shadow_gr0
         state["shadow_gr1"] = self.shadow_gr1
+        for half in range(2):
+            state[f"bank_base_{half}"] = self.bank_bases[half]
+            state[f"bank_limit_{half}"] = self.bank_limits[half]
         state["banks_mapped"] = int(self.banks_mapped)
+        state["linear_mapped"] = int(self.linear_mapped)
         state["cursor_x"] = self.cursor_x
         state["cursor_y"] = self.cursor_y
         state["hidden_dac"] = self.hidden_dac
@@ -200,13 +217,29 @@ class CirrusRegisters(Registers):
         """A number of `size` bytes that lies in consecutive GR registers, lowest first."""
         return int.from_bytes(self.gr[index : index + size], "little")
 
-    def map_banks(self, *, receiving: bool) -> None:
-        """Decide anew whether the banks lie in the window whatever SR7 becomes.
+    def latch_banks(self) -> None:
+        """Work out where the banks lie: with a write of GR9, GRA or GRB, and at no other time.
 
-        QEMU maps memory there while nothing but plain linear accesses are asked for, and looks
-        again only with a write of SR7 (before it takes effect), SR17, GR5, GR9 to GRB, and when a
-        blit from the system starts or ends. Between these a window that SR7 turns back into a
-        VGA's still shows the banks.
+        A half that begins past the end of memory has no bytes, and its address becomes 0.
+        """
+        extensions = self.gr[GR_EXTENSIONS]
+        two = extensions & GRB_TWO_OFFSETS
+        for half in range(2):
+            base = self.gr[GR_OFFSET_0 + (half if two else 0)]
+            base <<= 14 if extensions & GRB_OFFSETS_OF_16_KIB else 12
+            if half and not two:
+                base += BANK_SIZE
+            limit = max(0, self.variant.vram_size - base)
+            self.bank_bases[half] = base if limit else 0
+            self.bank_limits[half] = limit
+
+    def map_memory(self, *, receiving: bool) -> None:
+        """Decide anew whether memory itself lies in the window and in the linear framebuffer.
+
+        QEMU maps it there while nothing but plain accesses are asked for, and looks again only with
+        a write of SR7 (before it takes effect), SR17, GR5, GR9 to GRB, when a blit from the system
+        starts or ends, and at the first end of any blit. Between these a window that SR7 turns back
+        into a VGA's still shows the banks; and mapped memory knows no limit but its own end.
         """
         extensions = self.gr[GR_EXTENSIONS]
         plain = not (
@@ -216,7 +249,8 @@ class CirrusRegisters(Registers):
         )
         registers = SR17_REGISTERS_IN_MEMORY | SR17_REGISTERS_AT_END
         plain = plain and self.sr[SR_CONFIGURATION] & registers != registers
-        self.banks_mapped = plain and self.extended and not receiving
+        self.linear_mapped = plain and not receiving
+        self.banks_mapped = self.linear_mapped and self.extended
 
     @property
     def extended(self) -> bool:

@@ -2,57 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-Units = NDArray[np.unsignedinteger[Any]]
-"""Bytes, words or double words of video memory, any shape."""
-Rop = Callable[[Units, Units], Units]
-"""`rop(source, destination)`: what the destination becomes, bit by bit; operands broadcast."""
-
-
-def _zero(source: Units, destination: Units) -> Units:
-    return np.zeros_like(destination)
-
-
-def _one(source: Units, destination: Units) -> Units:
-    return ~np.zeros_like(destination)
-
-
-def _source(source: Units, destination: Units) -> Units:
-    return source
-
-
-def _destination(source: Units, destination: Units) -> Units:
-    return destination
-
-
-ROPS: Final[dict[int, Rop]] = {
-    0x00: _zero,
-    0x05: lambda s, d: s & d,
-    0x06: _destination,
-    0x09: lambda s, d: s & ~d,
-    0x0B: lambda s, d: ~d,
-    0x0D: _source,
-    0x0E: _one,
-    0x50: lambda s, d: ~s & d,
-    0x59: lambda s, d: s ^ d,
-    0x6D: lambda s, d: s | d,
-    0x90: lambda s, d: ~(s & d),
-    0x95: lambda s, d: ~(s ^ d),
-    0xAD: lambda s, d: s | ~d,
-    0xD0: lambda s, d: ~s,
-    0xD6: lambda s, d: ~s | d,
-    0xDA: lambda s, d: ~(s | d),
+TRUTH: Final[dict[int, int]] = {
+    0x00: 0b0000,
+    0x05: 0b1000,  # source and destination
+    0x06: 0b1010,  # destination
+    0x09: 0b0100,  # source and not destination
+    0x0B: 0b0101,  # not destination
+    0x0D: 0b1100,  # source
+    0x0E: 0b1111,
+    0x50: 0b0010,  # not source and destination
+    0x59: 0b0110,  # source exclusive-or destination
+    0x6D: 0b1110,  # source or destination
+    0x90: 0b0111,  # not (source and destination)
+    0x95: 0b1001,  # not (source exclusive-or destination)
+    0xAD: 0b1101,  # source or not destination
+    0xD0: 0b0011,  # not source
+    0xD6: 0b1011,  # not source or destination
+    0xDA: 0b0001,  # not (source or destination)
 }
-"""By GR32 code. QEMU reads 0x90 as "not source or not destination", 0xda as the "and" of both."""
+"""By GR32 code: bit 2 * s + d is what source bit s and destination bit d become.
+
+QEMU reads 0x90 as "not source or not destination", 0xda as the "and" of both.
+"""
 
 COPY_CODE: Final = 0x0D
 
 
-def rop_of(code: int) -> Rop:
+def truth_of(code: int) -> int:
     """Return the operation of a GR32 code; a code that is none changes nothing, as in QEMU."""
-    return ROPS.get(code, _destination)
+    return TRUTH.get(code, 0b1010)

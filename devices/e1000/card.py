@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from devices.bus.pci import COMMAND, Bar, PciFunction
 from devices.bus.region import Region
 from devices.e1000 import registers as reg
+from devices.e1000.budget import Budget
 from devices.e1000.eeprom import Eeprom
 from devices.e1000.interrupts import Interrupts
 from devices.e1000.phy import MDIC_INT_EN, Phy
@@ -72,19 +73,22 @@ class E1000(PciFunction):
         self.interrupts = Interrupts(self.registers, self.set_interrupt, lambda: self.clock)
         self.eeprom = Eeprom(mac)
         self.phy = Phy(self._restart_autonegotiation)
-        self.receiver = Receiver(self, self.registers, self.statistics)
+        self.budget = Budget(lambda: self.dma_accesses)
+        self.receiver = Receiver(self, self.registers, self.statistics, self.budget)
         self.transmitter = Transmitter(
             self,
             self.registers,
             self.statistics,
             self.interrupts,
+            self.budget,
             self._send,
             # What comes back may land where the next descriptors or their data lie.
             lambda: not self.phy.loopback,
-            # Later than now: what is due at once would run within this turn.
-            lambda: self.clock.call_at(self.clock.now() + _MS, self.resume_transmit),
+            lambda: self._soon(self.resume_transmit),
         )
         self._engaged = False  # what comes to a register now comes from the card itself
+        self._unasked = False  # the next frame comes whether or not it can be received
+        self._receive_break: Timer | None = None  # before the next turn of receiving
         self._hold_off: Timer | None = None
         self._autonegotiation: Timer | None = None
         self._masks = reg.write_masks()
@@ -126,6 +130,7 @@ class E1000(PciFunction):
         """Read registers. The card's own DMA does not reach them: it reads 0, as in QEMU 7.2.22."""
         if self._engaged:
             return 0
+        self._catch_up()
         if size == 4 and not offset & 3:
             return self._read_register(offset)
         value = shift = 0
@@ -139,6 +144,7 @@ class E1000(PciFunction):
         """Write registers; nothing happens where the card's own DMA does."""
         if self._engaged:
             return
+        self._catch_up()
         self._engaged = True
         try:
             if size == 4 and not offset & 3:
@@ -200,9 +206,20 @@ class E1000(PciFunction):
         """Call after so many milliseconds; QEMU counts whole ones."""
         return self.clock.call_at((self.clock.now() // _MS + delay) * _MS, call)
 
+    def _soon(self, call: Callable[[], None]) -> Timer:
+        """Call in the card's next turn: later than now, since what is due at once runs in this."""
+        return self.clock.call_at(self.clock.now() + _MS, call)
+
+    def _catch_up(self) -> None:
+        """A guest that looks at the card sees it get on, also where the clock stands still."""
+        if self.transmitter.paused:
+            self.resume_transmit()
+        if self._receive_break is not None:
+            self._go_on_receiving()
+
     def _hold_off_ends(self) -> None:
         self._hold_off = None
-        self._receive_ready()
+        self._receive_ready(timer=True)
 
     def _restart_autonegotiation(self) -> None:
         self.registers[reg.STATUS] &= ~reg.STATUS_LU
@@ -216,7 +233,7 @@ class E1000(PciFunction):
         self.registers[reg.STATUS] |= reg.STATUS_LU
         self.phy.negotiated()
         self.interrupts.add(reg.INT_LSC)
-        self._receive_ready()
+        self._receive_ready(timer=True)
 
     # --- wire ---
 
@@ -229,25 +246,58 @@ class E1000(PciFunction):
 
     def can_receive(self) -> bool:
         """As `Card.can_receive`."""
+        return self._is_ready() or (
+            self._unasked
+            and self._receive_break is None
+            and (self._hold_off is None or not self.receiver.is_listening())
+        )
+
+    def _is_ready(self) -> bool:
         receiver = self.receiver
-        return self._hold_off is None and receiver.has_buffer() and receiver.is_enabled()
+        return (
+            self._hold_off is None
+            and self._receive_break is None
+            and receiver.has_buffer()
+            and receiver.is_enabled()
+        )
 
     def receive(self, frames: Sequence[bytes]) -> int:
         """As `Card.receive`."""
         taken = causes = 0
         engaged, self._engaged = self._engaged, True
+        if not engaged:
+            self.budget.begin()
         try:
             while taken < len(frames) and self.can_receive():
-                many, found = self.receiver.take_many(frames, taken)
-                if not many:
-                    many, found = 1, self.receiver.take(frames[taken])
+                many, found = self._take(frames, taken)
+                self._unasked = False
                 taken += many
                 causes |= found
+                if self.receiver.busy or self.budget.spent:
+                    self._receive_break = self._soon(self._go_on_receiving)
         finally:
             self._engaged = engaged
         if causes:
             self.interrupts.add(causes)
         return taken
+
+    def _go_on_receiving(self) -> None:
+        """The break is over."""
+        if self._receive_break is not None:
+            self._receive_break.cancel()
+            self._receive_break = None
+        self.budget.begin()
+        engaged, self._engaged = self._engaged, True
+        try:
+            causes = self.receiver.go_on()
+        finally:
+            self._engaged = engaged
+        if causes:
+            self.interrupts.add(causes)
+        if self.receiver.busy:
+            self._receive_break = self._soon(self._go_on_receiving)
+        elif self.wire is not None:
+            self.wire.receive_ready(timer=True)
 
     def resume_transmit(self) -> None:
         """As `Card.resume_transmit`."""
@@ -257,9 +307,28 @@ class E1000(PciFunction):
         finally:
             self._engaged = engaged
 
-    def _receive_ready(self) -> None:
-        if self.wire is not None:
-            self.wire.receive_ready()
+    def _take(self, frames: Sequence[bytes], first: int) -> tuple[int, int]:
+        """Take some frames from index `first` on: (how many, causes)."""
+        receiver = self.receiver
+        if not receiver.is_listening():
+            return 1, 0
+        many, causes = receiver.take_many(frames, first) if self._is_ready() else (0, 0)
+        return (many, causes) if many else (1, receiver.take(frames[first]))
+
+    def _receive_ready(self, timer: bool = False) -> None:
+        """Tell the wire that frames may come.
+
+        QEMU 7.2 then hands over the first one that waits without asking whether it can be received.
+        It is lost where the card does not listen, and an overrun where no descriptor is free.
+        """
+        if self.wire is None:
+            return
+        self.budget.begin()
+        self._unasked = True
+        try:
+            self.wire.receive_ready(timer)
+        finally:
+            self._unasked = False
 
     # --- function ---
 
@@ -272,13 +341,14 @@ class E1000(PciFunction):
     def reset(self) -> None:
         """Everything as after power-on, except for the EEPROM's wires."""
         super().reset()
-        for timer in (self._hold_off, self._autonegotiation):
+        for timer in (self._hold_off, self._autonegotiation, self._receive_break):
             if timer is not None:
                 timer.cancel()
-        self._hold_off = self._autonegotiation = None
+        self._hold_off = self._autonegotiation = self._receive_break = None
         self.interrupts.reset()
         self.registers.reset(self.mac)
         self.phy.reset()
+        self.receiver.reset()
         self.transmitter.reset()
 
     def state(self) -> Mapping[str, StateValue]:
@@ -291,6 +361,7 @@ class E1000(PciFunction):
             "phy": struct.pack(f"<{len(self.phy.state())}H", *self.phy.state()),
             "eeprom": struct.pack("<5I", *self.eeprom.state()),
             "transmit": self.transmitter.state(),
+            "receive": self.receiver.state(),
             "transmit_delayed": int(self.interrupts.transmit_delayed),
         }
 

@@ -6,7 +6,7 @@ Source: 8254x manual, sections 3.3.7 and 3.5; the order of things is QEMU 7.2's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from devices.e1000.offload import (
     IXSM,
@@ -24,13 +24,25 @@ TAG_SIZE: Final = 4
 _TAG_AT: Final = 12
 
 Read = Callable[[int, int], bytes]
-Emit = Callable[[bytes, int], None]
+
+
+class Outgoing(NamedTuple):
+    """A frame that is ready to be sent."""
+
+    data: bytes
+    destination: bytes
+    """Six bytes. Those that a shorter frame lacks are what the buffer held before."""
+    tag_size: int
+    """How many bytes of it are a tag that the card put in."""
+
+
+Emit = Callable[[Outgoing], bool]
 
 
 class Frame:
     """Data so far, and what is to be done with it.
 
-    `read` reaches memory. `emit` takes a frame, and how many bytes of it are a tag put in here.
+    `read` reaches memory. `emit` takes a frame and says whether more may follow at once.
     """
 
     def __init__(self, statistics: Statistics, read: Read, emit: Emit) -> None:
@@ -69,10 +81,14 @@ class Frame:
         self._take(address, length)
         self.size = (self.size + length) % ROOM
 
-    def segment(self, address: int, length: int) -> None:
-        """Add data, and send each segment that becomes full."""
+    def segment(self, address: int, length: int) -> int:
+        """Add data, and send each segment that becomes full.
+
+        How many bytes are left for another call, since no more segments may be sent at once.
+        """
         context = self.segmentation
         while self.size < context.full:
+            more = True
             part = min(length, context.full - self.size, ROOM - self.size)
             self._take(address, part)
             size = self.size + part
@@ -80,13 +96,16 @@ class Frame:
                 self._header[: context.header] = self.data[: context.header]
             self.size = size % ROOM
             if size == context.full:
-                self._finish(context, segmented=True)
+                more = self._finish(context, segmented=True)
                 self.data[: context.header] = self._header[: context.header]
                 self.size = context.header
             address += part
             length -= part
             if not part or not length:
-                return
+                return 0
+            if not more:
+                return length
+        return 0
 
     def end(self, segmented: bool) -> None:
         """The last descriptor was added: send what is there, unless it is half a header."""
@@ -101,7 +120,7 @@ class Frame:
         if length:
             self.data[self.size : self.size + length] = self._read(address, length)
 
-    def _finish(self, context: Context, segmented: bool) -> None:
+    def _finish(self, context: Context, segmented: bool) -> bool:
         data, size = self.data, self.size
         if segmented:
             if finish_segment(data, size, self._segments, context, bool(self.checksums & TXSM)):
@@ -111,13 +130,14 @@ class Frame:
             context.tcp_udp.insert(data, size)
         if self.checksums & IXSM:
             context.ip.insert(data, size)
+        destination = bytes(data[:6])
         if not self._tag:
             frame = bytes(data[:size])
         else:
             frame = bytes(data[:_TAG_AT] + self._tag + data[_TAG_AT:size])[: size + TAG_SIZE]
             # It was put in by moving the addresses: what a next, shorter frame shows.
             data[:_TAG_AT] = data[TAG_SIZE:_TAG_AT] + self._tag
-        self._emit(frame, len(frame) - size)
+        return self._emit(Outgoing(frame, destination, len(frame) - size))
 
     def state(self) -> bytes:
         """What the next descriptor goes on with."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from devices.e1000.budget import Budget
 from devices.e1000.filters import LONGEST, VLAN_AT, Filters, is_tagged
 from devices.e1000.registers import (
     CTRL,
@@ -63,6 +65,18 @@ def buffer_size(rctl: int) -> int:
     return sizes[rctl >> RCTL_BSIZE_SHIFT & 3]
 
 
+@dataclass
+class _Arrival:
+    """A frame on its way into memory."""
+
+    frame: bytes
+    total: int  # bytes that the guest sees, the check sequence included
+    status: int
+    special: int
+    start: int  # where RDH was
+    done: int = 0  # bytes so far
+
+
 class Receiver:
     """Puts frames into the buffers from RDH to RDT."""
 
@@ -71,25 +85,44 @@ class Receiver:
         function: PciFunction,
         registers: RegisterFile,
         statistics: Statistics,
+        budget: Budget,
     ) -> None:
         self._function = function
+        self._budget = budget
+        self._arrival: _Arrival | None = None
         self._registers = registers
         self._statistics = statistics
         self._filters = Filters(registers, statistics)
 
-    def is_enabled(self) -> bool:
-        """Is the link up, is receiving turned on, and may the card write to memory?"""
+    def reset(self) -> None:
+        """No frame is on its way."""
+        self._arrival = None
+
+    def state(self) -> bytes:
+        """The frame that is on its way."""
+        return repr(self._arrival).encode()
+
+    @property
+    def busy(self) -> bool:
+        """Is a frame on its way that takes more than a turn?"""
+        return self._arrival is not None
+
+    def is_listening(self) -> bool:
+        """Is the link up, and is receiving turned on?"""
         registers = self._registers
-        return bool(
-            registers[STATUS] & STATUS_LU and registers[RCTL] & RCTL_EN and self._function.is_master
-        )
+        return bool(registers[STATUS] & STATUS_LU and registers[RCTL] & RCTL_EN)
+
+    def is_enabled(self) -> bool:
+        """Does it listen, and may the card write to memory?"""
+        return self.is_listening() and self._function.is_master
 
     def has_buffer(self) -> bool:
         """Is a descriptor free?"""
         return self._registers[RDH] != self._registers[RDT]
 
     def take(self, frame: bytes) -> int:
-        """Filter a frame and put it into memory; the causes that it sets."""
+        """Filter a frame and put it into memory; the causes that it sets, 0 until it is there."""
+        self._budget.spend(frames=1, size=len(frame))
         if len(frame) < SHORTEST:
             frame = frame.ljust(SHORTEST, b"\0")
         if self._filters.is_oversized(len(frame)) or not self._filters.accept(frame):
@@ -100,10 +133,26 @@ class Receiver:
             frame = frame[:VLAN_AT] + frame[VLAN_AT + _TAG_SIZE :]
             status = VP
         total = len(frame) + (0 if self._registers[RCTL] & RCTL_SECRC else FCS)
-        if not self._has_room(total) or not self._put(frame, total, status, special):
+        if not self._has_room(total):
             self._statistics.overrun()
             return INT_RXO
-        self._statistics.received((len(frame),), total - len(frame))
+        self._arrival = _Arrival(frame, total, status, special, self._registers[RDH])
+        return self.go_on()
+
+    def go_on(self) -> int:
+        """Go on with the frame that is on its way; the causes as `take`."""
+        arrival = self._arrival
+        if arrival is None:
+            return 0
+        whole = self._put(arrival)
+        if whole is None:
+            return 0
+        self._arrival = None
+        if not whole:
+            self._statistics.overrun()
+            return INT_RXO
+        size = len(arrival.frame)
+        self._statistics.received((size,), arrival.total - size)
         return INT_RXT0 | (INT_RXDMT0 if self._is_low() else 0)
 
     def take_many(self, frames: Sequence[bytes], first: int) -> tuple[int, int]:
@@ -151,6 +200,7 @@ class Receiver:
             ring.write(at + _LENGTH_AT, done)
             head = head + 1 if head + 1 < count else 0
             sizes.append(size)
+        self._budget.spend(frames=taken, size=sum(sizes))
         if not sizes:
             return taken, 0
         registers[RDH] = head
@@ -179,27 +229,28 @@ class Receiver:
             free += length // DESCRIPTOR_SIZE
         return free * DESCRIPTOR_SIZE <= length >> (registers[RCTL] >> RCTL_RDMTS_SHIFT & 3) + 1
 
-    def _put(self, frame: bytes, total: int, status: int, special: int) -> bool:
-        """Fill descriptors; False when the ring ends before the frame does."""
-        registers = self._registers
+    def _put(self, arrival: _Arrival) -> bool | None:
+        """Fill descriptors: True when the frame is complete, False when the ring ends before it
+        does, None when the turn does."""
+        registers, total, start = self._registers, arrival.total, arrival.start
         size = buffer_size(registers[RCTL])
         base = registers[RDBAH] << 32 | registers[RDBAL] & ~0xF
-        start, count = registers[RDH], registers[RDLEN] // DESCRIPTOR_SIZE
-        done = 0
+        count = registers[RDLEN] // DESCRIPTOR_SIZE
         while True:
             at = base + DESCRIPTOR_SIZE * registers[RDH]
-            part = min(total - done, size)
-            if self._fill(
-                at, frame[done : done + part], part, done + part == total, status, special
-            ):
-                done += part
+            done, part = arrival.done, min(total - arrival.done, size)
+            data, last = arrival.frame[done : done + part], done + part == total
+            if self._fill(at, data, part, last, arrival.status, arrival.special):
+                arrival.done += part
             head = registers[RDH] + 1
             registers[RDH] = head if head < count else 0
             # QEMU takes this for an error even where the frame was just complete.
             if registers[RDH] == start or start >= count:
                 return False
-            if done >= total:
+            if arrival.done >= total:
                 return True
+            if self._budget.spent:
+                return None
 
     def _fill(
         self, at: int, data: bytes, length: int, last: bool, status: int, special: int
@@ -209,6 +260,7 @@ class Receiver:
         The data comes first, then the descriptor, and DD last of all.
         """
         function = self._function
+        self._budget.spend(descriptors=1)
         address, old_length, checksum, flags, errors, _ = DESCRIPTOR.unpack(
             function.dma_read(at, DESCRIPTOR_SIZE)
         )

@@ -1,7 +1,8 @@
 """The card's counters.
 
 Source: 8254x manual, section 13.7; which are cleared when they are read, and what each counts,
-follow QEMU 7.2: the counters of good frames are copies of those of all frames.
+follow QEMU 7.2. Every frame is a good one, so that the counters of good frames count what those of
+all frames do; reading one leaves the other.
 """
 
 from __future__ import annotations
@@ -86,27 +87,29 @@ class Statistics:
             self._registers[offset - 4] = 0
         return value
 
-    def sent(self, frames: Sequence[bytes], tags: int = 0) -> None:
-        """Frames have left; `tags` bytes of them are VLAN tags that the card put in."""
-        registers = self._registers
-        for frame in frames:
-            if frame and frame[0] & 1:
-                self._add(BPTC if frame[:6] == _BROADCAST else MPTC)
-        sizes = [*map(len, frames)]
+    def sent(self, destinations: Sequence[bytes], sizes: Sequence[int], tags: int = 0) -> None:
+        """Frames have left.
+
+        `destinations` holds their first six bytes; where a frame has fewer, the card's buffer still
+        holds those of an earlier one, and these count (QEMU 7.2). `tags` bytes of all the frames
+        are VLAN tags that the card put in.
+        """
+        for destination in destinations:
+            if destination[0] & 1:
+                self._add(BPTC if destination == _BROADCAST else MPTC)
         self._count_sizes(PTC64, sizes, FCS)
-        self._add(TPT, len(sizes))
-        self._add_64(TOTL, sum(sizes) + FCS * len(sizes) - tags)
-        registers[GPTC] = registers[TPT]
-        registers[GOTCL], registers[GOTCH] = registers[TOTL], registers[TOTH]
+        total = sum(sizes) + FCS * len(sizes) - tags
+        for frames, octets in ((TPT, TOTL), (GPTC, GOTCL)):
+            self._add(frames, len(sizes))
+            self._add_64(octets, total)
 
     def received(self, sizes: Sequence[int], fcs: int) -> None:
         """Frames of these sizes have come in; the guest sees each as `fcs` bytes longer."""
-        registers = self._registers
         self._count_sizes(PRC64, sizes, fcs)
-        self._add(TPR, len(sizes))
-        self._add_64(TORL, sum(sizes) + FCS * len(sizes))
-        registers[GPRC] = registers[TPR]
-        registers[GORCL], registers[GORCH] = registers[TORL], registers[TORH]
+        total = sum(sizes) + FCS * len(sizes)
+        for frames, octets in ((TPR, TORL), (GPRC, GORCL)):
+            self._add(frames, len(sizes))
+            self._add_64(octets, total)
 
     def received_broadcast(self) -> None:
         self._add(BPRC)

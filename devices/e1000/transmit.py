@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from devices.e1000.frame import Frame
+from devices.e1000.budget import Budget
+from devices.e1000.frame import Frame, Outgoing
 from devices.e1000.interrupts import Interrupts
 from devices.e1000.offload import IXSM, TSE, TXSM, parse_context
 from devices.e1000.registers import (
@@ -59,10 +61,19 @@ _STATUS_AT: Final = 12
 
 BATCH: Final = 256
 """Frames that are sent at once."""
-MOST: Final = 1 << 17
-"""Frames out of one write of a register, about. A ring of frames of one descriptor each does not
-come to that; one of 65,528 descriptors that each make 65,535 segments would take hours."""
 _SHORTEST_FAST: Final = 12
+
+
+@dataclass
+class _Current:
+    """The descriptor at TDH, as it was when it was read."""
+
+    address: int
+    lower: int
+    upper: int
+    data: bytes
+    taken: int = 0  # bytes of its buffer
+    done: bool = False  # but for sending what it made
 
 
 class Transmitter:
@@ -74,6 +85,7 @@ class Transmitter:
         registers: RegisterFile,
         statistics: Statistics,
         interrupts: Interrupts,
+        budget: Budget,
         send: Callable[[Sequence[bytes]], int],
         may_batch: Callable[[], bool],
         resume_soon: Callable[[], Timer],
@@ -85,22 +97,23 @@ class Transmitter:
         self._registers = registers
         self._statistics = statistics
         self._interrupts = interrupts
+        self._budget = budget
         self._send = send
         self._frame = Frame(statistics, function.dma_read, self._emit)
-        self._unsent: list[bytes] = []  # of the descriptor at TDH, which was carried out
-        self._tag_sizes: list[int] = []  # of those frames
+        self._unsent: list[Outgoing] = []  # of the descriptor at TDH, which was carried out
+        self._current: _Current | None = None  # begun, and not finished
+        self._start = 0  # where TDH was when sending began
         self._blocked = False  # the wire is full
         self._may_batch = may_batch
         self._resume_soon = resume_soon
         self._busy = False
-        self._emitted = 0  # frames, since a register was written
-        self._break: Timer | None = None  # before the rest is sent
+        self._break: Timer | None = None  # before the next turn
 
     def reset(self) -> None:
         """No frame has begun; what the wire did not take is gone."""
         self._frame.reset()
         self._unsent.clear()
-        self._tag_sizes.clear()
+        self._current = None
         self._blocked = False
         self._end_break()
 
@@ -111,13 +124,24 @@ class Transmitter:
 
     def state(self) -> bytes:
         """The frame that has begun."""
-        return self._frame.state()
+        return self._frame.state() + repr(self._current).encode()
 
     def run(self) -> None:
         """TDT or TCTL was written: send, and set the causes."""
-        if self._busy or self._blocked or not self._registers[TCTL] & TCTL_EN:
+        if not self._blocked and not self._busy:
+            self._start = self._registers[TDH]
+            self._go_on()
+
+    @property
+    def paused(self) -> bool:
+        """Is there more to send than a turn's work?"""
+        return self._break is not None
+
+    def _go_on(self) -> None:
+        if self._busy or not self._registers[TCTL] & TCTL_EN:
             return
         self._end_break()
+        self._budget.begin()
         self._busy = True
         try:
             causes = self._send_all()
@@ -130,28 +154,29 @@ class Transmitter:
         if not self._busy and (self._blocked or self._break is not None):
             self._blocked = False
             self._end_break()
-            self.run()
+            self._go_on()
 
     def _send_all(self) -> int:
         registers = self._registers
-        start, count = registers[TDH], registers[TDLEN] // DESCRIPTOR_SIZE
-        causes = self._emitted = 0
+        start, count = self._start, registers[TDLEN] // DESCRIPTOR_SIZE
+        causes = 0
         batches = self._may_batch()
         while registers[TDH] != registers[TDT]:
             sent, found = self._send_batch(start, count) if batches else (0, 0)
             if not sent and not self._blocked:
                 sent, found = self._send_next()
             causes |= found
-            head = registers[TDH] + sent
-            registers[TDH] = head if head < count else 0
+            if sent:
+                head = registers[TDH] + sent
+                registers[TDH] = head if head < count else 0
             if self._blocked:
                 return causes
-            if self._emitted >= MOST and registers[TDH] != registers[TDT]:
+            # A tail that the head never meets: once around is enough, as in QEMU.
+            if sent and (registers[TDH] == start or start >= count):
+                break
+            if self._budget.spent and registers[TDH] != registers[TDT]:
                 self._break = self._resume_soon()
                 return causes
-            # A tail that the head never meets: once around is enough, as in QEMU.
-            if registers[TDH] == start or start >= count:
-                break
         return causes | INT_TXQE
 
     @property
@@ -162,53 +187,79 @@ class Transmitter:
     # --- the plain path ---
 
     def _send_next(self) -> tuple[int, int]:
-        """Carry the descriptor at TDH out: (1 when it is done, causes)."""
-        address = self._base + DESCRIPTOR_SIZE * self._registers[TDH]
-        descriptor = self._function.dma_read(address, DESCRIPTOR_SIZE)
-        _, lower, upper = DESCRIPTOR.unpack(descriptor)
-        if not self._unsent:
-            self._carry_out(descriptor)
+        """Go on with the descriptor at TDH: (1 when it is done, causes)."""
+        current = self._current = self._current or self._read_descriptor()
+        if not current.done:
+            self._carry_out(current)
         self._flush()
-        if self._blocked:
+        if self._blocked or not current.done:
             return 0, 0
-        self._interrupts.transmit_delayed |= bool(lower & IDE)
-        return 1, self._write_back(address, lower, upper)
+        self._current = None
+        self._interrupts.transmit_delayed |= bool(current.lower & IDE)
+        return 1, self._write_back(current.address, current.lower, current.upper)
 
-    def _carry_out(self, descriptor: bytes) -> None:
-        frame = self._frame
-        address, lower, upper = DESCRIPTOR.unpack(descriptor)
+    def _read_descriptor(self) -> _Current:
+        self._budget.spend(descriptors=1)
+        address = self._base + DESCRIPTOR_SIZE * self._registers[TDH]
+        data = self._function.dma_read(address, DESCRIPTOR_SIZE)
+        _, lower, upper = DESCRIPTOR.unpack(data)
+        return _Current(address, lower, upper, data)
+
+    def _carry_out(self, current: _Current) -> None:
+        lower = current.lower
+        if lower & DEXT and not lower & DTYP_DATA:
+            self._take_context(current)
+        else:
+            self._take_data(current)
+
+    def _take_context(self, current: _Current) -> None:
+        context = parse_context(current.data)
+        if current.lower & TSE:
+            self._frame.segmentation = context
+            self._frame.restart_segments()
+        else:
+            self._frame.context = context
+        current.done = True
+
+    def _take_data(self, current: _Current) -> None:
+        frame, (address, lower, upper) = self._frame, DESCRIPTOR.unpack(current.data)
         extended = lower & DEXT
-        if extended and not lower & DTYP_DATA:
-            context = parse_context(descriptor)
-            if lower & TSE:
-                frame.segmentation = context
-                frame.restart_segments()
-            else:
-                frame.context = context
-            return
         segmented = bool(extended and lower & TSE)
-        if extended and frame.size == 0:
-            frame.checksums = upper >> POPTS_SHIFT & (IXSM | TXSM)
-        if lower & VLE and self._registers[CTRL] & CTRL_VME and (segmented or lower & EOP):
-            tag_type = self._registers[VET] & 0xFFFF
-            frame.set_tag(struct.pack(">HH", tag_type, upper >> SPECIAL_SHIFT))
-        add = frame.segment if segmented else frame.append
-        add(address, lower & LENGTH)
+        if not current.taken:
+            if extended and frame.size == 0:
+                frame.checksums = upper >> POPTS_SHIFT & (IXSM | TXSM)
+            if lower & VLE and self._registers[CTRL] & CTRL_VME and (segmented or lower & EOP):
+                tag_type = self._registers[VET] & 0xFFFF
+                frame.set_tag(struct.pack(">HH", tag_type, upper >> SPECIAL_SHIFT))
+        length = lower & LENGTH
+        if segmented:
+            left = frame.segment(address + current.taken, length - current.taken)
+            current.taken = length - left
+            if left:
+                return
+        else:
+            frame.append(address, length)
         if lower & EOP:
             frame.end(segmented)
+        current.done = True
 
-    def _emit(self, frame: bytes, tag_size: int) -> None:
-        self._emitted += 1
+    def _emit(self, frame: Outgoing) -> bool:
+        self._budget.spend(frames=1, size=len(frame.data))
         self._unsent.append(frame)
-        self._tag_sizes.append(tag_size)
         if len(self._unsent) >= BATCH:
             self._flush()
+        return not self._budget.spent
 
     def _flush(self) -> None:
         if self._unsent and not self._blocked:
-            taken = self._send(self._unsent)
-            self._statistics.sent(self._unsent[:taken], sum(self._tag_sizes[:taken]))
-            del self._unsent[:taken], self._tag_sizes[:taken]
+            taken = self._send([frame.data for frame in self._unsent])
+            sent = self._unsent[:taken]
+            self._statistics.sent(
+                [frame.destination for frame in sent],
+                [len(frame.data) for frame in sent],
+                sum(frame.tag_size for frame in sent),
+            )
+            del self._unsent[:taken]
             self._blocked = bool(self._unsent)
 
     def _write_back(self, address: int, lower: int, upper: int) -> int:
@@ -231,7 +282,7 @@ class Transmitter:
             or base + size > ram.start + ram.size
             or head >= count
             or self._frame.begun
-            or self._unsent
+            or self._current is not None
         ):
             return 0, 0
         end = min(tail if tail > head else count, count, head + BATCH)
@@ -248,7 +299,9 @@ class Transmitter:
             return 0, 0
         del frames[sent:], rows[sent:]
         self._frame.data[:_SHORTEST_FAST] = frames[-1][:_SHORTEST_FAST]
-        self._statistics.sent(frames)
+        sizes = [*map(len, frames)]
+        self._budget.spend(frames=sent, size=sum(sizes))
+        self._statistics.sent([frame[:6] for frame in frames], sizes)
         causes = 0
         for lower, upper in rows:
             if lower & (RS | RPS):

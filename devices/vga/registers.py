@@ -130,10 +130,11 @@ class Registers:
         self.palette = bytearray(256 * 3)
         self.dac_cache = bytearray(3)
         self.generation = 0
+        self.latch = 0
         self.reset()
 
     def reset(self) -> None:
-        """Clear every register, as QEMU does, and the latches, which QEMU lets survive a reset."""
+        """Clear every register; the latches keep what they hold, as in QEMU."""
         for array in (self.sr, self.gr, self.cr, self.ar, self.palette, self.dac_cache):
             array[:] = bytes(len(array))
         self.sr_index = 0
@@ -141,7 +142,6 @@ class Registers:
         self.cr_index = 0
         self.ar_index = 0
         self.ar_flip_flop = 0
-        self.latch = 0
         self.misc = 0
         self.fcr = 0
         self.st01 = 0

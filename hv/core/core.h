@@ -7,6 +7,7 @@
 
 #include "exit.h"
 #include "ring.h"
+#include "waits.h"
 
 #define PAGE 4096u
 
@@ -102,6 +103,7 @@ typedef struct {
     struct ring_consumer c;
     struct coalesced_entry *batch; /* as many as the ring has slots, */
     uint64_t *offsets, *values; /* and behind them, in the same piece, as many of each of these */
+    struct wait_counts waits;
 } ConsumerObject;
 
 extern PyTypeObject *ConsumerType;

@@ -184,13 +184,16 @@ static inline void doorbell_disarm(struct doorbell *b)
 
 enum sleep_result { SLEPT_WOKEN, SLEPT_TIMEOUT, SLEPT_SIGNAL, SLEPT_PEER_GONE, SLEPT_WATCHED };
 
-/* Take bytes of earlier wake-ups out of the pipe; the caller checks its word after this. */
+/*
+ * Take bytes of earlier wake-ups out of the pipe; the caller checks its word after this. Bytes that
+ * are left end the next sleep at once: a peer that writes without end is not read without end.
+ */
 static inline void doorbell_drain(struct doorbell *b)
 {
-    char bytes[64];
-    /* S6: S2 orders it before the re-check. */
-    while (read(b->sleep_fd, bytes, sizeof bytes) == sizeof bytes)
-        ;
+    char bytes[512];
+    /* S6: S2 orders it before the re-check. What it says, or an error, is of no interest. */
+    ssize_t n = read(b->sleep_fd, bytes, sizeof bytes);
+    (void)n;
     b->undrained = false;
 }
 

@@ -2,7 +2,10 @@
 #define _GNU_SOURCE
 #include "core.h"
 
+#include <linux/magic.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 
 static int add_layout(PyObject *module)
 {
@@ -34,9 +37,24 @@ static PyObject *die_with_parent(PyObject *module, PyObject *unused)
     return PyLong_FromLong((long)getppid());
 }
 
+static PyObject *is_shared_memory(PyObject *module, PyObject *descriptor)
+{
+    (void)module;
+    struct statfs system;
+    struct stat status;
+    long fd = PyLong_AsLong(descriptor);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    if (fstatfs((int)fd, &system) < 0 || fstat((int)fd, &status) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyBool_FromLong(system.f_type == TMPFS_MAGIC && S_ISREG(status.st_mode));
+}
+
 static PyMethodDef functions[] = {
     {"die_with_parent", die_with_parent, METH_NOARGS,
      "Ask for SIGKILL when the parent ends; the parent's process id."},
+    {"is_shared_memory", is_shared_memory, METH_O,
+     "Does a descriptor refer to memory: POSIX shared memory, or a memfd?"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -178,6 +178,8 @@ static PyObject *consumer_peek(PyObject *self, PyObject *unused)
         ring_raise(status, c->bad, c->slot, c->slots);
         return NULL;
     }
+    if (count && consumer->waits.shared)
+        consumer->waits.looked_at = now_ns();
     return PyLong_FromLong((long)count);
 }
 
@@ -236,10 +238,13 @@ static PyObject *consumer_commit(PyObject *self, PyObject *argument)
                      consumer->c.peeked);
         return NULL;
     }
+    if (count && consumer->waits.shared)
+        waits_account(&consumer->waits, consumer->batch, (uint32_t)count);
     ring_commit(&consumer->c, (uint32_t)count);
     if (mapping_check(consumer->mapping) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    return PyLong_FromLong((long)ring_distance(consumer->c.next, consumer->c.last,
+                                               consumer->c.slots));
 }
 
 static PyObject *consumer_pending(PyObject *self, PyObject *unused)
@@ -279,6 +284,43 @@ static PyObject *consumer_summary(PyObject *self, PyObject *unused)
                          (unsigned long long)c->high);
 }
 
+static PyObject *consumer_follow(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ConsumerObject *consumer = (ConsumerObject *)self;
+    void *run = mapping_range(consumer->mapping, 0, PAGE, 64);
+    if (!run)
+        return NULL;
+    waits_follow(&consumer->waits, run);
+    Py_RETURN_NONE;
+}
+
+/* (p50, p99, max in ns, address and pio of what waited longest, ranges slept on), or None. */
+static PyObject *consumer_waits(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    const struct wait_counts *w = &((ConsumerObject *)self)->waits;
+    if (!w->shared || !w->taken)
+        Py_RETURN_NONE;
+    PyObject *ranges = PyList_New(0);
+    for (uint32_t i = 0; ranges && i < w->ranges; i++) {
+        const struct wait_range *r = &w->range[i];
+        PyObject *item = Py_BuildValue(
+            "(KKNKK)", (unsigned long long)r->low, (unsigned long long)r->high,
+            PyBool_FromLong(r->pio), (unsigned long long)r->writes, (unsigned long long)r->ns);
+        if (!item || PyList_Append(ranges, item) < 0)
+            Py_CLEAR(ranges);
+        Py_XDECREF(item);
+    }
+    if (!ranges)
+        return NULL;
+    return Py_BuildValue("(KKKKNN)", (unsigned long long)waits_percentile(w, 50),
+                         (unsigned long long)waits_percentile(w, 99),
+                         (unsigned long long)w->longest,
+                         (unsigned long long)w->longest_entry.phys_addr,
+                         PyBool_FromLong(w->longest_entry.pio), ranges);
+}
+
 static PyMethodDef producer_methods[] = {
     {"append", (PyCFunction)(void (*)(void))producer_append, METH_VARARGS | METH_KEYWORDS,
      "append(phys_addr, len, data, pio=False): False when the ring is full."},
@@ -291,7 +333,9 @@ static PyMethodDef consumer_methods[] = {
     {"summary", consumer_summary, METH_NOARGS, "Of the last batch: (size, kinds, span)."},
     {"entries", consumer_entries, METH_O, "entries(count): the oldest peeked ones as tuples."},
     {"rebase", consumer_rebase, METH_O, "rebase(base): offsets from it, and values, as columns."},
-    {"commit", consumer_commit, METH_O, "commit(count): give peeked entries' slots back."},
+    {"commit", consumer_commit, METH_O, "commit(count): give peeked entries' slots back; how many seen ones are left."},
+    {"follow", consumer_follow, METH_NOARGS, "Count waits, by the notes in the mapping's page 0."},
+    {"waits", consumer_waits, METH_NOARGS, "(p50, p99, max, address, pio, slept on), ns, or None."},
     {"pending", consumer_pending, METH_NOARGS, "How many entries are published and not committed."},
     {NULL, NULL, 0, NULL},
 };

@@ -28,7 +28,7 @@ int vcpu_end(VcpuObject *v, int result)
     v->busy = false;
     v->op_index = -1;
     if (v->has_ring) {
-        ring_publish(&v->ring);
+        waits_publish(&v->waits, &v->ring);
         v->unpublished = 0;
     }
     if (result == 0)
@@ -261,6 +261,7 @@ static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     v->run = (struct run_page *)run;
     v->io_data = run + PAGE;
     v->words = run_words_of(run);
+    v->waits = (struct wait_noter){.shared = run_waits_of(run), .due = true};
     v->bell = (struct doorbell){.own_need_wakeup = &v->words->hv_need_wakeup,
                                 .peer_need_wakeup = &v->words->vmm_need_wakeup,
                                 .sleep_fd = resume_fd,

@@ -43,6 +43,7 @@ typedef struct {
     struct zone *zones[2];    /* by pio; sorted, none inside another */
     uint32_t zone_count[2], zone_hit[2];
     uint32_t unpublished, publish_every;
+    struct wait_noter waits;
     uint64_t coalesced, exits;
     Py_ssize_t op_index; /* for messages; -1 outside execute */
     PyObject *serve;     /* called when the VMM sent a request */

@@ -111,7 +111,7 @@ static inline int vcpu_queue(VcpuObject *v, uint64_t address, uint32_t size, uin
     if (status == RING_OK) {
         v->coalesced++;
         if (++v->unpublished >= v->publish_every) {
-            ring_publish(&v->ring);
+            waits_publish(&v->waits, &v->ring);
             v->unpublished = 0;
         }
         return 1;
@@ -252,17 +252,19 @@ int vcpu_in(VcpuObject *v, uint64_t port, uint32_t size, uint64_t *value)
  */
 struct queuing {
     struct ring_producer ring;
+    struct wait_noter *waits;
     struct zone zone;
     const _Atomic uint8_t *kick;
     uint32_t unpublished, publish_every;
     uint64_t queued;
 };
 
-static inline bool queue_begin(const VcpuObject *v, struct queuing *q)
+static inline bool queue_begin(VcpuObject *v, struct queuing *q)
 {
     if (v->zone_count[0] == 0 || !v->zones[0][v->zone_hit[0]].clear_of_ram)
         return false;
     *q = (struct queuing){.ring = v->ring,
+                          .waits = &v->waits,
                           .zone = v->zones[0][v->zone_hit[0]],
                           .kick = &v->run->immediate_exit,
                           .unpublished = v->unpublished,
@@ -279,7 +281,7 @@ static inline bool queue_store(struct queuing *q, uint64_t address, uint32_t siz
         return false;
     q->queued++;
     if (++q->unpublished >= q->publish_every) {
-        ring_publish(&q->ring);
+        waits_publish(q->waits, &q->ring);
         q->unpublished = 0;
     }
     return true;

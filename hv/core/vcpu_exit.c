@@ -92,6 +92,7 @@ int vcpu_wait_resume(VcpuObject *v)
     bool truncated = mapping_truncated(v->mapping);
     if (resume == v->resumed + 1 && !truncated) {
         v->resumed = resume;
+        waits_restart(&v->waits);
         return 0;
     }
     vcpu_take_gil(v);
@@ -105,7 +106,7 @@ int vcpu_wait_resume(VcpuObject *v)
 int vcpu_exit(VcpuObject *v, uint32_t reason)
 {
     if (v->has_ring) {
-        ring_publish(&v->ring);
+        waits_publish(&v->waits, &v->ring);
         v->unpublished = 0;
     }
     v->run->exit_reason = reason;
@@ -155,8 +156,10 @@ int vcpu_wait_lines(VcpuObject *v, uint64_t lines, uint64_t deadline, uint64_t *
     struct resume_wait w = {.v = v, .lines = lines, .halted = true};
     *raised = 0;
     if (v->has_ring) {
-        ring_publish(&v->ring);
+        waits_publish(&v->waits, &v->ring);
         v->unpublished = 0;
+        if (!(atomic_load_explicit(&v->words->irq_lines, memory_order_relaxed) & lines))
+            waits_sleep(&v->waits, &v->ring);
     }
     while (*raised == 0) {
         int ready = vcpu_wait(&w, deadline);

@@ -74,6 +74,17 @@ static enum wait_result spin(struct doorbell *b, bool (*ready)(void *), void *ct
     }
 }
 
+/* A byte without a word: a peer that sends such bytes without end must hide no other news. */
+static enum wait_result woken_for_nothing(struct doorbell *b, bool (*ready)(void *), void *ctx,
+                                          PyThreadState **save)
+{
+    if (check_signals(save) < 0)
+        return WAIT_ERROR;
+    if (doorbell_peer_gone(b))
+        return ready(ctx) ? WAIT_READY : WAIT_PEER_GONE;
+    return doorbell_watched(b) ? WAIT_WATCHED : WAIT_TIMEOUT;
+}
+
 static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), void *ctx,
                                    uint64_t deadline, PyThreadState **save)
 {
@@ -103,9 +114,9 @@ static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), vo
         return WAIT_PEER_GONE;
     if (slept == SLEPT_WATCHED)
         return WAIT_WATCHED;
-    if (slept != SLEPT_WOKEN && check_signals(save) < 0)
-        return WAIT_ERROR;
-    return WAIT_TIMEOUT;
+    return slept == SLEPT_WOKEN ? woken_for_nothing(b, ready, ctx, save)
+           : check_signals(save) < 0 ? WAIT_ERROR
+                                     : WAIT_TIMEOUT;
 }
 
 enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx,

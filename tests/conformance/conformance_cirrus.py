@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from conformance_script import Lines, Script, seeded
-from conformance_vga import PORTS, WINDOW
+from conformance_vga import PORTS, WINDOW, write_latches
 
 LFB = 0xE000_0000
 BLIT_DATA = LFB + (16 << 20)
@@ -257,7 +257,6 @@ def _random_ops(name: str, count: int, linear: bool) -> Callable[[Lines], None]:
         if linear:
             map_bars(lines)
         lines.out(0x3C2, 0x67)
-        lines.indexed(0x3CE, 9, 0)
         for _ in range(count):
             _random_op(lines, rng, linear)
 
@@ -270,13 +269,7 @@ def _random_op(lines: Lines, rng: random.Random, linear: bool) -> None:
     value = rng.randrange(1 << (8 * size))
     if what < 0.35:
         port, count = rng.choice(((0x3C4, 0x20), (0x3CE, 0x36), (0x3D4, 0x28)))
-        index, byte = rng.randrange(count), rng.randrange(256)
-        if port == 0x3CE and index in (9, 10):
-            byte &= 0x3F  # banks within video memory: see DIFFERENCES
-        lines.indexed(port, index, byte)
-        if port == 0x3C4 and index == 7:
-            # QEMU's banks follow SR7 at the next write of a bank register only.
-            lines.indexed(0x3CE, 0x0B, rng.randrange(256))
+        lines.indexed(port, rng.randrange(count), rng.randrange(256))
     elif what < 0.45:
         lines.out(rng.choice(PORTS), rng.randrange(256))
     elif what < 0.55:
@@ -295,20 +288,134 @@ def _random_op(lines: Lines, rng: random.Random, linear: bool) -> None:
         lines.store(REGISTERS + rng.choice((0, 0x100)) + rng.randrange(0x44), value, size)
 
 
-def _differences(lines: Lines) -> None:
-    """Where QEMU's banks are not what their registers say: see DIFFERENCES."""
-    lines.indexed(0x3CE, 6, 0x05)
-    lines.indexed(0x3C4, 7, 0x01)
-    lines.load(WINDOW)
-    lines.indexed(0x3CE, 9, 0x00)
-    lines.store(WINDOW, 0x5A)
+def _look_at_banks(lines: Lines) -> None:
+    """Read and write at the edges of the window's halves."""
+    for offset in (0, 0x3FFC, 0x4000, 0x7FFC, 0x8000, 0xBFFC, 0xC000, 0xFFFC):
+        lines.load(WINDOW + offset, 8)
+        lines.store(WINDOW + offset + 1, offset >> 8 | 1, 2)
+        lines.load(WINDOW + offset, 4)
+
+
+def _mark_memory(lines: Lines, size: int) -> None:
+    """Bytes that tell where they lie: through the window, as there is no other way on ISA."""
     lines.indexed(0x3CE, 0x0B, 0x20)
-    lines.indexed(0x3CE, 9, 0xFF)
-    lines.load(WINDOW + 0x8000)
+    for bank in range(0, size >> 14, 2):
+        lines.indexed(0x3CE, 9, bank)
+        for offset in (0, 0x3FF8, 0x4000, 0x7FF8):
+            lines.store(WINDOW + offset, (bank + 1) * 0x0101_0101 + offset, 4)
+    lines.indexed(0x3CE, 0x0B, 0x00)
+
+
+def _banks(size: int) -> Callable[[Lines], None]:
+    """Each bank, single and double, behind the end of memory, too, plain and shifted."""
+
+    def build(lines: Lines) -> None:
+        lines.out(0x3C2, 0x67)
+        lines.indexed(0x3C4, 7, 0x01)
+        _look_at_banks(lines)  # no bank has been chosen yet
+        lines.indexed(0x3C4, 0x17, 0x04)
+        _look_at_banks(lines)  # mapped all the same
+        _mark_memory(lines, size)
+        for extensions in (0x00, 0x01, 0x20, 0x21, 0x02, 0x22, 0x23, 0x34, 0x04, 0x24):
+            lines.indexed(0x3CE, 0x0B, extensions)
+            for bank in (0x00, 0x10, 0x7E, 0x7F, 0x80, 0xF8, 0xFC, 0xFE, 0xFF):
+                lines.indexed(0x3CE, 9, bank)
+                lines.indexed(0x3CE, 10, bank ^ 0x81)
+                _look_at_banks(lines)
+        for sr7 in (0x00, 0x01, 0x11, 0x00):
+            lines.indexed(0x3CE, 0x0B, 0x20)
+            lines.indexed(0x3C4, 7, sr7)
+            _look_at_banks(lines)
+
+    return build
+
+
+def _first_end(lines: Lines) -> None:
+    """The first end of a blit looks anew where memory lies; later ones of the same kind do not."""
+    map_bars(lines)
+    lines.indexed(0x3C4, 7, 0x01)
+    lines.store(LFB, 0x4433_2211, 4)
+    for turn in range(3):
+        _look_at_banks(lines)
+        if turn == 1:
+            lines.indexed(0x3C4, 7, 0x00)
+            lines.indexed(0x3C4, 7, 0x01)
+        lines.indexed(0x3CE, 0x31, 0x04)
+        lines.indexed(0x3CE, 0x31, 0x00)
+        _look_at_banks(lines)
+    lines.indexed(0x3CE, 9, 0x00)
+    lines.indexed(0x3C4, 7, 0x00)
+    for mode in (FROM_SYSTEM | PATTERN | EXPAND, FROM_SYSTEM | EXPAND, FROM_SYSTEM):
+        _blit(lines, mode | 0x30, 0x0D, (4, 1, 64, 64), (0x400, 0))
+        lines.indexed(0x3C4, 7, 0x01)
+        lines.write(BLIT_DATA, bytes(range(0x40)))
+        _look_at_banks(lines)
+        lines.indexed(0x3C4, 7, 0x00)
+        _look_at_banks(lines)
+    _blit(lines, FROM_SYSTEM | EXPAND | 0x30, 0x0D, (2, 1, 64, 64), (0x400, 0))  # without a byte
+    _look_at_banks(lines)
+    # A refused fill takes the place of the blit that waits.
+    lines.indexed(0x3C4, 7, 0x01)
+    _blit(lines, FROM_SYSTEM, 0x0D, (8, 4, 64, 64), (0x400, 0))
+    lines.indexed(0x3CE, 0x31, 0x00)
+    _blit(lines, PATTERN | EXPAND, 0x0D, (8, 4, 0, 0), (0x800, 0), SOLID_FILL)
+    for number in range(8):
+        lines.store(LFB + 0x900 + number, 0x81 + number)
+    lines.read(LFB + 0x3F0, 0x40)
+    lines.read(LFB + 0x8F0, 0x20)
+
+
+def _kept_by_reset(lines: Lines) -> None:
+    """What a reset keeps: memory, banks, latches, GR0 and GR1, hidden colours, a waiting blit."""
+    map_bars(lines)
+    lines.out(0x3C2, 0x67)
+    lines.indexed(0x3C4, 7, 0x01)
+    for index, value in ((0, 0xA5), (1, 0x5A), (0x10, 0x11), (9, 0x05), (5, 0x00)):
+        lines.indexed(0x3CE, index, value)
+    lines.write(LFB, bytes(range(256)))
+    lines.write(LFB + 0x5000, bytes(range(255, -1, -1)))
+    lines.indexed(0x3C4, 0x12, 0x02)
+    for start in (0x00, 0x0F):
+        lines.out(0x3C8, start)
+        for component in (0x3F, 0x15, 0x2A):
+            lines.out(0x3C9, component)
+    lines.indexed(0x3C4, 7, 0x00)
+    lines.indexed(0x3CE, 9, 0x05)
+    lines.load(WINDOW + 8)
+    lines.indexed(0x3C4, 7, 0x01)
+    _blit(lines, FROM_SYSTEM, 0x0D, (8, 2, 64, 64), (0x5040, 0))
+    lines.write(BLIT_DATA, bytes((0x71, 0x72, 0x73)))
+    lines.reset()
+    lines.load(LFB, 4)
+    lines.load(WINDOW, 4)
+    map_bars(lines)
+    lines.out(0x3C2, 0x67)
+    for index in (0, 1, 0x10, 9, 0x31):
+        lines.out(0x3CE, index)
+        lines.in_(0x3CF)
+    lines.read(LFB, 256)
+    lines.indexed(0x3C4, 7, 0x01)
+    _look_at_banks(lines)
+    lines.write(BLIT_DATA, bytes(range(0x30)))
+    lines.read(LFB + 0x5000, 256)
+    _look_at_banks(lines)
+    lines.indexed(0x3C4, 0x12, 0x02)
+    for start in (0x00, 0x0F):
+        lines.out(0x3C7, start)
+        for _ in range(3):
+            lines.in_(0x3C9)
+    lines.indexed(0x3C4, 7, 0x00)
+    write_latches(lines)
 
 
 SCRIPTS = (
-    Script("cirrus-differences", ON_PCI, _differences),
+    *(
+        Script(f"cirrus-banks-{size}", (f"cirrus-vga,addr=02.0,vgamem_mb={size}",), _banks(4 << 20))
+        for size in (4, 8, 16)
+    ),
+    Script("isa-cirrus-banks", ("isa-cirrus-vga",), _banks(2 << 20)),
+    Script("cirrus-first-end", ON_PCI, _first_end),
+    Script("cirrus-kept-by-reset", ON_PCI, _kept_by_reset),
     Script("cirrus-registers", ON_PCI, _registers),
     Script("cirrus-memory", ON_PCI, _memory),
     Script("cirrus-copies", ON_PCI, _copies),

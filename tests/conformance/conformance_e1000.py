@@ -212,7 +212,7 @@ def _eeprom_and_phy(lines: Lines) -> None:
 # --- transmit ---
 
 
-def _send_setup(lines: Lines, count: int, head: int = 0) -> None:
+def send_setup(lines: Lines, count: int, head: int = 0) -> None:
     """A ring of `count` descriptors at SEND_RING, empty at `head`."""
     for register, value in (
         (reg.TCTL, 0),
@@ -226,11 +226,11 @@ def _send_setup(lines: Lines, count: int, head: int = 0) -> None:
         write(lines, register, value)
 
 
-def _descriptor(lines: Lines, index: int, address: int, lower: int, upper: int = 0) -> None:
+def descriptor(lines: Lines, index: int, address: int, lower: int, upper: int = 0) -> None:
     lines.write(SEND_RING + 16 * index, struct.pack("<QII", address, lower, upper))
 
 
-def _sent(lines: Lines, count: int) -> None:
+def sent(lines: Lines, count: int) -> None:
     """Look at what a write of TDT has done."""
     lines.frames()
     lines.read(SEND_RING, 16 * count)
@@ -280,7 +280,7 @@ def _random_ring(lines: Lines, rng: random.Random, wild: bool) -> None:
     head = rng.randrange(count)
     write(lines, reg.CTRL, rng.choice((0x140240, 0x140240 | reg.CTRL_VME)))
     write(lines, reg.VET, rng.choice((0x8100, 0x8100, 0x88A8)))
-    _send_setup(lines, count, head)
+    send_setup(lines, count, head)
     for _ in range(rng.randrange(1, 4)):
         segmented = False
         for _ in range(rng.randrange(1, count)):
@@ -288,21 +288,21 @@ def _random_ring(lines: Lines, rng: random.Random, wild: bool) -> None:
             length, flags, upper = _lengths(rng), _flags(rng), rng.randrange(1 << 32)
             if kind < 0.25:
                 lower = length | flags | rng.randrange(256) << 16
-                _descriptor(lines, head, address, lower, upper)
+                descriptor(lines, head, address, lower, upper)
             elif kind < 0.4:
                 half, lower, upper = _context(rng, wild)
-                _descriptor(lines, head, int.from_bytes(half, "little"), lower, upper)
+                descriptor(lines, head, int.from_bytes(half, "little"), lower, upper)
             else:
                 if rng.random() < 0.3:
                     segmented = not segmented
                 lower = length | flags | DATA_DESCRIPTOR | sums.TSE * segmented
-                _descriptor(lines, head, address, lower, upper)
+                descriptor(lines, head, address, lower, upper)
             head = (head + 1) % count
         write(lines, reg.TDT, head)
-        _sent(lines, count)
-    _descriptor(lines, head, DATA, DATA_DESCRIPTOR | tx.EOP | 60)  # ends whatever has begun
+        sent(lines, count)
+    descriptor(lines, head, DATA, DATA_DESCRIPTOR | tx.EOP | 60)  # ends whatever has begun
     write(lines, reg.TDT, (head + 1) % count)
-    _sent(lines, count)
+    sent(lines, count)
 
 
 def _transmit(lines: Lines) -> None:
@@ -310,9 +310,9 @@ def _transmit(lines: Lines) -> None:
     rng = seeded("e1000 transmit")
     map_bars(lines)
     lines.write(DATA, data_of(rng))
-    _send_setup(lines, 8)
+    send_setup(lines, 8)
     half, lower, upper = _context(rng, wild=False)
-    _descriptor(lines, 0, int.from_bytes(half, "little"), lower | sums.TSE, upper)
+    descriptor(lines, 0, int.from_bytes(half, "little"), lower | sums.TSE, upper)
     write(lines, reg.TDT, 1)
     for turn in range(40):
         _random_ring(lines, rng, wild=turn % 3 == 2)
@@ -330,35 +330,35 @@ def _transmit(lines: Lines) -> None:
         (8, 8, 9),
     ):
         for index in range(24):
-            _descriptor(lines, index, DATA + 64 * index, simple, 0xFFFFFFFF)
-        _send_setup(lines, count)
+            descriptor(lines, index, DATA + 64 * index, simple, 0xFFFFFFFF)
+        send_setup(lines, count)
         write(lines, reg.TDH, head)
         write(lines, reg.TDT, tail)
-        _sent(lines, 24)
+        sent(lines, 24)
     for base in (0xFF_FFF0, 0x100_0000, 0xFFFF_FFF0, BAR + reg.RA):
-        _send_setup(lines, 8)
+        send_setup(lines, 8)
         write(lines, reg.TDBAL, base)
         write(lines, reg.TDT, 3)
-        _sent(lines, 1)
+        sent(lines, 1)
     for address in (0xFF_FFE0, 0x100_0000, BAR + reg.RA, BAR + reg.ICR, (1 << 64) - 32, 1 << 40):
-        _send_setup(lines, 8)
-        _descriptor(lines, 0, address, simple)
+        send_setup(lines, 8)
+        descriptor(lines, 0, address, simple)
         write(lines, reg.TDT, 1)
-        _sent(lines, 1)
-    _send_setup(lines, 8)
+        sent(lines, 1)
+    send_setup(lines, 8)
     for index in range(6):  # the ring as data, which is written back meanwhile
-        _descriptor(lines, index, SEND_RING, tx.EOP | tx.RS | 128)
+        descriptor(lines, index, SEND_RING, tx.EOP | tx.RS | 128)
     write(lines, reg.TDT, 6)
-    _sent(lines, 8)
+    sent(lines, 8)
     lines.config_write(SLOT, 0x04, 3, 2)  # no bus master
     write(lines, reg.TDT, 7)
-    _sent(lines, 8)
+    sent(lines, 8)
     lines.config_write(SLOT, 0x04, 7, 2)
     write(lines, reg.TCTL, 0)
     write(lines, reg.TDT, 2)
-    _sent(lines, 8)
+    sent(lines, 8)
     write(lines, reg.TCTL, reg.TCTL_EN)
-    _sent(lines, 8)
+    sent(lines, 8)
     statistics(lines)
 
 
@@ -415,17 +415,17 @@ def _segmentation(lines: Lines) -> None:
         (54, 65535, 60000),
         (255, 65535, 65535),
     ):
-        _send_setup(lines, 8)
+        send_setup(lines, 8)
         half = struct.pack("<BBHBBH", 14, 24, 33, 34, 50, 0)
         command = tx.DEXT | sums.TSE | sums.IP | sums.TCP | payload
-        _descriptor(
+        descriptor(
             lines, 0, int.from_bytes(half, "little"), command, header_length << 8 | mss << 16
         )
         lower = DATA_DESCRIPTOR | sums.TSE | payload
-        _descriptor(lines, 1, DATA, lower, 3 << 8)
-        _descriptor(lines, 2, DATA, lower | tx.EOP | tx.RS, 3 << 8)
+        descriptor(lines, 1, DATA, lower, 3 << 8)
+        descriptor(lines, 2, DATA, lower | tx.EOP | tx.RS, 3 << 8)
         write(lines, reg.TDT, 3)
-        _sent(lines, 3)
+        sent(lines, 3)
     statistics(lines)
 
 
@@ -439,9 +439,9 @@ def _segmented(
 ) -> None:
     """One frame to be segmented; in `pieces` buffers, of which the first holds the headers."""
     places, header, ipv4, tcp = frame
-    _send_setup(lines, 8)
+    send_setup(lines, 8)
     command = tx.DEXT | sums.TSE | sums.IP * ipv4 | sums.TCP * tcp | payload
-    _descriptor(lines, 0, int.from_bytes(places, "little"), command, len(header) << 8 | mss << 16)
+    descriptor(lines, 0, int.from_bytes(places, "little"), command, len(header) << 8 | mss << 16)
     lower = DATA_DESCRIPTOR | sums.TSE
     if pieces == 1:
         sizes = [len(header) + payload]
@@ -450,10 +450,10 @@ def _segmented(
     address = DATA + 0x1000
     for index, size in enumerate(sizes, start=1):
         last = tx.EOP | tx.RS if index == len(sizes) else 0
-        _descriptor(lines, index, address, lower | size | last, options << 8)
+        descriptor(lines, index, address, lower | size | last, options << 8)
         address += size
     write(lines, reg.TDT, 1 + len(sizes))
-    _sent(lines, 1 + len(sizes))
+    sent(lines, 1 + len(sizes))
 
 
 # --- receive ---
@@ -638,47 +638,47 @@ def _loopback(lines: Lines) -> None:
     lines.write(DATA, bytes(data))
     _mdic(lines, phy.MDIC_WRITE, phy.BMCR, phy.BMCR_LOOPBACK | 0x0140)
     ring = Receiving(lines)
-    _send_setup(lines, 8)
+    send_setup(lines, 8)
     write(lines, reg.RCTL, reg.RCTL_EN | reg.RCTL_UPE)
     ring.give(7)
-    _descriptor(lines, 0, DATA, tx.EOP | tx.RS | 100)
+    descriptor(lines, 0, DATA, tx.EOP | tx.RS | 100)
     write(lines, reg.TDT, 1)
-    _sent(lines, 8)  # lost
+    sent(lines, 8)  # lost
     ring.look()
     ring.turn_on(reg.RCTL_UPE | reg.RCTL_BAM)
     position = 1
     for length in (1, 5, 13, 14, 59, 60, 64, 1000, 1522, 1523, 4000):
         ring.give(7)
-        _descriptor(lines, position, DATA, tx.EOP | tx.RS | length)
+        descriptor(lines, position, DATA, tx.EOP | tx.RS | length)
         position = (position + 1) % 8
         write(lines, reg.TDT, position)
-        _sent(lines, 8)
+        sent(lines, 8)
         ring.look()
         statistics(lines)
     write(lines, reg.CTRL, 0x140240 | reg.CTRL_VME)
     for length in (60, 100):
         ring.give(7)
-        _descriptor(lines, position, DATA, tx.EOP | tx.VLE | length, 0x1234_0000)
+        descriptor(lines, position, DATA, tx.EOP | tx.VLE | length, 0x1234_0000)
         position = (position + 1) % 8
         write(lines, reg.TDT, position)
-        _sent(lines, 8)
+        sent(lines, 8)
         ring.look()
     write(lines, reg.CTRL, 0x140240)
     # The first frame is received where the second one's descriptor lies, and is a descriptor.
     lines.write(DATA + 0x1000, struct.pack("<QII", DATA, tx.EOP | tx.RS | 90, 0) + bytes(100))
     ring.give(7, addresses=(SEND_RING + 16, BUFFERS))
-    _send_setup(lines, 8)
-    _descriptor(lines, 0, DATA + 0x1000, tx.EOP | tx.RS | 64)
-    _descriptor(lines, 1, DATA, tx.EOP | tx.RS | 70)
+    send_setup(lines, 8)
+    descriptor(lines, 0, DATA + 0x1000, tx.EOP | tx.RS | 64)
+    descriptor(lines, 1, DATA, tx.EOP | tx.RS | 70)
     write(lines, reg.TDT, 2)
-    _sent(lines, 8)
+    sent(lines, 8)
     ring.look()
     statistics(lines)
     _mdic(lines, phy.MDIC_WRITE, phy.BMCR, 0x1140)
     write(lines, reg.RCTL, reg.RCTL_EN | 3 << 6)  # RCTL.LBM, which does nothing
-    _descriptor(lines, 2, DATA, tx.EOP | tx.RS | 70)
+    descriptor(lines, 2, DATA, tx.EOP | tx.RS | 70)
     write(lines, reg.TDT, 3)
-    _sent(lines, 8)
+    sent(lines, 8)
 
 
 # --- interrupts ---
@@ -716,7 +716,7 @@ def _interrupts(lines: Lines) -> None:
     write(lines, reg.IMS, 0x83)
     lines.wait(_AFTER_ITR)
     write(lines, reg.ITR, _ITR)
-    _send_setup(lines, 8)
+    send_setup(lines, 8)
     read(lines, reg.ICR)
     lines.wait(_AFTER_ITR)
     for tadv, rdtr, radv, flags, cause in (
@@ -732,7 +732,7 @@ def _interrupts(lines: Lines) -> None:
             write(lines, reg.ICS, cause)
         else:
             write(lines, reg.TDH, 0)
-            _descriptor(lines, 0, DATA, tx.EOP | tx.RS | flags | 60)
+            descriptor(lines, 0, DATA, tx.EOP | tx.RS | flags | 60)
             write(lines, reg.TDT, 1)
         _line(lines)
         read(lines, reg.ICR)
@@ -761,11 +761,11 @@ def _differences(lines: Lines) -> None:
     """A frame without a byte: see DIFFERENCES."""
     map_bars(lines)
     lines.memset(DATA, 64, 0x5A)
-    _send_setup(lines, 8)
-    _descriptor(lines, 0, DATA, tx.EOP)
-    _descriptor(lines, 1, DATA, tx.EOP | 16)
+    send_setup(lines, 8)
+    descriptor(lines, 0, DATA, tx.EOP)
+    descriptor(lines, 1, DATA, tx.EOP | 16)
     write(lines, reg.TDT, 2)
-    _sent(lines, 8)
+    sent(lines, 8)
 
 
 SCRIPTS = (

@@ -6,6 +6,7 @@ from conformance_script import Lines, Script, seeded
 from conformance_vga import LFB, ON_PCI, REGISTERS, WINDOW, map_bars, set_planes
 
 MIB = 1 << 20
+ON_WIRE = ("e1000,addr=03.0,netdev=n0",)  # the clock of a machine without a wire stands still
 
 
 def _ram(lines: Lines) -> None:
@@ -153,6 +154,45 @@ def _queued_order(lines: Lines) -> None:
     lines.read(WINDOW, 64)
 
 
+def _memory_attributes(lines: Lines) -> None:
+    """PAM and SMRAM put RAM in the place of the video window and of ROMs, and take it away."""
+    rng = seeded("pam")
+    set_planes(lines, 0x06, 0x05, 0x00)
+    # From 0xe0000 on QEMU has its firmware, so that only RAM is looked at there.
+    for start, register, on, off in (
+        (0xF0000, 0x59, 0x30, 0x0F),
+        (0xE0000, 0x5E, 0x01, 0xF0),
+        (0xE4000, 0x5E, 0x21, 0x01),
+        (0xE8000, 0x5F, 0x02, 0x00),
+        (0xEC000, 0x5F, 0x12, 0x02),
+    ):
+        for data in (rng.randbytes(40), b""):
+            lines.config_write(0, register, on, 1)
+            lines.write(start, data)
+            lines.read(start, 40)
+            lines.config_write(0, register, off, 1)
+            lines.write(start, bytes(range(40)))
+    places = (WINDOW, 0xA8000, 0xB8000, 0xC0000 - 8, *range(0xC0000, 0xE0000, 0x4000))
+    for _ in range(1200):
+        size = rng.choice((1, 2, 4, 8))
+        at = rng.choice(places) + rng.randrange(-8, 16)
+        do = rng.randrange(8)
+        if do < 3:
+            lines.store(at, rng.randrange(1 << 8 * size), size)
+        elif do < 5:
+            lines.load(at, size)
+        elif do == 5:
+            lines.read(at, rng.randrange(1, 40))
+        elif do == 6:
+            lines.write(at, rng.randbytes(rng.randrange(1, 40)))
+        else:
+            register = rng.choice((0x58, 0x5A, 0x5B, 0x5C, 0x5D, 0x72, 0x72))
+            size = 1 if register & 3 == 3 else rng.choice((1, 2))
+            value = rng.choice((rng.randrange(1 << 8 * size), 0, 0x3333 & (1 << 8 * size) - 1))
+            lines.config_write(0, register, value, size)
+    lines.read(WINDOW, 0x40000)
+
+
 def _rtc(lines: Lines) -> None:
     """The clock held, so that all of it is storage; formats, CMOS, the century's two names."""
     rng = seeded("rtc")
@@ -192,6 +232,87 @@ def _rtc(lines: Lines) -> None:
         read(0x0A)
 
 
+def _dma(lines: Lines) -> None:
+    """The registers of the DMA controllers; nothing here asks for a transfer."""
+    rng = seeded("dma")
+    for _ in range(1000):
+        port = rng.choice((*range(0x10), *range(0x80, 0x90), *range(0xC0, 0xE0)))
+        if rng.randrange(2):
+            lines.out(port, rng.randrange(256))
+        else:
+            lines.in_(port)
+
+
+def _rtc_write(lines: Lines, *pairs: tuple[int, int]) -> None:
+    for index, value in pairs:
+        lines.out(0x70, index)
+        lines.out(0x71, value)
+
+
+def _rtc_at(lines: Lines, hour: int, reg_b: int, alarm: tuple[int, int, int]) -> None:
+    """Half a second before 0 minutes past the next hour, flags cleared."""
+    full = 59 if reg_b & 4 else 0x59
+    day = ((6, 1), (7, 1), (8, 1), (9, 0x20), (0x32, 20 if reg_b & 4 else 0x20))
+    _rtc_write(lines, (0x0A, 0x70), (0x0B, 0x80 | reg_b), (0, full), (2, full), (4, hour), *day)
+    _rtc_write(lines, *zip((5, 3, 1), alarm, strict=True), (0x0B, reg_b))
+    lines.out(0x70, 0x0C)
+    lines.in_(0x71)
+    _rtc_write(lines, (0x0A, 0x26))
+
+
+def _rtc_flags(lines: Lines) -> None:
+    """Periods, updates and alarms under SET and in all formats, each wait longer than it takes."""
+
+    def flags() -> None:
+        lines.out(0x70, 0x0C)
+        lines.in_(0x71)
+
+    lines.wait(1)
+    _rtc_at(lines, 0, 0x42, (0, 0, 0))
+    _rtc_write(lines, (0x0B, 0xC2))
+    lines.wait(50)
+    flags()
+    under_all = [(0x26, reg_b) for reg_b in (0xC2, 0x02, 0x12)]
+    for reg_a, reg_b in (*under_all, *((reg_a, 0x42) for reg_a in (0x2D, 0x21, 0x16, 0x20, 0x36))):
+        _rtc_write(lines, (0x0A, reg_a), (0x0B, reg_b))
+        lines.wait(1100)
+        flags()
+    for hour, reg_b, alarm in (
+        (0x23, 0x02, (0x00, 0x00, 0x00)),
+        (0x09, 0x22, (0x10, 0x00, 0x00)),
+        (0x11, 0x02, (0xC0, 0xFF, 0x00)),
+        (0x11, 0x02, (0x11, 0x00, 0x00)),
+        (0x11, 0x02, (0x12, 0x01, 0x00)),
+        (0x11, 0x02, (0x12, 0x00, 0x75)),
+        (23, 0x06, (0, 0, 0)),
+        (9, 0x26, (10, 0, 0)),
+        (0x91, 0x20, (0x00, 0x00, 0x00)),
+    ):
+        _rtc_at(lines, hour, reg_b, alarm)
+        lines.wait(700)
+        flags()
+        lines.out(0x70, 0x04)
+        lines.in_(0x71)
+
+
+def _rtc_alarm(lines: Lines) -> None:
+    """Hour 24: see DIFFERENCES."""
+    lines.wait(1)
+    _rtc_at(lines, 0x23, 0x02, (0x24, 0x00, 0x00))
+    lines.wait(700)
+    lines.out(0x70, 0x0C)
+    lines.in_(0x71, 2)
+
+
+def _rtc_divider(lines: Lines) -> None:
+    """Periods without a clock: see DIFFERENCES."""
+    lines.wait(1)
+    _rtc_write(lines, (0x0A, 0x66), (0x0B, 0x42))
+    lines.wait(50)
+    lines.out(0x70, 0x0C)
+    lines.in_(0x71, 2)
+
+
 def _differences(lines: Lines) -> None:
     """What this machine lacks, and what QEMU should not do: see DIFFERENCES."""
     lines.out(0x70, 0x0B)
@@ -209,9 +330,14 @@ def _differences(lines: Lines) -> None:
 
 SCRIPTS = (
     Script("pc-differences", ON_PCI, _differences),
+    Script("dma", ON_PCI, _dma),
     Script("rtc", ON_PCI, _rtc),
+    Script("rtc-flags", ON_WIRE, _rtc_flags, network=True),
+    Script("rtc-alarm-differences", ON_WIRE, _rtc_alarm, network=True),
+    Script("rtc-divider-differences", ON_WIRE, _rtc_divider, network=True),
     Script("ram", ON_PCI, _ram),
     Script("pci-config", ON_PCI, _config),
+    Script("memory-attributes", ON_PCI, _memory_attributes),
     Script("pci-bar-moves", ON_PCI, _bar_moves),
     Script("pci-bar-overlaps", ON_PCI, _bar_overlaps),
     Script("vga-queued-order", ON_PCI, _queued_order),

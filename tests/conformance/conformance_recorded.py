@@ -2,7 +2,7 @@
 
 Record them anew, with QEMU 7.2 installed, after a script has changed:
 
-    PYTHONPATH=tests .venv/bin/python tests/conformance/conformance_recorded.py
+    PYTHONPATH=tests .venv/bin/python tests/conformance/conformance_recorded.py [SCRIPT...]
 
 A file per script: the digest of its commands, then a reply per line. A long reply is recorded as
 a digest of its own.
@@ -50,14 +50,15 @@ def write(script: Script, commands: list[str], replies: list[str]) -> None:
 
 
 def main() -> None:
-    """Record every script."""
+    """Record the scripts that are named as arguments, or all of them."""
     from conformance_reference import replies_of_qemu  # noqa: PLC0415
     from conformance_scripts import SCRIPTS  # noqa: PLC0415
     from helpers.qtest_peer import has_qemu  # noqa: PLC0415
 
     if not has_qemu():
         sys.exit("expected QEMU 7.2, not found")
-    for script in SCRIPTS:
+    wanted = sys.argv[1:] or [script.name for script in SCRIPTS]
+    for script in [script for script in SCRIPTS if script.name in wanted]:
         write(script, script.lines(), replies_of_qemu(script))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from conformance_script import Script
+from conformance_script import RESET, Script
 from helpers.qtest_network import Cable, converse, sleep, step
-from helpers.qtest_peer import coalesced, qemu, result_of
+from helpers.qtest_peer import Peer, coalesced, qemu, result_of
 
 
 @functools.cache
@@ -15,9 +15,22 @@ def replies_of_qemu(script: Script) -> list[str]:
     """What QEMU replies."""
     if not script.network:
         with qemu(script.devices) as peer:
-            return peer.ask_all(script.lines())
+            return _ask_all(peer, script.lines())
     with Cable() as cable, qemu(script.devices, cable.netdev) as peer:
         return converse(peer, cable, script.lines(), sleep)
+
+
+def _ask_all(peer: Peer, commands: list[str]) -> list[str]:
+    """All commands at once, but none behind a reset before its reply.
+
+    QEMU resets the machine after the commands that came together with it.
+    """
+    replies: list[str] = []
+    while commands:
+        end = commands.index(RESET) + 1 if RESET in commands else len(commands)
+        replies += peer.ask_all(commands[:end])
+        commands = commands[end:]
+    return replies
 
 
 def replies_of_ours(

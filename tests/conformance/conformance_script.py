@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from helpers.qtest_network import FRAME, FRAMES, WAIT
 
+RESET = "outb 0xcf9 0x6"
 _WIDTHS = {1: "b", 2: "w", 4: "l", 8: "q"}
 
 
@@ -41,6 +42,10 @@ class Lines(list[str]):
     def memset(self, address: int, size: int, value: int) -> None:
         """A fill."""
         self.append(f"memset {address:#x} {size:#x} {value:#x}")
+
+    def reset(self) -> None:
+        """A reset of the machine."""
+        self.append(RESET)
 
     # --- VGA ---
 

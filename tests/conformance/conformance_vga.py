@@ -219,7 +219,33 @@ def _bar2(lines: Lines) -> None:
     lines.read(REGISTERS + 0xFF0, 16)
 
 
+def write_latches(lines: Lines) -> None:
+    """Write the latches, as they stand, to memory, and look at all four planes."""
+    set_planes(lines, 0x06, 0x05, 0x01)
+    lines.store(WINDOW + 0x20, 0xFF)
+    lines.indexed(0x3CE, 5, 0x00)
+    for plane in range(4):
+        lines.indexed(0x3CE, 4, plane)
+        lines.load(WINDOW + 0x20)
+
+
+def _kept_by_reset(lines: Lines) -> None:
+    """What a reset keeps: memory and the latches."""
+    lines.out(0x3C2, 0x67)
+    for plane, value in enumerate((0x12, 0x34, 0x56, 0x78)):
+        set_planes(lines, 0x06, 0x05, 0x00)
+        lines.indexed(0x3C4, 2, 1 << plane)
+        lines.store(WINDOW + 0x10, value)
+    lines.load(WINDOW + 0x10)
+    lines.reset()
+    lines.load(WINDOW + 0x10)
+    lines.out(0x3C2, 0x67)
+    write_latches(lines)
+
+
 SCRIPTS = (
+    Script("vga-kept-by-reset", ON_PCI, _kept_by_reset),
+    Script("isa-vga-kept-by-reset", ("isa-vga",), _kept_by_reset),
     Script("vga-registers", ON_PCI, _registers),
     Script("vga-protection", ON_PCI, _protection),
     Script("vga-window", ON_PCI, _window),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from devices.bus.address_space import AddressSpace
 from devices.bus.pci import BASE_ADDRESS_0, COMMAND, STATUS, STATUS_INTERRUPT
 from devices.e1000 import E1000
+from devices.e1000 import offload as sums
 from devices.e1000 import registers as reg
 from devices.e1000 import transmit as tx
 from helpers.pci_bus import pci_bus
@@ -48,7 +49,7 @@ class FakeWire:
         self.on_send()
         return taken
 
-    def receive_ready(self) -> None:
+    def receive_ready(self, timer: bool = False) -> None:
         self.asked += 1
 
     def take(self) -> list[bytes]:
@@ -87,7 +88,7 @@ class Bench:
         self.wire = FakeWire()
         self.card.connect(self.wire)
         bus = pci_bus(self.space, AddressSpace("ports", 1 << 16, 0xFF))
-        bus.dma = (PlainMaster if plain else MemoryMaster)([self.ram], self.space)
+        self.dma = bus.dma = (PlainMaster if plain else MemoryMaster)([self.ram], self.space)
         self.clock = bus.clock = Clock(Loop())
         self.clock.set(0)
         bus.add(self.card, 3)
@@ -159,3 +160,10 @@ class Bench:
 def frame_of(length: int, target: bytes = MAC) -> bytes:
     """A frame for somebody, of `length` bytes."""
     return (target + bytes(at & 0xFF for at in range(length)))[:length]
+
+
+def context(bench: Bench, index: int, header: int, mss: int, payload: int = 0xFFFFF) -> None:
+    """A context for TCP over IPv4."""
+    half = int.from_bytes(struct.pack("<BBHBBH", 14, 24, 33, 34, 50, 0), "little")
+    command = tx.DEXT | sums.TSE | sums.IP | sums.TCP | payload
+    bench.descriptor(index, half, command, header << 8 | mss << 16)

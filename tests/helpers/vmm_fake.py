@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from devices.bus.device import StateValue
+from devices.bus.dma import Ram
 from devices.bus.region import Region
 from hv import core
 from hv.abi import (
@@ -17,7 +18,7 @@ from hv.abi import (
     KVM_EXIT_SYSTEM_EVENT,
     PAGE_SIZE,
 )
-from hv.client import Exit
+from hv.client import Exit, Range
 from hv.errors import GuestError
 from hv.ring import Consumer, Producer
 from vmm.accel.base import MachineBus
@@ -107,6 +108,7 @@ class FakeAccelerator:
         self.log: list[tuple[object, ...]] = []  # zones and pauses, in order
         self.completed: list[int] = []
         self.memory: list[LocalMemory] = []
+        self.room: int | None = None  # how many more zones the kernel takes; None: any number
 
     # --- the guest ---
 
@@ -139,11 +141,16 @@ class FakeAccelerator:
         self.memory.append(LocalMemory(start, size))
         return self.memory[-1]
 
-    def register_coalesced(self, address: int, size: int, port: bool) -> None:
-        self.log.append(("register", address, size, port))
+    def show_memory(self, memory: Ram, shown: bool) -> None:
+        self.log.append(("show" if shown else "hide", memory.start, memory.size))
 
-    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
-        self.log.append(("unregister", address, size, port))
+    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+        self.log += [("unregister", address, size, port) for address, size in removed]
+        if self.room is not None:
+            added = added[: self.room + len(removed)]
+            self.room += len(removed) - len(added)
+        self.log += [("register", address, size, port) for address, size in added]
+        return len(added)
 
     def set_irq(self, line: int, level: bool) -> None:
         self.log.append(("irq", line, level))
@@ -191,9 +198,11 @@ class Recorder:
         coalesced: tuple[tuple[int, int], ...] = (),
         on_write: Callable[[int, int], object] | None = None,
         log: list[tuple[str, Seen]] | None = None,
+        memory: bool = True,
     ) -> None:
+        """`memory` False: nobody will access it, and it may have any size."""
         self.name = name
-        self.bytes = bytearray(size)
+        self.bytes = bytearray(size if memory else 0)
         self.log: list[tuple[str, Seen]] = [] if log is None else log
         self.on_write = on_write
         self.region = Region(name, size, self.read, self.write, coalesced=coalesced)

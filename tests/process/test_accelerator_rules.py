@@ -25,9 +25,9 @@ SLOTS, USABLE = 170, 169
 @pytest.fixture(params=WITH_A_RING)
 def accel(request: pytest.FixtureRequest) -> Iterator[Accelerator]:
     made = WITH_A_RING[request.param]()
-    made.register_coalesced(WINDOW, 0x1000, False)
+    made.change_coalesced([], [(WINDOW, 0x1000)], False)
     if made.coalesced_pio:
-        made.register_coalesced(PORT, 16, True)
+        made.change_coalesced([], [(PORT, 16)], True)
     yield made
     made.close()
 
@@ -73,8 +73,8 @@ def test_a_write_exits_again_after_unregistering(accel: Accelerator) -> None:
     out: Operation = (OP_OUT, 2, PORT + 4, 0x5566)
     parts = [
         Part([store, out]),
-        Part([store, out], lambda: accel.unregister_coalesced(WINDOW, 0x1000, False)),
-        Part([store, out], lambda: accel.register_coalesced(WINDOW, 0x1000, False)),
+        Part([store, out], lambda: accel.change_coalesced([(WINDOW, 0x1000)], [], False)),
+        Part([store, out], lambda: accel.change_coalesced([], [(WINDOW, 0x1000)], False)),
     ]
     both, one = [as_entry(store), as_entry(out)], [as_entry(out)]
     queued: Seen = [(both, None)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from helpers.network_bench import free_ports
-from helpers.vmm_cli import LIMIT, json_of, one_line, run
+from helpers.vmm_cli import LIMIT, Running, json_of, one_line, run, until
 
 # A card that sends what it is told to and hears what comes back, and its guest.
 ECHO = """
@@ -121,3 +123,47 @@ def test_a_network_makes_ten_milliseconds_of_staleness_the_default(tmp_path: Pat
     (port,) = free_ports(1)
     result = json_of("run", "card.py:quiet", *own_peer(port), cwd=tmp_path)
     assert result["runs"][0]["stale_drains"] in (1, 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("kind", ["stream", "dgram"])
+def test_a_signal_leaves_no_socket_behind(
+    tmp_path: Path, kind: str, number: signal.Signals
+) -> None:
+    """The program ends by it, and its guest process with it."""
+    (tmp_path / "echo.py").write_text(ECHO)
+    path = tmp_path / "sock"
+    netdev = {
+        "stream": f"stream,id=n0,server=on,addr.type=unix,addr.path={path}",
+        "dgram": f"dgram,id=n0,local.type=unix,local.path={path},"
+        "remote.type=unix,remote.path=/nowhere",
+    }[kind]
+    device = ("--device", "echo.py:Card,addr=05.0,netdev=n0")
+    with Running("run", "echo.py:main", *device, "--netdev", netdev, cwd=tmp_path) as program:
+        program.wait_for_guest()
+        until(path.is_socket)
+        os.kill(program.pid, number)
+        status, _, err = program.end()
+        assert status == (130 if number == signal.SIGINT else -number)
+        assert "Traceback" not in err
+        assert not path.exists()
+        program.nothing_left()
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
+    """As under nohup."""
+    (tmp_path / "echo.py").write_text(ECHO)
+    path = tmp_path / "sock"
+    netdev = f"stream,id=n0,server=on,addr.type=unix,addr.path={path}"
+    device = ("--device", "echo.py:Card,addr=05.0,netdev=n0")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        program = Running("run", "echo.py:main", *device, "--netdev", netdev, cwd=tmp_path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with program:
+        until(path.is_socket)
+        os.kill(program.pid, signal.SIGHUP)
+        os.kill(program.pid, signal.SIGTERM)
+        assert program.end()[0] == -signal.SIGTERM
+        assert not path.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -22,6 +23,7 @@ from hypothesis.stateful import (
 
 from devices.bus.address_space import Mapping
 from hv.abi import OP_OUT, OP_STORE
+from hv.client import Range
 from hv.errors import RequestError
 from hv.zones import Zones
 from vmm.machine import Machine
@@ -100,9 +102,8 @@ class ZonesOfAnAccelerator(RuleBasedStateMachine):
             for registered, start, size, port in what:
                 if port and not accel.coalesced_pio:
                     continue
-                (accel.register_coalesced if registered else accel.unregister_coalesced)(
-                    start, size, port
-                )
+                zone = [(start, size)]
+                accel.change_coalesced([] if registered else zone, zone if registered else [], port)
 
         parts = [Part(EVERYWHERE, partial(change, changes)) for changes, _ in self.parts]
         try:
@@ -138,12 +139,13 @@ class Kept(FakeAccelerator):
         super().__init__()
         self.zones = {False: Zones(), True: Zones()}
 
-    def register_coalesced(self, address: int, size: int, port: bool) -> None:
-        self.zones[port].register(address, size)
-
-    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
-        # Only what was registered, and nothing else along with it.
-        assert self.zones[port].unregister(address, size) == 1
+    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+        for zone in removed:
+            # Only what was registered, and nothing else along with it.
+            assert self.zones[port].unregister(*zone) == 1
+        for zone in added:
+            self.zones[port].register(*zone)
+        return len(added)
 
 
 class ZonesOfAMachine(RuleBasedStateMachine):

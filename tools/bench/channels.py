@@ -11,12 +11,12 @@ import secrets
 import struct
 import tempfile
 from multiprocessing.shared_memory import SharedMemory
-from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
 import posix_ipc
 
+from tools.bench import caretaker
 from tools.bench.peers import ENTRY, Channel, Send, Unavailable
 
 SLOTS = 1024  # of the ring in shared memory with a lock
@@ -101,6 +101,7 @@ class MessageQueue:
 
     def __init__(self) -> None:
         self.passed = f"/coalesced-bench-{os.getpid()}-{secrets.token_hex(4)}"
+        caretaker.told("queue", self.passed)
         try:
             self._queue = posix_ipc.MessageQueue(
                 self.passed, posix_ipc.O_CREX, max_message_size=len(ENTRY)
@@ -205,8 +206,8 @@ class Zmq:
 
     def __init__(self) -> None:
         zmq = _module("zmq")
-        self._folder = tempfile.TemporaryDirectory(prefix="coalesced-bench-")
-        self.passed = f"ipc://{self._folder.name}/entries"
+        # An abstract address, which no file system has.
+        self.passed = f"ipc://@coalesced-bench-{secrets.token_hex(8)}"
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PULL)
         self._socket.bind(self.passed)
@@ -227,7 +228,6 @@ class Zmq:
     def close(self) -> None:
         self._socket.close(linger=0)
         self._context.term()
-        self._folder.cleanup()
 
 
 class _Payload(ctypes.Structure):
@@ -241,9 +241,12 @@ class Iceoryx:
 
     def __init__(self) -> None:
         library = _module("iceoryx2")
-        self._folder = tempfile.TemporaryDirectory(prefix="coalesced-bench-")
-        self.passed = (self._folder.name, f"coalesced-bench-{secrets.token_hex(4)}-")
+        name = f"coalesced-bench-{secrets.token_hex(8)}"
+        self.passed = (os.path.join(tempfile.gettempdir(), name), f"{name}-")
+        for kind, what in self._left():
+            caretaker.told(kind, what)
         try:
+            os.mkdir(self.passed[0], 0o700)
             self._node, service = _iceoryx_service(library, *self.passed)
             self._subscriber = service.subscriber_builder().create()
         except Exception as error:  # its own classes, one per step
@@ -282,9 +285,11 @@ class Iceoryx:
 
     def _remove(self) -> None:
         """It leaves its management segment behind, for the next one."""
-        for left in Path("/dev/shm").glob(f"{self.passed[1]}*"):
-            left.unlink(missing_ok=True)
-        self._folder.cleanup()
+        for kind, what in self._left():
+            caretaker.remove(kind, what)
+
+    def _left(self) -> tuple[tuple[str, str], ...]:
+        return ("folder", self.passed[0]), ("shared", self.passed[1])
 
 
 def _iceoryx_service(library: Any, folder: str, prefix: str) -> tuple[Any, Any]:

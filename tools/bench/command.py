@@ -19,6 +19,7 @@ from tools.options import (
     WaitOption,
     check_writable,
 )
+from tools.outputs import check_apart
 
 if TYPE_CHECKING:
     from tools.bench.registry import Options, Plan
@@ -78,6 +79,7 @@ class Output:
             check_writable("--save", self.save)
         if self.table is not None:
             check_writable("--table", self.table)
+        check_apart({"--plot": self.plot, "--save": self.save, "--table": self.table}, {})
 
 
 @bench.callback(invoke_without_command=True)

@@ -121,8 +121,7 @@ class FarProcess:
 
     def begin(self, order: Order) -> None:
         """Give an order; returns when it is taken."""
-        self._process.control.send(order)
-        self._process.control.recv()
+        self._process.ask(order)
 
 
 class NearEnd:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tools.bench import host
-from tools.bench.spawn import Spawned
+from tools.bench.spawn import Ended, Spawned
 
 if TYPE_CHECKING:
     from tools.bench.spawn import Control
@@ -53,7 +53,7 @@ class Peer:
         self._cpu = cpus[0]
         try:
             self._other = Spawned(_produce, channel.sender, channel.passed, cpus[1])
-        except EOFError:
+        except Ended:
             channel.close()
             raise Unavailable("its other process ended") from None
         except BaseException:
@@ -63,8 +63,7 @@ class Peer:
     def measure(self, entries: int) -> float:
         """Nanoseconds per entry, sent and received."""
         with host.on_cpu(self._cpu):
-            self._other.control.send(entries)
-            started: int = self._other.control.recv()
+            started: int = self._other.ask(entries)
             self._channel.receive(entries)
             return (time.monotonic_ns() - started) / entries
 

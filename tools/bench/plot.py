@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tools.bench.report import Chart, Section, text
 from tools.errors import BadInput
+from vmm.output import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +46,9 @@ def draw(path: Path, sections: Sequence[Section], machine: str) -> None:
         axis.set_title(chart.title, loc="left")
     figure.supxlabel(machine, fontsize="x-small", color="gray")
     try:
-        figure.savefig(path, format="png", dpi=DPI)
+        data = io.BytesIO()
+        figure.savefig(data, format="png", dpi=DPI)
+        write_whole(path, data.getvalue())
     except OSError as error:
         raise BadInput(f"--plot {path}: {error.strerror}") from error
     finally:

@@ -6,9 +6,7 @@ import os
 import select
 import shutil
 import subprocess
-import tempfile
 import time
-from pathlib import Path
 
 from hv import core
 from tools.bench import host
@@ -40,19 +38,20 @@ class Qemu:
         if accelerator == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
             raise Unusable("/dev/kvm does not open")
         self._name = f"QEMU on {accelerator.upper()}"
-        with tempfile.TemporaryDirectory(prefix="coalesced-bench-") as folder:
-            disk = Path(folder, "boot.img")
-            disk.write_bytes(image())
+        with os.fdopen(os.memfd_create("boot sector"), "wb", buffering=0) as disk:
+            disk.write(image())
             self._process = subprocess.Popen(
                 [
                     program, "-nodefaults", "-no-user-config", "-display", "none",
                     "-accel", accelerator, "-m", "16", "-vga", "std", "-serial", "stdio",
-                    "-drive", f"file={disk},format=raw,if=ide,snapshot=on", *arguments,
+                    "-drive", f"file=/proc/self/fd/{disk.fileno()},format=raw,if=ide,snapshot=on",
+                    *arguments,
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
+                pass_fds=(disk.fileno(),),
                 process_group=0,  # Ctrl-C is this side's affair
                 preexec_fn=core.die_with_parent,  # noqa: PLW1509 - no threads here
             )  # fmt: skip

@@ -12,8 +12,10 @@ from tools.bench import report
 from tools.bench.measure import Spread, spread
 from tools.errors import BadInput
 from tools.report import print_json, print_table
+from vmm.output import write_whole
 
 FORMAT = 1
+SIZE_MAX = 1 << 26
 
 
 def save(
@@ -39,7 +41,7 @@ def save(
         if section.histograms
     }
     try:
-        path.write_text(json.dumps(whole) + "\n")
+        write_whole(path, (json.dumps(whole) + "\n").encode())
     except OSError as error:
         raise BadInput(f"--save {path}: {error.strerror}") from error
 
@@ -86,7 +88,11 @@ def compare(before: Path, after: Path, as_json: bool) -> None:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        whole = json.loads(path.read_text())
+        with path.open("rb") as file:
+            data = file.read(SIZE_MAX + 1)
+        if len(data) > SIZE_MAX:
+            raise BadInput(f"--compare {path}: expected at most {SIZE_MAX >> 20} MiB, got more")
+        whole = json.loads(data)
     except OSError as error:
         raise BadInput(f"--compare {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hv import core
+from hv.errors import HostError
 
 if TYPE_CHECKING:
     Control: TypeAlias = Connection[Any, Any]
 
+_running: set[int] = set()  # process ids
+
+
+class Ended(HostError):
+    """A process ended before it was told to."""
+
+    def __init__(self, pid: int | None) -> None:
+        super().__init__(f"the benchmark's process {pid} ended")
+
 
 class Spawned:
-    """A process that runs `target(*arguments, control)`; `control` is this end of the pipe."""
+    """A process that runs `target(*arguments, control)`: the far end of a pipe to this one."""
 
     def __init__(self, target: Callable[..., None], *arguments: object) -> None:
         """Returns once the target has sent something: it is ready.
 
-        Raises EOFError when it ended instead.
+        Raises Ended when it ended instead; when it ends later, Ended is raised wherever this
+        process is: most channels would have it wait for good.
         """
         context = multiprocessing.get_context("spawn")
-        self.control, theirs = context.Pipe()
+        self._control, theirs = context.Pipe()
         self._process = context.Process(target=_main, args=(target, arguments, theirs), daemon=True)
         # Ctrl-C is this side's affair, from the other one's first instruction on.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
@@ -34,19 +47,52 @@ class Spawned:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         try:
-            self.control.recv()
+            self._control.recv()
+        except (EOFError, OSError) as error:
+            ended = Ended(self._process.pid)
+            self.close()
+            raise ended from error
         except BaseException:
             self.close()
             raise
+        _watch(self._process.pid)
+
+    def ask(self, order: object) -> Any:
+        """Send an order and take the answer. Raises Ended."""
+        try:
+            self._control.send(order)
+            return self._control.recv()
+        except (EOFError, OSError) as error:
+            raise Ended(self._process.pid) from error
 
     def close(self, grace: float = 0.0) -> None:
         """End the process: it has `grace` seconds to end by itself when the pipe does."""
-        self.control.close()
+        _running.discard(self._process.pid or 0)
+        self._control.close()
         if grace:
             self._process.join(grace)
         self._process.kill()
         self._process.join()
         self._process.close()
+
+
+def _watch(pid: int | None) -> None:
+    assert pid is not None
+    _running.add(pid)
+    signal.signal(signal.SIGCHLD, _child_ended)
+    _child_ended()
+
+
+def _child_ended(_number: int = 0, _frame: FrameType | None = None) -> None:
+    """A child has ended: is it one of ours, and nobody has ended it?"""
+    for pid in tuple(_running):
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                continue
+        except ChildProcessError:
+            pass  # multiprocessing has seen it first
+        _running.discard(pid)
+        raise Ended(pid)
 
 
 def _main(target: Callable[..., None], arguments: tuple[object, ...], control: Control) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tools.bench import report
 from tools.errors import BadInput
+from vmm.output import write_whole
 
 Line = tuple[str, str, str]  # what, measured, beside it
 
@@ -26,7 +27,7 @@ def write(path: Path, sections: Sequence[report.Section], machine: Mapping[str, 
         )
     )
     try:
-        path.write_text(text)
+        write_whole(path, text.encode())
     except OSError as error:
         raise BadInput(f"--table {path}: {error.strerror}") from error
 

@@ -79,7 +79,8 @@ def stress(
         bool, typer.Option("--stop", help="SIGSTOP and SIGCONT for either side, or both.")
     ] = False,
     corrupt: Annotated[
-        bool, typer.Option("--corrupt", help="Write garbage into the segments while both run.")
+        bool,
+        typer.Option("--corrupt", help="Meddle with segments, pipes, the control socket; lie."),
     ] = False,
     times: Annotated[
         int | None,

@@ -1,4 +1,4 @@
-"""A third party that writes garbage into the segments while both sides run."""
+"""A third party that meddles with the segments and channels of a pair, or a side that lies."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import signal
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hv import abi, core
 from hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
 from tools.guests import stress as guest
+from tools.stress import intrusions
+from tools.stress.intrusions import Intrusion
+from tools.stress.lies import Lie
 from tools.stress.pair import Pair
 from tools.stress.plan import Plan
 from tools.stress.segments import Segments
 from tools.stress.totals import Totals
 
 HANG = 5.0  # seconds in which nothing moves
+_LIARS = 0.2  # share of pairs in which a side lies at the start
 _LONGEST_VERDICT = 60.0  # seconds
 _HAMMERED = 0.5  # share of an index's corruptions that are repeated at full speed
 _MOST_AGAIN = 3000
@@ -74,16 +78,18 @@ class Corruption:
             memory[place] = self.data
 
 
-def draw(chance: random.Random, segments: Segments) -> Corruption:
+def draw(chance: random.Random, segments: Segments) -> Corruption | Intrusion:
     """The next corruption."""
-    makers: tuple[Callable[[random.Random, Segments], Corruption], ...] = (
+    makers: tuple[Callable[[random.Random, Segments], Corruption | Intrusion], ...] = (
         _index,
         _entry,
         _run_field,
         _run_word,
         _truncation,
+        intrusions.pipe,
+        intrusions.message,
     )
-    return chance.choices(makers, (30, 45, 15, 9, 1))[0](chance, segments)
+    return chance.choices(makers, (30, 40, 14, 8, 1, 5, 2))[0](chance, segments)
 
 
 def _index(chance: random.Random, segments: Segments) -> Corruption:
@@ -139,8 +145,14 @@ def _nasty(chance: random.Random, limit: int) -> int:
 
 def run(plan: Plan, most: int, deadline: float, totals: Totals) -> None:
     """Meddle with one pair until a side finds out, `most` corruptions are made, or the deadline."""
-    pair = Pair(plan.short(strict=False))
+    setup = plan.short(strict=False)
+    if plan.random.random() < _LIARS:
+        setup = replace(setup, lie=Lie.draw(plan.random))
+    pair = Pair(setup)
     try:
+        if setup.lie is not None:
+            judge_lie(pair, setup.lie, totals)
+            return
         if not pair.starts():
             totals.fail(pair, "it does not start")
             return
@@ -171,6 +183,25 @@ def run(plan: Plan, most: int, deadline: float, totals: Totals) -> None:
         pair.close()
 
 
+def judge_lie(pair: Pair, lie: Lie, totals: Totals) -> None:
+    """The pair does not come into being, or goes on as if nothing had been said."""
+    totals.corruptions += 1
+    started = time.monotonic()
+    if pair.wait("ready", HANG) and pair.segments is not None:
+        verdict = _verdict(pair, pair.segments, Corruption(str(lie), 0, 0, b"\0"))
+    elif pair.last or pair.ended("vmm"):
+        verdict = _end(pair)
+    else:
+        verdict = "a hang: the pair neither starts nor says why"
+    totals.slowest_verdict = max(totals.slowest_verdict, time.monotonic() - started)
+    if verdict == "harmless":
+        totals.harmless += 1
+    elif verdict == "detected":
+        totals.detected += 1
+    else:
+        totals.fail(pair, f"{lie}: {verdict}")
+
+
 class _Canaries:
     """Bytes of the segments that belong to nobody: behind the words, behind the PIO data, behind
     the notes."""
@@ -189,7 +220,7 @@ class _Canaries:
         return all(not memory[place].strip(b"\xc5") for memory, place in self._places)
 
 
-def _verdict(pair: Pair, segments: Segments, corruption: Corruption) -> str:
+def _verdict(pair: Pair, segments: Segments, corruption: Corruption | Intrusion) -> str:
     """'detected', 'harmless', or what is wrong.
 
     Harmless: the guest has gone on for some bursts, each of which had exits, and has filled the

@@ -82,7 +82,7 @@ class Pair:
         if message["kind"] == "guest":
             (self.guest_pidfd,) = fds
         elif message["kind"] == "ready":
-            self.segments = Segments(*fds)
+            self.segments = Segments(fds[0], fds[1], fds[2], tuple(fds[3:]))
         else:
             self.last = message
         return message

@@ -31,11 +31,16 @@ class Write(NamedTuple):
 
 @dataclass
 class Segments:
-    """Descriptors and mappings of ring, run segment and notes; they outlive both sides."""
+    """Descriptors and mappings of ring, run segment and notes; they outlive both sides.
+
+    `channels`, where a third party meddles: exit pipe, resume pipe, and the control socket's ends
+    from which the guest process and the VMM are spoken to.
+    """
 
     ring_fd: int
     run_fd: int
     notes_fd: int
+    channels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self.sizes = [os.fstat(fd).st_size for fd in self.fds]
@@ -111,7 +116,7 @@ class Segments:
         """Give descriptors and mappings back."""
         for mapping in (self.ring, self.run, self.notes):
             mapping.close()
-        for fd in self.fds:
+        for fd in (*self.fds, *self.channels):
             os.close(fd)
 
 

@@ -132,7 +132,7 @@ def run(wanted: Wanted) -> Result:
         raise HostError("--cpus split: expected two CPUs to run on, got one")
     # Guest processes that outlive their VMM become this process's children: it sees their end.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    before = _names()
+    before = set(shm.orphans())
     session = Session(wanted)
     complete = True
     try:
@@ -144,15 +144,8 @@ def run(wanted: Wanted) -> Result:
     seconds = session.seconds
     # A name lives for microseconds; one whose maker was killed just then, until the next start.
     shm.remove_orphans()
-    session.totals.leaked_segments = len(_names() - before)
+    session.totals.leaked_segments = len(set(shm.orphans()) - before)
     return Result(session.totals, seconds, complete)
-
-
-def _names() -> set[str]:
-    """Our names in /dev/shm whose makers are gone; others may be at work here, too."""
-    pids = {entry for entry in os.listdir("/proc") if entry.isdecimal()}
-    names = (name for name in os.listdir(shm.DIRECTORY) if name.startswith(shm.PREFIX))
-    return {name for name in names if name.split("-")[1] not in pids}
 
 
 def _injected() -> ModuleType | None:

@@ -27,10 +27,12 @@ from hv.abi import PAGE_SIZE
 from hv.doorbell import WaitPolicy
 from hv.errors import CoalescedError
 from hv.process import GuestProcess
+from tools import termination
 from tools.guests import stress as guest
 from tools.stress import pattern
 from tools.stress.checker import Checker
 from tools.stress.device import Sink
+from tools.stress.lies import Lie, LyingSocket
 from tools.stress.pattern import Style
 from vmm.accel.base import GuestMemory
 from vmm.accel.process import ProcessAccelerator
@@ -59,12 +61,15 @@ class Setup:
     remaps: float  # seconds between two changes of the mapping; 0: none
     luck: int  # seed of the bursts
     strict: bool = True  # nobody but the two sides writes into the segments
+    lie: Lie | None = None  # that a side tells at the start
 
 
-class KeepingSocket(socket.socket):
-    """A control socket that keeps what memory goes over it: ring, run segment, then RAM."""
+class KeepingSocket(LyingSocket):
+    """A control socket that keeps what goes over it: ring, run segment and RAM; exit and resume
+    pipe."""
 
     kept: list[int]
+    pipes: list[int]
     start = 0
 
     def recvmsg(self, *arguments: Any) -> Any:
@@ -83,7 +88,10 @@ class KeepingSocket(socket.socket):
             fds = array.array("i")
             fds.frombytes(bytes(content))
             for fd in fds:
-                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                mode = os.fstat(fd).st_mode
+                if stat.S_ISFIFO(mode):
+                    self.pipes.append(os.dup(fd))
+                if not stat.S_ISREG(mode):
                     continue
                 if not self.kept:
                     # The ring, before any of its ends is made: they take up where it stands.
@@ -94,23 +102,38 @@ class KeepingSocket(socket.socket):
 class ForkedGuest(GuestProcess):
     """A guest process that is a fork of this one, in every other way the same."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, setup: Setup) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        lie = setup.lie
         self.pid = os.fork()
         if self.pid == 0:
-            _become(theirs.fileno())
-        theirs.close()
+            _become(theirs.fileno(), lie if lie is not None and lie.side == "hv" else None)
         keeping = KeepingSocket(fileno=ours.detach())
-        keeping.kept, keeping.start = [], start
-        self.kept = keeping.kept
+        keeping.kept, keeping.pipes, keeping.start = [], [], setup.start
+        keeping.lie = lie if lie is not None and lie.side == "vmm" else None
+        self._keeping = keeping
+        # Where nobody else meddles, no other descriptor keeps a side from seeing the other's end.
+        self._theirs = theirs if not setup.strict else None
+        if setup.strict:
+            theirs.close()
         self.socket = keeping
         self.pidfd = os.pidfd_open(self.pid)
         self.status: int | None = None
 
+    def kept(self) -> list[int]:
+        """Ring, run segment and RAM; where others meddle, pipes and the control socket's ends."""
+        keeping = self._keeping
+        if self._theirs is None:
+            return keeping.kept
+        return [*keeping.kept, *keeping.pipes, keeping.fileno(), self._theirs.fileno()]
 
-def _become(control: int) -> None:
+
+def _become(control: int, lie: Lie | None) -> None:
     """The guest's process, from here to its end."""
     status = UNEXPECTED
+    if lie is not None:
+        LyingSocket.lie = lie
+        socket.socket = LyingSocket  # type: ignore[misc]
     try:
         os.dup2(control, 0)
         os.dup2(2, 1)
@@ -139,6 +162,7 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
             theirs.close()
             return pid, ours
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        termination.let_go()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     status = UNEXPECTED
@@ -156,7 +180,7 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
 
 def _run(setup: Setup, tally: NDArray[np.int64], peer: socket.socket) -> int:
     """The VMM's process, from its guest's start to the last message; its exit status."""
-    process = ForkedGuest(setup.start)
+    process = ForkedGuest(setup)
     _tell(peer, "guest", [process.pidfd])
     counters = Counters()
     try:
@@ -166,7 +190,7 @@ def _run(setup: Setup, tally: NDArray[np.int64], peer: socket.socket) -> int:
         with Machine(accel, staleness=setup.staleness or None) as machine:
             counters = machine.counters
             notes = _build(machine, setup, tally)
-            _tell(peer, "ready", process.kept)
+            _tell(peer, "ready", process.kept())
             try:
                 # Where a third party writes, an exit may look like a halt.
                 while not notes.read(guest.DONE - guest.NOTES, 1)[0]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from devices.bus.dma import Ram
 from devices.bus.region import U32, U64
-from hv.client import Exit
+from hv.client import Exit, Range
 from hv.ring import Consumer
 from vmm.loop import Loop
 
@@ -35,11 +35,18 @@ class Accelerator(Protocol):
     def add_memory(self, start: int, size: int) -> GuestMemory:
         """Zeroed guest RAM; both are multiples of 4096. Raises HostError without room."""
 
-    def register_coalesced(self, address: int, size: int, port: bool) -> None:
-        """Queue writes inside the range from now on. Raises RequestError (ENOSPC)."""
+    def show_memory(self, memory: GuestMemory, shown: bool) -> None:
+        """Take RAM of `add_memory` out of the guest's reach, or put it back with its contents.
 
-    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
-        """Stop queuing writes inside the range."""
+        The guest is stopped. Raises HostError without room.
+        """
+
+    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+        """Stop queuing writes inside the removed ranges, then queue those inside the added ones.
+
+        Returns how many of these, from the first on, the kernel has taken: it may have no room
+        for more. Raises RequestError for any other refusal.
+        """
 
     def set_irq(self, line: int, level: bool) -> None:
         """Raise or lower an interrupt line of the guest, 0 to 63."""

@@ -6,16 +6,18 @@ import contextlib
 import operator
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.bus.dma import Ram
 from hv import guest
 from hv.abi import KVM_EXIT_HLT, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
-from hv.client import Exit
+from hv.client import Exit, Range
 from hv.errors import CoalescedError, GuestError, RequestError
+from hv.printable import printable_stream
 from hv.ring import Consumer
 from hv.vcpu import Bus, Vcpu
 from vmm.accel.base import MachineBus
@@ -71,10 +73,14 @@ class DirectAccelerator:
         self._memory.append(memory)
         return memory
 
-    def register_coalesced(self, address: int, size: int, port: bool) -> None:
-        raise RuntimeError("direct has no ring")
+    def show_memory(self, memory: Ram, shown: bool) -> None:
+        assert isinstance(memory, LocalMemory)
+        if shown:
+            self._memory.append(memory)
+        else:
+            self._memory.remove(memory)
 
-    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
+    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
         raise RuntimeError("direct has no ring")
 
     def set_irq(self, line: int, level: bool) -> None:
@@ -99,7 +105,7 @@ class DirectAccelerator:
         bus = DirectBus(self._bus, self._memory, lambda: self._lines, loop)
         try:
             # As in the guest process: what a guest prints goes to stderr.
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(printable_stream(sys.stderr)):
                 self._guest(Vcpu(self.guests_bus(bus)))
         except KeyboardInterrupt:
             raise

@@ -9,13 +9,14 @@ drained under a running vCPU, lose nothing that way.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.bus.dma import Ram
 from hv import abi
-from hv.client import Exit, Memory
+from hv.client import Exit, Memory, Range
 from hv.errors import HostError
 from hv.kvm import KvmVm
 from hv.ring import Consumer
@@ -63,13 +64,15 @@ class KvmAccelerator:
         self._program_memory: Memory | None = None
 
     def add_memory(self, start: int, size: int) -> SharedMemory:
-        return SharedMemory(self._add_slot(start, size))
+        memory = self._add_slot(start, size)
+        return SharedMemory(self._slots - 1, memory)
 
-    def register_coalesced(self, address: int, size: int, port: bool) -> None:
-        self._vm.register_coalesced_mmio(address, size, port)
+    def show_memory(self, memory: Ram, shown: bool) -> None:
+        assert isinstance(memory, SharedMemory)
+        memory.show(self._vm, shown)
 
-    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
-        self._vm.unregister_coalesced_mmio(address, size, port)
+    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+        return self._vm.change_coalesced_mmio(removed, added, port)
 
     def set_irq(self, line: int, level: bool) -> None:
         """Nothing to do: a recorded guest waits for no interrupt."""

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
+from devices.bus.dma import Ram
 from hv import abi, core, doorbell
-from hv.client import Exit, Memory, Vm
+from hv.client import Exit, Memory, Range, Vm
 from hv.doorbell import WaitPolicy
-from hv.errors import HostError
+from hv.errors import HostError, ProtocolError
 from hv.process import GuestProcess
 from vmm.accel.base import MachineBus
 from vmm.loop import Loop
 
 
+class Slots(Protocol):
+    """A VM, as far as its memory goes."""
+
+    def set_user_memory_region(
+        self, slot: int, start: int, size: int, memory: Memory | None = None
+    ) -> Memory | None: ...
+
+
 class SharedMemory:
     """A slot of guest RAM that both processes map."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, slot: int, memory: Memory) -> None:
+        self.slot = slot
+        self.memory = memory
         self.start = memory.start
         self.size = memory.size
         self.view = memoryview(memory.mapping).toreadonly()
         self.read = memory.mapping.read
         self.write = memory.mapping.write
+
+    def show(self, vm: Slots, shown: bool) -> None:
+        """Give the slot back to the guest with what it holds, or take it away."""
+        size = self.size if shown else 0
+        vm.set_user_memory_region(self.slot, self.start, size, self.memory)
 
 
 def place(pid: int, cpus: str) -> None:
@@ -84,13 +102,14 @@ class ProcessAccelerator:
         memory = self._vm.set_user_memory_region(self._slots, start, size)
         assert memory is not None
         self._slots += 1
-        return SharedMemory(memory)
+        return SharedMemory(self._slots - 1, memory)
 
-    def register_coalesced(self, address: int, size: int, port: bool) -> None:
-        self._vm.register_coalesced_mmio(address, size, port)
+    def show_memory(self, memory: Ram, shown: bool) -> None:
+        assert isinstance(memory, SharedMemory)
+        memory.show(self._vm, shown)
 
-    def unregister_coalesced(self, address: int, size: int, port: bool) -> None:
-        self._vm.unregister_coalesced_mmio(address, size, port)
+    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+        return self._vm.change_coalesced_mmio(removed, added, port)
 
     def set_irq(self, line: int, level: bool) -> None:
         self._vm.irq_line(line, level)
@@ -122,7 +141,10 @@ class ProcessAccelerator:
         return self._vm.where()
 
     def first_operation(self) -> int:
-        return self.handle.first_operation
+        first, now = self.handle.first_operation, time.monotonic_ns()
+        if first > now:
+            raise ProtocolError(f"run page: first operation at {first}, and it is {now} ns now")
+        return first
 
     def signals(self) -> int:
         return self._vm.statistics().signals + self.handle.signals

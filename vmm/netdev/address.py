@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import socket
 import stat
 from contextlib import suppress
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from vmm.netdev.spec import Spec
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,66 @@ def _resolved(spec: Spec, key: str, host: str, port: str, passive: bool) -> Addr
     return Address(family, where)  # type: ignore[arg-type]
 
 
-def unlink_socket(where: str) -> None:
-    """Take a socket of an earlier run away; anything else at that path stays."""
-    with suppress(OSError):
-        if stat.S_ISSOCK(os.stat(where).st_mode):
-            os.unlink(where)
+def bind(spec: Spec, sock: socket.socket, where: Address) -> BoundPath | None:
+    """Bind a socket; the path that it then has, None for one that has none.
+
+    The socket of a process that has ended is replaced. Raises NetdevError, also when another
+    process has a socket at that path.
+    """
+    path = where.where if isinstance(where.where, str) else None
+    if path is not None and _is_socket(path):
+        if not _is_dead(path):
+            raise spec.wrong(f"cannot bind to {where}: another process has a socket there")
+        with suppress(OSError):
+            os.unlink(path)
+    # Between the bind and its note nothing may end this process without the note being read.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        spec.attempt(f"cannot bind to {where}", lambda: sock.bind(where.where))
+        return None if path is None else BoundPath(path)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class BoundPath:
+    """The path of a socket of this process; removed at the latest when the process exits."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._identity = _identity(path)
+        atexit.register(self.remove)
+
+    def remove(self) -> None:
+        """Remove it, unless something else has taken its place. May be called twice."""
+        atexit.unregister(self.remove)
+        with suppress(OSError):
+            if _identity(self._path) == self._identity:
+                os.unlink(self._path)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _is_dead(path: str) -> bool:
+    """Has nobody the socket at that path any more?
+
+    A datagram socket asks: one that listens for a stream refuses it by its type and takes no
+    notice, and one for datagrams takes no notice, either.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False

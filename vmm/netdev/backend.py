@@ -129,11 +129,11 @@ class Backend:
             self.recorder.record(frames[:taken])
         return taken
 
-    def receive_ready(self) -> None:
-        # While frames are watched for, those that are there are told of by the loop.
+    def receive_ready(self, timer: bool = False) -> None:
+        # While the back end is watched, the loop delivers what arrives.
         if self._waiting or not self.reading:
-            # The card says this while it handles a write: what was queued before has arrived.
-            self._deliver(asked=True)
+            # A card that handles a write has seen all earlier ones.
+            self._deliver(asked=not timer)
 
     # --- the wire's side ---
 

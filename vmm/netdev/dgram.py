@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from vmm.netdev import address
-from vmm.netdev.address import Address
+from vmm.netdev.address import Address, BoundPath
 from vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host
 from vmm.netdev.spec import Spec
 
@@ -54,13 +54,11 @@ def between(spec: Spec, host: Host, local: Address | None, remote: Address | Non
         raise spec.wrong("expected local and remote of the same kind")
     sock = socket.socket(local.family, socket.SOCK_DGRAM)
     try:
-        if isinstance(local.where, str):
-            address.unlink_socket(local.where)
-        spec.attempt(f"cannot bind to {local}", lambda: sock.bind(local.where))
+        path = address.bind(spec, sock, local)
     except BaseException:
         sock.close()
         raise
-    return Dgram(spec, host, sock, remote)
+    return Dgram(spec, host, sock, remote, path)
 
 
 def _multicast(spec: Spec, group: Address, local: Address | None) -> socket.socket:
@@ -95,11 +93,19 @@ class Dgram(Backend):
     (UDP_SEGMENT), and come from it that way (UDP_GRO); on the wire they are datagrams as ever.
     """
 
-    def __init__(self, spec: Spec, host: Host, sock: socket.socket, remote: Address) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        host: Host,
+        sock: socket.socket,
+        remote: Address,
+        path: BoundPath | None = None,
+    ) -> None:
+        """`path`: the socket's, removed at the end."""
         super().__init__(host, spec)
         self._socket = sock
         self._remote = remote.where
-        self._path = sock.getsockname() if remote.family == socket.AF_UNIX else None
+        self._path = path
         self._segments = self._groups = remote.family != socket.AF_UNIX
         self._full = False
         self._awaited = -1  # the descriptor that tells when there is room
@@ -242,7 +248,7 @@ class Dgram(Backend):
         self._stop_waiting()
         self._socket.close()
         if self._path is not None:
-            address.unlink_socket(self._path)
+            self._path.remove()
 
 
 def _reason(error: OSError) -> str:

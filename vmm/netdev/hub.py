@@ -143,8 +143,8 @@ class Port:
     def send(self, frames: Sequence[bytes]) -> int:
         return self._take(frames)
 
-    def receive_ready(self) -> None:
-        self._drain(asked=True)
+    def receive_ready(self, timer: bool = False) -> None:
+        self._drain(asked=not timer)
 
     # --- as the card of a back end ---
 

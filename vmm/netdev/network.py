@@ -31,10 +31,7 @@ class Network:
         self._netdevs[spec.id] = module.create(spec, self.host, self)
 
     def record(self, path: Path) -> None:
-        """Write the frames of all back ends that are added from now on to a pcap file.
-
-        Raises OSError.
-        """
+        """Write the frames of all back ends that are added from now on to a pcap file."""
         self.host.recorder = self._pcap = Pcap(path, self.host.warn)
 
     def hub(self, number: int) -> Hub:
@@ -66,9 +63,9 @@ class Network:
         """What each has done so far, for the JSON object of a command."""
         return {name: netdev.report() for name, netdev in self._netdevs.items()}
 
-    def close(self) -> None:
-        """End all; may be called twice."""
+    def close(self, complete: bool = True) -> None:
+        """End all; `complete`: the guest has run to its end. May be called twice."""
         for netdev in self._netdevs.values():
             netdev.close()
         if self._pcap is not None:
-            self._pcap.close()
+            self._pcap.close(complete)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
+
+from vmm.output import Output
 
 # pcap-savefile(5): magic number of nanosecond timestamps, version 2.4, no zone, no accuracy,
 # the longest frame, LINKTYPE_ETHERNET.
@@ -17,38 +18,58 @@ _NS: Final = 1_000_000_000
 
 
 class Pcap:
-    """A file that is whole after every call, also when this process is killed then."""
+    """A file of frames. Each record is whole after the call that wrote it, also when this process
+    is killed then; the file has its name after `close`, see `vmm.output`."""
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
-        """Start the file anew. `warn` hears of it when it takes no more. Raises OSError."""
-        self._path = path
+        """The first frame starts the file anew. `warn` hears of it when it takes no more."""
+        self._out: Output | None = Output(path)
         self._warn = warn
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._fd = os.open(path, flags, 0o666)
-        self._write(_HEADER)
+        self._size = 0
 
     def record(self, frames: Sequence[bytes]) -> None:
         """Write frames down, as passing by now."""
-        if self._fd < 0:
+        if self._out is None:
             return
         seconds, nanoseconds = divmod(time.time_ns(), _NS)
-        parts: list[bytes] = []
+        parts = [] if self._size else [_HEADER]
         for frame in frames:
             size = len(frame)
             parts += (_RECORD.pack(seconds, nanoseconds, size, size), frame)
-        self._write(b"".join(parts))
+        self._write(self._out, b"".join(parts))
 
-    def close(self) -> None:
-        """Give the file back; may be called twice."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+    def close(self, complete: bool = True) -> None:
+        """Give the file its name; one without frames only if the run is `complete`.
 
-    def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
+        May be called twice.
+        """
+        out = self._out
+        if out is None:
+            return
+        if complete and not self._size:
+            self._write(out, _HEADER)
+        if self._out is not None:
+            self._end(out)
+
+    def _write(self, out: Output, data: bytes) -> None:
         try:
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+            out.write(data)
         except OSError as error:
-            self._warn(f"--pcap {self._path}: {error.strerror}; no more frames are written")
-            self.close()
+            out.cut(self._size)
+            self._fail(out, error)
+            self._end(out)
+        else:
+            self._size += len(data)
+
+    def _end(self, out: Output) -> None:
+        self._out = None
+        try:
+            if self._size:
+                out.keep()
+        except OSError as error:
+            self._fail(out, error)
+        finally:
+            out.discard()
+
+    def _fail(self, out: Output, error: OSError) -> None:
+        self._warn(f"--pcap {out.path}: {error.strerror}; no more frames are written")

@@ -95,7 +95,7 @@ def parse(text: str) -> Spec:
         if not key or not separator:
             raise NetdevError(f"netdev {text!r}: expected property=value, got {word!r}")
         if key in properties:
-            raise NetdevError(f"netdev {text!r}: property {key!r} stands there twice")
+            raise NetdevError(f"netdev {text!r}: property {key!r} is given twice")
         properties[key] = value
     name = properties.pop("id", "")
     if not name:

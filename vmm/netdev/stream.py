@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from vmm.netdev import address, dgram
-from vmm.netdev.address import Address
+from vmm.netdev.address import Address, BoundPath
 from vmm.netdev.backend import Backend, Host
 from vmm.netdev.dgram import Dgram
 from vmm.netdev.framing import LENGTH, Framer
@@ -68,17 +68,15 @@ def _socket(spec: Spec, host: Host) -> Stream | Dgram:
 def _listening(spec: Spec, host: Host, where: Address) -> Stream:
     listener = socket.socket(where.family, socket.SOCK_STREAM)
     try:
-        if isinstance(where.where, str):
-            address.unlink_socket(where.where)
-        else:
+        if where.family != socket.AF_UNIX:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        spec.attempt(f"cannot bind to {where}", lambda: listener.bind(where.where))
+        path = address.bind(spec, listener, where)
         listener.listen(1)
         listener.setblocking(False)
     except BaseException:
         listener.close()
         raise
-    return Stream(spec, host, where, listener)
+    return Stream(spec, host, where, listener, path=path)
 
 
 def _connected(spec: Spec, host: Host, where: Address, reconnect: int) -> Stream:
@@ -107,11 +105,14 @@ class Stream(Backend):
         where: Address,
         listener: socket.socket | None,
         reconnect: int = 0,
+        path: BoundPath | None = None,
     ) -> None:
-        """`reconnect`: seconds after which one that connects tries again; 0: never."""
+        """`reconnect`: seconds after which one that connects tries again; 0: never. `path`: the
+        listener's, removed at the end."""
         super().__init__(host, spec)
         self._where = where
         self._listener = listener
+        self._path = path
         self._reconnect_after = reconnect
         self._peer: socket.socket | None = None
         self._connecting: socket.socket | None = None
@@ -308,5 +309,5 @@ class Stream(Backend):
             self._connecting = None
         if self._listener is not None:
             self._listener.close()
-            if isinstance(self._where.where, str):
-                address.unlink_socket(self._where.where)
+        if self._path is not None:
+            self._path.remove()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
-import numpy as np
 import pytest
 from cirrus_programs import (
     BACKWARDS,
@@ -28,7 +25,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.cirrus.registers import VRAM_SIZE
-from devices.cirrus.strides import rectangle
 
 PART = 0x4000
 
@@ -188,26 +184,3 @@ def test_planes_on_the_screen_prevent_plain_copies_only() -> None:
         before = chip.vram.copy()
         Program(0, 8, 1, 0x100, 0x200, rop=rop).run(chip)
         assert (chip.vram != before).any() == happens
-
-
-def test_no_view_leaves_memory() -> None:
-    memory = np.zeros(64, np.uint8)
-    assert rectangle(memory, 8, 16, 4, 8).shape == (4, 8)
-    for start, stride, rows, count in ((-1, 1, 1, 1), (60, 1, 1, 5), (8, -8, 2, 4), (0, 63, 2, 2)):
-        with pytest.raises(ValueError, match="leave the memory"):
-            rectangle(memory, start, stride, rows, count)
-
-
-@pytest.mark.parametrize("mode", [0, TRANSPARENT, TRANSPARENT | 0x10, BACKWARDS, BACKWARDS | 8])
-def test_the_longest_chain_ends_soon(mode: int) -> None:
-    """A copy onto itself, one byte further: each byte depends on the one before."""
-    chip = new_chip(seed=1)
-    width, rows = 8191, 512  # a pitch has 13 bits
-    unit = 2 if mode & 0x10 else 1
-    at = VRAM_SIZE - 1 - unit if mode & BACKWARDS else unit
-    step = unit if mode & BACKWARDS else -unit
-    before = chip.vram.copy()
-    started = time.monotonic()
-    Program(mode, width, rows, at, at + step, width, width, 0x59).run(chip)
-    assert time.monotonic() - started < 20
-    assert (chip.vram != before).mean() > 0.9

@@ -20,26 +20,18 @@ from helpers.e1000_bench import (
     SEND_RING,
     SIMPLE,
     Bench,
+    context,
     frame_of,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.e1000 import offload as sums
-from devices.e1000 import phy, transmit
+from devices.e1000 import phy
 from devices.e1000 import registers as reg
 from devices.e1000 import transmit as tx
-from vmm.clock import Clock
-from vmm.loop import Loop
 
 LOOPBACK = phy.MDIC_WRITE | phy.ADDRESS << phy.MDIC_PHY_SHIFT | phy.BMCR_LOOPBACK
-
-
-def context(bench: Bench, index: int, header: int, mss: int, payload: int = 0xFFFFF) -> None:
-    """A context for TCP over IPv4."""
-    half = int.from_bytes(struct.pack("<BBHBBH", 14, 24, 33, 34, 50, 0), "little")
-    command = tx.DEXT | sums.TSE | sums.IP | sums.TCP | payload
-    bench.descriptor(index, half, command, header << 8 | mss << 16)
 
 
 def sent_by(bench: Bench, *lengths: int) -> list[bytes]:
@@ -134,59 +126,6 @@ def test_null_buffers_all_around_the_receive_ring() -> None:
     assert bench.card.receive([frame_of(60)]) == 1
     assert bench.read(reg.MPC) == 1
     assert all(bench.ram.read(RECEIVE_RING + 16 * index + 12, 1) == b"\1" for index in range(8))
-
-
-def test_a_ring_of_the_greatest_length() -> None:
-    """65,528 descriptors of nothing, outside RAM."""
-    bench = Bench()
-    bench.send_ring(0)
-    bench.write(reg.TDBAL, RAM_SIZE)
-    bench.write(reg.TDLEN, 0xFFFFFFFF)
-    bench.write(reg.TDT, 0xFFFF)
-    assert bench.read(reg.TDH) == 0
-    assert bench.wire.take() == []
-
-
-def test_more_segments_than_can_be_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The card goes on after a turn of the machine, and comes to the same end."""
-    monkeypatch.setattr(transmit, "MOST", 8192)
-    bench = Bench()
-    bench.send_ring(64)
-    context(bench, 0, 0, 1)
-    total = transmit.MOST // 4096 + 2
-    for index in range(1, 1 + total):
-        bench.descriptor(index, DATA, DATA_DESCRIPTOR | sums.TSE | 4096)
-    bench.write(reg.TDT, 1 + total)
-    first = bench.read(reg.TDH)
-    assert first < 1 + total
-    assert len(bench.wire.take()) >= transmit.MOST
-    assert not bench.read(reg.ICR) & reg.INT_TXQE
-    bench.clock.step()
-    assert bench.read(reg.TDH) == 1 + total
-    assert len(bench.wire.take()) == 4096 * (1 + total - first)
-    assert bench.read(reg.ICR) & reg.INT_TXQE
-
-
-def test_the_machine_has_its_turn_before_the_card_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In real time: what is due within a turn is not carried out in it."""
-    monkeypatch.setattr(transmit, "MOST", 1024)
-    bench = Bench()
-    loop = Loop()
-    assert bench.card.bus is not None
-    bench.card.bus.clock = Clock(loop)
-    bench.send_ring(64)
-    context(bench, 0, 0, 1)
-    for index in range(1, 6):
-        bench.descriptor(index, DATA, DATA_DESCRIPTOR | sums.TSE | 4096)
-    bench.write(reg.TDT, 6)
-    heads = [bench.read(reg.TDH)]
-    while heads[-1] < 6:
-        loop.wait(loop.timeout())
-        loop.run_timers()
-        heads.append(bench.read(reg.TDH))
-    # A turn may find nothing due, for the loop's time is rounded.
-    assert sorted(set(heads)) == [2, 3, 4, 5, 6]
-    loop.close()
 
 
 @pytest.mark.parametrize("plain", [False, True])

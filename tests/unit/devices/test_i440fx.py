@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from helpers.pci_bus import pci_bus
 from helpers.vmm_fake import FakeAccelerator, Queued, in_, out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.i440fx import I440fx
+from devices.i440fx import AREAS, Area, I440fx
 from vmm.machine import Machine
 
 ADDRESS = 0xCF8
@@ -23,11 +25,19 @@ class Board:
         self.accel = FakeAccelerator(script)
         self.machine = Machine(self.accel)
         self.resets = 0
-        self.host = I440fx(ram_size=16 << 20, reset_machine=self.reset)
+        self.ram: dict[int, int] = {}  # that is shown: size by start
+        self.host = I440fx(ram_size=16 << 20, reset_machine=self.reset, show_ram=self.show_ram)
         bus = pci_bus(self.machine.memory, self.machine.ports)
         bus.add(self.host, 0)
         self.machine.add_device(self.host)
         self.ports = self.machine.ports
+
+    def show_ram(self, area: Area, shown: bool) -> None:
+        if shown:
+            assert area.start not in self.ram
+            self.ram[area.start] = area.size
+        else:
+            assert self.ram.pop(area.start) == area.size
 
     def reset(self) -> None:
         self.resets += 1
@@ -100,6 +110,62 @@ def test_writes_reach_the_selected_bytes() -> None:
     board.ports.write(DATA + 1, 1, 0xAA)
     board.ports.write(DATA + 2, 2, 0xBBCC)
     assert board.ports.read(DATA, 4) == 0xBBCCAA44
+
+
+# --- memory attributes and SMRAM ---
+
+
+def test_the_areas_fill_the_hole_below_high_memory() -> None:
+    bytes_of = sorted((area.start, area.start + area.size) for area in AREAS)
+    assert bytes_of[0][0] == 0xA0000
+    assert bytes_of[-1][1] == 0x100000
+    assert all(end == start for (_, end), (start, _) in pairwise(bytes_of))
+
+
+@pytest.mark.parametrize("nibble", range(16))
+@pytest.mark.parametrize(
+    ("register", "shift", "start", "size"),
+    [
+        (0x59, 4, 0xF0000, 0x10000),
+        *((0x5A + i // 2, 4 * (i & 1), 0xC0000 + 0x4000 * i, 0x4000) for i in range(12)),
+    ],
+)
+def test_one_of_two_attribute_bits_puts_ram_there(
+    register: int, shift: int, start: int, size: int, nibble: int
+) -> None:
+    board = Board()
+    assert board.ram == {}
+    board.host.config_write(register, 1, nibble << shift)
+    assert board.ram == ({start: size} if nibble & 3 else {})
+    board.host.config_write(register, 1, 0)
+    assert board.ram == {}
+
+
+@pytest.mark.parametrize("value", range(0, 0x100, 2))
+def test_smram_bit_6_alone_opens_the_video_window(value: int) -> None:
+    board = Board()
+    board.host.config_write(0x72, 1, value)
+    assert board.ram == ({0xA0000: 0x20000} if value & 0x40 else {})
+    board.host.config_write(0x72, 1, value ^ 0x40)
+    assert board.ram == ({} if value & 0x40 else {0xA0000: 0x20000})  # bit 4 locks nothing
+
+
+def test_a_write_of_several_registers_moves_what_differs() -> None:
+    board = Board()
+    board.host.config_write(0x58, 4, 0x30300F00)
+    assert board.ram == {0xC4000: 0x4000, 0xCC000: 0x4000}
+    board.host.config_write(0x5A, 2, 0x0330)
+    assert board.ram == {0xC4000: 0x4000, 0xC8000: 0x4000}
+    board.host.config_write(0x54, 4, 0xFFFFFFFF)
+    board.host.config_write(0x73, 1, 0xFF)
+    assert len(board.ram) == 2
+
+
+def test_reset_keeps_ram_where_it_is() -> None:
+    board = Board()
+    board.host.config_write(0x59, 1, 0x10)
+    board.host.reset()
+    assert board.ram == {0xF0000: 0x10000}
 
 
 # --- the reset port ---

@@ -23,7 +23,7 @@ class Board:
 
     def __init__(self, start: float = START) -> None:
         self.now = start
-        self.rtc = Mc146818(lambda: self.now, {0x10: 0x40, 0x7F: 0x99})
+        self.rtc = Mc146818(lambda: round(self.now * 1e6) * 1000, {0x10: 0x40, 0x7F: 0x99})
         self.ports = AddressSpace("ports", 1 << 16, 0xFF)
         for base, region, priority in self.rtc.legacy_ports:
             self.ports.map(region, base, priority)
@@ -218,6 +218,38 @@ def test_alarms(alarm: tuple[int, int, int], seconds: int, flags: int) -> None:
     assert board.get(0x0C) == flags
 
 
+HOURS_OF_THE_FORMATS = {
+    0x00: [0x12, *range(1, 10), 0x10, 0x11, 0x92, *range(0x81, 0x8A), 0x90, 0x91],
+    0x04: [12, *range(1, 12), 0x8C, *range(0x81, 0x8C)],
+    0x02: [*range(10), *range(0x10, 0x1A), *range(0x20, 0x24)],
+    0x06: [*range(24)],
+}
+
+
+IMPOSSIBLE = (0x2A, 0x30, 0x3F, 0x60, 0x7F, 0x80, 0x8D, 0x93, 0x99, 0xA4, 0xBF)
+
+
+@pytest.mark.parametrize("reg_b", HOURS_OF_THE_FORMATS)
+def test_an_alarm_goes_off_at_the_hour_of_that_byte_and_at_no_other(reg_b: int) -> None:
+    """Bytes below 0xc0 that no hour has, such as 0 in 12-hour format, never match."""
+    possible = HOURS_OF_THE_FORMATS[reg_b]
+    for code in {*possible, *range(0x10), *range(0x12, 0x1A), 0x24, 0x29, *IMPOSSIBLE, 0xC0, 0xFF}:
+        board = Board(timegm((2006, 6, 16, 23, 59, 59)))
+        board.put(0x0B, reg_b)
+        board.put(0x01, 0)
+        board.put(0x03, 0)
+        board.put(0x05, code)
+        hours = []
+        for hour in range(24):
+            board.now += 1
+            if board.get(0x0C) & 0x20:
+                hours.append(hour)
+            board.now += 3599
+            assert board.get(0x0C) & 0x20 == 0
+        anything = code >= 0xC0
+        assert hours == [h for h in range(24) if anything or possible[h] == code], hex(code)
+
+
 def test_an_enabled_alarm_says_so() -> None:
     board = Board()
     for index in (1, 3, 5):
@@ -235,12 +267,74 @@ def test_periods_are_flagged_once_enabled(rate: int, period: float) -> None:
     board.put(0x0A, 0x20 | rate)
     board.now += period
     assert board.get(0x0C) & 0x40 == 0
+    board.now += 0.3 * period
     board.put(0x0B, 0x42)
-    board.now += period * 0.9
-    first = board.get(0x0C)
-    board.now += period * 0.2
-    assert first & 0x40 == 0
+    board.now += period * 0.7  # the first period begins with PIE, at a whole tick
+    assert board.get(0x0C) & 0x40 == 0
+    board.now += period * 0.4
     assert board.get(0x0C) & 0xC0 == 0xC0
+    board.now += 1000 * period
+    assert board.get(0x0C) & 0xC0 == 0xC0
+    board.now += period * 0.5
+    assert board.get(0x0C) & 0x40 == 0
+
+
+@pytest.mark.parametrize(
+    ("rate", "early", "late"),
+    [
+        (15, 0.1, 0.11),  # the half second that was 0.4 old goes on
+        (14, 0.0, 0.001),  # a quarter is over already
+        (13, 0.0, 0.001),
+    ],
+)
+def test_a_new_rate_counts_what_is_over_of_the_old_period(
+    rate: int, early: float, late: float
+) -> None:
+    board = Board()
+    board.put(0x0A, 0x2F)
+    board.put(0x0B, 0x42)
+    board.now += 0.4
+    board.put(0x0A, 0x20 | rate)
+    board.now += early * 0.99
+    assert early == 0 or board.get(0x0C) & 0x40 == 0
+    board.now += late
+    assert board.get(0x0C) & 0x40
+
+
+def test_set_stops_the_time_and_no_flag() -> None:
+    board = Board()
+    board.put(0x0A, 0x26)
+    board.put(0x0B, 0xC2)
+    board.now += 0.05
+    assert board.get(0x0C) == 0xC0
+    board.now += 1
+    assert board.get(0x0C) == 0xD0  # QEMU's seconds end
+    assert board.get(0) == 0x21
+
+
+@pytest.mark.parametrize("reg_a", [0x66, 0x6F, 0x76])
+@pytest.mark.parametrize("reg_b", [0x42, 0xC2, 0x72, 0xF2])
+def test_with_the_divider_in_reset_no_flag_comes(reg_a: int, reg_b: int) -> None:
+    board = Board()
+    board.put(0x0A, reg_a)
+    board.put(0x0B, reg_b)
+    board.now += 5
+    assert board.get(0x0C) == 0
+    board.put(0x0A, 0x2F)
+    board.put(0x0B, 0x42)
+    board.now += 0.51
+    assert board.get(0x0C) & 0x40
+
+
+@pytest.mark.parametrize("reg_a", [0x36, 0x46, 0x56])
+def test_other_dividers_count_behind_registers_that_stand_still(reg_a: int) -> None:
+    board = Board()
+    board.put(0x0A, reg_a)
+    board.now += 2
+    board.get(0x0C)
+    seen = board.get(0)
+    board.now += 0.9
+    assert board.get(0) == seen == 0x23
 
 
 def test_rate_0_has_no_periods() -> None:
@@ -273,6 +367,23 @@ def test_the_state_of_a_held_clock_has_its_time() -> None:
     assert board.rtc.state()["cmos"] != before
 
 
+def test_the_state_leaves_out_when_the_clock_was_held() -> None:
+    """What stands in the registers of a stopped clock is the clock's, until the guest writes it."""
+    states = []
+    for passed in (0, 1234.5):
+        board = Board()
+        board.now += passed
+        board.put(0x0B, 0x82)
+        states.append([board.rtc.state()])
+        board.put(2, 0x44)
+        states[-1].append(board.rtc.state())
+        board.put(0x0A, 0x66)
+        board.put(0x0B, 0x02)
+        states[-1].append(board.rtc.state())
+    assert states[0] == states[1]
+    assert states[0][0] != states[0][1]
+
+
 def test_reset_disables_interrupts_and_keeps_the_rest() -> None:
     board = Board()
     board.put(0x0B, 0x7A)
@@ -286,7 +397,7 @@ def test_reset_disables_interrupts_and_keeps_the_rest() -> None:
 @pytest.mark.parametrize("index", [0x00, 0x0D, 0x80])
 def test_registers_are_no_cmos(index: int) -> None:
     with pytest.raises(ValueError, match="0x0e to 0x7f"):
-        Mc146818(lambda: 0.0, {index: 1})
+        Mc146818(lambda: 0, {index: 1})
 
 
 def test_the_queued_index_counts_before_the_data_is_read() -> None:
@@ -300,7 +411,7 @@ def test_the_queued_index_counts_before_the_data_is_read() -> None:
         ]
     )
     machine = Machine(accel)
-    rtc = Mc146818(lambda: 0.0, {0x10: 0x40})
+    rtc = Mc146818(lambda: 0, {0x10: 0x40})
     for base, region, priority in rtc.legacy_ports:
         machine.ports.map(region, base, priority)
     machine.run("script")

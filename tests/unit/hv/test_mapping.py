@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import shutil
 import signal
-import stat
 import subprocess
 import sys
 import textwrap
@@ -15,13 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import posix_ipc
 import pytest
 from helpers.hv_pair import LIMIT, Pair, segment
 
 from hv import abi, core, doorbell, shm
 from hv.doorbell import WaitPolicy
-from hv.errors import HostError, PeerDied, ProtocolError, SegmentError
+from hv.errors import PeerDied, ProtocolError, SegmentError
 
 PAGE = abi.PAGE_SIZE
 TRUNCATED = "shared-memory segment '{}' was truncated by another process: expected {} bytes"
@@ -313,218 +309,6 @@ def test_a_sigbus_that_is_not_ours_kills_as_before() -> None:
         cwd=Path(shm.__file__).parents[1],
     )
     assert done.returncode == -signal.SIGBUS, done.stderr
-
-
-# --- segments ---
-
-
-def names() -> set[str]:
-    """Names of ours in /dev/shm that this process made."""
-    return {n for n in os.listdir(shm.DIRECTORY) if n.startswith(f"{shm.PREFIX}{os.getpid()}-")}
-
-
-def test_a_new_segment_is_zeroed_private_and_has_no_name() -> None:
-    """Mode 0600, reserved in full, and already unlinked when `create` returns."""
-    made = shm.create("thing", 3 * PAGE)
-    try:
-        assert names() == set()
-        status = os.fstat(made.fd)
-        assert stat.S_IMODE(status.st_mode) == 0o600
-        assert status.st_nlink == 0
-        assert status.st_size == made.size == 3 * PAGE
-        assert status.st_blocks * 512 >= 3 * PAGE
-        assert os.pread(made.fd, 4 * PAGE, 0) == bytes(3 * PAGE)
-        assert not os.get_inheritable(made.fd)
-        assert made.part() == ("thing", made.fd, 3 * PAGE)
-    finally:
-        made.close()
-
-
-def test_the_name_says_who_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`coalesced-<pid>-<start time>-<random>` while it lives."""
-    seen: list[str] = []
-    unlink = posix_ipc.unlink_shared_memory
-
-    def spy(name: str) -> None:
-        seen.append(name)
-        assert name[1:] in os.listdir(shm.DIRECTORY)
-        unlink(name)
-
-    monkeypatch.setattr(posix_ipc, "unlink_shared_memory", spy)
-    shm.create("thing", PAGE).close()
-    start = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-    (name,) = seen
-    assert re.fullmatch(rf"/coalesced-{os.getpid()}-{start}-[0-9a-f]{{16}}", name)
-
-
-@pytest.mark.parametrize("size", [0, -PAGE, 1, PAGE + 1])
-def test_a_segment_of_no_whole_pages_is_refused(size: int) -> None:
-    """The message names it."""
-    with pytest.raises(ValueError, match=f"segment 'thing': .* multiple of 4096, got {size}"):
-        shm.create("thing", size)
-
-
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (errno.ENOSPC, r"no room for thing: 4096 bytes of POSIX shared memory .* \d+ bytes free"),
-        (errno.EFBIG, "no shared memory for thing of 4096 bytes: .*File too large"),
-    ],
-)
-def test_no_room_is_a_host_error_and_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch, number: int, said: str
-) -> None:
-    """Neither a name nor a descriptor."""
-
-    def refuse(fd: int, offset: int, size: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "posix_fallocate", refuse)
-    before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(HostError, match=said):
-        shm.create("thing", PAGE)
-    assert names() == set()
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_a_refused_segment_is_a_host_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when /dev/shm is not mounted or not ours to write."""
-
-    def refuse(*_args: object, **_kwargs: object) -> None:
-        raise posix_ipc.PermissionsError("No permission to access this segment")
-
-    monkeypatch.setattr(posix_ipc, "SharedMemory", refuse)
-    with pytest.raises(
-        HostError, match="no shared memory segment for thing of 4096 bytes: No perm"
-    ):
-        shm.create("thing", PAGE)
-
-
-def test_a_full_dev_shm_is_a_host_error() -> None:
-    """On a file system of 64 KiB of its own: the last page fits, one more does not."""
-    script = """
-        from hv import shm
-        from hv.errors import HostError
-        kept = shm.create("first", 60 * 1024)
-        try:
-            shm.create("second", 8 * 1024)
-        except HostError as error:
-            print(error)
-        shm.create("third", 4096)
-    """
-    if shutil.which("unshare") is None or shutil.which("mount") is None:
-        pytest.skip("no unshare and mount to make a small /dev/shm with")
-    code = textwrap.dedent(script)
-    command = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "-m", "sh", "-c"]
-    mount = "mount -t tmpfs -o size=64k tmpfs /dev/shm || exit 99"
-    done = subprocess.run(
-        [*command, f'{mount}; exec "$0" -c "$1"', sys.executable, code],
-        check=False,
-        timeout=LIMIT,
-        capture_output=True,
-        text=True,
-        cwd=Path(shm.__file__).parents[1],
-    )
-    if done.returncode == 99 or done.stderr.startswith("unshare"):
-        pytest.skip(f"no namespace with a /dev/shm of its own: {done.stderr.strip()}")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == (
-        "no room for second: 8192 bytes of POSIX shared memory (/dev/shm) wanted, 4096 bytes free"
-    )
-
-
-def test_a_received_segment_is_checked_against_its_size() -> None:
-    """Another size, no size and a part of a page are refused, and the descriptor is closed."""
-    for size, expected in ((PAGE, 2 * PAGE), (0, 0), (PAGE + 1, PAGE + 1)):
-        _, fd, _ = segment("thing", size)
-        with pytest.raises(HostError, match=f"segment thing: expected .*, got {size} bytes"):
-            shm.received("thing", fd, expected)
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(fd)
-    _, fd, _ = segment("thing", PAGE)
-    got = shm.received("thing", fd, PAGE)
-    assert got == shm.Segment("thing", fd, PAGE)
-    got.close()
-
-
-# --- orphans ---
-
-
-@pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in for /dev/shm, so that no other test's names are touched."""
-    monkeypatch.setattr(shm, "DIRECTORY", tmp_path)
-
-    def unlink(name: str) -> None:
-        try:
-            (tmp_path / name.lstrip("/")).unlink()
-        except FileNotFoundError:
-            raise posix_ipc.ExistentialError(name) from None
-
-    monkeypatch.setattr(posix_ipc, "unlink_shared_memory", unlink)
-    return tmp_path
-
-
-def start_time(pid: int) -> int:
-    """Field 22 of a process's stat."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-
-
-def a_dead_pid() -> int:
-    """The id of a process that has ended and was reaped."""
-    child = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
-    child.wait(LIMIT)
-    return child.pid
-
-
-def test_names_of_dead_creators_go_and_those_of_live_ones_stay(directory: Path) -> None:
-    """A process id that is in use again by a later process does not keep a name."""
-    ours = start_time(os.getpid())
-    live = f"coalesced-{os.getpid()}-{ours}-0011"
-    dead = f"coalesced-{a_dead_pid()}-{ours}-2233"
-    reused = f"coalesced-{os.getpid()}-{ours - 1}-4455"
-    foreign = ["other-1-1-1", "coalesced", "coalesced-", "coalesced-x-1-1", "coalesced-1-x-1"]
-    for name in (live, dead, reused, *foreign):
-        (directory / name).touch()
-    assert sorted(shm.remove_orphans()) == sorted([dead, reused])
-    assert {path.name for path in directory.iterdir()} == {live, *foreign}
-    assert shm.remove_orphans() == []
-
-
-@pytest.mark.parametrize("name", ["coalesced-\u00b2-1-x", "coalesced-1-\u00b2-x"])
-def test_a_strange_name_of_somebody_else_is_passed_over(directory: Path, name: str) -> None:
-    """Anybody may put names into /dev/shm; none of them keeps a guest process from starting."""
-    (directory / name).touch()
-    shm.remove_orphans()
-
-
-def test_a_creator_with_a_strange_process_name_is_read(directory: Path) -> None:
-    """A process may call itself anything, brackets and bytes that are no UTF-8 included."""
-    program = """if True:
-        open("/proc/self/comm", "wb").write(b") \\xff R 1")
-        print(flush=True)
-        input()
-    """
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"\n"
-        raw = Path(f"/proc/{child.pid}/stat").read_bytes().rpartition(b")")[2]
-        name = f"coalesced-{child.pid}-{int(raw.split()[19])}-0011"
-        (directory / name).touch()
-        try:
-            assert shm.remove_orphans() == []
-        finally:
-            child.communicate(b"\n", timeout=LIMIT)
-
-
-def test_without_the_directory_there_are_no_orphans(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """As on a machine without /dev/shm."""
-    monkeypatch.setattr(shm, "DIRECTORY", tmp_path / "none")
-    assert shm.remove_orphans() == []
 
 
 # --- policies ---

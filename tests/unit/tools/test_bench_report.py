@@ -267,3 +267,10 @@ def test_tables_fit_a_terminal_of_80_columns_whatever_they_hold(
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert out.count("a remark as well,") + out.count("a remark") >= 9
+
+
+def test_a_result_file_without_an_end_is_refused(tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    saved.save(good, [ring_section()], MACHINE, complete=True)
+    with pytest.raises(BadInput, match="--compare /dev/zero: expected at most 64 MiB, got more"):
+        saved.compare(good, Path("/dev/zero"), as_json=False)

@@ -78,7 +78,7 @@ class Line:
         self.frames += frames
         return len(frames)
 
-    def receive_ready(self) -> None: ...
+    def receive_ready(self, timer: bool = False) -> None: ...
 
     def numbers(self) -> list[int]:
         """Those of the frames that were sent since the last call."""

@@ -31,7 +31,7 @@ class Line:
             self._count += 1
         return min(len(frames), 5)
 
-    def receive_ready(self) -> None: ...
+    def receive_ready(self, timer: bool = False) -> None: ...
 
     def to_peer(self, frames: list[bytes]) -> None:
         """The guest's frames, in two parts; then the wire has room again."""

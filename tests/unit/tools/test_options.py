@@ -9,7 +9,8 @@ import pytest
 
 from tools import cli, early, report
 from tools.errors import BadInput
-from tools.options import Accel, Cpus, RunOptions, Wait, check_writable, run_options, trace_file
+from tools.options import Accel, Cpus, RunOptions, Wait, check_writable, run_options
+from tools.outputs import trace_file
 
 
 def options(ring_pages: int = 1, staleness: str = "off", trace: Path | None = None) -> RunOptions:

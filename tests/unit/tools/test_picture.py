@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import random
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +130,47 @@ def test_a_missing_picture_and_a_folder_are_named(tmp_path: Path) -> None:
         picture.load(tmp_path / "none.png")
     with pytest.raises(BadInput, match="not a picture that can be read"):
         picture.load(tmp_path)
+
+
+def test_a_picture_bomb_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few kilobytes of which each picture line is the same."""
+
+    def png(width: int, height: int) -> bytes:
+        def chunk(kind: bytes, data: bytes) -> bytes:
+            crc = zlib.crc32(kind + data)
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+        header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
+
+    path = tmp_path / "bomb.png"
+    for width, height in ((8192, 4097), (12_000, 12_000), (40_000, 40_000), (2**31 - 1, 1)):
+        path.write_bytes(png(width, height))
+        with pytest.raises(BadInput, match=r"--image .*: expected at most 33,554,432 pixels"):
+            picture.load(path)
+    before = Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(picture, "PIXELS_MAX", 1 << 16)
+    path.write_bytes(png(256, 256))
+    with pytest.raises(BadInput, match="not a picture that can be read"):
+        picture.load(path)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_big_photo_is_decoded_at_the_size_that_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.new("L", (1800, 1200), 255).save(path)
+    monkeypatch.setattr(picture, "PIXELS_MAX", 1 << 20)
+    screen = picture.load(path).rgb()
+    assert screen[240, 320].tolist() == [255, 255, 255]
+
+
+def test_what_is_no_file_is_no_picture(tmp_path: Path) -> None:
+    """A FIFO is not even opened: nobody may ever write to it."""
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero")):
+        with pytest.raises(BadInput, match="not a picture that can be read: expected a file"):
+            picture.load(path)

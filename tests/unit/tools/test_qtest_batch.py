@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
 from tools.guests.qtest import (
@@ -17,7 +18,7 @@ from tools.guests.qtest import (
     OPS_MAX,
 )
 from tools.qtest_batch import Batch, Splitter
-from tools.qtest_protocol import BlockRead, BlockWrite, parse
+from tools.qtest_protocol import BlockRead, BlockWrite, Control, parse
 from vmm.accel.base import GuestMemory
 from vmm.accel.direct import LocalMemory
 
@@ -38,6 +39,34 @@ def of(splitter: Splitter, line: str) -> list[tuple[int, int, int, int]]:
 def test_an_access_is_one_operation() -> None:
     assert steps("writeq 0x9fffd 0x1122") == [(OP_STORE, 8, 0x9FFFD, 0x1122)]
     assert steps("inl 0xfffc") == [(OP_IN, 4, 0xFFFC, 0)]
+
+
+def test_ram_is_looked_for_when_a_batch_begins() -> None:
+    ram = list(RAM)
+    splitter = Splitter(ram, queues=False)
+    ram.append(LocalMemory(0xC0000, 0x4000))
+    assert [kind for kind, *_ in of(splitter, "read 0xc0000 0x4")] == [OP_LOAD]
+    Batch(splitter)
+    assert [kind for kind, *_ in of(splitter, "read 0xc0000 0x4")] == [OP_READ_MEMORY]
+
+
+@pytest.mark.parametrize(
+    ("line", "moves"),
+    [
+        ("outb 0xcff 0x1", True),
+        ("outw 0xcfb 0x1", True),
+        ("outl 0xcf9 0x1", True),
+        ("outl 0xcf8 0x1", False),
+        ("outb 0xd00 0x1", False),
+        ("inl 0xcfc", False),
+        ("writel 0xcfc 0x1", False),
+        ("write 0xcfc 0x1 0x00", False),
+    ],
+)
+def test_ram_moves_by_a_write_of_the_configuration_alone(line: str, moves: bool) -> None:
+    command = parse(line.encode())
+    assert not isinstance(command, bytes | Control)
+    assert Splitter.may_move_ram(command) is moves
 
 
 def test_behind_the_last_port_there_is_nothing() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
+import threading
 from pathlib import Path
 
 import pytest
 
 from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from tools import traces, unchecked
+from tools import tracefile, traces, unchecked
 from tools.errors import BadInput
-from tools.tracefile import EXPECTED, read
+from tools.tracefile import read, shown
+from tools.traces import source
 
 GOOD = "memory_region_ops_write cpu 0 mr 0x55d0 addr 0xa0010 value 0x41 size 1 name 'vga-lowmem'"
 
@@ -33,7 +36,7 @@ def trace_of(tmp_path: Path, content: str | bytes) -> Path:
         ("1234@1700000000.123456:" + GOOD, (OP_STORE, 1, 0xA0010, 0x41)),
         (GOOD + "\r", (OP_STORE, 1, 0xA0010, 0x41)),
         (GOOD.partition(" name")[0], (OP_STORE, 1, 0xA0010, 0x41)),
-        (GOOD.replace("cpu 0", "cpu -1"), (OP_STORE, 1, 0xA0010, 0x41)),
+        (GOOD.replace("cpu 0", "cpu 17"), (OP_STORE, 1, 0xA0010, 0x41)),
         (GOOD.replace("0x55d0", "(nil)"), (OP_STORE, 1, 0xA0010, 0x41)),
         (GOOD.replace("0xa0010", "0x3c4"), (OP_OUT, 1, 0x3C4, 0x41)),
         (GOOD.replace("0xa0010", "0x3c4").replace("write", "read"), (OP_IN, 1, 0x3C4, 0x41)),
@@ -41,6 +44,17 @@ def trace_of(tmp_path: Path, content: str | bytes) -> Path:
         (GOOD.replace("0xa0010", "0x10000"), (OP_STORE, 1, 0x10000, 0x41)),
         (GOOD.replace("0xa0010", "0x" + "f" * 16), (OP_STORE, 1, (1 << 64) - 1, 0x41)),
         (GOOD.replace("size 1", "size 8"), (OP_STORE, 8, 0xA0010, 0x41)),
+        (GOOD.replace("vga-lowmem", "vga ioports remapped"), (OP_STORE, 1, 0xA0010, 0x41)),
+        (
+            GOOD.replace("0x41", "0xfedcba9876543210").replace("size 1", "size 8"),
+            (OP_STORE, 8, 0xA0010, 0xFEDCBA9876543210),
+        ),
+        # A port takes no such access: a board may have memory there.
+        (
+            GOOD.replace("0xa0010", "0xffff").replace("size 1", "size 2"),
+            (OP_STORE, 2, 0xFFFF, 0x41),
+        ),
+        (GOOD.replace("0xa0010", "0x3c4").replace("size 1", "size 8"), (OP_STORE, 8, 0x3C4, 0x41)),
     ],
 )
 def test_forms_of_a_line(tmp_path: Path, line: str, op: tuple[int, int, int, int]) -> None:
@@ -70,12 +84,37 @@ def test_a_compressed_trace_is_the_same_whatever_its_name(tmp_path: Path) -> Non
     assert read(trace_of(tmp_path, halves)).ops.tolist() == plain
 
 
-# --- damage ---
+@pytest.mark.parametrize(
+    "wrapping",
+    [
+        "719585@1608130130.441188:",
+        "2026-01-31T12:34:56.123456Z ",
+        "2026-01-31T12:34:56Z",
+        " qemu-system-x86-1490    [001] .....  4658.757784: tracing_mark_write: ",
+        "       CPU 0/KVM-1490    (  1480) [001] .....  4658.757784: tracing_mark_write: ",
+        "Jan  3 09:00:01 host qemu-system-x86_64[123]: ",
+        "2026-01-31T12:34:56.1+02:00 host qemu-system-x86_64[123]: ",
+        "my memory log: ",
+        " ",
+    ],
+)
+def test_a_wrapping_around_the_event_is_taken_off(tmp_path: Path, wrapping: str) -> None:
+    trace = read(trace_of(tmp_path, f"{wrapping}{GOOD}\n{wrapping}{GOOD}\n"))
+    assert trace.ops.tolist() == [(OP_STORE, 1, 0xA0010, 0x41)] * 2
+    assert trace.names == ["vga-lowmem"]
+    assert trace.foreign == 0
+
+
+# --- lines that are no accesses ---
 
 
 @pytest.mark.parametrize(
     "line",
     [
+        "qemu-system-x86_64: terminating on signal 15 from pid 27188 (timeout)",
+        "qemu-system-x86_64: warning: host doesn't support requested feature: CPUID.01H:ECX.pni",
+        "vga_std_write_io addr 0x3c4, val 0x1",
+        "# tracer: nop",
         "hello",
         GOOD.replace("ops_write", "ops_wrote"),
         GOOD.replace("0xa0010", "a0010"),
@@ -86,44 +125,80 @@ def test_a_compressed_trace_is_the_same_whatever_its_name(tmp_path: Path) -> Non
         GOOD.replace("0x41", "-1"),
         GOOD.replace("0x41", ""),
         *(GOOD.replace("size 1", f"size {size}") for size in ("0", "3", "16", "x", "-1", "11")),
+        GOOD.replace("0xa0010", "0x" + "f" * 16).replace("size 1", "size 2"),
         GOOD.replace("cpu 0 ", ""),
+        GOOD.replace("cpu 0", "cpu a"),
         GOOD.replace("mr 0x55d0 ", ""),
         GOOD.replace("name 'vga-lowmem'", "name 'vga"),
+        GOOD.replace("name 'vga-lowmem'", "name ''vga'"),
+        GOOD.replace("vga-lowmem", "v" * 1000),
         GOOD + " more",
-        " " + GOOD,
+        "x" + GOOD,
         GOOD[: len(GOOD) // 2],
         GOOD + GOOD,
-        "1234@170:" + GOOD,
         "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"),
+        "\0\x1b[31m",
     ],
 )
-def test_a_malformed_line_is_named_with_what_was_expected(tmp_path: Path, line: str) -> None:
-    path = trace_of(tmp_path, f"{GOOD}\n\n{line}\n{GOOD}\n".encode("latin-1"))
-    with pytest.raises(BadInput) as raised:
-        read(path)
-    text = str(raised.value)
-    assert text.startswith(f"{path}: line 3: expected {EXPECTED}, got ")
-    assert "\n" not in text
+def test_what_is_no_access_is_skipped_counted_and_the_first_named(
+    tmp_path: Path, line: str
+) -> None:
+    text = f"{GOOD}\n\n{line}\n{GOOD}\n{line}"
+    trace = read(trace_of(tmp_path, text.encode("latin-1")))
+    assert trace.ops.tolist() == [(OP_STORE, 1, 0xA0010, 0x41)] * 2
+    assert trace.lines.tolist() == [1, 4]
+    assert trace.foreign == 2
+    assert trace.first_foreign == (3, line.encode("latin-1"))
+    assert shown(trace.first_foreign).isprintable()
 
 
 def test_of_a_long_line_only_the_beginning_is_shown(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"line 1: .* got 'x{80}' …$"):
-        read(trace_of(tmp_path, "x" * 10000))
+    trace = read(trace_of(tmp_path, "x" * 10000 + "\n" + GOOD))
+    assert trace.first_foreign is not None
+    assert shown(trace.first_foreign) == f"'{'x' * 80}' …"
+
+
+def test_events_whose_addresses_are_offsets_are_counted_apart(tmp_path: Path) -> None:
+    text = (
+        "memory_region_ram_device_read cpu 0 mr 0x55d0c0a00000 addr 0x10 value 0x8 size 4\n"
+        "memory_region_ram_device_write cpu 0 mr 0x55d0c0a00000 addr 0x14 value 0x1 size 4\n"
+        "memory_region_subpage_write cpu 0 mr 0x55d0c0b00000 offset 0x40 value 0xff size 1\n"
+    )
+    trace = read(trace_of(tmp_path, text))
+    assert len(trace.ops) == trace.foreign == 0
+    assert trace.apart == {"memory_region_ram_device": 2, "memory_region_subpage": 1}
+
+
+def test_what_no_vcpu_did_is_left_out(tmp_path: Path) -> None:
+    alone = GOOD.replace("cpu 0", "cpu -1")
+    trace = read(trace_of(tmp_path, f"{alone}\n{GOOD}\n{alone}\n"))
+    assert trace.lines.tolist() == [2]
+    assert (trace.counted.lines, trace.counted.no_vcpu) == (3, 2)
+    with pytest.raises(BadInput, match=r"of a vCPU, got 2 of cpu -1, which is none$"):
+        read(trace_of(tmp_path, f"{alone}\n{alone}\n"))
 
 
 @pytest.mark.parametrize(
-    ("address", "size"), [("0xffff", 2), ("0xfffd", 4), ("0x3c4", 8), ("0x0", 8)]
+    ("text", "kind"),
+    [
+        (" q-1 [001] ..... 1.0: kvm_pio: pio_write at 0x3c2 size 1 count 1 val 0xe3 ", "KVM"),
+        (" q 1 [0] 1.0: kvm:kvm_mmio: mmio write len 1 gpa 0xa0000 val 0x1", "KVM"),
+        ("VERSION 20070824\nR 4 432.180001 1 0xb0000008 0x0 0x0 0", "mmiotrace"),
+        ("vfio_region_write  (0000:01:00.0:region0+0x10, 0x1, 4)", "vfio"),
+        ("cpu_in addr 0x3c4(b) value 1", "cpu_in"),
+        ("memory_region_ops_read 1.5 pid=3 cpu_index=0x0 mr=0x1", "simpletrace"),
+        ("\x7fELF", "binary"),
+    ],
 )
-def test_a_port_access_that_cannot_be_is_named(tmp_path: Path, address: str, size: int) -> None:
-    line = GOOD.replace("0xa0010", address).replace("size 1", f"size {size}")
-    with pytest.raises(BadInput, match=f"line 2: expected a port .* got {size} bytes at {address}"):
-        read(trace_of(tmp_path, f"{GOOD}\n{line}\n"))
+def test_a_file_of_another_kind_is_refused_by_its_name(
+    tmp_path: Path, text: str, kind: str
+) -> None:
+    with pytest.raises(BadInput, match=rf"expected at least one line .*, found .*{kind}") as raised:
+        read(trace_of(tmp_path, f"\n{text}\n"[1:]))
+    assert "; line 1 is " in str(raised.value)
 
 
-def test_an_address_that_wraps_is_named(tmp_path: Path) -> None:
-    line = GOOD.replace("0xa0010", "0x" + "f" * 16).replace("size 1", "size 2")
-    with pytest.raises(BadInput, match="line 1: expected an address that does not wrap"):
-        read(trace_of(tmp_path, line))
+# --- damage ---
 
 
 @pytest.mark.parametrize("content", ["", "\n", " \r\n\n", gzip.compress(b"")])
@@ -154,6 +229,64 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read(tmp_path / "nothing")
     with pytest.raises(BadInput, match=r": Is a directory$"):
         read(tmp_path)
+    with pytest.raises(BadInput, match=r"expected a file or a pipe"):
+        read(Path("/dev/zero"))
+
+
+# --- what takes too much ---
+
+
+def test_a_fifo_is_read_to_its_end_and_not_waited_for_without_a_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    monkeypatch.setattr(source, "WRITER_WAIT", 0.05)
+    with pytest.raises(BadInput, match="nobody wrote to this FIFO"):
+        read(fifo)
+    text = gzip.compress((GOOD + "\n").encode() * 100_000)
+    writer = threading.Thread(target=fifo.write_bytes, args=(text,))
+    monkeypatch.setattr(source, "WRITER_WAIT", 60.0)
+    writer.start()
+    assert len(read(fifo).ops) == 100_000
+    writer.join()
+
+
+def test_a_line_without_an_end_is_refused_before_it_fills_memory(tmp_path: Path) -> None:
+    bomb = gzip.compress(b"\0" * (1 << 26), 1)
+    with pytest.raises(BadInput, match="line 2: expected a line of text, it does not end within"):
+        read(trace_of(tmp_path, gzip.compress((GOOD + "\n").encode()) + bomb))
+
+
+def test_more_text_than_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "BLOCK", 1 << 16)
+    monkeypatch.setattr(source, "TEXT_MAX", 1 << 20)
+    with pytest.raises(BadInput, match="expected at most 1 MiB of text, got more"):
+        read(trace_of(tmp_path, gzip.compress(b"hello\n" * (1 << 20))))
+
+
+def test_more_accesses_than_the_limit_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracefile, "LINES_MAX", 3)
+    assert len(read(trace_of(tmp_path, f"{GOOD}\n" * 3)).ops) == 3
+    with pytest.raises(BadInput, match="expected at most 3 accesses, got more"):
+        read(trace_of(tmp_path, f"{GOOD}\n" * 4))
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 89, 90, 91, 4096])
+def test_where_a_block_ends_makes_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    text = f"hello\n{GOOD}\n\n" * 20 + GOOD
+    whole = read(trace_of(tmp_path, text))
+    monkeypatch.setattr(source, "BLOCK", size)
+    cut = read(trace_of(tmp_path, text))
+    assert cut.ops.tolist() == whole.ops.tolist()
+    assert cut.lines.tolist() == whole.lines.tolist()
+    assert (cut.foreign, cut.first_foreign) == (20, (1, b"hello"))
 
 
 # --- recorded traces, and what of a trace repeats ---

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 import time
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 from helpers.network_bench import Bench, free_ports
 from helpers.network_cards import FakeCard
+
+from vmm.netdev.pcap import Pcap
 
 QUEUE = 1024
 
@@ -169,7 +173,9 @@ def test_both_directions_are_written_down_as_they_pass(tmp_path: Path) -> None:
         bench.add(f"dgram,id=n0,local=127.0.0.1:{port},remote=127.0.0.1:{peer.getsockname()[1]}")
         card = bench.card("n0")
         card.send(b"out", b"out again")
-        assert [frame for _, frame in frames_of(path)] == [b"out", b"out again"], "at once"
+        (unfinished,) = tmp_path.iterdir()
+        written = [frame for _, frame in frames_of(unfinished)]
+        assert written == [b"out", b"out again"], "at once"
         peer.sendto(b"in", ("127.0.0.1", port))
         bench.until(lambda: card.received)
     times, frames = zip(*frames_of(path), strict=True)
@@ -200,3 +206,42 @@ def test_a_full_disk_ends_the_record_and_nothing_else(tmp_path: Path) -> None:
         assert bench.lines == [
             f"--pcap {path}: No space left on device; no more frames are written"
         ]
+
+
+def test_a_run_that_never_began_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "frames.pcap"
+    path.write_bytes(b"old")
+    pcap = Pcap(path, lambda _line: None)
+    pcap.close(complete=False)
+    assert path.read_bytes() == b"old"
+    Pcap(path, lambda _line: None).close()
+    assert frames_of(path) == []
+    interrupted = Pcap(path, lambda _line: None)
+    interrupted.record([b"frame"])
+    interrupted.close(complete=False)
+    interrupted.close()
+    assert [frame for _, frame in frames_of(path)] == [b"frame"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_fills_leaves_whole_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "frames.pcap"
+    lines: list[str] = []
+    pcap = Pcap(path, lines.append)
+    pcap.record([b"first"])
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if len(data) > 10:
+            return write(fd, data[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    pcap.record([b"second"])
+    pcap.record([b"third"])
+    monkeypatch.undo()
+    pcap.close()
+    assert [frame for _, frame in frames_of(path)] == [b"first"]
+    assert lines == [f"--pcap {path}: No space left on device; no more frames are written"]

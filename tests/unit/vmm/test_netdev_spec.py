@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def bench() -> Iterator[Bench]:
         ("dgram", "expected id="),
         ("dgram,id=", "expected id="),
         ("dgram,id=a,local", "expected property=value, got 'local'"),
-        ("dgram,id=a,id=b", "property 'id' stands there twice"),
+        ("dgram,id=a,id=b", "property 'id' is given twice"),
         ("dgram,id=a", "expected remote=HOST:PORT"),
         ("dgram,id=a,remote=127.0.0.1:5", "expected local=HOST:PORT"),
         ("dgram,id=a,local=127.0.0.1:5", "expected remote=HOST:PORT"),
@@ -145,6 +146,60 @@ def test_a_socket_of_an_earlier_run_gives_way_and_a_file_does_not(tmp_path: Path
         with Bench() as bench, pytest.raises(NetdevError, match="Address already in use"):
             bench.add(text)
     assert path.read_text() == "mine"
+
+
+KINDS = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM, "packet": socket.SOCK_SEQPACKET}
+
+
+def unix_specs(path: Path) -> tuple[str, str]:
+    """A back end of either kind that binds to the path."""
+    return (
+        f"dgram,id=a,local.type=unix,local.path={path},remote.type=unix,remote.path=/x",
+        f"stream,id=a,server=on,addr.type=unix,addr.path={path}",
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_socket_of_another_process_is_not_taken(tmp_path: Path, kind: str) -> None:
+    """Whatever its kind, and it does not notice that somebody asked."""
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX, KINDS[kind]) as other:
+        other.bind(str(path))
+        if kind != "dgram":
+            other.listen(1)
+        other.setblocking(False)
+        for text in unix_specs(path):
+            said = f"cannot bind to {path}: another process has a socket there"
+            with Bench() as bench, pytest.raises(NetdevError, match=said):
+                bench.add(text)
+        with pytest.raises(BlockingIOError):
+            other.recv(1) if kind == "dgram" else other.accept()
+    assert path.is_socket()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_socket_of_a_process_that_has_ended_gives_way(tmp_path: Path, kind: str) -> None:
+    """Whatever its kind."""
+    path = tmp_path / "sock"
+    for text in unix_specs(path):
+        with socket.socket(socket.AF_UNIX, KINDS[kind]) as ended:
+            ended.bind(str(path))
+        with Bench() as bench:
+            bench.add(text)
+        assert not path.exists()
+
+
+def test_a_socket_that_took_the_place_of_ours_stays(tmp_path: Path) -> None:
+    """Somebody removed ours and bound anew."""
+    path = tmp_path / "sock"
+    for text in unix_specs(path):
+        with Bench() as bench, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+            bench.add(text)
+            path.unlink()
+            other.bind(str(path))
+            bench.network.close()
+            assert path.is_socket()
+        path.unlink()
 
 
 # --- addresses of cards ---

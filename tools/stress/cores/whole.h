@@ -25,3 +25,4 @@
 #define get_signals handle_get_signals
 #include "vmm.c"
 #include "wait.c"
+#include "waits.c"

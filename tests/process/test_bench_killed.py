@@ -1,0 +1,126 @@
+"""`coalesced bench`, ended by a signal or robbed of a process: no name, no process is left."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from helpers.vmm_cli import Running, alive, until
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def names(temporary: Path) -> set[str]:
+    """What lies where a benchmark may leave something."""
+    found = set()
+    for folder in ("/dev/shm", "/dev/mqueue", temporary):
+        with suppress(OSError):
+            found |= {f"{folder}/{name}" for name in os.listdir(folder)}
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _temporary_files_are_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+
+
+@pytest.fixture(autouse=True)
+def _orphans_are_ours() -> Iterator[None]:
+    """Processes that outlive their parents become this one's children, and are seen."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@contextmanager
+def benchmark(tmp_path: Path, *arguments: str) -> Iterator[Running]:
+    """A running benchmark; afterwards neither a process nor a name of it is there."""
+    temporary = tmp_path / "tmp"
+    before, children = names(temporary), set(psutil.Process().children())
+    with Running("bench", *arguments, cwd=tmp_path) as program:
+        yield program
+        err = program.end(20)[2]
+        # The resource tracker of multiprocessing, started again, does not know what it is asked.
+        assert "Traceback" not in err or "resource_tracker: process died" in err
+
+    def orphans() -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if child not in children]
+
+    until(lambda: not any(map(alive, orphans())), 5)
+    for child in orphans():
+        with suppress(ChildProcessError):
+            os.waitpid(child.pid, 0)
+    until(lambda: names(temporary) <= before, 5)
+
+
+def processes(program: Running, *words: str) -> list[psutil.Process]:
+    """Those of the program in whose command line a word stands."""
+    found = []
+    for child in psutil.Process(program.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if any(word in " ".join(child.cmdline()) for word in words):
+                found.append(child)
+    return found
+
+
+def peers_are_there(program: Running) -> bool:
+    """Have the channels of `bench ring` been made: a queue, shared memory, semaphores?"""
+    return len(processes(program, "multiprocessing.spawn")) >= 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """Whether it can be caught or not."""
+    with benchmark(tmp_path, "ring", "--json") as program:
+        until(lambda: peers_are_there(program), 20)
+        os.kill(program.pid, number)
+        assert program.process.wait(20) == (130 if number == signal.SIGINT else -number)
+
+
+@pytest.mark.parametrize("which", [0, 2])
+def test_a_killed_peer_ends_the_benchmark(tmp_path: Path, which: int) -> None:
+    """With a line that says so: most channels would wait for it for good."""
+    with benchmark(tmp_path, "ring", "--json") as program:
+        until(lambda: peers_are_there(program), 20)
+        victim = processes(program, "multiprocessing.spawn")[which].pid
+        os.kill(victim, signal.SIGKILL)
+        assert program.process.wait(20) == 1
+        assert program.process.stderr is not None
+        said = program.process.stderr.read()
+        assert said.endswith(f"coalesced: the benchmark's process {victim} ended\n")
+
+
+@pytest.mark.parametrize("word", ["resource_tracker", "caretaker"])
+def test_a_killed_helper_is_no_loss(tmp_path: Path, word: str) -> None:
+    """What it would have removed, the benchmark removes itself."""
+    with benchmark(tmp_path, "ring", "--json") as program:
+        until(lambda: peers_are_there(program), 20)
+        for helper in processes(program, word):
+            os.kill(helper.pid, signal.SIGKILL)
+        os.kill(program.pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("what", [("exit",), ("e1000",), ("vga",)])
+def test_a_killed_benchmark_takes_its_processes_along(tmp_path: Path, what: tuple[str]) -> None:
+    """Guest processes, the far end of a network, QEMU."""
+    with benchmark(tmp_path, *what, "--quick", "--json") as program:
+        program.wait_for_guest()
+        until(lambda: len(psutil.Process(program.pid).children()) >= 2, 20)
+        os.kill(program.pid, signal.SIGKILL)
+
+
+def test_a_killed_far_end_ends_the_benchmark(tmp_path: Path) -> None:
+    """The guest would send to it again and again."""
+    with benchmark(tmp_path, "e1000", "--quick", "--json") as program:
+        until(lambda: processes(program, "multiprocessing.spawn"), 20)
+        (victim, *_) = processes(program, "multiprocessing.spawn")
+        os.kill(victim.pid, signal.SIGKILL)
+        assert program.process.wait(20) == 1

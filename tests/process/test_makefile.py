@@ -1,0 +1,82 @@
+"""`make` on a machine that lacks something, and with a virtual environment that is not whole."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MADE = ".venv/.made"
+
+# Debian without python3-venv: the module venv is there, ensurepip is not.
+WITHOUT_ENSUREPIP = """#!/bin/sh
+exec {python} -c '
+import runpy, sys
+sys.modules["ensurepip"] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")' "$@"
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What `make` needs of a checkout to make its virtual environment."""
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine")
+    (tmp_path / ".ci").mkdir()
+    for name in ("Makefile", "pyproject.toml", "setup.py", ".ci/prerequisites.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def make(
+    checkout: Path, *arguments: str, python: str = sys.executable
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", f"PYTHON={python}", *arguments],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def test_a_missing_package_is_named_and_nothing_half_made_stays(checkout: Path) -> None:
+    python = checkout / "python"
+    python.write_text(WITHOUT_ENSUREPIP.format(python=sys.executable))
+    python.chmod(0o755)
+    done = make(checkout, "demo", python=str(python))
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert said == ["missing: the module ensurepip (on Debian: apt install python3-venv)"]
+    assert not (checkout / ".venv").exists()
+
+
+def test_an_environment_that_is_not_whole_is_made_anew(checkout: Path) -> None:
+    """Without pip, as Debian leaves it; without its stamp; moved to another folder."""
+
+    def is_whole(folder: Path = checkout) -> bool:
+        return make(folder, "--question", MADE).returncode == 0
+
+    binary = checkout / ".venv" / "bin" / "python"
+    binary.parent.mkdir(parents=True)
+    binary.symlink_to(sys.executable)
+    stray = checkout / ".venv" / "stray"
+    stray.touch()
+    assert make(checkout, MADE).returncode == 0
+    assert not stray.exists()
+    assert is_whole()
+
+    elsewhere = checkout / "elsewhere"
+    shutil.copytree(checkout, elsewhere, symlinks=True)
+    assert not is_whole(elsewhere), "its programs name the folder that they were made in"
+    (checkout / MADE).unlink()
+    assert not is_whole()
+    (checkout / MADE).touch()
+    (binary.parent / "pip").unlink()
+    assert not is_whole()

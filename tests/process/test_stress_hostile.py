@@ -1,0 +1,103 @@
+"""What `coalesced stress --corrupt` does to channels and at the start: each kind by itself."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
+
+import pytest
+
+from tools.stress import corruptions, intrusions
+from tools.stress.intrusions import Intrusion
+from tools.stress.lies import WAYS, Lie
+from tools.stress.pair import Pair
+from tools.stress.plan import Pins, Plan
+from tools.stress.segments import Segments
+from tools.stress.totals import Totals
+
+_PR_SET_CHILD_SUBREAPER = 36
+VCPU = 3  # the message about the vCPU, with its run segment and pipes
+
+
+@contextmanager
+def own_streams() -> Iterator[None]:
+    """Pytest's write to a descriptor that a forked guest process closes."""
+    with (
+        open(1, "w", closefd=False) as out,
+        open(2, "w", closefd=False) as err,
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _orphans_are_ours() -> Iterator[None]:
+    """A guest process that outlives its VMM is reaped by the pair's end."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def told(lie: Lie) -> Totals:
+    """What became of it."""
+    totals = Totals()
+    with (
+        own_streams(),
+        closing(Pair(replace(Plan(1, Pins()).short(strict=False), lie=lie))) as pair,
+    ):
+        corruptions.judge_lie(pair, lie, totals)
+    return totals
+
+
+@pytest.mark.parametrize("place", range(3), ids=["run page", "exit pipe", "resume pipe"])
+@pytest.mark.parametrize("what", WAYS)
+def test_a_guest_process_that_lies_about_its_vcpu_is_found_out(what: str, place: int) -> None:
+    """Whatever it hands over instead of memory and pipes."""
+    totals = told(Lie("hv", VCPU, what, -1, place))
+    assert (totals.detected, totals.failures) == (1, [])
+
+
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("side", ["hv", "vmm"])
+def test_no_lie_hangs_or_crashes_a_side(side: str, number: int) -> None:
+    """Whoever tells it, and when."""
+    for what in ("/dev/zero", "more descriptors", "cut", "empty", "number"):
+        totals = told(Lie(side, number, what, 3))
+        assert totals.detected + totals.harmless == 1, totals.failures
+
+
+def meddled(
+    makes: Callable[[random.Random, Segments], Intrusion],
+    times: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Totals:
+    """What became of so many intrusions, in pairs of every policy and placement."""
+    totals, plan = Totals(), Plan(7, Pins())
+    monkeypatch.setattr(corruptions, "draw", makes)
+    monkeypatch.setattr(corruptions, "_LIARS", 0.0)
+    while totals.corruptions < times:
+        with own_streams():
+            corruptions.run(plan, times - totals.corruptions, sys.maxsize, totals)
+    return totals
+
+
+def test_nothing_in_a_pipe_does_any_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Junk, theft, and a pipe that is full and blocks: a byte only wakes."""
+    totals = meddled(intrusions.pipe, 60, monkeypatch)
+    assert (totals.failures, totals.harmless) == ([], 60)
+
+
+def test_messages_of_a_third_party_are_found_out_or_harmless(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Requests that do not exist, replies to nothing, with descriptors or without."""
+    totals = meddled(intrusions.message, 60, monkeypatch)
+    assert totals.failures == []
+    assert totals.detected + totals.harmless == 60
+    assert totals.detected > 0

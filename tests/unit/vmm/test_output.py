@@ -1,0 +1,143 @@
+"""Files take their names when they are whole; what is no regular file is written to directly."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from vmm.output import Output, TextOutput, own_descriptor, write_whole
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "t"
+    target.write_bytes(b"old")
+    out = Output(target)
+    assert not out.begun
+    assert files(tmp_path) == ["t"], "nothing is opened before the first byte"
+    out.write(b"new")
+    out.write(b"er")
+    assert target.read_bytes() == b"old"
+    out.keep()
+    out.discard()
+    assert target.read_bytes() == b"newer"
+    assert files(tmp_path) == ["t"]
+
+
+def test_what_is_discarded_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "t"
+    target.write_bytes(b"old")
+    out = Output(target)
+    out.write(b"new")
+    out.discard()
+    out.discard()
+    assert target.read_bytes() == b"old"
+    assert files(tmp_path) == ["t"]
+    Output(tmp_path / "other").discard()
+    assert files(tmp_path) == ["t"]
+
+
+def test_what_is_kept_without_a_byte_is_an_empty_file(tmp_path: Path) -> None:
+    out = Output(tmp_path / "t")
+    out.keep()
+    assert (tmp_path / "t").read_bytes() == b""
+
+
+def test_permissions_are_those_of_the_old_file_or_of_any_new_one(tmp_path: Path) -> None:
+    old, new, plain = tmp_path / "old", tmp_path / "new", tmp_path / "plain"
+    old.write_bytes(b"")
+    old.chmod(0o640)
+    plain.write_bytes(b"")
+    write_whole(old, b"x")
+    write_whole(new, b"x")
+    assert stat.S_IMODE(old.stat().st_mode) == 0o640
+    assert new.stat().st_mode == plain.stat().st_mode
+
+
+def test_a_symbolic_link_stays_one_wherever_it_leads(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "real").write_bytes(b"old")
+    for name, leads_to in (("link", "folder/real"), ("dangling", "folder/new")):
+        (tmp_path / name).symlink_to(leads_to)
+        write_whole(tmp_path / name, b"text")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / leads_to).read_bytes() == b"text"
+    assert files(folder) == ["new", "real"]
+
+
+def test_a_fifo_gets_the_bytes_and_stays_one(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(fifo.read_bytes()))
+    reader.start()
+    write_whole(fifo, b"x" * 1_000_000)
+    reader.join()
+    assert got == [b"x" * 1_000_000]
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+
+
+def test_dev_null_and_dev_full_are_written_to() -> None:
+    write_whole(Path("/dev/null"), b"x")
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(Path("/dev/full"), b"x")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+@pytest.mark.parametrize("form", ["/dev/fd/{}", "/proc/self/fd/{}", "link"])
+def test_a_descriptor_of_this_process_is_written_to_where_it_stands(
+    tmp_path: Path, form: str
+) -> None:
+    """Not anew from the file's beginning, which what stands there already would not survive."""
+    with (tmp_path / "t").open("w+b", buffering=0) as file:
+        file.write(b"before ")
+        path = Path(form.format(file.fileno()))
+        if form == "link":
+            path = tmp_path / "link"
+            path.symlink_to(f"/dev/fd/{file.fileno()}")
+        assert own_descriptor(path) == file.fileno()
+        write_whole(path, b"after")
+        file.write(b"!")
+    assert (tmp_path / "t").read_bytes() == b"before after!"
+    assert own_descriptor(tmp_path / "t") is None
+
+
+def test_a_folder_that_is_gone_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "no" / "t", b"x")
+    assert files(tmp_path) == []
+
+
+def test_a_disk_that_is_full_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "t").write_bytes(b"old")
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(tmp_path / "t", b"new")
+    monkeypatch.undo()
+    assert (tmp_path / "t").read_bytes() == b"old"
+    assert files(tmp_path) == ["t"]
+
+
+def test_text_gathers_and_arrives_in_order(tmp_path: Path) -> None:
+    out = Output(tmp_path / "t")
+    text = TextOutput(out)
+    lines = [f"{number} \udcff\n" for number in range(3000)]
+    for line in lines:
+        text.write(line)
+    text.flush()
+    out.keep()
+    expected = "".join(lines).encode(errors="backslashreplace")
+    assert (tmp_path / "t").read_bytes() == expected

@@ -1,0 +1,85 @@
+"""A third party that writes into the pipes and the control socket of a pair."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from hv import abi
+from tools.stress.segments import Segments
+
+_MOST_BYTES = 100_000  # more than a pipe holds
+_MOST_ROUNDS = 200
+_UNKNOWN = 0x7F00_0000  # no request has such a number
+_KNOWN_RESULTS = (0, 1, 2, 12, -1, -22, -28, 1 << 31, (1 << 63) - 1, -(1 << 63))
+
+
+@dataclass(frozen=True)
+class Intrusion:
+    """Something that comes through a channel of the pair."""
+
+    what: str
+    data: bytes  # what it is made of, for a message about it
+    do: Callable[[Segments], None]
+
+    def carry_out(self, segments: Segments) -> None:
+        with suppress(OSError):  # a side may have ended, a pipe may be full
+            self.do(segments)
+
+
+def pipe(chance: random.Random, _segments: Segments) -> Intrusion:
+    """Bytes that nobody announced, bytes taken away, or a pipe that is full and blocks."""
+    name, index = chance.choice((("exit pipe", 0), ("resume pipe", 1)))
+    size = int(_MOST_BYTES ** chance.random())
+    rounds = int(_MOST_ROUNDS ** chance.random())
+
+    def junk(segments: Segments) -> None:
+        end = _end(segments.channels[index], os.O_WRONLY)
+        try:
+            for _ in range(rounds):
+                os.write(end, bytes(size))
+        finally:
+            os.close(end)
+
+    def steal(segments: Segments) -> None:
+        end = _end(segments.channels[index], os.O_RDONLY)
+        try:
+            for _ in range(rounds):
+                os.read(end, size)
+        finally:
+            os.close(end)
+
+    def block(segments: Segments) -> None:
+        os.set_blocking(segments.channels[index], True)
+        junk(segments)
+
+    kind, do = chance.choice((("junk", junk), ("theft", steal), ("block", block)))
+    return Intrusion(f"{kind} of {size} bytes, {rounds} times: {name}", b"\0", do)
+
+
+def _end(fd: int, access: int) -> int:
+    return os.open(f"/proc/self/fd/{fd}", access | os.O_NONBLOCK)
+
+
+def message(chance: random.Random, _segments: Segments) -> Intrusion:
+    """A request that does not exist, or a reply to nothing; some with descriptors."""
+    to_guest = chance.random() < 0.5
+    if to_guest:
+        head = abi.HV_REQUEST.pack(_UNKNOWN + chance.getrandbits(16))
+    else:
+        head = abi.HV_REPLY.pack(chance.choice(_KNOWN_RESULTS))
+    data = head + chance.randbytes(int(1000 ** chance.random()) - 1)
+    if chance.random() < 0.2:
+        data = data[: chance.randrange(len(head))]
+    fds = [0] * chance.choice((0, 0, 0, 1, 3, 8, 9))
+
+    def send(segments: Segments) -> None:
+        with socket.socket(fileno=os.dup(segments.channels[2 if to_guest else 3])) as peer:
+            socket.send_fds(peer, [data], fds, socket.MSG_DONTWAIT)
+
+    what = f"a message with {len(fds)} descriptors to the {'guest' if to_guest else 'VMM'}"
+    return Intrusion(what, data or b"\0", send)

@@ -1,0 +1,103 @@
+"""A side that lies in one message on the control socket, while the pair comes into being."""
+
+from __future__ import annotations
+
+import array
+import os
+import random
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hv import abi
+
+# What either side sends until the guest runs: for the VM, two capabilities, the vCPU (number 3),
+# zones, RAM and the guest.
+_MESSAGES = (0, 1, 2, 3, 3, 3, 4, 5, 6, 7, 8)
+_RESULTS = (1, 2, 3, 0, -1, -12, 1 << 31, (1 << 63) - 1, -(1 << 63))
+_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+
+
+def _short() -> int:
+    fd = os.memfd_create("short")
+    os.ftruncate(fd, 100)
+    return fd
+
+
+# Descriptors that are not what is expected anywhere.
+_OTHERS: dict[str, Callable[[], int]] = {
+    "/dev/zero": lambda: os.open("/dev/zero", os.O_RDWR),
+    "/dev/full": lambda: os.open("/dev/full", os.O_RDWR),
+    "a folder": lambda: os.open("/", os.O_RDONLY),
+    "a program": lambda: os.open("/proc/self/exe", os.O_RDONLY),
+    "an eventfd": lambda: os.eventfd(0),
+    "a socket": lambda: socket.socket(socket.AF_UNIX).detach(),
+    "a pipe open for both": lambda: os.open(f"/proc/self/fd/{os.pipe()[0]}", os.O_RDWR),
+    "short memory": _short,
+}
+
+WAYS = (*_OTHERS, "fewer descriptors", "more descriptors", "cut", "empty", "number")
+
+
+@dataclass(frozen=True)
+class Lie:
+    """What is said instead in message `number`."""
+
+    side: str  # 'hv' or 'vmm'
+    number: int
+    what: str  # a descriptor of _OTHERS, or how the message is changed
+    result: int = 0
+    place: int = 0  # of the descriptor that is another
+
+    @classmethod
+    def draw(cls, chance: random.Random) -> Lie:
+        """The next one."""
+        side = chance.choice(("hv", "vmm"))
+        return cls(
+            side,
+            chance.choice(_MESSAGES),
+            chance.choice(WAYS),
+            chance.choice(_RESULTS),
+            chance.randrange(3),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.side} lies in message {self.number}: {self.what} ({self.result}, {self.place})"
+        )
+
+    def tell(self, data: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
+        """The message as it is sent."""
+        if self.what in _OTHERS:
+            other = _OTHERS[self.what]
+            return data, [other() if n == self.place else fd for n, fd in enumerate(fds)]
+        head = abi.HV_REQUEST if self.side == "vmm" else abi.HV_REPLY
+        number = 0x7F00_0000 if self.side == "vmm" else self.result
+        changed: dict[str, tuple[bytes, list[int]]] = {
+            "fewer descriptors": (data, fds[1:]),
+            "more descriptors": (data, [*fds, 0]),
+            "cut": (data[: self.result % len(data)] or b"\0", fds),
+            "empty": (b"", []),
+            "number": (head.pack(number) + data[head.size :], fds),
+        }
+        return changed[self.what]
+
+
+class LyingSocket(socket.socket):
+    """A control socket on which one message is another."""
+
+    lie: Lie | None = None
+    sent = 0
+
+    def sendmsg(self, buffers: Any, ancillary: Any = (), *arguments: Any) -> int:
+        number, self.sent = self.sent, self.sent + 1
+        if self.lie is None or number != self.lie.number:
+            return super().sendmsg(buffers, ancillary, *arguments)
+        fds = array.array("i")
+        for level, kind, content in ancillary:
+            if (level, kind) == _RIGHTS:
+                fds.frombytes(bytes(content))
+        data, given = self.lie.tell(b"".join(buffers), fds.tolist())
+        rights = [(*_RIGHTS, array.array("i", given))] if given else []
+        return super().sendmsg([data], rights, *arguments)
