@@ -127,6 +127,7 @@ HV_STATISTICS_REPLY: Final = struct.Struct("<QQQ")  # coalesced, exits, signals
 HV_CREATE_VM: Final = struct.Struct("<II")  # ring pages (0: no such capability), wait policy
 HV_REQUEST: Final = struct.Struct("<I")  # number, then its argument
 HV_REPLY: Final = struct.Struct("<q")  # result or -errno, then a payload or the error's text
+HV_WHERE: Final = 1 << 40  # the result of a message that nobody requested: where the guest is
 HV_MESSAGE_MAX: Final = 1 << 16
 
 # A bus operation of a guest: kind, size in bytes, address or port, value (of a load: its result).

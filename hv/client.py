@@ -6,17 +6,21 @@ import contextlib
 import json
 import os
 import select
+import signal
 import socket
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from hv import abi, core, descriptors, ring, shm, signals, wire
 from hv.doorbell import WaitPolicy
 from hv.errors import GuestError, PeerDied, ProtocolError, RequestError
-from hv.process import GuestProcess
+from hv.process import ASK_WHERE, GuestProcess
 from hv.shm import Segment
 
 _TELL_AGAIN_MS = 100
+_WHERE_SECONDS = 0.3  # for a guest to tell where it is
 _ZONES_AT_ONCE = (abi.HV_MESSAGE_MAX - 64) // abi.KVM_COALESCED_MMIO_ZONE.size
 
 Range = tuple[int, int]  # address, size
@@ -201,7 +205,8 @@ class Vm:
 
     def guest_error(self) -> GuestError:
         """What the guest raised, after its KVM_EXIT_SYSTEM_EVENT."""
-        return GuestError(self.request(abi.HV_GUEST_ERROR, b"")[1].decode(errors="replace"))
+        line, frames = _told(self.request(abi.HV_GUEST_ERROR, b"")[1])
+        return GuestError(line).with_frames(frames)
 
     def statistics(self) -> Statistics:
         """The kernel's own counters; the guest is stopped for it."""
@@ -237,7 +242,8 @@ class Vm:
                 f"control socket: expected {descriptors} descriptors, got {len(received)}"
             )
         if result < 0:
-            raise RequestError(-result, payload.decode(errors="replace"))
+            line, frames = _told(payload)
+            raise RequestError(-result, line).with_frames(frames)
         return result, payload, received
 
     def _take_reply(self) -> tuple[int, bytes, tuple[int, ...]]:
@@ -260,6 +266,21 @@ class Vm:
         if reply is None:
             raise PeerDied("the guest process ended")
         return reply
+
+    def where(self) -> str:
+        """File and line of a guest that runs, empty when it does not tell; it is ended next.
+
+        What else comes on the control socket meanwhile is lost.
+        """
+        deadline = time.monotonic() + _WHERE_SECONDS
+        with suppress(OSError, PeerDied, ProtocolError):
+            signal.pidfd_send_signal(self.process.pidfd, ASK_WHERE)
+            while self._answer.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                message = wire.receive(self.process.socket, abi.HV_REPLY, socket.MSG_DONTWAIT)
+                if message is not None and message[0] == abi.HV_WHERE:
+                    told = message[1].decode(errors="replace")
+                    return "".join(c if c.isprintable() else "?" for c in told)
+        return ""
 
     def died(self) -> PeerDied:
         """How the guest process ended."""
@@ -333,3 +354,9 @@ class Vcpu:
             os.close(self.exit_fd)
             os.close(self._resume_fd)
             self.exit_fd = self._resume_fd = -1
+
+
+def _told(payload: bytes) -> tuple[str, str]:
+    """The line of an error's text, and the traceback that may stand below it."""
+    line, _, frames = payload.decode(errors="replace").partition("\n")
+    return line, frames

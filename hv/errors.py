@@ -1,8 +1,17 @@
 """What can go wrong between a VMM and its kernel, told apart by whose doing it is."""
 
+from typing import Self
+
 
 class CoalescedError(Exception):
     """Base of all errors of this program; the text is one line, fit for a user."""
+
+    frames = ""  # the traceback of the guest's code, where it is known
+
+    def with_frames(self, frames: str) -> Self:
+        """The same error, with the traceback of the guest's code."""
+        self.frames = frames
+        return self
 
 
 class GuestError(CoalescedError):

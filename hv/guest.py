@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hv.errors import one_line
@@ -60,18 +62,52 @@ def _load_file(path: Path) -> object:
 
 
 def describe(error: BaseException, where: str = "") -> str:
-    """One line about an exception out of guest code: file, line, type and text."""
+    """One line about an exception out of guest code: file, line, type and text.
+
+    The place is the innermost line of the user's own files, however deep in a library the
+    exception was raised. `where`: a file that the caller names already.
+    """
     said = one_line(error)
-    if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {said}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "importlib" not in f.filename and not _ours(f.filename)]
-    if not own:
-        return said
-    last = own[-1]
-    place = f"line {last.lineno}" if last.filename == where else f"{last.filename}:{last.lineno}"
-    return f"{place}: {said}"
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{_place(error.filename or where, error.lineno, where)}: {said}"
+    last = innermost(traceback.extract_tb(error.__traceback__))
+    return f"{_place(last.filename, last.lineno, where)}: {said}" if last else said
 
 
-def _ours(filename: str) -> bool:
-    return Path(filename).parent == Path(__file__).parent
+def frames(error: BaseException) -> str:
+    """The whole traceback of an exception, as Python prints it."""
+    return "".join(traceback.format_exception(error))
+
+
+def place(stack: Iterable[traceback.FrameSummary]) -> str:
+    """File and line of the innermost frame that is the user's own; empty without one."""
+    last = innermost(stack)
+    return f"{last.filename}:{last.lineno}" if last else ""
+
+
+def innermost(stack: Iterable[traceback.FrameSummary]) -> traceback.FrameSummary | None:
+    """The innermost of the frames that is the user's own; without one, the innermost of a guest
+    that comes with this program."""
+    known = [frame for frame in stack if not frame.filename.startswith("<frozen")]
+    outside = [frame for frame in known if not frame.filename.startswith(_machinery())]
+    own = [frame for frame in outside if not frame.filename.startswith(_libraries())]
+    candidates = own or outside
+    return candidates[-1] if candidates else None
+
+
+def _place(filename: str, line: int | None, where: str) -> str:
+    return f"line {line}" if filename == where else f"{filename}:{line}"
+
+
+def _machinery() -> tuple[str, ...]:
+    """Where the code lies that carries a guest's accesses out."""
+    root = Path(__file__).parent.parent
+    return tuple(f"{root / folder}{os.sep}" for folder in ("hv", "vmm", "devices"))
+
+
+def _libraries() -> tuple[str, ...]:
+    """Where the code lies that no user wrote for this run."""
+    paths = sysconfig.get_paths()
+    folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    folders.add(str(Path(__file__).parent.parent / "tools"))
+    return tuple(f"{folder}{os.sep}" for folder in folders)

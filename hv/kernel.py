@@ -8,8 +8,10 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 from typing import Any, NoReturn
 
 from hv import abi, core, doorbell, guest, ring, shm, signals, wire
@@ -23,6 +25,7 @@ from hv.errors import (
     SegmentError,
 )
 from hv.printable import printable_stream
+from hv.process import ASK_WHERE
 from hv.shm import Segment
 from hv.vcpu import Vcpu
 from hv.zones import Zones
@@ -86,13 +89,16 @@ class Kernel:
                 raise RequestError(errno.ENOTTY, f"unknown request {number:#x}")
             return handler(argument, fds)
         except RequestError as error:
-            return -error.errno, str(error).encode(), ()
+            told = f"{error}\n{error.frames}" if error.frames else str(error)
+            return -error.errno, told.encode(errors="backslashreplace"), ()
         except SegmentError as error:
             return -errno.EINVAL, str(error).encode(), ()
         except HostError as error:
             return -errno.ENOMEM, str(error).encode(), ()
-        except OSError as error:
-            return -(error.errno or errno.EIO), str(error).encode(errors="replace"), ()
+        except (OSError, MemoryError) as error:
+            told = f"the guest process: {error or type(error).__name__}"
+            reason = getattr(error, "errno", None) or errno.ENOMEM
+            return -reason, told.encode(errors="replace"), ()
 
     def serve_waiting(self) -> None:
         """Answer what has been asked; the vCPU is stopped.
@@ -247,7 +253,7 @@ class Kernel:
             with signals.let_in():
                 function = guest.load(name)
         except guest.GuestNotFound as error:
-            raise RequestError(errno.ENOENT, str(error)) from error
+            raise RequestError(errno.ENOENT, str(error)).with_frames(guest.frames(error)) from error
         self.guest = lambda vcpu: function(vcpu, **arguments)
         return 0, b"", ()
 
@@ -268,10 +274,19 @@ class Kernel:
         error = self._call_guest(self.guest, self.vcpu)
         signals.hold_handlers()  # the guest is over: what it left behind raises into nothing
         if error is not None:
-            self.guest_error = guest.describe(error)
+            self.guest_error = f"{guest.describe(error)}\n{guest.frames(error)}"
             self.vcpu.system_event(abi.KVM_SYSTEM_EVENT_CRASH)
         while True:
             self.vcpu.halt()
+
+    def tell_where(self, _number: int, frame: FrameType | None) -> None:
+        """Tell the VMM, which is about to end this process, where the guest is."""
+        stack = traceback.extract_stack(frame)
+        inside = [index for index, known in enumerate(stack) if known.filename == __file__]
+        place = guest.place(stack[max(inside, default=-1) + 1 :]) if self.guest else ""
+        with suppress(OSError, ValueError, PeerDied):
+            told = place.encode(errors="backslashreplace")
+            wire.send_reply(self.control, abi.HV_WHERE, told)
 
     @staticmethod
     def _call_guest(function: Callable[[Vcpu], object], vcpu: core.Vcpu) -> BaseException | None:
@@ -323,7 +338,10 @@ def main() -> None:
     shm.remove_orphans()
     sys.stdout, sys.stderr = printable_stream(sys.stdout), printable_stream(sys.stderr)
     try:
-        Kernel(control).run()
+        kernel = Kernel(control)
+        signal.signal(ASK_WHERE, kernel.tell_where)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [ASK_WHERE])
+        kernel.run()
     except PeerDied:
         status = 0
     except CoalescedError as error:

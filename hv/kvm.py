@@ -17,6 +17,16 @@ from hv.errors import GuestError, KvmUnusable, ProtocolError, RequestError
 
 DEVICE: Final = "/dev/kvm"
 
+_NO_KVM: Final = "no KVM in this kernel: the device is there, and nothing answers to it"
+_WHY_NOT: Final = {
+    errno.ENOENT: "no such device here: its file is missing, as in a container that is not given "
+    "it, or KVM is not loaded (modprobe kvm_intel or kvm_amd)",
+    errno.ENODEV: _NO_KVM,
+    errno.ENXIO: _NO_KVM,
+    errno.EACCES: "no permission to open it for reading and writing (is the user in group kvm?)",
+    errno.EPERM: "not allowed to open it: the device cgroup or a security module forbids it",
+}
+
 _CR0_PROTECTED: Final = 0x11  # PE, and ET, which is fixed
 _FLAT_CODE: Final = abi.KVM_SEGMENT.pack(0, 0xFFFFFFFF, 8, 11, 1, 0, 1, 1, 0, 1, 0, 0)
 _FLAT_DATA: Final = abi.KVM_SEGMENT.pack(0, 0xFFFFFFFF, 16, 3, 1, 0, 1, 1, 0, 1, 0, 0)
@@ -51,12 +61,9 @@ def _open() -> int:
         raise KvmUnusable(f"{DEVICE}: expected an x86-64 machine, got {platform.machine()}")
     try:
         return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise KvmUnusable(f"{DEVICE}: there is no such device: this kernel has no KVM") from error
-    except PermissionError as error:
-        raise KvmUnusable(f"{DEVICE}: no permission to open it for reading and writing") from error
     except OSError as error:
-        raise KvmUnusable(f"{DEVICE}: {error.strerror}") from error
+        said = _WHY_NOT.get(error.errno or 0, error.strerror)
+        raise KvmUnusable(f"{DEVICE}: {said}") from error
 
 
 def _check(fd: int) -> Capabilities:

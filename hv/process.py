@@ -13,9 +13,24 @@ import socket
 import sys
 from contextlib import suppress
 
+from hv.errors import HostError
+
 GRACE_MS = 500  # for the end of a process whose pipes are closed already
 UNKNOWN = 256  # no exit status is that
-_ENTRY = "import hv.kernel; hv.kernel.main()"
+# What keeps the process from serving goes to the VMM as the answer to its first request.
+_ENTRY = """
+import os
+try:
+    import hv.kernel
+    hv.kernel.main()
+except (ImportError, MemoryError, OSError) as error:
+    told = f"the guest process cannot run: {type(error).__name__}: {error}"
+    os.read(0, 1)
+    os.write(0, (-12).to_bytes(8, "little", signed=True) + told.encode(errors="replace"))
+    os._exit(1)
+"""
+ASK_WHERE = signal.SIGRTMIN + 9  # makes the guest process tell where its guest is
+_MANY = "(limits: ulimit -u and -n, pids.max of a cgroup)"
 
 
 class GuestProcess:
@@ -26,7 +41,16 @@ class GuestProcess:
 
         What the guest prints goes to stderr, at once (`-u`): the VMM may kill it at any exit.
         Ctrl-C is this side's affair: the other one starts with SIGINT blocked and then ignores it.
+        Raises HostError.
         """
+        try:
+            self._start()
+        except OSError as error:
+            raise HostError(
+                f"the guest process cannot be started: {error.strerror} {_MANY}"
+            ) from error
+
+    def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
         with theirs:

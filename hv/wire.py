@@ -57,6 +57,11 @@ def receive(
     if got & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(data) < head.size:
         for fd in fds:
             os.close(fd)
+        if got & socket.MSG_CTRUNC:
+            raise ProtocolError(
+                f"control socket: descriptors did not arrive: more than {_MAX_DESCRIPTORS}, or "
+                "this process's limit on open files is reached (ulimit -n)"
+            )
         raise ProtocolError(
             f"control socket: expected a whole message of {head.size} to {HV_MESSAGE_MAX} bytes, "
             f"got {len(data)}{' cut off' if got & socket.MSG_TRUNC else ''}"

@@ -1,4 +1,6 @@
-"""How hypothesis runs here: no test is timed, and a failing example says how to see it again."""
+"""How tests run here: hypothesis times no test, and Ctrl-C reaches what they start."""
+
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -6,3 +8,9 @@ settings.register_profile(
     "untimed", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("untimed")
+
+# A shell starts what runs in the background with SIGINT ignored, and processes inherit that. With
+# a handler here, each child begins with the default action.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from hv.errors import CoalescedError, RequestError
-from tools.errors import BadInput
+from hv import guest
+from hv.printable import printable_lines
+from tools import errors, failures
 
 # Command: the module that adds it. Only the one that is called gets imported: start-up time.
 COMMANDS = {
@@ -42,7 +45,20 @@ def application(arguments: list[str]) -> typer.Typer:
     return app
 
 
-def _program() -> None:
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"coalesced {version('coalesced-mmio')}")
+        raise typer.Exit
+
+
+def _program(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version, and exit."
+        ),
+    ] = False,
+) -> None:
     """Coalesced I/O as KVM and QEMU do it: two processes around a shared-memory ring."""
 
 
@@ -50,27 +66,21 @@ def run(arguments: list[str], say: Callable[[str], None]) -> int:
     """Carry out a command line, with one line through `say` for what goes wrong."""
     try:
         command = typer.main.get_command(application(arguments))
-        status = command.main(arguments, prog_name="coalesced", standalone_mode=False)
+        # Not command.main(): it would turn Ctrl-C into an exit status without a word.
+        with command.make_context(
+            "coalesced", list(arguments), help_option_names=["-h", "--help"]
+        ) as context:
+            status = command.invoke(context)
         return status if isinstance(status, int) else 0
-    except BadInput as error:
-        say(str(error))
-        return 2
-    except RequestError as error:
-        say(str(error))
-        return 2 if error.errno == errno.ENOENT else 1
-    except CoalescedError as error:
-        say(str(error))
-        return 1
-    except OSError as error:
-        if not isinstance(error, BrokenPipeError):
-            say(f"{error.filename or 'standard output'}: {error.strerror or error}")
-        return 1
+    except typer.Exit as left:
+        return left.exit_code
     except Exception as error:
-        # typer has changed where its usage errors live; what they can do has stayed.
-        message = getattr(error, "format_message", None)
-        if message is None:
+        failure = failures.of(error)
+        if failure is None:
             raise
-        text = " ".join(str(message()).split())
+        status, text = failure
+        if errors.show_frames:
+            sys.stderr.write(printable_lines(getattr(error, "frames", "") or guest.frames(error)))
         if text:
             say(text)
-        return int(getattr(error, "exit_code", 2))
+        return status

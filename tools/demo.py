@@ -10,7 +10,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from tools import demo_e1000, picture, report, session
+from tools import demo_e1000, report, session
+from tools import picture as pictures
 from tools.options import (
     Accel,
     AccelOption,
@@ -18,13 +19,17 @@ from tools.options import (
     CpusOption,
     JsonOption,
     NoCoalesceOption,
+    Picture,
     RingPagesOption,
     RunOptions,
     StalenessOption,
+    TracebackOption,
     TraceOption,
     Wait,
     WaitOption,
-    check_writable,
+    path_of,
+    picture,
+    png_option,
     run_options,
 )
 from tools.outputs import check_apart
@@ -75,19 +80,18 @@ def vga(
         Path | None,
         typer.Option("--image", metavar="FILE", help="Draw this picture, quantised to 16 colours."),
     ] = None,
-    png: Annotated[
-        Path, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
-    ] = Path("demo-vga.png"),
+    png: Annotated[Path | None, png_option("demo-vga.png")] = None,
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """The guest programs mode 12h (640 x 480, 16 colours) and draws with planar writes."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
-    check_writable("--png", png)
-    check_apart({"--trace": trace, "--png": png}, {"the picture": image})
+    wanted = picture(png, "demo-vga.png")
+    check_apart({"--trace": trace, "--png": path_of(wanted)}, {"the picture": image})
     if image is None:
-        result = _draw_vga(chip, options, png)
+        result = _draw_vga(chip, options, wanted)
         raise typer.Exit(session.say("Planar VGA, mode 12h", result, json))
-    raise typer.Exit(_draw_image(chip, image, options, png, json))
+    raise typer.Exit(_draw_image(chip, image, options, wanted, json))
 
 
 @_demo.command(
@@ -102,16 +106,15 @@ def cirrus(
     no_coalesce: NoCoalesceOption = False,
     cpus: CpusOption = Cpus.anywhere,
     trace: TraceOption = None,
-    png: Annotated[
-        Path, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
-    ] = Path("demo-cirrus.png"),
+    png: Annotated[Path | None, png_option("demo-cirrus.png")] = None,
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """The guest draws on a Cirrus GD5446 with planar and linear writes and with its blitter."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
-    check_writable("--png", png)
-    check_apart({"--trace": trace, "--png": png}, {})
-    result = _draw_cirrus(options, png)
+    wanted = picture(png, "demo-cirrus.png")
+    check_apart({"--trace": trace, "--png": path_of(wanted)}, {})
+    result = _draw_cirrus(options, wanted)
     raise typer.Exit(session.say("Cirrus GD5446 and its blitter", result, json))
 
 
@@ -123,6 +126,7 @@ def all_(
     staleness: StalenessOption = "off",
     no_coalesce: NoCoalesceOption = False,
     cpus: CpusOption = Cpus.anywhere,
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """Every demonstration, one after the other; the JSON object has one member for each.
@@ -131,8 +135,8 @@ def all_(
     """
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, None)
     results = {
-        "vga": _draw_vga(Chip.vga, options, Path("demo-vga.png")),
-        "cirrus": _draw_cirrus(options, Path("demo-cirrus.png")),
+        "vga": _draw_vga(Chip.vga, options, picture(None, "demo-vga.png")),
+        "cirrus": _draw_cirrus(options, picture(None, "demo-cirrus.png")),
     }
     if accel is not Accel.kvm:
         results["e1000"] = demo_e1000.exchange(options)
@@ -146,27 +150,29 @@ def all_(
     raise typer.Exit(max(statuses))
 
 
-def _draw_vga(chip: Chip, options: RunOptions, png: Path) -> dict[str, object]:
+def _draw_vga(chip: Chip, options: RunOptions, png: Picture | None) -> dict[str, object]:
     job = Job(f"{_guest(chip)}:draw", {}, session.board_of([_SPECS[chip]]), session.screen_of)
     return session.run_all("vga", job, options, png)[0]
 
 
-def _draw_cirrus(options: RunOptions, png: Path) -> dict[str, object]:
+def _draw_cirrus(options: RunOptions, png: Picture | None) -> dict[str, object]:
     board = session.board_of([_SPECS[Chip.cirrus]])
     job = Job("tools.guests.cirrus:draw", {}, board, session.screen_of)
     return session.run_all("cirrus", job, options, png)[0]
 
 
-def _draw_image(chip: Chip, image: Path, options: RunOptions, png: Path, json: bool) -> int:
+def _draw_image(
+    chip: Chip, image: Path, options: RunOptions, png: Picture | None, json: bool
+) -> int:
     """Let the guest draw a picture and hold the screen against it; the exit status."""
-    wanted = picture.load(image)
+    wanted = pictures.load(image)
 
     def write_rom(machine: Machine, _board: Board) -> None:
         wanted.write_to(machine.ram)
 
     job = Job(
         f"{_guest(chip)}:draw_image",
-        {"address": picture.ADDRESS},
+        {"address": pictures.ADDRESS},
         session.board_of([_SPECS[chip]]),
         session.screen_of,
         write_rom,

@@ -42,6 +42,7 @@ from tools.options import (
     PcapOption,
     RingPagesOption,
     RunOptions,
+    TracebackOption,
     TraceOption,
     Wait,
     WaitOption,
@@ -148,6 +149,7 @@ def e1000(
     no_coalesce: NoCoalesceOption = False,
     cpus: CpusOption = Cpus.anywhere,
     trace: TraceOption = None,
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """The guest drives an 82540EM: it sends and receives 10,000 frames over UDP, every byte

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from hv.errors import HostError
 from hv.process import GuestProcess
 
 COMMANDS = ("demo", "run", "replay", "qtest")
 
-_WITHOUT = {"--help", "direct", "--accel=direct", "kvm", "--accel=kvm"}
+_WITHOUT = {"-h", "--help", "direct", "--accel=direct", "kvm", "--accel=kvm"}
 
 _waiting: GuestProcess | None = None
 
@@ -16,11 +19,12 @@ def start(arguments: list[str]) -> None:
     global _waiting  # noqa: PLW0603 - one per program, between its start and its first run
     wanted = arguments[:1] and arguments[0] in COMMANDS
     if wanted and not _WITHOUT & set(arguments):
-        _waiting = GuestProcess()
+        with suppress(HostError):  # told when somebody takes one
+            _waiting = GuestProcess()
 
 
 def take() -> GuestProcess:
-    """The waiting guest process, or a new one; the caller ends it."""
+    """The waiting guest process, or a new one; the caller ends it. Raises HostError."""
     global _waiting
     process, _waiting = _waiting, None
     return process or GuestProcess()

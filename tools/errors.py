@@ -1,12 +1,18 @@
-"""What the command line answers with exit status 2, and what it goes on after."""
+"""What ends a command early, and what it goes on after."""
 
 import sys
 
 from hv.printable import printable_lines
 
+show_frames = False  # --traceback
+
 
 class BadInput(Exception):
     """The user gave what cannot be used; the text is one line that says what and why."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C; the text is one line about how far the command had come."""
 
 
 def warn(line: str) -> None:

@@ -11,13 +11,13 @@ import typer
 from hv import abi, kvm
 from hv.errors import KvmUnusable
 from hv.ring import usable
+from hv.shm import DIRECTORY
 from tools import report
 from tools.options import JsonOption
 
 
 def info(json: JsonOption = False) -> None:
     """Show CPUs, page size, ring capacity, shared memory, and /dev/kvm with its capabilities."""
-    shm = os.statvfs("/dev/shm")
     facts: dict[str, object] = {
         "cpus": len(os.sched_getaffinity(0)),
         "cpu": _cpu_model(),
@@ -25,7 +25,7 @@ def info(json: JsonOption = False) -> None:
         "python": platform.python_version(),
         "page_size": os.sysconf("SC_PAGE_SIZE"),
         "ring_entries": {str(pages): usable(pages) for pages in (1, 2, 4, 8, 16)},
-        "shared_memory_free": shm.f_bavail * shm.f_frsize,
+        **_shared_memory(),
         "kvm": _kvm(),
     }
     if json:
@@ -35,17 +35,47 @@ def info(json: JsonOption = False) -> None:
 
     table = Table(title="This machine", title_justify="left", show_header=False)
     for name, value in facts.items():
-        shown = (
-            ", ".join(f"{k}: {v}" for k, v in value.items())
-            if isinstance(value, dict)
-            else str(value)
-        )
-        table.add_row(name.replace("_", " "), shown)
+        if value is not None:
+            table.add_row(name.replace("_", " "), _shown(name, value))
     report.print_table(table)
 
 
+def _shown(name: str, value: object) -> str:
+    """A fact for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {v}" for k, v in value.items())
+    if name == "page_size":
+        return f"{value} bytes"
+    if name == "shared_memory_free" and isinstance(value, int):
+        return size(value)
+    return str(value)
+
+
+def size(count: int) -> str:
+    """Bytes in the largest binary unit that leaves a number of 1 or more."""
+    number, units = float(count), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while number >= 1024 and len(units) > 1:
+        number /= 1024
+        del units[0]
+    return f"{number:,.0f} {units[0]}" if units[0] == "bytes" else f"{number:,.1f} {units[0]}"
+
+
+def _shared_memory() -> dict[str, object]:
+    """How much POSIX shared memory is free, or why there is none."""
+    try:
+        shm = os.statvfs(DIRECTORY)
+    except OSError as error:
+        reason = f"none: {DIRECTORY}: {error.strerror}; --accel process cannot run without it"
+        return {"shared_memory_free": None, "shared_memory": reason}
+    return {"shared_memory_free": shm.f_bavail * shm.f_frsize}
+
+
 def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []  # /proc is not mounted
+    for line in lines:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 
 from hv import signals
-from tools import termination
+from tools import streams, termination
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
     """
     sys.unraisablehook = _unraisable
     termination.watch()
-    _open_standard_streams()
+    streams.open_standard()
     signals.inherit_properly()
     try:
         try:
@@ -29,10 +30,11 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             termination.let_go()
     except BaseException as error:
-        if not _by_ctrl_c(error):
+        interrupt = _ctrl_c(error)
+        if interrupt is None:
             raise
         status = 130
-        _say("interrupted")
+        _say(f"interrupted: {interrupt}".removesuffix(": "))
     finally:
         _close_early()
     status = _flush(status)
@@ -42,42 +44,38 @@ def main() -> None:
 def _run(arguments: list[str]) -> int:
     # numpy's linear algebra would start threads that nothing here uses.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from tools import early  # noqa: PLC0415 - Ctrl-C during an import must end quietly, too
+    try:
+        from tools import early  # noqa: PLC0415 - Ctrl-C during an import must end quietly, too
 
-    early.start(arguments)
-    from tools import cli  # noqa: PLC0415
-
+        early.start(arguments)
+        from tools import cli  # noqa: PLC0415
+    except (ImportError, MemoryError, OSError) as error:
+        _say(f"this program cannot be loaded (limits on open files, memory?): {_shown(error)}")
+        return 1
     return cli.run(arguments, _say)
 
 
+def _shown(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
 def _flush(status: int) -> int:
-    """Write out what was printed; the exit status, never success when nobody takes it."""
+    """Write out what was printed; the exit status, never success when it could not be written."""
     try:
         sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:
+        return status or 1  # whoever read it has seen enough
+    except OSError as error:
+        _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
         return status or 1
     return status
 
 
-def _open_standard_streams() -> None:
-    """Whoever started this closed one: nothing else may get its number, and writing is lost."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or os.fdopen(1, "w")
-    sys.stderr = sys.stderr or os.fdopen(2, "w")
-
-
-def _by_ctrl_c(error: BaseException | None) -> bool:
-    """Is it a KeyboardInterrupt, or did one become it? Python wraps what a class body raises."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
+def _ctrl_c(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The KeyboardInterrupt behind an error: Python wraps what a class body raises."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__
-    return False
+    return error
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
@@ -97,4 +95,5 @@ def _close_early() -> None:
 def _say(text: str) -> None:
     from hv.printable import printable_lines  # noqa: PLC0415
 
-    sys.stderr.write(f"coalesced: {printable_lines(text)}\n")
+    with suppress(OSError):  # there is nowhere else to say it
+        sys.stderr.write(f"coalesced: {printable_lines(text)}\n")

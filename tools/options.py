@@ -6,12 +6,13 @@ import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hv.abi import RING_PAGES_MAX
-from tools.errors import BadInput
+from tools import errors
+from tools.errors import BadInput, warn
 
 
 class Accel(StrEnum):
@@ -88,9 +89,36 @@ TraceOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
 ]
-PngOption = Annotated[
-    Path | None, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
+
+
+def _show_frames(wanted: bool) -> bool:
+    errors.show_frames = errors.show_frames or wanted
+    return wanted
+
+
+TracebackOption = Annotated[
+    bool,
+    typer.Option(
+        "--traceback",
+        callback=_show_frames,
+        expose_value=False,
+        help="Show all frames of a guest's error, not its own line alone.",
+    ),
 ]
+
+
+def png_option(default: str | None = None) -> Any:
+    """--png of a command that writes its picture to `default` without it."""
+    return typer.Option(
+        "--png",
+        metavar="FILE|none",
+        help="Where the screen goes as a picture; none: nowhere.",
+        show_default=default or False,
+    )
+
+
+PngOption = Annotated[Path | None, png_option()]
+NO_PICTURE = Path("none")
 
 
 @dataclass(frozen=True)
@@ -99,6 +127,14 @@ class NetworkOptions:
 
     netdevs: tuple[str, ...] = ()
     pcap: Path | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Where the screen goes."""
+
+    path: Path
+    asked: bool  # by the user: then it is an error when it cannot be written, else a warning
 
 
 @dataclass(frozen=True)
@@ -183,6 +219,37 @@ def check_writable(option: str, path: Path) -> None:
         raise BadInput(f"{option} {path}: there is no folder {folder}")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise BadInput(f"{option} {path}: no permission to write there")
+
+
+def picture(given: Path | None, default: str | None) -> Picture | None:
+    """--png, or the command's own choice; None where no picture is wanted or can be written.
+
+    Raises BadInput for a file of the user's choice that cannot be written.
+    """
+    if given is not None:
+        if given == NO_PICTURE:
+            return None
+        check_writable("--png", given)
+        return Picture(given, asked=True)
+    if default is None:
+        return None
+    try:
+        check_writable("--png", Path(default))
+    except BadInput as error:
+        warn_of_picture(error)
+        return None
+    return Picture(Path(default), asked=False)
+
+
+def path_of(picture: Picture | None) -> Path | None:
+    """Where it goes."""
+    return picture.path if picture is not None else None
+
+
+def warn_of_picture(error: BadInput) -> None:
+    """Say that the picture is left out which nobody asked for."""
+    warn(f"warning: the picture is not written: {error}; --png FILE says where else, --png none "
+         "that none is wanted")  # fmt: skip
 
 
 def staleness_of(text: str) -> float | None:

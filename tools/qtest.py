@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from tools import devices, report
-from tools.errors import BadInput
+from tools.errors import BadInput, Interrupted
 from tools.options import (
     Accel,
     AccelOption,
@@ -24,6 +24,7 @@ from tools.options import (
     PcapOption,
     RingPagesOption,
     StalenessOption,
+    TracebackOption,
     TraceOption,
     Wait,
     WaitOption,
@@ -61,6 +62,7 @@ def qtest(
     no_coalesce: NoCoalesceOption = False,
     cpus: CpusOption = Cpus.anywhere,
     trace: TraceOption = None,
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """Serve QEMU's qtest protocol until the peer closes the socket."""
@@ -80,15 +82,20 @@ def qtest(
             servers.append(Server(board, peer, read_end))
 
         job = Job("tools.guests.qtest:serve", arguments, build, lambda _machine, _board: None)
-        with trace_file(options.trace) as out:
-            run, _, _ = run_job(job, options, options.accel, options.coalesce, out)
+        try:
+            with trace_file(options.trace) as out:
+                run, _, _ = run_job(job, options, options.accel, options.coalesce, out)
+        except KeyboardInterrupt as error:
+            commands = sum(server.commands for server in servers)
+            raise Interrupted(f"{commands:,} commands; {error}") from error
     result: dict[str, object] = {"commands": servers[0].commands, **run}
     if json:
         report.print_json(result)
     else:
         print(
             f"{result['commands']:,} commands: {run['writes']:,} device writes, "
-            f"{run['coalesced']:,} of them queued, {run['exits']:,} exits"
+            f"{run['coalesced']:,} of them queued, {run['exits']:,} exits, "
+            f"{run['unassigned']:,} accesses that no device answered"
         )
     report.print_failures([run])
     raise typer.Exit(1 if run["failed_writes"] else 0)

@@ -27,10 +27,13 @@ from tools.options import (
     RingPagesOption,
     RunOptions,
     StalenessOption,
+    TracebackOption,
     TraceOption,
     Wait,
     WaitOption,
-    check_writable,
+    path_of,
+    picture,
+    png_option,
     run_options,
 )
 from tools.outputs import check_apart, guest_files, trace_file
@@ -91,24 +94,20 @@ def replay(
     cpus: CpusOption = Cpus.anywhere,
     trace_out: TraceOption = None,
     text: Annotated[bool, typer.Option("--text", help="Print the text screen.")] = False,
-    png: Annotated[
-        Path, typer.Option("--png", metavar="FILE", help="Where the screen goes as a picture.")
-    ] = Path("replay.png"),
+    png: Annotated[Path | None, png_option("replay.png")] = None,
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """Run the accesses of a recorded trace as the guest, and check every load's value."""
     options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace_out)
-    check_writable("--png", png)
+    wanted = picture(png, "replay.png")
     source = traces.find(trace)
     files = {"the recording": source, **guest_files("", device or [])}
-    check_apart({"--trace": trace_out, "--png": png}, files)
+    check_apart({"--trace": trace_out, "--png": path_of(wanted)}, files)
     recorded = read_trace(source)
     run, counters, seen = _run(recorded, options, device or DEFAULT_MACHINE)
-    shown = png if seen.screen is not None else None
-    if shown is not None:
-        session.save(shown, seen.screen)
     result = _result(recorded, run, counters, seen)
-    result["png"] = None if shown is None else str(shown)
+    result["png"] = None if seen.screen is None else session.save_picture(wanted, seen.screen)
     if text:
         result["text"] = seen.text
     if json:
@@ -224,6 +223,7 @@ def _result(recorded: Trace, run: report.Run, counters: Counters, seen: Seen) ->
         "reads_matching": int((checked & equal).sum()),
         "unchecked": apart,
         "masked": masked,
+        "unassigned": run["unassigned"],
         "missing_regions": {name: int(mask.sum()) for name, mask in seen.regions.items()},
         "missing_functions": {name: int(mask.sum()) for name, mask in seen.functions.items()},
         "mismatches": [_mismatch(recorded, seen.results, i) for i in wrong[:MISMATCHES_SHOWN]],
@@ -286,9 +286,10 @@ def _print(name: str, result: dict[str, object]) -> None:
         "reads equal to the recording": f"{result['reads_matching']:,} of "
         f"{result['reads_checked']:,} checked",
         **_unchecked_rows(result),
+        "no device there": f"{result['unassigned']:,}",
         "time, ms": f"{seconds * 1e3:,.1f}",
         "waited, p50 / p99 / max, µs": report.wait(result["wait_us"]),
-        "screen": str(result["png"]),
+        "screen": str(result["png"] or "none"),
     }
     for key, value in rows.items():
         table.add_row(key, value)

@@ -69,6 +69,7 @@ def print_runs(title: str, runs: Sequence[Run], more: Mapping[str, Cell] = _NO_R
         "queued in the ring": lambda r: f"{r['coalesced']:,}",
         "exits": lambda r: f"{r['exits']:,}",
         "  by": lambda r: _by(r["exits_by"]),
+        "no device there": lambda r: f"{r['unassigned']:,}",
         "waited, p50 / p99 / max, µs": lambda r: wait(r["wait_us"]),
         "pipe writes": lambda r: f"{r['signals']:,}",
         "time, ms": lambda r: f"{_number(r['seconds']) * 1e3:,.1f}",
@@ -156,6 +157,14 @@ def print_hottest(hot: Sequence[dict[str, object]]) -> None:
     if hot:
         places = ", ".join(f"{h['kind']} {h['address']:#x} ({h['exits']:,})" for h in hot[:5])
         print(f"Most exits: {places}")
+
+
+def one_line(run: Run) -> str:
+    """The most important counts of a run."""
+    return (
+        f"{_heading(run)}: {run['writes']:,} device writes, {run['coalesced']:,} of them queued, "
+        f"{run['exits']:,} exits, {_number(run['seconds']) * 1e3:,.1f} ms"
+    )
 
 
 def mismatching(run: Run) -> bool:

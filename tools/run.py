@@ -22,12 +22,14 @@ from tools.options import (
     PcapOption,
     PngOption,
     RingPagesOption,
+    TracebackOption,
     TraceOption,
     Wait,
     WaitOption,
-    check_writable,
     network_options,
     network_staleness,
+    path_of,
+    picture,
     run_options,
 )
 from tools.outputs import check_apart, guest_files
@@ -55,6 +57,7 @@ def run(
     cpus: CpusOption = Cpus.anywhere,
     trace: TraceOption = None,
     png: PngOption = None,
+    _traceback: TracebackOption = False,
     json: JsonOption = False,
 ) -> None:
     """Run a guest of your own, on a PC with a VGA at 00:02.0 unless --device says otherwise:
@@ -64,15 +67,15 @@ def run(
     if netdev and accel is Accel.kvm:
         raise BadInput(f"--netdev {netdev[0]}: --accel kvm runs recorded guests, without a network")
     network = network_options(netdev, pcap)
-    if png is not None:
-        check_writable("--png", png)
-    check_apart({"--trace": trace, "--png": png, "--pcap": pcap}, guest_files(guest, device or []))
+    wanted = picture(png, None)
+    outputs = {"--trace": trace, "--png": path_of(wanted), "--pcap": pcap}
+    check_apart(outputs, guest_files(guest, device or []))
     where = guest.rpartition(":")[0]
     if where.endswith(".py"):
         # The guest process may have another idea of the working directory's modules, not of files.
         guest = f"{Path(where).absolute()}:{guest.rpartition(':')[2]}"
     job = Job(guest, {}, session.board_of(device or [DEFAULT_DEVICE], network), session.screen_of)
-    result, _ = session.run_all(guest, job, options, png)
+    result, _ = session.run_all(guest, job, options, wanted)
     raise typer.Exit(session.say(guest, result, json))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,16 @@ from typing import Generic, TypeVar
 
 import psutil
 
+from hv import guest
 from hv.doorbell import WaitPolicy
-from hv.errors import KvmUnusable
+from hv.errors import HostError, KvmUnusable
 from hv.kvm import capabilities
 from hv.printable import printable_stream
 from tools import early
-from tools.errors import BadInput, warn
+from tools.errors import BadInput, Interrupted, warn
 from tools.options import RunOptions
 from tools.recorded import check_loads, recorder
+from vmm.accel import direct
 from vmm.accel.base import Accelerator
 from vmm.accel.direct import DirectAccelerator
 from vmm.accel.kvm import KvmAccelerator, Recorder
@@ -79,6 +82,12 @@ def check_kvm() -> None:
         raise BadInput(f"--accel kvm: {error}") from error
 
 
+def _check_proc() -> None:
+    """Raise HostError without the file system that tells what processes use."""
+    if not Path("/proc/self/stat").exists():
+        raise HostError("/proc: expected the proc file system there: mount -t proc proc /proc")
+
+
 def accelerator(options: RunOptions, name: str, record: Recorder) -> Accelerator:
     """The accelerator of that name; starts the guest process. Raises BadInput without KVM."""
     if name == "direct":
@@ -102,6 +111,7 @@ def run_job(
 
     Raises what `Machine.run` raises, BadInput without the accelerator.
     """
+    _check_proc()
     record = job.record or recorder(job)
     with (
         # What a user's device prints goes where a guest's does.
@@ -114,14 +124,33 @@ def run_job(
             warn=warn,
         ) as machine,
     ):
-        board = job.build(machine)
-        job.write_rom(machine, board)
         accel = machine.accel
-        before = Usage.of(accel.pid), Usage.of(os.getpid())
-        machine.run(job.guest, job.arguments)
+        try:
+            board = job.build(machine)
+            job.write_rom(machine, board)
+            before = Usage.of(accel.pid), Usage.of(os.getpid())
+            machine.run(job.guest, job.arguments)
+        except KeyboardInterrupt as error:
+            raise Interrupted(_how_far(machine, error)) from error
         after = Usage.of(accel.pid), Usage.of(os.getpid())
         run = _describe(machine, coalesce and accel_name != "direct", before, after)
         return run, machine.counters, job.inspect(machine, board)
+
+
+def _how_far(machine: Machine, error: KeyboardInterrupt) -> str:
+    """One line about a run that Ctrl-C ended."""
+    counters, accel = machine.counters, machine.accel
+    told = (
+        f"{counters.writes:,} device writes, {counters.coalesced:,} of them queued, "
+        f"{counters.exits:,} exits"
+    )
+    if isinstance(accel, ProcessAccelerator):
+        place = accel.where()
+    else:
+        stack = traceback.extract_tb(error.__traceback__)
+        calls = [i for i, f in enumerate(stack) if f.filename == direct.__file__]
+        place = guest.place(stack[calls[0] + 1 :]) if calls else ""
+    return f"{told}; the guest was at {place}" if place else told
 
 
 def _describe(

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hv.errors import DeviceError
 from tools import devices, report
-from tools.errors import BadInput
-from tools.options import NetworkOptions, RunOptions
+from tools.errors import BadInput, Interrupted
+from tools.options import NetworkOptions, Picture, RunOptions, warn_of_picture
 from tools.outputs import trace_file
 from tools.recorded import once, recorder
 from tools.runner import BoardT, Job, SeenT, hottest, run_job
@@ -75,7 +75,7 @@ def screen_of(machine: Machine, board: Board) -> Screen | None:
 
 
 def run_all(
-    name: str, job: Job[Board, Screen | None], options: RunOptions, png: Path | None
+    name: str, job: Job[Board, Screen | None], options: RunOptions, picture: Picture | None
 ) -> tuple[dict[str, object], Screen | None]:
     """Run the job in every combination: the JSON object of `demo` and `run`, the first screen.
 
@@ -83,10 +83,8 @@ def run_all(
     be written.
     """
     runs, hot, screens = run_each(name, job, options)
-    if png is not None:
-        save(png, screens[0])
     result = result_of(name, options, runs, hot)
-    return {**result, "png": None if png is None else str(png)}, screens[0]
+    return {**result, "png": save_picture(picture, screens[0])}, screens[0]
 
 
 def run_each(
@@ -102,13 +100,21 @@ def run_each(
     with contextlib.ExitStack() as stack:
         advance = stack.enter_context(_progress(name, len(wanted)))
         for accel, coalesce in wanted:
-            with trace_file(None if runs else options.trace) as trace:
-                run, counted, found = run_job(job, options, accel, coalesce, trace)
+            try:
+                with trace_file(None if runs else options.trace) as trace:
+                    run, counted, found = run_job(job, options, accel, coalesce, trace)
+            except Interrupted as error:
+                raise Interrupted(_until_then(error, runs, len(wanted))) from error
             runs.append(run)
             hot.append(hottest(counted))
             seen.append(found)
             advance()
     return runs, hot[0], seen
+
+
+def _until_then(error: Interrupted, runs: list[report.Run], wanted: int) -> str:
+    """How far the run came that Ctrl-C ended, and what the ones before it have counted."""
+    return "; ".join([f"run {len(runs) + 1} of {wanted}: {error}", *map(report.one_line, runs)])
 
 
 def result_of(
@@ -124,6 +130,20 @@ def result_of(
         "hottest": hot,
         "png": None,
     }
+
+
+def save_picture(picture: Picture | None, screen: Screen | None) -> str | None:
+    """Write a screen where it is wanted; the file's name. Raises BadInput as `save` does."""
+    if picture is None:
+        return None
+    try:
+        save(picture.path, screen)
+    except BadInput as error:
+        if picture.asked:
+            raise
+        warn_of_picture(error)
+        return None
+    return str(picture.path)
 
 
 def save(png: Path, screen: Screen | None) -> None:

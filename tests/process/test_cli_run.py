@@ -102,6 +102,80 @@ def test_an_access_that_no_processor_makes_is_told_by_the_guests_line(
     )
 
 
+LIBRARIES = """\
+import json
+from concurrent.futures import Future
+
+import neighbour
+from tools.guests import vga
+
+class Silent(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+def standard(vcpu):
+    json.loads("nope")
+
+def ours(vcpu):
+    vga.draw(None)
+
+def own_module(vcpu):
+    neighbour.broken()
+
+def own_syntax(vcpu):
+    import unreadable
+
+def speechless(vcpu):
+    raise Silent
+"""
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("standard", "guest.py:12: JSONDecodeError: Expecting value: line 1 column 1 (char 0)"),
+        ("ours", "guest.py:15: AttributeError: 'NoneType' object has no attribute 'out8'"),
+        ("own_module", "neighbour.py:2: ZeroDivisionError: division by zero"),
+        (
+            "own_syntax",
+            "unreadable.py:1: SyntaxError: '(' was never closed (unreadable.py, line 1)",
+        ),
+        ("speechless", "guest.py:24: Silent: its text cannot be read: ValueError"),
+    ],
+)
+def test_an_error_deep_in_a_library_is_told_by_the_innermost_line_of_the_users_own(
+    tmp_path: Path, accel: str, function: str, said: str
+) -> None:
+    (tmp_path / "guest.py").write_text(LIBRARIES)
+    (tmp_path / "neighbour.py").write_text("def broken():\n    1 / 0\n")
+    (tmp_path / "unreadable.py").write_text("x = (\n")
+    done = run("run", f"guest.py:{function}", "--accel", accel, cwd=tmp_path)
+    assert one_line(done, 1) == f"{tmp_path}/{said}"
+
+
+@BOTH
+def test_all_frames_of_an_error_are_shown_on_request(tmp_path: Path, accel: str) -> None:
+    (tmp_path / "guest.py").write_text(LIBRARIES)
+    (tmp_path / "neighbour.py").touch()
+    done = run("run", "guest.py:standard", "--accel", accel, "--traceback", cwd=tmp_path)
+    assert done.returncode == 1
+    *frames, line = done.stderr.splitlines()
+    assert frames[0] == "Traceback (most recent call last):"
+    assert any("json/decoder.py" in frame for frame in frames)
+    assert f'  File "{tmp_path}/guest.py", line 12, in standard' in frames
+    assert line.startswith(f"coalesced: {tmp_path}/guest.py:12: JSONDecodeError: ")
+
+
+def test_all_frames_of_a_guest_that_cannot_be_imported_are_shown_on_request(tmp_path: Path) -> None:
+    (tmp_path / "guest.py").write_text("import json\njson.loads('nope')\n")
+    done = run("run", "guest.py:main", "--traceback", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "json/decoder.py" in done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"coalesced: guest {tmp_path}/guest.py: line 2: JSONDecodeError: ")
+
+
 @BOTH
 def test_an_error_of_several_lines_comes_on_one(folder: Path, accel: str) -> None:
     said = one_line(run("run", "guest.py:several_lines", "--accel", accel, cwd=folder), 1)

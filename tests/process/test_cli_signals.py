@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers.vmm_cli import Running, alive, until
 
@@ -23,7 +25,15 @@ def silent(vcpu):
     pathlib.Path("started").touch()
     while True:
         pass
+
+def once(vcpu):
+    vcpu.fill(0xa0000, 7, 1)
+    if pathlib.Path("once").exists():
+        pathlib.Path("again").touch()
+        silent(vcpu)
+    pathlib.Path("once").touch()
 """
+LINES = {"main": range(4, 7), "silent": range(9, 12)}  # of GUEST
 
 
 @pytest.fixture
@@ -83,16 +93,73 @@ def started(program: Running, folder: Path) -> None:
     program.look()
 
 
+@pytest.mark.parametrize("accel", ["process", "direct"])
 @pytest.mark.parametrize("function", ["main", "silent"])
-def test_ctrl_c_of_a_guest_that_never_ends(folder: Path, function: str) -> None:
-    with Running("run", f"guest.py:{function}", "--json", cwd=folder) as program:
-        started(program, folder)
+def test_ctrl_c_of_a_guest_that_never_ends_tells_how_far_it_came(
+    folder: Path, function: str, accel: str
+) -> None:
+    arguments = ("run", f"guest.py:{function}", "--json", "--accel", accel)
+    with Running(*arguments, cwd=folder) as program:
+        until(lambda: (folder / "started").exists() or program.process.poll() is not None, 60)
         program.interrupt()
-        status, out, err = program.end(2)
-        assert status == 130
-        assert out == ""
-        assert "Traceback" not in err
+        status, out, err = program.end(5)
         program.nothing_left()
+    assert (status, out) == (130, "")
+    told = re.fullmatch(
+        r"coalesced: interrupted: run 1 of \d: ([\d,]+) device writes, [\d,]+ of them queued, "
+        rf"[\d,]+ exits; the guest was at {folder}/guest.py:(\d+)\n",
+        err,
+    )
+    assert told is not None, err
+    assert int(told[2]) in LINES[function]
+    assert function == "main" or told[1] == "0"
+
+
+def test_ctrl_c_tells_what_the_complete_runs_counted(folder: Path) -> None:
+    """The guest ends at once the first time, and never the second."""
+    with Running("run", "guest.py:once", cwd=folder) as program:
+        until(lambda: (folder / "again").exists() or program.process.poll() is not None, 60)
+        program.interrupt()
+        status, _, err = program.end(5)
+    assert status == 130
+    assert err.startswith("coalesced: interrupted: run 2 of 3: ")
+    assert "; process, coalesced: 7 device writes, 7 of them queued, 1 exits, " in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known", "shown"),
+    [
+        (["stress", "--seed", "7", "--seconds", "60"], r"[\d,]+ entries, .* seed 7", "seed 7"),
+        (["stress", "--seed", "7", "--seconds", "60", "--json"], ".* seed 7", '"complete": false'),
+        (
+            ["stress", "--kill", "both", "--times", "9999"],
+            "[\\d,]+ entries, [\\d,]+ kills, .*",
+            "recovered",
+        ),
+        (["litmus", "--slots", "4", "--entries", "12"], r"\d+ cases explored", ""),
+        (["litmus", "--slots", "4", "--entries", "12", "--json"], ".* explored", '"cases": ['),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_ctrl_c_of_a_command_without_a_guest_tells_what_is_known(
+    tmp_path: Path, arguments: list[str], known: str, shown: str
+) -> None:
+    with Running(*arguments, cwd=tmp_path) as program:
+        until(lambda: at_work(program.pid), 60)
+        program.interrupt()
+        status, out, err = program.end(30)
+    assert status == 130
+    assert re.fullmatch(f"coalesced: interrupted: {known}\n", err), err
+    assert shown in out
+
+
+def at_work(pid: int) -> bool:
+    """Has a command come past its start, to processes of its own or to long computing?"""
+    try:
+        process = psutil.Process(pid)
+        return bool(process.children()) or process.cpu_times().user > 1.5
+    except psutil.NoSuchProcess:
+        return True  # it has ended, which the test tells
 
 
 @pytest.mark.parametrize(

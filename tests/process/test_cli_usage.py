@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -79,29 +80,70 @@ def test_a_full_disk_is_named(tmp_path: Path, option: str) -> None:
     assert said == f"{option} /dev/full: No space left on device"
 
 
-@pytest.mark.parametrize("arguments", [["info"], ["info", "--json"]])
-def test_a_full_stdout_is_no_traceback(tmp_path: Path, arguments: list[str]) -> None:
-    with open("/dev/full", "w") as full:
+PRINTING = [
+    ["info"],
+    ["info", "--json"],
+    ["--help"],
+    ["demo", "--help"],
+    ["demo", "vga", "--accel", "direct", "--png", "none"],
+    ["replay", "e1000", "--accel", "direct", "--json"],
+    ["litmus", "--slots", "2", "--entries", "1"],
+    ["bench", "--help"],
+]
+BUFFERING = pytest.mark.parametrize("unbuffered", [None, "1"], ids=["buffered", "unbuffered"])
+
+
+def printing_to(
+    target: str, folder: Path, arguments: list[str], unbuffered: str | None
+) -> subprocess.CompletedProcess[str]:
+    """A command whose standard output goes to a shell's redirection."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    if unbuffered:
+        environment["PYTHONUNBUFFERED"] = unbuffered
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {target}', "-", PROGRAM, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+@BUFFERING
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+def test_a_full_standard_output_is_named(
+    tmp_path: Path, arguments: list[str], unbuffered: str | None
+) -> None:
+    done = printing_to(">/dev/full", tmp_path, arguments, unbuffered)
+    assert one_line(done, 1) == "standard output: No space left on device"
+
+
+@BUFFERING
+@pytest.mark.parametrize("arguments", PRINTING[:3], ids=" ".join)
+def test_a_closed_standard_output_is_named(
+    tmp_path: Path, arguments: list[str], unbuffered: str | None
+) -> None:
+    done = printing_to(">&-", tmp_path, arguments, unbuffered)
+    assert one_line(done, 1) == "standard output: Bad file descriptor"
+
+
+@BUFFERING
+@pytest.mark.parametrize("arguments", PRINTING[:3], ids=" ".join)
+def test_a_reader_that_goes_away_is_no_error_text(
+    tmp_path: Path, arguments: list[str], unbuffered: str | None
+) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    if unbuffered:
+        environment["PYTHONUNBUFFERED"] = unbuffered
+    with os.fdopen(write_end, "w") as pipe:
         done = subprocess.run(
             [PROGRAM, *arguments],
             cwd=tmp_path,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert done.stderr == "coalesced: standard output: No space left on device\n"
-
-
-def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
-    read_end, write_end = os.pipe()
-    os.close(read_end)
-    with os.fdopen(write_end, "w") as pipe:
-        done = subprocess.run(
-            [PROGRAM, "info", "--json"],
-            cwd=tmp_path,
+            env=environment,
             stdout=pipe,
             stderr=subprocess.PIPE,
             text=True,
@@ -112,16 +154,15 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_streams_do_not_matter(tmp_path: Path, closed: str) -> None:
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_a_closed_input_or_error_stream_does_not_matter(tmp_path: Path, closed: str) -> None:
     """No descriptor of ours may take the place of one, and none is missing."""
     (tmp_path / "g.py").write_text("def main(vcpu):\n    print('x')\n    vcpu.store8(0, 1)\n")
     done = run(
         "run", "g.py:main", "--json", cwd=tmp_path, prefix=("sh", "-c", f'"$@" {closed}', "-")
     )
     assert done.returncode == 0
-    if ">&-" not in closed.replace("2>&-", ""):
-        assert json.loads(done.stdout)["identical"]
+    assert json.loads(done.stdout)["identical"]
 
 
 def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
@@ -136,26 +177,85 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         assert said.startswith(f"--image {name}: not a picture that can be read: ")
 
 
-# --- a full /dev/shm ---
+# --- help, version, pictures by default ---
 
-UNSHARE = ("unshare", "-m", "sh", "-c")
+LEAVES = [
+    "", "demo", "demo vga", "demo cirrus", "demo e1000", "demo all", "run", "replay", "qtest",
+    "stress", "bench", "bench ring", "bench exit", "bench vga", "bench e1000", "bench model",
+    "bench all", "litmus", "info",
+]  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def own_mounts() -> None:
-    """Skips where a process may not have mounts of its own."""
-    done = subprocess.run(
-        [*UNSHARE, "mount -t tmpfs tmpfs /dev/shm"], capture_output=True, text=True, check=False
+@pytest.mark.parametrize("command", LEAVES)
+def test_help_prints_on_an_ascii_terminal(tmp_path: Path, command: str) -> None:
+    prefix = ("env", "LC_ALL=C", "PYTHONIOENCODING=ascii")
+    done = run(*command.split(), "-h", cwd=tmp_path, prefix=prefix)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    assert "\\x" not in done.stdout
+    assert "\\u" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["info", "demo vga --accel direct --png none", "replay e1000 --accel direct --png none"],
+)
+def test_tables_print_on_an_ascii_terminal(tmp_path: Path, command: str) -> None:
+    prefix = ("env", "LC_ALL=C", "PYTHONIOENCODING=ascii")
+    done = run(*command.split(), cwd=tmp_path, prefix=prefix)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    assert "|" in done.stdout
+
+
+def test_a_name_that_the_terminal_lacks_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "gäst.py").write_text("def main(vcpu):\n    pass\n")
+    prefix = ("env", "LC_ALL=C", "PYTHONIOENCODING=ascii")
+    done = run("run", "gäst.py:main", "--accel", "direct", cwd=tmp_path, prefix=prefix)
+    assert done.returncode == 0, done.stderr
+    assert "g\\xe4st.py:main" in done.stdout
+
+
+def test_the_version(tmp_path: Path) -> None:
+    done = run("--version", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"coalesced {version('coalesced-mmio')}\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["demo", "vga"], ["demo", "cirrus"], ["replay", "boot"]], ids=" ".join
+)
+def test_a_picture_nobody_asked_for_that_cannot_be_written_is_a_warning(
+    command: list[str],
+) -> None:
+    done = run(*command, "--accel", "direct", "--json", cwd=Path("/proc"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["png"] is None
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("coalesced: warning: the picture is not written: ")
+
+
+@pytest.mark.parametrize(
+    "command", [["demo", "vga"], ["demo", "cirrus"], ["replay", "boot"]], ids=" ".join
+)
+def test_no_picture_where_none_is_wanted(tmp_path: Path, command: list[str]) -> None:
+    result = json_of(*command, "--accel", "direct", "--png", "none", cwd=tmp_path)
+    assert result["png"] is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_that_was_asked_for_and_cannot_be_written_is_an_error() -> None:
+    done = run("demo", "vga", "--accel", "direct", "--png", "s.png", cwd=Path("/proc"))
+    assert one_line(done, 2).startswith("--png s.png: ")
+
+
+def test_accesses_that_no_device_answers_are_counted_in_the_table(tmp_path: Path) -> None:
+    (tmp_path / "g.py").write_text(
+        "def main(vcpu):\n"
+        "    vcpu.store8(0xf0000000, 1)\n    vcpu.out8(0x500, 1)\n    vcpu.in8(0x501)\n"
     )
-    if done.returncode:
-        pytest.skip(f"no mount namespace with a /dev/shm of its own: {done.stderr.strip()}")
-
-
-@pytest.mark.usefixtures("own_mounts")
-@pytest.mark.parametrize("room", ["4k", "8k", "3m"])
-def test_a_full_dev_shm_is_one_clear_line(tmp_path: Path, room: str) -> None:
-    """Whichever segment finds no room: ring, run page, RAM."""
-    script = f'mount -t tmpfs -o size={room} tmpfs /dev/shm && exec "$@"'
-    done = run("demo", "vga", "--json", cwd=tmp_path, prefix=(*UNSHARE, script, "-"))
-    said = one_line(done, 1)
-    assert "bytes of POSIX shared memory (/dev/shm) wanted" in said
+    runs = json_of("run", "g.py:main", cwd=tmp_path)["runs"]
+    assert [entry["unassigned"] for entry in runs] == [3, 3, 3]
+    lines = run("run", "g.py:main", cwd=tmp_path).stdout.splitlines()
+    (row,) = [line for line in lines if "no device there" in line]
+    assert row.replace("│", " ").split()[-3:] == ["3", "3", "3"]

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.vmm_cli import PROGRAM, Running, json_of, run
+from helpers.vmm_cli import PROGRAM, Running, json_of, one_line, run
 from helpers.vmm_model import exits_of
 
 from devices.e1000.registers import EXCLUDED, MMIO_SIZE
 from hv.abi import OP_OUT, OP_STORE
 from hv.ring import usable
 from tools.exchange import free_ports
+from tools.guests.network import packets
+from tools.guests.network.packets import Ipv4
 from tools.tracefile import read
 
 FRAMES = 500
@@ -181,6 +183,47 @@ def test_it_ends_by_itself_and_says_what_it_answered(tmp_path: Path) -> None:
     (entry,) = result["runs"]
     assert entry["network"]["guest"]["arp"] > 0  # what was asked while the card was deaf, too
     assert result["savings"] == {"exits": None, "time": None}
+
+
+def test_an_answer_that_has_arrived_is_counted_whenever_ctrl_c_comes(tmp_path: Path) -> None:
+    ours, theirs = free_ports()
+    card, me, guest_ip = b"\x52\x54\0\x12\x34\x56", bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as wire:
+        wire.bind(("127.0.0.1", theirs))
+        wire.connect(("127.0.0.1", ours))
+        with Running("demo", "e1000", "--netdev", spec(ours, theirs), cwd=tmp_path) as guest:
+            guest.wait_for_guest()
+            ask(wire, guest)
+            wire.settimeout(10)
+            for number in range(5):
+                ping = packets.icmp(packets.ICMP_ECHO, number.to_bytes(4, "big"))
+                packet = Ipv4(me, guest_ip, packets.PROTOCOL_ICMP, ping)
+                ethertype = packets.ETHERTYPE_IPV4
+                wire.send(packets.ethernet(card, card, ethertype, packets.ipv4(packet)))
+                while wire.recv(2000)[12:14] != b"\x08\0":
+                    pass  # a late answer to ARP
+            guest.interrupt()
+            status, out, _ = guest.end()
+    assert status == 130
+    assert " 5 ping" in out
+
+
+def test_an_iperf_server_that_never_answers_is_a_failure(tmp_path: Path) -> None:
+    ours, theirs = free_ports()
+    with Running(
+        *("demo", "e1000", "--netdev", spec(ours, theirs), "--ip", "192.0.2.9"), cwd=tmp_path
+    ) as host:
+        host.wait_for_guest()
+        done = run(
+            *("bench", "e1000", "--iperf", "192.0.2.9:5999", "--netdev", spec(theirs, ours)),
+            *("--ip", "192.0.2.8", "--rate", "1M", "--seconds", "0.2"),
+            cwd=tmp_path,
+        )
+        host.interrupt()
+        host.end()
+    said = one_line(done, 1)
+    assert said.startswith("--iperf 192.0.2.9:5999: no report came back for ")
+    assert said.endswith("expected `iperf -s -u` to run there, on port 5999")
 
 
 def ask(wire: socket.socket, guest: Running) -> None:

@@ -6,9 +6,10 @@ import ipaddress
 import statistics
 from typing import Final, cast
 
+from hv.errors import HostError
 from tools import devices
 from tools.bench import report
-from tools.bench.measure import Spread, spread
+from tools.bench.measure import spread
 from tools.errors import BadInput
 from tools.guests.network import iperf_wire, memory
 from tools.options import NETWORK_STALENESS, NetworkOptions, RunOptions
@@ -63,6 +64,11 @@ def run(
     rounds = ROUNDS if not arguments["rate"] else 1
     for coalesce in (True, False) * rounds:
         taken, _, said = run_job(job, options, "process", coalesce)
+        if said["server"] is None:
+            raise HostError(
+                f"--iperf {server}: no report came back for {said['sent']:,} datagrams; expected "
+                f"`iperf -s -u` to run there, on port {port}"
+            )
         tests.append({"coalescing": coalesce, **said, "exits": taken["exits"]})
     return _section(server, tests)
 
@@ -72,10 +78,7 @@ def _section(server: str, tests: list[dict[str, object]]) -> report.Section:
     for test in tests:
         title = "coalesced" if test["coalescing"] else "every write exits"
         sent = f"{test['sent']:,} datagrams sent, {test['exits']:,} exits"
-        said = cast("dict[str, float] | None", test["server"])
-        if said is None:
-            rows.append((title, Spread(0.0, 0.0, 0.0), f"{sent}; the server sent no report"))
-            continue
+        said = cast("dict[str, float]", test["server"])
         remark = (
             f"{sent}; the server: {said['lost']:,} of {said['datagrams']:,} lost, "
             f"{said['out_of_order']:,} out of order, jitter {said['jitter_ms']:.3f} ms, "
@@ -88,15 +91,13 @@ def _section(server: str, tests: list[dict[str, object]]) -> report.Section:
     return report.Section("e1000", values, f"iperf -s -u at {server} says", "Mbit/s", rows)
 
 
-def _bits(tests: list[dict[str, object]], coalescing: bool) -> float | None:
-    """The median of the server's bits per second; None when a report is missing."""
-    reports = [
-        cast("dict[str, float] | None", test["server"])
+def _bits(tests: list[dict[str, object]], coalescing: bool) -> float:
+    """The median of the server's bits per second."""
+    return statistics.median(
+        cast("dict[str, float]", test["server"])["bits_per_second"]
         for test in tests
         if test["coalescing"] is coalescing
-    ]
-    rates = [said["bits_per_second"] for said in reports if said is not None]
-    return statistics.median(rates) if len(rates) == len(reports) else None
+    )
 
 
 def bits_per_second(text: str) -> float:

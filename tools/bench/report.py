@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 Row = tuple[str, Spread, str]  # what, figure, remark
 Line = tuple[str, list[tuple[float, float]]]  # name, points (x, y)
+
+
+WIDTH = 80  # of a terminal
 
 
 class Chart(NamedTuple):
@@ -51,14 +55,18 @@ def show(
     if as_json:
         print_json(as_object(sections, machine, complete))
         return
-    print(machine_line(machine))
+    print(_wrapped(machine_line(machine)))
     for section in sections:
         if section.rows:
             print_table(_table(section))
         for what, why in section.missing.items():
-            print(f"Without {what}: {why}")
+            print(_wrapped(f"Without {what}: {why}"))
     if not complete:
         print("Not complete: what is missing was not measured.")
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def as_object(
@@ -75,18 +83,35 @@ def machine_line(machine: Mapping[str, object]) -> str:
 
 
 def _table(section: Section) -> Table:
-    from rich.table import Table  # noqa: PLC0415 - --json does not need it
-
-    table = Table(title=section.title, title_justify="left")
-    table.add_column("", min_width=max(len(what) for what, _, _ in section.rows))
-    table.add_column(f"median, {section.unit}", justify="right", no_wrap=True)
-    table.add_column(f"min to max, {section.unit}", justify="right", no_wrap=True)
-    table.add_column("", min_width=max(len(remark) for _, _, remark in section.rows))
+    """What was measured, its figures, and below it the remark."""
+    rows = []
     for what, figure, remark in section.rows:
         if not math.isfinite(figure.median):
             continue  # Ctrl-C came first
         ends = f"{text(figure.low)} to {text(figure.high)}" if math.isfinite(figure.low) else ""
-        table.add_row(what, text(figure.median), ends, remark)
+        rows.append(((what, remark), (text(figure.median), ends)))
+    heads = (f"median, {section.unit}", f"min to max, {section.unit}")
+    return narrow_table(section.title, heads, rows)
+
+
+def narrow_table(
+    title: str, heads: Sequence[str], rows: Sequence[tuple[tuple[str, str], Sequence[str]]]
+) -> Table:
+    """A table of at most 80 columns: texts at the left, what is too long for a line in several,
+    with its remark below it, and figures under `heads` at the right."""
+    from rich.table import Table  # noqa: PLC0415 - --json does not need it
+
+    columns = zip(heads, *(figures for _, figures in rows), strict=True)
+    room = WIDTH - 1 - 3 * (len(heads) + 1) - sum(max(map(len, column)) for column in columns)
+    table = Table(title="\n".join(textwrap.wrap(title, WIDTH)), title_justify="left")
+    table.add_column("")
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    for (what, remark), figures in rows:
+        lines = textwrap.wrap(what, room, subsequent_indent="  ")
+        indent = "    "
+        lines += textwrap.wrap(remark, room, initial_indent=indent, subsequent_indent=indent)
+        table.add_row("\n".join(lines), *figures)
     return table
 
 

@@ -159,22 +159,21 @@ def _as_object(
 
 
 def _print(changes: Sequence[Change]) -> None:
-    from rich.table import Table  # noqa: PLC0415 - --json does not need it
-
     beyond = [change for change in changes if change.beyond_noise]
     if beyond:
-        table = Table(title="What changed beyond the noise", title_justify="left")
-        table.add_column("", min_width=max(len(f"{c.section}: {c.what}") for c in beyond))
-        for name in ("before, median", "after, median", "after / before"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for change in beyond:
-            table.add_row(
-                f"{change.section}: {change.what}",
-                f"{report.text(change.before.median)} {change.unit}",
-                f"{report.text(change.after.median)} {change.unit}",
-                f"{change.ratio:.2f}",
+        rows = [
+            (
+                (f"{change.section}: {change.what}", ""),
+                (
+                    f"{report.text(change.before.median)} {change.unit}",
+                    f"{report.text(change.after.median)} {change.unit}",
+                    f"{change.ratio:.2f}",
+                ),
             )
-        print_table(table)
+            for change in beyond
+        ]
+        heads = ("before, median", "after, median", "after / before")
+        print_table(report.narrow_table("What changed beyond the noise", heads, rows))
     print(
         f"{len(beyond)} of {len(changes)} figures changed beyond the noise: "
         "the intervals that hold their medians, 95 % sure each, do not meet."

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tools import report
-from tools.errors import BadInput
+from tools.errors import BadInput, Interrupted
 from tools.litmus.models import DEFAULT, KEEPS
 from tools.litmus.steps import BARRIERS
 from tools.options import JsonOption
 
 if TYPE_CHECKING:
-    from tools.litmus.cases import Outcome
+    from tools.litmus.cases import Case, Outcome
 
 SlotsOption = Annotated[
     int, typer.Option("--slots", metavar="N", min=2, max=8, help="Slots of the ring, 2 to 8.")
@@ -58,34 +58,53 @@ def litmus(
     The check of 2009 gets the least ring that shows it. Exit status 1: a case is not as the table
     of steps in tools/litmus/steps.py predicts.
     """
-    from tools.litmus.cases import Outcome, cases  # noqa: PLC0415 - start-up time
+    from tools.litmus.cases import cases  # noqa: PLC0415 - start-up time
     from tools.litmus.explore import STATES_MAX, TooManyStates  # noqa: PLC0415
 
     models = list(dict.fromkeys(model)) if model else list(DEFAULT)
     _known("--model", models, KEEPS)
     _known("--remove", [remove] if remove else [], BARRIERS)
-    outcomes = []
-    for case in cases(slots, entries, models, remove):
+    outcomes: list[Outcome] = []
+    try:
+        _explore(outcomes, cases(slots, entries, models, remove), json)
+    except TooManyStates as error:
+        raise BadInput(
+            f"--slots {slots} --entries {entries}: more than {STATES_MAX:,} states {error}; "
+            "take fewer"
+        ) from None
+    except KeyboardInterrupt as error:
+        if json:
+            report.print_json({"models": models, "complete": False, **_facts(outcomes)})
+        raise Interrupted(f"{len(outcomes)} cases explored") from error
+    ok = all(outcome.as_expected for outcome in outcomes)
+    if json:
+        report.print_json({"models": models, "complete": True, **_facts(outcomes)})
+    else:
+        print("All as expected." if ok else "NOT AS EXPECTED.")
+    return 0 if ok else 1
+
+
+def _facts(outcomes: list[Outcome]) -> dict[str, object]:
+    ok = all(outcome.as_expected for outcome in outcomes)
+    return {"cases": [outcome.facts() for outcome in outcomes], "ok": ok}
+
+
+def _explore(outcomes: list[Outcome], cases: Iterable[Case], json: bool) -> None:
+    """Explore one case after the other. Raises TooManyStates."""
+    from tools.litmus.cases import Outcome  # noqa: PLC0415 - start-up time
+    from tools.litmus.explore import TooManyStates  # noqa: PLC0415
+
+    for case in cases:
         _progress(f"{case.removed or 'all barriers'}, {case.protocol}, {case.model}")
         try:
             outcome = Outcome.of(case)
         except TooManyStates:
-            raise BadInput(
-                f"--slots {slots} --entries {entries}: more than {STATES_MAX:,} states without "
-                f"{case.removed} under {case.model}; take fewer"
-            ) from None
+            raise TooManyStates(f"without {case.removed} under {case.model}") from None
         finally:
             _progress("")
         outcomes.append(outcome)
         if not json:
             _show(outcome)
-    ok = all(outcome.as_expected for outcome in outcomes)
-    if json:
-        facts = [outcome.facts() for outcome in outcomes]
-        report.print_json({"models": models, "cases": facts, "ok": ok})
-    else:
-        print("All as expected." if ok else "NOT AS EXPECTED.")
-    return 0 if ok else 1
 
 
 def _known(option: str, given: list[str], known: Iterable[str]) -> None:

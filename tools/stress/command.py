@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hv.abi import RING_PAGES_MAX
-from tools.errors import BadInput
+from tools.errors import BadInput, Interrupted
 from tools.options import Cpus, JsonOption, Wait, staleness_of
 
 _SECONDS = 10.0  # when nothing else is said
@@ -150,4 +150,10 @@ def stress(
 
     result = session.run(wanted)
     report.show(wanted, result, json)
+    if not result.complete:
+        totals = result.totals
+        raise Interrupted(
+            f"{totals.entries:,} entries, {totals.kills:,} kills, {totals.corruptions:,} "
+            f"corruptions, seed {wanted.seed}"
+        )
     raise typer.Exit(0 if result.totals.ok else 1)

@@ -160,7 +160,7 @@ def run(plan: Plan, most: int, deadline: float, totals: Totals) -> None:
         if setup.lie is not None:
             judge_lie(pair, setup.lie, totals)
             return
-        if not pair.wait("ready"):
+        if not pair.starts():
             totals.fail(pair, "it does not start")
             return
         segments = pair.segments

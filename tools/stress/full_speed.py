@@ -16,19 +16,30 @@ _LONGEST_STOP = 0.02  # seconds
 
 
 def run(setup: Setup, seconds: float, stops: random.Random | None, totals: Totals) -> None:
-    """Run a pair until it is done, or for so many seconds; `stops`: chooses when to stop it."""
+    """Run a pair until it is done, or for so many seconds; `stops`: chooses when to stop it.
+
+    After Ctrl-C, too, the pair comes to its end and is counted; then KeyboardInterrupt goes on.
+    """
     pair = Pair(setup)
     try:
-        if not pair.wait("ready"):
+        if not pair.starts():
             totals.fail(pair, _told(pair, "it does not start"))
             return
         disturb = stopper(pair, stops, totals) if stops else None
-        ended = _watch(pair, seconds, disturb)
+        interrupt: KeyboardInterrupt | None = None
+        try:
+            ended = _watch(pair, seconds, disturb)
+        except KeyboardInterrupt as error:
+            interrupt, ended = error, False
+            for side in _SIDES:
+                pair.signal(side, signal.SIGCONT)
         if not ended:
             pair.stop()
             ended = _watch(pair, PATIENCE, None)
         totals.take(pair)
         _check(pair, ended, totals)
+        if interrupt is not None:
+            raise interrupt
     finally:
         pair.close()
 

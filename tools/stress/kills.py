@@ -81,7 +81,7 @@ def _kill(pair: Pair, kill: Kill) -> float:
     if kill.at == "start":
         time.sleep(kill.delay)
     else:
-        pair.wait("ready")
+        pair.starts()
         if kill.at == "run":
             time.sleep(kill.delay)
         else:  # where few pass the point, it is a kill like any other

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hv.errors import HostError
 from tools.guests import stress as guest
 from tools.stress import pattern, worker
 from tools.stress.checker import COUNTS, Checker, Count
@@ -25,6 +26,9 @@ PATIENCE = 20.0  # seconds for what takes milliseconds, on a machine that is bus
 _SIDES = ("vmm", "hv")
 
 Message = dict[str, Any]
+
+# What a limit on processes, memory or open files looks like in an error's text.
+_NO_ROOM = ("[Errno 11]", "[Errno 12]", "[Errno 23]", "[Errno 24]", "MemoryError", "open files")
 
 
 class Pair:
@@ -127,6 +131,18 @@ class Pair:
             self.checker.allow_again(1)
             self.checker.one(*pending)
         return int(self.tally[Count.next]) - before
+
+    def starts(self) -> bool:
+        """Wait until it is ready; False when it does not start.
+
+        Raises HostError when this machine has no room for it, which is no fault of the ring.
+        """
+        if self.wait("ready"):
+            return True
+        said = f"{self.last.get('type', '')} {self.last.get('text', '')} {self.errors()}".strip()
+        if any(mark in said for mark in _NO_ROOM):
+            raise HostError(f"a pair of processes does not start: {said}")
+        return False
 
     def errors(self) -> str:
         """The last line that either side wrote to stderr."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tools.report import print_json, print_table
 from tools.stress.session import Result
+from tools.stress.totals import Totals
 
 if TYPE_CHECKING:
     from tools.stress.command import Wanted
@@ -54,11 +55,17 @@ def show(wanted: Wanted, result: Result, json: bool) -> None:
     print_table(table)
     for failure in totals.failures:
         sys.stderr.write(f"coalesced: {failure}\n")
-    if wanted.broken:
+    if not result.complete:
+        print("Interrupted; nothing was wrong so far." if totals.ok else _wrong(totals))
+    elif wanted.broken:
         found = "not found" if totals.ok else "found"
         print(f"The ring with {wanted.broken} broken: {found}.")
     else:
-        print("Nothing is wrong." if totals.ok else f"{totals.failed:,} PAIRS WENT WRONG.")
+        print("Nothing is wrong." if totals.ok else _wrong(totals))
+
+
+def _wrong(totals: Totals) -> str:
+    return f"{totals.failed:,} PAIRS WENT WRONG."
 
 
 def as_json(wanted: Wanted, result: Result) -> dict[str, object]:
@@ -89,5 +96,6 @@ def as_json(wanted: Wanted, result: Result) -> dict[str, object]:
         "found": not totals.ok if wanted.broken else None,
         "failures": totals.failures,
         "seed": wanted.seed,
+        "complete": result.complete,
         "ok": totals.ok,
     }

@@ -35,6 +35,7 @@ class Result:
 
     totals: Totals
     seconds: float
+    complete: bool  # Ctrl-C did not end it
 
 
 class Session:
@@ -126,20 +127,25 @@ class Session:
 
 
 def run(wanted: Wanted) -> Result:
-    """Carry out a stress run. Raises HostError."""
+    """Carry out a stress run, or what Ctrl-C leaves of it. Raises HostError."""
     if wanted.cpus == "split" and len(os.sched_getaffinity(0)) < 2:
         raise HostError("--cpus split: expected two CPUs to run on, got one")
     # Guest processes that outlive their VMM become this process's children: it sees their end.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before = set(shm.orphans())
     session = Session(wanted)
-    with _progress(session) as step:
-        session.run(step)
+    complete = True
+    try:
+        with _progress(session) as step:
+            session.run(step)
+    except KeyboardInterrupt:
+        complete = False
+        session.totals.leave_out_unfinished()
     seconds = session.seconds
     # A name lives for microseconds; one whose maker was killed just then, until the next start.
     shm.remove_orphans()
     session.totals.leaked_segments = len(set(shm.orphans()) - before)
-    return Result(session.totals, seconds)
+    return Result(session.totals, seconds, complete)
 
 
 def _injected() -> ModuleType | None:

@@ -64,6 +64,12 @@ class Totals:
             self.fail(pair, told.replace("_", " "))
         return not any(found.values())
 
+    def leave_out_unfinished(self) -> None:
+        """Ctrl-C came: nobody knows what the last kill, or corruption, would have come to."""
+        if not self.failed:
+            self.kills = self.recovered
+            self.corruptions = self.detected + self.harmless
+
     @property
     def ok(self) -> bool:
         """Is nothing wrong?"""

@@ -7,7 +7,6 @@ import operator
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
@@ -91,7 +90,7 @@ class DirectAccelerator:
         try:
             function = guest.load(name)
         except guest.GuestNotFound as error:
-            raise RequestError(2, str(error)) from error
+            raise RequestError(2, str(error)).with_frames(guest.frames(error)) from error
         self._guest = lambda vcpu: function(vcpu, **arguments)
 
     def attach(self, bus: MachineBus) -> None:
@@ -110,12 +109,10 @@ class DirectAccelerator:
                 self._guest(Vcpu(self.guests_bus(bus)))
         except KeyboardInterrupt:
             raise
-        except CoalescedError as error:
-            if not isinstance(error, GuestError):
-                raise
-            raise GuestError(_describe(error)) from error
         except BaseException as error:
-            raise GuestError(_describe(error)) from error
+            if isinstance(error, CoalescedError) and not isinstance(error, GuestError):
+                raise
+            raise GuestError(guest.describe(error)).with_frames(guest.frames(error)) from error
         finally:
             self._first_operation = bus.first_operation
         return _HALTED
@@ -377,16 +374,3 @@ def _numbered(index: int, call: Callable[..., T], *arguments: int) -> T:
         return call(*arguments)
     except GuestError as error:
         raise GuestError(f"operation {index}: {error}") from error
-
-
-def _describe(error: BaseException) -> str:
-    """`hv.guest.describe`, with the guest's own line also where an access of it failed in here."""
-    in_guest = False
-    step = error.__traceback__
-    while step is not None and step.tb_next is not None:
-        here = Path(step.tb_next.tb_frame.f_code.co_filename).parent == Path(__file__).parent
-        if here and in_guest:
-            step.tb_next = None
-        in_guest = in_guest or not here
-        step = step.tb_next
-    return guest.describe(error)

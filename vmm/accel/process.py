@@ -150,6 +150,10 @@ class ProcessAccelerator:
     def guest_error(self) -> Exception:
         return self._vm.guest_error()
 
+    def where(self) -> str:
+        """File and line of the guest, which must be ended then; empty when it does not tell."""
+        return self._vm.where()
+
     def first_operation(self) -> int:
         first, now = self.handle.first_operation, time.monotonic_ns()
         if first > now:

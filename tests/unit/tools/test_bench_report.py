@@ -135,7 +135,9 @@ def test_what_ctrl_c_left_out_is_null_in_json_and_missing_in_the_table(
 
 def test_tables_have_units_and_spread(capsys: pytest.CaptureFixture[str]) -> None:
     report.show([ring_section(), exit_section(), vga_section()], MACHINE, as_json=False)
-    shown = capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    shown = " ".join(out.replace("│", " ").split())
     for expected in (
         "cpus 2",
         "median, ns",
@@ -250,6 +252,21 @@ def test_the_table_says_what_was_not_measured(tmp_path: Path) -> None:
     assert "CPUs split" not in shown
     with pytest.raises(BadInput, match="--table"):
         summary.write(tmp_path / "no" / "table.md", [ring_section()], MACHINE)
+
+
+def test_tables_fit_a_terminal_of_80_columns_whatever_they_hold(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [
+        ("a name that goes on and on, " * 4, spread([1234567.0, 8.0]), "a remark as well, " * 9),
+        ("short", spread([1.0]), ""),
+    ]
+    section = report.Section("x", {}, "A title that is long, " * 6, "Mbit/s", rows)
+    machine = {f"property {n}": "value" for n in range(12)}
+    report.show([section._replace(missing={"y": "why not, " * 20})], machine, as_json=False)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.count("a remark as well,") + out.count("a remark") >= 9
 
 
 def test_a_result_file_without_an_end_is_refused(tmp_path: Path) -> None:

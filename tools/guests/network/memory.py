@@ -11,21 +11,32 @@ from hv.vcpu import Vcpu
 TX_RING: Final = 0x100000
 RX_RING: Final = 0x102000
 MAILBOX: Final = 0x104000  # what the VMM asks for, between two runs of a guest
-REPORT: Final = 0x108000  # what the guest has to say: 4 bytes of length, then JSON
-REPORT_SIZE: Final = 0x8000
+REPORT: Final = 0x108000  # what the guest has to say: see `leave_report`
+REPORT_SIZE: Final = 0x4000  # of each of the two reports behind the first word
 TX_BUFFERS: Final = 0x120000
 RX_BUFFERS: Final = 0x1A0000
 MAILBOX_SIZE: Final = 0x1000
+_FIRST: Final = REPORT + 8
+_SECOND: Final = REPORT + REPORT_SIZE
+_ROOM: Final = REPORT_SIZE - 8
 
 
 def leave_report(vcpu: Vcpu, report: dict[str, object]) -> None:
-    """Put a report where the VMM looks for it. Raises ValueError when it is too long."""
-    _leave(vcpu, REPORT, REPORT_SIZE, report)
+    """Put a report where the VMM looks for it. Raises ValueError when it is too long.
+
+    There are two places, and a word before them with the address of the one that is valid: the
+    VMM may look, or kill this guest, at any moment, and always finds a whole report.
+    """
+    valid = int.from_bytes(vcpu.read_memory(REPORT, 4), "little")
+    other = _SECOND if valid == _FIRST else _FIRST
+    _leave(vcpu, other, _ROOM, report)
+    vcpu.write_memory(REPORT, other.to_bytes(4, "little"))
 
 
 def read_report(read: Callable[[int, int], bytes]) -> dict[str, object]:
     """The last report, with what reads guest RAM by address and size; empty before the first."""
-    return _read(read, REPORT, REPORT_SIZE)
+    valid = int.from_bytes(read(REPORT, 4), "little")
+    return _read(read, valid, _ROOM) if valid in (_FIRST, _SECOND) else {}
 
 
 def order(write: Callable[[int, bytes], None], wanted: dict[str, object]) -> None:

@@ -19,21 +19,30 @@ _NO_END: Final = 3600.0  # seconds of one wait
 
 
 def serve(vcpu: Vcpu, ip: str, seconds: float | None = None) -> None:
-    """Be the host `ip` for `seconds`, None: without end; a report is there all the time."""
+    """Be the host `ip` for `seconds`, None: without end; a report is there all the time.
+
+    It counts an answer before the answer leaves: whoever has got it finds it counted.
+    """
     stack = Stack(Card(vcpu), ipaddress.IPv4Address(ip).packed)
     reports: list[dict[str, object]] = []
+
+    def leave() -> None:
+        memory.leave_report(vcpu, _report(stack, reports))
 
     def note(report: Report) -> None:
         reports.append(report.as_json())
         del reports[:-_REPORTS_KEPT]
+        leave()
 
+    stack.before_answers = leave
     Receiver(stack, note)
     end = math.inf if seconds is None else time.monotonic() + seconds
-    memory.leave_report(vcpu, _report(stack, reports))
+    leave()
     while (now := time.monotonic()) < end:
         stack.poll(min(end, now + _NO_END))
         if not stack.card.raised():
-            memory.leave_report(vcpu, _report(stack, reports))
+            leave()
+    leave()
 
 
 def send(

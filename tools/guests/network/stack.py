@@ -36,6 +36,7 @@ class Stack:
         self.mac = card.mac
         self.neighbours: dict[bytes, bytes] = {}
         self.counters = dict.fromkeys(("arp", "icmp_echo", "udp_echo", "other"), 0)
+        self.before_answers: Callable[[], None] = lambda: None  # called when they are counted
         self._ports: dict[int, Bulk] = {}
         self._backlog: deque[Frames] = deque()
 
@@ -124,6 +125,7 @@ class Stack:
             if answer is not None:
                 answers.append(answer)
         if answers:
+            self.before_answers()
             self.transmit(of_rows(answers))
 
     def _arp(self, data: bytes) -> bytes | None:

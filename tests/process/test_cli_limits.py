@@ -1,0 +1,161 @@
+"""Limits on what a process may have, and file systems that are missing: one clear line."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers.vmm_cli import one_line, run
+
+GUEST = "def main(vcpu):\n    vcpu.fill(0xa0000, 99, 1)\n"
+COMMANDS = [
+    ["info"],
+    ["demo", "vga", "--png", "none"],
+    ["demo", "e1000", "--frames", "10"],
+    ["run", "g.py:main"],
+    ["run", "g.py:main", "--accel", "direct"],
+    ["replay", "e1000", "--png", "none"],
+    ["stress", "--seconds", "0.5"],
+    ["litmus", "--slots", "2", "--entries", "1"],
+    ["bench", "exit", "--quick"],
+]
+needs_prlimit = pytest.mark.skipif(shutil.which("prlimit") is None, reason="no prlimit")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "g.py").write_text(GUEST)
+    return tmp_path
+
+
+def works_or_says_why(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """A command that has enough succeeds; else a single line says what it lacks."""
+    if done.returncode == 0:
+        assert done.stderr == ""
+        return
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert len(lines) == 1, done.stderr
+    assert any(word in lines[0] for word in words), lines[0]
+
+
+@needs_prlimit
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("files", [5, 7, 9, 11])
+def test_few_open_files(folder: Path, command: list[str], files: int) -> None:
+    done = run(*command, cwd=folder, prefix=("prlimit", f"--nofile={files}"))
+    words = ("open files", "Too many open files")
+    works_or_says_why(done, *words)
+
+
+def test_fewer_open_files_than_two_processes_need_is_a_failure(folder: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert before[1] > 6
+    done = run("run", "g.py:main", cwd=folder, prefix=("prlimit", "--nofile=6"))
+    assert "Too many open files" in one_line(done, 1)
+
+
+@needs_prlimit
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("megabytes", [60, 150])
+def test_little_address_space(folder: Path, command: list[str], megabytes: int) -> None:
+    done = run(*command, cwd=folder, prefix=("prlimit", f"--as={megabytes << 20}"))
+    works_or_says_why(done, "emory", "allocate", "cannot map", "failed to map")
+
+
+# --- no more processes ---
+
+
+def few_processes(number: int) -> tuple[str, ...]:
+    """Runs a command as a user who may have so many processes, and read what root may."""
+    capabilities = "+dac_override,+dac_read_search"
+    user = ("--reuid=54321", "--regid=54321", "--clear-groups")
+    return (
+        *("setpriv", *user, f"--inh-caps={capabilities}", f"--ambient-caps={capabilities}"),
+        *("prlimit", f"--nproc={number}"),
+    )
+
+
+@pytest.fixture(scope="session")
+def another_user() -> None:
+    """Skips where a process may not become another user: root has no limit on processes."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("no setpriv")
+    done = subprocess.run([*few_processes(9), "true"], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("no right to become another user")
+
+
+@pytest.mark.usefixtures("another_user")
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_no_second_process(folder: Path, command: list[str]) -> None:
+    done = run(*command, cwd=folder, prefix=few_processes(1))
+    works_or_says_why(done, "Resource temporarily unavailable")
+
+
+# --- file systems that are missing or full ---
+
+UNSHARE = ("unshare", "-m", "sh", "-c")
+
+
+@pytest.fixture(scope="session")
+def own_mounts() -> None:
+    """Skips where a process may not have mounts of its own."""
+    done = subprocess.run(
+        [*UNSHARE, "mount -t tmpfs tmpfs /dev/shm"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no mount namespace with a /dev/shm of its own: {done.stderr.strip()}")
+
+
+@pytest.mark.usefixtures("own_mounts")
+@pytest.mark.parametrize("room", ["4k", "8k", "3m"])
+def test_a_full_dev_shm_is_one_clear_line(tmp_path: Path, room: str) -> None:
+    """Whichever segment finds no room: ring, run page, RAM."""
+    script = f'mount -t tmpfs -o size={room} tmpfs /dev/shm && exec "$@"'
+    done = run("demo", "vga", "--json", cwd=tmp_path, prefix=(*UNSHARE, script, "-"))
+    said = one_line(done, 1)
+    assert "bytes of POSIX shared memory (/dev/shm) wanted" in said
+
+
+# A /dev with what every program expects, and no shm in it.
+_NO_SHM = (
+    "mkdir /tmp/$$ && mount -t tmpfs tmpfs /tmp/$$ && cd /tmp/$$ && touch null urandom && "
+    "mount --bind /dev/null null && mount --bind /dev/urandom urandom && "
+    'mount --move /tmp/$$ /dev && rmdir /tmp/$$ && cd "$OLDPWD" && exec "$@"'
+)
+
+
+@pytest.mark.usefixtures("own_mounts")
+def test_info_says_that_there_is_no_shared_memory(tmp_path: Path) -> None:
+    prefix = (*UNSHARE, _NO_SHM, "-")
+    done = run("info", "--json", cwd=tmp_path, prefix=prefix)
+    assert (done.returncode, done.stderr) == (0, "")
+    facts = json.loads(done.stdout)
+    assert facts["shared_memory_free"] is None
+    assert facts["shared_memory"].startswith("none: /dev/shm: No such file or directory")
+    assert facts["kvm"]["reason"].startswith("/dev/kvm: no such device here")
+    shown = run("info", cwd=tmp_path, prefix=prefix).stdout
+    assert "none: /dev/shm: No such file or directory" in shown
+
+
+@pytest.mark.usefixtures("own_mounts")
+def test_a_run_without_shared_memory_is_one_line(folder: Path) -> None:
+    done = run("run", "g.py:main", cwd=folder, prefix=(*UNSHARE, _NO_SHM, "-"))
+    assert one_line(done, 1).startswith("no shared memory segment for ring of 4096 bytes: ")
+
+
+@pytest.mark.usefixtures("own_mounts")
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_no_proc(folder: Path, command: list[str]) -> None:
+    prefix = (*UNSHARE, 'umount -l /proc && exec "$@"', "-")
+    works_or_says_why(run(*command, cwd=folder, prefix=prefix), "/proc: expected the proc file")
+
+
+def test_info_shows_sizes_for_people(tmp_path: Path) -> None:
+    lines = run("info", cwd=tmp_path).stdout.splitlines()
+    (shown,) = [line for line in lines if "shared memory free" in line]
+    assert any(f" {unit} " in shown for unit in ("KiB", "MiB", "GiB", "TiB"))

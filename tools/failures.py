@@ -1,0 +1,85 @@
+"""One line and an exit status for whatever ends a command."""
+
+from __future__ import annotations
+
+import errno
+import os
+import traceback
+from pathlib import Path
+
+from hv.errors import CoalescedError, RequestError
+from tools.errors import BadInput
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGES = [_ROOT / name for name in ("hv", "vmm", "devices", "tools")]
+# What a limit looks like from here, and where it is looked up.
+_LIMITS = {
+    errno.EMFILE: "this process's limit on open files is reached (ulimit -n)",
+    errno.ENFILE: "the system's limit on open files is reached (fs.file-max)",
+    errno.EAGAIN: "the limit on processes is reached (ulimit -u, or pids.max of a cgroup)",
+    errno.ENOMEM: "out of memory (ulimit -v, or the machine has no more)",
+}
+
+
+def of(error: Exception) -> tuple[int, str] | None:
+    """The exit status and the line; None for what is a fault of this program."""
+    # typer has changed where its usage errors live; what they can do has stayed.
+    message = getattr(error, "format_message", None)
+    if message is not None:
+        return int(getattr(error, "exit_code", 2)), " ".join(str(message()).split())
+    not_found = isinstance(error, RequestError) and error.errno == errno.ENOENT
+    if isinstance(error, BadInput) or not_found:
+        return 2, str(error)
+    text = _of_run(error)
+    return None if text is None else (1, text)
+
+
+def _of_run(error: Exception) -> str | None:
+    """The line about what came up during a run; empty where nobody is there to read it."""
+    if isinstance(error, CoalescedError):
+        return str(error)
+    if isinstance(error, OSError):
+        return "" if isinstance(error, BrokenPipeError) else _system(error)
+    if isinstance(error, MemoryError):
+        return f"{_LIMITS[errno.ENOMEM]}: {_where(error)}"
+    if isinstance(error, ImportError):
+        return _import(error)
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return f"no thread can be started: {_LIMITS[errno.EAGAIN]}: {_where(error)}"
+    return None
+
+
+def _system(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {_LIMITS.get(error.errno or 0, reason)}"
+    limit = _LIMITS.get(error.errno or 0)
+    return f"{_where(error)}: {f'{reason}: {limit}' if limit else reason}"
+
+
+def _import(error: BaseException) -> str:
+    """A module is missing, or the limits leave no room for it."""
+    name = getattr(error, "name", None) or "a module"
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause  # numpy wraps what the linker said in a page of advice
+    said = _LIMITS[errno.EMFILE] if _at_limit() else " ".join(str(error).split())
+    return f"cannot load {name}: {said}"
+
+
+def _at_limit() -> bool:
+    """Is there no descriptor left? Python then takes modules for missing."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False
+
+
+def _where(error: BaseException) -> str:
+    """What was being done: the innermost line of this program."""
+    stack = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in stack if any(Path(f.filename).is_relative_to(p) for p in _PACKAGES)]
+    last = (ours or stack)[-1]
+    path = Path(last.filename)
+    name = path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path
+    return f"{name}:{last.lineno}: {last.line}" if last.line else f"{name}:{last.lineno}"
