@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 
+from hv.printable import printable_lines
 from tools import streams, termination
 
 
@@ -91,7 +92,5 @@ def _close_early() -> None:
 
 
 def _say(text: str) -> None:
-    from hv.printable import printable_lines  # noqa: PLC0415
-
     with suppress(OSError):  # there is nowhere else to say it
         sys.stderr.write(f"coalesced: {printable_lines(text)}\n")
