@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 
 from hv import signals
+from hv.printable import printable_lines
 from tools import streams, termination
 
 
@@ -93,7 +94,5 @@ def _close_early() -> None:
 
 
 def _say(text: str) -> None:
-    from hv.printable import printable_lines  # noqa: PLC0415
-
     with suppress(OSError):  # there is nowhere else to say it
         sys.stderr.write(f"coalesced: {printable_lines(text)}\n")
