@@ -66,4 +66,5 @@ def paired_colors(r: Registers) -> NDArray[np.uint8]:
     """
     plane_enable = r.ar[AR_PLANE_ENABLE] & 0x0F
     halves = np.array([r.ar[half & plane_enable] & 0x0F for half in range(16)])
-    return dac_colors(r)[(halves[:, np.newaxis] << 4 | halves).ravel()]
+    indices: NDArray[np.intp] = (halves[:, np.newaxis] << 4 | halves).ravel()
+    return dac_colors(r)[indices]

@@ -9,6 +9,7 @@ from conformance_script import Lines
 
 WINDOW = 0xA0000
 _CR_PROTECT = 0x11
+_GROUPS = ("sr", "gr", "ar", "cr")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,23 @@ class Mode:
                 lines.attribute(index, value)
         colors(lines)
         show(lines)
+
+    def but(
+        self,
+        *,
+        columns: int | None = None,
+        lines: int | None = None,
+        pitch: int | None = None,
+        **registers: Mapping[int, int],
+    ) -> Mode:
+        """This mode with another size, or with other values in registers (sr, gr, ar, cr)."""
+        groups = {name: {**getattr(self, name), **registers.get(name, {})} for name in _GROUPS}
+        return Mode(
+            columns=columns or self.columns,
+            lines=lines or self.lines,
+            pitch=pitch or self.pitch,
+            **groups,
+        )
 
     def _timing(self) -> dict[int, int]:
         end = self.lines - 1
