@@ -7,33 +7,13 @@ Write the document of them anew after the table has changed:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from picture_reference import Picture
+import picture_vga_differences
+from picture_difference import Absent, Difference
 
-
-def _as_it_is(picture: Picture) -> Picture:
-    return picture
-
-
-class Difference(NamedTuple):
-    """A script whose picture is not QEMU's."""
-
-    script: str
-    registers: str
-    theirs: str
-    chips: str
-    source: str
-    like: str
-    """The script of which QEMU shows what the chip shows of `script` ..."""
-    change: Callable[[Picture], Picture] = _as_it_is
-    """... after this change."""
-    frame: int = 0
-
-
-DIFFERENCES: tuple[Difference, ...] = ()
+DIFFERENCES: tuple[Difference, ...] = (*picture_vga_differences.DIFFERENCES,)
+ABSENT: tuple[Absent, ...] = (*picture_vga_differences.ABSENT,)
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "differences.md"
 
@@ -41,21 +21,32 @@ _HEAD = """\
 # Pictures that are the chip's and not QEMU's
 
 QEMU 7.2 leaves out part of what the chip does between memory and monitor. Where the two disagree
-the picture here is the chip's. A test holds each line: QEMU's picture of the script is another
-than ours, and ours is QEMU's of a second script that says in QEMU's way what the chip shows.
+the picture here is the chip's. For each line a test holds that QEMU shows something else for the
+script, and that the picture here is the one that QEMU shows when the guest asks in another way for
+what the chip shows.
 
 | script | registers | QEMU shows | the chip shows | source |
 |---|---|---|---|---|
 """
 
+_ABSENT_HEAD = """
+# Absent from the picture
+
+These have an effect on the chip, but neither in QEMU nor here.
+
+| registers | on the chip | here |
+|---|---|---|
+"""
+
 
 def document() -> str:
-    """The table as a page."""
+    """Both tables as a page."""
     rows = (
-        f"| `{row.script}` | {row.registers} | {row.theirs} | {row.chips} | {row.source} |\n"
+        f"| `{row.script.name}` | {row.registers} | {row.theirs} | {row.chips} | {row.source} |\n"
         for row in DIFFERENCES
     )
-    return _HEAD + "".join(rows)
+    absent = (f"| {row.registers} | {row.chips} | {row.here} |\n" for row in ABSENT)
+    return _HEAD + "".join(rows) + _ABSENT_HEAD + "".join(absent)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ then a byte per pixel that counts them, or the pixels themselves where there are
 
 from __future__ import annotations
 
-import gzip
+import lzma
 import sys
 from pathlib import Path
 
@@ -32,12 +32,12 @@ def packed(picture: Picture, commands: list[str]) -> bytes:
     else:
         count, data = len(colors), colors.tobytes() + places.astype(np.uint8).tobytes()
     head = f"{digest(commands)} {width} {height} {count}\n"
-    return gzip.compress(head.encode() + data, mtime=0)
+    return lzma.compress(head.encode() + data, preset=9)
 
 
 def unpacked(recording: bytes, commands: list[str]) -> Picture:
     """The recorded picture. The recording must be of these commands."""
-    head, data = gzip.decompress(recording).split(b"\n", 1)
+    head, data = lzma.decompress(recording).split(b"\n", 1)
     recorded, *numbers = head.decode().split()
     assert recorded == digest(commands), "the recording is of another version of the script"
     width, height, count = map(int, numbers)
@@ -53,7 +53,7 @@ def read(script: Script) -> Picture:
 
 
 def _path(script: Script) -> Path:
-    return FOLDER / f"{script.name}.gz"
+    return FOLDER / f"{script.name}.xz"
 
 
 def main() -> None:

@@ -57,11 +57,12 @@ def _execute(channel: TextIO, command: str, **arguments: str) -> None:
 
 
 def read_ppm(data: bytes) -> Picture:
-    """A binary PPM of 8 bits, as QEMU writes it."""
+    """A binary PPM of 8 bits, as QEMU writes it: lines filled up to a multiple of 4 bytes."""
     kind, size, most, pixels = data.split(b"\n", 3)
     assert (kind, most) == (b"P6", b"255")
     width, height = map(int, size.split())
-    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+    rows = np.frombuffer(pixels, np.uint8).reshape(height, -1)
+    return rows[:, : width * 3].reshape(height, width, 3)
 
 
 def picture_of_ours(script: Script, frame: int = 0) -> Picture:

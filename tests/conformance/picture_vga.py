@@ -61,6 +61,8 @@ def fill(lines: Lines) -> None:
     for plane, step in enumerate((1, 3, 11, 29)):
         fill_plane(lines, plane, pattern(0x800, step, plane))
         fill_plane(lines, plane, pattern(0x800, step + 4, plane), 0x2000)
+        fill_plane(lines, plane, pattern(0x800, step + 9, plane), 0x4000)
+        fill_plane(lines, plane, pattern(0x800, step + 14, plane), 0x6000)
         fill_plane(lines, plane, pattern(0x400, step + 6, plane), 0xFC00)
 
 
@@ -104,7 +106,7 @@ def _after_reset(lines: Lines) -> None:
 
 
 BRIGHT = [(place & 0x7F, 0x80 | place * 3 & 0x7F | 0x04) for place in range(560)]
-_CURSOR = {0x0A: 0x0D, 0x0B: 0x0E, 0x0E: 0x00, 0x0F: 0xA5}
+CURSOR = {0x0A: 0x0D, 0x0B: 0x0E, 0x0E: 0x00, 0x0F: 0xA5}
 
 SCRIPTS: tuple[Script, ...] = (
     Script("vga-after-reset", DEVICES, _after_reset),
@@ -121,14 +123,14 @@ SCRIPTS: tuple[Script, ...] = (
     screen("vga-text-two-fonts", TEXT.but(sr={3: 0x04})),
     screen("vga-text-fonts-from-bits-4-and-5", TEXT.but(sr={3: 0x39})),
     screen("vga-text-bright-backgrounds", TEXT, BRIGHT),
-    screen("vga-text-cursor", TEXT.but(cr=_CURSOR)),
-    screen("vga-text-cursor-block", TEXT.but(cr={**_CURSOR, 0x0A: 0x00, 0x0B: 0x0F})),
-    screen("vga-text-cursor-tall", TEXT.but(cr={**_CURSOR, 0x0A: 0x06, 0x0B: 0x1F})),
-    screen("vga-text-cursor-line", TEXT_8.but(cr={**_CURSOR, 0x0A: 0x07, 0x0B: 0x07})),
-    screen("vga-text-cursor-disabled", TEXT.but(cr={**_CURSOR, 0x0A: 0x2D})),
-    screen("vga-text-cursor-upside-down", TEXT.but(cr={**_CURSOR, 0x0A: 0x0D, 0x0B: 0x03})),
-    screen("vga-text-cursor-below", TEXT.but(cr={**_CURSOR, 0x0A: 0x12, 0x0B: 0x14})),
-    screen("vga-text-cursor-after-start", TEXT.but(cr={**_CURSOR, 0x0D: 0x50})),
+    screen("vga-text-cursor", TEXT.but(cr=CURSOR)),
+    screen("vga-text-cursor-block", TEXT.but(cr={**CURSOR, 0x0A: 0x00, 0x0B: 0x0F})),
+    screen("vga-text-cursor-tall", TEXT.but(cr={**CURSOR, 0x0A: 0x06, 0x0B: 0x1F})),
+    screen("vga-text-cursor-line", TEXT_8.but(cr={**CURSOR, 0x0A: 0x07, 0x0B: 0x07})),
+    screen("vga-text-cursor-disabled", TEXT.but(cr={**CURSOR, 0x0A: 0x2D})),
+    screen("vga-text-cursor-upside-down", TEXT.but(cr={**CURSOR, 0x0A: 0x0D, 0x0B: 0x03})),
+    screen("vga-text-cursor-below", TEXT.but(cr={**CURSOR, 0x0A: 0x12, 0x0B: 0x14})),
+    screen("vga-text-cursor-after-start", TEXT.but(cr={**CURSOR, 0x0D: 0x50})),
     screen("vga-text-palette", TEXT.but(ar={n: n * 5 & 0x3F for n in range(16)})),
     screen("vga-text-color-select", TEXT.but(ar={0x14: 0x0C})),
     screen("vga-text-color-select-4", TEXT.but(ar={0x10: 0x84, 0x14: 0x0B})),
