@@ -156,5 +156,7 @@ SCRIPTS: tuple[Script, ...] = (
     graphics("vga-cga-4-colors", CGA_4),
     graphics("vga-cga-4-colors-all-planes", CGA_4.but(ar={0x12: 0x0F})),
     graphics("vga-cga-4-colors-full-clock", CGA_4.but(sr={1: 0x01})),
+    graphics("vga-cga-4-colors-one-bank", CGA_4.but(cr={0x09: 0x43, 0x17: 0xA3})),
     graphics("vga-cga-2-colors", CGA_2),
+    graphics("vga-mode-x-two-banks", MODE_X.but(cr={0x17: 0xE2})),
 )

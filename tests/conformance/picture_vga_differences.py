@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from conformance_script import Lines, Script
+from picture_changes import (
+    black,
+    every_second_line_black,
+    interleaved,
+    pairs_of_lines_twice,
+    six_bits,
+    split_at,
+    tall,
+    upper,
+    wide,
+    without_columns,
+)
 from picture_difference import Absent, Difference
 from picture_modes import fill_plane, glyphs, pattern, text
-from picture_reference import Picture
 from picture_vga import (
     BRIGHT,
     CGA_2,
+    CGA_4,
     CHAIN_4,
     CURSOR,
     DEVICES,
@@ -27,50 +38,6 @@ from picture_vga import (
 _IBM = "IBM PS/2 video subsystem reference"
 _HERCULES = CGA_2.but(cr={0x09: 0x43, 0x17: 0xC0})
 _LINES = 96
-
-
-def _black(picture: Picture) -> Picture:
-    return picture * 0
-
-
-def _wide(picture: Picture) -> Picture:
-    return picture.repeat(2, axis=1)
-
-
-def _tall(picture: Picture) -> Picture:
-    return picture.repeat(2, axis=0)
-
-
-def _upper(lines: int) -> Callable[[Picture], Picture]:
-    return lambda picture: picture[:lines]
-
-
-def _without_lines(count: int) -> Callable[[Picture], Picture]:
-    return lambda picture: picture[count:]
-
-
-def _without_columns(count: int, width: int) -> Callable[[Picture], Picture]:
-    return lambda picture: picture[:, count : count + width]
-
-
-def _split_at(line: int) -> Callable[[Picture], Picture]:
-    return lambda picture: np.concatenate([picture[:line], picture[: len(picture) - line]])
-
-
-def _interleaved(*banks: Picture) -> Picture:
-    """A line of each in turn."""
-    return np.stack(banks, axis=1).reshape(-1, *banks[0].shape[1:])
-
-
-def _every_second_line_black(picture: Picture) -> Picture:
-    drawn = picture.copy()
-    drawn[1::2] = 0
-    return drawn
-
-
-def _six_bits(picture: Picture) -> Picture:
-    high = picture & 0xFC
-    return (high | high >> 6).astype(np.uint8)
 
 
 def _cells_of_one_attribute(attribute: int) -> list[tuple[int, int]]:
@@ -133,7 +100,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "nothing",
         "the chip has no text of its own",
         (_NEVER_SET,),
-        _black,
+        black,
     ),
     Difference(
         screen("vga-screen-off", TEXT.but(sr={1: 0x20})),
@@ -142,7 +109,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "a black screen",
         f"{_IBM}: clocking mode register, screen off",
         (screen("vga-text-9-dots", TEXT),),
-        _black,
+        black,
     ),
     Difference(
         _LEVELS,
@@ -151,7 +118,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "even steps from black to white: the two high bits",
         "the converter is linear",
         (_LEVELS,),
-        _six_bits,
+        six_bits,
     ),
     Difference(
         screen("vga-text-partial-row", TEXT_8.but(lines=96, cr={0x09: 0x4D})),
@@ -160,7 +127,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "all lines, the last row in part",
         f"{_IBM}: vertical display end counts scan lines",
         (screen("vga-text-7-rows-of-14", TEXT_8.but(lines=98, cr={0x09: 0x4D})),),
-        _upper(96),
+        upper(96),
     ),
     Difference(
         screen("vga-text-blinking-background", TEXT.but(ar={0x10: 0x0C}), BRIGHT),
@@ -233,7 +200,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "each line twice",
         f"{_IBM}: maximum scan line register",
         (screen("vga-text-48-lines", TEXT_8.but(lines=48)),),
-        _tall,
+        tall,
     ),
     Difference(
         screen("vga-text-half-clock-9-dots", TEXT.but(columns=40, sr={1: 0x08})),
@@ -242,7 +209,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "characters of 18 dots",
         f"{_IBM}: clocking mode register",
         (screen("vga-text-9-dots-40", TEXT.but(columns=40)),),
-        _wide,
+        wide,
     ),
     Difference(
         screen("vga-text-row-scan-address", TEXT_8.but(cr={0x17: 0xA2})),
@@ -251,7 +218,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "odd lines of a row from an address with line 13 set, here empty",
         f"{_IBM}: CRT mode control register",
         (screen("vga-text-8-dots", TEXT_8),),
-        _every_second_line_black,
+        every_second_line_black,
     ),
     Difference(
         screen("vga-text-split-in-a-row", TEXT_8.but(cr={0x07: 0, 0x09: 0x0F, 0x18: 0x24})),
@@ -260,7 +227,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "a split after any line",
         f"{_IBM}: line compare register",
         (_TALL_TEXT,),
-        lambda picture: _split_at(0x25)(picture[:_LINES]),
+        lambda picture: split_at(0x25)(picture[:_LINES]),
     ),
     Difference(
         screen("vga-text-preset-row", TEXT_8.but(cr={0x08: 0x05})),
@@ -278,7 +245,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the picture 4 dots to the left",
         f"{_IBM}: horizontal PEL panning register",
         (screen("vga-text-81-columns", TEXT.but(columns=81)),),
-        _without_columns(4, 720),
+        without_columns(4, 720),
     ),
     Difference(
         graphics("vga-planar-panned", PLANAR.but(ar={0x13: 0x05})),
@@ -287,7 +254,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the picture 5 dots to the left",
         f"{_IBM}: horizontal PEL panning register",
         (graphics("vga-planar-41-columns", PLANAR.but(columns=41)),),
-        _without_columns(5, 320),
+        without_columns(5, 320),
     ),
     Difference(
         graphics("vga-mode-x-panned", MODE_X.but(ar={0x13: 0x04})),
@@ -296,7 +263,7 @@ DIFFERENCES: tuple[Difference, ...] = (
         "the picture 2 pixels to the left",
         f"{_IBM}: horizontal PEL panning register",
         (graphics("vga-mode-x-41-columns", MODE_X.but(columns=41)),),
-        _without_columns(4, 320),
+        without_columns(4, 320),
     ),
     Difference(
         graphics("vga-planar-byte-panning", PLANAR.but(cr={0x08: 0x40})),
@@ -342,7 +309,47 @@ DIFFERENCES: tuple[Difference, ...] = (
         "pixels of four dots",
         f"{_IBM}: clocking mode register",
         (graphics("vga-mode-x", MODE_X),),
-        _wide,
+        wide,
+    ),
+    Difference(
+        graphics("vga-planar-split-in-a-row", PLANAR.but(cr={0x07: 0, 0x09: 0x03, 0x18: 0x1D})),
+        "CR18 with CR9",
+        "below the split the rest of the row's repetitions",
+        "a new row below the split",
+        f"{_IBM}: line compare register",
+        (graphics("vga-planar-four-scans", PLANAR.but(cr={0x09: 0x43})),),
+        split_at(0x1E),
+    ),
+    Difference(
+        graphics("vga-cga-4-colors-planes", CGA_4.but(ar={0x12: 0x05})),
+        "AR12 with GR5 bit 5",
+        "the memory planes that are enabled",
+        "the bits of a pixel that are enabled",
+        f"{_IBM}: color plane enable register",
+        (
+            graphics(
+                "vga-cga-4-colors-5-in-palette",
+                CGA_4.but(ar={0x12: 0x0F, **{n: n & 5 for n in range(16)}}),
+            ),
+        ),
+    ),
+    Difference(
+        graphics("vga-cga-2-colors-four-scans", CGA_2.but(cr={0x09: 0x43})),
+        "CR9 bits 4-0 with CR17 bit 0",
+        "rows of two lines",
+        "rows of four lines, two of each bank",
+        f"{_IBM}: maximum scan line register, CRT mode control register",
+        (graphics("vga-cga-2-colors", CGA_2),),
+        pairs_of_lines_twice,
+    ),
+    Difference(
+        graphics("vga-planar-double-words", PLANAR.but(cr={0x09: 0x41, 0x14: 0x40, 0x17: 0xE2})),
+        "CR14 bit 6 with CR17 bit 0",
+        "the row scan bit on address line 13 of words or bytes",
+        "the row scan bit on address line 13 of double words, behind which it is empty here",
+        f"{_IBM}: underline location register, double word mode",
+        (graphics("vga-planar-two-scans", PLANAR.but(cr={0x09: 0x41})),),
+        every_second_line_black,
     ),
     Difference(
         graphics("vga-hercules", _HERCULES),
@@ -357,7 +364,7 @@ DIFFERENCES: tuple[Difference, ...] = (
             )
             for bank in range(4)
         ),
-        _interleaved,
+        interleaved,
     ),
 )
 
