@@ -51,3 +51,12 @@ def every_second_line_black(picture: Picture) -> Picture:
 def six_bits(picture: Picture) -> Picture:
     high = picture & 0xFC
     return (high | high >> 6).astype(np.uint8)
+
+
+def shifted_even_lines(picture: Picture) -> Picture:
+    """The even lines' dots 128 further on, over the ends of lines; the odd ones black."""
+    drawn = picture * 0
+    shown = picture[::2]
+    dots = np.concatenate([np.zeros((128, 3), np.uint8), shown.reshape(-1, 3)[:-128]])
+    drawn[::2] = dots.reshape(shown.shape)
+    return drawn
