@@ -32,7 +32,10 @@ _SPREAD_2: Final = np.array(
 
 
 def shows_256_colors(r: Registers) -> bool:
-    """Say whether pixels have 8 bits: GR5 bit 6 alone decides, as in QEMU, AR10 bit 6 does not."""
+    """Say whether pixels have 8 bits: GR5 bit 6 alone decides, as in QEMU.
+
+    AR10 bit 6, which makes pairs of any dots into pixels of 8 bits on the chip, has no effect.
+    """
     return bool(r.gr[GR_MODE] & GR5_SHIFT_256)
 
 

@@ -55,3 +55,16 @@ def attribute_colors(r: Registers) -> NDArray[np.uint8]:
         else:
             indices.append((select & 0x0C) << 4 | value & 0x3F)
     return dac_colors(r)[indices]
+
+
+def paired_colors(r: Registers) -> NDArray[np.uint8]:
+    """Return what the 256 pixel values of the 8-bit modes look like, shape (256, 3).
+
+    The attribute controller gets a pixel as two values of 4 bits, one after the other. Each goes
+    through AR12 and the palette, and four bits of each make the DAC's index. QEMU passes the pixel
+    on as it is.
+    """
+    plane_enable = r.ar[AR_PLANE_ENABLE] & 0x0F
+    halves = np.array([r.ar[half & plane_enable] & 0x0F for half in range(16)])
+    indices: NDArray[np.intp] = (halves[:, np.newaxis] << 4 | halves).ravel()
+    return dac_colors(r)[indices]

@@ -13,7 +13,7 @@ import numpy as np
 
 from devices.vga.crtc import UNPROGRAMMED, geometry, is_programmed, parts
 from devices.vga.graphics import draw_graphics, shows_256_colors
-from devices.vga.palette import attribute_colors, dac_colors
+from devices.vga.palette import attribute_colors, paired_colors
 from devices.vga.registers import (
     AR_INDEX_PAS,
     GR6_GRAPHICS,
@@ -41,7 +41,7 @@ def render(r: Registers, words: NDArray[np.uint32], frame: int) -> NDArray[np.ui
     if not r.ar_index & AR_INDEX_PAS or r.sr[SR_CLOCKING_MODE] & SR1_SCREEN_OFF:
         return np.zeros((shape.lines, shape.width, 3), np.uint8)
     graphics = r.gr[GR_MISC] & GR6_GRAPHICS
-    colors = dac_colors(r) if graphics and shows_256_colors(r) else attribute_colors(r)
+    colors = paired_colors(r) if graphics and shows_256_colors(r) else attribute_colors(r)
     drawn = []
     for part in parts(r, shape.lines):
         if graphics:

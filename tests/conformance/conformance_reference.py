@@ -15,12 +15,12 @@ def replies_of_qemu(script: Script) -> list[str]:
     """What QEMU replies."""
     if not script.network:
         with qemu(script.devices) as peer:
-            return _ask_all(peer, script.lines())
+            return ask_all(peer, script.lines())
     with Cable() as cable, qemu(script.devices, cable.netdev) as peer:
         return converse(peer, cable, script.lines(), sleep)
 
 
-def _ask_all(peer: Peer, commands: list[str]) -> list[str]:
+def ask_all(peer: Peer, commands: list[str]) -> list[str]:
     """All commands at once, but none behind a reset before its reply.
 
     QEMU resets the machine after the commands that came together with it.

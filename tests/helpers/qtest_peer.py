@@ -115,14 +115,15 @@ def coalesced(devices: Iterable[str], *options: str) -> Peer:
     return Peer([*PROGRAM, "qtest", *arguments, *options], "--socket PATH")
 
 
-def qemu(devices: Iterable[str], netdev: str | None = None) -> Peer:
+def qemu(devices: Iterable[str], netdev: str | None = None, *options: str) -> Peer:
     """QEMU without firmware running, connected.
 
     Its clock stands still; with a network back end it runs, and so does a processor that halts at
-    its first instruction.
+    its first instruction. `options` are further arguments.
     """
     machine = "-accel tcg -machine pc -m 16 -nodefaults -display none -qtest-log /dev/null"
     arguments = [word for device in devices for word in ("-device", device)]
+    arguments += options
     if netdev is None:
         return Peer([QEMU, *machine.split(), "-S", *arguments], "-qtest unix:PATH")
     with tempfile.NamedTemporaryFile(suffix=".bin") as firmware:

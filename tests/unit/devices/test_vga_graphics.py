@@ -90,12 +90,12 @@ def test_mode_x_shows_planes_as_neighbours() -> None:
     assert pixels(vga) == [[0] * 8, [0x80, 0x80, 0x81, 0x81, 0x82, 0x82, 0x83, 0x83]]
 
 
-def test_256_colours_ignore_the_attribute_palette() -> None:
+def test_256_colours_pass_the_attribute_controller_by_halves() -> None:
     vga = graphics_vga(1, 1, gr5=0x60)
-    put_planes(vga, 0, 1, 2, 3, 4)
-    set_ar(vga, 1, 0x3F)
-    set_ar(vga, 0x12, 0)
-    assert pixels(vga) == [[1, 1, 2, 2, 3, 3, 4, 4]]
+    put_planes(vga, 0, 0x4F, 0x10, 0x31, 0x04)
+    set_ar(vga, 1, 0x3E)
+    set_ar(vga, 0x12, 0x03)
+    assert pixels(vga) == [[0x03] * 2 + [0xE0] * 2 + [0x3E] * 2 + [0x00] * 2]
 
 
 def test_cga_four_colours_alternate_between_two_banks() -> None:

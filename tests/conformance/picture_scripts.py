@@ -1,0 +1,21 @@
+"""All picture scripts."""
+
+from __future__ import annotations
+
+import picture_vga
+from conformance_script import Script
+from picture_differences import DIFFERENCES
+
+ALIKE: tuple[Script, ...] = (*picture_vga.SCRIPTS,)
+"""Those of which QEMU's picture and ours are the same."""
+
+
+def _all() -> tuple[Script, ...]:
+    scripts = list(ALIKE)
+    for difference in DIFFERENCES:
+        scripts += [difference.script, *difference.like]
+    return tuple({script.name: script for script in scripts}.values())
+
+
+SCRIPTS: tuple[Script, ...] = _all()
+"""These, those that differ on purpose, and those that show how."""
