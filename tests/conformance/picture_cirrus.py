@@ -25,7 +25,7 @@ WRAPPING = {0x0C: 0xFF, 0x0D: 0x80, 0x1B: 0x0D, 0x1D: 0x80}
 
 @dataclass(frozen=True)
 class Cursor:
-    """A hardware cursor of random looks."""
+    """A hardware cursor of two colours."""
 
     x: int
     y: int
@@ -84,6 +84,8 @@ class Screen:
 
 SCREENS = (
     Screen("8-bits"),
+    Screen("16-bits", sr7=0x07, hidden_dac=0xC1),
+    Screen("16-bits-double-clock", sr7=0x03, hidden_dac=0xC1),
     Screen("24-bits", sr7=0x05),
     Screen("32-bits", sr7=0x09),
     Screen("unknown-depth", sr7=0x0B),

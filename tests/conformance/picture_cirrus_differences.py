@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from picture_cirrus import PLANAR, Cursor, Screen
 from picture_difference import Difference
 from picture_reference import Picture
+from picture_vbe_differences import fifteen_bits
 
 _MANUAL = "CL-GD5446 technical reference manual"
 _OUTSIDE = Cursor(2047, 2047)
 """On, so that QEMU takes the way of the chip, but not seen."""
 
 
-def _full(red: int, green: int, blue: int) -> Callable[[Picture], Picture]:
-    """So many high bits of each component, and these again below them."""
-    bits = np.array((red, green, blue))
-    kept = (0xFF << 8 - bits & 0xFF).astype(np.uint8)
-
-    def change(picture: Picture) -> Picture:
-        high = picture & kept
-        return (high | high >> bits.astype(np.uint8)).astype(np.uint8)
-
-    return change
+def _split(picture: Picture) -> Picture:
+    return np.concatenate([picture[:21], picture[:-21]])
 
 
 def _doubled(picture: Picture) -> Picture:
     return picture.repeat(2, axis=0)[: len(picture)]
-
-
-def _depth(bits: int, hidden_dac: int, *components: int) -> Difference:
-    script = Screen(f"{bits}-bits", sr7=0x07, hidden_dac=hidden_dac).script()
-    return Difference(
-        script,
-        f"{bits} bits per pixel",
-        "missing low bits as zeros, its white is grey",
-        "the high bits in place of the missing ones",
-        "full scale is white",
-        (script,),
-        _full(*components),
-    )
 
 
 def _planar(bits: int, sr7: int) -> Difference:
@@ -56,7 +34,7 @@ def _planar(bits: int, sr7: int) -> Difference:
 
 
 DIFFERENCES: tuple[Difference, ...] = (
-    _depth(15, 0x00, 5, 5, 5),
+    fifteen_bits(Screen("15-bits", sr7=0x07).script()),
     _planar(24, 0x05),
     _planar(32, 0x09),
     Difference(
@@ -67,5 +45,14 @@ DIFFERENCES: tuple[Difference, ...] = (
         _MANUAL,
         (Screen("32-bits", sr7=0x09).script(),),
         _doubled,
+    ),
+    Difference(
+        Screen("32-bits-split", sr7=0x09, cr={0x07: 0x00, 0x09: 0x00, 0x18: 20}).script(),
+        "CR18 in 16, 24, 32 bits",
+        "no split",
+        "address 0 below the line that CR18 names",
+        _MANUAL,
+        (Screen("32-bits", sr7=0x09).script(),),
+        _split,
     ),
 )

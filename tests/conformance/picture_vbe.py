@@ -48,12 +48,12 @@ class Screen:
 
 
 SCREENS = (
-    *(Screen(f"{bits}-bits", bits) for bits in (4, 8, 24, 32)),
-    *(Screen(f"{bits}-bits-virtual", bits, virtual=96, x=5, y=3) for bits in (4, 8, 24, 32)),
-    *(Screen(f"{bits}-bits-odd-width", bits, width=61, virtual=77) for bits in (4, 8, 24, 32)),
+    *(Screen(f"{bits}-bits", bits) for bits in (4, 8, 16, 24, 32)),
+    *(Screen(f"{bits}-bits-virtual", bits, virtual=96, x=5, y=3) for bits in (4, 8, 16, 24, 32)),
+    *(Screen(f"{bits}-bits-odd-width", bits, width=61, virtual=77) for bits in (4, 8, 16, 24, 32)),
     Screen("8-bit-dac", 8, flags=0xE1, wide_dac=True),
     Screen("bank-beyond-memory", 8, bank=0x123),
-    Screen("start-beyond-memory", 8, x=9000, y=11000),
+    Screen("start-beyond-memory", 8, virtual=128, x=9000, y=11000),
     Screen("start-at-the-last-lines", 8, virtual=1024, y=984),
     Screen("start-beyond-the-last-lines", 8, virtual=1024, x=17, y=990),
     Screen("impossible-depth", 13),
