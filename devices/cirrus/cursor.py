@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from devices.cirrus.registers import CirrusRegisters
 
 PATTERNS_SIZE: Final = 16 << 10
-"""Bytes at the end of video memory that hold the patterns; SR13 chooses among them."""
+"""Bytes at the end of the engine's video memory that hold the patterns; SR13 chooses among them."""
 PATTERN_STEP: Final = 256
 FOREGROUND: Final = 15
 """Hidden colours 0 and 15 are the cursor's background and foreground."""
@@ -34,7 +34,8 @@ def cursor_planes(r: CirrusRegisters, vram: U8) -> tuple[NDArray[np.bool_], NDAr
     and then 8 of plane 1, and SR13 counts in fours.
     """
     select = r.sr[SR_CURSOR_PATTERN]
-    patterns = vram[len(vram) - PATTERNS_SIZE :]
+    end = r.variant.vram_size
+    patterns = vram[end - PATTERNS_SIZE : end]
     if r.sr[SR_CURSOR_ATTRIBUTES] & SR12_CURSOR_64:
         start = (select & 0x3C) * PATTERN_STEP
         lines = patterns[start : start + 1024].reshape(64, 16)

@@ -55,7 +55,7 @@ class CirrusChip:
             known = ", ".join(f"{size:#x}" for size in MEMORY_SIZES)
             raise ValueError(f"expected a vram_size of {known}, got {vram_size:#x}")
         self.vram: NDArray[np.uint8] = np.zeros(vram_size, np.uint8)
-        self.registers = CirrusRegisters(variant)
+        self.registers = CirrusRegisters(variant, vram_size)
         self.blitter = Blitter(self.registers, self.vram[: variant.vram_size], vram_size)
         self.port_decoder = CirrusPorts(self.registers, self.blitter)
         self.memory = PlanarMemory(self.registers, self.vram)
@@ -108,7 +108,7 @@ class CirrusChip:
 
     def render(self, frame: int = 0) -> NDArray[np.uint8]:
         """Draw what the monitor shows as RGB of shape (height, width, 3); see the VGA's."""
-        return render(self.registers, self.vram[: self.registers.variant.vram_size], frame)
+        return render(self.registers, self.vram, frame)
 
     def text(self) -> list[str] | None:
         """Rows of a text screen, trailing blanks stripped; None in graphics modes."""

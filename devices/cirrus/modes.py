@@ -5,24 +5,16 @@ Text and a VGA's own graphics modes are drawn by the VGA's code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from devices.cirrus.cursor import draw_cursor
-from devices.cirrus.registers import CR_EXTENDED_DISPLAY, CR_MISCELLANEOUS, CR_OVERLAY
-from devices.vga.crtc import geometry, is_programmed
+from devices.vga.crtc import addresses, geometry, is_programmed, parts
 from devices.vga.palette import dac_colors
 from devices.vga.registers import (
     AR_INDEX_PAS,
-    CR9_DOUBLE_SCAN,
-    CR_LINE_COMPARE,
-    CR_MAXIMUM_SCAN_LINE,
-    CR_OFFSET,
-    CR_OVERFLOW,
-    CR_START_HIGH,
-    CR_START_LOW,
+    CR_HORIZONTAL_DISPLAY_END,
     GR5_SHIFT_256,
     GR6_GRAPHICS,
     GR_MISC,
@@ -38,28 +30,8 @@ if TYPE_CHECKING:
     from devices.cirrus.engine import U8
     from devices.cirrus.registers import CirrusRegisters
 
-CR1A_INTERLACED: Final = 0x01
-
 _FIVE_BITS: Final = np.array([value << 3 | value >> 2 for value in range(32)], np.uint8)
 _SIX_BITS: Final = np.array([value << 2 | value >> 4 for value in range(64)], np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Where the picture lies in memory."""
-
-    width: int
-    """Pixels per line."""
-    height: int
-    """Lines."""
-    start: int
-    """Byte address of the first pixel."""
-    pitch: int
-    """Bytes from line to line."""
-    repeat: int
-    """Scan lines that show the same line of memory."""
-    split: int
-    """The first scan line that starts again from address 0."""
 
 
 def render(r: CirrusRegisters, vram: U8, frame: int) -> NDArray[np.uint8]:
@@ -79,43 +51,17 @@ def render(r: CirrusRegisters, vram: U8, frame: int) -> NDArray[np.uint8]:
     return picture
 
 
-def frame_of(r: CirrusRegisters) -> Frame:
-    """Read size and place of the picture from the CRTC and its extensions."""
-    cr = r.cr
-    extended = cr[CR_EXTENDED_DISPLAY]
-    start = cr[CR_START_HIGH] << 8 | cr[CR_START_LOW]
-    start |= (extended & 0x01) << 16 | (extended & 0x0C) << 15 | (cr[CR_OVERLAY] & 0x80) << 12
-    repeat = (cr[CR_MAXIMUM_SCAN_LINE] & 0x1F) + 1
-    if cr[CR_MAXIMUM_SCAN_LINE] & CR9_DOUBLE_SCAN:
-        repeat *= 2
-    lines = geometry(r).lines
-    if cr[CR_MISCELLANEOUS] & CR1A_INTERLACED:
-        lines *= 2
-    compare = (
-        cr[CR_LINE_COMPARE] | (cr[CR_OVERFLOW] & 0x10) << 4 | (cr[CR_MAXIMUM_SCAN_LINE] & 0x40) << 3
-    )
-    return Frame(
-        width=geometry(r).columns * 8,
-        height=lines,
-        start=start << 2,
-        pitch=(cr[CR_OFFSET] | (extended & 0x10) << 4) << 3,
-        repeat=repeat,
-        split=compare + 1,
-    )
-
-
 def _render_packed(r: CirrusRegisters, vram: U8) -> NDArray[np.uint8]:
-    shown = frame_of(r)
+    """The counters are the VGA's; the width goes by CR1 alone, and AR13 pans nothing."""
+    lines = geometry(r).lines
+    width = (r.cr[CR_HORIZONTAL_DISPLAY_END] + 1) * 8
     if not r.ar_index & AR_INDEX_PAS or r.sr[SR_CLOCKING_MODE] & SR1_SCREEN_OFF:
-        return np.zeros((shown.height, shown.width, 3), np.uint8)
-    lines = np.arange(shown.height)
-    addresses = shown.start + lines // shown.repeat * shown.pitch
-    below = lines >= shown.split
-    addresses[below] = (lines[below] - shown.split) // shown.repeat * shown.pitch
+        return np.zeros((lines, width, 3), np.uint8)
+    starts = [addresses(r, part, 1) for part in parts(r, lines)]
+    first = np.concatenate(starts) * 4
     bits = r.pixel_bits
     size = (bits + 7) // 8
-    span = np.arange(shown.width * size)
-    data = vram[(addresses[:, np.newaxis] + span) & (len(vram) - 1)]
+    data = vram[(first + np.arange(width * size)) & (len(vram) - 1)]
     return _colors(r, data, bits)
 
 

@@ -87,6 +87,7 @@ GR33_SOLID_FILL: Final = 0x04
 # CRT controller extensions
 CR_INTERLACE_END: Final = 0x19
 CR_MISCELLANEOUS: Final = 0x1A
+CR1A_INTERLACED: Final = 0x01
 CR_EXTENDED_DISPLAY: Final = 0x1B
 CR_OVERLAY: Final = 0x1D
 CR_LATCHES: Final = 0x22
@@ -159,13 +160,16 @@ class CirrusRegisters(Registers):
         "hidden_dac_reads",
         "hidden_palette",
         "linear_mapped",
+        "memory_size",
         "shadow_gr0",
         "shadow_gr1",
         "variant",
     )
 
-    def __init__(self, variant: Variant) -> None:
+    def __init__(self, variant: Variant, memory_size: int = VRAM_SIZE) -> None:
+        """`memory_size` in bytes is what the display reaches; the engine's is the variant's."""
         self.variant = variant
+        self.memory_size = memory_size
         # No reset changes these, nor the cursor's position.
         self.hidden_palette = bytearray(16 * 3)
         self.shadow_gr0 = 0
@@ -251,6 +255,27 @@ class CirrusRegisters(Registers):
         plain = plain and self.sr[SR_CONFIGURATION] & registers != registers
         self.linear_mapped = plain and not receiving
         self.banks_mapped = self.linear_mapped and self.extended
+
+    @property
+    def display_start(self) -> int:
+        """CR1B bit 0, CR1B bits 3-2 and CR1D bit 7 are bits 16 to 19."""
+        extended = self.cr[CR_EXTENDED_DISPLAY]
+        high = (extended & 0x01) << 16 | (extended & 0x0C) << 15
+        return high | (self.cr[CR_OVERLAY] & 0x80) << 12 | super().display_start
+
+    @property
+    def row_pitch(self) -> int:
+        """CR1B bit 4 is bit 8 of the offset."""
+        return super().row_pitch | (self.cr[CR_EXTENDED_DISPLAY] & 0x10) << 5
+
+    @property
+    def interlaced(self) -> bool:
+        return bool(self.cr[CR_MISCELLANEOUS] & CR1A_INTERLACED)
+
+    @property
+    def address_mask(self) -> int:
+        """The display wraps at the end of memory, as in QEMU, also where CR1B bit 1 is clear."""
+        return self.memory_size // 4 - 1
 
     @property
     def extended(self) -> bool:

@@ -20,11 +20,8 @@ from devices.vga.registers import (
     CR_LINE_COMPARE,
     CR_MAXIMUM_SCAN_LINE,
     CR_MODE,
-    CR_OFFSET,
     CR_OVERFLOW,
     CR_PRESET_ROW_SCAN,
-    CR_START_HIGH,
-    CR_START_LOW,
     CR_UNDERLINE,
     CR_VERTICAL_DISPLAY_END,
     GR6_GRAPHICS,
@@ -39,11 +36,8 @@ if TYPE_CHECKING:
 
     from devices.vga.registers import Registers
 
-ADDRESS_MASK: Final = 0xFFFF
-"""The address counter has 16 bits: the display wraps within 64 Ki addresses of four planes.
-
-QEMU 7.2 runs on into the memory behind; this model follows the chip.
-"""
+LAST_REGISTER: Final = 0x18
+"""The highest index of a VGA's CRTC. Chips with extensions have more, also some that name them."""
 
 WIDEST: Final = 2048
 """Dots of a line that are drawn: CR1 could ask for 4608, which no monitor of a VGA shows."""
@@ -63,7 +57,7 @@ class Geometry:
     dot_repeat: int
     """2 where the dot clock is halved (SR1 bit 3): each dot is two of the picture's."""
     lines: int
-    """Scan lines that are displayed, 1 to 1024."""
+    """Scan lines that are displayed, 1 to 2048."""
 
     @property
     def width(self) -> int:
@@ -87,22 +81,25 @@ class Part:
 
 def is_programmed(r: Registers) -> bool:
     """Say whether the CRTC holds anything since reset; if not, there is no picture to size."""
-    return any(r.cr)
+    return any(r.cr[: LAST_REGISTER + 1])
 
 
 def geometry(r: Registers) -> Geometry:
     """Read the size of the picture from CR1, CR12, CR7, SR1.
 
-    Graphics always has 8 dots per character clock, as in QEMU. Half the dot clock doubles 9-dot
-    characters to 18 like the chip does; QEMU draws 16. CR17 bit 2 (vertical counter at half rate)
-    and the clock select have no effect, as in QEMU.
+    Graphics always has 8 dots per character clock, and twice the lines if interlaced, as in QEMU.
+    Half the dot clock doubles 9-dot characters to 18 like the chip does; QEMU draws 16. CR17 bit 2
+    (vertical counter at half rate) and the clock select have no effect, as in QEMU.
     """
     clocking = r.sr[SR_CLOCKING_MODE]
     graphics = r.gr[GR_MISC] & GR6_GRAPHICS
     dots = 8 if graphics or clocking & SR1_8_DOTS else 9
     dot_repeat = 2 if clocking & SR1_HALF_DOT_CLOCK else 1
     columns = min(r.cr[CR_HORIZONTAL_DISPLAY_END] + 1, WIDEST // (dots * dot_repeat))
-    return Geometry(columns, dots, dot_repeat, _display_end(r) + 1)
+    lines = _display_end(r) + 1
+    if graphics and r.interlaced:
+        lines *= 2
+    return Geometry(columns, dots, dot_repeat, lines)
 
 
 def parts(r: Registers, lines: int) -> list[Part]:
@@ -112,11 +109,11 @@ def parts(r: Registers, lines: int) -> list[Part]:
     row scan counter runs on, and a text screen splits only between rows of characters.)
     """
     cr = r.cr
-    pitch = cr[CR_OFFSET] * 2
     last_scan = cr[CR_MAXIMUM_SCAN_LINE] & 0x1F
     double = bool(cr[CR_MAXIMUM_SCAN_LINE] & CR9_DOUBLE_SCAN)
     split = min(_line_compare(r) + 1, lines)
-    address = (cr[CR_START_HIGH] << 8) | cr[CR_START_LOW]
+    address = r.display_start
+    pitch = r.row_pitch
     scan = cr[CR_PRESET_ROW_SCAN] & 0x1F
     row = 0
     second = False
@@ -166,7 +163,7 @@ def addresses(r: Registers, part: Part, columns: int) -> NDArray[np.intp]:
     if not mode & CR17_MAP14:
         line_14 = 1 << (14 - shift)
         address = (address & ~line_14) | ((scans >> 1 & 1) * line_14)
-    address &= ADDRESS_MASK
+    address &= r.address_mask
     return address
 
 

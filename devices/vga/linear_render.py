@@ -74,7 +74,7 @@ def _planar(lines: U8) -> U8:
 def _high_color(pixels: NDArray[np.uint16], green_bits: int) -> U8:
     """Expand 5 bits of red, 5 or 6 of green, 5 of blue; the high bits fill the missing ones.
 
-    QEMU leaves the missing bits 0, so that its white is grey; see `expand_6bit`.
+    QEMU does so with 16 bits, but with 15 leaves the missing bits 0, so that its white is grey.
     """
     picture = np.empty((*pixels.shape, 3), np.uint8)
     red = pixels >> (5 + green_bits) & 0x1F

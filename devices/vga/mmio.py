@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from devices.vga.edid import edid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from devices.bus.device import StateValue
     from devices.vga.ports import Ports
     from devices.vga.vbe import Vbe
@@ -50,24 +52,11 @@ class Mmio:
 
     def read(self, offset: int, size: int) -> int:
         """Read 1 to 8 bytes in aligned steps of up to 4, as QEMU does."""
-        value = 0
-        shift = 0
-        while size > 0:
-            step = _step(offset, size)
-            value |= (self._read_step(offset, step) & (1 << (8 * step)) - 1) << shift
-            offset += step
-            shift += 8 * step
-            size -= step
-        return value
+        return read_aligned(self._read_step, offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write 1 to 8 bytes in aligned steps of up to 4, as QEMU does."""
-        while size > 0:
-            step = _step(offset, size)
-            self._write_step(offset, step, value & (1 << (8 * step)) - 1)
-            value >>= 8 * step
-            offset += step
-            size -= step
+        write_aligned(self._write_step, offset, size, value)
 
     def _read_step(self, offset: int, size: int) -> int:
         if 0 <= offset < EDID_SIZE:
@@ -106,6 +95,31 @@ class Mmio:
                 self._vbe.write_data(value >> (8 * position) & 0xFFFF)
         elif offset == EXTENSION_OFFSET + EXTENSION_REG_BYTE_ORDER and size == 4:
             self.big_endian = value == BIG_ENDIAN or (self.big_endian and value != LITTLE_ENDIAN)
+
+
+def read_aligned(read: Callable[[int, int], int], offset: int, size: int) -> int:
+    """Read by `read(offset, size)` in aligned steps of up to 4 bytes, lowest first."""
+    value = 0
+    shift = 0
+    while size > 0:
+        step = _step(offset, size)
+        value |= (read(offset, step) & (1 << (8 * step)) - 1) << shift
+        offset += step
+        shift += 8 * step
+        size -= step
+    return value
+
+
+def write_aligned(
+    write: Callable[[int, int, int], None], offset: int, size: int, value: int
+) -> None:
+    """Write by `write(offset, size, value)` in aligned steps of up to 4 bytes, lowest first."""
+    while size > 0:
+        step = _step(offset, size)
+        write(offset, step, value & (1 << (8 * step)) - 1)
+        value >>= 8 * step
+        offset += step
+        size -= step
 
 
 def _step(offset: int, size: int) -> int:

@@ -151,6 +151,31 @@ class Registers:
         self.dac_write_index = 0
         self.generation += 1
 
+    # What the CRTC counts by. A chip with extensions has more bits.
+
+    @property
+    def display_start(self) -> int:
+        """The address, in units of four planes, of the picture's first byte."""
+        return self.cr[CR_START_HIGH] << 8 | self.cr[CR_START_LOW]
+
+    @property
+    def row_pitch(self) -> int:
+        """Addresses from a row of the picture to the next."""
+        return self.cr[CR_OFFSET] * 2
+
+    @property
+    def interlaced(self) -> bool:
+        """Whether a frame has two fields of the lines that CR12 names."""
+        return False
+
+    @property
+    def address_mask(self) -> int:
+        """The bits that the address counter has: 64 Ki addresses, where the display wraps.
+
+        QEMU 7.2 runs on into the memory behind; this model follows the chip.
+        """
+        return 0xFFFF
+
     def state(self) -> dict[str, StateValue]:
         """All registers by name, without `st01`: that counts reads and stands for a clock."""
         return {

@@ -12,7 +12,7 @@ from devices.bus.pci import Bar, PciFunction
 from devices.bus.region import Region
 from devices.vga.linear import LinearMemory
 from devices.vga.linear_render import render_vbe
-from devices.vga.mmio import MMIO_SIZE, Mmio
+from devices.vga.mmio import MMIO_SIZE, Mmio, read_aligned, write_aligned
 from devices.vga.ports import PORT_BASE
 from devices.vga.vbe import PORTS_BASE, Vbe
 from devices.vga.vga import Vga
@@ -31,6 +31,8 @@ PORTS_PRIORITY: Final = 0
 LINEAR: Final = 0xE000_0000
 LINEAR_PRIORITY: Final = 2
 """What is no BAR lies in front of the BARs."""
+PLACED_PRIORITY: Final = LINEAR_PRIORITY + 1
+"""What a caller has given a place hides video memory there, which has none of choice."""
 
 ROM_SIZE: Final = 64 << 10
 """Of the video BIOS on QEMU's card; this one has none, only the register for it."""
@@ -129,8 +131,9 @@ class IsaVga:
 class VgaMm:
     """QEMU's `vga_mm`: a VGA without extensions, its registers in memory, as on MIPS boards.
 
-    A register lies where its port number, shifted left by `it_shift`, points to in the registers;
-    an access reaches that one port, whatever its size. The window is at `vram_base` + 0xa0000.
+    A register lies where its port number, shifted left by `it_shift`, points to in the registers.
+    QEMU cuts an access into aligned steps of up to 4 bytes, each of which reaches one port. The
+    window is at `vram_base` + 0xa0000, video memory itself at 0xe0000000, as on QEMU's Jazz board.
     """
 
     name = "vga_mm"
@@ -149,15 +152,22 @@ class VgaMm:
         self._shift = it_shift
         registers = Region("vga_mm", MM_PORTS_SIZE, self._read, self._write, flush=True)
         self.legacy_memory = [
-            (ctrl_base, registers, PORTS_PRIORITY),
-            (vram_base + WINDOW, self.vga.window, WINDOW_PRIORITY),
+            (ctrl_base, registers, PLACED_PRIORITY),
+            (vram_base + WINDOW, self.vga.window, PLACED_PRIORITY),
+            (LINEAR, LinearMemory(self.vram).region("vga.vram"), LINEAR_PRIORITY),
         ]
         self.legacy_ports: list[tuple[int, Region, int]] = []
 
     def _read(self, offset: int, size: int) -> int:
-        return self.vga.port_decoder.read_register(offset >> self._shift)
+        return read_aligned(self._read_port, offset, size)
 
     def _write(self, offset: int, size: int, value: int) -> None:
+        write_aligned(self._write_port, offset, size, value)
+
+    def _read_port(self, offset: int, size: int) -> int:
+        return self.vga.port_decoder.read_register(offset >> self._shift)
+
+    def _write_port(self, offset: int, size: int, value: int) -> None:
         self.vga.port_decoder.write_register(offset >> self._shift, value & 0xFF)
 
     def reset(self) -> None:

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import picture_cirrus_differences
+import picture_vbe_differences
 import picture_vga_differences
 from picture_difference import Absent, Difference
 
-DIFFERENCES: tuple[Difference, ...] = (*picture_vga_differences.DIFFERENCES,)
+DIFFERENCES: tuple[Difference, ...] = (
+    *picture_vga_differences.DIFFERENCES,
+    *picture_vbe_differences.DIFFERENCES,
+    *picture_cirrus_differences.DIFFERENCES,
+)
 ABSENT: tuple[Absent, ...] = (*picture_vga_differences.ABSENT,)
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "differences.md"

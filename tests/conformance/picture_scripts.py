@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import picture_cirrus
+import picture_vbe
 import picture_vga
 from conformance_script import Script
 from picture_differences import DIFFERENCES
 
-ALIKE: tuple[Script, ...] = (*picture_vga.SCRIPTS,)
+ALIKE: tuple[Script, ...] = (
+    *picture_vga.SCRIPTS,
+    *picture_vbe.SCRIPTS,
+    *picture_cirrus.SCRIPTS,
+)
 """Those of which QEMU's picture and ours are the same."""
 
 

@@ -10,7 +10,7 @@ from helpers.pci_bus import pci_bus
 from devices.bus.address_space import AddressSpace
 from devices.cirrus import CirrusVga
 from devices.cirrus.device import CirrusChip
-from devices.cirrus.registers import VRAM_SIZE
+from devices.cirrus.registers import GD5446_PCI, VRAM_SIZE
 from devices.i440fx import I440fx
 from tools.guests import cirrus as guest
 from vmm.accel.direct import DirectAccelerator
@@ -27,6 +27,7 @@ def show(chip: CirrusChip, width: int, lines: int, pitch: int, sr7: int, hidden_
     set_cr(chip, 0x12, lines - 1)
     set_cr(chip, 0x07, 0x10)
     set_cr(chip, 0x09, 0x40)
+    set_cr(chip, 0x17, 0xE3)
     set_cr(chip, 0x18, 0xFF)
     set_cr(chip, 0x13, pitch // 8 & 0xFF)
     set_cr(chip, 0x1B, pitch // 8 >> 4 & 0x10)
@@ -79,6 +80,96 @@ def test_start_pitch_split_and_double_scan() -> None:
         chip.vram[at % VRAM_SIZE] = value // 2
     shades = chip.render()[:, 0, 0]
     assert shades.tolist() == [0, 0, 4, 4, 8, 8, 12, 12]
+
+
+def planar(chip: CirrusChip) -> None:
+    """Sixteen colours, 64 by 8; the colour that all planes make is white."""
+    show(chip, 64, 8, 16, 0x00, 0)
+    set_gr(chip, 5, 0x00)
+    set_sr(chip, 2, 0x0F)
+    inb(chip, 0x3DA)
+    for index in range(16):
+        outb(chip, 0x3C0, index)
+        outb(chip, 0x3C0, index)
+    for index, value in ((0x10, 0x01), (0x12, 0x0F)):
+        outb(chip, 0x3C0, index)
+        outb(chip, 0x3C0, value)
+    outb(chip, 0x3C0, 0x20)
+    outb(chip, 0x3C8, 15)
+    for _ in range(3):
+        outb(chip, 0x3C9, 0x3F)
+
+
+@pytest.mark.parametrize(
+    ("register", "value", "start"),
+    [
+        (0x1B, 0x01, 0x40000),
+        (0x1B, 0x03, 0x40000),
+        (0x1B, 0x06, 0x80000),
+        (0x1B, 0x08, 0x100000),
+        (0x1D, 0x80, 0x200000),
+    ],
+)
+def test_the_high_bits_of_the_start_count_in_planar_modes(
+    register: int, value: int, start: int
+) -> None:
+    chip = new_chip()
+    planar(chip)
+    set_cr(chip, register, value)
+    chip.vram[start : start + 4] = 0x80
+    picture = chip.render()
+    assert picture[0, 0].tolist() == [255] * 3
+    assert (picture == 255).all(axis=-1).sum() == 1
+
+
+def test_bit_8_of_the_offset_counts_in_planar_modes() -> None:
+    chip = new_chip()
+    planar(chip)
+    set_cr(chip, 0x1B, 0x10)
+    chip.vram[3 * (0x100 << 3 | 16) :][:4] = 0x80
+    assert np.argwhere((chip.render() == 255).all(axis=-1)).tolist() == [[3, 0]]
+
+
+def test_the_high_bits_of_the_start_count_in_text() -> None:
+    chip = new_chip()
+    planar(chip)
+    set_gr(chip, 6, 0x0E)
+    set_cr(chip, 0x1B, 0x01)
+    chip.vram[0x40000:0x40004] = list(b"A\x07\0\0")
+    rows = chip.text()
+    assert rows is not None
+    assert rows[0][:1] == "A"
+
+
+def test_interlacing_doubles_the_lines_of_graphics_alone() -> None:
+    chip = new_chip()
+    planar(chip)
+    set_cr(chip, 0x1A, 0x01)
+    assert chip.render().shape == (16, 64, 3)
+    set_gr(chip, 6, 0x0E)
+    assert chip.render().shape[0] == 8
+
+
+def test_before_any_mode_the_picture_has_the_size_of_a_window() -> None:
+    picture = new_chip().render()
+    assert picture.shape == (480, 640, 3)
+    assert not picture.any()
+
+
+@pytest.mark.parametrize("memory", [4 << 20, 8 << 20, 16 << 20])
+def test_the_display_wraps_at_the_end_of_memory(memory: int) -> None:
+    chip = CirrusChip(GD5446_PCI, memory)
+    outb(chip, 0x3C2, 0x67)
+    set_sr(chip, 6, 0x12)
+    show(chip, 8, 4, 2048, 0x01, 0)
+    set_cr(chip, 0x1B, 0x1D)
+    set_cr(chip, 0x1D, 0x80)
+    set_cr(chip, 0x0C, 0xFF)
+    set_cr(chip, 0x0D, 0xFF)
+    first = 0xFFFFF * 4
+    for line in range(4):
+        chip.vram[(first + line * 2048) % memory] = line + 1
+    assert chip.render()[:, 0, 0].tolist() == [4, 8, 12, 16]
 
 
 @pytest.mark.parametrize(("attributes", "size"), [(0x01, 32), (0x05, 64)])

@@ -297,6 +297,41 @@ def test_registers_in_memory_by_shift(shift: int) -> None:
     assert vga.state()["misc"] == 0
 
 
+def memory_mapped(shift: int) -> tuple[VgaMm, AddressSpace]:
+    vga = VgaMm(0x60000000, 0x40000000, shift, VRAM)
+    memory = AddressSpace("memory", 1 << 64, 0)
+    for base, region, priority in vga.legacy_memory:
+        memory.map(region, base, priority)
+    return vga, memory
+
+
+def test_an_unaligned_access_reaches_a_register_in_each_aligned_step() -> None:
+    vga, memory = memory_mapped(0)
+    base = 0x60000000
+    for port, value in ((0x3C2, 0x67), (0x3C4, 0x02), (0x3C5, 0x0B), (0x3CE, 0x08), (0x3CF, 0x5A)):
+        memory.write(base + port, 1, value)
+    # 0x3c1 by itself, 0x3c2 and 0x3c3 in one step that is 0x3c2's, then 0x3c4.
+    status = memory.read(base + 0x3C2, 1)
+    assert memory.read(base + 0x3C1, 4) == vga.vga.registers.ar[0] | status << 8 | 0x02 << 24
+    assert memory.read(base + 0x3C5, 2) == 0x0B  # above it 0x3c6, which reads 0
+    assert memory.read(base + 0x3CC, 4) == 0x67
+    memory.write(base + 0x3C5, 2, 0xFF0D)
+    assert vga.vga.registers.sr[2] == 0x0D
+
+
+def test_video_memory_of_the_memory_mapped_one_lies_behind_what_was_placed() -> None:
+    vga, memory = memory_mapped(2)
+    memory.write(LINEAR + VRAM - 4, 4, 0x44332211)
+    assert vga.vram[-4:].tolist() == [0x11, 0x22, 0x33, 0x44]
+    assert memory.read(LINEAR + VRAM - 3, 2) == 0x3322
+    vga = VgaMm(LINEAR, 0x40000000, 0, VRAM)
+    memory = AddressSpace("memory", 1 << 64, 0)
+    for base, region, priority in reversed(vga.legacy_memory):
+        memory.map(region, base, priority)
+    memory.write(LINEAR + 0x3C2, 1, 0x67)
+    assert vga.vga.registers.misc == 0x67
+
+
 @settings(max_examples=60)
 @given(
     st.lists(
@@ -309,7 +344,7 @@ def test_no_access_of_the_memory_mapped_one_raises(
     accesses: list[tuple[int, int, int]], shift: int
 ) -> None:
     vga = VgaMm(0, 1 << 32, shift, 256 << 10)
-    registers, window = (region for _, region, _ in vga.legacy_memory)
+    registers, window, _ = (region for _, region, _ in vga.legacy_memory)
     for offset, size, value in accesses:
         registers.write(offset, size, value)
         registers.read(offset, size)
