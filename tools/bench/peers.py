@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tools.bench import host
-from tools.bench.spawn import Ended, Spawned
+from tools.bench.spawn import NotReady, Spawned
 
 if TYPE_CHECKING:
     from tools.bench.spawn import Control
@@ -53,7 +53,7 @@ class Peer:
         self._cpu = cpus[0]
         try:
             self._other = Spawned(_produce, channel.sender, channel.passed, cpus[1])
-        except Ended:
+        except NotReady:
             channel.close()
             raise Unavailable("its other process ended") from None
         except BaseException:

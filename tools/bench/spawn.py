@@ -27,14 +27,18 @@ class Ended(HostError):
         super().__init__(f"the benchmark's process {pid} ended")
 
 
+class NotReady(HostError):
+    """A process ended by itself before it was ready."""
+
+
 class Spawned:
     """A process that runs `target(*arguments, control)`: the far end of a pipe to this one."""
 
     def __init__(self, target: Callable[..., None], *arguments: object) -> None:
         """Returns once the target has sent something: it is ready.
 
-        Raises Ended when it ended instead; when it ends later, Ended is raised wherever this
-        process is: most channels would have it wait for good.
+        Raises NotReady when it ended by itself instead. When it is killed, or ends later, Ended is
+        raised wherever this process is: most channels would have it wait for good.
         """
         context = multiprocessing.get_context("spawn")
         self._control, theirs = context.Pipe()
@@ -49,9 +53,11 @@ class Spawned:
         try:
             self._control.recv()
         except (EOFError, OSError) as error:
-            ended = Ended(self._process.pid)
+            pid = self._process.pid
+            self._process.join()
+            killed = (self._process.exitcode or 0) < 0
             self.close()
-            raise ended from error
+            raise (Ended if killed else NotReady)(pid) from error
         except BaseException:
             self.close()
             raise
