@@ -9,7 +9,9 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from hv.errors import one_line
 
@@ -49,16 +51,52 @@ def load(name: str) -> Guest:
 def _load_file(path: Path) -> object:
     if not path.is_file():
         raise GuestNotFound(f"guest {path}: no such file")
-    spec = importlib.util.spec_from_file_location(f"guest_{path.stem}", path)
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    spec = importlib.util.spec_from_file_location(_module_name(path), path)
     if spec is None or spec.loader is None:
         raise GuestNotFound(f"guest {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
     spec.loader.exec_module(module)
     return module
+
+
+def _module_name(path: Path) -> str:
+    """The name that an import finds the file by, as the processes of `multiprocessing` do.
+
+    Where that name is another module's, one that is nobody's.
+    """
+    name = path.stem
+    if "." not in name:  # else it means a package
+        with suppress(ImportError, ValueError):
+            found = importlib.util.find_spec(name)
+            if found and found.origin and Path(found.origin).resolve() == path.resolve():
+                return name
+    return f"guest_{name}"
+
+
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End a process that the guest forked, as a program of its own would end.
+
+    `error`: what came out of the guest's function in it.
+    """
+    status = 0
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        status = error.code or 0
+    elif error is not None:
+        sys.stderr.write(f"coalesced: a fork of the guest process: {describe(error)}\n")
+        status = 1
+    leave(status)
+
+
+def leave(status: int) -> NoReturn:
+    """Threads that a guest left behind do not keep this process alive."""
+    with suppress(OSError):
+        sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status & 0xFF)
 
 
 def describe(error: BaseException, where: str = "") -> str:

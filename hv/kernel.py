@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from hv import abi, core, doorbell, guest, ring, shm, signals, wire
 from hv.doorbell import WaitPolicy
@@ -298,29 +298,10 @@ class Kernel:
         except BaseException as raised:
             error = raised
         if os.getpid() != process:
-            _end_fork(error)
+            guest.end_fork(error)
         if isinstance(error, (PeerDied, ProtocolError)):
             raise error
         return error
-
-
-def _end_fork(error: BaseException | None) -> NoReturn:
-    """End a process that the guest forked, as a program of its own would end."""
-    status = 0
-    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
-        status = error.code or 0
-    elif error is not None:
-        sys.stderr.write(f"coalesced: a fork of the guest process: {guest.describe(error)}\n")
-        status = 1
-    _leave(status)
-
-
-def _leave(status: int) -> NoReturn:
-    """Threads that a guest left behind do not keep this process alive."""
-    with suppress(OSError):
-        sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status & 0xFF)
 
 
 def main() -> None:
@@ -347,4 +328,4 @@ def main() -> None:
     except CoalescedError as error:
         sys.stderr.write(f"coalesced: guest process: {error}\n")
         status = 1
-    _leave(status)
+    guest.leave(status)

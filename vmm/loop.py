@@ -114,9 +114,13 @@ class Loop:
 
     def wait(self, timeout: float | None) -> None:
         """Serve descriptors, waiting at most `timeout` seconds for the first (None: no limit)."""
+        self.wait_ready(timeout)
+        self.serve()
+
+    def wait_ready(self, timeout: float | None) -> None:
+        """Wait at most `timeout` seconds for `serve` to have something to do."""
         # Not epoll itself, which waits in whole milliseconds.
         select.select([self.fileno()], [], [], timeout)
-        self.serve()
 
     def close(self) -> None:
         """Give the descriptor back; may be called twice."""

@@ -33,6 +33,13 @@ def main(vcpu):
 """
 
 
+def coalesced(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("coalesced")), *arguments]
+    return subprocess.run(
+        command, cwd=folder, check=False, capture_output=True, text=True, timeout=60
+    )
+
+
 def test_a_command_started_with_sigchld_ignored_gives_its_result(tmp_path: Path) -> None:
     (tmp_path / "guest.py").write_text("def main(vcpu):\n    vcpu.out8(0x3d4, 1)\n")
     program = str(Path(sys.executable).with_name("coalesced"))
@@ -67,6 +74,49 @@ def test_a_fork_of_the_guest_neither_halts_it_nor_reaches_its_vcpu(
         assert isinstance(got, tuple)
         assert got[0] == abi.KVM_EXIT_HLT
     assert ("the vCPU belongs to the guest process" in capfd.readouterr().err) is (status == 1)
+
+
+@pytest.mark.parametrize(
+    ("child", "status"), [("pass", 0), ("vcpu.in8(0x20)", 1), ("vcpu.read_memory(0, 1)", 1)]
+)
+@pytest.mark.parametrize("accel", ["direct", "kvm"])
+def test_a_fork_of_a_guest_in_the_vmm_s_process_is_no_second_vmm(
+    tmp_path: Path, accel: str, child: str, status: int
+) -> None:
+    if accel == "kvm" and not os.access("/dev/kvm", os.W_OK):
+        pytest.skip("needs /dev/kvm")
+    (tmp_path / "forks.py").write_text(FORKS.format(child=child))
+    done = coalesced(tmp_path, "run", "forks.py:main", "--accel", accel, "--json")
+    assert done.returncode == 0, done
+    assert json.loads(done.stdout)["identical"]
+    said = "the vCPU belongs to the guest process, and this is a fork of it" in done.stderr
+    assert said is (status == 1)
+    runs = json.loads(done.stdout)["runs"]
+    assert [run["writes"] for run in runs] == [1] * len(runs)
+
+
+SPAWNS = """import multiprocessing
+
+def work(number):
+    return number + 1
+
+def main(vcpu):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        vcpu.out8(0x3d4, pool.apply(work, (4,)))
+"""
+
+
+def test_a_guest_s_functions_run_in_processes_that_are_spawned(tmp_path: Path) -> None:
+    (tmp_path / "spawns.py").write_text(SPAWNS)
+    done = coalesced(tmp_path, "run", "spawns.py:main", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["identical"]
+
+
+def test_a_guest_file_takes_no_other_module_s_name(tmp_path: Path) -> None:
+    (tmp_path / "signal.py").write_text("def main(vcpu):\n    vcpu.out8(0x3d4, 1)\n")
+    done = coalesced(tmp_path, "run", "signal.py:main", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_sent_sigbus_leaves_the_guard_against_truncation_in_place(tmp_path: Path) -> None:

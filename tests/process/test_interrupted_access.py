@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.hv_processes import machine, within
 from helpers.vmm_cli import until
 
+from devices.bus.region import Region
 from hv import abi, client
+from hv.abi import OP_OUT
 from hv.doorbell import WaitPolicy
 from hv.errors import RequestError
+from vmm.accel.direct import DirectAccelerator
+from vmm.accel.recording import RecordingAccelerator
+from vmm.machine import Machine
 
 POLICIES = pytest.mark.parametrize("policy", list(WaitPolicy), ids=lambda p: p.name.lower())
 HEAD = """\
@@ -168,3 +175,107 @@ def test_a_load_that_the_vmm_did_not_answer_is_told_again(tmp_path: Path) -> Non
         first = next_exit(vm)
         assert next_exit(vm) == first == (abi.KVM_EXIT_IO, 0x20, 1, False, 0)
         assert answered(vm, 1) == (abi.KVM_EXIT_IO, 0x10, 4, True, 0)
+
+
+IN_PROCESS = """\
+import os, signal, time
+from signal import getsignal
+
+class Given(Exception):
+    pass
+
+def give_up(*_):
+    raise Given
+
+def main(vcpu):
+    assert signal.signal(signal.SIGALRM, give_up) is signal.SIG_DFL
+    assert getsignal(signal.SIGALRM) is give_up
+    notes, given, end = [], 0, time.monotonic() + 10
+    while given < 200 and time.monotonic() < end:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            while time.monotonic() < end:
+                vcpu.out8(0x20, 1)
+                notes.append(vcpu.in8(0x20))
+        except Given:
+            given += 1
+            notes.append(vcpu.in8(0x20))
+    vcpu.out8(0x21, given == 200 and set(notes) == {0xA5})
+    signal.setitimer(signal.ITIMER_REAL, 0.01)  # comes when the guest is over
+"""
+
+
+@pytest.mark.parametrize("make", [DirectAccelerator, RecordingAccelerator])
+def test_a_handler_of_a_guest_in_this_process_enters_no_device(
+    tmp_path: Path, make: type[DirectAccelerator]
+) -> None:
+    seen: list[tuple[int, int]] = []
+    halfway = 0
+
+    def write(offset: int, _size: int, value: int) -> None:
+        nonlocal halfway
+        halfway += 1
+        sum(range(500))  # time for the alarm
+        halfway -= 1
+        seen.append((offset, value))
+
+    def read(_offset: int, _size: int) -> int:
+        sum(range(500))
+        return 0xA5
+
+    path = tmp_path / "in_process.py"
+    path.write_text(IN_PROCESS)
+    before = signal.getsignal(signal.SIGALRM)
+    accel = make()
+    gc.disable()  # what a handler raises in a call of the collector's goes nowhere
+    try:
+        with Machine(accel) as board:
+            board.ports.map(Region("slow", 2, read=read, write=write), 0x20)
+            board.run(f"{path}:main")
+            signal.sigtimedwait([], 0.02)  # the last alarm does nothing, and ends nobody
+            assert (halfway, board.counters.failed_writes, seen[-1]) == (0, 0, (1, 1))
+            assert len(seen) == board.counters.single_writes
+            if isinstance(accel, RecordingAccelerator):
+                recorded = [step for step in accel.recording.steps if isinstance(step, np.ndarray)]
+                assert (np.concatenate(recorded)["kind"] == OP_OUT).sum() == len(seen)
+    finally:
+        gc.enable()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_handler_of_a_guest_in_this_process_ends_its_wait(tmp_path: Path) -> None:
+    path = tmp_path / "waits.py"
+    path.write_text(
+        IN_PROCESS.split("def main", maxsplit=1)[0]
+        + "def main(vcpu):\n    signal.signal(signal.SIGALRM, give_up)\n"
+        "    try:\n        signal.setitimer(signal.ITIMER_REAL, 0.02)\n"
+        "        vcpu.wait_interrupt(1, 20.0)\n    except Given:\n"
+        "        vcpu.out8(0x20, 7)\n"
+    )
+    before = signal.getsignal(signal.SIGALRM)
+    try:
+        with Machine(DirectAccelerator()) as board:
+            board.run(f"{path}:main")
+            assert board.counters.single_writes == 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_handler_that_a_guest_in_this_process_replaced_is_back_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "replaces.py"
+    path.write_text(
+        "import signal\ndef main(vcpu):\n"
+        "    signal.signal(signal.SIGUSR1, lambda *_: vcpu.out8(0x20, 1))\n"
+        "    signal.raise_signal(signal.SIGUSR1)\n"
+    )
+    came: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: came.append(number))
+    try:
+        with Machine(DirectAccelerator()) as board:
+            board.run(f"{path}:main")
+            assert (board.counters.single_writes, came) == (1, [])
+            signal.raise_signal(signal.SIGUSR1)
+            assert came == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)

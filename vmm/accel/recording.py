@@ -11,7 +11,8 @@ from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
 from hv.client import Exit
 from hv.errors import GuestError
 from hv.vcpu import Bus
-from vmm.accel.direct import DirectAccelerator, DirectBus
+from vmm.accel.direct import DirectAccelerator
+from vmm.accel.direct_bus import DirectBus
 from vmm.loop import Loop
 
 MOST_ACCESSES = 1 << 24  # of a recorded guest; one that never ends would fill the memory
