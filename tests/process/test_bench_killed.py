@@ -49,7 +49,9 @@ def benchmark(tmp_path: Path, *arguments: str) -> Iterator[Running]:
         yield program
         err = program.end(20)[2]
         # The resource tracker of multiprocessing, started again, does not know what it is asked.
-        assert "Traceback" not in err or "resource_tracker: process died" in err
+        # A process that it starts finds its pipe closed when this program has just been killed.
+        killed = program.process.returncode == -signal.SIGKILL and "in spawn_main" in err
+        assert "Traceback" not in err or "resource_tracker: process died" in err or killed
 
     def orphans() -> list[psutil.Process]:
         return [child for child in psutil.Process().children() if child not in children]
