@@ -2,6 +2,8 @@
 
 from typing import Self
 
+from hv.printable import printable
+
 
 class CoalescedError(Exception):
     """Base of all errors of this program; the text is one line, fit for a user."""
@@ -59,5 +61,5 @@ def one_line(error: BaseException) -> str:
         text = " ".join(str(error).split())
     except Exception as failed:
         text = f"its text cannot be read: {type(failed).__name__}"
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = printable(text)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 
 from hv import signals
+from hv.errors import one_line
 from hv.printable import printable_lines
 from tools import streams, termination
 
@@ -51,13 +52,9 @@ def _run(arguments: list[str]) -> int:
         early.start(arguments)
         from tools import cli  # noqa: PLC0415
     except (ImportError, MemoryError, OSError) as error:
-        _say(f"this program cannot be loaded (limits on open files, memory?): {_shown(error)}")
+        _say(f"this program cannot be loaded (limits on open files, memory?): {one_line(error)}")
         return 1
     return cli.run(arguments, _say)
-
-
-def _shown(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def _flush(status: int) -> int:
