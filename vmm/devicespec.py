@@ -12,6 +12,7 @@ from devices.bus.device import Device
 from devices.bus.pci import ROM_LEAST, ROM_MOST, SLOTS, PciFunction
 from vmm import macs
 from vmm.macs import MacAddresses
+from vmm.properties import parse_properties
 
 
 class SpecError(ValueError):
@@ -182,14 +183,10 @@ def parse_spec(text: str) -> Spec:
     name, *words = text.split(",")
     if not name:
         raise SpecError(f"device {text!r}: expected NAME,property=value,...")
-    properties: dict[str, str] = {}
-    for word in words:
-        key, separator, value = word.partition("=")
-        if not key or not separator:
-            raise SpecError(f"device {text!r}: expected property=value, got {word!r}")
-        if key in properties:
-            raise SpecError(f"device {text!r}: property {key!r} is given twice")
-        properties[key] = value
+    try:
+        properties = parse_properties(words)
+    except ValueError as error:
+        raise SpecError(f"device {text!r}: {error}") from error
     slot = None
     if "addr" in properties:
         slot = _slot(text, properties.pop("addr"))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from vmm.properties import parse_properties
+
 T = TypeVar("T")
 
 # Kind: the module whose `create` makes it.
@@ -89,14 +91,10 @@ def parse(text: str) -> Spec:
     kind, *words = text.split(",")
     if kind not in KINDS:
         raise NetdevError(f"netdev {text!r}: unknown kind {kind!r}; known: {', '.join(KINDS)}")
-    properties: dict[str, str] = {}
-    for word in words:
-        key, separator, value = word.partition("=")
-        if not key or not separator:
-            raise NetdevError(f"netdev {text!r}: expected property=value, got {word!r}")
-        if key in properties:
-            raise NetdevError(f"netdev {text!r}: property {key!r} is given twice")
-        properties[key] = value
+    try:
+        properties = parse_properties(words)
+    except ValueError as error:
+        raise NetdevError(f"netdev {text!r}: {error}") from error
     name = properties.pop("id", "")
     if not name:
         raise NetdevError(f"netdev {text!r}: expected id=")
