@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from devices.bus.device import StateValue
-from devices.bus.pci import PciFunction
-from devices.bus.region import Region
+from coalesced.devices.bus.device import StateValue
+from coalesced.devices.bus.pci import PciFunction
+from coalesced.devices.bus.region import Region
 
 CONFIG_ADDRESS: Final = 0xCF8
 CONFIG_DATA: Final = 0xCFC

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from devices.bus.device import StateValue
-from devices.bus.region import Region
+from coalesced.devices.bus.device import StateValue
+from coalesced.devices.bus.region import Region
 
 BYTES_PORT: Final = 0x00
 WORDS_PORT: Final = 0xC0

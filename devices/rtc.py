@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from devices.bus.device import StateValue
-from devices.bus.region import Region
-from devices.gregorian import civil_from_days, days_from_civil
+from coalesced.devices.bus.device import StateValue
+from coalesced.devices.bus.region import Region
+from coalesced.devices.gregorian import civil_from_days, days_from_civil
 
 INDEX_PORT: Final = 0x70
 DATA_PORT: Final = 0x71

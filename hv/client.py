@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from hv import abi, core, descriptors, ring, shm, signals, wire
-from hv.doorbell import WaitPolicy
-from hv.errors import GuestError, PeerDied, ProtocolError, RequestError
-from hv.process import ASK_WHERE, GuestProcess
-from hv.shm import Segment
+from coalesced.hv import abi, core, descriptors, ring, shm, signals, wire
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import GuestError, PeerDied, ProtocolError, RequestError
+from coalesced.hv.process import ASK_WHERE, GuestProcess
+from coalesced.hv.shm import Segment
 
 _TELL_AGAIN_MS = 100
 _WHERE_SECONDS = 0.3  # for a guest to tell where it is

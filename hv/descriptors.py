@@ -6,7 +6,7 @@ import fcntl
 import os
 import stat
 
-from hv.errors import ProtocolError
+from coalesced.hv.errors import ProtocolError
 
 _KINDS = (
     (stat.S_ISREG, "a regular file"),

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from hv.printable import printable
+from coalesced.hv.printable import printable
 
 
 class CoalescedError(Exception):

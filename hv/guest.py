@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from hv.errors import one_line
+from coalesced.hv.errors import one_line
 
 Guest = Callable[..., object]
 

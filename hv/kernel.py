@@ -14,9 +14,9 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from hv import abi, core, doorbell, guest, ring, shm, signals, wire
-from hv.doorbell import WaitPolicy
-from hv.errors import (
+from coalesced.hv import abi, core, doorbell, guest, ring, shm, signals, wire
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import (
     CoalescedError,
     HostError,
     PeerDied,
@@ -24,11 +24,11 @@ from hv.errors import (
     RequestError,
     SegmentError,
 )
-from hv.printable import printable_stream
-from hv.process import ASK_WHERE
-from hv.shm import Segment
-from hv.vcpu import Vcpu
-from hv.zones import Zones
+from coalesced.hv.printable import printable_stream
+from coalesced.hv.process import ASK_WHERE
+from coalesced.hv.shm import Segment
+from coalesced.hv.vcpu import Vcpu
+from coalesced.hv.zones import Zones
 
 Reply = tuple[int, bytes, tuple[int, ...]]
 

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from hv import abi, core, ring, shm
-from hv.client import Memory, Range
-from hv.errors import GuestError, KvmUnusable, ProtocolError, RequestError
+from coalesced.hv import abi, core, ring, shm
+from coalesced.hv.client import Memory, Range
+from coalesced.hv.errors import GuestError, KvmUnusable, ProtocolError, RequestError
 
 DEVICE: Final = "/dev/kvm"
 

@@ -13,7 +13,7 @@ import socket
 import sys
 from contextlib import suppress
 
-from hv.errors import HostError
+from coalesced.hv.errors import HostError
 
 GRACE_MS = 500  # for the end of a process whose pipes are closed already
 UNKNOWN = 256  # no exit status is that
@@ -21,8 +21,8 @@ UNKNOWN = 256  # no exit status is that
 _ENTRY = """
 import os
 try:
-    import hv.kernel
-    hv.kernel.main()
+    import coalesced.hv.kernel
+    coalesced.hv.kernel.main()
 except (ImportError, MemoryError, OSError) as error:
     told = f"the guest process cannot run: {type(error).__name__}: {error}"
     os.read(0, 1)

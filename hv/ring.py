@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hv import core
-from hv.abi import KVM_COALESCED_MMIO, PAGE_SIZE, RING_PAGES_MAX, ring_slots
+from coalesced.hv import core
+from coalesced.hv.abi import KVM_COALESCED_MMIO, PAGE_SIZE, RING_PAGES_MAX, ring_slots
 
 Producer = core.Producer
 

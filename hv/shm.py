@@ -24,9 +24,9 @@ from pathlib import Path
 
 import posix_ipc
 
-from hv import core, descriptors
-from hv.abi import PAGE_SIZE
-from hv.errors import HostError, SegmentError
+from coalesced.hv import core, descriptors
+from coalesced.hv.abi import PAGE_SIZE
+from coalesced.hv.errors import HostError, SegmentError
 
 PREFIX = "coalesced-"
 DIRECTORY = Path("/dev/shm")

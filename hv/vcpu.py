@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hv.abi import OP
+from coalesced.hv.abi import OP
 
 ALL_LINES = (1 << 64) - 1
 
@@ -129,7 +129,7 @@ class Vcpu:
         operation that cannot be carried out.
         """
         if ops.dtype != OP:
-            raise ValueError(f"expected an array of hv.abi.OP, got {ops.dtype}")
+            raise ValueError(f"expected an array of coalesced.hv.abi.OP, got {ops.dtype}")
         self.bus.execute(ops)
 
     def read_memory(self, address: int, size: int) -> bytearray:

@@ -11,8 +11,8 @@ import os
 import socket
 import struct
 
-from hv.abi import HV_MESSAGE_MAX, HV_REPLY, HV_REQUEST
-from hv.errors import PeerDied, ProtocolError
+from coalesced.hv.abi import HV_MESSAGE_MAX, HV_REPLY, HV_REQUEST
+from coalesced.hv.errors import PeerDied, ProtocolError
 
 _MAX_DESCRIPTORS = 8
 

@@ -7,8 +7,8 @@ import errno
 import numpy as np
 from numpy.typing import NDArray
 
-from hv.abi import NR_IOBUS_DEVS
-from hv.errors import RequestError
+from coalesced.hv.abi import NR_IOBUS_DEVS
+from coalesced.hv.errors import RequestError
 
 _U64 = (1 << 64) - 1
 

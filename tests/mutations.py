@@ -19,7 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-_COPIED = ("hv", "devices", "vmm", "tools", "tests", "pyproject.toml", "setup.py", "README.md")
+_COPIED = (
+    "src",
+    "hv",
+    "devices",
+    "vmm",
+    "tools",
+    "tests",
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+)
 _LIMIT = 120  # seconds
 
 
@@ -279,7 +289,7 @@ def fails(mutation: Mutation, folder: Path) -> bool:
     for name in _COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=ignore)
+            shutil.copytree(source, copy / name, symlinks=True, ignore=ignore)
         else:
             copy.mkdir(exist_ok=True)
             shutil.copy(source, copy / name)
@@ -319,7 +329,7 @@ def _compile(copy: Path) -> None:
 
 
 def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         command,
         cwd=folder,

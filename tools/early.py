@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from hv.errors import HostError
-from hv.process import GuestProcess
+from coalesced.hv.errors import HostError
+from coalesced.hv.process import GuestProcess
 
 COMMANDS = ("demo", "run", "replay", "qtest")
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from hv.printable import printable_lines
+from coalesced.hv.printable import printable_lines
 
 show_frames = False  # --traceback
 

@@ -7,8 +7,8 @@ import os
 import traceback
 from pathlib import Path
 
-from hv.errors import CoalescedError, RequestError
-from tools.errors import BadInput
+from coalesced.hv.errors import CoalescedError, RequestError
+from coalesced.tools.errors import BadInput
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = [_ROOT / name for name in ("hv", "vmm", "devices", "tools")]

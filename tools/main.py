@@ -7,10 +7,10 @@ import signal
 import sys
 from contextlib import suppress
 
-from hv import signals
-from hv.errors import one_line
-from hv.printable import printable_lines
-from tools import streams, termination
+from coalesced.hv import signals
+from coalesced.hv.errors import one_line
+from coalesced.hv.printable import printable_lines
+from coalesced.tools import streams, termination
 
 
 def main() -> None:
@@ -47,10 +47,10 @@ def _run(arguments: list[str]) -> int:
     # numpy's linear algebra would start threads that nothing here uses.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        from tools import early  # noqa: PLC0415 - Ctrl-C during an import must end quietly, too
+        from coalesced.tools import early  # noqa: PLC0415 - Ctrl-C during an import must end quietly, too
 
         early.start(arguments)
-        from tools import cli  # noqa: PLC0415
+        from coalesced.tools.commands import app as cli  # noqa: PLC0415
     except (ImportError, MemoryError, OSError) as error:
         _say(f"this program cannot be loaded (limits on open files, memory?): {one_line(error)}")
         return 1
@@ -85,7 +85,7 @@ def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
 
 
 def _close_early() -> None:
-    early = sys.modules.get("tools.early")
+    early = sys.modules.get("coalesced.tools.early")
     if early is not None:
         early.close()
 

@@ -9,19 +9,19 @@ from typing import Final, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.bus.device import Device
-from devices.bus.network import Card, Wire
-from devices.bus.pci import SLOTS, PciBus, PciFunction
-from devices.bus.region import Region
-from devices.i440fx import AREAS, Area, I440fx
-from devices.i8237 import I8237
-from devices.rtc import SECOND, Mc146818
-from vmm import pc
-from vmm.clock import Clock
-from vmm.devicespec import ISA_BUS, PCI_BUS, Spec, SpecError
-from vmm.machine import Machine
-from vmm.macs import MacAddresses
-from vmm.shadow import ShadowRam
+from coalesced.devices.bus.device import Device
+from coalesced.devices.bus.network import Card, Wire
+from coalesced.devices.bus.pci import SLOTS, PciBus, PciFunction
+from coalesced.devices.bus.region import Region
+from coalesced.devices.i440fx import AREAS, Area, I440fx
+from coalesced.devices.i8237 import I8237
+from coalesced.devices.rtc import SECOND, Mc146818
+from coalesced.vmm import pc
+from coalesced.vmm.clock import Clock
+from coalesced.vmm.devicespec import ISA_BUS, PCI_BUS, Spec, SpecError
+from coalesced.vmm.machine import Machine
+from coalesced.vmm.macs import MacAddresses
+from coalesced.vmm.shadow import ShadowRam
 
 FIRST_FREE_SLOT: Final = 2  # 0 is the host bridge, 1 QEMU's ISA bridge
 

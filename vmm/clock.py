@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable
 
-from vmm.loop import Loop, Timer
+from coalesced.vmm.loop import Loop, Timer
 
 _NS = 1_000_000_000
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
-from devices.bus.address_space import AddressSpace, FlatRange, Mapping
-from hv.client import Range
-from vmm.accel.base import Accelerator
+from coalesced.devices.bus.address_space import AddressSpace, FlatRange, Mapping
+from coalesced.hv.client import Range
+from coalesced.vmm.accel.base import Accelerator
 
 _KINDS_KEPT = 4096  # a guest may write to any number of addresses
 _LARGEST = 1 << 31  # bytes of a zone: KVM counts them in 32 bits

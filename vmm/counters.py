@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from devices.bus.tally import Tally
+from coalesced.devices.bus.tally import Tally
 
 EXIT_REASONS = ("load", "pio", "no_zone", "straddle", "ring_full", "hlt")
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, cast
 
-from devices.bus.device import Device
-from devices.bus.pci import ROM_LEAST, ROM_MOST, SLOTS, PciFunction
-from vmm import macs
-from vmm.macs import MacAddresses
-from vmm.properties import parse_properties
+from coalesced.devices.bus.device import Device
+from coalesced.devices.bus.pci import ROM_LEAST, ROM_MOST, SLOTS, PciFunction
+from coalesced.vmm import macs
+from coalesced.vmm.macs import MacAddresses
+from coalesced.vmm.properties import parse_properties
 
 
 class SpecError(ValueError):
@@ -118,7 +118,7 @@ _MAC: Final = Property("mac", macs.parse, "six bytes like 52:54:00:12:34:56")
 
 MODELS: Final[dict[str, Model]] = {
     "VGA": Model(
-        "devices.vga",
+        "coalesced.devices.vga",
         "PciVga",
         {
             **_VGA_MEMORY,
@@ -128,9 +128,9 @@ MODELS: Final[dict[str, Model]] = {
             "big-endian-framebuffer": _only(False, _boolean, "off"),
         },
     ),
-    "isa-vga": Model("devices.vga", "IsaVga", _VGA_MEMORY),
+    "isa-vga": Model("coalesced.devices.vga", "IsaVga", _VGA_MEMORY),
     "vga_mm": Model(
-        "devices.vga",
+        "coalesced.devices.vga",
         "VgaMm",
         {
             "ctrl_base": Property("ctrl_base", _integer),
@@ -139,10 +139,10 @@ MODELS: Final[dict[str, Model]] = {
             **_VGA_MEMORY,
         },
     ),
-    "cirrus-vga": Model("devices.cirrus", "CirrusVga", {**_CIRRUS, **_PCI_DISPLAY}),
-    "isa-cirrus-vga": Model("devices.cirrus", "IsaCirrusVga", _CIRRUS),
+    "cirrus-vga": Model("coalesced.devices.cirrus", "CirrusVga", {**_CIRRUS, **_PCI_DISPLAY}),
+    "isa-cirrus-vga": Model("coalesced.devices.cirrus", "IsaCirrusVga", _CIRRUS),
     "e1000": Model(
-        "devices.e1000",
+        "coalesced.devices.e1000",
         "E1000",
         {
             "mac": _MAC,

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from devices.bus.address_space import SHORTEST_RUN, AddressSpace
-from devices.bus.region import U32, U64
-from hv.abi import (
+from coalesced.devices.bus.address_space import SHORTEST_RUN, AddressSpace
+from coalesced.devices.bus.region import U32, U64
+from coalesced.hv.abi import (
     KVM_EXIT_HLT,
     KVM_EXIT_INTR,
     KVM_EXIT_IO,
@@ -19,13 +19,13 @@ from hv.abi import (
     RING_PAGES_MAX,
     ring_slots,
 )
-from hv.client import Exit
-from hv.errors import PeerDied, ProtocolError, one_line
-from hv.ring import Consumer
-from vmm.accel.base import Accelerator
-from vmm.coalescing import Coalescing
-from vmm.counters import Counters
-from vmm.tracing import Tracer
+from coalesced.hv.client import Exit
+from coalesced.hv.errors import PeerDied, ProtocolError, one_line
+from coalesced.hv.ring import Consumer
+from coalesced.vmm.accel.base import Accelerator
+from coalesced.vmm.coalescing import Coalescing
+from coalesced.vmm.counters import Counters
+from coalesced.vmm.tracing import Tracer
 
 FAILURES_KEPT = 10
 _MEMORY, _MIXED = 1, 3  # kinds of hv.core.Consumer.summary

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from devices.bus.address_space import AddressSpace
-from vmm.accel.base import GuestMemory
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.vmm.accel.base import GuestMemory
 
 _TOP = 1 << 64
 _WIDEST = 8  # bytes of one access to a device

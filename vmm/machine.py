@@ -6,19 +6,19 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from devices.bus.address_space import AddressSpace
-from devices.bus.device import Device, StateValue
-from devices.bus.region import U32, U64
-from hv.errors import DeviceError, PeerDied
-from vmm.accel.base import Accelerator, GuestMemory
-from vmm.coalescing import Coalescing
-from vmm.counters import Counters
-from vmm.dispatch import Dispatcher
-from vmm.dma import MemoryMaster
-from vmm.loop import Loop
-from vmm.netdev.backend import Host
-from vmm.netdev.network import Network
-from vmm.tracing import Sink, Tracer
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.bus.device import Device, StateValue
+from coalesced.devices.bus.region import U32, U64
+from coalesced.hv.errors import DeviceError, PeerDied
+from coalesced.vmm.accel.base import Accelerator, GuestMemory
+from coalesced.vmm.coalescing import Coalescing
+from coalesced.vmm.counters import Counters
+from coalesced.vmm.dispatch import Dispatcher
+from coalesced.vmm.dma import MemoryMaster
+from coalesced.vmm.loop import Loop
+from coalesced.vmm.netdev.backend import Host
+from coalesced.vmm.netdev.network import Network
+from coalesced.vmm.tracing import Sink, Tracer
 
 
 class Machine:

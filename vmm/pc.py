@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from devices.vga import Vga
-from vmm.machine import Machine
+from coalesced.devices.vga import Vga
+from coalesced.vmm.machine import Machine
 
 CONVENTIONAL = 0xA0000  # RAM below the video window
 HIGH_MEMORY = 0x100000  # RAM above the first MiB

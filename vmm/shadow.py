@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from devices.bus.address_space import Mapping
-from devices.bus.region import Region
-from hv.errors import HostError
-from vmm.accel.base import GuestMemory
-from vmm.machine import Machine
+from coalesced.devices.bus.address_space import Mapping
+from coalesced.devices.bus.region import Region
+from coalesced.hv.errors import HostError
+from coalesced.vmm.accel.base import GuestMemory
+from coalesced.vmm.machine import Machine
 
 _RAM_PRIORITY: Final = 1 << 16  # RAM hides every device
 

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.bus.address_space import AddressSpace
+from coalesced.devices.bus.address_space import AddressSpace
 
 UNASSIGNED = "unassigned"
 

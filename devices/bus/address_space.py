@@ -10,8 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from devices.bus.region import U32, U64, Region
-from devices.bus.tally import Tally
+from coalesced.devices.bus.region import U32, U64, Region
+from coalesced.devices.bus.tally import Tally
 
 # Below this many writes the fixed cost of array operations exceeds that of single calls.
 SHORTEST_RUN = 8

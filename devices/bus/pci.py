@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from devices.bus.address_space import AddressSpace
-from devices.bus.address_space import Mapping as RegionMapping
-from devices.bus.clock import Clock
-from devices.bus.device import StateValue
-from devices.bus.dma import Dma, Ram
-from devices.bus.interrupts import InterruptLine
-from devices.bus.region import Region
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.bus.address_space import Mapping as RegionMapping
+from coalesced.devices.bus.clock import Clock
+from coalesced.devices.bus.device import StateValue
+from coalesced.devices.bus.dma import Dma, Ram
+from coalesced.devices.bus.interrupts import InterruptLine
+from coalesced.devices.bus.region import Region
 
 CONFIG_SIZE: Final = 256
 SLOTS: Final = 32

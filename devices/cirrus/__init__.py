@@ -1,5 +1,5 @@
 """The Cirrus Logic CL-GD5446: a VGA with linear video memory and a blitter."""
 
-from devices.cirrus.device import CirrusVga, IsaCirrusVga
+from coalesced.devices.cirrus.device import CirrusVga, IsaCirrusVga
 
 __all__ = ["CirrusVga", "IsaCirrusVga"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from devices.cirrus.linear import LinearWrites, addressing_shift
-from devices.cirrus.registers import (
+from coalesced.devices.cirrus.linear import LinearWrites, addressing_shift
+from coalesced.devices.cirrus.registers import (
     BANK_SIZE,
     SR17_REGISTERS_AT_END,
     SR17_REGISTERS_IN_MEMORY,
@@ -22,11 +22,11 @@ from devices.cirrus.registers import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devices.bus.region import U32, U64
-    from devices.cirrus.blitter import Blitter
-    from devices.cirrus.engine import U8
-    from devices.cirrus.registers import CirrusRegisters
-    from devices.vga.memory import PlanarMemory
+    from coalesced.devices.bus.region import U32, U64
+    from coalesced.devices.cirrus.blitter import Blitter
+    from coalesced.devices.cirrus.engine import U8
+    from coalesced.devices.cirrus.registers import CirrusRegisters
+    from coalesced.devices.vga.memory import PlanarMemory
 
 BANKED_SIZE: Final = 0x10000
 WINDOW_REGISTERS: Final = 0x18000

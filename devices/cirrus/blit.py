@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devices.cirrus.registers import (
+from coalesced.devices.cirrus.registers import (
     GR30_COLOR_EXPAND,
     GR30_PIXEL_WIDTH,
     GR30_TRANSPARENT,
@@ -27,7 +27,7 @@ from devices.cirrus.registers import (
 )
 
 if TYPE_CHECKING:
-    from devices.cirrus.registers import CirrusRegisters
+    from coalesced.devices.cirrus.registers import CirrusRegisters
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from devices.cirrus.blit import Blit, Skip, read_blit, skip_of
-from devices.cirrus.drawing import (
+from coalesced.devices.cirrus.blit import Blit, Skip, read_blit, skip_of
+from coalesced.devices.cirrus.drawing import (
     Side,
     bytes_per_row,
     color_pattern,
@@ -23,7 +23,7 @@ from devices.cirrus.drawing import (
     mono_pattern,
     unit_of,
 )
-from devices.cirrus.registers import (
+from coalesced.devices.cirrus.registers import (
     GR30_BACKWARDS,
     GR30_COLOR_EXPAND,
     GR30_FROM_SYSTEM,
@@ -41,12 +41,12 @@ from devices.cirrus.registers import (
     GR_BLT_SKIP_LEFT,
     GR_BLT_STATUS,
 )
-from devices.cirrus.rops import COPY_CODE
+from coalesced.devices.cirrus.rops import COPY_CODE
 
 if TYPE_CHECKING:
-    from devices.bus.device import StateValue
-    from devices.cirrus.engine import U8
-    from devices.cirrus.registers import CirrusRegisters
+    from coalesced.devices.bus.device import StateValue
+    from coalesced.devices.cirrus.engine import U8
+    from coalesced.devices.cirrus.registers import CirrusRegisters
 
 BUFFER_SIZE: Final = 8192
 """Bytes of the engine's buffer for data of the system, and the most that a row may have."""

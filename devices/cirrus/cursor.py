@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from devices.cirrus.registers import (
+from coalesced.devices.cirrus.registers import (
     SR12_CURSOR_64,
     SR12_CURSOR_ON,
     SR_CURSOR_ATTRIBUTES,
     SR_CURSOR_PATTERN,
 )
-from devices.vga.palette import expand_6bit
+from coalesced.devices.vga.palette import expand_6bit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from devices.cirrus.engine import U8
-    from devices.cirrus.registers import CirrusRegisters
+    from coalesced.devices.cirrus.engine import U8
+    from coalesced.devices.cirrus.registers import CirrusRegisters
 
 PATTERNS_SIZE: Final = 16 << 10
 """Bytes at the end of the engine's video memory that hold the patterns; SR13 chooses among them."""

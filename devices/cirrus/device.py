@@ -6,32 +6,32 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from devices.bus.pci import Bar, PciFunction
-from devices.bus.region import Region
-from devices.cirrus.apertures import BAR0_SIZE, DATA_APERTURE, Apertures
-from devices.cirrus.blitter import Blitter
-from devices.cirrus.mmio import BAR1_SIZE, MemoryMappedRegisters
-from devices.cirrus.modes import render
-from devices.cirrus.ports import CirrusPorts
-from devices.cirrus.registers import (
+from coalesced.devices.bus.pci import Bar, PciFunction
+from coalesced.devices.bus.region import Region
+from coalesced.devices.cirrus.apertures import BAR0_SIZE, DATA_APERTURE, Apertures
+from coalesced.devices.cirrus.blitter import Blitter
+from coalesced.devices.cirrus.mmio import BAR1_SIZE, MemoryMappedRegisters
+from coalesced.devices.cirrus.modes import render
+from coalesced.devices.cirrus.ports import CirrusPorts
+from coalesced.devices.cirrus.registers import (
     GD5430_ISA,
     GD5446_PCI,
     VRAM_SIZE,
     CirrusRegisters,
     Variant,
 )
-from devices.vga.layout import WINDOW_SIZE
-from devices.vga.memory import PlanarMemory
-from devices.vga.ports import PORT_BASE, PORT_COUNT
-from devices.vga.registers import GR6_GRAPHICS, GR_MISC
-from devices.vga.text import text_rows
+from coalesced.devices.vga.layout import WINDOW_SIZE
+from coalesced.devices.vga.memory import PlanarMemory
+from coalesced.devices.vga.ports import PORT_BASE, PORT_COUNT
+from coalesced.devices.vga.registers import GR6_GRAPHICS, GR_MISC
+from coalesced.devices.vga.text import text_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from devices.bus.device import StateValue
+    from coalesced.devices.bus.device import StateValue
 
 WINDOW_BASE: Final = 0xA0000
 VENDOR_CIRRUS: Final = 0x1013

@@ -9,21 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from devices.cirrus import engine
-from devices.cirrus.registers import (
+from coalesced.devices.cirrus import engine
+from coalesced.devices.cirrus.registers import (
     GR30_BACKWARDS,
     GR30_COLOR_EXPAND,
     GR30_PATTERN,
     GR30_TRANSPARENT,
     GR33_INVERT_EXPANSION,
 )
-from devices.cirrus.rops import truth_of
+from coalesced.devices.cirrus.rops import truth_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devices.cirrus.blit import Blit, Skip
-    from devices.cirrus.engine import U8, Buffer
+    from coalesced.devices.cirrus.blit import Blit, Skip
+    from coalesced.devices.cirrus.engine import U8, Buffer
 
 BAND: Final = 1 << 21
 """Bytes of the destination that are worked on at a time, some milliseconds."""

@@ -1,4 +1,4 @@
-/* The extension devices.cirrus.engine: arguments of the blitter's inner loops, checked. */
+/* The extension coalesced.devices.cirrus.engine: arguments of the blitter's inner loops, checked. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -132,7 +132,7 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "devices.cirrus.engine",
+    .m_name = "coalesced.devices.cirrus.engine",
     .m_doc = "The blitter's inner loops.",
     .m_size = -1,
     .m_methods = functions,

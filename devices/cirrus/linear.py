@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.cirrus.registers import (
+from coalesced.devices.cirrus.registers import (
     GR_BACKGROUND_1,
     GR_EXTENSIONS,
     GR_FOREGROUND_1,
@@ -15,13 +15,13 @@ from devices.cirrus.registers import (
     GRB_EXTENDED_WRITE_MODES,
     GRB_WIDE_PIXELS,
 )
-from devices.vga.registers import GR_MODE
-from devices.vga.runs import linear_plan, write_run
+from coalesced.devices.vga.registers import GR_MODE
+from coalesced.devices.vga.runs import linear_plan, write_run
 
 if TYPE_CHECKING:
-    from devices.bus.region import U32, U64
-    from devices.cirrus.engine import U8
-    from devices.cirrus.registers import CirrusRegisters
+    from coalesced.devices.bus.region import U32, U64
+    from coalesced.devices.cirrus.engine import U8
+    from coalesced.devices.cirrus.registers import CirrusRegisters
 
 SHORT_RUN: Final = 8
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from devices.cirrus.registers import (
+from coalesced.devices.cirrus.registers import (
     GR_BACKGROUND_1,
     GR_BLT_DST_START_HIGH,
     GR_BLT_STATUS,
@@ -15,8 +15,8 @@ from devices.cirrus.registers import (
 )
 
 if TYPE_CHECKING:
-    from devices.cirrus.ports import CirrusPorts
-    from devices.cirrus.registers import CirrusRegisters
+    from coalesced.devices.cirrus.ports import CirrusPorts
+    from coalesced.devices.cirrus.registers import CirrusRegisters
 
 ABSENT: Final = 0xFF
 BAR1_SIZE: Final = 0x1000

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from devices.cirrus.cursor import draw_cursor
-from devices.vga.crtc import addresses, geometry, is_programmed, parts
-from devices.vga.palette import dac_colors
-from devices.vga.registers import (
+from coalesced.devices.cirrus.cursor import draw_cursor
+from coalesced.devices.vga.crtc import addresses, geometry, is_programmed, parts
+from coalesced.devices.vga.palette import dac_colors
+from coalesced.devices.vga.registers import (
     AR_INDEX_PAS,
     CR_HORIZONTAL_DISPLAY_END,
     GR5_SHIFT_256,
@@ -22,13 +22,13 @@ from devices.vga.registers import (
     SR1_SCREEN_OFF,
     SR_CLOCKING_MODE,
 )
-from devices.vga.render import render as render_vga
+from coalesced.devices.vga.render import render as render_vga
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from devices.cirrus.engine import U8
-    from devices.cirrus.registers import CirrusRegisters
+    from coalesced.devices.cirrus.engine import U8
+    from coalesced.devices.cirrus.registers import CirrusRegisters
 
 _FIVE_BITS: Final = np.array([value << 3 | value >> 2 for value in range(32)], np.uint8)
 _SIX_BITS: Final = np.array([value << 2 | value >> 4 for value in range(64)], np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from devices.cirrus.registers import (
+from coalesced.devices.cirrus.registers import (
     CR_ATTRIBUTE_INDEX,
     CR_ATTRIBUTE_TOGGLE,
     CR_LATCHES,
@@ -32,12 +32,12 @@ from devices.cirrus.registers import (
     SR_MASK_ALL,
     SR_UNLOCK,
 )
-from devices.vga.ports import PORT_COUNT, Ports
-from devices.vga.registers import GR_ENABLE_SET_RESET, GR_MODE, GR_SET_RESET, MISC_COLOR
+from coalesced.devices.vga.ports import PORT_COUNT, Ports
+from coalesced.devices.vga.registers import GR_ENABLE_SET_RESET, GR_MODE, GR_SET_RESET, MISC_COLOR
 
 if TYPE_CHECKING:
-    from devices.cirrus.blitter import Blitter
-    from devices.cirrus.registers import CirrusRegisters
+    from coalesced.devices.cirrus.blitter import Blitter
+    from coalesced.devices.cirrus.registers import CirrusRegisters
 
 ABSENT: Final = 0xFF
 """What an index without a register reads as."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from devices.vga.registers import GR_MASK, GR_MODE, SR_MASK, Registers
+from coalesced.devices.vga.registers import GR_MASK, GR_MODE, SR_MASK, Registers
 
 if TYPE_CHECKING:
-    from devices.bus.device import StateValue
+    from coalesced.devices.bus.device import StateValue
 
 # Sequencer extensions
 SR_UNLOCK: Final = 0x06

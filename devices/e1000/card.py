@@ -11,21 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from devices.bus.pci import COMMAND, Bar, PciFunction
-from devices.bus.region import Region
-from devices.e1000 import registers as reg
-from devices.e1000.budget import Budget
-from devices.e1000.eeprom import Eeprom
-from devices.e1000.interrupts import Interrupts
-from devices.e1000.phy import MDIC_INT_EN, Phy
-from devices.e1000.receive import Receiver
-from devices.e1000.statistics import CLEARED_BY_READ, HIGH_HALVES, Statistics
-from devices.e1000.transmit import Transmitter
+from coalesced.devices.bus.pci import COMMAND, Bar, PciFunction
+from coalesced.devices.bus.region import Region
+from coalesced.devices.e1000 import registers as reg
+from coalesced.devices.e1000.budget import Budget
+from coalesced.devices.e1000.eeprom import Eeprom
+from coalesced.devices.e1000.interrupts import Interrupts
+from coalesced.devices.e1000.phy import MDIC_INT_EN, Phy
+from coalesced.devices.e1000.receive import Receiver
+from coalesced.devices.e1000.statistics import CLEARED_BY_READ, HIGH_HALVES, Statistics
+from coalesced.devices.e1000.transmit import Transmitter
 
 if TYPE_CHECKING:
-    from devices.bus.clock import Timer
-    from devices.bus.device import StateValue
-    from devices.bus.network import Wire
+    from coalesced.devices.bus.clock import Timer
+    from coalesced.devices.bus.device import StateValue
+    from coalesced.devices.bus.network import Wire
 
 ROM_SIZE: Final = 0x40000
 """Of iPXE on QEMU's card; this one has none, only the register for it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from devices.e1000.registers import (
+from coalesced.devices.e1000.registers import (
     EERD_ADDRESS_SHIFT,
     EERD_DATA_SHIFT,
     EERD_DONE,

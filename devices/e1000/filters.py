@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from devices.e1000.registers import (
+from coalesced.devices.e1000.registers import (
     MTA,
     RA,
     RA_COUNT,
@@ -24,7 +24,7 @@ from devices.e1000.registers import (
     VFTA,
     RegisterFile,
 )
-from devices.e1000.statistics import Statistics
+from coalesced.devices.e1000.statistics import Statistics
 
 LONGEST: Final = 1522
 """Bytes of a frame without its check sequence, unless RCTL.LPE or RCTL.SBP is set."""

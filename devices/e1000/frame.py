@@ -8,14 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from devices.e1000.offload import (
-    IXSM,
-    NO_CONTEXT,
-    TXSM,
-    Context,
-    finish_segment,
-)
-from devices.e1000.statistics import Statistics
+from coalesced.devices.e1000.offload import IXSM, NO_CONTEXT, TXSM, Context, finish_segment
+from coalesced.devices.e1000.statistics import Statistics
 
 ROOM: Final = 0x10000
 """Bytes that a frame has room for. What a guest adds beyond them is not taken, and a frame that

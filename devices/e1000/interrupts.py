@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from devices.e1000.registers import (
+from coalesced.devices.e1000.registers import (
     ICR,
     IMS,
     INT_RXT0,
@@ -24,7 +24,7 @@ from devices.e1000.registers import (
 )
 
 if TYPE_CHECKING:
-    from devices.bus.clock import Clock, Timer
+    from coalesced.devices.bus.clock import Clock, Timer
 
 ITR_UNIT: Final = 256
 """Nanoseconds of a unit of ITR."""

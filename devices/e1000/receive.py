@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from devices.e1000.budget import Budget
-from devices.e1000.filters import LONGEST, VLAN_AT, Filters, is_tagged
-from devices.e1000.registers import (
+from coalesced.devices.e1000.budget import Budget
+from coalesced.devices.e1000.filters import LONGEST, VLAN_AT, Filters, is_tagged
+from coalesced.devices.e1000.registers import (
     CTRL,
     CTRL_VME,
     INT_RXDMT0,
@@ -35,10 +35,10 @@ from devices.e1000.registers import (
     STATUS_LU,
     RegisterFile,
 )
-from devices.e1000.statistics import FCS, Statistics
+from coalesced.devices.e1000.statistics import FCS, Statistics
 
 if TYPE_CHECKING:
-    from devices.bus.pci import PciFunction
+    from coalesced.devices.bus.pci import PciFunction
 
 DESCRIPTOR: Final = struct.Struct("<QHHBBH")  # address, length, checksum, status, errors, special
 DESCRIPTOR_SIZE: Final = DESCRIPTOR.size

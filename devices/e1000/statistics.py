@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from devices.e1000.registers import (
+from coalesced.devices.e1000.registers import (
     BPRC,
     BPTC,
     GORCH,

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from devices.e1000.budget import Budget
-from devices.e1000.frame import Frame, Outgoing
-from devices.e1000.interrupts import Interrupts
-from devices.e1000.offload import IXSM, TSE, TXSM, parse_context
-from devices.e1000.registers import (
+from coalesced.devices.e1000.budget import Budget
+from coalesced.devices.e1000.frame import Frame, Outgoing
+from coalesced.devices.e1000.interrupts import Interrupts
+from coalesced.devices.e1000.offload import IXSM, TSE, TXSM, parse_context
+from coalesced.devices.e1000.registers import (
     CTRL,
     CTRL_VME,
     INT_TXDW,
@@ -31,12 +31,12 @@ from devices.e1000.registers import (
     VET,
     RegisterFile,
 )
-from devices.e1000.statistics import Statistics
+from coalesced.devices.e1000.statistics import Statistics
 
 if TYPE_CHECKING:
-    from devices.bus.clock import Timer
-    from devices.bus.dma import Ram
-    from devices.bus.pci import PciFunction
+    from coalesced.devices.bus.clock import Timer
+    from coalesced.devices.bus.dma import Ram
+    from coalesced.devices.bus.pci import PciFunction
 
 DESCRIPTOR: Final = struct.Struct("<QII")  # buffer address, command and length, status and more
 DESCRIPTOR_SIZE: Final = DESCRIPTOR.size

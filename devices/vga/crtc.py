@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from devices.vga.registers import (
+from coalesced.devices.vga.registers import (
     AR10_PANNING_COMPATIBLE,
     AR_MODE,
     AR_PEL_PANNING,
@@ -34,7 +34,7 @@ from devices.vga.registers import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from devices.vga.registers import Registers
+    from coalesced.devices.vga.registers import Registers
 
 LAST_REGISTER: Final = 0x18
 """The highest index of a VGA's CRTC. Chips with extensions have more, also some that name them."""

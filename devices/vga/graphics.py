@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from devices.vga.crtc import addresses
-from devices.vga.registers import GR5_SHIFT_256, GR5_SHIFT_INTERLEAVED, GR_MODE
+from coalesced.devices.vga.crtc import addresses
+from coalesced.devices.vga.registers import GR5_SHIFT_256, GR5_SHIFT_INTERLEAVED, GR_MODE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from devices.vga.crtc import Geometry, Part
-    from devices.vga.registers import Registers
+    from coalesced.devices.vga.crtc import Geometry, Part
+    from coalesced.devices.vga.registers import Registers
 
     Planes = NDArray[np.uint8]
     """Plane bytes as fetched, shape (lines, columns, 4)."""

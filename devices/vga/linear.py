@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devices.bus.region import Region
-from devices.vga.runs import linear_plan, write_run
+from coalesced.devices.bus.region import Region
+from coalesced.devices.vga.runs import linear_plan, write_run
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from devices.bus.region import U32, U64
+    from coalesced.devices.bus.region import U32, U64
 
 
 class LinearMemory:

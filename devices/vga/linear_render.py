@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from devices.vga.palette import attribute_colors, dac_colors
-from devices.vga.registers import AR_INDEX_PAS
-from devices.vga.vbe import INDEX_BPP, INDEX_XRES, INDEX_YRES
+from coalesced.devices.vga.palette import attribute_colors, dac_colors
+from coalesced.devices.vga.registers import AR_INDEX_PAS
+from coalesced.devices.vga.vbe import INDEX_BPP, INDEX_XRES, INDEX_YRES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from devices.vga.registers import Registers
-    from devices.vga.vbe import Vbe
+    from coalesced.devices.vga.registers import Registers
+    from coalesced.devices.vga.vbe import Vbe
 
     U8 = NDArray[np.uint8]
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from devices.vga.layout import BANKED_MAP, PLANES, REPEAT, WINDOW_MAPS
-from devices.vga.registers import (
+from coalesced.devices.vga.layout import BANKED_MAP, PLANES, REPEAT, WINDOW_MAPS
+from coalesced.devices.vga.registers import (
     GR5_ODD_EVEN,
     GR5_READ_MODE_1,
     GR_BIT_MASK,
@@ -23,13 +23,13 @@ from devices.vga.registers import (
     SR_MAP_MASK,
     SR_MEMORY_MODE,
 )
-from devices.vga.runs import make_plan, write_run
+from coalesced.devices.vga.runs import make_plan, write_run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from devices.bus.region import U32, U64
-    from devices.vga.registers import Registers
+    from coalesced.devices.bus.region import U32, U64
+    from coalesced.devices.vga.registers import Registers
 
 OUTSIDE: Final = 0xFF
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from devices.vga.edid import edid
+from coalesced.devices.vga.edid import edid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devices.bus.device import StateValue
-    from devices.vga.ports import Ports
-    from devices.vga.vbe import Vbe
+    from coalesced.devices.bus.device import StateValue
+    from coalesced.devices.vga.ports import Ports
+    from coalesced.devices.vga.vbe import Vbe
 
 MMIO_SIZE: Final = 0x1000
 

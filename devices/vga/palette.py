@@ -6,17 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from devices.vga.registers import (
-    AR10_P54S,
-    AR_COLOR_SELECT,
-    AR_MODE,
-    AR_PLANE_ENABLE,
-)
+from coalesced.devices.vga.registers import AR10_P54S, AR_COLOR_SELECT, AR_MODE, AR_PLANE_ENABLE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from devices.vga.registers import Registers
+    from coalesced.devices.vga.registers import Registers
 
 _EIGHT_BITS: Final = np.array(
     [(value & 0x3F) << 2 | (value & 0x3F) >> 4 for value in range(256)], np.uint8

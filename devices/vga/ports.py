@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from devices.vga.registers import (
+from coalesced.devices.vga.registers import (
     AR_MASK,
     AR_REGISTERS,
     CR11_PROTECT,
@@ -20,7 +20,7 @@ from devices.vga.registers import (
 )
 
 if TYPE_CHECKING:
-    from devices.vga.registers import Registers
+    from coalesced.devices.vga.registers import Registers
 
 PORT_BASE: Final = 0x3B0
 PORT_COUNT: Final = 0x30

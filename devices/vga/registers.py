@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from devices.bus.device import StateValue
+    from coalesced.devices.bus.device import StateValue
 
 # Sequencer
 SR_RESET: Final = 0x00

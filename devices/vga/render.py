@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from devices.vga.crtc import UNPROGRAMMED, geometry, is_programmed, parts
-from devices.vga.graphics import draw_graphics, shows_256_colors
-from devices.vga.palette import attribute_colors, paired_colors
-from devices.vga.registers import (
+from coalesced.devices.vga.crtc import UNPROGRAMMED, geometry, is_programmed, parts
+from coalesced.devices.vga.graphics import draw_graphics, shows_256_colors
+from coalesced.devices.vga.palette import attribute_colors, paired_colors
+from coalesced.devices.vga.registers import (
     AR_INDEX_PAS,
     GR6_GRAPHICS,
     GR_MISC,
     SR1_SCREEN_OFF,
     SR_CLOCKING_MODE,
 )
-from devices.vga.text import draw_text
+from coalesced.devices.vga.text import draw_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from devices.vga.registers import Registers
+    from coalesced.devices.vga.registers import Registers
 
 
 def render(r: Registers, words: NDArray[np.uint32], frame: int) -> NDArray[np.uint8]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.vga.layout import ALL_PLANES, BANKED_MAP, PLANES, REPEAT, WINDOW_MAPS
-from devices.vga.registers import (
+from coalesced.devices.vga.layout import ALL_PLANES, BANKED_MAP, PLANES, REPEAT, WINDOW_MAPS
+from coalesced.devices.vga.registers import (
     GR5_ODD_EVEN,
     GR_BIT_MASK,
     GR_DATA_ROTATE,
@@ -32,8 +32,8 @@ from devices.vga.registers import (
 )
 
 if TYPE_CHECKING:
-    from devices.bus.region import U32, U64
-    from devices.vga.registers import Registers
+    from coalesced.devices.bus.region import U32, U64
+    from coalesced.devices.vga.registers import Registers
 
 U8 = NDArray[np.uint8]
 Words = NDArray[np.uint32]

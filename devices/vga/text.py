@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from devices.vga.crtc import addresses, geometry, is_programmed, parts
-from devices.vga.registers import (
+from coalesced.devices.vga.crtc import addresses, geometry, is_programmed, parts
+from coalesced.devices.vga.registers import (
     AR10_BLINK,
     AR10_LINE_GRAPHICS,
     AR_MODE,
@@ -23,8 +23,8 @@ from devices.vga.registers import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from devices.vga.crtc import Geometry, Part
-    from devices.vga.registers import Registers
+    from coalesced.devices.vga.crtc import Geometry, Part
+    from coalesced.devices.vga.registers import Registers
 
 CURSOR_FRAMES: Final = 8
 BLINK_FRAMES: Final = 16

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from devices.bus.pci import Bar, PciFunction
-from devices.bus.region import Region
-from devices.vga.linear import LinearMemory
-from devices.vga.linear_render import render_vbe
-from devices.vga.mmio import MMIO_SIZE, Mmio, read_aligned, write_aligned
-from devices.vga.ports import PORT_BASE
-from devices.vga.vbe import PORTS_BASE, Vbe
-from devices.vga.vga import Vga
+from coalesced.devices.bus.pci import Bar, PciFunction
+from coalesced.devices.bus.region import Region
+from coalesced.devices.vga.linear import LinearMemory
+from coalesced.devices.vga.linear_render import render_vbe
+from coalesced.devices.vga.mmio import MMIO_SIZE, Mmio, read_aligned, write_aligned
+from coalesced.devices.vga.ports import PORT_BASE
+from coalesced.devices.vga.vbe import PORTS_BASE, Vbe
+from coalesced.devices.vga.vga import Vga
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from devices.bus.device import StateValue
+    from coalesced.devices.bus.device import StateValue
 
 WINDOW: Final = 0xA0000
 WINDOW_PRIORITY: Final = 1

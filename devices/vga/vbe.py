@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from devices.bus.region import Region
-from devices.vga.registers import (
+from coalesced.devices.bus.region import Region
+from coalesced.devices.vga.registers import (
     CR9_DOUBLE_SCAN,
     CR17_MAP13,
     CR17_MAP14,
@@ -32,8 +32,8 @@ from devices.vga.registers import (
 )
 
 if TYPE_CHECKING:
-    from devices.bus.device import StateValue
-    from devices.vga.vga import Vga
+    from coalesced.devices.bus.device import StateValue
+    from coalesced.devices.vga.vga import Vga
 
 INDEX_PORT: Final = 0x1CE
 DATA_PORTS: Final = (0x1CF, 0x1D0)

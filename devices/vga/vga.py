@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from devices.bus.region import Region
-from devices.vga.layout import WINDOW_SIZE
-from devices.vga.memory import PlanarMemory
-from devices.vga.ports import PORT_COUNT, Ports
-from devices.vga.registers import GR6_GRAPHICS, GR_MISC, Registers
-from devices.vga.render import render
-from devices.vga.text import text_rows
+from coalesced.devices.bus.region import Region
+from coalesced.devices.vga.layout import WINDOW_SIZE
+from coalesced.devices.vga.memory import PlanarMemory
+from coalesced.devices.vga.ports import PORT_COUNT, Ports
+from coalesced.devices.vga.registers import GR6_GRAPHICS, GR_MISC, Registers
+from coalesced.devices.vga.render import render
+from coalesced.devices.vga.text import text_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from devices.bus.device import StateValue
+    from coalesced.devices.bus.device import StateValue
 
 SMALLEST_VRAM: Final = 256 << 10
 """Bytes that an IBM VGA has, and that the display addresses."""

@@ -54,7 +54,7 @@ enum { IO_IN = 0, IO_OUT = 1 };
 
 /* ---- support.c ------------------------------------------------------------------------------ */
 
-/* hv.errors, looked up once, when the module is made; 0, or -1 with an exception set. */
+/* coalesced.hv.errors, looked up once, when the module is made; 0, or -1 with an exception set. */
 int support_look_up_errors(void);
 extern PyObject *error_peer_died;
 extern PyObject *error_protocol;

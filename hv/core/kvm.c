@@ -230,7 +230,7 @@ static PyType_Slot kvm_slots[] = {
 };
 
 static PyType_Spec kvm_spec = {
-    .name = "hv.core.KvmHandle",
+    .name = "coalesced.hv.core.KvmHandle",
     .basicsize = sizeof(KvmObject),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = kvm_slots,

@@ -330,7 +330,7 @@ static PyType_Slot mapping_slots[] = {
 };
 
 static PyType_Spec mapping_spec = {
-    .name = "hv.core.Mapping",
+    .name = "coalesced.hv.core.Mapping",
     .basicsize = sizeof(MappingObject),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = mapping_slots,

@@ -1,4 +1,4 @@
-/* The extension hv.core: its types, and the constants of the layout. */
+/* The extension coalesced.hv.core: its types, and the constants of the layout. */
 #define _GNU_SOURCE
 #include "vcpu.h"
 
@@ -70,7 +70,7 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "hv.core",
+    .m_name = "coalesced.hv.core",
     .m_doc = "The ring, the vCPU and waiting, in C11.",
     .m_size = -1,
     .m_methods = functions,

@@ -370,14 +370,14 @@ static PyType_Slot consumer_slots[] = {
 };
 
 static PyType_Spec producer_spec = {
-    .name = "hv.core.Producer",
+    .name = "coalesced.hv.core.Producer",
     .basicsize = sizeof(ProducerObject),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = producer_slots,
 };
 
 static PyType_Spec consumer_spec = {
-    .name = "hv.core.Consumer",
+    .name = "coalesced.hv.core.Consumer",
     .basicsize = sizeof(ConsumerObject),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = consumer_slots,

@@ -1,4 +1,4 @@
-/* What every part needs: the exceptions of hv.errors, and arguments from Python. */
+/* What every part needs: the exceptions of coalesced.hv.errors, and arguments from Python. */
 #define _GNU_SOURCE
 #include "core.h"
 
@@ -11,7 +11,7 @@ PyObject *error_peer_died, *error_protocol, *error_segment, *error_guest, *error
 
 int support_look_up_errors(void)
 {
-    PyObject *errors = PyImport_ImportModule("hv.errors");
+    PyObject *errors = PyImport_ImportModule("coalesced.hv.errors");
     if (!errors)
         return -1;
     error_peer_died = PyObject_GetAttrString(errors, "PeerDied");

@@ -383,7 +383,7 @@ static PyType_Slot vcpu_slots[] = {
 };
 
 static PyType_Spec vcpu_spec = {
-    .name = "hv.core.Vcpu",
+    .name = "coalesced.hv.core.Vcpu",
     .basicsize = sizeof(VcpuObject),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = vcpu_slots,

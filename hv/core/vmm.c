@@ -377,7 +377,7 @@ static PyType_Slot handle_slots[] = {
 };
 
 static PyType_Spec handle_spec = {
-    .name = "hv.core.VcpuHandle",
+    .name = "coalesced.hv.core.VcpuHandle",
     .basicsize = sizeof(HandleObject),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = handle_slots,

@@ -10,10 +10,10 @@ import struct
 
 from conformance_script import Lines, Script, seeded
 
-from devices.e1000 import eeprom, phy
-from devices.e1000 import offload as sums
-from devices.e1000 import registers as reg
-from devices.e1000 import transmit as tx
+from coalesced.devices.e1000 import eeprom, phy
+from coalesced.devices.e1000 import offload as sums
+from coalesced.devices.e1000 import registers as reg
+from coalesced.devices.e1000 import transmit as tx
 
 BAR = 0xE000_0000
 PORTS = 0xC000

@@ -23,8 +23,8 @@ from conformance_e1000 import (
 )
 from conformance_script import Lines, Script, seeded
 
-from devices.e1000 import registers as reg
-from devices.e1000 import transmit as tx
+from coalesced.devices.e1000 import registers as reg
+from coalesced.devices.e1000 import transmit as tx
 
 
 def _both_ways(lines: Lines) -> None:

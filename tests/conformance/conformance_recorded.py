@@ -53,6 +53,7 @@ def main() -> None:
     """Record the scripts that are named as arguments, or all of them."""
     from conformance_reference import replies_of_qemu  # noqa: PLC0415
     from conformance_scripts import SCRIPTS  # noqa: PLC0415
+
     from helpers.qtest_peer import has_qemu  # noqa: PLC0415
 
     if not has_qemu():

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from conformance_script import RESET, Script
+
 from helpers.qtest_network import Cable, converse, sleep, step
 from helpers.qtest_peer import Peer, coalesced, qemu, result_of
 

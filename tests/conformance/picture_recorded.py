@@ -58,8 +58,9 @@ def _path(script: Script) -> Path:
 
 def main() -> None:
     """Record the scripts that are named as arguments, or all of them."""
-    from helpers.qtest_peer import has_qemu  # noqa: PLC0415
     from picture_scripts import SCRIPTS  # noqa: PLC0415
+
+    from helpers.qtest_peer import has_qemu  # noqa: PLC0415
 
     if not has_qemu():
         sys.exit("expected QEMU 7.2, not found")

@@ -12,13 +12,13 @@ from typing import TextIO
 import numpy as np
 from conformance_reference import ask_all
 from conformance_script import RESET, Script
-from helpers.qtest_peer import LIMIT, Peer, qemu
 from numpy.typing import NDArray
 
-from tools import devices
-from vmm.accel.direct import DirectAccelerator
-from vmm.board import Board
-from vmm.machine import Machine
+from coalesced.tools.runs import boards as devices
+from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.board import Board
+from coalesced.vmm.machine import Machine
+from helpers.qtest_peer import LIMIT, Peer, qemu
 
 Picture = NDArray[np.uint8]
 """RGB of shape (height, width, 3)."""

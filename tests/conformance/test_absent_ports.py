@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from helpers.qtest_peer import coalesced, has_qemu, qemu
 
-from vmm.absent import ABSENT_PORTS
+from coalesced.vmm.absent import ABSENT_PORTS
+from helpers.qtest_peer import coalesced, has_qemu, qemu
 
 BACK_DOOR = 0x5658  # QEMU without a processor that runs ends at an access
 CONFIGURATION = range(0xCF8, 0xD00)

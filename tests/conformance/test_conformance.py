@@ -8,6 +8,7 @@ from conformance_recorded import read as read_recorded
 from conformance_reference import replies_of_ours, replies_of_qemu
 from conformance_script import Script
 from conformance_scripts import DIFFERENCES, SCRIPTS
+
 from helpers.qtest_peer import MODES, has_qemu
 
 REFERENCE_IS_HERE = has_qemu()

@@ -8,17 +8,17 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+
+from coalesced.hv.abi import NR_IOBUS_DEVS, OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.hv.errors import GuestError, HostError
+from coalesced.hv.kvm import KvmVm
+from coalesced.vmm import pc
+from coalesced.vmm.accel import kvm
+from coalesced.vmm.accel.kvm import KvmAccelerator
+from coalesced.vmm.accel.recording import MemoryAccess, Recording, Step
+from coalesced.vmm.machine import Machine
 from helpers.kvm_sides import needs_kvm
 from helpers.vmm_fake import Recorder
-
-from hv.abi import NR_IOBUS_DEVS, OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from hv.errors import GuestError, HostError
-from hv.kvm import KvmVm
-from vmm import pc
-from vmm.accel import kvm
-from vmm.accel.kvm import KvmAccelerator
-from vmm.accel.recording import MemoryAccess, Recording, Step
-from vmm.machine import Machine
 
 pytestmark = needs_kvm
 

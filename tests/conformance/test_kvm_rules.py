@@ -6,6 +6,15 @@ import errno
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from coalesced.hv.abi import KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_MMIO, NR_IOBUS_DEVS
+from coalesced.hv.abi import OP_IN as IN
+from coalesced.hv.abi import OP_LOAD as LOAD
+from coalesced.hv.abi import OP_OUT as OUT
+from coalesced.hv.abi import OP_STORE as STORE
+from coalesced.hv.errors import RequestError
 from helpers.kvm_sides import (
     RAM,
     KvmSide,
@@ -17,15 +26,6 @@ from helpers.kvm_sides import (
     compare,
     needs_kvm,
 )
-from hypothesis import HealthCheck, given, note, settings
-from hypothesis import strategies as st
-
-from hv.abi import KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_MMIO, NR_IOBUS_DEVS
-from hv.abi import OP_IN as IN
-from hv.abi import OP_LOAD as LOAD
-from hv.abi import OP_OUT as OUT
-from hv.abi import OP_STORE as STORE
-from hv.errors import RequestError
 
 pytestmark = needs_kvm
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conformance_script import Script
-from helpers.qtest_peer import has_qemu
 from picture_difference import Difference
 from picture_differences import DIFFERENCES, DOCUMENT, document
 from picture_recorded import packed, unpacked
 from picture_recorded import read as read_recorded
 from picture_reference import Picture, picture_of_ours, picture_of_qemu
 from picture_scripts import ALIKE, SCRIPTS
+
+from helpers.qtest_peer import has_qemu
 
 REFERENCE_IS_HERE = has_qemu()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.litmus.cases import Case, Outcome
-from tools.litmus.steps import overruns_2009
+from coalesced.tools.litmus.cases import Case, Outcome
+from coalesced.tools.litmus.steps import overruns_2009
 
 HERE = Path(__file__).parent
 LIMIT = 100

@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from coalesced.hv.abi import KVM_EXIT_HLT, KVM_EXIT_MMIO
+from coalesced.hv.client import Exit
+from coalesced.hv.process import GuestProcess
+from coalesced.vmm.accel.base import Accelerator
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.loop import Loop
 from helpers.vmm_guests import FILE, MARK
-from hv.abi import KVM_EXIT_HLT, KVM_EXIT_MMIO
-from hv.client import Exit
-from hv.process import GuestProcess
-from vmm.accel.base import Accelerator
-from vmm.accel.process import ProcessAccelerator
-from vmm.loop import Loop
 
 # Those with a ring of one page; each keeps KVM's rules.
 WITH_A_RING: dict[str, Callable[[], Accelerator]] = {

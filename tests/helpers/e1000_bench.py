@@ -5,17 +5,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
-from devices.bus.address_space import AddressSpace
-from devices.bus.pci import BASE_ADDRESS_0, COMMAND, STATUS, STATUS_INTERRUPT
-from devices.e1000 import E1000
-from devices.e1000 import offload as sums
-from devices.e1000 import registers as reg
-from devices.e1000 import transmit as tx
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.bus.pci import BASE_ADDRESS_0, COMMAND, STATUS, STATUS_INTERRUPT
+from coalesced.devices.e1000 import E1000
+from coalesced.devices.e1000 import offload as sums
+from coalesced.devices.e1000 import registers as reg
+from coalesced.devices.e1000 import transmit as tx
+from coalesced.vmm.accel.direct import LocalMemory
+from coalesced.vmm.clock import Clock
+from coalesced.vmm.dma import MemoryMaster
+from coalesced.vmm.loop import Loop
 from helpers.pci_bus import pci_bus
-from vmm.accel.direct import LocalMemory
-from vmm.clock import Clock
-from vmm.dma import MemoryMaster
-from vmm.loop import Loop
 
 BAR = 0xE000_0000
 RAM_SIZE = 1 << 20

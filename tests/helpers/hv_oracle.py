@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from hv.abi import KVM_EXIT_IO, KVM_EXIT_MMIO, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.hv.abi import KVM_EXIT_IO, KVM_EXIT_MMIO, OP_IN, OP_LOAD, OP_OUT, OP_STORE
 
 PAGE = 4096
 SPACE = 1 << 64

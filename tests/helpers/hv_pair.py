@@ -9,10 +9,10 @@ from types import TracebackType
 
 import numpy as np
 
+from coalesced.hv import abi, core, doorbell, ring
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import PeerDied
 from helpers.hv_oracle import Answer, Event
-from hv import abi, core, doorbell, ring
-from hv.doorbell import WaitPolicy
-from hv.errors import PeerDied
 
 LIMIT = 10.0  # seconds; nothing here takes a tenth of it unless something hangs
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hv import abi, client, shm
-from hv.doorbell import WaitPolicy
-from hv.process import GuestProcess
+from coalesced.hv import abi, client, shm
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.process import GuestProcess
 
 ZONE = 0x10000  # a coalesced zone of a page
 RAM = 0x100000  # a page of guest RAM

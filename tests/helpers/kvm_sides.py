@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hv import abi, client
-from hv.abi import OP
-from hv.client import Exit
-from hv.doorbell import WaitPolicy
-from hv.errors import KvmUnusable, ProtocolError
-from hv.kvm import KvmVm, capabilities
-from hv.process import GuestProcess
-from hv.ring import Consumer
-from hv.vcpu import Vcpu
-from vmm.accel.recording import Recording
-from vmm.accel.x86 import assemble
+from coalesced.hv import abi, client
+from coalesced.hv.abi import OP
+from coalesced.hv.client import Exit
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import KvmUnusable, ProtocolError
+from coalesced.hv.kvm import KvmVm, capabilities
+from coalesced.hv.process import GuestProcess
+from coalesced.hv.ring import Consumer
+from coalesced.hv.vcpu import Vcpu
+from coalesced.vmm.accel.recording import Recording
+from coalesced.vmm.accel.x86 import assemble
 
 RAM, RAM_SIZE = 0x10000, 0x3000
 _PROGRAM, _PROGRAM_SIZE = 1 << 40, 1 << 20  # of the guest process

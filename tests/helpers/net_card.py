@@ -8,11 +8,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from devices.e1000 import registers as reg
-from hv.vcpu import Vcpu
-from tools.guests.network import memory
-from tools.guests.network.blocks import SLOT
-from tools.guests.network.rings import SLOTS
+from coalesced.devices.e1000 import registers as reg
+from coalesced.hv.vcpu import Vcpu
+from coalesced.tools.guests.network import memory
+from coalesced.tools.guests.network.blocks import SLOT
+from coalesced.tools.guests.network.rings import SLOTS
 
 MAC = bytes.fromhex("525400123456")
 SLOT_NUMBER = 3

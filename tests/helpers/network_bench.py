@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from coalesced.vmm.loop import Loop
+from coalesced.vmm.netdev.backend import Host
+from coalesced.vmm.netdev.network import Network
 from helpers.network_cards import FakeCard
-from vmm.loop import Loop
-from vmm.netdev.backend import Host
-from vmm.netdev.network import Network
 
 LIMIT = 20  # seconds; nothing here takes that long
 

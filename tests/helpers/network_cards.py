@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devices.bus.network import Wire
+from coalesced.devices.bus.network import Wire
 
 
 class FakeCard:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hv.vcpu import Vcpu
+from coalesced.hv.vcpu import Vcpu
 
 CARD = 0x20000
 GIVEN = CARD  # a store: so many buffers have been given so far

@@ -13,8 +13,8 @@ import subprocess
 import sys
 from contextlib import suppress
 
+from coalesced.vmm.netdev.spec import NetdevError
 from helpers.network_bench import LIMIT, Bench
-from vmm.netdev.spec import NetdevError
 
 _ETHERTYPE = 0x88B5  # of local experiments: nobody else sends it
 _HEADER = bytes.fromhex("ffffffffffff 525400123456") + _ETHERTYPE.to_bytes(2, "big")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from devices.bus.address_space import AddressSpace
-from devices.bus.pci import PciBus
-from vmm.clock import Clock
-from vmm.dma import MemoryMaster
-from vmm.loop import Loop
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.bus.pci import PciBus
+from coalesced.vmm.clock import Clock
+from coalesced.vmm.dma import MemoryMaster
+from coalesced.vmm.loop import Loop
 
 
 def pci_bus(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from devices.bus.device import StateValue
-from devices.bus.pci import Bar, PciFunction
-from devices.bus.region import Region
-from hv.vcpu import Vcpu
+from coalesced.devices.bus.device import StateValue
+from coalesced.devices.bus.pci import Bar, PciFunction
+from coalesced.devices.bus.region import Region
+from coalesced.hv.vcpu import Vcpu
 
 BAR = 0xE000_0000
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from devices.bus.device import StateValue
-from devices.bus.dma import Ram
-from devices.bus.region import Region
-from hv import core
-from hv.abi import (
+from coalesced.devices.bus.device import StateValue
+from coalesced.devices.bus.dma import Ram
+from coalesced.devices.bus.region import Region
+from coalesced.hv import core
+from coalesced.hv.abi import (
     KVM_EXIT_HLT,
     KVM_EXIT_INTR,
     KVM_EXIT_IO,
@@ -18,12 +18,12 @@ from hv.abi import (
     KVM_EXIT_SYSTEM_EVENT,
     PAGE_SIZE,
 )
-from hv.client import Exit, Range
-from hv.errors import GuestError
-from hv.ring import Consumer, Producer
-from vmm.accel.base import MachineBus
-from vmm.accel.direct import LocalMemory
-from vmm.loop import Loop
+from coalesced.hv.client import Exit, Range
+from coalesced.hv.errors import GuestError
+from coalesced.hv.ring import Consumer, Producer
+from coalesced.vmm.accel.base import MachineBus
+from coalesced.vmm.accel.direct import LocalMemory
+from coalesced.vmm.loop import Loop
 
 HALT: Exit = (KVM_EXIT_HLT, 0, 0, False, 0)
 KICKED: Exit = (KVM_EXIT_INTR, 0, 0, False, 0)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hv.abi import OP
-from hv.vcpu import Vcpu
+from coalesced.hv.abi import OP
+from coalesced.hv.vcpu import Vcpu
 
 RESULTS = 1 << 40  # guest RAM outside the machine's own, where guests leave what they got
 RESULTS_SIZE = 1 << 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
 from helpers.vmm_fake import Recorder
-from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
 
 PAGE = 4096
 Operation = tuple[int, int, int, int]  # kind, size, address, value

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from helpers.accelerators import WITH_A_RING, Operation, Part, Seen, run
 
-from hv.abi import (
-    KVM_EXIT_IO,
-    KVM_EXIT_MMIO,
-    OP_IN,
-    OP_LOAD,
-    OP_OUT,
-    OP_STORE,
-)
-from hv.client import Exit
-from vmm.accel.base import Accelerator
+from coalesced.hv.abi import KVM_EXIT_IO, KVM_EXIT_MMIO, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.hv.client import Exit
+from coalesced.vmm.accel.base import Accelerator
+from helpers.accelerators import WITH_A_RING, Operation, Part, Seen, run
 
 WINDOW, PORT = 0xA0000, 0x3C0
 SLOTS, USABLE = 170, 169

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.vmm_cli import json_of, run
-from helpers.vmm_model import exits_of
 from numpy.typing import NDArray
 from PIL import Image
 
-from devices.vga.palette import expand_6bit
-from hv.abi import OP_OUT, OP_STORE
-from hv.ring import usable
-from tools.tracefile import Trace, read
+from coalesced.devices.vga.palette import expand_6bit
+from coalesced.hv.abi import OP_OUT, OP_STORE
+from coalesced.hv.ring import usable
+from coalesced.tools.traces.tracefile import Trace, read
+from helpers.vmm_cli import json_of, run
+from helpers.vmm_model import exits_of
 
 WINDOW = (0xA0000, 0xBFFFF)
 RUN_KEYS = {

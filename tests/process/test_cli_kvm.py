@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from helpers.kvm_sides import needs_kvm
 from helpers.vmm_cli import Running, json_of, one_line, run, until
 
@@ -82,8 +83,8 @@ def too_high(vcpu):
 
 ODD = """\
 import random
-from devices.bus.pci import Bar, PciFunction
-from devices.bus.region import Region
+from coalesced.devices.bus.pci import Bar, PciFunction
+from coalesced.devices.bus.region import Region
 
 class Odd(PciFunction):
     def __init__(self):

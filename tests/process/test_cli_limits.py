@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from helpers.vmm_cli import one_line, run
 
 GUEST = "def main(vcpu):\n    vcpu.fill(0xa0000, 99, 1)\n"

@@ -9,10 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers.vmm_cli import PROGRAM, one_line, run
 
-from tools import traces
-from tools.tracefile import read
+from coalesced.tools import traces
+from coalesced.tools.traces.tracefile import read
+from helpers.vmm_cli import PROGRAM, one_line, run
 
 GUEST = "def main(vcpu):\n    vcpu.out8(0x3ce, 5)\n\ndef fails(vcpu):\n    main(vcpu)\n    1 / 0\n"
 

@@ -6,13 +6,13 @@ import gzip
 from pathlib import Path
 
 import pytest
-from helpers.vmm_cli import json_of, one_line, run
 from PIL import Image
 
-from hv.abi import OP_IN, OP_LOAD
-from hv.ring import usable
-from tools import traces
-from tools.tracefile import read
+from coalesced.hv.abi import OP_IN, OP_LOAD
+from coalesced.hv.ring import usable
+from coalesced.tools import traces
+from coalesced.tools.traces.tracefile import read
+from helpers.vmm_cli import json_of, one_line, run
 
 READ = "memory_region_ops_read cpu 0 mr 0x1 addr 0x3ce value {:#x} size 1 name 'vga'\n"
 WRITE = "memory_region_ops_write cpu 0 mr 0x1 addr 0x3ce value {:#x} size 1 name 'vga'\n"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from helpers.vmm_cli import json_of, one_line, run
 
 GUESTS = '''\
@@ -107,7 +108,7 @@ import json
 from concurrent.futures import Future
 
 import neighbour
-from tools.guests import vga
+from coalesced.tools.guests import vga
 
 class Silent(Exception):
     def __str__(self):
@@ -193,8 +194,8 @@ def test_what_a_guest_prints_goes_to_stderr(folder: Path, accel: str) -> None:
 
 DEVICES = """
 import sys
-from devices.bus.pci import Bar, PciFunction
-from devices.bus.region import Region
+from coalesced.devices.bus.pci import Bar, PciFunction
+from coalesced.devices.bus.region import Region
 
 class Card(PciFunction):
     def __init__(self):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from helpers.vmm_cli import Running, alive, until
 
 GUEST = """\

@@ -9,8 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from helpers.vmm_cli import LIMIT, PROGRAM, json_of, one_line, run
 from PIL import Image
+
+from helpers.vmm_cli import LIMIT, PROGRAM, json_of, one_line, run
 
 COMMANDS = [["demo", "vga"], ["run"], ["replay"], ["info"]]
 

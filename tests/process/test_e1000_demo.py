@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from coalesced.devices.e1000.registers import EXCLUDED, MMIO_SIZE
+from coalesced.hv.abi import OP_OUT, OP_STORE
+from coalesced.hv.ring import usable
+from coalesced.tools.guests.network import packets
+from coalesced.tools.guests.network.packets import Ipv4
+from coalesced.tools.runs.exchange import free_ports
+from coalesced.tools.traces.tracefile import read
 from helpers.vmm_cli import PROGRAM, Running, json_of, one_line, run
 from helpers.vmm_model import exits_of
-
-from devices.e1000.registers import EXCLUDED, MMIO_SIZE
-from hv.abi import OP_OUT, OP_STORE
-from hv.ring import usable
-from tools.exchange import free_ports
-from tools.guests.network import packets
-from tools.guests.network.packets import Ipv4
-from tools.tracefile import read
 
 FRAMES = 500
 CARD = 0xFEBE_0000

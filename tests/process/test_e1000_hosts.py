@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from helpers.net_hosts import PINGS
 
 TESTS = Path(__file__).parent.parent
@@ -39,7 +40,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("hosts")
     done = subprocess.run(
         ["unshare", "--net", sys.executable, "-m", "helpers.net_hosts", str(folder)],
-        env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
+        env={**os.environ, "PYTHONPATH": f"{TESTS.parent / 'src'}:{TESTS}"},
         stdout=subprocess.PIPE,
         timeout=120,
         check=True,

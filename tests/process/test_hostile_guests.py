@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+import coalesced.hv
+from coalesced.hv import abi, client, process
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import PeerDied, ProtocolError
+from coalesced.hv.process import GuestProcess
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.machine import Machine
 from helpers.hv_processes import machine, within
 
-import hv
-from hv import abi, client, process
-from hv.doorbell import WaitPolicy
-from hv.errors import PeerDied, ProtocolError
-from hv.process import GuestProcess
-from vmm.accel.process import ProcessAccelerator
-from vmm.machine import Machine
-
-ROOT = Path(hv.__file__).parents[1]
+SOURCES = Path(coalesced.hv.__file__).parents[2]
 POLICIES = pytest.mark.parametrize("policy", list(WaitPolicy), ids=lambda p: p.name.lower())
 Write = Callable[[str], str]
 
@@ -254,7 +254,7 @@ def test_what_is_no_segment_is_refused(
     made, said = SEGMENTS[what]
     lying(
         f"FOLDER = {str(tmp_path)!r}\n{MAKERS}\n"
-        "from hv import wire\n"
+        "from coalesced.hv import wire\n"
         "reply = wire.send_reply\n"
         "def send(peer, result, payload=b'', fds=()):\n"
         "    if len(fds) == 3:\n"
@@ -317,7 +317,7 @@ def test_a_first_operation_in_the_future_is_a_protocol_error(written: Write) -> 
     name = written(
         """
         import mmap, os
-        from hv import core
+        from coalesced.hv import core
         def main(vcpu):
             for fd in range(3, 100):
                 try:

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import coalesced.hv
+from coalesced.hv import abi, client, core
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import CoalescedError, PeerDied, RequestError, SegmentError
+from coalesced.hv.process import GuestProcess
 from helpers.hv_processes import RAM, ZONE, gone, is_running, machine, names_by, within
 
-import hv
-from hv import abi, client, core
-from hv.doorbell import WaitPolicy
-from hv.errors import CoalescedError, PeerDied, RequestError, SegmentError
-from hv.process import GuestProcess
-
-ROOT = Path(hv.__file__).parents[1]
+SOURCES = Path(coalesced.hv.__file__).parents[2]
 POLICIES = pytest.mark.parametrize("policy", list(WaitPolicy), ids=lambda p: p.name.lower())
 INTR, HLT, MMIO, IO = abi.KVM_EXIT_INTR, abi.KVM_EXIT_HLT, abi.KVM_EXIT_MMIO, abi.KVM_EXIT_IO
 CRASH = (abi.KVM_EXIT_SYSTEM_EVENT, abi.KVM_SYSTEM_EVENT_CRASH, 0, False, 0)
@@ -479,7 +479,7 @@ def test_a_guest_killed_at_many_moments(written: Write, policy: WaitPolicy) -> N
 VMM = """
     import sys
     from helpers.hv_processes import machine
-    from hv.doorbell import WaitPolicy
+    from coalesced.hv.doorbell import WaitPolicy
 
     with machine(sys.argv[1], policy=WaitPolicy[sys.argv[2]]) as vm:
         print(vm.process.pid, flush=True)
@@ -493,7 +493,7 @@ VMM = """
 def kill_the_vmm(name: str, policy: WaitPolicy, seed: int, sign: int = signal.SIGKILL) -> None:
     """End a VMM at some moment of its run; its guest process is gone within a second."""
     delay = random.Random(seed).random() * 0.03
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": f"{SOURCES}:{SOURCES.parent / 'tests'}"}
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(VMM), name, policy.name],
         stdout=subprocess.PIPE,
@@ -594,7 +594,7 @@ def test_modules_of_the_working_directory_do_not_get_in(
     """A json.py that lies there is nobody's business."""
     (tmp_path / "json.py").write_text("raise SystemExit('from the working directory')\n")
     name = written("def main(vcpu): pass\n")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(SOURCES))
     monkeypatch.chdir(tmp_path)
     with within(20), machine(name) as vm:
         assert run(vm)[0] == HLT

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.hv_processes import machine, within
 
-from hv import abi
-from hv.process import GuestProcess
-from vmm.accel.process import ProcessAccelerator, place, put_back
+from coalesced.hv import abi
+from coalesced.hv.process import GuestProcess
+from coalesced.vmm.accel.process import ProcessAccelerator, place, put_back
+from helpers.hv_processes import machine, within
 
 IGNORING = """\
 import os, signal, sys
@@ -122,7 +122,7 @@ def test_a_guest_file_takes_no_other_module_s_name(tmp_path: Path) -> None:
 def test_a_sent_sigbus_leaves_the_guard_against_truncation_in_place(tmp_path: Path) -> None:
     code = (
         "import os, signal\nfrom hv import core, shm\n"
-        "from hv.errors import SegmentError\n"
+        "from coalesced.hv.errors import SegmentError\n"
         "segment = shm.create('ring', 8192)\nmapping = shm.mapped(segment)\n"
         "os.kill(os.getpid(), signal.SIGBUS)\nsignal.raise_signal(signal.SIGBUS)\n"
         "os.ftruncate(segment.fd, 0)\n"

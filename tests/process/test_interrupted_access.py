@@ -9,23 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from coalesced.devices.bus.region import Region
+from coalesced.hv import abi, client
+from coalesced.hv.abi import OP_OUT
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import RequestError
+from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.accel.recording import RecordingAccelerator
+from coalesced.vmm.machine import Machine
 from helpers.hv_processes import machine, within
 from helpers.vmm_cli import until
-
-from devices.bus.region import Region
-from hv import abi, client
-from hv.abi import OP_OUT
-from hv.doorbell import WaitPolicy
-from hv.errors import RequestError
-from vmm.accel.direct import DirectAccelerator
-from vmm.accel.recording import RecordingAccelerator
-from vmm.machine import Machine
 
 POLICIES = pytest.mark.parametrize("policy", list(WaitPolicy), ids=lambda p: p.name.lower())
 HEAD = """\
 import os, signal
 import numpy as np
-from hv.abi import OP, OP_LOAD, OP_STORE
+from coalesced.hv.abi import OP, OP_LOAD, OP_STORE
 
 class Given(Exception):
     pass

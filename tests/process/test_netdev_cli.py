@@ -9,13 +9,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from helpers.network_bench import free_ports
 from helpers.vmm_cli import LIMIT, Running, json_of, one_line, run, until
 
 # A card that sends what it is told to and hears what comes back, and its guest.
 ECHO = """
-from devices.bus.pci import Bar, PciFunction
-from devices.bus.region import Region
+from coalesced.devices.bus.pci import Bar, PciFunction
+from coalesced.devices.bus.region import Region
 
 class Card(PciFunction):
     def __init__(self):

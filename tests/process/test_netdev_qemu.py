@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from helpers.network_bench import Bench, free_ports
 from helpers.network_qemu import Relay
 from helpers.qtest_peer import has_qemu

@@ -6,17 +6,17 @@ import socket
 from collections.abc import Callable, Sequence
 
 import pytest
+
+from coalesced.devices.bus.region import Region
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.process import GuestProcess
+from coalesced.vmm.accel.base import Accelerator, GuestMemory
+from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.machine import Machine
 from helpers import network_guests
 from helpers.network_bench import free_ports
 from helpers.network_cards import FakeCard
-
-from devices.bus.region import Region
-from hv.doorbell import WaitPolicy
-from hv.process import GuestProcess
-from vmm.accel.base import Accelerator, GuestMemory
-from vmm.accel.direct import DirectAccelerator
-from vmm.accel.process import ProcessAccelerator
-from vmm.machine import Machine
 
 FRAMES = 20
 

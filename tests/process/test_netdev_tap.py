@@ -34,7 +34,7 @@ def in_namespace(*arguments: str, through: tuple[str, ...] = ()) -> Any:
     """What helpers.network_tap finds."""
     done = subprocess.run(
         ["unshare", "--net", *through, sys.executable, "-m", "helpers.network_tap", *arguments],
-        env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
+        env={**os.environ, "PYTHONPATH": f"{TESTS.parent / 'src'}:{TESTS}"},
         stdout=subprocess.PIPE,
         timeout=60,
         check=True,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from helpers.qtest_peer import coalesced, result_of
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tools.qtest_protocol import LINE_MAX, TOO_LONG, Control, Refused, parse
-from tools.qtest_server import _Lines
+from coalesced.tools.qtest.protocol import LINE_MAX, TOO_LONG, Control, Refused, parse
+from coalesced.tools.qtest.server import _Lines
+from helpers.qtest_peer import coalesced, result_of
 
 RAM, SIZE = 0x8000, 0x100
 WORDS = (

@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from helpers import qtest_devices
 from helpers.vmm_cli import json_of, one_line, run
 
@@ -43,8 +44,8 @@ def test_a_picture_needs_a_display(tmp_path: Path) -> None:
 
 
 PRELUDE = """
-from devices.bus.pci import Bar, PciFunction
-from devices.bus.region import Region
+from coalesced.devices.bus.pci import Bar, PciFunction
+from coalesced.devices.bus.region import Region
 
 def made(region, **more):
     return {"name": "x", "vendor_id": 1, "device_id": 1, "class_code": 0, "bars": {0: Bar(region)}}
@@ -56,7 +57,10 @@ WRONG = {
     "an import that fails": ("import no_such_thing", "ModuleNotFoundError: No module named"),
     "no such class": ("Y = 1", "x.py has no class 'X'"),
     "no class": ("X = 1", "'X' in x.py is no class"),
-    "no PCI function": ("class X: pass", "X is not derived from devices.bus.pci.PciFunction"),
+    "no PCI function": (
+        "class X: pass",
+        "X is not derived from coalesced.devices.bus.pci.PciFunction",
+    ),
     "a class that raises": (
         """
         class X(PciFunction):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from helpers.qtest_peer import coalesced, result_of
 
 CHIPS = ("VGA,addr=02.0", "isa-vga", "cirrus-vga,addr=02.0", "isa-cirrus-vga")

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from coalesced.hv.abi import PAGE_SIZE
+from coalesced.tools.guests import qtest as guest
 from helpers import qtest_devices
 from helpers.qtest_peer import LIMIT, MODES, Peer, coalesced, result_of
 from helpers.vmm_cli import one_line, run
-
-from hv.abi import PAGE_SIZE
-from tools.guests import qtest as guest
 
 DEVICES = Path(qtest_devices.__file__)
 ADDER = f"{DEVICES}:Adder,addr=05.0"

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+
 from helpers.vmm_cli import json_of
 
 README = Path(__file__).parents[2] / "README.md"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from helpers.kvm_sides import needs_kvm
 from helpers.vmm_cli import json_of
 

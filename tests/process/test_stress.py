@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from helpers.vmm_cli import PROGRAM, Running, json_of, one_line, run
 
 WRONG = ("lost", "duplicated", "reordered", "torn", "wrong_loads", "leaked_segments")

@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import pytest
 
-from tools.stress import corruptions, intrusions
-from tools.stress.intrusions import Intrusion
-from tools.stress.lies import WAYS, Lie
-from tools.stress.pair import Pair
-from tools.stress.plan import Pins, Plan
-from tools.stress.segments import Segments
-from tools.stress.totals import Totals
+from coalesced.tools.stress import corruptions, intrusions
+from coalesced.tools.stress.intrusions import Intrusion
+from coalesced.tools.stress.lies import WAYS, Lie
+from coalesced.tools.stress.pair import Pair
+from coalesced.tools.stress.plan import Pins, Plan
+from coalesced.tools.stress.segments import Segments
+from coalesced.tools.stress.totals import Totals
 
 _PR_SET_CHILD_SUBREAPER = 36
 VCPU = 3  # the message about the vCPU, with its run segment and pipes

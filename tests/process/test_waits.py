@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+
 from helpers.vmm_cli import json_of, run
 
 BELL = '''
 """A device whose coalesced register raises its interrupt."""
-from devices.bus.pci import Bar, PciFunction
-from devices.bus.region import Region
+from coalesced.devices.bus.pci import Bar, PciFunction
+from coalesced.devices.bus.region import Region
 
 BAR = 0xE0000000
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import pytest
-from helpers.accelerators import WITH_A_RING, Operation, Part, run
-from helpers.vmm_fake import FakeAccelerator, Recorder
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,12 +19,14 @@ from hypothesis.stateful import (
     rule,
 )
 
-from devices.bus.address_space import Mapping
-from hv.abi import OP_OUT, OP_STORE
-from hv.client import Range
-from hv.errors import RequestError
-from hv.zones import Zones
-from vmm.machine import Machine
+from coalesced.devices.bus.address_space import Mapping
+from coalesced.hv.abi import OP_OUT, OP_STORE
+from coalesced.hv.client import Range
+from coalesced.hv.errors import RequestError
+from coalesced.hv.zones import Zones
+from coalesced.vmm.machine import Machine
+from helpers.accelerators import WITH_A_RING, Operation, Part, run
+from helpers.vmm_fake import FakeAccelerator, Recorder
 
 BASE, SPACE = 0x8100, 48  # the same numbers for memory and for ports, inside a page
 NO_SHRINKING = [Phase.explicit, Phase.reuse, Phase.generate]  # a process an attempt

@@ -8,19 +8,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+from coalesced.hv import abi
+from coalesced.hv.client import Range, Vm
+from coalesced.hv.errors import RequestError
 from helpers.hv_processes import machine
 from helpers.vmm_cli import run
-
-from hv import abi
-from hv.client import Range, Vm
-from hv.errors import RequestError
 
 ZONES = abi.NR_IOBUS_DEVS
 
 DEVICES = '''
 """Devices with many coalesced ranges, and guests that move them."""
-from devices.bus.pci import Bar, PciFunction
-from devices.bus.region import Region
+from coalesced.devices.bus.pci import Bar, PciFunction
+from coalesced.devices.bus.region import Region
 
 BAR = 0xE0000000
 
@@ -62,7 +62,7 @@ def left_behind(vcpu):
 
 @pytest.fixture
 def vm() -> Iterator[Vm]:
-    with machine("tools.guests.vga:draw") as made:
+    with machine("coalesced.tools.guests.vga:draw") as made:
         yield made
 
 

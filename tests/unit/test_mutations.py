@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mutations
 import pytest
+
+import mutations
 from mutations import MUTATIONS, Mutation
 
 README = Path(__file__).parents[1] / "README.md"

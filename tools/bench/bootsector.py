@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from tools.guests.bench import (
+from coalesced.tools.guests.bench import (
     FILL_CHUNK,
     LCG_INCREMENT,
     LCG_MULTIPLIER,

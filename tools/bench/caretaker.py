@@ -15,7 +15,7 @@ from pathlib import Path
 
 import posix_ipc
 
-_ENTRY = "from tools.bench import caretaker; caretaker.main()"
+_ENTRY = "from coalesced.tools.bench import caretaker; caretaker.main()"
 _SHARED_MEMORY = Path("/dev/shm")
 
 _orders = -1  # the pipe to the caretaker; one per program

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 
 import posix_ipc
 
-from tools.bench import caretaker
-from tools.bench.peers import ENTRY, Channel, Send, Unavailable
+from coalesced.tools.bench import caretaker
+from coalesced.tools.bench.peers import ENTRY, Channel, Send, Unavailable
 
 SLOTS = 1024  # of the ring in shared memory with a lock
 _INDICES = struct.Struct("<II")  # first, last

@@ -13,22 +13,22 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from hv.doorbell import WaitPolicy
-from hv.process import GuestProcess
-from tools import devices
-from tools.bench import host, report
-from tools.bench.far_end import FarProcess, NearEnd, Order
-from tools.bench.measure import Spread, Step, interleaved, rounds, spread
-from tools.bench.registry import Options, Plan
-from tools.exchange import LOOPBACK, free_ports
-from tools.guests.network import memory
-from tools.guests.network.packets import PAYLOAD_AT
-from tools.options import NetworkOptions
-from vmm import pc
-from vmm.accel.process import ProcessAccelerator
-from vmm.machine import Machine
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.process import GuestProcess
+from coalesced.tools.bench import host, report
+from coalesced.tools.bench.far_end import FarProcess, NearEnd, Order
+from coalesced.tools.bench.measure import Spread, Step, interleaved, rounds, spread
+from coalesced.tools.bench.registry import Options, Plan
+from coalesced.tools.commands.options import NetworkOptions
+from coalesced.tools.guests.network import memory
+from coalesced.tools.guests.network.packets import PAYLOAD_AT
+from coalesced.tools.runs import boards as devices
+from coalesced.tools.runs.exchange import LOOPBACK, free_ports
+from coalesced.vmm import pc
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.machine import Machine
 
-GUEST: Final = "tools.guests.network.bench:run"
+GUEST: Final = "coalesced.tools.guests.network.bench:run"
 LENGTH: Final = 1428  # bytes of UDP payload: frames of 1,470 bytes
 WINDOW: Final = 128  # frames under way
 SECONDS: Final = 45.0  # about what all of it takes

@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from devices.bus.region import Region
-from hv.doorbell import WaitPolicy
-from hv.process import GuestProcess
-from tools.bench import floors, host, report
-from tools.bench.histogram import PERCENTILES, Histogram
-from tools.bench.measure import Step, Taken, interleaved, rounds
-from tools.bench.progress import stopped
-from tools.bench.registry import Options, Plan
-from tools.guests import bench as guest
-from vmm.accel.process import ProcessAccelerator
-from vmm.machine import Machine
+from coalesced.devices.bus.region import Region
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.process import GuestProcess
+from coalesced.tools.bench import floors, host, report
+from coalesced.tools.bench.histogram import PERCENTILES, Histogram
+from coalesced.tools.bench.measure import Step, Taken, interleaved, rounds
+from coalesced.tools.bench.progress import stopped
+from coalesced.tools.bench.registry import Options, Plan
+from coalesced.tools.guests import bench as guest
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.machine import Machine
 
 POLICIES = ("block", "adaptive", "poll")
 FLOORS = ("pipe", "eventfd", "socketpair", "futex", "spin")  # of floors.ping_pong
@@ -72,7 +72,7 @@ class Exits:
         self._probe = Probe()
         try:
             self.machine.memory.map(self._probe.region, guest.CONTROL)
-            self.machine.accel.load_guest("tools.guests.bench:exits", {})
+            self.machine.accel.load_guest("coalesced.tools.guests.bench:exits", {})
         except BaseException:
             self.machine.close()
             raise

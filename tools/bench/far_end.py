@@ -8,19 +8,19 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from devices.bus.network import Wire
-from tools.bench.spawn import Spawned
-from tools.exchange import LOOPBACK
-from tools.guests.network import packets
-from tools.guests.network.blocks import Host
-from tools.guests.network.exchange import PEER_IP, ends
-from tools.guests.network.packets import PAYLOAD_AT, PROTOCOL_UDP, Arp, Ipv4, Udp
-from vmm.loop import Loop
-from vmm.netdev.backend import Host as NetworkHost
-from vmm.netdev.network import Network
+from coalesced.devices.bus.network import Wire
+from coalesced.tools.bench.spawn import Spawned
+from coalesced.tools.guests.network import packets
+from coalesced.tools.guests.network.blocks import Host
+from coalesced.tools.guests.network.exchange import PEER_IP, ends
+from coalesced.tools.guests.network.packets import PAYLOAD_AT, PROTOCOL_UDP, Arp, Ipv4, Udp
+from coalesced.tools.runs.exchange import LOOPBACK
+from coalesced.vmm.loop import Loop
+from coalesced.vmm.netdev.backend import Host as NetworkHost
+from coalesced.vmm.netdev.network import Network
 
 if TYPE_CHECKING:
-    from tools.bench.spawn import Control
+    from coalesced.tools.bench.spawn import Control
 
 NAP: Final = 100e-6
 """Seconds that the far end sleeps after each look: as a machine of its own moderates its

@@ -167,7 +167,7 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "tools.bench.floors",
+    .m_name = "coalesced.tools.bench.floors",
     .m_doc = "What the measured shapes cost in bare C.",
     .m_size = -1,
     .m_methods = functions,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vmm.accel.process import put_back
+from coalesced.vmm.accel.process import put_back
 
 CPUS = Path("/sys/devices/system/cpu")
 

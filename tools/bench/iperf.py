@@ -6,20 +6,20 @@ import ipaddress
 import statistics
 from typing import Final, cast
 
-from hv.errors import HostError
-from tools import devices
-from tools.bench import report
-from tools.bench.measure import spread
-from tools.errors import BadInput
-from tools.guests.network import iperf_wire, memory
-from tools.options import NETWORK_STALENESS, NetworkOptions, RunOptions
-from tools.runner import Job, run_job
-from vmm import pc
-from vmm.board import Board
-from vmm.machine import Machine
-from vmm.netdev import spec as specs
+from coalesced.hv.errors import HostError
+from coalesced.tools.bench import report
+from coalesced.tools.bench.measure import spread
+from coalesced.tools.commands.options import NETWORK_STALENESS, NetworkOptions, RunOptions
+from coalesced.tools.errors import BadInput
+from coalesced.tools.guests.network import iperf_wire, memory
+from coalesced.tools.runs import boards as devices
+from coalesced.tools.runs.runner import Job, run_job
+from coalesced.vmm import pc
+from coalesced.vmm.board import Board
+from coalesced.vmm.machine import Machine
+from coalesced.vmm.netdev import spec as specs
 
-GUEST: Final = "tools.guests.network.serve:send"
+GUEST: Final = "coalesced.tools.guests.network.serve:send"
 ROUNDS: Final = 2
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 

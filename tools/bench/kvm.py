@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from tools.bench import floors, report
-from tools.bench.measure import Spread, Step, Taken, interleaved, rounds, spread
-from tools.bench.progress import stopped
-from tools.guests.bench import vga as guest
-from tools.recorded import once, recorder
-from tools.runner import Job
-from vmm import pc
-from vmm.accel.kvm import KvmAccelerator
-from vmm.machine import Machine
+from coalesced.tools.bench import floors, report
+from coalesced.tools.bench.measure import Spread, Step, Taken, interleaved, rounds, spread
+from coalesced.tools.bench.progress import stopped
+from coalesced.tools.guests.bench import vga as guest
+from coalesced.tools.runs.recorded import once, recorder
+from coalesced.tools.runs.runner import Job
+from coalesced.vmm import pc
+from coalesced.vmm.accel.kvm import KvmAccelerator
+from coalesced.vmm.machine import Machine
 
 COALESCED = "kvm, coalesced"
 EXIT = "kvm, every write exits"

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from tools.bench.progress import stopping
+from coalesced.tools.bench.progress import stopping
 
 Step = Callable[[], None]
 

@@ -18,21 +18,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hv.abi import KVM_EXIT_MMIO
-from hv.client import Exit
-from hv.doorbell import WaitPolicy
-from hv.process import GuestProcess
-from hv.ring import usable
-from tools.bench import host, report
-from tools.bench.measure import NOTHING, Spread, Step, Taken, interleaved, rounds, spread
-from tools.bench.registry import Options, Plan
-from vmm import pc
-from vmm.accel.base import Accelerator
-from vmm.accel.process import ProcessAccelerator
-from vmm.loop import Loop
-from vmm.machine import Machine
+from coalesced.hv.abi import KVM_EXIT_MMIO
+from coalesced.hv.client import Exit
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.process import GuestProcess
+from coalesced.hv.ring import usable
+from coalesced.tools.bench import host, report
+from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interleaved, rounds, spread
+from coalesced.tools.bench.registry import Options, Plan
+from coalesced.vmm import pc
+from coalesced.vmm.accel.base import Accelerator
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.loop import Loop
+from coalesced.vmm.machine import Machine
 
-GUEST = "tools.guests.bench:vga"
+GUEST = "coalesced.tools.guests.bench:vga"
 POLICIES = ("adaptive", "block")
 FIT_PAGES = 64
 FITTED = (16, 169, 1024, 4096)  # writes between two exits, in a ring that they never fill

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from tools.bench import host
-from tools.bench.spawn import NotReady, Spawned
+from coalesced.tools.bench import host
+from coalesced.tools.bench.spawn import NotReady, Spawned
 
 if TYPE_CHECKING:
-    from tools.bench.spawn import Control
+    from coalesced.tools.bench.spawn import Control
 
 ENTRY = bytes(24)
 

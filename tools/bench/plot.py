@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.bench.report import Chart, Section, text
-from tools.errors import BadInput
-from vmm.output import write_whole
+from coalesced.tools.bench.report import Chart, Section, text
+from coalesced.tools.errors import BadInput
+from coalesced.vmm.output import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

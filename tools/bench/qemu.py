@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import time
 
-from hv import core
-from tools.bench import host
-from tools.bench.bootsector import BEGIN, END, FILLED, READY, image
+from coalesced.hv import core
+from coalesced.tools.bench import host
+from coalesced.tools.bench.bootsector import BEGIN, END, FILLED, READY, image
 
 PROGRAM = "qemu-system-x86_64"
 ACCELERATORS = ("tcg", "kvm")

@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from tools.bench.measure import Step
+from coalesced.tools.bench.measure import Step
 
 if TYPE_CHECKING:
-    from tools.bench.report import Section
+    from coalesced.tools.bench.report import Section
 
 # Benchmark: the module whose `plan(options)` says how it goes, in the order of `bench all`.
 BENCHES = {
-    "ring": "tools.bench.ring",
-    "exit": "tools.bench.exits",
-    "vga": "tools.bench.vga",
-    "e1000": "tools.bench.e1000",
-    "model": "tools.bench.model",
+    "ring": "coalesced.tools.bench.ring",
+    "exit": "coalesced.tools.bench.exits",
+    "vga": "coalesced.tools.bench.vga",
+    "e1000": "coalesced.tools.bench.e1000",
+    "model": "coalesced.tools.bench.model",
 }
 
 

@@ -7,13 +7,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tools.bench.measure import Spread
-from tools.report import print_json, print_table
+from coalesced.tools.bench.measure import Spread
+from coalesced.tools.runs.report import print_json, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tools.bench.histogram import Histogram
+    from coalesced.tools.bench.histogram import Histogram
 
 Row = tuple[str, Spread, str]  # what, figure, remark
 Line = tuple[str, list[tuple[float, float]]]  # name, points (x, y)

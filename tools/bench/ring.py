@@ -8,17 +8,17 @@ from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
-from hv import core
-from hv.abi import KVM_EXIT_HLT
-from hv.client import Vcpu, Vm
-from hv.doorbell import WaitPolicy
-from hv.process import GuestProcess
-from tools.bench import floors, host, report
-from tools.bench.channels import FLOOR, PEERS
-from tools.bench.measure import Step, Taken, interleaved, rounds
-from tools.bench.peers import Channel, Peer, Unavailable
-from tools.bench.registry import Options, Plan
-from tools.guests import bench as guest
+from coalesced.hv import core
+from coalesced.hv.abi import KVM_EXIT_HLT
+from coalesced.hv.client import Vcpu, Vm
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.process import GuestProcess
+from coalesced.tools.bench import floors, host, report
+from coalesced.tools.bench.channels import FLOOR, PEERS
+from coalesced.tools.bench.measure import Step, Taken, interleaved, rounds
+from coalesced.tools.bench.peers import Channel, Peer, Unavailable
+from coalesced.tools.bench.registry import Options, Plan
+from coalesced.tools.guests import bench as guest
 
 RING_PAGES = 8
 PUBLISH_EVERY = 64  # hv/core/vcpu.h: PUBLISH_AT_LATEST
@@ -94,7 +94,7 @@ class Ring:
             self._vm = Vm(self._process, ring_pages, policy)
             self._vcpu: Vcpu = self._vm.create_vcpu()
             self._vm.register_coalesced_mmio(guest.QUEUE, guest.QUEUE_SIZE)
-            self._vm.load_guest("tools.guests.bench:ring")
+            self._vm.load_guest("coalesced.tools.guests.bench:ring")
         except BaseException:
             self._process.close()
             raise
@@ -125,6 +125,8 @@ class Ring:
             if got[1] == guest.CONTROL:
                 vcpu.complete(command)
                 started = time.monotonic_ns()
+            elif not got[3]:  # the load that ends a burst
+                vcpu.complete(0)
         self.drained += drained
         self.batches += batches
         return time.monotonic_ns() - started

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tools.bench import report
-from tools.bench.measure import Spread, spread
-from tools.errors import BadInput
-from tools.report import print_json, print_table
-from vmm.output import write_whole
+from coalesced.tools.bench import report
+from coalesced.tools.bench.measure import Spread, spread
+from coalesced.tools.errors import BadInput
+from coalesced.tools.runs.report import print_json, print_table
+from coalesced.vmm.output import write_whole
 
 FORMAT = 1
 SIZE_MAX = 1 << 26

@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hv import core
-from hv.errors import HostError
+from coalesced.hv import core
+from coalesced.hv.errors import HostError
 
 if TYPE_CHECKING:
     Control: TypeAlias = Connection[Any, Any]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.bench import report
-from tools.errors import BadInput
-from vmm.output import write_whole
+from coalesced.tools.bench import report
+from coalesced.tools.errors import BadInput
+from coalesced.vmm.output import write_whole
 
 Line = tuple[str, str, str]  # what, measured, beside it
 

@@ -8,20 +8,20 @@ from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
-from hv.doorbell import WaitPolicy
-from hv.process import GuestProcess
-from tools.bench import host, kvm, report
-from tools.bench.measure import Spread, Step, Taken, interleaved, rounds
-from tools.bench.progress import stopped
-from tools.bench.qemu import ACCELERATORS, Qemu, Unusable
-from tools.bench.registry import Options, Plan
-from vmm import pc
-from vmm.accel.base import Accelerator
-from vmm.accel.direct import DirectAccelerator
-from vmm.accel.process import ProcessAccelerator
-from vmm.machine import Machine
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.process import GuestProcess
+from coalesced.tools.bench import host, kvm, report
+from coalesced.tools.bench.measure import Spread, Step, Taken, interleaved, rounds
+from coalesced.tools.bench.progress import stopped
+from coalesced.tools.bench.qemu import ACCELERATORS, Qemu, Unusable
+from coalesced.tools.bench.registry import Options, Plan
+from coalesced.vmm import pc
+from coalesced.vmm.accel.base import Accelerator
+from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.machine import Machine
 
-GUEST = "tools.guests.bench:vga"
+GUEST = "coalesced.tools.guests.bench:vga"
 RINGS = (1, 16, 2, 4, 64)  # pages; the first is the one that everything else is held against
 POLICIES = ("adaptive", "block", "poll")
 BURSTS = (16, 64, 256, 1024)  # writes between two loads

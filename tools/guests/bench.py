@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hv import core
-from hv.abi import OP, OP_LOAD, OP_OUT, OP_STORE
-from hv.vcpu import Vcpu
+from coalesced.hv import core
+from coalesced.hv.abi import OP, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.hv.vcpu import Vcpu
 
 # A device of the benchmark's own. A load from CONTROL tells the guest what to do next.
 CONTROL = 0xFE00_0000

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.cirrus.registers import (
+from coalesced.devices.cirrus.registers import (
     GR30_BACKWARDS,
     GR30_COLOR_EXPAND,
     GR30_FROM_SYSTEM,
@@ -37,8 +37,8 @@ from devices.cirrus.registers import (
     SR_UNLOCK,
     VRAM_SIZE,
 )
-from hv.vcpu import Vcpu
-from tools.guests.mode12h import (
+from coalesced.hv.vcpu import Vcpu
+from coalesced.tools.guests.mode12h import (
     ATTRIBUTE,
     CRTC,
     DAC_DATA,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hv.vcpu import Vcpu
+from coalesced.hv.vcpu import Vcpu
 
 WINDOW: Final = 0xA0000
 WIDTH: Final = 640

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hv.abi import OP, PAGE_SIZE
-from hv.vcpu import Vcpu
+from coalesced.hv.abi import OP, PAGE_SIZE
+from coalesced.hv.vcpu import Vcpu
 
 # Guest-physical, and above what any x86 has address lines for: no part of the machine's own RAM.
 MAILBOX: Final = 1 << 56

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from hv.abi import OP
-from hv.vcpu import Vcpu
+from coalesced.hv.abi import OP
+from coalesced.hv.vcpu import Vcpu
 
 PROGRAM: Final = 1 << 40  # guest-physical; RAM that is not part of the machine's own
 

@@ -7,10 +7,10 @@ import random
 import numpy as np
 from numpy.typing import NDArray
 
-from hv.abi import OP_IN, OP_LOAD, OP_STORE, PAGE_SIZE
-from hv.vcpu import Vcpu
-from tools.stress import pattern
-from tools.stress.pattern import PERIOD, Style
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_STORE, PAGE_SIZE
+from coalesced.hv.vcpu import Vcpu
+from coalesced.tools.stress import pattern
+from coalesced.tools.stress.pattern import PERIOD, Style
 
 # A page of guest RAM in which both sides leave word, 8 bytes each.
 NOTES = 0x1000_0000

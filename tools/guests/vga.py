@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hv.vcpu import Vcpu
-from tools.guests.mode12h import (
+from coalesced.hv.vcpu import Vcpu
+from coalesced.tools.guests.mode12h import (
     GR_BIT_MASK,
     GR_ENABLE_SET_RESET,
     GR_MODE,

@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from hv.vcpu import Bus, Vcpu
-from tools.guests import vga
-from tools.guests.mode12h import WINDOW
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.hv.vcpu import Bus, Vcpu
+from coalesced.tools.guests import vga
+from coalesced.tools.guests.mode12h import WINDOW
 
 CTRL_BASE: Final = 0xE0000000
 VRAM_BASE: Final = 0xE1000000

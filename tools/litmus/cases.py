@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tools.litmus import exits, hostile, ring, steps, wakeup
-from tools.litmus.access import Program
-from tools.litmus.explore import Result, explore
-from tools.litmus.models import KEEPS
-from tools.litmus.witness import columns, one_line
+from coalesced.tools.litmus import exits, hostile, ring, steps, wakeup
+from coalesced.tools.litmus.access import Program
+from coalesced.tools.litmus.explore import Result, explore
+from coalesced.tools.litmus.models import KEEPS
+from coalesced.tools.litmus.witness import columns, one_line
 
 
 class Case(NamedTuple):

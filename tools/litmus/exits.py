@@ -7,8 +7,8 @@ where the data of a store lies, as in kvm_run.
 
 from __future__ import annotations
 
-from tools.litmus.access import Access, Program, Script, only
-from tools.litmus.steps import Orders
+from coalesced.tools.litmus.access import Access, Program, Script, only
+from coalesced.tools.litmus.steps import Orders
 
 ROUNDS = 2
 EXIT, RESUME, ADDRESS, DATA, LAST, SLOTS = range(6)

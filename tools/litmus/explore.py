@@ -13,8 +13,8 @@ from __future__ import annotations
 import itertools
 from typing import NamedTuple
 
-from tools.litmus import models
-from tools.litmus.access import ANY, FENCE, Access, Position, Program, Thread
+from coalesced.tools.litmus import models
+from coalesced.tools.litmus.access import ANY, FENCE, Access, Position, Program, Thread
 
 _BITS = 4  # of a value in memory
 STATES_MAX = 10_000_000  # some gigabytes

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tools.litmus.access import Access, Choice, Position, Program, Script, only
-from tools.litmus.ring import FIRST, LAST
-from tools.litmus.steps import Orders
+from coalesced.tools.litmus.access import Access, Choice, Position, Program, Script, only
+from coalesced.tools.litmus.ring import FIRST, LAST
+from coalesced.tools.litmus.steps import Orders
 
 ENTRIES = 2
 GARBAGE = 15

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tools.litmus.access import FENCE, Access
+from coalesced.tools.litmus.access import FENCE, Access
 
 DEFAULT = ("sc", "tso", "weak")
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tools.litmus.access import Access, Choice, Position, Program, only
-from tools.litmus.steps import Orders
+from coalesced.tools.litmus.access import Access, Choice, Position, Program, only
+from coalesced.tools.litmus.steps import Orders
 
 FIRST, LAST, EXIT, RESUME, SLOTS = 0, 1, 2, 3, 4
 WORDS = ("address and len", "data")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tools.litmus.models import (
+from coalesced.tools.litmus.models import (
     BRANCH_STORE,
     KEEPS,
     LOAD_LOAD,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tools.litmus.access import FENCE, Access, Choice, Place, Position, Program, only
-from tools.litmus.steps import Orders
+from coalesced.tools.litmus.access import FENCE, Access, Choice, Place, Position, Program, only
+from coalesced.tools.litmus.steps import Orders
 
 ROUNDS = 2
 _WORD, _NEED, _PIPE = 0, 2, 4  # plus 0 for the guest's, 1 for the VMM's

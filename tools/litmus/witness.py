@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from tools.litmus.access import Access, Program
-from tools.litmus.explore import Event, Result
+from coalesced.tools.litmus.access import Access, Program
+from coalesced.tools.litmus.explore import Event, Result
 
 _WIDTH = 46
 _GAP = 3

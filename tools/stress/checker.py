@@ -7,10 +7,10 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.bus.region import U32, U64
-from hv.abi import PAGE_SIZE
-from tools.stress import pattern
-from tools.stress.pattern import MEMORY_MODULUS, PERIOD, Stream, probe_value_of
+from coalesced.devices.bus.region import U32, U64
+from coalesced.hv.abi import PAGE_SIZE
+from coalesced.tools.stress import pattern
+from coalesced.tools.stress.pattern import MEMORY_MODULUS, PERIOD, Stream, probe_value_of
 
 _MISSING_KEPT = 100_000  # numbers of entries that did not come; more are lost for good
 

@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hv import abi, core
-from hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
-from tools.guests import stress as guest
-from tools.stress import intrusions
-from tools.stress.intrusions import Intrusion
-from tools.stress.lies import Lie
-from tools.stress.pair import Pair
-from tools.stress.plan import Plan
-from tools.stress.segments import Segments
-from tools.stress.totals import Totals
+from coalesced.hv import abi, core
+from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
+from coalesced.tools.guests import stress as guest
+from coalesced.tools.stress import intrusions
+from coalesced.tools.stress.intrusions import Intrusion
+from coalesced.tools.stress.lies import Lie
+from coalesced.tools.stress.pair import Pair
+from coalesced.tools.stress.plan import Plan
+from coalesced.tools.stress.segments import Segments
+from coalesced.tools.stress.totals import Totals
 
 HANG = 5.0  # seconds in which nothing moves
 _LIARS = 0.2  # share of pairs in which a side lies at the start

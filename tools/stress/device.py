@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from devices.bus.address_space import Mapping
-from devices.bus.region import U32, U64, Region
-from hv.abi import PAGE_SIZE
-from tools.guests import stress as guest
-from tools.stress import pattern
-from tools.stress.checker import Checker
-from vmm.machine import Machine
+from coalesced.devices.bus.address_space import Mapping
+from coalesced.devices.bus.region import U32, U64, Region
+from coalesced.hv.abi import PAGE_SIZE
+from coalesced.tools.guests import stress as guest
+from coalesced.tools.stress import pattern
+from coalesced.tools.stress.checker import Checker
+from coalesced.vmm.machine import Machine
 
 _OTHER = 1 << 45
 

@@ -7,9 +7,9 @@ import signal
 import time
 from collections.abc import Callable
 
-from tools.stress.pair import PATIENCE, Pair
-from tools.stress.totals import Totals
-from tools.stress.worker import Setup
+from coalesced.tools.stress.pair import PATIENCE, Pair
+from coalesced.tools.stress.totals import Totals
+from coalesced.tools.stress.worker import Setup
 
 _SIDES = ("hv", "vmm")
 _LONGEST_STOP = 0.02  # seconds

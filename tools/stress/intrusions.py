@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from hv import abi
-from tools.stress.segments import Segments
+from coalesced.hv import abi
+from coalesced.tools.stress.segments import Segments
 
 _MOST_BYTES = 100_000  # more than a pipe holds
 _MOST_ROUNDS = 200

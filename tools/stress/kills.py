@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass
 from types import ModuleType
 
-from tools.guests import stress as guest
-from tools.stress.checker import Count
-from tools.stress.pair import PATIENCE, Pair
-from tools.stress.totals import Totals
-from tools.stress.worker import Setup
+from coalesced.tools.guests import stress as guest
+from coalesced.tools.stress.checker import Count
+from coalesced.tools.stress.pair import PATIENCE, Pair
+from coalesced.tools.stress.totals import Totals
+from coalesced.tools.stress.worker import Setup
 
 NOTICE = 1.0  # seconds within which the other side must know
 # Where a side kills itself: between payload and `last`, between payload and exit sequence; between

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hv import abi
+from coalesced.hv import abi
 
 # What either side sends until the guest runs: for the VM, two capabilities, the vCPU (number 3),
 # zones, RAM and the guest.

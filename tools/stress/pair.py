@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hv.errors import HostError
-from tools.guests import stress as guest
-from tools.stress import pattern, worker
-from tools.stress.checker import COUNTS, Checker, Count
-from tools.stress.segments import Segments
-from tools.stress.worker import Setup
+from coalesced.hv.errors import HostError
+from coalesced.tools.guests import stress as guest
+from coalesced.tools.stress import pattern, worker
+from coalesced.tools.stress.checker import COUNTS, Checker, Count
+from coalesced.tools.stress.segments import Segments
+from coalesced.tools.stress.worker import Setup
 
 PATIENCE = 20.0  # seconds for what takes milliseconds, on a machine that is busy
 _SIDES = ("vmm", "hv")

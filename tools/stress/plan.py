@@ -7,9 +7,9 @@ import random
 from dataclasses import dataclass, replace
 from itertools import product
 
-from hv import abi
-from tools.stress.pattern import Style
-from tools.stress.worker import Setup
+from coalesced.hv import abi
+from coalesced.tools.stress.pattern import Style
+from coalesced.tools.stress.worker import Setup
 
 _PAGES = (1, 1, 2, 3, 8, 16, 16)
 _LONGEST = (1, 8, 40, 300, 3000, 30000)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from tools.report import print_json, print_table
-from tools.stress.session import Result
-from tools.stress.totals import Totals
+from coalesced.tools.runs.report import print_json, print_table
+from coalesced.tools.stress.session import Result
+from coalesced.tools.stress.totals import Totals
 
 if TYPE_CHECKING:
-    from tools.stress.command import Wanted
+    from coalesced.tools.commands.stress import Wanted
 
 
 def show(wanted: Wanted, result: Result, json: bool) -> None:

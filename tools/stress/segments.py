@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hv import abi, core
-from hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
-from tools.guests import stress as guest
+from coalesced.hv import abi, core
+from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
+from coalesced.tools.guests import stress as guest
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")

@@ -13,15 +13,15 @@ from itertools import cycle
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from hv import shm
-from hv.errors import HostError
-from tools.stress import corruptions, full_speed, kills
-from tools.stress.pattern import Style
-from tools.stress.plan import Pins, Plan
-from tools.stress.totals import Totals
+from coalesced.hv import shm
+from coalesced.hv.errors import HostError
+from coalesced.tools.stress import corruptions, full_speed, kills
+from coalesced.tools.stress.pattern import Style
+from coalesced.tools.stress.plan import Pins, Plan
+from coalesced.tools.stress.totals import Totals
 
 if TYPE_CHECKING:
-    from tools.stress.command import Wanted
+    from coalesced.tools.commands.stress import Wanted
 
 _SLICE = 1.0  # seconds of a pair at full speed
 _SLOW_SHARE = 0.25  # of it for a stream that makes few entries a second
@@ -150,7 +150,7 @@ def run(wanted: Wanted) -> Result:
 
 def _injected() -> ModuleType | None:
     """The core that this process uses, if it is the one with injection points."""
-    core = sys.modules["hv.core"]
+    core = sys.modules["coalesced.hv.core"]
     return core if hasattr(core, "arm") else None
 
 

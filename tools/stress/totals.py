@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tools.guests import stress as guest
-from tools.stress.checker import Count
-from tools.stress.pair import Pair
+from coalesced.tools.guests import stress as guest
+from coalesced.tools.stress.checker import Count
+from coalesced.tools.stress.pair import Pair
 
 FAILURES_KEPT = 10
 WRONG = ("lost", "duplicated", "reordered", "torn")

@@ -22,22 +22,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hv import core, kernel
-from hv.abi import PAGE_SIZE
-from hv.doorbell import WaitPolicy
-from hv.errors import CoalescedError
-from hv.process import GuestProcess
-from tools import termination
-from tools.guests import stress as guest
-from tools.stress import pattern
-from tools.stress.checker import Checker
-from tools.stress.device import Sink
-from tools.stress.lies import Lie, LyingSocket
-from tools.stress.pattern import Style
-from vmm.accel.base import GuestMemory
-from vmm.accel.process import ProcessAccelerator
-from vmm.counters import Counters
-from vmm.machine import Machine
+from coalesced.hv import core, kernel
+from coalesced.hv.abi import PAGE_SIZE
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import CoalescedError
+from coalesced.hv.process import GuestProcess
+from coalesced.tools import termination
+from coalesced.tools.guests import stress as guest
+from coalesced.tools.stress import pattern
+from coalesced.tools.stress.checker import Checker
+from coalesced.tools.stress.device import Sink
+from coalesced.tools.stress.lies import Lie, LyingSocket
+from coalesced.tools.stress.pattern import Style
+from coalesced.vmm.accel.base import GuestMemory
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.counters import Counters
+from coalesced.vmm.machine import Machine
 
 _AFTERMATH_MS = 2
 UNEXPECTED = 70  # exit status of a process in which something else than a known error was raised
@@ -233,7 +233,7 @@ def _build(machine: Machine, setup: Setup, tally: NDArray[np.int64]) -> GuestMem
     notes = machine.add_ram(guest.NOTES, PAGE_SIZE)
     names = ("seed", "style", "entries", "longest", "bells", "luck")
     arguments = {name: getattr(setup, name) for name in names}
-    machine.accel.load_guest("tools.guests.stress:write", arguments)
+    machine.accel.load_guest("coalesced.tools.guests.stress:write", arguments)
     return notes
 
 

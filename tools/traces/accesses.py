@@ -20,9 +20,9 @@ from typing import Final
 
 import numpy as np
 
-from tools.traces.columns import Mask, Positions
-from tools.traces.qemu import Lines, Names
-from vmm.tracing import WHOLE_ACCESSES
+from coalesced.tools.traces.columns import Mask, Positions
+from coalesced.tools.traces.qemu import Lines, Names
+from coalesced.vmm.tracing import WHOLE_ACCESSES
 
 UNNAMED: Final = b""  # QEMU before 7.0 names no region
 

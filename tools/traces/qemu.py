@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.traces.columns import Columns, Mask, Positions, Words, word
+from coalesced.tools.traces.columns import Columns, Mask, Positions, Words, word
 
 EXPECTED = "memory_region_ops_read|write cpu N mr 0x… addr 0x… value 0x… size 1|2|4|8 name '…'"
 NAME_MAX = 96

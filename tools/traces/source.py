@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from tools.errors import BadInput
+from coalesced.tools.errors import BadInput
 
 BLOCK = 1 << 22
 LINE_MAX = 1 << 20

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from devices.bus.dma import Ram
-from devices.bus.region import U32, U64
-from hv.client import Exit, Range
-from hv.ring import Consumer
-from vmm.loop import Loop
+from coalesced.devices.bus.dma import Ram
+from coalesced.devices.bus.region import U32, U64
+from coalesced.hv.client import Exit, Range
+from coalesced.hv.ring import Consumer
+from coalesced.vmm.loop import Loop
 
 GuestMemory = Ram
 """RAM of the machine, as devices and the machine itself reach it."""

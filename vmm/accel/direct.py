@@ -7,18 +7,18 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from devices.bus.dma import Ram
-from hv import guest
-from hv.abi import KVM_EXIT_HLT
-from hv.client import Exit, Range
-from hv.errors import CoalescedError, GuestError, RequestError
-from hv.printable import printable_stream
-from hv.ring import Consumer
-from hv.vcpu import Bus, Vcpu
-from vmm.accel.base import MachineBus
-from vmm.accel.direct_bus import DirectBus
-from vmm.accel.handlers import GuestHandlers
-from vmm.loop import Loop
+from coalesced.devices.bus.dma import Ram
+from coalesced.hv import guest
+from coalesced.hv.abi import KVM_EXIT_HLT
+from coalesced.hv.client import Exit, Range
+from coalesced.hv.errors import CoalescedError, GuestError, RequestError
+from coalesced.hv.printable import printable_stream
+from coalesced.hv.ring import Consumer
+from coalesced.hv.vcpu import Bus, Vcpu
+from coalesced.vmm.accel.base import MachineBus
+from coalesced.vmm.accel.direct_bus import DirectBus
+from coalesced.vmm.accel.handlers import GuestHandlers
+from coalesced.vmm.loop import Loop
 
 _HALTED: Exit = (KVM_EXIT_HLT, 0, 0, False, 0)
 _in_use: list[DirectBus] = []  # by guests that run now

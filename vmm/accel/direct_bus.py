@@ -10,12 +10,12 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.bus.dma import Ram
-from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
-from hv.errors import GuestError
-from vmm.accel.base import MachineBus
-from vmm.accel.handlers import GuestHandlers
-from vmm.loop import Loop
+from coalesced.devices.bus.dma import Ram
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
+from coalesced.hv.errors import GuestError
+from coalesced.vmm.accel.base import MachineBus
+from coalesced.vmm.accel.handlers import GuestHandlers
+from coalesced.vmm.loop import Loop
 
 T = TypeVar("T")
 

@@ -14,17 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.bus.dma import Ram
-from hv import abi
-from hv.client import Exit, Memory, Range
-from hv.errors import HostError
-from hv.kvm import KvmVm
-from hv.ring import Consumer
-from vmm.accel.base import MachineBus
-from vmm.accel.process import SharedMemory
-from vmm.accel.recording import MemoryAccess, Recording
-from vmm.accel.x86 import Program, assemble
-from vmm.loop import Loop
+from coalesced.devices.bus.dma import Ram
+from coalesced.hv import abi
+from coalesced.hv.client import Exit, Memory, Range
+from coalesced.hv.errors import HostError
+from coalesced.hv.kvm import KvmVm
+from coalesced.hv.ring import Consumer
+from coalesced.vmm.accel.base import MachineBus
+from coalesced.vmm.accel.process import SharedMemory
+from coalesced.vmm.accel.recording import MemoryAccess, Recording
+from coalesced.vmm.accel.x86 import Program, assemble
+from coalesced.vmm.loop import Loop
 
 Recorder = Callable[[str, Mapping[str, object]], Recording]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hv.abi import OP_IN, OP_LOAD, OP_STORE
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_STORE
 
 FEWEST_FOR_RUN = 16  # stores one behind the other; a store costs as much as a few of a run
 FEWEST_FOR_LOOP = 32  # items of a loop's body, so that counting hardly costs

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from devices.bus.dma import Ram
-from hv import abi, core, doorbell
-from hv.client import Exit, Memory, Range, Vm
-from hv.doorbell import WaitPolicy
-from hv.errors import HostError, ProtocolError
-from hv.process import GuestProcess
-from vmm.accel.base import MachineBus
-from vmm.loop import Loop
+from coalesced.devices.bus.dma import Ram
+from coalesced.hv import abi, core, doorbell
+from coalesced.hv.client import Exit, Memory, Range, Vm
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import HostError, ProtocolError
+from coalesced.hv.process import GuestProcess
+from coalesced.vmm.accel.base import MachineBus
+from coalesced.vmm.loop import Loop
 
 
 class Slots(Protocol):

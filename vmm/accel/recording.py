@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from hv.client import Exit
-from hv.errors import GuestError
-from hv.vcpu import Bus
-from vmm.accel.direct import DirectAccelerator
-from vmm.accel.direct_bus import DirectBus
-from vmm.loop import Loop
+from coalesced.hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.hv.client import Exit
+from coalesced.hv.errors import GuestError
+from coalesced.hv.vcpu import Bus
+from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.accel.direct_bus import DirectBus
+from coalesced.vmm.loop import Loop
 
 MOST_ACCESSES = 1 << 24  # of a recorded guest; one that never ends would fill the memory
 _SINGLES = 1 << 16  # single accesses that become an array

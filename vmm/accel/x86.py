@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
-from hv.errors import GuestError
-from vmm.accel.patterns import Item, items_of, loops
-from vmm.accel.recording import MemoryAccess, Recording
+from coalesced.hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
+from coalesced.hv.errors import GuestError
+from coalesced.vmm.accel.patterns import Item, items_of, loops
+from coalesced.vmm.accel.recording import MemoryAccess, Recording
 
 TOP = 1 << 32
 _PART = 1 << 18  # operations that are looked at together

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vmm.output import write_whole
+from coalesced.vmm.output import write_whole
 
 
 def write_png(path: Path, screen: NDArray[np.uint8]) -> None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from vmm.netdev.spec import Spec
+from coalesced.vmm.netdev.spec import Spec
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

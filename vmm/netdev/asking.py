@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from vmm.loop import Loop, Timer
+from coalesced.vmm.loop import Loop, Timer
 
 _SOONEST: Final = 0.001  # seconds
 _LATEST: Final = 0.010

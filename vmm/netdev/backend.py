@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from devices.bus.network import Card, Wire
-from vmm.loop import Loop
-from vmm.netdev.asking import Asking
-from vmm.netdev.spec import Spec
+from coalesced.devices.bus.network import Card, Wire
+from coalesced.vmm.loop import Loop
+from coalesced.vmm.netdev.asking import Asking
+from coalesced.vmm.netdev.spec import Spec
 
 FRAME_MAX: Final = 4096 + 65536  # bytes; QEMU's NET_BUFSIZE
 BATCH: Final = 64  # frames that are read at once, about

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from vmm.netdev import address
-from vmm.netdev.address import Address, BoundPath
-from vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host
-from vmm.netdev.spec import Spec
+from coalesced.vmm.netdev import address
+from coalesced.vmm.netdev.address import Address, BoundPath
+from coalesced.vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host
+from coalesced.vmm.netdev.spec import Spec
 
 if TYPE_CHECKING:
-    from vmm.netdev.network import Network
+    from coalesced.vmm.netdev.network import Network
 
 _BUFFER: Final = 4 << 20  # bytes that a socket may hold, as far as the system allows
 _SO_SNDBUFFORCE: Final = 32  # <asm-generic/socket.h>: past what it allows others

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from vmm.netdev.backend import FRAME_MAX
+from coalesced.vmm.netdev.backend import FRAME_MAX
 
 LENGTH: Final = struct.Struct(">I")
 

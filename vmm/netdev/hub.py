@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from devices.bus.network import Card
-from vmm.netdev.asking import Asking
-from vmm.netdev.backend import Host, Netdev, Recorder, Statistics
-from vmm.netdev.spec import NetdevError, Spec
+from coalesced.devices.bus.network import Card
+from coalesced.vmm.netdev.asking import Asking
+from coalesced.vmm.netdev.backend import Host, Netdev, Recorder, Statistics
+from coalesced.vmm.netdev.spec import NetdevError, Spec
 
 if TYPE_CHECKING:
-    from vmm.netdev.network import Network
+    from coalesced.vmm.netdev.network import Network
 
 _QUEUE: Final = 1024  # frames that wait at a port
 _AT_ONCE: Final = 64  # frames handed out together

@@ -6,10 +6,10 @@ import importlib
 from pathlib import Path
 from typing import Final
 
-from vmm.netdev import spec as specs
-from vmm.netdev.backend import Host, Netdev
-from vmm.netdev.hub import Hub
-from vmm.netdev.pcap import Pcap
+from coalesced.vmm.netdev import spec as specs
+from coalesced.vmm.netdev.backend import Host, Netdev
+from coalesced.vmm.netdev.hub import Hub
+from coalesced.vmm.netdev.pcap import Pcap
 
 
 class Network:

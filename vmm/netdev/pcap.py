@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from vmm.output import Output
+from coalesced.vmm.output import Output
 
 # pcap-savefile(5): magic number of nanosecond timestamps, version 2.4, no zone, no accuracy,
 # the longest frame, LINKTYPE_ETHERNET.

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from vmm.properties import parse_properties
+from coalesced.vmm.properties import parse_properties
 
 T = TypeVar("T")
 
 # Kind: the module whose `create` makes it.
 KINDS: Final = {
-    "dgram": "vmm.netdev.dgram",
-    "hubport": "vmm.netdev.hub",
-    "socket": "vmm.netdev.stream",
-    "stream": "vmm.netdev.stream",
-    "tap": "vmm.netdev.tap",
+    "dgram": "coalesced.vmm.netdev.dgram",
+    "hubport": "coalesced.vmm.netdev.hub",
+    "socket": "coalesced.vmm.netdev.stream",
+    "stream": "coalesced.vmm.netdev.stream",
+    "tap": "coalesced.vmm.netdev.tap",
 }
 
 

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from vmm.netdev import address, dgram
-from vmm.netdev.address import Address, BoundPath
-from vmm.netdev.backend import Backend, Host
-from vmm.netdev.dgram import Dgram
-from vmm.netdev.framing import LENGTH, Framer
-from vmm.netdev.spec import Spec
+from coalesced.vmm.netdev import address, dgram
+from coalesced.vmm.netdev.address import Address, BoundPath
+from coalesced.vmm.netdev.backend import Backend, Host
+from coalesced.vmm.netdev.dgram import Dgram
+from coalesced.vmm.netdev.framing import LENGTH, Framer
+from coalesced.vmm.netdev.spec import Spec
 
 if TYPE_CHECKING:
-    from vmm.netdev.network import Network
+    from coalesced.vmm.netdev.network import Network
 
 _READ_AT_ONCE: Final = 256 << 10  # bytes
 _WRITE_AT_ONCE: Final = 512 << 10  # bytes of frames that are given away at once, about

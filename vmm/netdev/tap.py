@@ -9,11 +9,11 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host
-from vmm.netdev.spec import NetdevError, Spec
+from coalesced.vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host
+from coalesced.vmm.netdev.spec import NetdevError, Spec
 
 if TYPE_CHECKING:
-    from vmm.netdev.network import Network
+    from coalesced.vmm.netdev.network import Network
 
 _DEVICE: Final = "/dev/net/tun"
 _TUNSETIFF: Final = 0x400454CA  # <linux/if_tun.h>

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from helpers.vmm_fake import Recorder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.bus.address_space import AddressSpace, Mapping
-from devices.bus.region import Region
+from coalesced.devices.bus.address_space import AddressSpace, Mapping
+from coalesced.devices.bus.region import Region
+from helpers.vmm_fake import Recorder
 
 TOP = 1 << 64
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devices.bus.interrupts import InterruptLine
+from coalesced.devices.bus.interrupts import InterruptLine
 
 
 def test_a_line_tells_of_each_change_once() -> None:

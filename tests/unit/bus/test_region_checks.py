@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from devices.bus.region import Region
+from coalesced.devices.bus.region import Region
 
 GOOD: dict[str, object] = {
     "name": "r",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devices.bus.tally import KEPT, Tally
+from coalesced.devices.bus.tally import KEPT, Tally
 
 
 def test_what_is_rare_is_counted_together_where_there_is_too_much() -> None:

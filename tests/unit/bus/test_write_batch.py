@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from devices.bus.address_space import SHORTEST_RUN, AddressSpace, Mapping
-from devices.bus.region import U32, U64, Region
+from coalesced.devices.bus.address_space import SHORTEST_RUN, AddressSpace, Mapping
+from coalesced.devices.bus.region import U32, U64, Region
 
 Write = tuple[int, int, int]  # address, size, value
 Style = Literal["single", "all", "short", "zero"]

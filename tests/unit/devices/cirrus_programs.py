@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from devices.cirrus.device import CirrusChip
-from devices.cirrus.registers import GD5446_PCI, VRAM_SIZE
+from coalesced.devices.cirrus.device import CirrusChip
+from coalesced.devices.cirrus.registers import GD5446_PCI, VRAM_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from devices.bus.region import U32, U64
+    from coalesced.devices.bus.region import U32, U64
 
 WINDOW_REGISTERS = 0x18000
 END_REGISTERS = VRAM_SIZE - 256

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from cirrus_programs import FROM_SYSTEM, PATTERN, SOLID, Program, new_chip, outb, set_gr, set_sr
 
-from devices.cirrus import CirrusVga
-from devices.cirrus.device import CirrusChip
-from devices.cirrus.registers import GD5430_ISA, GD5446_PCI
-from devices.vga import PciVga
-from devices.vga.registers import Registers
+from coalesced.devices.cirrus import CirrusVga
+from coalesced.devices.cirrus.device import CirrusChip
+from coalesced.devices.cirrus.registers import GD5430_ISA, GD5446_PCI
+from coalesced.devices.vga import PciVga
+from coalesced.devices.vga.registers import Registers
 
 MIB = 1 << 20
 

@@ -24,7 +24,7 @@ from cirrus_programs import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.cirrus.registers import VRAM_SIZE
+from coalesced.devices.cirrus.registers import VRAM_SIZE
 
 PART = 0x4000
 

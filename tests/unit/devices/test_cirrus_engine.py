@@ -20,9 +20,9 @@ from cirrus_programs import (
     set_sr,
 )
 
-from devices.cirrus import engine
-from devices.cirrus.drawing import BAND
-from devices.cirrus.rops import TRUTH
+from coalesced.devices.cirrus import engine
+from coalesced.devices.cirrus.drawing import BAND
+from coalesced.devices.cirrus.rops import TRUTH
 
 SIZE = 256
 

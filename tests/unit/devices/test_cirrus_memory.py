@@ -20,9 +20,9 @@ from cirrus_programs import (
     set_sr,
 )
 
-from devices.bus.address_space import AddressSpace
-from devices.cirrus.device import CirrusChip
-from devices.cirrus.registers import VRAM_SIZE
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.cirrus.device import CirrusChip
+from coalesced.devices.cirrus.registers import VRAM_SIZE
 
 APERTURE = 0x1000000
 Write = tuple[int, int, int]

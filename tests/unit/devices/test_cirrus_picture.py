@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cirrus_programs import inb, new_chip, outb, set_cr, set_gr, set_sr
-from helpers.pci_bus import pci_bus
 
-from devices.bus.address_space import AddressSpace
-from devices.cirrus import CirrusVga
-from devices.cirrus.device import CirrusChip
-from devices.cirrus.registers import GD5446_PCI, VRAM_SIZE
-from devices.i440fx import I440fx
-from tools.guests import cirrus as guest
-from vmm.accel.direct import DirectAccelerator
-from vmm.machine import Machine
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.cirrus import CirrusVga
+from coalesced.devices.cirrus.device import CirrusChip
+from coalesced.devices.cirrus.registers import GD5446_PCI, VRAM_SIZE
+from coalesced.devices.i440fx import I440fx
+from coalesced.tools.guests import cirrus as guest
+from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.machine import Machine
+from helpers.pci_bus import pci_bus
 
 
 def show(chip: CirrusChip, width: int, lines: int, pitch: int, sr7: int, hidden_dac: int) -> None:
@@ -212,7 +212,7 @@ def test_the_guest_draws_its_city() -> None:
         bus.add(I440fx(), 0)
         bus.add(card, 2)
         machine.add_device(card)
-        machine.run("tools.guests.cirrus:draw")
+        machine.run("coalesced.tools.guests.cirrus:draw")
     screen = card.chip.vram[: 480 * 640].reshape(480, 640)
     assert not card.chip.blitter.receiving
     assert card.chip.registers.gr[0x31] == 0

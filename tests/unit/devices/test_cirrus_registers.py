@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from cirrus_programs import get, inb, new_chip, outb, set_cr, set_gr, set_sr
 
-from devices.cirrus import CirrusVga, IsaCirrusVga
-from devices.cirrus.device import CirrusChip
-from devices.cirrus.registers import GD5446_PCI
+from coalesced.devices.cirrus import CirrusVga, IsaCirrusVga
+from coalesced.devices.cirrus.device import CirrusChip
+from coalesced.devices.cirrus.registers import GD5446_PCI
 
 
 def test_configuration_space() -> None:

@@ -20,9 +20,9 @@ from cirrus_programs import (
     status,
 )
 
-from devices.bus.region import Region
-from devices.cirrus.device import CirrusChip
-from devices.cirrus.registers import VRAM_SIZE
+from coalesced.devices.bus.region import Region
+from coalesced.devices.cirrus.device import CirrusChip
+from coalesced.devices.cirrus.registers import VRAM_SIZE
 
 
 def test_cve_2014_8106_regions_beyond_memory() -> None:

@@ -6,6 +6,12 @@ What its registers and rings do is held against QEMU by the conformance scripts.
 from __future__ import annotations
 
 import pytest
+
+from coalesced.devices.bus.pci import COMMAND, VENDOR_ID
+from coalesced.devices.e1000 import E1000, eeprom, phy
+from coalesced.devices.e1000 import receive as rx
+from coalesced.devices.e1000 import registers as reg
+from coalesced.devices.e1000 import transmit as tx
 from helpers.e1000_bench import (
     BAR,
     BUFFER_STEP,
@@ -17,12 +23,6 @@ from helpers.e1000_bench import (
     Bench,
     frame_of,
 )
-
-from devices.bus.pci import COMMAND, VENDOR_ID
-from devices.e1000 import E1000, eeprom, phy
-from devices.e1000 import receive as rx
-from devices.e1000 import registers as reg
-from devices.e1000 import transmit as tx
 
 MS = 1_000_000
 RESTART = phy.MDIC_WRITE | phy.ADDRESS << phy.MDIC_PHY_SHIFT | phy.BMCR_AUTOEN | phy.BMCR_ANRESTART

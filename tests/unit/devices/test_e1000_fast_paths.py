@@ -5,6 +5,12 @@ from __future__ import annotations
 import random
 import struct
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coalesced.devices.e1000 import offload as sums
+from coalesced.devices.e1000 import registers as reg
+from coalesced.devices.e1000 import transmit as tx
 from helpers.e1000_bench import (
     BUFFERS,
     DATA,
@@ -14,12 +20,6 @@ from helpers.e1000_bench import (
     Bench,
     frame_of,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from devices.e1000 import offload as sums
-from devices.e1000 import registers as reg
-from devices.e1000 import transmit as tx
 
 COUNT = 16
 

@@ -9,6 +9,13 @@ import random
 import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coalesced.devices.e1000 import offload as sums
+from coalesced.devices.e1000 import phy
+from coalesced.devices.e1000 import registers as reg
+from coalesced.devices.e1000 import transmit as tx
 from helpers.e1000_bench import (
     BAR,
     BUFFER_STEP,
@@ -23,13 +30,6 @@ from helpers.e1000_bench import (
     context,
     frame_of,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from devices.e1000 import offload as sums
-from devices.e1000 import phy
-from devices.e1000 import registers as reg
-from devices.e1000 import transmit as tx
 
 LOOPBACK = phy.MDIC_WRITE | phy.ADDRESS << phy.MDIC_PHY_SHIFT | phy.BMCR_LOOPBACK
 

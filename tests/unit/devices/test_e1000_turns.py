@@ -5,6 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from coalesced.devices.bus.region import Region
+from coalesced.devices.e1000 import budget
+from coalesced.devices.e1000 import offload as sums
+from coalesced.devices.e1000 import registers as reg
+from coalesced.devices.e1000 import transmit as tx
+from coalesced.vmm.clock import Clock
+from coalesced.vmm.loop import Loop
 from helpers.e1000_bench import (
     DATA,
     DATA_DESCRIPTOR,
@@ -15,14 +22,6 @@ from helpers.e1000_bench import (
     context,
     frame_of,
 )
-
-from devices.bus.region import Region
-from devices.e1000 import budget
-from devices.e1000 import offload as sums
-from devices.e1000 import registers as reg
-from devices.e1000 import transmit as tx
-from vmm.clock import Clock
-from vmm.loop import Loop
 
 
 def turns_until(bench: Bench, done: Callable[[], bool], most: int = 200) -> int:

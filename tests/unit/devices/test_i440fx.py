@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from helpers.pci_bus import pci_bus
-from helpers.vmm_fake import FakeAccelerator, Queued, in_, out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.i440fx import AREAS, Area, I440fx
-from vmm.machine import Machine
+from coalesced.devices.i440fx import AREAS, Area, I440fx
+from coalesced.vmm.machine import Machine
+from helpers.pci_bus import pci_bus
+from helpers.vmm_fake import FakeAccelerator, Queued, in_, out
 
 ADDRESS = 0xCF8
 RESET = 0xCF9

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from devices.bus.address_space import AddressSpace
-from devices.i8237 import I8237
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.i8237 import I8237
 
 
 class Board:

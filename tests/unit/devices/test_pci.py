@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from helpers.pci_bus import pci_bus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.bus.address_space import AddressSpace
-from devices.bus.pci import (
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.bus.pci import (
     BASE_ADDRESS_0,
     CACHE_LINE_SIZE,
     COMMAND,
@@ -19,7 +18,8 @@ from devices.bus.pci import (
     Bar,
     PciFunction,
 )
-from devices.bus.region import Region
+from coalesced.devices.bus.region import Region
+from helpers.pci_bus import pci_bus
 
 MEMORY_BAR = 0x10000
 IO_BAR = 64

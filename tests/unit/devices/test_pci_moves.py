@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devices.bus.pci import PciBus
-from devices.i440fx import I440fx
-from devices.vga import PciVga
-from vmm.clock import Clock
+from coalesced.devices.bus.pci import PciBus
+from coalesced.devices.i440fx import I440fx
+from coalesced.devices.vga import PciVga
+from coalesced.vmm.clock import Clock
 
 if TYPE_CHECKING:
-    from hv.vcpu import Vcpu
-    from vmm.accel.base import Accelerator
-    from vmm.machine import Machine
+    from coalesced.hv.vcpu import Vcpu
+    from coalesced.vmm.accel.base import Accelerator
+    from coalesced.vmm.machine import Machine
 
 OLD = 0xE0000000
 NEW = 0xE4000000
@@ -96,7 +96,7 @@ def count_addresses(vcpu: Vcpu) -> None:
 
 
 def machine_on(accel: Accelerator) -> tuple[Machine, PciVga]:
-    from vmm.machine import Machine  # noqa: PLC0415 - the guest process imports this file, too
+    from coalesced.vmm.machine import Machine  # noqa: PLC0415 - the guest process imports this file, too
 
     machine = Machine(accel)
     vga = PciVga(VRAM)
@@ -115,9 +115,9 @@ def machine_on(accel: Accelerator) -> tuple[Machine, PciVga]:
 
 @contextmanager
 def run(kind: str, guest: str) -> Iterator[tuple[Machine, PciVga]]:
-    from hv.process import GuestProcess  # noqa: PLC0415
-    from vmm.accel.direct import DirectAccelerator  # noqa: PLC0415
-    from vmm.accel.process import ProcessAccelerator  # noqa: PLC0415
+    from coalesced.hv.process import GuestProcess  # noqa: PLC0415
+    from coalesced.vmm.accel.direct import DirectAccelerator  # noqa: PLC0415
+    from coalesced.vmm.accel.process import ProcessAccelerator  # noqa: PLC0415
 
     accel = DirectAccelerator() if kind == "direct" else ProcessAccelerator(GuestProcess(), 1)
     machine, vga = machine_on(accel)

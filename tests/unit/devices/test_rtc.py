@@ -6,13 +6,13 @@ from calendar import timegm
 from datetime import date, timedelta
 
 import pytest
-from helpers.vmm_fake import FakeAccelerator, Queued, in_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.bus.address_space import AddressSpace
-from devices.rtc import Mc146818
-from vmm.machine import Machine
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.rtc import Mc146818
+from coalesced.vmm.machine import Machine
+from helpers.vmm_fake import FakeAccelerator, Queued, in_
 
 TIME = (0x32, 9, 8, 7, 6, 4, 2, 0)  # century to seconds
 START = timegm((2006, 6, 17, 16, 1, 21))

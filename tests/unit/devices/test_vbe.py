@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.bus.address_space import AddressSpace
-from devices.vga import IsaVga
-from devices.vga.vbe import (
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.vga import IsaVga
+from coalesced.devices.vga.vbe import (
     INDEX_BANK,
     INDEX_BPP,
     INDEX_ENABLE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from vga_programs import VRAM, outb, set_ar, set_cr, set_gr, set_sr
 
-from devices.vga import Vga
+from coalesced.devices.vga import Vga
 
 _CRTC = bytes.fromhex("5f4f50825480 0b3e0040000000000000 ea8cdf2800e704e3ff".replace(" ", ""))
 

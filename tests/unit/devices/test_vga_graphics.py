@@ -20,7 +20,7 @@ from vga_programs import (
     small_vga,
 )
 
-from devices.vga import Vga
+from coalesced.devices.vga import Vga
 
 
 def graphics_vga(columns: int, lines: int, *, gr5: int = 0, pitch: int | None = None) -> Vga:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from vga_programs import VRAM, planar_vga, put_planes, set_gr, set_sr, small_vga
 
-from devices.vga import Vga
+from coalesced.devices.vga import Vga
 
 
 def planes(vga: Vga, address: int = 0) -> list[int]:

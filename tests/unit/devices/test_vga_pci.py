@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.pci_bus import pci_bus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.bus.address_space import AddressSpace
-from devices.vga import IsaVga, PciVga, VgaMm
-from devices.vga.edid import edid
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.vga import IsaVga, PciVga, VgaMm
+from coalesced.devices.vga.edid import edid
+from helpers.pci_bus import pci_bus
 
 VRAM = 1 << 20
 LINEAR = 0xE0000000

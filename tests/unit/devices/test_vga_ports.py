@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vga_programs import inb, outb, set_ar, set_cr, set_gr, set_sr, small_vga
 
-from devices.vga import Vga
+from coalesced.devices.vga import Vga
 
 if TYPE_CHECKING:
-    from devices.bus.device import Device
+    from coalesced.devices.bus.device import Device
 
 
 def test_is_a_device() -> None:

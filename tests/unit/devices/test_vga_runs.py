@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from vga_programs import VRAM, planar_vga, set_gr, set_sr, small_vga
 
 if TYPE_CHECKING:
-    from devices.bus.region import U32, U64
-    from devices.vga import Vga
+    from coalesced.devices.bus.region import U32, U64
+    from coalesced.devices.vga import Vga
 
 Write = tuple[int, int, int]
 Step = tuple[str, int, int]

@@ -17,7 +17,7 @@ from vga_programs import (
     small_vga,
 )
 
-from devices.vga import Vga
+from coalesced.devices.vga import Vga
 
 STEP = (0b10000001, 0b01111110)
 """A glyph of two lines, given to character 'A' (0x41)."""

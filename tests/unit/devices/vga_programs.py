@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devices.vga import Vga
+from coalesced.devices.vga import Vga
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hv import abi, core
+from coalesced.hv import abi, core
 
 NUMBERS = [
     "KVM_API_VERSION",

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.kvm_sides import needs_kvm
 
-from hv import abi, kvm
-from hv.errors import KvmUnusable
-from tools import cli
+from coalesced.hv import abi, kvm
+from coalesced.hv.errors import KvmUnusable
+from coalesced.tools.commands import app as cli
+from helpers.kvm_sides import needs_kvm
 
 Answers = dict[int, int]
 GOOD: Answers = {

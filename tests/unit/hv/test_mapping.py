@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.hv_pair import LIMIT, Pair, segment
 
-from hv import abi, core, doorbell, shm
-from hv.doorbell import WaitPolicy
-from hv.errors import PeerDied, ProtocolError, SegmentError
+from coalesced.hv import abi, core, doorbell, shm
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import PeerDied, ProtocolError, SegmentError
+from helpers.hv_pair import LIMIT, Pair, segment
 
 PAGE = abi.PAGE_SIZE
 TRUNCATED = "shared-memory segment '{}' was truncated by another process: expected {} bytes"
@@ -293,7 +293,7 @@ def test_a_sigbus_that_is_not_ours_kills_as_before() -> None:
     """The handler leaves every other address to who was there before it."""
     script = """
         import mmap, os
-        from hv import core
+        from coalesced.hv import core
         fd = os.memfd_create("x")
         os.ftruncate(fd, 4096)
         core.Mapping([("x", fd, 4096)])

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hv.printable import printable, printable_lines, printable_stream
+from coalesced.hv.printable import printable, printable_lines, printable_stream
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from helpers.hv_oracle import Entry, RingOracle
-from helpers.hv_pair import indices, segment, set_indices
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hv import abi, core, ring
-from hv.errors import ProtocolError
+from coalesced.hv import abi, core, ring
+from coalesced.hv.errors import ProtocolError
+from helpers.hv_oracle import Entry, RingOracle
+from helpers.hv_pair import indices, segment, set_indices
 
 HEADER = abi.KVM_COALESCED_MMIO_RING_HEADER
 ENTRY = abi.KVM_COALESCED_MMIO.itemsize

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import posix_ipc
 import pytest
-from helpers.hv_pair import LIMIT, segment
 
-from hv import abi, shm
-from hv.errors import HostError, SegmentError
+from coalesced.hv import abi, shm
+from coalesced.hv.errors import HostError, SegmentError
+from helpers.hv_pair import LIMIT, segment
 
 PAGE = abi.PAGE_SIZE
 
@@ -109,8 +109,8 @@ def test_a_refused_segment_is_a_host_error(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_full_dev_shm_is_a_host_error() -> None:
     """On a file system of 64 KiB of its own: the last page fits, one more does not."""
     script = """
-        from hv import shm
-        from hv.errors import HostError
+        from coalesced.hv import shm
+        from coalesced.hv.errors import HostError
         kept = shm.create("first", 60 * 1024)
         try:
             shm.create("second", 8 * 1024)
@@ -300,7 +300,7 @@ def test_runs_of_two_pid_namespaces_share_dev_shm() -> None:
     """None takes a name away from another while both start again and again."""
     if shutil.which("unshare") is None:
         pytest.skip("no unshare to make a PID namespace with")
-    script = "from hv import shm\nfor n in range(300):\n shm.create('x', 4096).close()\n"
+    script = "from coalesced.hv import shm\nfor n in range(300):\n shm.create('x', 4096).close()\n"
     script += " assert shm.remove_orphans() == []\n"
     apart = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "--pid", "--fork", "--mount-proc"]
     try:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tools.litmus import exits, hostile, ring, wakeup
-from tools.litmus.steps import (
+from coalesced.tools.litmus import exits, hostile, ring, wakeup
+from coalesced.tools.litmus.steps import (
     BARRIERS,
     EXIT_STEPS,
     RING_STEPS,

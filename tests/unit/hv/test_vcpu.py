@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from helpers.hv_oracle import Event, Operation, VcpuOracle, Zone
-from helpers.hv_pair import LIMIT, Pair, Program, indices, one_by_one, operations, segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hv import abi, core
-from hv.doorbell import WaitPolicy
-from hv.errors import CoalescedError, GuestError, PeerDied, ProtocolError
-from hv.vcpu import Vcpu
-from hv.zones import Zones
+from coalesced.hv import abi, core
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import CoalescedError, GuestError, PeerDied, ProtocolError
+from coalesced.hv.vcpu import Vcpu
+from coalesced.hv.zones import Zones
+from helpers.hv_oracle import Event, Operation, VcpuOracle, Zone
+from helpers.hv_pair import LIMIT, Pair, Program, indices, one_by_one, operations, segment
 
 LOAD, STORE, IN, OUT = abi.OP_LOAD, abi.OP_STORE, abi.OP_IN, abi.OP_OUT
 POLICIES = pytest.mark.parametrize("policy", list(WaitPolicy), ids=lambda p: p.name.lower())
@@ -618,7 +618,7 @@ def test_what_guests_call_reaches_the_bus_in_every_width() -> None:
         vcpu.fill(0x100, 2, 0x3333, 4)
         vcpu.store_many([0x200, 0x300], 0x77)
         vcpu.execute(operations([(STORE, 2, 0x400, 9)]))
-        with pytest.raises(ValueError, match=r"array of hv\.abi\.OP"):
+        with pytest.raises(ValueError, match=r"array of coalesced\.hv\.abi\.OP"):
             vcpu.execute(np.zeros(3, np.uint64))
 
     with Pair() as pair:

@@ -11,13 +11,13 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from helpers.hv_pair import segment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hv import abi, wire
-from hv.errors import PeerDied, ProtocolError
-from hv.kernel import Kernel
+from coalesced.hv import abi, wire
+from coalesced.hv.errors import PeerDied, ProtocolError
+from coalesced.hv.kernel import Kernel
+from helpers.hv_pair import segment
 
 Sockets = tuple[socket.socket, socket.socket]
 

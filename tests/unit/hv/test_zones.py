@@ -6,13 +6,13 @@ import errno
 
 import numpy as np
 import pytest
-from helpers.hv_oracle import Zone as OracleZone
-from helpers.hv_oracle import covers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hv.errors import RequestError
-from hv.zones import Zones
+from coalesced.hv.errors import RequestError
+from coalesced.hv.zones import Zones
+from helpers.hv_oracle import Zone as OracleZone
+from helpers.hv_oracle import covers
 
 TOP = 1 << 64
 

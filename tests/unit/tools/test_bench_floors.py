@@ -7,8 +7,8 @@ import os
 import numpy as np
 import pytest
 
-from tools.bench import floors
-from tools.bench.exits import FLOORS
+from coalesced.tools.bench import floors
+from coalesced.tools.bench.exits import FLOORS
 
 CPU = min(os.sched_getaffinity(0))
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from tools.bench.histogram import Histogram
-from tools.bench.measure import interleaved, rounds, spread
-from tools.bench.progress import shown, stopped
+from coalesced.tools.bench.histogram import Histogram
+from coalesced.tools.bench.measure import interleaved, rounds, spread
+from coalesced.tools.bench.progress import shown, stopped
 
 
 def test_spread_of_samples() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tools.bench import model
-from tools.bench.measure import Taken, spread
-from tools.bench.model import FITTED, POLICIES, RINGS, Constants, Point, fit
+from coalesced.tools.bench import model
+from coalesced.tools.bench.measure import Taken, spread
+from coalesced.tools.bench.model import FITTED, POLICIES, RINGS, Constants, Point, fit
 
 ADAPTIVE = Constants(round_trip=10_000, append=5, dispatch=20)
 BLOCK = Constants(round_trip=30_000, append=5, dispatch=20)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tools.bench import exits, plot, report, ring, saved, summary, vga
-from tools.bench.channels import PEERS
-from tools.bench.exits import FLOORS, POLICIES, key_of
-from tools.bench.histogram import Histogram
-from tools.bench.measure import Spread, Taken, spread
-from tools.errors import BadInput
+from coalesced.tools.bench import exits, plot, report, ring, saved, summary, vga
+from coalesced.tools.bench.channels import PEERS
+from coalesced.tools.bench.exits import FLOORS, POLICIES, key_of
+from coalesced.tools.bench.histogram import Histogram
+from coalesced.tools.bench.measure import Spread, Taken, spread
+from coalesced.tools.errors import BadInput
 
 MACHINE: dict[str, object] = {"cpu": "one", "cpus": 2, "load": 0.1}
 PLACEMENTS = ("split", "same")

@@ -16,26 +16,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.kvm_sides import needs_kvm
 
-from devices.vga import Vga
-from tools.bench import exits, host, kvm, model, ring, vga
-from tools.bench.bootsector import ORIGIN, image
-from tools.bench.channels import FLOOR, PEERS
-from tools.bench.peers import Channel, Peer, Send, Unavailable
-from tools.bench.qemu import Qemu, Unusable
-from tools.bench.report import Section
-from tools.guests.bench import scattered
-from vmm import pc
-from vmm.accel.direct import DirectAccelerator
-from vmm.machine import Machine
+from coalesced.devices.vga import Vga
+from coalesced.tools.bench import exits, host, kvm, model, ring, vga
+from coalesced.tools.bench.bootsector import ORIGIN, image
+from coalesced.tools.bench.channels import FLOOR, PEERS
+from coalesced.tools.bench.peers import Channel, Peer, Send, Unavailable
+from coalesced.tools.bench.qemu import Qemu, Unusable
+from coalesced.tools.bench.report import Section
+from coalesced.tools.guests.bench import scattered
+from coalesced.vmm import pc
+from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.machine import Machine
+from helpers.kvm_sides import needs_kvm
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
 def _guests_find_this_tree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
 
 
 class Steps:
@@ -198,7 +198,7 @@ def test_the_boot_sector_draws_what_the_guest_draws(tmp_path: Path) -> None:
         qemu.close()
     machine, card = _drawn("filled", 1 << 17)
     with machine:
-        machine.run("tools.guests.bench:vga", {"writes": 1 << 12})
+        machine.run("coalesced.tools.guests.bench:vga", {"writes": 1 << 12})
         assert (np.frombuffer(memory, np.uint8) == card.memory.vram[: len(memory)]).all()
 
 
@@ -206,7 +206,7 @@ def _drawn(pattern: str, writes: int) -> tuple[Machine, Vga]:
     machine = Machine(DirectAccelerator())
     pc.add_ram(machine)
     card = pc.add_vga(machine)
-    machine.run("tools.guests.bench:vga", {"writes": writes, "pattern": pattern})
+    machine.run("coalesced.tools.guests.bench:vga", {"writes": writes, "pattern": pattern})
     return machine, card
 
 
@@ -253,7 +253,7 @@ def test_ctrl_c_ends_it_quietly_and_leaves_nothing(which: str) -> None:
 
 _RUN_AND_INTERRUPT = """
 import os, signal
-from tools.bench import exits, registry
+from coalesced.tools.bench import exits, registry
 real = exits.interleaved
 def interrupted(subjects, repetitions, step):
     calls = 0
@@ -267,7 +267,7 @@ def interrupted(subjects, repetitions, step):
         return call
     return real({name: counted(run) for name, run in subjects.items()}, repetitions, step)
 exits.interleaved = interrupted
-from tools.main import main
+from coalesced.tools.main import main
 main()
 """
 
@@ -288,7 +288,7 @@ def test_ctrl_c_gives_what_is_done_so_far(tmp_path: Path) -> None:
 
 
 def _start(*arguments: str, code: str = "") -> subprocess.Popen[str]:
-    program = code or "from tools.main import main; main()"
+    program = code or "from coalesced.tools.main import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
         cwd=ROOT,

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from tools import cli
-from tools.litmus import explore, steps
-from tools.litmus.cases import Case, Outcome, cases
-from tools.litmus.models import KEEPS, LOAD_STORE
-from tools.litmus.ring import has_room_2009
+from coalesced.tools.commands import app as cli
+from coalesced.tools.litmus import explore, steps
+from coalesced.tools.litmus.cases import Case, Outcome, cases
+from coalesced.tools.litmus.models import KEEPS, LOAD_STORE
+from coalesced.tools.litmus.ring import has_room_2009
 
 
 def litmus(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.litmus.access import FENCE, Access, Program, Script, only
-from tools.litmus.explore import explore
-from tools.litmus.models import KEEPS, forwarded, overtakes
+from coalesced.tools.litmus.access import FENCE, Access, Program, Script, only
+from coalesced.tools.litmus.explore import explore
+from coalesced.tools.litmus.models import KEEPS, forwarded, overtakes
 
 X, Y = 0, 1
 

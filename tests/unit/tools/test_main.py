@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tools import main
+from coalesced.tools import main
 
 
 class _Interrupting:

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from tools.bench import e1000, summary
-from tools.bench.far_end import FarEnd, Order
-from tools.guests.network import packets
-from tools.guests.network.exchange import ends
-from tools.guests.network.packets import PAYLOAD_AT, Arp
+from coalesced.tools.bench import e1000, summary
+from coalesced.tools.bench.far_end import FarEnd, Order
+from coalesced.tools.guests.network import packets
+from coalesced.tools.guests.network.exchange import ends
+from coalesced.tools.guests.network.packets import PAYLOAD_AT, Arp
 
 ROOT = Path(__file__).parents[3]
 MAC = bytes.fromhex("525400123456")
@@ -21,7 +21,7 @@ MAC = bytes.fromhex("525400123456")
 
 @pytest.fixture(autouse=True)
 def _guests_find_this_tree(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
 
 
 def test_every_kind_of_traffic_with_coalescing_and_without(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.guests.network import blocks, packets
-from tools.guests.network.blocks import Frames, Host, UdpFlow
-from tools.guests.network.packets import PAYLOAD_AT, Ipv4, Udp
-from tools.guests.network.pattern import Pattern
+from coalesced.tools.guests.network import blocks, packets
+from coalesced.tools.guests.network.blocks import Frames, Host, UdpFlow
+from coalesced.tools.guests.network.packets import PAYLOAD_AT, Ipv4, Udp
+from coalesced.tools.guests.network.pattern import Pattern
 
 OURS = Host(bytes.fromhex("525400123456"), bytes((192, 0, 2, 2)), 50_000)
 THEIRS = Host(bytes.fromhex("5254000000fe"), bytes((192, 0, 2, 1)), 50_001)

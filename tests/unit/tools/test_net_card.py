@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.net_card import MAC, FakeCard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.guests.network.blocks import of_rows
-from tools.guests.network.card import BUDGET, Card
-from tools.guests.network.rings import REFILL_EVERY, SLOTS
+from coalesced.tools.guests.network.blocks import of_rows
+from coalesced.tools.guests.network.card import BUDGET, Card
+from coalesced.tools.guests.network.rings import REFILL_EVERY, SLOTS
+from helpers.net_card import MAC, FakeCard
 
 
 def started() -> tuple[FakeCard, Card, list[bytes]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from helpers.net_card import FakeCard
 
-from tools.exchange import Peer, free_ports
-from tools.guests.network import exchange, memory
+from coalesced.tools.guests.network import exchange, memory
+from coalesced.tools.runs.exchange import Peer, free_ports
+from helpers.net_card import FakeCard
 
 
 class Line:

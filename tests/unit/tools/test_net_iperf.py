@@ -6,15 +6,14 @@ import time
 
 import numpy as np
 import pytest
-from helpers.net_card import MAC, FakeCard
 
-from tools.bench.iperf import bits_per_second
-from tools.errors import BadInput
-from tools.guests.network import blocks, memory, packets, serve
-from tools.guests.network.blocks import Frames, Host, UdpFlow
-from tools.guests.network.card import Card
-from tools.guests.network.iperf import LOCAL_PORT, Receiver, Sender
-from tools.guests.network.iperf_wire import (
+from coalesced.tools.bench.iperf import bits_per_second
+from coalesced.tools.errors import BadInput
+from coalesced.tools.guests.network import blocks, memory, packets, serve
+from coalesced.tools.guests.network.blocks import Frames, Host, UdpFlow
+from coalesced.tools.guests.network.card import Card
+from coalesced.tools.guests.network.iperf import LOCAL_PORT, Receiver, Sender
+from coalesced.tools.guests.network.iperf_wire import (
     DATAGRAM,
     PORT,
     REPORT_SIZE,
@@ -24,8 +23,9 @@ from tools.guests.network.iperf_wire import (
     parse_report,
     put_headers,
 )
-from tools.guests.network.packets import PAYLOAD_AT, Arp, Udp
-from tools.guests.network.stack import Stack
+from coalesced.tools.guests.network.packets import PAYLOAD_AT, Arp, Udp
+from coalesced.tools.guests.network.stack import Stack
+from helpers.net_card import MAC, FakeCard
 
 IP, HOST = bytes((192, 0, 2, 2)), bytes((192, 0, 2, 1))
 HOST_MAC = bytes.fromhex("ce427add9bc7")
@@ -237,7 +237,7 @@ def test_the_sender_numbers_its_datagrams_and_brings_the_servers_report() -> Non
 
 
 def test_the_end_is_repeated_until_the_report_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.guests.network.iperf.FINAL_SECONDS", 0.001)
+    monkeypatch.setattr("coalesced.tools.guests.network.iperf.FINAL_SECONDS", 0.001)
     server = Server(deaf=3)
     assert Sender(Stack(Card(server.card), IP), HOST, PORT).run(0, 60, 5) == SERVER_REPORT
     assert len(server.payloads) == 5 + 4
@@ -260,9 +260,9 @@ def test_the_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] = max(now[0] + 1e-4, until)
         return False
 
-    monkeypatch.setattr("tools.guests.network.iperf.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("coalesced.tools.guests.network.iperf.time.monotonic", lambda: now[0])
     monkeypatch.setattr(stack, "poll", poll)
-    monkeypatch.setattr("tools.guests.network.iperf.FINAL_TRIES", 0)
+    monkeypatch.setattr("coalesced.tools.guests.network.iperf.FINAL_TRIES", 0)
     sender.run(rate, seconds=10)
     assert len(server.payloads) == 1000
     assert max(most) <= 1.01

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tools.guests.network.moderation import Latency, Moderation, next_class
+from coalesced.tools.guests.network.moderation import Latency, Moderation, next_class
 
 FULL = 1514
 

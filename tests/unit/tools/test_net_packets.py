@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tools.guests.network import packets
-from tools.guests.network.packets import Arp, Ipv4, Udp
+from coalesced.tools.guests.network import packets
+from coalesced.tools.guests.network.packets import Arp, Ipv4, Udp
 
 HOST_MAC = bytes.fromhex("ce427add9bc7")
 GUEST_MAC = bytes.fromhex("525400123456")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
-from helpers.net_card import MAC, FakeCard
 
-from tools.guests.network import packets, stack
-from tools.guests.network.blocks import Frames
-from tools.guests.network.card import Card
-from tools.guests.network.packets import Arp, Ipv4, Udp
-from tools.guests.network.rings import SLOTS
-from tools.guests.network.stack import Stack, Unreachable
+from coalesced.tools.guests.network import packets, stack
+from coalesced.tools.guests.network.blocks import Frames
+from coalesced.tools.guests.network.card import Card
+from coalesced.tools.guests.network.packets import Arp, Ipv4, Udp
+from coalesced.tools.guests.network.rings import SLOTS
+from coalesced.tools.guests.network.stack import Stack, Unreachable
+from helpers.net_card import MAC, FakeCard
 
 IP, HOST = bytes((192, 0, 2, 2)), bytes((192, 0, 2, 1))
 HOST_MAC = bytes.fromhex("ce427add9bc7")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tools import cli, early
+from coalesced.tools import early
+from coalesced.tools.commands import app as cli
 
 
 def said(*arguments: str) -> str:

@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tools import cli, early, report
-from tools.errors import BadInput
-from tools.options import Accel, Cpus, RunOptions, Wait, check_writable, run_options
-from tools.outputs import trace_file
+from coalesced.tools import early
+from coalesced.tools.commands import app as cli
+from coalesced.tools.commands.options import (
+    Accel,
+    Cpus,
+    RunOptions,
+    Wait,
+    check_writable,
+    run_options,
+)
+from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import report
+from coalesced.tools.runs.outputs import trace_file
 
 
 def options(ring_pages: int = 1, staleness: str = "off", trace: Path | None = None) -> RunOptions:

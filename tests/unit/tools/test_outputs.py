@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.errors import BadInput
-from tools.outputs import check_apart, guest_files, trace_file
+from coalesced.tools.errors import BadInput
+from coalesced.tools.runs.outputs import check_apart, guest_files, trace_file
 
 
 @pytest.mark.parametrize("make", ["same", "link", "hard link", "relative"])
@@ -57,7 +57,7 @@ def test_files_of_guests_and_devices_are_found() -> None:
         "a device's b.py": Path("b.py"),
         "a device's d/c.py": Path("d/c.py"),
     }
-    assert guest_files("tools.guests.vga:draw", []) == {}
+    assert guest_files("coalesced.tools.guests.vga:draw", []) == {}
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

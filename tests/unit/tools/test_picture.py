@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from devices.vga.palette import expand_6bit
-from tools import picture
-from tools.errors import BadInput
-from vmm.accel.direct import LocalMemory
+from coalesced.devices.vga.palette import expand_6bit
+from coalesced.tools.errors import BadInput
+from coalesced.tools.guests import picture
+from coalesced.vmm.accel.direct import LocalMemory
 
 
 def saved(tmp_path: Path, pixels: NDArray[np.uint8], name: str = "p.png") -> Path:

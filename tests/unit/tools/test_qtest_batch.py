@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from tools.guests.qtest import (
+from coalesced.hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.tools.guests.qtest import (
     DATA_AT,
     DRAIN,
     MAILBOX,
@@ -17,10 +17,10 @@ from tools.guests.qtest import (
     OPS_AT,
     OPS_MAX,
 )
-from tools.qtest_batch import Batch, Splitter
-from tools.qtest_protocol import BlockRead, BlockWrite, Control, parse
-from vmm.accel.base import GuestMemory
-from vmm.accel.direct import LocalMemory
+from coalesced.tools.qtest.batch import Batch, Splitter
+from coalesced.tools.qtest.protocol import BlockRead, BlockWrite, Control, parse
+from coalesced.vmm.accel.base import GuestMemory
+from coalesced.vmm.accel.direct import LocalMemory
 
 RAM: list[GuestMemory] = [LocalMemory(0, 0xA0000), LocalMemory(0x100000, 0x100000)]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from tools.qtest_protocol import Access, BlockRead, BlockWrite, Control, Refused, parse
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.tools.qtest.protocol import Access, BlockRead, BlockWrite, Control, Refused, parse
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hv.abi import OP_IN, OP_LOAD, OP_OUT, PAGE_SIZE
-from tools.stress import pattern
-from tools.stress.checker import COUNTS, Checker, Count
-from tools.stress.pattern import PERIOD, Stream, Style
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, PAGE_SIZE
+from coalesced.tools.stress import pattern
+from coalesced.tools.stress.checker import COUNTS, Checker, Count
+from coalesced.tools.stress.pattern import PERIOD, Stream, Style
 
 Entry = tuple[bool, int, int, int]  # to a port?, address, length, data
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tools.stress import cores
-from tools.stress.plan import Pins, Plan
+from coalesced.tools.stress import cores
+from coalesced.tools.stress.plan import Pins, Plan
 
 ROOT = Path(__file__).parents[3]
 
 RING = """
 import sys
-from tools.stress import cores
+from coalesced.tools.stress import cores
 cores.use(sys.argv[1])
 import os
-from hv import abi, core
-from hv.ring import Consumer
+from coalesced.hv import abi, core
+from coalesced.hv.ring import Consumer
 
 fd = os.memfd_create("ring")
 os.ftruncate(fd, 4096)
@@ -35,7 +35,7 @@ def in_variant(variant: str, first: int, last: int, program: str) -> str:
     """What a program prints that has both ends of a one-page ring, with a variant as its core."""
     done = subprocess.run(
         [sys.executable, "-c", RING + program, variant, str(first), str(last)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -104,7 +104,7 @@ except Exception as error:
 
 def test_a_core_cannot_take_the_place_of_one_in_use() -> None:
     """Half of the modules would still have the other."""
-    __import__("hv.core")
+    __import__("coalesced.hv.core")
     with pytest.raises(RuntimeError, match=r"hv\.core is loaded already"):
         cores.use("release-last")
 

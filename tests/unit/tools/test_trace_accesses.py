@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from tools import traces
-from tools.tracefile import Trace, read
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.tools import traces
+from coalesced.tools.traces.tracefile import Trace, read
 
 
 def line(

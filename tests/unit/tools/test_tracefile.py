@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from tools import tracefile, traces, unchecked
-from tools.errors import BadInput
-from tools.tracefile import read, shown
-from tools.traces import source
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.tools import traces
+from coalesced.tools.errors import BadInput
+from coalesced.tools.traces import source, tracefile, unchecked
+from coalesced.tools.traces.tracefile import read, shown
 
 GOOD = "memory_region_ops_write cpu 0 mr 0x55d0 addr 0xa0010 value 0x41 size 1 name 'vga-lowmem'"
 

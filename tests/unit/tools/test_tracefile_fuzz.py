@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from tools.errors import BadInput
-from tools.tracefile import PORTS_END, read
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.tools.errors import BadInput
+from coalesced.tools.traces.tracefile import PORTS_END, read
 
 same_folder = settings(
     max_examples=150,

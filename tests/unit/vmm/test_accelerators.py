@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
-from helpers.vmm_fake import Recorder, Seen
-from helpers.vmm_guests import CALLS, FILE, RESULTS, RESULTS_SIZE
-from helpers.vmm_model import ModelBoard, Operation
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from hv.doorbell import WaitPolicy
-from hv.errors import GuestError, PeerDied, RequestError
-from hv.process import GuestProcess
-from vmm.accel.base import Accelerator, GuestMemory
-from vmm.accel.direct import DirectAccelerator
-from vmm.accel.process import ProcessAccelerator, place
-from vmm.machine import Machine
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import GuestError, PeerDied, RequestError
+from coalesced.hv.process import GuestProcess
+from coalesced.vmm.accel.base import Accelerator, GuestMemory
+from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.accel.process import ProcessAccelerator, place
+from coalesced.vmm.machine import Machine
+from helpers.vmm_fake import Recorder, Seen
+from helpers.vmm_guests import CALLS, FILE, RESULTS, RESULTS_SIZE
+from helpers.vmm_model import ModelBoard, Operation
 
 RAM = [(0, 0x2000), (0x2000, 0x2000), (0x5000, 0x1000)]  # two that touch, then a gap
 DEVICES = [("low", 0x4000, 0x1000), ("high", 0x20000, 0x1800), ("next", 0x21800, 0x100)]

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from devices.bus.pci import PciFunction
-from devices.e1000 import E1000
-from vmm.accel.direct import DirectAccelerator
-from vmm.board import Board
-from vmm.clock import Clock
-from vmm.devicespec import MODELS, SpecError, create, parse_spec
-from vmm.loop import Loop
-from vmm.machine import Machine
+from coalesced.devices.bus.pci import PciFunction
+from coalesced.devices.e1000 import E1000
+from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.board import Board
+from coalesced.vmm.clock import Clock
+from coalesced.vmm.devicespec import MODELS, SpecError, create, parse_spec
+from coalesced.vmm.loop import Loop
+from coalesced.vmm.machine import Machine
 
 
 @pytest.fixture

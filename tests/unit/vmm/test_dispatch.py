@@ -6,6 +6,10 @@ import errno
 
 import numpy as np
 import pytest
+
+from coalesced.hv.errors import GuestError, PeerDied, ProtocolError, RequestError
+from coalesced.vmm.dispatch import FAILURES_KEPT
+from coalesced.vmm.machine import Machine
 from helpers.vmm_fake import (
     CRASH,
     KICKED,
@@ -19,10 +23,6 @@ from helpers.vmm_fake import (
     out,
     store,
 )
-
-from hv.errors import GuestError, PeerDied, ProtocolError, RequestError
-from vmm.dispatch import FAILURES_KEPT
-from vmm.machine import Machine
 
 MEM, PORT = 0xA0000, 0x100
 

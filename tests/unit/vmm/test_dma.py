@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from devices.bus.address_space import AddressSpace
-from devices.bus.region import Region
-from vmm.accel.direct import LocalMemory
-from vmm.dma import MemoryMaster
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.bus.region import Region
+from coalesced.vmm.accel.direct import LocalMemory
+from coalesced.vmm.dma import MemoryMaster
 
 TOP = 1 << 64
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vmm.loop import Loop
+from coalesced.vmm.loop import Loop
 
 
 @pytest.fixture

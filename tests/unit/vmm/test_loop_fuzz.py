@@ -6,6 +6,19 @@ from collections.abc import Callable
 from unittest import mock
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from coalesced.hv.errors import PeerDied
+from coalesced.hv.ring import usable
+from coalesced.vmm.machine import Machine
 from helpers.vmm_fake import (
     KICKED,
     FakeAccelerator,
@@ -18,19 +31,6 @@ from helpers.vmm_fake import (
     out,
     store,
 )
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
-
-from hv.errors import PeerDied
-from hv.ring import usable
-from vmm.machine import Machine
 
 MEMORY, PORTS, SIZE = 0x1000, 0x200, 0x40
 BAD = 0xEE  # a write of this value raises

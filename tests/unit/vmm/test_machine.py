@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
-from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, Step, load
 
-from devices.vga import Vga
-from hv.errors import ProtocolError
-from vmm import pc
-from vmm.accel.base import Accelerator
-from vmm.accel.direct import DirectAccelerator
-from vmm.machine import Machine
+from coalesced.devices.vga import Vga
+from coalesced.hv.errors import ProtocolError
+from coalesced.vmm import pc
+from coalesced.vmm.accel.base import Accelerator
+from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.machine import Machine
+from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, Step, load
 
 
 class Clock:

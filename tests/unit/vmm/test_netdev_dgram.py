@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from coalesced.vmm.netdev.backend import FRAME_MAX
+from coalesced.vmm.netdev.spec import NetdevError
 from helpers.network_bench import Bench, free_ports
 from helpers.network_cards import FakeCard
-
-from vmm.netdev.backend import FRAME_MAX
-from vmm.netdev.spec import NetdevError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmm.netdev.backend import FRAME_MAX
-from vmm.netdev.framing import Framer
+from coalesced.vmm.netdev.backend import FRAME_MAX
+from coalesced.vmm.netdev.framing import Framer
 
 
 def framed(frames: list[bytes]) -> bytes:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from coalesced.vmm.netdev.pcap import Pcap
 from helpers.network_bench import Bench, free_ports
 from helpers.network_cards import FakeCard
-
-from vmm.netdev.pcap import Pcap
 
 QUEUE = 1024
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.network_bench import Bench, free_ports
 
-from vmm import macs
-from vmm.macs import MacAddresses
-from vmm.netdev.spec import NetdevError
+from coalesced.vmm import macs
+from coalesced.vmm.macs import MacAddresses
+from coalesced.vmm.netdev.spec import NetdevError
+from helpers.network_bench import Bench, free_ports
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers.network_bench import LIMIT, Bench, free_ports
 
-from vmm.netdev.framing import Framer
-from vmm.netdev.spec import NetdevError
+from coalesced.vmm.netdev.framing import Framer
+from coalesced.vmm.netdev.spec import NetdevError
+from helpers.network_bench import LIMIT, Bench, free_ports
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ Their part is played by a model of their check; the ring and its consumer are re
 from __future__ import annotations
 
 import pytest
+
+from coalesced.hv.abi import KVM_COALESCED_MMIO_RING_HEADER as HEADER
+from coalesced.hv.abi import ring_slots
+from coalesced.hv.errors import ProtocolError
 from helpers.hv_pair import indices, set_indices
 from helpers.vmm_fake import FakeRing
-
-from hv.abi import KVM_COALESCED_MMIO_RING_HEADER as HEADER
-from hv.abi import ring_slots
-from hv.errors import ProtocolError
 
 SLOTS = ring_slots(1)
 ENTRY = 24

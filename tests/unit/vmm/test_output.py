@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vmm.output import Output, TextOutput, own_descriptor, write_whole
+from coalesced.vmm.output import Output, TextOutput, own_descriptor, write_whole
 
 
 def files(folder: Path) -> list[str]:

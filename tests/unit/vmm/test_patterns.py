@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hv.abi import OP, OP_LOAD, OP_OUT, OP_STORE
-from vmm.accel.patterns import (
+from coalesced.hv.abi import OP, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.vmm.accel.patterns import (
     FEWEST_FOR_LOOP,
     FEWEST_FOR_RUN,
     LONGEST_PERIOD,

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.vmm_fake import Recorder as Device
 
-from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from hv.errors import GuestError
-from hv.vcpu import Vcpu
-from vmm.accel import recording
-from vmm.accel.recording import MemoryAccess, RecordingAccelerator
-from vmm.machine import Machine
+from coalesced.hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.hv.errors import GuestError
+from coalesced.hv.vcpu import Vcpu
+from coalesced.vmm.accel import recording
+from coalesced.vmm.accel.recording import MemoryAccess, RecordingAccelerator
+from coalesced.vmm.machine import Machine
+from helpers.vmm_fake import Recorder as Device
 
 GUEST = str(Path(__file__).resolve())
 BASE, PORT = 0x20000, 0x200

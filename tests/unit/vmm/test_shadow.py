@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from helpers.vmm_fake import FakeAccelerator, Queued, load, out, store
 
-from hv.errors import HostError
-from vmm.accel.direct import LocalMemory
-from vmm.board import Board
-from vmm.devicespec import create, parse_spec
-from vmm.machine import Machine
+from coalesced.hv.errors import HostError
+from coalesced.vmm.accel.direct import LocalMemory
+from coalesced.vmm.board import Board
+from coalesced.vmm.devicespec import create, parse_spec
+from coalesced.vmm.machine import Machine
+from helpers.vmm_fake import FakeAccelerator, Queued, load, out, store
 
 WINDOW = 0xA0000
 ROM = 0xC4000

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, Step, in_, load, out, store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from tools.tracefile import read
-from vmm.accel.direct import DirectAccelerator
-from vmm.machine import Machine
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.tools.traces.tracefile import read
+from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.machine import Machine
+from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, Step, in_, load, out, store
 
 MEM, PORT = 0x20000, 0x100
 

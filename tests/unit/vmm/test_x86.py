@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
-from hv.errors import GuestError
-from vmm.accel import x86
-from vmm.accel.recording import MemoryAccess, Recording
-from vmm.accel.x86 import Program, assemble
+from coalesced.hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
+from coalesced.hv.errors import GuestError
+from coalesced.vmm.accel import x86
+from coalesced.vmm.accel.recording import MemoryAccess, Recording
+from coalesced.vmm.accel.x86 import Program, assemble
 
 Operation = tuple[int, int, int, int]
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from hv import core
-from hv.vcpu import Vcpu
-from tools.guests.network import memory
-from tools.guests.network.blocks import Frames
-from tools.guests.network.card import Card
-from tools.guests.network.exchange import ends, say_hello
-from tools.guests.network.packets import PAYLOAD_AT
-from tools.guests.network.pattern import Pattern
+from coalesced.hv import core
+from coalesced.hv.vcpu import Vcpu
+from coalesced.tools.guests.network import memory
+from coalesced.tools.guests.network.blocks import Frames
+from coalesced.tools.guests.network.card import Card
+from coalesced.tools.guests.network.exchange import ends, say_hello
+from coalesced.tools.guests.network.packets import PAYLOAD_AT
+from coalesced.tools.guests.network.pattern import Pattern
 
 BURST: Final = 32  # frames that are made at once
 ACK_PAYLOAD: Final = 18  # bytes: the shortest frame

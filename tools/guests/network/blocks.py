@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.guests.network.packets import (
+from coalesced.tools.guests.network.packets import (
     ETHERNET_SIZE,
     IPV4_SIZE,
     PAYLOAD_AT,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from devices.e1000.registers import (
+from coalesced.devices.e1000.registers import (
     CTRL,
     EERD,
     EERD_ADDRESS_SHIFT,
@@ -47,11 +47,11 @@ from devices.e1000.registers import (
     VFTA,
     VFTA_COUNT,
 )
-from hv.vcpu import Vcpu
-from tools.guests.network import memory, pci
-from tools.guests.network.blocks import Frames
-from tools.guests.network.moderation import Moderation
-from tools.guests.network.rings import RING_SIZE, SLOTS, Receiver, Transmitter
+from coalesced.hv.vcpu import Vcpu
+from coalesced.tools.guests.network import memory, pci
+from coalesced.tools.guests.network.blocks import Frames
+from coalesced.tools.guests.network.moderation import Moderation
+from coalesced.tools.guests.network.rings import RING_SIZE, SLOTS, Receiver, Transmitter
 
 VENDOR: Final = 0x8086
 DEVICE: Final = 0x100E

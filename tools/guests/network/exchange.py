@@ -11,12 +11,12 @@ import hashlib
 import time
 from typing import Final
 
-from hv.vcpu import Vcpu
-from tools.guests.network import memory, packets
-from tools.guests.network.blocks import Frames, Host, of_rows
-from tools.guests.network.card import Card
-from tools.guests.network.packets import Arp
-from tools.guests.network.pattern import Pattern
+from coalesced.hv.vcpu import Vcpu
+from coalesced.tools.guests.network import memory, packets
+from coalesced.tools.guests.network.blocks import Frames, Host, of_rows
+from coalesced.tools.guests.network.card import Card
+from coalesced.tools.guests.network.packets import Arp
+from coalesced.tools.guests.network.pattern import Pattern
 
 GUEST_IP: Final = bytes((192, 0, 2, 2))  # RFC 5737: addresses for documentation
 PEER_IP: Final = bytes((192, 0, 2, 1))

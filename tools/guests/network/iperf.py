@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.guests.network import blocks
-from tools.guests.network.blocks import Frames, Host, UdpFlow, payload_lengths
-from tools.guests.network.iperf_wire import (
+from coalesced.tools.guests.network import blocks
+from coalesced.tools.guests.network.blocks import Frames, Host, UdpFlow, payload_lengths
+from coalesced.tools.guests.network.iperf_wire import (
     DATAGRAM,
     HEADER,
     PORT,
@@ -21,8 +21,8 @@ from tools.guests.network.iperf_wire import (
     parse_report,
     put_headers,
 )
-from tools.guests.network.packets import PAYLOAD_AT
-from tools.guests.network.stack import Stack
+from coalesced.tools.guests.network.packets import PAYLOAD_AT
+from coalesced.tools.guests.network.stack import Stack
 
 LOCAL_PORT: Final = 50_002
 BURST: Final = 32  # datagrams made at once

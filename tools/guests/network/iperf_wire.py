@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.guests.network.blocks import Block, Frames
-from tools.guests.network.packets import PAYLOAD_AT
+from coalesced.tools.guests.network.blocks import Block, Frames
+from coalesced.tools.guests.network.packets import PAYLOAD_AT
 
 PORT: Final = 5001
 DATAGRAM: Final = 1470  # bytes, iperf's default

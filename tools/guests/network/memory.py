@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Final
 
-from hv.vcpu import Vcpu
+from coalesced.hv.vcpu import Vcpu
 
 TX_RING: Final = 0x100000
 RX_RING: Final = 0x102000

@@ -7,9 +7,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.guests.network import blocks
-from tools.guests.network.blocks import SLOT, Frames, Host, UdpFlow, get16, put16
-from tools.guests.network.packets import FRAME_MIN, PAYLOAD_AT, PAYLOAD_MAX, UDP_CHECKSUM_AT
+from coalesced.tools.guests.network import blocks
+from coalesced.tools.guests.network.blocks import SLOT, Frames, Host, UdpFlow, get16, put16
+from coalesced.tools.guests.network.packets import (
+    FRAME_MIN,
+    PAYLOAD_AT,
+    PAYLOAD_MAX,
+    UDP_CHECKSUM_AT,
+)
 
 _KINDS: Final = 509  # a prime, so that a kind meets every slot of a ring
 _LEAST: Final = FRAME_MIN - PAYLOAD_AT  # bytes of payload that need no padding

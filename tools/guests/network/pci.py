@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from devices.bus.pci import (
+from coalesced.devices.bus.pci import (
     BASE_ADDRESS_0,
     COMMAND,
     COMMAND_MASTER,
@@ -15,7 +15,7 @@ from devices.bus.pci import (
     SLOTS,
     VENDOR_ID,
 )
-from hv.vcpu import Vcpu
+from coalesced.hv.vcpu import Vcpu
 
 CONFIG_ADDRESS: Final = 0xCF8
 CONFIG_DATA: Final = 0xCFC

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from hv.vcpu import Vcpu
-from tools.guests.network.blocks import SLOT, Frames
+from coalesced.hv.vcpu import Vcpu
+from coalesced.tools.guests.network.blocks import SLOT, Frames
 
 SLOTS: Final = 256  # of either ring; Linux's default
 RING_SIZE: Final = SLOTS * 16  # bytes

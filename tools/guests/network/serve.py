@@ -7,12 +7,12 @@ import math
 import time
 from typing import Final
 
-from hv.vcpu import Vcpu
-from tools.guests.network import iperf_wire, memory
-from tools.guests.network.card import Card
-from tools.guests.network.iperf import Receiver, Sender
-from tools.guests.network.iperf_wire import Report
-from tools.guests.network.stack import Stack
+from coalesced.hv.vcpu import Vcpu
+from coalesced.tools.guests.network import iperf_wire, memory
+from coalesced.tools.guests.network.card import Card
+from coalesced.tools.guests.network.iperf import Receiver, Sender
+from coalesced.tools.guests.network.iperf_wire import Report
+from coalesced.tools.guests.network.stack import Stack
 
 _REPORTS_KEPT: Final = 16
 _NO_END: Final = 3600.0  # seconds of one wait

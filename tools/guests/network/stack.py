@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tools.guests.network import packets
-from tools.guests.network.blocks import Frames, Host, of_rows, udp_to
-from tools.guests.network.card import Card
-from tools.guests.network.packets import Arp, Ipv4, Udp
+from coalesced.tools.guests.network import packets
+from coalesced.tools.guests.network.blocks import Frames, Host, of_rows, udp_to
+from coalesced.tools.guests.network.card import Card
+from coalesced.tools.guests.network.packets import Arp, Ipv4, Udp
 
 ECHO_PORT: Final = 7  # RFC 862
 RESOLVE_SECONDS: Final = 3.0  # between two requests; the card is deaf for a second at its start

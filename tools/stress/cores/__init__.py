@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-import hv
+import coalesced.hv
 
 # --break: the names that `coalesced litmus` calls the removed barriers by.
 BREAKS = (
@@ -28,8 +28,8 @@ def use(variant: str) -> None:
 
     Raises RuntimeError when hv.core is loaded already.
     """
-    if "hv.core" in sys.modules:
-        raise RuntimeError(f"hv.core is loaded already, {variant} cannot take its place")
+    if "coalesced.hv.core" in sys.modules:
+        raise RuntimeError(f"coalesced.hv.core is loaded already, {variant} cannot take its place")
     module = importlib.import_module(f"{__name__}.{variant.replace('-', '_')}")
-    sys.modules["hv.core"] = module
-    hv.core = module  # type: ignore[attr-defined]
+    sys.modules["coalesced.hv.core"] = module
+    coalesced.hv.core = module  # type: ignore[attr-defined]

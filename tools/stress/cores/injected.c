@@ -1,5 +1,5 @@
 /*
- * hv.core with its injection points: at the one that is armed the process sends itself a signal.
+ * coalesced.hv.core with its injection points: at the one that is armed the process sends itself a signal.
  * Nothing else is different.
  */
 #define _GNU_SOURCE

@@ -1,5 +1,5 @@
 /*
- * The whole of hv.core as one unit, for a variant of it that the product never loads.
+ * The whole of coalesced.hv.core as one unit, for a variant of it that the product never loads.
  *
  * A variant's file says what is different, names its module in VARIANT and includes this.
  */

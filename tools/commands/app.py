@@ -1,0 +1,86 @@
+"""The command line of `coalesced`: its commands, and what an error comes to."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from coalesced.hv import guest
+from coalesced.hv.printable import printable_lines
+from coalesced.tools import errors, failures
+
+# Command: the module that adds it. Only the one that is called gets imported: start-up time.
+COMMANDS = {
+    "demo": "coalesced.tools.commands.demo",
+    "run": "coalesced.tools.commands.run",
+    "replay": "coalesced.tools.commands.replay",
+    "qtest": "coalesced.tools.commands.qtest",
+    "stress": "coalesced.tools.commands.stress",
+    "bench": "coalesced.tools.commands.bench",
+    "litmus": "coalesced.tools.commands.litmus",
+    "info": "coalesced.tools.commands.info",
+}
+
+
+def application(arguments: list[str]) -> typer.Typer:
+    """The program with the command that the arguments name, with all commands if they name none.
+
+    Each module's `register(app)` adds its command.
+    """
+    app = typer.Typer(
+        name="coalesced",
+        add_completion=False,
+        no_args_is_help=True,
+        help="Coalesced I/O as KVM and QEMU do it: two processes around a shared-memory ring.",
+    )
+    app.callback()(_program)  # with it, a single command keeps its name on the command line
+    named = [arguments[0]] if arguments and arguments[0] in COMMANDS else list(COMMANDS)
+    for name in named:
+        importlib.import_module(COMMANDS[name]).register(app)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"coalesced {version('coalesced-mmio')}")
+        raise typer.Exit
+
+
+def _program(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version, and exit."
+        ),
+    ] = False,
+) -> None:
+    """Coalesced I/O as KVM and QEMU do it: two processes around a shared-memory ring."""
+
+
+def run(arguments: list[str], say: Callable[[str], None]) -> int:
+    """Carry out a command line, with one line through `say` for what goes wrong."""
+    try:
+        command = typer.main.get_command(application(arguments))
+        # Not command.main(): it would turn Ctrl-C into an exit status without a word.
+        with command.make_context(
+            "coalesced", list(arguments), help_option_names=["-h", "--help"]
+        ) as context:
+            status = command.invoke(context)
+        return status if isinstance(status, int) else 0
+    except typer.Exit as left:
+        return left.exit_code
+    except Exception as error:
+        failure = failures.of(error)
+        if failure is None:
+            raise
+        status, text = failure
+        if errors.show_frames:
+            sys.stderr.write(printable_lines(getattr(error, "frames", "") or guest.frames(error)))
+        if text:
+            say(text)
+        return status

@@ -1,0 +1,103 @@
+"""The qtest commands that are not the guest's: intercepted interrupts, and the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from coalesced.tools.qtest.protocol import OK, Control, Refused
+from coalesced.vmm.board import Board
+from coalesced.vmm.machine import Machine
+
+# The inputs of QEMU's I/O APIC are the ISA interrupts; a test names it by either path.
+_IOAPIC: Final = ("ioapic", "/machine/i440fx/ioapic")
+
+
+class Controls:
+    """Answers them. Lines about interrupts go to `tell`, as QEMU sends them."""
+
+    def __init__(self, board: Board, tell: Callable[[bytes], None]) -> None:
+        self._board = board
+        self._tell = tell
+        self._device: str | None = None  # whose interrupts are intercepted
+        self._levels: dict[int, bool] = {}
+
+    @property
+    def intercepting(self) -> bool:
+        """Can lines about interrupts come up?"""
+        return self._device is not None
+
+    def reply(self, control: Control) -> bytes:
+        """Carry a command out; all before it are done. Raises Refused."""
+        if control.name.startswith("irq_intercept"):
+            return self._intercept(control.words[0], outputs=control.name.endswith("out"))
+        machine, clock = self._board.machine, self._board.clock
+        # What the guest wrote before the step happened before it.
+        machine.coalescing.flush()
+        given = int(control.words[0]) if control.words else None
+        if control.name == "clock_set":
+            return b"OK %d" % clock.set(given or 0)
+        return b"OK %d" % clock.step(given)
+
+    def _intercept(self, name: str, outputs: bool) -> bytes:
+        """One device's inputs or outputs can be intercepted, for good.
+
+        In: the I/O APIC, whose inputs are the ISA interrupts. Out: a device of the board, whose
+        only output, 0, is its INTx; QEMU's PCI devices show none.
+        """
+        device = "ioapic" if name in _IOAPIC else name
+        names = [found.name for found in self._board.machine.devices]
+        if device not in ("ioapic", *names):
+            raise Refused(b"FAIL Unknown device")
+        if self._device is not None:
+            if self._device != device:
+                raise Refused(b"FAIL IRQ intercept already enabled")
+            return OK
+        self._device = device
+        if device == "ioapic" and not outputs:
+            self._board.on_irq = self._changed
+        elif outputs:
+            self._board.on_pin = self._pin_changed
+        return OK
+
+    def _pin_changed(self, name: str, level: bool) -> None:
+        if name == self._device:
+            self._changed(0, level)
+
+    def _changed(self, number: int, level: bool) -> None:
+        if self._levels.get(number, False) != level:
+            self._levels[number] = level
+            self._tell(b"IRQ %s %d" % (b"raise" if level else b"lower", number))
+
+
+class Events:
+    """Lines that came up while a batch was with the guest, and when.
+
+    When: after how many accesses of the batch's commands. A write that was queued has happened
+    at the latest where the ring ends, so that its line may stand behind a later reply, but never
+    before its own.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._before = 0
+        self._lines: list[tuple[int, bytes]] = []
+
+    def start(self) -> None:
+        """A batch goes to the guest, which stands still."""
+        self._before = self._accesses()
+
+    def add(self, line: bytes) -> None:
+        """A line came up now."""
+        self._lines.append((self._accesses() - self._before, line))
+
+    def take(self) -> list[tuple[int, bytes]]:
+        """The lines so far, each with the number of accesses at its time."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    def _accesses(self) -> int:
+        counters, ring = self._machine.counters, self._machine.accel.ring
+        waiting = 0 if ring is None else ring.pending()
+        # Not `exits`, which sorts them first.
+        return counters.coalesced + counters.exits - counters.halts + waiting

@@ -1,0 +1,1 @@
+"""Running a guest, comparing runs, reporting."""
