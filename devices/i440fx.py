@@ -144,7 +144,7 @@ class I440fx(PciFunction):
     # --- 0xcf8: the address register, and the reset control register at 0xcf9 ---
 
     def _read_address(self, offset: int, size: int) -> int:
-        """Whatever byte of the register is asked for, it reads from its lowest byte on.
+        """A read of any byte of the register starts at its lowest byte.
 
         At 0xcf9 there is the reset control register alone, in every byte of the access.
         """

@@ -65,7 +65,7 @@ CRYSTAL_HZ: Final = 32768
 SECOND: Final = 1_000_000_000
 """In the nanoseconds that all times here are in."""
 UIP_LENGTH: Final = 8 * SECOND // CRYSTAL_HZ
-"""How long before a new second UIP announces it."""
+"""Nanoseconds for which UIP announces a new second."""
 
 _TIME: Final = frozenset((SECONDS, MINUTES, HOURS, DAY_OF_WEEK, DAY_OF_MONTH, MONTH, YEAR, CENTURY))
 _UNREADABLE: Final = 0xFF
@@ -177,7 +177,7 @@ class Mc146818:
         if self._running and not _runs(reg_a, reg_b):
             self._store_time()
         elif reg_a & A_DIVIDER <= A_DIVIDER_32768_HZ and not reg_b & B_SET:
-            # What the registers hold is in the old format still.
+            # The registers still hold the old format.
             if old_b & B_SET:
                 self._fraction = self._time() % SECOND
                 self._set_time()
@@ -199,7 +199,7 @@ class Mc146818:
 
     @property
     def _held(self) -> bool:
-        """Is the divider in reset?"""
+        """True while the divider is in reset."""
         return self._cmos[REG_A] & A_DIVIDER_RESET == A_DIVIDER_RESET
 
     def _time(self) -> int:
@@ -232,7 +232,7 @@ class Mc146818:
         self._offset = seconds * SECOND + self._fraction - self._now()
 
     def _second_of_day(self) -> int:
-        """What the registers say."""
+        """Second of the day by the registers."""
         hour = self._decode(self._cmos[HOURS] & 0x7F)
         if not self._cmos[REG_B] & B_24H:
             hour = hour % 12 + (12 if self._cmos[HOURS] & PM else 0)

@@ -1,1 +1,1 @@
-"""What chips hang on: regions, address spaces, interrupt lines."""
+"""The buses that chips are attached to: regions, address spaces, PCI, interrupt lines."""

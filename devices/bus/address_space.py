@@ -141,7 +141,7 @@ class AddressSpace:
         return None if mapping is None else mapping.region
 
     def read(self, address: int, size: int) -> int:
-        """What `size` bytes (1 to 8) at `address` read as, little endian."""
+        """Read `size` bytes (1 to 8) at `address`, little endian."""
         # Past the limit this is the last range, whose end is the limit.
         found = self._flat[bisect_right(self._starts, address) - 1]
         if address + size <= found.end:
@@ -209,9 +209,9 @@ class AddressSpace:
         """Carry out writes in order, as arrays where a region takes runs.
 
         `addresses`, `sizes`, `values`: one entry per write; each lies below 2**64. A write whose
-        handler raises is consumed, `failed(address, size, value, exception)` is told, and the
-        rest goes on. Where the caller has them at hand, `span`: the lowest address and the last
-        byte of the batch, and `rebased(base)`: addresses less `base`, and values, once more.
+        handler raises is consumed and reported to `failed(address, size, value, exception)`; the
+        rest of the batch continues. A caller that knows them passes `span` (the lowest address
+        and the last byte of the batch) and `rebased(base)` (addresses less `base`, and values).
         """
         start = 0
         count = len(addresses)

@@ -27,7 +27,7 @@ class Dma(Protocol):
     """
 
     device_accesses: int
-    """How many accesses to devices, not to RAM, have been made so far."""
+    """Number of accesses to devices, not to RAM, so far."""
 
     def ram_at(self, address: int) -> Ram | None:
         """The RAM that holds `address`, for much traffic at once; None where there is none."""

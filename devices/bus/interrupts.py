@@ -11,7 +11,7 @@ class InterruptLine:
     __slots__ = ("_level", "_sink", "number")
 
     def __init__(self, number: int, sink: Callable[[int, bool], None]) -> None:
-        """`sink(number, level)` is told of each change of the level."""
+        """Each change of the level calls `sink(number, level)`."""
         self.number = number
         self._sink = sink
         self._level = False

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Wire(Protocol):
-    """What a card sends to; a network back end is one."""
+    """The receiver of a card's frames, for example a network back end."""
 
     def send(self, frames: Sequence[bytes]) -> int:
         """Send frames in order; how many were taken, 0 to all.

@@ -1,4 +1,4 @@
-"""What a chip shows of itself on a bus: a region of registers or memory."""
+"""A region: registers or memory that a chip exposes on a bus."""
 
 from __future__ import annotations
 

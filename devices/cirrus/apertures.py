@@ -1,4 +1,4 @@
-"""How the CPU sees video memory: banks in the window at 0xa0000, the linear framebuffer.
+"""The CPU's view of video memory: banks in the window at 0xa0000, the linear framebuffer.
 
 While a blit waits for data of the system, writes to either are that data, wherever they go.
 Two stretches of 256 bytes can be the blitter's registers instead.
@@ -250,7 +250,7 @@ class Apertures:
 
     @staticmethod
     def _count_below(offsets: U64, sizes: U32, end: int) -> int:
-        """How many of the first writes lie wholly below `end`."""
+        """Number of leading writes that lie wholly below `end`."""
         if offsets.max() + sizes.max() <= end:
             return len(offsets)
         beyond = offsets + sizes > end

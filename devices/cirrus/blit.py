@@ -55,7 +55,7 @@ class Blit:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """What GR2F leaves out at the left of each row."""
+    """Number of bytes that GR2F skips at the left of each row."""
 
     pixels: int
     """Bits of a monochrome source."""

@@ -93,7 +93,7 @@ def mono_pattern(vram: U8, b: Blit, source: Buffer, base: int, top: int, skip: S
 
 
 def bytes_per_row(b: Blit, skip: Skip) -> int:
-    """How many bytes of a monochrome source a row takes."""
+    """Number of bytes of a monochrome source for one row."""
     return max(1, (min(skip.pixels, 8) + _columns(b, skip) + 7) // 8)
 
 

@@ -27,7 +27,7 @@ SHORT_RUN: Final = 8
 
 
 def addressing_shift(r: CirrusRegisters) -> int:
-    """How far addresses shift left: an address stands for 1, 8 or 16 bytes of memory."""
+    """Left shift of addresses: an address selects 1, 8 or 16 bytes of memory."""
     extensions = r.gr[GR_EXTENSIONS]
     if extensions & GRB_WIDE_PIXELS == GRB_WIDE_PIXELS:
         return 4
@@ -35,7 +35,7 @@ def addressing_shift(r: CirrusRegisters) -> int:
 
 
 def writes_pixels(r: CirrusRegisters) -> bool:
-    """Say whether a written byte stands for eight pixels (write modes 4 and 5)."""
+    """True when a written byte is expanded to eight pixels (write modes 4 and 5)."""
     return r.gr[GR_MODE] & 7 in {4, 5} and bool(r.gr[GR_EXTENSIONS] & GRB_EXTENDED_WRITE_MODES)
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from coalesced.devices.cirrus.registers import CirrusRegisters
 
 ABSENT: Final = 0xFF
-"""What an index without a register reads as."""
+"""Value read through an index without a register."""
 
 
 class CirrusPorts(Ports):

@@ -125,7 +125,7 @@ SR_MASK_ALL: Final = bytes((*SR_MASK[:5], 0x00, 0x00)) + b"\xff" * (SR_COUNT - 7
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What differs between the chip on a PCI card and on an ISA card, as read after reset."""
+    """Reset values that differ between the PCI card and the ISA card."""
 
     sr0f: int
     sr15: int

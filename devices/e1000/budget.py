@@ -1,4 +1,4 @@
-"""How much one turn of the card may do before the machine has its own.
+"""The limit of one turn of the card, after which the machine gets its own turn.
 
 A guest can ask for hours of work by one write of a register: rings of 65,528 descriptors, each of
 65,535 segments or with a buffer in a device's registers. Work is counted instead of timed, so that
@@ -39,5 +39,5 @@ class Budget:
 
     @property
     def spent(self) -> bool:
-        """Is the turn over?"""
+        """True when the turn is over."""
         return self._left <= (self._accesses() - self._start) * ACCESS

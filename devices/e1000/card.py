@@ -33,7 +33,7 @@ ROM_SIZE: Final = 0x40000
 _MS: Final = 1_000_000  # nanoseconds
 AUTONEGOTIATION_MS: Final = 500
 HOLD_OFF_MS: Final = 1000
-"""How long nothing is received after a write of RCTL."""
+"""Nanoseconds without reception after a write of RCTL."""
 
 ReadRegister = Callable[[], int]
 WriteRegister = Callable[[int], None]
@@ -82,11 +82,11 @@ class E1000(PciFunction):
             self.interrupts,
             self.budget,
             self._send,
-            # What comes back may land where the next descriptors or their data lie.
+            # A frame that is looped back may overwrite the next descriptors or their data.
             lambda: not self.phy.loopback,
             lambda: self._soon(self.resume_transmit),
         )
-        self._engaged = False  # what comes to a register now comes from the card itself
+        self._engaged = False  # register accesses come from the card itself
         self._unasked = False  # the next frame comes whether or not it can be received
         self._receive_break: Timer | None = None  # before the next turn of receiving
         self._hold_off: Timer | None = None
@@ -211,7 +211,7 @@ class E1000(PciFunction):
         return self.clock.call_at(self.clock.now() + _MS, call)
 
     def _catch_up(self) -> None:
-        """A guest that looks at the card sees it get on, also where the clock stands still."""
+        """A guest that reads the card's registers sees progress even while the clock is stopped."""
         if self.transmitter.paused:
             self.resume_transmit()
         if self._receive_break is not None:

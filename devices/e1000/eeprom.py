@@ -18,7 +18,7 @@ from coalesced.devices.e1000.registers import (
 WORDS: Final = 64
 CHECKSUM: Final = 0x3F
 CHECKSUM_TOTAL: Final = 0xBABA
-"""What all words add up to, modulo 65536."""
+"""Sum of all words, modulo 65536."""
 
 EECD_SK: Final = 0x01
 EECD_CS: Final = 0x02
@@ -33,7 +33,7 @@ _EECD_WRITABLE: Final = EECD_SK | EECD_CS | EECD_DI | EECD_FWE | EECD_REQ
 _COMMAND_BITS: Final = 9  # a start bit, two of opcode, six of address
 _READ: Final = 0b110  # start bit and opcode
 
-# What QEMU's card is sold with, by word; the first three are the address, the last the checksum.
+# The contents of QEMU's EEPROM, by word; the first three are the address, the last the checksum.
 _FACTORY: Final = {
     0x04: 0xFFFF,
     0x08: 0x3000,
@@ -90,7 +90,7 @@ class Eeprom:
         self._reading = False
 
     def read_eerd(self, eerd: int) -> int:
-        """What EERD reads as after `eerd` was written: the word is there at once."""
+        """EERD as read after `eerd` was written: the word is available at once."""
         if not eerd & EERD_START:
             return eerd
         result = eerd & ~EERD_START | EERD_DONE

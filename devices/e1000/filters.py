@@ -36,7 +36,7 @@ _HASH_SHIFTS: Final = (4, 3, 2, 0)  # of bytes 4 and 5 of the address, by RCTL.M
 
 
 def is_tagged(registers: RegisterFile, frame: bytes) -> bool:
-    """Is it a VLAN's frame, by the type in VET?"""
+    """True when the frame has a VLAN tag, by the type in VET."""
     return int.from_bytes(frame[VLAN_AT : VLAN_AT + 2], "big") == registers[VET] & 0xFFFF
 
 
@@ -48,7 +48,7 @@ class Filters:
         self._statistics = statistics
 
     def is_oversized(self, size: int) -> bool:
-        """Is a frame of `size` bytes longer than RCTL allows?"""
+        """True when a frame of `size` bytes is longer than RCTL allows."""
         if size <= LONGEST:
             return False
         rctl = self._registers[RCTL]
@@ -58,7 +58,7 @@ class Filters:
         return True
 
     def accept(self, frame: bytes) -> bool:
-        """Does a frame of at least 60 bytes pass?"""
+        """True when a frame of at least 60 bytes passes the filters."""
         rctl = self._registers[RCTL]
         if rctl & RCTL_VFE and is_tagged(self._registers, frame):
             tag = int.from_bytes(frame[VLAN_AT + 2 : VLAN_AT + 4], "big")

@@ -27,7 +27,7 @@ class Outgoing(NamedTuple):
     destination: bytes
     """Six bytes. Those that a shorter frame lacks are what the buffer held before."""
     tag_size: int
-    """How many bytes of it are a tag that the card put in."""
+    """Number of bytes of a tag that the card inserted."""
 
 
 Emit = Callable[[Outgoing], bool]
@@ -134,7 +134,7 @@ class Frame:
         return self._emit(Outgoing(frame, destination, len(frame) - size))
 
     def state(self) -> bytes:
-        """What the next descriptor goes on with."""
+        """The state that the next descriptor continues from."""
         kept = (self.size, self.checksums, self._segments, self._tag)
         contexts = (self.context, self.segmentation, bytes(self._header))
         return repr((kept, contexts, bytes(self.data[: max(self.size, _TAG_AT)]))).encode()

@@ -1,4 +1,4 @@
-"""What the card does for a frame on its way out: checksums, and the headers of TCP segments.
+"""Offloads of transmitted frames: checksums, and the headers of TCP segments.
 
 Source: 8254x manual, sections 3.3.6 (context descriptor), 3.4 and 3.5 (segmentation, checksums);
 what is done with fields that make no sense follows QEMU 7.2.
@@ -78,7 +78,7 @@ NO_CONTEXT: Final = Context(Checksum(0, 0, 0), Checksum(0, 0, 0), 0, 0, 0, False
 
 
 def internet_checksum(data: bytes | bytearray) -> int:
-    """RFC 1071's, as it goes into a header: 1 to 0xffff, since 0 stands for none in UDP."""
+    """RFC 1071's, as it goes into a header: 1 to 0xffff, since 0 means no checksum in UDP."""
     number = int.from_bytes(data, "big") << (8 * (len(data) & 1))
     # A sum with end-around carry is the remainder by 0xffff.
     return 0xFFFF - number % 0xFFFF

@@ -73,11 +73,11 @@ class Phy:
 
     @property
     def loopback(self) -> bool:
-        """Does what the card sends come back to it?"""
+        """True when the card's frames are looped back to it."""
         return bool(self._registers[BMCR] & BMCR_LOOPBACK)
 
     def mdic(self, old: int, value: int) -> int:
-        """What MDIC holds after `value` was written over `old`; it is carried out at once."""
+        """MDIC after `value` was written over `old`; the command is carried out at once."""
         if value >> MDIC_PHY_SHIFT & 0x1F != ADDRESS:
             return old | MDIC_ERROR | MDIC_READY
         register = value >> MDIC_REGISTER_SHIFT & 0x1F

@@ -104,20 +104,20 @@ class Receiver:
 
     @property
     def busy(self) -> bool:
-        """Is a frame on its way that takes more than a turn?"""
+        """True while a frame that takes more than one turn is being received."""
         return self._arrival is not None
 
     def is_listening(self) -> bool:
-        """Is the link up, and is receiving turned on?"""
+        """True when the link is up and reception is enabled."""
         registers = self._registers
         return bool(registers[STATUS] & STATUS_LU and registers[RCTL] & RCTL_EN)
 
     def is_enabled(self) -> bool:
-        """Does it listen, and may the card write to memory?"""
+        """True when reception is enabled and the card is bus master."""
         return self.is_listening() and self._function.is_master
 
     def has_buffer(self) -> bool:
-        """Is a descriptor free?"""
+        """True when a descriptor is free."""
         return self._registers[RDH] != self._registers[RDT]
 
     def take(self, frame: bytes) -> int:

@@ -218,7 +218,7 @@ EXCLUDED: Final = (MDIC, ICR, ICS, IMS, IMC, TCTL, TDT)
 
 
 def coalesced_ranges() -> tuple[tuple[int, int], ...]:
-    """What lies between the registers of EXCLUDED, as (offset, size)."""
+    """The ranges between the registers of EXCLUDED, as (offset, size)."""
     starts = (0, *(offset + 4 for offset in EXCLUDED))
     ends = (*EXCLUDED, MMIO_SIZE)
     return tuple((start, end - start) for start, end in zip(starts, ends, strict=True))

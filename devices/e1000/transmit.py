@@ -134,7 +134,7 @@ class Transmitter:
 
     @property
     def paused(self) -> bool:
-        """Is there more to send than a turn's work?"""
+        """True while more is to be sent than one turn allows."""
         return self._break is not None
 
     def _go_on(self) -> None:

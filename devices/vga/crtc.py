@@ -1,4 +1,4 @@
-"""What the CRT controller does in one frame: the address and the glyph line of every scan line."""
+"""One frame of the CRT controller: the address and the glyph line of every scan line."""
 
 from __future__ import annotations
 

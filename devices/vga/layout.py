@@ -1,4 +1,4 @@
-"""How addresses and bits are laid out in video memory: facts that reads and writes share."""
+"""Layout of addresses and bits in video memory, shared by reads and writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the CPU sees video memory: the window at 0xa0000 in front of four planes."""
+"""The CPU's view of video memory: the window at 0xa0000 in front of four planes."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class PlanarMemory:
 
 
 def planar_value(r: Registers, value: int) -> int:
-    """What a written byte becomes on its way to the four planes, before the map mask.
+    """Convert a written byte to the four planes' bytes, before the map mask.
 
     Rotation, set/reset, logic operation and bit mask of the four write modes (GR5 bits 1-0).
     """

@@ -66,7 +66,7 @@ class Ports:
         self.decode(0x3DA, self._read_st01, self._write_fcr)
 
     def decode(self, port: int, read: ReadPort, write: WritePort) -> None:
-        """Let `read` and `write` answer a port; 0x3dx stands for its twin at 0x3bx as well."""
+        """Let `read` and `write` answer a port; 0x3dx includes its twin at 0x3bx."""
         offset = port - PORT_BASE
         mono_offset = offset - 0x20 if port >= 0x3D0 else offset
         for mode, at in enumerate((mono_offset, offset)):
@@ -297,7 +297,7 @@ def _followed(write: WritePort, follow: Callable[[], None]) -> WritePort:
 
 
 def _step(offset: int, size: int) -> int:
-    """How many bytes of an access QEMU handles at once; 4 or more of them reach no port.
+    """Number of bytes of an access that QEMU handles at once; 4 or more of them reach no port.
 
     From a port of the chip it takes as much as there is, up to a dword, and offers that to
     byte-wide ports, of which it joins two at most. Beside them it goes in aligned steps.

@@ -151,7 +151,7 @@ class Registers:
         self.dac_write_index = 0
         self.generation += 1
 
-    # What the CRTC counts by. A chip with extensions has more bits.
+    # Counters of the CRTC. A chip with extensions has more bits.
 
     @property
     def display_start(self) -> int:
@@ -177,7 +177,7 @@ class Registers:
         return 0xFFFF
 
     def state(self) -> dict[str, StateValue]:
-        """All registers by name, without `st01`: that counts reads and stands for a clock."""
+        """All registers by name, without `st01`, which counts reads in place of a clock."""
         return {
             "sr": bytes(self.sr),
             "gr": bytes(self.gr),

@@ -56,7 +56,7 @@ _POSITIONS: Final = np.arange(8, dtype=np.uint64)
 
 
 class Plan:
-    """What writes do under the present registers: (offset - first) below `limit` are stored.
+    """The effect of writes under the present registers: (offset - first) below `limit` are stored.
 
     `wide` has the sizes above 1 that memory takes in one piece if they are aligned, as where
     addresses are linear: a text console writes words, a blit to mode 13h double words.
@@ -103,7 +103,7 @@ def write_run(plan: Plan, offsets: U64, sizes: U32, values: U64) -> None:
         except IndexError:
             pass
     data: Data = values
-    # One value that stands for all is looked at once.
+    # A single value for all writes is examined once.
     size = int(sizes[0] if sizes.strides[0] == 0 else sizes.max())
     if size == 1:
         if not plan.first:
@@ -225,7 +225,7 @@ def _store_planar(words: Words, map_mask: int, r: Registers) -> Store:
             words[index] = table[data]
 
         return store_all
-    if map_mask & (map_mask - 1) == 0:  # one plane: a byte of its own, nothing to keep beside it
+    if map_mask & (map_mask - 1) == 0:  # one plane: a byte of its own, no other plane to preserve
         plane = map_mask.bit_length() - 1
         plane_bytes = words.view(np.uint8)[plane::4]
         plane_table = table.view(np.uint8)[plane::4].copy()

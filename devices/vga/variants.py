@@ -30,9 +30,9 @@ WINDOW_PRIORITY: Final = 1
 PORTS_PRIORITY: Final = 0
 LINEAR: Final = 0xE000_0000
 LINEAR_PRIORITY: Final = 2
-"""What is no BAR lies in front of the BARs."""
+"""Priority of regions that are not BARs: they hide BARs."""
 PLACED_PRIORITY: Final = LINEAR_PRIORITY + 1
-"""What a caller has given a place hides video memory there, which has none of choice."""
+"""Priority of a region at an address that the caller chose: it hides video memory there."""
 
 ROM_SIZE: Final = 64 << 10
 """Of the video BIOS on QEMU's card; this one has none, only the register for it."""
