@@ -273,6 +273,11 @@ class CirrusRegisters(Registers):
         return bool(self.cr[CR_MISCELLANEOUS] & CR1A_INTERLACED)
 
     @property
+    def pairs_through_palette(self) -> bool:
+        """With 256 colours this chip bypasses the palette, as QEMU does for every VGA."""
+        return False
+
+    @property
     def address_mask(self) -> int:
         """The display wraps at the end of memory, as in QEMU, also where CR1B bit 1 is clear."""
         return self.memory_size // 4 - 1

@@ -169,6 +169,11 @@ class Registers:
         return False
 
     @property
+    def pairs_through_palette(self) -> bool:
+        """Whether the attribute controller stands in the way of 256 colours, too."""
+        return True
+
+    @property
     def address_mask(self) -> int:
         """The bits that the address counter has: 64 Ki addresses, where the display wraps.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from coalesced.devices.vga.crtc import UNPROGRAMMED, geometry, is_programmed, parts
 from coalesced.devices.vga.graphics import draw_graphics, shows_256_colors
-from coalesced.devices.vga.palette import attribute_colors, paired_colors
+from coalesced.devices.vga.palette import attribute_colors, dac_colors, paired_colors
 from coalesced.devices.vga.registers import (
     AR_INDEX_PAS,
     GR6_GRAPHICS,
@@ -41,7 +41,7 @@ def render(r: Registers, words: NDArray[np.uint32], frame: int) -> NDArray[np.ui
     if not r.ar_index & AR_INDEX_PAS or r.sr[SR_CLOCKING_MODE] & SR1_SCREEN_OFF:
         return np.zeros((shape.lines, shape.width, 3), np.uint8)
     graphics = r.gr[GR_MISC] & GR6_GRAPHICS
-    colors = paired_colors(r) if graphics and shows_256_colors(r) else attribute_colors(r)
+    colors = _colors_of_256(r) if graphics and shows_256_colors(r) else attribute_colors(r)
     drawn = []
     for part in parts(r, shape.lines):
         if graphics:
@@ -51,3 +51,7 @@ def render(r: Registers, words: NDArray[np.uint32], frame: int) -> NDArray[np.ui
         drawn.append(colors.take(pixels, axis=0))
     picture = drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
     return picture.repeat(shape.dot_repeat, axis=1) if shape.dot_repeat > 1 else picture
+
+
+def _colors_of_256(r: Registers) -> NDArray[np.uint8]:
+    return paired_colors(r) if r.pairs_through_palette else dac_colors(r)

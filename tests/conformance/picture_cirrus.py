@@ -18,7 +18,11 @@ PACKED = Mode(
     ar={0x10: 0x01},
 )
 PLANAR = PACKED.but(gr={5: 0x00, 6: 0x05})
+_PALETTE = PACKED.but(ar={**{n: n & 3 for n in range(16)}, 0x10: 0x41, 0x12: 0x03})
+"""The attribute controller does not stand in the way of 256 colours."""
 BIT_15, BIT_16, BIT_19 = 0x20000, 0x40000, 0x200000
+BANKS = (0x8000, 0x10000, 0x18000)
+"""Where address lines 13 and 14 lead."""
 WRAPPING = {0x0C: 0xFF, 0x0D: 0x80, 0x1B: 0x0D, 0x1D: 0x80}
 """The picture begins 512 bytes before the end of 4 MiB."""
 
@@ -56,6 +60,8 @@ class Screen:
     cursor: Cursor | None = None
     memory: int = 4
     """MiB."""
+    filled: tuple[int, ...] = ()
+    """Further places in memory with something in them."""
 
     def script(self) -> Script:
         card = f"cirrus-vga,addr=02.0,vgamem_mb={self.memory}"
@@ -70,6 +76,7 @@ class Screen:
             lines.indexed(0x3CE, index, value)
         last = (self.memory << 20) - 0x1000
         fill_at(lines, 0, BIT_15, BIT_16, 0x80000, 0x100000, BIT_19, 0x3FC000, 0x3FF000, last)
+        fill_at(lines, *self.filled)
         lines.indexed(0x3C4, 0x07, self.sr7)
         self.mode.set(lines)
         for index, value in self.cr.items():
@@ -110,6 +117,9 @@ SCREENS = (
     Screen("8-bits-split", cr={0x07: 0x00, 0x09: 0x00, 0x18: 20}),
     Screen("8-bits-double-scan", cr={0x09: 0xC1}),
     Screen("8-bits-half-clock", PACKED.but(sr={1: 0x09, 4: 0x0E})),
+    Screen("8-bits-palette", _PALETTE),
+    Screen("256-colours-of-a-vga-palette", _PALETTE, sr7=0x00),
+    Screen("8-bits-row-scan-address", cr={0x09: 0x41, 0x17: 0xE2}, filled=BANKS),
     Screen("8-bits-cursor", cursor=Cursor(7, 9)),
     Screen("8-bits-large-cursor", cursor=Cursor(3, 5, large=True)),
     Screen("cursor-over-the-edges", cursor=Cursor(50, 30, large=True)),

@@ -34,3 +34,4 @@ class Absent(NamedTuple):
     registers: str
     chips: str
     here: str
+    source: str

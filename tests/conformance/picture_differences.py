@@ -19,7 +19,10 @@ DIFFERENCES: tuple[Difference, ...] = (
     *picture_vbe_differences.DIFFERENCES,
     *picture_cirrus_differences.DIFFERENCES,
 )
-ABSENT: tuple[Absent, ...] = (*picture_vga_differences.ABSENT,)
+ABSENT: tuple[Absent, ...] = (
+    *picture_vga_differences.ABSENT,
+    *picture_cirrus_differences.ABSENT,
+)
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "differences.md"
 
@@ -31,6 +34,11 @@ the picture here is the chip's. For each line a test holds that QEMU shows somet
 script, and that the picture here is the one that QEMU shows when the guest asks in another way for
 what the chip shows.
 
+Sources, with section or page: "5446" is Cirrus Logic's CL-GD5446 Technical Reference Manual, 1996,
+whose chapter 4 describes a VGA's registers; "FreeVGA" is J. D. Neal's Hardware Level VGA and SVGA
+Video Programming Information Page, which quotes IBM's manual. What QEMU shows is measured; "no
+document" says that none was found, and why the picture is so.
+
 | script | registers | QEMU shows | the chip shows | source |
 |---|---|---|---|---|
 """
@@ -40,8 +48,8 @@ _ABSENT_HEAD = """
 
 These have an effect on the chip, but neither in QEMU nor here.
 
-| registers | on the chip | here |
-|---|---|---|
+| registers | on the chip | here | source |
+|---|---|---|---|
 """
 
 
@@ -51,7 +59,7 @@ def document() -> str:
         f"| `{row.script.name}` | {row.registers} | {row.theirs} | {row.chips} | {row.source} |\n"
         for row in DIFFERENCES
     )
-    absent = (f"| {row.registers} | {row.chips} | {row.here} |\n" for row in ABSENT)
+    absent = (f"| {row.registers} | {row.chips} | {row.here} | {row.source} |\n" for row in ABSENT)
     return _HEAD + "".join(rows) + _ABSENT_HEAD + "".join(absent)
 
 

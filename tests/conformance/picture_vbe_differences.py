@@ -22,7 +22,7 @@ def fifteen_bits(script: Script) -> Difference:
         "15 bits per pixel",
         "zeros for the missing low bits, its white is grey",
         "the high bits in place of the missing ones, as QEMU with 16 bits",
-        "full scale is white",
+        "no document: full scale is white, as with 16 bits",
         (script,),
         _five_bits,
     )
