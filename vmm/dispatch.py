@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 
@@ -28,12 +31,17 @@ from coalesced.vmm.counters import Counters
 from coalesced.vmm.tracing import Tracer
 
 FAILURES_KEPT = 10
+TURN = 0.02  # seconds of a drain after which timers have theirs
 _MEMORY, _MIXED = 1, 3  # kinds of hv.core.Consumer.summary
 
 # By size: as many equal ones as any batch has. Their stride is 0, and so who takes a run sees at
 # a glance that they are all the same.
 _LONGEST = ring_slots(RING_PAGES_MAX)
 _UNIFORM = [np.broadcast_to(np.uint32(size), _LONGEST) for size in range(9)]
+
+
+class DrainGivenUp(Exception):
+    """The time for a drain is over."""
 
 
 class Dispatcher:
@@ -47,7 +55,9 @@ class Dispatcher:
         coalescing: Coalescing,
         counters: Counters,
         tracer: Tracer | None = None,
+        serve: Callable[[], None] = lambda: None,
     ) -> None:
+        """`serve`: called from time to time during a drain that lasts, to do what is due."""
         self._accel = accel
         self._memory = memory
         self._ports = ports
@@ -66,6 +76,10 @@ class Dispatcher:
         self._pending: Callable[[], int] = self._ring.pending if self._ring else lambda: 0
         self._failed_in = {space: partial(self._failed, space) for space in (memory, ports)}
         coalescing.drain_with(self._drain)
+        self._serve = serve
+        self._turn_ends = math.inf  # of a batch under way; 0: it has just begun
+        self._give_up_at = math.inf
+        memory.between_runs = ports.between_runs = self._look_around
 
     # --- the ring ---
 
@@ -94,6 +108,27 @@ class Dispatcher:
             drained += count
         return drained
 
+    def _look_around(self) -> None:
+        """Amid a batch: do what is due once in a turn, since one write may last long.
+
+        A ring full of blits takes half a minute. Its order stays: a flush meanwhile is a no-op.
+        """
+        now = time.monotonic()
+        if now < self._turn_ends:
+            return
+        if now >= self._give_up_at:
+            raise DrainGivenUp
+        if self._turn_ends:
+            self._serve()
+        self._turn_ends = time.monotonic() + TURN
+
+    def flush_within(self, seconds: float) -> None:
+        """Bring what is queued to the devices, or what of it that time suffices for."""
+        self._give_up_at = time.monotonic() + seconds
+        with suppress(DrainGivenUp):
+            self._coalescing.flush()
+        self._give_up_at = math.inf
+
     def _dispatch_few(self, entries: list[tuple[int, int, int, int]]) -> None:
         """Carry out a batch for which arrays would cost more than they save."""
         for address, size, pio, value in entries:
@@ -103,6 +138,7 @@ class Dispatcher:
         """Carry out the batch of the last peek."""
         if self._tracer is not None:
             self._tracer.batch(ring.batch(count))
+        self._turn_ends = 0.0
         size, kinds, span = ring.core.summary()
         shape = count, size
         if shape != self._shape:

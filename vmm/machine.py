@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.device import Device, StateValue
@@ -19,6 +20,9 @@ from coalesced.vmm.loop import Loop
 from coalesced.vmm.netdev.backend import Host
 from coalesced.vmm.netdev.network import Network
 from coalesced.vmm.tracing import Sink, Tracer
+
+LAST_FLUSH: Final = 0.2
+"""Seconds for what is queued when a run is interrupted."""
 
 
 class Machine:
@@ -52,7 +56,13 @@ class Machine:
         self.coalescing = Coalescing(accel, spaces, coalesce, warn)
         self.tracer = Tracer(trace, self.memory, self.ports) if trace else None
         self._dispatcher = Dispatcher(
-            accel, self.memory, self.ports, self.coalescing, self.counters, self.tracer
+            accel,
+            self.memory,
+            self.ports,
+            self.coalescing,
+            self.counters,
+            self.tracer,
+            self.loop.run_timers,
         )
         accel.attach(self)
         if staleness is not None and accel.ring is not None:
@@ -97,9 +107,13 @@ class Machine:
                     loop.run_timers()
                 elif not handle(got):
                     break
-        except (PeerDied, KeyboardInterrupt):
+        except PeerDied:
             # What the guest had published still belongs to the devices.
             self.coalescing.flush()
+            raise
+        except KeyboardInterrupt:
+            # So it does here, but nobody who pressed Ctrl-C waits for a ring full of blits.
+            self._dispatcher.flush_within(LAST_FLUSH)
             raise
         self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
 

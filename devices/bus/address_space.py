@@ -6,7 +6,7 @@ import operator
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from coalesced.devices.bus.tally import Tally
 
 # Below this many writes the fixed cost of array operations exceeds that of single calls.
 SHORTEST_RUN = 8
+# So many single writes go without a look at what else is due.
+SINGLE_WRITES = 16
 
 MASKS = tuple((1 << 8 * size) - 1 for size in range(9))  # of a value, by size
 
@@ -69,6 +71,8 @@ class AddressSpace:
         self._mappings: list[Mapping] = []
         self._listeners: list[Callable[[], None]] = []
         self._before_change: list[Callable[[], None]] = []
+        self.between_runs: Callable[[], None] = lambda: None
+        """Called now and then amid a batch, so that whoever waits for its end can do more."""
         self._flatten()
 
     # --- mapping ---
@@ -255,6 +259,7 @@ class AddressSpace:
                     at += self._write_singly(
                         addresses[at:stop], sizes[at:stop], values[at:stop], failed
                     )
+                self.between_runs()
                 if self.generation != generation:
                     return at
         return len(addresses)
@@ -309,20 +314,21 @@ class AddressSpace:
         return self._write_singly(first, sizes[:1], values[:1], failed)
 
     def _write_singly(self, addresses: U64, sizes: U32, values: U64, failed: WriteFailed) -> int:
+        writes = zip(addresses.tolist(), sizes.tolist(), values.tolist(), strict=True)
         generation = self.generation
         done = 0
-        for address, size, value in zip(
-            addresses.tolist(), sizes.tolist(), values.tolist(), strict=True
-        ):
-            done += 1
-            try:
-                self.write(address, size, value)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                failed(address, size, value, error)
-            if self.generation != generation:
-                break
+        while done < len(addresses):
+            for address, size, value in islice(writes, SINGLE_WRITES):
+                done += 1
+                try:
+                    self.write(address, size, value)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:
+                    failed(address, size, value, error)
+                if self.generation != generation:
+                    return done
+            self.between_runs()
         return done
 
 

@@ -40,6 +40,8 @@ BAR0_SIZE: Final = 0x2000000
 OUTSIDE: Final = 0xFF
 SINGLE_WRITES: Final = 64
 """Writes to registers that are looked at in one call; a driver starts a blit with some 20."""
+DRAWN_IN_ONE_GO: Final = 1 << 22
+"""Bytes of blits after which a call takes no more writes; up to 10 ms."""
 
 
 class Apertures:
@@ -264,8 +266,12 @@ class Apertures:
         values: U64,
         until: int = -1,
     ) -> int:
-        """Write one by one, up to SINGLE_WRITES or the first that ends at or below `until`."""
+        """Write one by one, up to SINGLE_WRITES or the first that ends at or below `until`.
+
+        What is behind a large blit waits for another call: a run of writes may start hundreds.
+        """
         done = 0
+        most = self._blitter.drawn + DRAWN_IN_ONE_GO
         for offset, size, value in zip(
             offsets[:SINGLE_WRITES].tolist(),
             sizes[:SINGLE_WRITES].tolist(),
@@ -276,6 +282,8 @@ class Apertures:
                 break
             write(offset, size, value)
             done += 1
+            if self._blitter.drawn > most:
+                break
         return done
 
     def _feed_run(

@@ -66,6 +66,8 @@ class Blitter:
         self._filled = 0
         self._remaining = 0  # bytes of the system's data, those of the row under way included
         self._ended_once = False
+        self.drawn = 0
+        """Bytes of all rectangles so far, for whoever must not start too much in one go."""
 
     # --- what the bus sees ---
 
@@ -154,6 +156,7 @@ class Blitter:
         ):
             # QEMU refuses a fill without a trace: the engine stays busy until it is reset.
             if self._fits(b, source=False):
+                self.drawn += b.width * b.height
                 fill(self._vram, b)
                 self.abort()
             elif self.receiving:
@@ -196,7 +199,9 @@ class Blitter:
         skip = self._skip(b)
         if is_pattern(b):
             self._draw_pattern(b, source, skip)
-        elif is_expansion(b):
+            return
+        self.drawn += b.width * b.height
+        if is_expansion(b):
             if self._fits(b, source=True):
                 rows = range(b.height)
                 expand(self._vram, b, source, src, skip, rows, bytes_per_row(b, skip))
@@ -224,6 +229,7 @@ class Blitter:
     def _draw_pattern(self, b: Blit, source: U8, skip: Skip) -> None:
         if not self._fits(b, source=False):
             return
+        self.drawn += b.width * b.height
         if source is self._vram:
             # The screen's depth, not the blit's, says how patterns are aligned, as in QEMU, and
             # the low bits of the address do not choose the first line.

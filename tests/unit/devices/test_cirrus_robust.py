@@ -12,6 +12,7 @@ from cirrus_programs import (
     FROM_SYSTEM,
     PATTERN,
     TRANSPARENT,
+    WINDOW_REGISTERS,
     Program,
     entries,
     new_chip,
@@ -146,3 +147,26 @@ def test_storm_of_accesses(seed: int) -> None:
 def test_long_storm_of_accesses() -> None:
     for seed in range(100, 110):
         assert storm(seed, 20_000) < 10
+
+
+def test_a_run_of_starts_ends_behind_a_large_blit() -> None:
+    """A blit may take 0.1 s, and so whoever brings a full ring looks around in between."""
+    chip = new_chip()
+    set_sr(chip, 0x17, 0x04)
+    Program(PATTERN | EXPAND, 8192, 1024, 0, 0x3000, dst_pitch=1).load(chip)
+    blits = 20
+    offsets = np.full(blits, WINDOW_REGISTERS + 0x40, np.uint64)
+    sizes, values = np.ones(blits, np.uint32), np.full(blits, 2, np.uint64)
+    assert chip.window.write_run is not None
+    assert chip.window.write_run(offsets, sizes, values) == 1
+
+
+def test_a_run_of_starts_of_small_blits_is_taken_as_one() -> None:
+    chip = new_chip()
+    set_sr(chip, 0x17, 0x04)
+    Program(0, 64, 4, 0, 0x1000, 64, 64).load(chip)
+    blits = 20
+    offsets = np.full(blits, WINDOW_REGISTERS + 0x40, np.uint64)
+    sizes, values = np.ones(blits, np.uint32), np.full(blits, 2, np.uint64)
+    assert chip.window.write_run is not None
+    assert chip.window.write_run(offsets, sizes, values) == blits
