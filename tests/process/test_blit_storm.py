@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from coalesced.hv.process import GuestProcess
 from coalesced.tools.runs import boards as devices
 from coalesced.vmm.accel.process import ProcessAccelerator

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+
 from coalesced.devices.bus.address_space import SINGLE_WRITES
 from coalesced.vmm.machine import LAST_FLUSH, Machine
-
 from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, Step
 
 MEM = 0xA0000
