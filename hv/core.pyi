@@ -26,6 +26,7 @@ TIMED_OUT: int
 EXITED: int
 RING_FILLED: int
 READABLE: int
+KEEP_WRITES: int
 WATCH_RING: int
 WATCH_DESCRIPTOR: int
 
@@ -168,7 +169,8 @@ class VcpuHandle:
     def run(
         self, timeout: float | None, watch: int, due: float | None = None, /
     ) -> tuple[int, int, int, bool, int] | bool | None:
-        """`enter` unless it runs, `wait`, and what `exit` says; a load not completed comes again.
+        """`enter` unless it runs, `wait`, and what `exit` says; a load not completed comes again,
+        and so does, with KEEP_WRITES, a write that `enter` has not taken.
 
         False: timed out, True: the ring, None: the descriptor.
         """
@@ -202,5 +204,9 @@ class KvmHandle:
 
         The exit that this takes, if any: the rest of an access that crosses a page.
         """
+    def keep_writes(self) -> None:
+        """From now on `run` tells a write again until `enter` has taken it."""
+    def enter(self) -> None:
+        """The exit is dealt with; the guest goes on in the next `run`."""
     def close(self) -> None:
         """Have no timer signal any thread from now on, until the next `run`."""

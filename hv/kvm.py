@@ -217,6 +217,7 @@ class KvmVcpu:
         self.handle = core.KvmHandle(self.mapping, fd)
         self.complete = self.handle.complete
         self.run = self.handle.run
+        self.enter = self.handle.enter
 
     def registers(self) -> dict[str, int]:
         """KVM_GET_REGS, by the names of struct kvm_regs."""
@@ -226,8 +227,12 @@ class KvmVcpu:
     def start_at(self, address: int, stack: int) -> None:
         """Set the registers for flat 32-bit protected mode without paging, code at `address`.
 
-        Interrupts are off, and no exception has a handler. `stack`: the first byte above it.
+        Interrupts are off, and no exception has a handler. `stack`: the first byte above it. An
+        access that the vCPU was in the midst of is given up.
         """
+        # Or KVM ends it at the next KVM_RUN, and writes the registers of then over these.
+        while self.handle.finish() is not None:
+            pass
         sregs = bytearray(_ioctl(self.fd, abi.KVM_GET_SREGS, bytes(abi.KVM_SREGS_SIZE)))
         sregs[abi.KVM_SREGS_CS : abi.KVM_SREGS_DS] = _FLAT_CODE
         sregs[abi.KVM_SREGS_DS : abi.KVM_SREGS_DS + 5 * abi.KVM_SEGMENT.size] = 5 * _FLAT_DATA

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
+from opcode import opmap
 
 import numpy as np
 
 from coalesced.devices.bus.address_space import SHORTEST_RUN, AddressSpace
-from coalesced.devices.bus.region import U32, U64
+from coalesced.devices.bus.region import U32, U64, Region
 from coalesced.hv.abi import (
     KVM_EXIT_HLT,
     KVM_EXIT_INTR,
@@ -37,6 +38,7 @@ _MEMORY, _MIXED = 1, 3  # kinds of hv.core.Consumer.summary
 # By size: as many equal ones as any batch has. Their stride is 0, and so who takes a run sees at
 # a glance that they are all the same.
 _LONGEST = ring_slots(RING_PAGES_MAX)
+_RESUME = opmap["RESUME"]  # where a function begins; Python calls signal handlers there, too
 _UNIFORM = [np.broadcast_to(np.uint32(size), _LONGEST) for size in range(9)]
 
 
@@ -201,7 +203,11 @@ class Dispatcher:
                 kind = "pio"
             self._exits_at[kind, port][address] += 1
             self._counters.single_writes += 1
-            self.write(space, address, size, value)
+            try:
+                self.write(space, address, size, value)
+            except KeyboardInterrupt as error:
+                self._given_up(error, space, exit_, kind)
+                raise
         else:
             exits = self._port_loads if port else self._loads
             exits[address] += 1
@@ -211,6 +217,16 @@ class Dispatcher:
         enter = self._enter
         enter()
         return True
+
+    def _given_up(
+        self, error: KeyboardInterrupt, space: AddressSpace, exit_: Exit, kind: str
+    ) -> None:
+        """Ctrl-C came in a write: it is done once, now or when the guest is run again."""
+        if has_begun(error, space.region_at(exit_[1])):
+            self._enter()
+            return
+        self._exits_at[kind, space is self._ports][exit_[1]] -= 1
+        self._counters.single_writes -= 1
 
     def _leave(self, reason: int) -> bool:
         """An exit that is no access; False when the guest has halted."""
@@ -256,3 +272,17 @@ class Dispatcher:
             ):
                 self._tracer.access("write", space, address, size, value)
         space.write_batch(addresses, sizes, values, self._failed_in[space])
+
+
+def has_begun(error: BaseException, region: Region | None) -> bool:
+    """Did a signal handler raise this in the region's `write`, or behind it, and not ahead of it?
+
+    Of a `write` that is no Python function nobody can tell: then yes.
+    """
+    code = None if region is None else getattr(region.write, "__code__", None)
+    if code is None:
+        return True
+    at = error.__traceback__
+    while at is not None and at.tb_frame.f_code is not code:
+        at = at.tb_next
+    return at is not None and code.co_code[at.tb_lasti] != _RESUME

@@ -129,6 +129,8 @@ PyObject *exit_read(const volatile struct run_page *run, const uint8_t *io_data,
 PyObject *exit_tuple(uint32_t reason, uint64_t address, uint32_t size, bool is_write,
                      uint64_t value);
 /* Put the result of `load` into the page; 0, or -1 with an exception set. */
+/* Of what exit_read gives: is it a write? */
+bool exit_is_write(PyObject *told);
 int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load,
                   PyObject *value);
 

@@ -91,6 +91,11 @@ PyObject *exit_read(const volatile struct run_page *run, const uint8_t *io_data,
     }
 }
 
+bool exit_is_write(PyObject *told)
+{
+    return PyTuple_GetItem(told, 3) == Py_True;
+}
+
 int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load,
                   PyObject *argument)
 {

@@ -30,6 +30,8 @@ typedef struct {
     uint8_t *io_data;
     int fd;
     struct pending_load load;
+    bool keeps;   /* a write that `run` told stays the caller's until `enter` */
+    bool untaken; /* there is such a write */
     pid_t thread; /* whom the timer signals; 0: there is no timer */
     timer_t timer;
     uint64_t armed; /* when it fires, CLOCK_MONOTONIC ns */
@@ -105,6 +107,7 @@ static int kvm_enter(KvmObject *k)
 {
     int result;
     k->load.size = 0;
+    k->untaken = false;
     Py_BEGIN_ALLOW_THREADS
     result = ioctl(k->fd, KVM_RUN, 0) < 0 ? errno : 0;
     Py_END_ALLOW_THREADS
@@ -127,6 +130,13 @@ static PyObject *last_exit(KvmObject *k)
     return exit_tuple(reason, 0, 0, false, 0);
 }
 
+static PyObject *kvm_tell(KvmObject *k)
+{
+    PyObject *told = last_exit(k);
+    k->untaken = told && k->keeps && exit_is_write(told);
+    return told;
+}
+
 /* run(timeout): the next exit; False when there was none until then. */
 static PyObject *kvm_run(PyObject *self, PyObject *timeout)
 {
@@ -134,8 +144,9 @@ static PyObject *kvm_run(PyObject *self, PyObject *timeout)
     uint64_t deadline;
     if (deadline_from(timeout, &deadline) < 0)
         return NULL;
-    if (k->load.size) /* an exception came before its answer: KVM would give what lies there */
-        return last_exit(k);
+    /* An exception came before it was dealt with: KVM would go on with what lies there. */
+    if (k->load.size || k->untaken)
+        return kvm_tell(k);
     for (;;) {
         /* Before the timer is armed: its signal may come before KVM_RUN does. */
         atomic_store_explicit(&k->run->immediate_exit, 0, memory_order_relaxed);
@@ -146,7 +157,7 @@ static PyObject *kvm_run(PyObject *self, PyObject *timeout)
         }
         int error = kvm_enter(k);
         if (error == 0)
-            return last_exit(k);
+            return kvm_tell(k);
         if (error != EINTR)
             return failed(error);
         if (PyErr_CheckSignals() < 0)
@@ -164,6 +175,20 @@ static PyObject *kvm_finish(PyObject *self, PyObject *unused)
     int error = kvm_enter(k);
     if (error != EINTR)
         return error ? failed(error) : last_exit(k);
+    Py_RETURN_NONE;
+}
+
+static PyObject *kvm_keep_writes(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ((KvmObject *)self)->keeps = true;
+    Py_RETURN_NONE;
+}
+
+static PyObject *kvm_taken(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ((KvmObject *)self)->untaken = false;
     Py_RETURN_NONE;
 }
 
@@ -217,6 +242,9 @@ static PyMethodDef kvm_methods[] = {
     {"run", kvm_run, METH_O, "run(timeout): KVM_RUN until the next exit; False: timed out."},
     {"finish", kvm_finish, METH_NOARGS, "Let the instruction that exited end, and no other one."},
     {"complete", kvm_complete, METH_O, "complete(value): answer the load that exited."},
+    {"keep_writes", kvm_keep_writes, METH_NOARGS,
+     "From now on run tells a write again until enter has taken it."},
+    {"enter", kvm_taken, METH_NOARGS, "The exit is dealt with; the guest goes on in run."},
     {"close", kvm_close, METH_NOARGS, "Let no timer signal any thread from now on."},
     {NULL, NULL, 0, NULL},
 };

@@ -17,11 +17,13 @@ typedef struct {
     struct pending_load load;
     bool running, watch_ring, kicked;
     bool unread;      /* the guest exited for its own reasons when it was paused */
+    bool keeps;       /* KEEP_WRITES was asked for */
+    bool untaken;     /* a write that is the caller's until `enter` */
     bool passed_over; /* an exit was there, and other news were told first */
 } HandleObject;
 
 enum { TIMED_OUT = 0, EXITED = 1, RING_FILLED = 2, READABLE = 3 };
-enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2 };
+enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2, KEEP_WRITES = 4 };
 
 /* How often exits that keep coming are held up for a look at the descriptor: a system call. */
 #define LOOK_NS 50000u
@@ -57,7 +59,7 @@ static int enter(HandleObject *h)
     atomic_store_explicit(&h->run->immediate_exit, 0, memory_order_relaxed);
     h->kicked = false;
     h->running = true;
-    h->unread = false;
+    h->unread = h->untaken = false;
     h->load.size = 0;
     resume_post(h->words, ++h->resumes);
     doorbell_signal(&h->bell);
@@ -123,6 +125,7 @@ static int wait_exit(HandleObject *h, PyObject *const *args, Py_ssize_t n)
     long watch = PyLong_AsLong(args[1]);
     if (watch == -1 && PyErr_Occurred())
         return -1;
+    h->keeps = watch & KEEP_WRITES;
     h->watch_ring = h->ring && watch & WATCH_RING;
     h->bell.watch_fd = watch & WATCH_DESCRIPTOR ? h->watch_fd : -1;
     if (!handle_ready(h)) {
@@ -136,10 +139,8 @@ static int wait_exit(HandleObject *h, PyObject *const *args, Py_ssize_t n)
             PyErr_SetString(error_peer_died, "the guest process ended");
             return -1;
         }
-        if (r == WAIT_TIMEOUT)
-            return TIMED_OUT;
-        if (r == WAIT_WATCHED)
-            return READABLE;
+        if (r == WAIT_TIMEOUT || r == WAIT_WATCHED)
+            return r == WAIT_WATCHED ? READABLE : TIMED_OUT;
     } else {
         int news = look_past_exits(h, due);
         h->passed_over = news != EXITED;
@@ -178,17 +179,20 @@ static PyObject *handle_exit(PyObject *self, PyObject *unused)
 static PyObject *tell_exit(HandleObject *h)
 {
     h->unread = false;
-    return handle_exit((PyObject *)h, NULL);
+    PyObject *told = handle_exit((PyObject *)h, NULL);
+    h->untaken = told && h->keeps && exit_is_write(told);
+    return told;
 }
 
 /*
  * run(timeout, watch[, due]): enter unless running, wait; the exit, or False, True or None. An
- * exit that came before a pause comes now, and so does, once more, a load that nobody answered.
+ * exit that came before a pause comes now, and so does, once more, one that nobody dealt with: what
+ * a signal handler raises comes out of this call in its place.
  */
 static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     HandleObject *h = (HandleObject *)self;
-    if (!h->running && (h->unread || h->load.size))
+    if (!h->running && (h->unread || h->untaken || h->load.size))
         return tell_exit(h);
     if (!h->running && enter(h) < 0)
         return NULL;
@@ -294,12 +298,9 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     HandleObject *h = (HandleObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!h)
         return NULL;
-    Py_INCREF((PyObject *)mapping);
-    h->mapping = mapping;
-    if (ring != Py_None) {
-        Py_INCREF(ring);
-        h->ring = (ConsumerObject *)ring;
-    }
+    h->mapping = (MappingObject *)Py_NewRef((PyObject *)mapping);
+    if (ring != Py_None)
+        h->ring = (ConsumerObject *)Py_NewRef(ring);
     h->watch_fd = -1;
     h->run = (struct run_page *)run;
     h->io_data = run + PAGE;
@@ -388,12 +389,12 @@ int vmm_init_type(PyObject *module)
     PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&handle_spec);
     if (!type || PyModule_AddType(module, type) < 0)
         return -1;
-    return PyModule_AddIntConstant(module, "TIMED_OUT", TIMED_OUT) < 0 ||
-                   PyModule_AddIntConstant(module, "EXITED", EXITED) < 0 ||
-                   PyModule_AddIntConstant(module, "RING_FILLED", RING_FILLED) < 0 ||
-                   PyModule_AddIntConstant(module, "READABLE", READABLE) < 0 ||
-                   PyModule_AddIntConstant(module, "WATCH_RING", WATCH_RING) < 0 ||
-                   PyModule_AddIntConstant(module, "WATCH_DESCRIPTOR", WATCH_DESCRIPTOR) < 0
-               ? -1
-               : 0;
+    static const struct { const char *name; long value; } known[] = {
+        {"TIMED_OUT", TIMED_OUT},     {"EXITED", EXITED},         {"RING_FILLED", RING_FILLED},
+        {"READABLE", READABLE},       {"WATCH_RING", WATCH_RING}, {"KEEP_WRITES", KEEP_WRITES},
+        {"WATCH_DESCRIPTOR", WATCH_DESCRIPTOR}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (PyModule_AddIntConstant(module, known[i].name, known[i].value) < 0)
+            return -1;
+    return 0;
 }

@@ -60,3 +60,4 @@ def run(accel: Accelerator, parts: Sequence[Part], answer: int = 0) -> list[Seen
                 seen.append([])
             if not is_write:
                 accel.complete(answer)
+            accel.enter()

@@ -64,8 +64,9 @@ class Accelerator(Protocol):
         """Let the guest run; its next exit.
 
         False: a timer of the loop is due, or a descriptor of it was served; exits that keep coming
-        do not keep that out. True: the ring holds entries and should be drained meanwhile. Raises
-        PeerDied, ProtocolError.
+        do not keep that out. True: the ring holds entries and should be drained meanwhile. An exit
+        that neither `complete` nor `enter` has dealt with comes again: an exception of a signal
+        handler may take its place. Raises PeerDied, ProtocolError.
         """
 
     def complete(self, value: int) -> None:

@@ -55,6 +55,8 @@ class KvmAccelerator:
         self.coalesced_pio = self._vm.capabilities.coalesced_pio
         self._run = self.vcpu.run
         self.complete = self.vcpu.complete
+        self.enter = self.vcpu.enter
+        self.vcpu.handle.keep_writes()
         self._slots = 0
         self._had_turn = False  # a due timer was told of since the guest ran
         self._look_at = 0.0
@@ -117,9 +119,6 @@ class KvmAccelerator:
             return got
         self._left_by = got[0]
         return _LOST
-
-    def enter(self) -> None:
-        """Nothing to do: the guest goes on in the next `run`."""
 
     def guest_error(self) -> Exception:
         return self.vcpu.why_left(self._left_by)

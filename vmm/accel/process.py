@@ -104,7 +104,7 @@ class ProcessAccelerator:
             raise
         self.ring = self._vcpu.ring
         self.handle = self._vcpu.handle
-        self._watch = core.WATCH_RING if policy is WaitPolicy.POLL else 0
+        self._watch = core.KEEP_WRITES | (core.WATCH_RING if policy is WaitPolicy.POLL else 0)
         self._watching = False
         self._slots = 0
         self._run = self._vcpu.run

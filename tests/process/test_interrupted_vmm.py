@@ -1,0 +1,134 @@
+"""What a signal handler of the VMM raises costs the guest no access, and none is done twice."""
+
+from __future__ import annotations
+
+import gc
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coalesced.devices.bus.region import Region
+from coalesced.hv.abi import OP, OP_OUT
+from coalesced.hv.client import Exit
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.process import GuestProcess
+from coalesced.vmm.accel.base import Accelerator
+from coalesced.vmm.accel.kvm import KvmAccelerator
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.accel.recording import Recording
+from coalesced.vmm.loop import Loop
+from coalesced.vmm.machine import Machine
+
+from helpers.kvm_sides import needs_kvm
+
+WRITES = 5000
+GUEST = f"def main(vcpu):\n    for n in range({WRITES}):\n        vcpu.out32(0x20, n)\n"
+
+
+class Given(KeyboardInterrupt):
+    pass
+
+
+class Handler:
+    """Raises wherever this process is, once for each time that it is armed."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.raised = 0
+
+    def __call__(self, *_: object) -> None:
+        if self.armed:
+            self.armed = False
+            self.raised += 1
+            raise Given
+
+    @contextmanager
+    def every(self, seconds: float) -> Iterator[None]:
+        before = signal.signal(signal.SIGALRM, self)
+        signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+        gc.disable()  # what a handler raises in a call of the collector's goes nowhere
+        try:
+            yield
+        finally:
+            gc.enable()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
+def recorded(*_: object) -> Recording:
+    """What GUEST does, for a vCPU that runs no Python."""
+    ops = np.zeros(WRITES, OP)
+    ops["kind"], ops["size"], ops["address"] = OP_OUT, 4, 0x20
+    ops["value"] = np.arange(WRITES)
+    return Recording([ops])
+
+
+ACCELERATORS = pytest.mark.parametrize(
+    "make",
+    [
+        *(
+            pytest.param(
+                lambda policy=policy: ProcessAccelerator(GuestProcess(), policy=policy),
+                id=policy.name.lower(),
+            )
+            for policy in WaitPolicy
+        ),
+        pytest.param(lambda: KvmAccelerator(recorded), marks=needs_kvm, id="kvm"),
+    ],
+)
+
+
+def machine(folder: Path, accel: Accelerator, write: Callable[[int, int, int], None]) -> Machine:
+    (folder / "writes.py").write_text(GUEST)
+    made = Machine(accel)
+    made.ports.map(Region("port", 4, read=lambda _at, _size: 0, write=write), 0x20)
+    accel.load_guest(f"{folder / 'writes.py'}:main", {})
+    return made
+
+
+@ACCELERATORS
+def test_wherever_a_handler_raises_every_write_is_carried_out_once(
+    tmp_path: Path, make: Callable[[], Accelerator]
+) -> None:
+    seen: list[int] = []
+    handler = Handler()
+    with machine(tmp_path, make(), lambda _at, _size, value: seen.append(value)) as board:
+        with handler.every(0.0002):
+            while True:
+                try:
+                    handler.armed = True
+                    board.resume()
+                    handler.armed = False
+                    break
+                except Given:
+                    continue
+        assert handler.raised > 20
+        assert seen == list(range(WRITES))
+        assert board.counters.exits - board.counters.halts == WRITES
+
+
+@ACCELERATORS
+def test_an_exit_whose_place_an_exception_took_is_told_again(
+    tmp_path: Path, make: Callable[[], Accelerator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    accel = make()
+    run, told = accel.run, 0
+
+    def lost(loop: Loop) -> Exit | bool:
+        nonlocal told
+        got = run(loop)
+        told += not isinstance(got, bool)
+        if told % 2 and not isinstance(got, bool):
+            raise Given
+        return got
+
+    monkeypatch.setattr(accel, "run", lost)
+    with machine(tmp_path, accel, lambda _at, _size, value: seen.append(value)) as board:
+        while len(seen) < 100:
+            with pytest.raises(Given):
+                board.resume()
+        assert seen == list(range(len(seen)))
