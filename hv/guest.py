@@ -133,6 +133,12 @@ def innermost(stack: Iterable[traceback.FrameSummary]) -> traceback.FrameSummary
     return candidates[-1] if candidates else None
 
 
+def raised_by_user(error: BaseException) -> bool:
+    """Does an exception come out of a file that is neither this program's nor a library's?"""
+    stack = traceback.extract_tb(error.__traceback__)
+    return bool(stack) and not stack[-1].filename.startswith(("<", *_machinery(), *_libraries()))
+
+
 def _place(filename: str, line: int | None, where: str) -> str:
     return f"line {line}" if filename == where else f"{filename}:{line}"
 

@@ -35,9 +35,9 @@ def let_in() -> Iterator[None]:
 
 def hold_handlers() -> None:
     """Have no handler called in this thread any more; what those that were due raise is dropped."""
-    with_handler = [n for n in signal.valid_signals() if callable(signal.getsignal(n))]
     while True:
         try:
+            with_handler = [n for n in signal.valid_signals() if callable(signal.getsignal(n))]
             signal.pthread_sigmask(signal.SIG_BLOCK, with_handler)
         except BaseException:
             continue

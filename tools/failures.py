@@ -7,6 +7,7 @@ import os
 import traceback
 from pathlib import Path
 
+from coalesced.hv import guest
 from coalesced.hv.errors import CoalescedError, RequestError
 from coalesced.tools.errors import BadInput
 
@@ -31,6 +32,8 @@ def of(error: Exception) -> tuple[int, str] | None:
     if isinstance(error, BadInput) or not_found:
         return 2, str(error)
     text = _of_run(error)
+    if text is None and guest.raised_by_user(error):
+        text = guest.describe(error)  # a device's signal handler, say, which may raise anywhere
     return None if text is None else (1, text)
 
 

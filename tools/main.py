@@ -31,6 +31,7 @@ def main() -> None:
             # What is left is short, and Python itself would die of a SIGINT while it shuts down.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             termination.let_go()
+            signals.hold_handlers()  # what a device left behind raises into nothing
     except BaseException as error:
         interrupt = _ctrl_c(error)
         if interrupt is None:

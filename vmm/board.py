@@ -65,7 +65,7 @@ class Board:
     def __init__(self, machine: Machine, ram_size: int = pc.DEFAULT_MEMORY) -> None:
         """`ram_size` in bytes: whole pages, more than 1 MiB (ValueError)."""
         self.machine = machine
-        self.clock = Clock(machine.loop)
+        self.clock = Clock(machine.loop, machine.timer_failed)
         self.on_irq: IrqListener = lambda _irq, _level: None
         self.on_pin: Callable[[str, bool], None] = lambda _name, _level: None
         self.addresses = MacAddresses()

@@ -11,6 +11,12 @@ from coalesced.vmm.loop import Loop, Timer
 
 _NS = 1_000_000_000
 
+TimerFailed = Callable[[Callable[[], None], BaseException], None]
+
+
+def _raise(_call: Callable[[], None], error: BaseException) -> None:
+    raise error
+
 
 class Clock:
     """QEMU's virtual clock: nanoseconds since the start of the machine.
@@ -18,8 +24,10 @@ class Clock:
     It runs with real time; after the first `step` or `set` it moves by those only.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, failed: TimerFailed = _raise) -> None:
+        """`failed` is told of a call that raised, and what; Ctrl-C goes through."""
         self._loop = loop
+        self._failed = failed
         self._start = time.monotonic_ns()
         self._stopped_at: int | None = None
         self._timers: list[tuple[int, int, Timer]] = []
@@ -67,8 +75,15 @@ class Clock:
         now = self.now()
         while (due := self.deadline()) is not None and due <= now:
             timer = heapq.heappop(self._timers)[2]
-            if timer.call is not None:
-                timer.call()
+            call = timer.call
+            if call is None:
+                continue
+            try:
+                call()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                self._failed(call, error)
 
     def _set_alarm(self) -> None:
         """In real time the loop makes the calls: it is told of the timer that is due first alone.
@@ -83,5 +98,7 @@ class Clock:
     def _ring(self) -> None:
         # It may come too early, since the loop's time is rounded: then there is another.
         self._alarms.pop()
-        self._run_due()
-        self._set_alarm()
+        try:
+            self._run_due()
+        finally:
+            self._set_alarm()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coalesced.devices.bus.tally import Tally
 
+FAILURES_KEPT = 10
 EXIT_REASONS = ("load", "pio", "no_zone", "straddle", "ring_full", "hlt")
 
 
@@ -17,7 +19,7 @@ class Counters:
     coalesced: int = 0  # writes that came through the ring
     single_writes: int = 0  # writes that came one by one: as exits, or directly
     stale_drains: int = 0  # drains by the staleness timer that found something
-    failed_writes: int = 0  # writes whose device raised
+    failed_writes: int = 0  # accesses and timers whose device raised
     halts: int = 0
     # By (reason, port?), then by address: this is on the way of every exit, and a number is found
     # in half the time of a tuple. No collections.Counter: it sets items through a method lookup.
@@ -25,6 +27,12 @@ class Counters:
         default_factory=lambda: defaultdict(Tally)
     )
     failures: list[str] = field(default_factory=list)  # texts of the first few
+
+    def count_failure(self, text: Callable[[], str]) -> None:
+        """A device raised; the text is asked for while texts are kept."""
+        self.failed_writes += 1
+        if len(self.failures) < FAILURES_KEPT:
+            self.failures.append(text())
 
     @property
     def exits_by(self) -> Counter[str]:

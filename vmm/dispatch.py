@@ -31,7 +31,6 @@ from coalesced.vmm.coalescing import Coalescing
 from coalesced.vmm.counters import Counters
 from coalesced.vmm.tracing import Tracer
 
-FAILURES_KEPT = 10
 TURN = 0.02  # seconds of a drain after which timers have theirs
 _MEMORY, _MIXED = 1, 3  # kinds of hv.core.Consumer.summary
 
@@ -168,15 +167,7 @@ class Dispatcher:
         """A device raised: its access (value None: a read) is reported, and the others go on."""
         if isinstance(error, PeerDied | ProtocolError):
             raise error  # by the guest's side, asked for something on behalf of the device
-        counters = self._counters
-        counters.failed_writes += 1
-        if len(counters.failures) < FAILURES_KEPT:
-            region = space.region_at(address)
-            what = f"read of {size} bytes" if value is None else f"write of {size} bytes {value:#x}"
-            counters.failures.append(
-                f"{space.name}: {what} at {address:#x} "
-                f"({region.name if region else 'unassigned'}): {one_line(error)}"
-            )
+        self._counters.count_failure(lambda: _failure(space, address, size, value, error))
 
     # --- exits ---
 
@@ -272,6 +263,15 @@ class Dispatcher:
             ):
                 self._tracer.access("write", space, address, size, value)
         space.write_batch(addresses, sizes, values, self._failed_in[space])
+
+
+def _failure(
+    space: AddressSpace, address: int, size: int, value: int | None, error: BaseException
+) -> str:
+    region = space.region_at(address)
+    what = f"read of {size} bytes" if value is None else f"write of {size} bytes {value:#x}"
+    where = region.name if region else "unassigned"
+    return f"{space.name}: {what} at {address:#x} ({where}): {one_line(error)}"
 
 
 def has_begun(error: BaseException, region: Region | None) -> bool:

@@ -53,8 +53,10 @@ class Loop:
         """Call every `period` seconds, first one period from now; late calls are not made up."""
 
         def again() -> None:
-            call()
-            self.call_at(time.monotonic() + period, again)
+            try:
+                call()
+            finally:
+                self.call_at(time.monotonic() + period, again)
 
         self.call_at(time.monotonic() + period, again)
 

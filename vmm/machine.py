@@ -10,7 +10,8 @@ from typing import Final
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.device import Device, StateValue
 from coalesced.devices.bus.region import U32, U64
-from coalesced.hv.errors import DeviceError, PeerDied
+from coalesced.hv import guest
+from coalesced.hv.errors import DeviceError, PeerDied, ProtocolError
 from coalesced.vmm.accel.base import Accelerator, GuestMemory
 from coalesced.vmm.coalescing import Coalescing
 from coalesced.vmm.counters import Counters
@@ -84,14 +85,14 @@ class Machine:
 
     # --- running ---
 
-    def run(self, guest: str, arguments: Mapping[str, object] | None = None) -> None:
+    def run(self, name: str, arguments: Mapping[str, object] | None = None) -> None:
         """Load a guest and run it until it halts; its queued writes have reached the devices.
 
         `seconds` is then the time from its first operation to the last drained write. Raises
         RequestError (no such guest), GuestError (it raised), PeerDied (its process ended; what it
         had published has reached the devices), ProtocolError.
         """
-        self.accel.load_guest(guest, arguments or {})
+        self.accel.load_guest(name, arguments or {})
         self.resume()
 
     def resume(self) -> None:
@@ -138,6 +139,13 @@ class Machine:
     def write_many(self, addresses: U64, sizes: U32, values: U64) -> None:
         self.counters.single_writes += len(addresses)
         self._dispatcher.write_many(addresses, sizes, values)
+
+    def timer_failed(self, call: Callable[[], None], error: BaseException) -> None:
+        """A device raised in a call of its timer: reported, and what else is due goes on."""
+        if isinstance(error, PeerDied | ProtocolError):
+            raise error  # by the guest's side, asked for something on behalf of the device
+        name = getattr(call, "__qualname__", type(call).__name__)
+        self.counters.count_failure(lambda: f"timer {name}: {guest.describe(error)}")
 
     # --- looking at it from outside ---
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from coalesced.devices.bus.region import Region
 from coalesced.hv.abi import OP, OP_OUT
 from coalesced.hv.client import Exit
@@ -21,7 +22,6 @@ from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.accel.recording import Recording
 from coalesced.vmm.loop import Loop
 from coalesced.vmm.machine import Machine
-
 from helpers.kvm_sides import needs_kvm
 
 WRITES = 5000

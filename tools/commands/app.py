@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from coalesced.hv import guest
+from coalesced.hv import guest, signals
 from coalesced.hv.printable import printable_lines
 from coalesced.tools import errors, failures
 
@@ -75,6 +75,7 @@ def run(arguments: list[str], say: Callable[[str], None]) -> int:
     except typer.Exit as left:
         return left.exit_code
     except Exception as error:
+        signals.hold_handlers()  # one that raises again and again must not end the report, too
         failure = failures.of(error)
         if failure is None:
             raise

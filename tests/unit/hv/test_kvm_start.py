@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from coalesced.hv import abi
 from coalesced.hv.kvm import KvmVm
-
 from helpers.kvm_sides import needs_kvm
 
 CODE = 0x10000000

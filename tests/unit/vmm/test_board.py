@@ -291,6 +291,29 @@ def test_the_loop_hears_of_the_first_timer_alone() -> None:
     loop.close()
 
 
+def test_a_call_that_raises_keeps_none_of_the_others() -> None:
+    """In real time and in steps; whoever made the clock hears of it."""
+    loop = Loop()
+    told: list[str] = []
+    clock = Clock(loop, lambda call, error: told.append(f"{call.__name__}: {error}"))
+    seen: list[str] = []
+
+    def fail() -> None:
+        raise SystemExit("it is broken")
+
+    clock.call_at(clock.now(), fail)
+    clock.call_at(clock.now() + 1, lambda: seen.append("in real time"))
+    while not seen:
+        loop.wait(loop.timeout())
+        loop.run_timers()
+    clock.call_at(clock.now() + 1000, fail)
+    clock.call_at(clock.now() + 1000, lambda: seen.append("in steps"))
+    clock.step(10**9)
+    assert seen == ["in real time", "in steps"]
+    assert told == ["fail: it is broken"] * 2
+    loop.close()
+
+
 def test_a_stepped_clock_makes_no_call_by_itself() -> None:
     loop = Loop()
     clock = Clock(loop)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from coalesced.hv.errors import GuestError, PeerDied, ProtocolError, RequestError
-from coalesced.vmm.dispatch import FAILURES_KEPT
+from coalesced.vmm.counters import FAILURES_KEPT
 from coalesced.vmm.machine import Machine
 from helpers.vmm_fake import (
     CRASH,

@@ -199,3 +199,22 @@ def test_closing_twice_is_fine() -> None:
     loop.serve()
     loop.close()
     loop.close()
+
+
+def test_a_call_that_is_made_every_so_often_is_made_again_after_it_raised() -> None:
+    loop = Loop()
+    calls = 0
+
+    def interrupted() -> None:
+        nonlocal calls
+        calls += 1
+        raise KeyboardInterrupt
+
+    loop.call_every(0.001, interrupted)
+    for number in (1, 2, 3):
+        assert loop.timeout() is not None
+        loop.wait(loop.timeout())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_timers()
+        assert calls == number
+    loop.close()
