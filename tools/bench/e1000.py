@@ -123,8 +123,8 @@ class Link:
             far = None if near else stack.enter_context(closing(FarProcess(theirs, ours)))
             process = GuestProcess()
             self.pid = process.pid
-            with host.affinity_kept():
-                accel = ProcessAccelerator(process, 1, policy, placement)
+            accel = ProcessAccelerator(process, 1, policy, placement)
+            accel.put_cpus_back()
             self._machine = Machine(accel, coalesce=coalesce, staleness=STALENESS)
             stack.callback(self._machine.close)
             self._far = far or stack.enter_context(

@@ -65,8 +65,9 @@ class Exits:
 
     def __init__(self, policy: WaitPolicy, placement: str) -> None:
         process = GuestProcess()
-        with host.affinity_kept():
-            self.machine = Machine(ProcessAccelerator(process, 1, policy, placement))
+        accel = ProcessAccelerator(process, 1, policy, placement)
+        accel.put_cpus_back()
+        self.machine = Machine(accel)
         self._pid = process.pid
         self._cpus = host.cpus_of(placement)
         self._probe = Probe()

@@ -67,17 +67,6 @@ def cpus_of(placement: str) -> tuple[int, int]:
 
 
 @contextmanager
-def affinity_kept() -> Iterator[None]:
-    """Put the CPUs that this process may use back afterwards."""
-    before = os.sched_getaffinity(0)
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # none of them is left, in a cpuset that has shrunk
-            os.sched_setaffinity(0, before)
-
-
-@contextmanager
 def on_cpu(cpu: int) -> Iterator[None]:
     """Run this process on one CPU for a while."""
     before = os.sched_getaffinity(0)

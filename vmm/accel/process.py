@@ -163,8 +163,12 @@ class ProcessAccelerator:
     def signals(self) -> int:
         return self._vm.statistics().signals + self.handle.signals
 
+    def put_cpus_back(self) -> None:
+        """Let this process run where it could before `cpus` placed it; the guest's stays there."""
+        put_back(self._placed, self._affinity)
+        self._placed = None
+
     def close(self) -> None:
         vm = getattr(self, "_vm", None)
         (self._process if vm is None else vm).close()
-        put_back(self._placed, self._affinity)
-        self._placed = None
+        self.put_cpus_back()
