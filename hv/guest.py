@@ -66,7 +66,8 @@ def _load_file(path: Path) -> object:
 def _module_name(path: Path) -> str:
     """The name that an import finds the file by, as the processes of `multiprocessing` do.
 
-    Where that name is another module's, one that is nobody's.
+    Where that name is another module's, the one that such processes give to the file of their
+    parent's main program, which they run first: the guest's then.
     """
     name = path.stem
     if "." not in name:  # else it means a package
@@ -74,7 +75,9 @@ def _module_name(path: Path) -> str:
             found = importlib.util.find_spec(name)
             if found and found.origin and Path(found.origin).resolve() == path.resolve():
                 return name
-    return f"guest_{name}"
+    importlib.import_module("multiprocessing")  # gives the name away when it is first imported
+    sys.modules["__main__"].__file__ = str(path.resolve())
+    return "__mp_main__"
 
 
 def end_fork(error: BaseException | None) -> NoReturn:

@@ -106,9 +106,15 @@ def main(vcpu):
 """
 
 
-def test_a_guest_s_functions_run_in_processes_that_are_spawned(tmp_path: Path) -> None:
-    (tmp_path / "spawns.py").write_text(SPAWNS)
-    done = coalesced(tmp_path, "run", "spawns.py:main", "--json")
+@pytest.mark.parametrize("accel", ["process", "direct"])
+@pytest.mark.parametrize("stem", ["spawns", "json", "numpy", "hv", "in.two"])
+def test_a_guest_s_functions_run_in_processes_that_are_spawned(
+    tmp_path: Path, stem: str, accel: str
+) -> None:
+    """Also where the file is called as another module is, which such a process needs."""
+    (tmp_path / f"{stem}.py").write_text(SPAWNS)
+    arguments = ("run", f"{stem}.py:main", "--json", "--accel", accel, "--no-coalesce")
+    done = coalesced(tmp_path, *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["identical"]
 
@@ -154,6 +160,13 @@ def test_cpus_that_somebody_else_set_meanwhile_stay(tmp_path: Path) -> None:
         accel = ProcessAccelerator(GuestProcess(), cpus="same")
         accel.close()
         assert os.sched_getaffinity(0) == before
+        accel = ProcessAccelerator(GuestProcess(), cpus="same")
+        accel.put_cpus_back()
+        assert os.sched_getaffinity(0) == before
+        os.sched_setaffinity(0, other)
+        accel.close()
+        assert os.sched_getaffinity(0) == other
+        os.sched_setaffinity(0, before)
         placed = place(os.getpid(), "same")
         put_back(placed, {4095})  # CPUs that this machine has no more
         assert os.sched_getaffinity(0) == placed
