@@ -1,0 +1,106 @@
+"""Whatever masks, dispositions and limits of signals a command inherits, it gives its result."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.kvm_sides import needs_kvm
+from helpers.qtest_peer import PROGRAM, Peer
+from helpers.vmm_cli import one_line, run
+
+PREPARE = """\
+import os, resource, signal, sys
+how, *command = sys.argv[1:]
+every = signal.valid_signals()
+if how == "all blocked":
+    signal.pthread_sigmask(signal.SIG_BLOCK, every)
+if how == "one blocked":
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGRTMIN])
+if how == "SIGCHLD ignored":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+if how == "all ignored":
+    for number in every - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+if how == "none pending":
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))
+os.execv(command[0], command)
+"""
+HOW = ["all blocked", "one blocked", "SIGCHLD ignored", "all ignored", "none pending"]
+every_way = pytest.mark.parametrize("how", HOW)
+GUEST = "def main(vcpu):\n    vcpu.fill(0xa0000, 99, 1)\n"
+
+
+def prepared(how: str) -> tuple[str, ...]:
+    """What a command is put behind."""
+    return (sys.executable, "-c", PREPARE, how)
+
+
+@every_way
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "g.py:main"],
+        ["replay", "e1000", "--png", "none"],
+        ["stress", "--seconds", "0.3"],
+        ["litmus", "--slots", "2", "--entries", "1"],
+        ["demo", "e1000", "--frames", "20"],
+        pytest.param(["demo", "vga", "--png", "none"], marks=pytest.mark.heavy),
+        pytest.param(["bench", "ring", "--quick"], marks=pytest.mark.heavy),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_command_gives_its_result(tmp_path: Path, how: str, command: list[str]) -> None:
+    (tmp_path / "g.py").write_text(GUEST)
+    done = run(*command, cwd=tmp_path, prefix=prepared(how))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@every_way
+def test_a_qtest_server_answers(how: str) -> None:
+    command = [*prepared(how), *PROGRAM, "qtest", "--device", "isa-vga"]
+    with Peer(command, "--socket PATH") as peer:
+        assert peer.ask_all(["outb 0x3c4 2", "outb 0x3c5 5", "inb 0x3c5"])[-1] == "OK 0x0005"
+        status, _, err = peer.end()
+        assert (status, err) == (0, "")
+
+
+@needs_kvm
+def test_a_limit_that_leaves_kvm_no_timer_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "g.py").write_text(GUEST)
+    arguments = ("run", "g.py:main", "--accel", "kvm")
+    done = run(*arguments, cwd=tmp_path, prefix=prepared("none pending"))
+    assert one_line(done, 1) == (
+        "no timer to leave the guest by: Resource temporarily unavailable (the limit of pending "
+        "signals, 'ulimit -i', is reached)"
+    )
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_the_ways_are_what_they_are_called(how: str) -> None:
+    """Or the tests above would tell nothing."""
+    code = (
+        "import resource, signal; chld, rt = signal.SIGCHLD, signal.SIGRTMIN; "
+        "print(rt in signal.pthread_sigmask(signal.SIG_BLOCK, []), "
+        "signal.getsignal(chld) is signal.SIG_IGN, signal.getsignal(rt) is signal.SIG_IGN, "
+        "resource.getrlimit(resource.RLIMIT_SIGPENDING)[0] == 0)"
+    )
+    done = subprocess.run(
+        [*prepared(how), sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [
+        str(how in ways)
+        for ways in (
+            ("all blocked", "one blocked"),
+            ("SIGCHLD ignored", "all ignored"),
+            ("all ignored",),
+            ("none pending",),
+        )
+    ]
+    assert resource.getrlimit(resource.RLIMIT_SIGPENDING)[0] != 0
+    assert signal.getsignal(signal.SIGCHLD) is not signal.SIG_IGN
