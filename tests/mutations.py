@@ -60,7 +60,10 @@ def _c(order: str, rule: str, test: str) -> Mutation:
 
 _VCPU = "tests/unit/hv/test_vcpu.py"
 _RING = "tests/unit/hv/test_ring.py"
+_RING_HOSTILE = "tests/unit/hv/test_ring_hostile.py"
 _DISPATCH = "tests/unit/vmm/test_dispatch.py"
+_FAILURES = "tests/unit/vmm/test_device_failures.py"
+_ZONES = "tests/unit/vmm/test_zones_of_mappings.py"
 _TSAN_RING = "tests/c/test_c.py -k test_the_ring_is_free_of_races"
 _TSAN_EXIT = "tests/c/test_c.py -k test_the_doorbell_is_free_of_races"
 
@@ -179,7 +182,7 @@ MUTATIONS = (
         "self._accel.change_coalesced(removed, added, port)",
         "self._accel.change_coalesced([], added, port) + self._accel.change_coalesced(\n"
         "            removed, [], port)",
-        f"{_DISPATCH}::test_when_the_owner_of_a_zone_changes_the_old_is_gone_before_the_new_counts",
+        f"{_ZONES}::test_when_the_owner_of_a_zone_changes_the_old_is_gone_before_the_new_counts",
     ),
     Mutation(
         "8 an outl to 0xcf8 is coalesced",
@@ -195,16 +198,18 @@ MUTATIONS = (
         "vmm/dispatch.py",
         "as error:\n            self._failed(space, address, size, value",
         "as error:\n            raise\n            self._failed(space, address, size, value",
-        f"{_DISPATCH}::test_a_queued_write_that_raises_is_consumed_told_and_counted",
+        f"{_FAILURES}::test_a_queued_write_that_raises_is_consumed_told_and_counted",
     ),
     Mutation(
         "9 a write whose handler raises is consumed, the rest goes on",
         "the batch ends there",
         "devices/bus/address_space.py",
-        "            except BaseException as error:\n"
-        "                failed(address, size, value, error)\n            if self.generation",
-        "            except ZeroDivisionError as error:\n"
-        "                failed(address, size, value, error)\n            if self.generation",
+        "                except BaseException as error:\n"
+        "                    failed(address, size, value, error)\n"
+        "                if self.generation",
+        "                except ZeroDivisionError as error:\n"
+        "                    failed(address, size, value, error)\n"
+        "                if self.generation",
         "tests/unit/bus/test_write_batch.py::"
         "test_a_write_that_raises_is_consumed_and_reported_and_the_rest_goes_on",
     ),
@@ -240,7 +245,7 @@ MUTATIONS = (
         "hv/core/ring.h",
         "    if (last >= c->slots || ring_distance",
         "    if (ring_distance",
-        f"{_RING}::test_an_index_that_is_no_slot_is_reported",
+        f"{_RING_HOSTILE}::test_an_index_that_is_no_slot_is_reported",
     ),
     Mutation(
         "trust: an index does not go backwards",
@@ -249,7 +254,7 @@ MUTATIONS = (
         "    if (last >= c->slots || ring_distance(c->next, last, c->slots) <\n"
         "                                ring_distance(c->next, c->last, c->slots)) {",
         "    if (last >= c->slots) {",
-        f"{_RING}::test_a_last_that_goes_backwards_is_reported",
+        f"{_RING_HOSTILE}::test_a_last_that_goes_backwards_is_reported",
     ),
     Mutation(
         "trust: `len` is 1 to 8",
@@ -257,7 +262,7 @@ MUTATIONS = (
         "hv/core/ring.h",
         "    if (e->len - 1u > 7u) {",
         "    if (e->len - 1u > 8u) {",
-        f"{_RING}::test_an_entry_that_breaks_the_rules_is_named",
+        f"{_RING_HOSTILE}::test_an_entry_that_breaks_the_rules_is_named",
     ),
     Mutation(
         "trust: nobody waits forever on a dead peer",

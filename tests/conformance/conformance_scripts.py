@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import conformance_cirrus
-import conformance_e1000
 import conformance_e1000_counters
+import conformance_e1000_interrupts
+import conformance_e1000_receive
+import conformance_e1000_registers
+import conformance_e1000_transmit
 import conformance_pc
 import conformance_vga
 from conformance_script import Script
@@ -15,7 +18,10 @@ SCRIPTS: tuple[Script, ...] = (
     *conformance_pc.SCRIPTS,
     *conformance_vga.SCRIPTS,
     *conformance_cirrus.SCRIPTS,
-    *conformance_e1000.SCRIPTS,
+    *conformance_e1000_registers.SCRIPTS,
+    *conformance_e1000_transmit.SCRIPTS,
+    *conformance_e1000_receive.SCRIPTS,
+    *conformance_e1000_interrupts.SCRIPTS,
     *conformance_e1000_counters.SCRIPTS,
 )
 
