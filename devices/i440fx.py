@@ -45,8 +45,9 @@ class Area(NamedTuple):
     bits: int
 
 
+VIDEO_WINDOW: Final = Area(0xA0000, 0x20000, SMRAM, SMRAM_OPEN)
 AREAS: Final = (
-    Area(0xA0000, 0x20000, SMRAM, SMRAM_OPEN),
+    VIDEO_WINDOW,
     Area(0xF0000, 0x10000, PAM, PAM_RAM << 4),
     *(
         Area(0xC0000 + 0x4000 * half, 0x4000, PAM + 1 + half // 2, PAM_RAM << 4 * (half & 1))

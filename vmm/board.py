@@ -13,7 +13,7 @@ from coalesced.devices.bus.device import Device
 from coalesced.devices.bus.network import Card, Wire
 from coalesced.devices.bus.pci import SLOTS, PciBus, PciFunction
 from coalesced.devices.bus.region import Region
-from coalesced.devices.i440fx import AREAS, Area, I440fx
+from coalesced.devices.i440fx import AREAS, VIDEO_WINDOW, Area, I440fx
 from coalesced.devices.i8237 import I8237
 from coalesced.devices.rtc import SECOND, Mc146818
 from coalesced.vmm import pc
@@ -74,6 +74,7 @@ class Board:
         self.functions: list[PciFunction] = []
         pc.add_ram(machine, ram_size)
         self.bus = _Bus(self)
+        self._always_ram: set[Area] = set()
         self._shadows = {area: ShadowRam(machine, area.start, area.size) for area in AREAS}
         self.host = I440fx(ram_size=ram_size, reset_machine=self.reset, show_ram=self._show_ram)
         self._plug(self.host, 0)
@@ -122,8 +123,19 @@ class Board:
         self.machine.accel.set_irq(irq, level)
         self.on_irq(irq, level)
 
+    def complete(self) -> None:
+        """No more devices are added: the video window is RAM where no device took it, as in QEMU.
+
+        Raises HostError where there is none for it.
+        """
+        found = self.machine.memory.find(VIDEO_WINDOW.start)
+        end = VIDEO_WINDOW.start + VIDEO_WINDOW.size
+        if found.mapping is None and found.end >= end:
+            self._always_ram.add(VIDEO_WINDOW)
+            self._shadows[VIDEO_WINDOW].show(True)
+
     def _show_ram(self, area: Area, shown: bool) -> None:
-        self._shadows[area].show(shown)
+        self._shadows[area].show(shown or area in self._always_ram)
 
     def _connect(self, device: Device, name: str, netdev: str) -> None:
         if not hasattr(device, "connect"):

@@ -193,6 +193,20 @@ def _memory_attributes(lines: Lines) -> None:
     lines.read(WINDOW, 0x40000)
 
 
+def _window_without_a_display(lines: Lines) -> None:
+    """RAM shows where no device takes the video window, whether SMRAM opens it or not."""
+    lines.read(WINDOW, 16)
+    lines.write(WINDOW - 4, bytes(range(1, 17)))
+    lines.store(0xBFFFC, 0x55667788, 4)
+    for smram in (0x02, 0x4A, 0x0A):
+        lines.config_write(0, 0x72, smram, 1)
+        lines.read(WINDOW - 8, 24)
+        lines.store(WINDOW + smram, smram)
+    lines.reset()
+    lines.read(WINDOW, 0x80)
+    lines.read(0xBFFF8, 16)
+
+
 def _rtc(lines: Lines) -> None:
     """The clock held, so that all of it is storage; formats, CMOS, the century's two names."""
     rng = seeded("rtc")
@@ -338,6 +352,7 @@ SCRIPTS = (
     Script("ram", ON_PCI, _ram),
     Script("pci-config", ON_PCI, _config),
     Script("memory-attributes", ON_PCI, _memory_attributes),
+    Script("window-without-a-display", (), _window_without_a_display),
     Script("pci-bar-moves", ON_PCI, _bar_moves),
     Script("pci-bar-overlaps", ON_PCI, _bar_overlaps),
     Script("vga-queued-order", ON_PCI, _queued_order),

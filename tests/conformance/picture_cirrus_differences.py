@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 from conformance_script import Script
 from picture_changes import interleaved
-from picture_cirrus import BANKS, PACKED, PLANAR, Cursor, Screen
+from picture_cirrus import BANKS, PACKED, PLANAR, WRAPPING, Cursor, Screen
 from picture_difference import Absent, Difference
 from picture_reference import Picture
 from picture_vbe_differences import fifteen_bits
+from picture_vga import TEXT_8
 
+_TEXT = TEXT_8.but(columns=8, lines=48, pitch=32)
+_SPLITTING = {**WRAPPING, 0x07: 0x00, 0x09: 0x0F, 0x18: 31}
 _OUTSIDE = Cursor(2047, 2047)
 """On, so that QEMU takes the way of the chip, but not seen."""
 
@@ -69,6 +72,14 @@ DIFFERENCES: tuple[Difference, ...] = (
         "5446, 4.45: screen B begins at location 0",
         (Screen("32-bits", sr7=0x09).script(),),
         _split,
+    ),
+    Difference(
+        Screen("text-wraps", _TEXT, sr7=0x00, cr=WRAPPING).script(),
+        "CR0C, CR0D, CR1B, CR1D in text",
+        "black behind the end of memory",
+        "address 0 behind the end of memory, as in graphics",
+        "5446, 8.32: the address wraps at the size of memory",
+        (Screen("text-splits", _TEXT, sr7=0x00, cr=_SPLITTING).script(),),
     ),
     Difference(
         Screen("8-bits-preset-row", cr={0x08: 0x01, 0x09: 0x43}).script(),

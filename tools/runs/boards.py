@@ -44,6 +44,7 @@ def board(
             spec = devicespec.parse_spec(text)
             own = ".py:" in spec.name
             built.add(_own(spec) if own else devicespec.create(spec, built.addresses), spec)
+        built.complete()
     except (SpecError, NetdevError) as error:
         raise BadInput(str(error)) from error
     for name in machine.network.unused():
