@@ -189,3 +189,21 @@ def test_a_killed_program_takes_its_guest_process_along(folder: Path, function: 
         status, _, err = program.end(5)
         assert (status, err) == (-signal.SIGKILL, "")
         program.nothing_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_a_run_leaves_its_trace_whole_under_its_name(
+    folder: Path, number: signal.Signals
+) -> None:
+    arguments = ("run", "guest.py:main", "--no-coalesce", "--trace", "out.trace")
+    with Running(*arguments, cwd=folder) as program:
+        program.wait_for_guest()
+        until(lambda: bool(list(folder.glob(".out.trace.*.part"))), 60)
+        os.kill(program.pid, number)
+        status, _, err = program.end(20)
+        program.nothing_left()
+    assert status == -number, err
+    assert sorted(folder.glob(".*")) == []
+    lines = (folder / "out.trace").read_text().splitlines()
+    assert lines
+    assert len({len(line.split()) for line in lines[1:]}) == 1
