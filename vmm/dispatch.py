@@ -1,146 +1,50 @@
-"""From the ring and the exits to the devices."""
+"""From the exits to the devices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from itertools import pairwise
 
-import numpy as np
-
-from coalesced.devices.bus.address_space import SHORTEST_RUN, AddressSpace
-from coalesced.devices.bus.region import U32, U64
 from coalesced.hv.abi import (
     KVM_EXIT_HLT,
     KVM_EXIT_INTR,
     KVM_EXIT_IO,
     KVM_EXIT_MMIO,
     KVM_EXIT_SYSTEM_EVENT,
-    RING_PAGES_MAX,
-    ring_slots,
 )
 from coalesced.hv.client import Exit
-from coalesced.hv.errors import PeerDied, ProtocolError, one_line
-from coalesced.hv.ring import Consumer
+from coalesced.hv.errors import ProtocolError
 from coalesced.vmm.accel.base import Accelerator
+from coalesced.vmm.access import Accesses
 from coalesced.vmm.coalescing import Coalescing
 from coalesced.vmm.counters import Counters
-from coalesced.vmm.tracing import Tracer
-
-FAILURES_KEPT = 10
-_MEMORY, _MIXED = 1, 3  # kinds of hv.core.Consumer.summary
-
-# By size: as many equal ones as any batch has. Their stride is 0, and so who takes a run sees at
-# a glance that they are all the same.
-_LONGEST = ring_slots(RING_PAGES_MAX)
-_UNIFORM = [np.broadcast_to(np.uint32(size), _LONGEST) for size in range(9)]
+from coalesced.vmm.drain import Drain
 
 
 class Dispatcher:
-    """Carries the guest's accesses out, in the guest's order."""
+    """Carries exits out, each after what was queued before it."""
 
     def __init__(
         self,
         accel: Accelerator,
-        memory: AddressSpace,
-        ports: AddressSpace,
+        accesses: Accesses,
+        drain: Drain,
         coalescing: Coalescing,
         counters: Counters,
-        tracer: Tracer | None = None,
     ) -> None:
         self._accel = accel
-        self._memory = memory
-        self._ports = ports
+        self._accesses = accesses
+        self._memory = accesses.memory
+        self._ports = accesses.ports
         self._coalescing = coalescing
         self._kinds = coalescing.kinds
         self._counters = counters
-        self._tracer = tracer
-        self._ring = accel.ring
-        self._shape = (0, 0)  # of `_batch`: its entries, and the size that they all have
-        self._batch: tuple[U64, U32, U64]
         self._exits_at = counters.exits_at
         self._loads = counters.exits_at["load", False]
         self._port_loads = counters.exits_at["pio", True]
         self._complete = accel.complete
         self._enter = accel.enter
-        self._pending: Callable[[], int] = self._ring.pending if self._ring else lambda: 0
-        self._failed_in = {space: partial(self._failed, space) for space in (memory, ports)}
-        coalescing.drain_with(self._drain)
-
-    # --- the ring ---
-
-    def _drain(self) -> int:
-        """Carry out what is in the ring now, in order; how many writes.
-
-        What is appended meanwhile stays for the next time: whoever appends as fast as this drains
-        must not keep the machine here.
-        """
-        ring = self._ring
-        if ring is None:
-            return 0
-        drained = 0
-        core = ring.core
-        left = 1
-        while left and (count := core.peek()):
-            try:
-                if count < SHORTEST_RUN:
-                    self._dispatch_few(core.entries(count))
-                else:
-                    self._dispatch(ring, count)
-            finally:
-                # An entry that breaks the rules ends a batch, and the next look tells of it.
-                left = core.commit(count)
-                self._counters.coalesced += count
-            drained += count
-        return drained
-
-    def _dispatch_few(self, entries: list[tuple[int, int, int, int]]) -> None:
-        """Carry out a batch for which arrays would cost more than they save."""
-        for address, size, pio, value in entries:
-            self.write(self._ports if pio else self._memory, address, size, value)
-
-    def _dispatch(self, ring: Consumer, count: int) -> None:
-        """Carry out the batch of the last peek."""
-        if self._tracer is not None:
-            self._tracer.batch(ring.batch(count))
-        size, kinds, span = ring.core.summary()
-        shape = count, size
-        if shape != self._shape:
-            # Full rings come one behind the other, and three slices cost what 100 writes do.
-            self._shape = shape
-            sizes = _UNIFORM[size] if size else ring.sizes
-            self._batch = ring.addresses[:count], sizes[:count], ring.values[:count]
-        addresses, sizes, values = self._batch
-        if kinds != _MIXED:
-            space = self._memory if kinds == _MEMORY else self._ports
-            failed = self._failed_in[space]
-            space.write_batch(addresses, sizes, values, failed, span, ring.rebased)
-            return
-        pio = ring.pio[:count]
-        edges = [0, *(np.flatnonzero(np.diff(pio)) + 1).tolist(), count]
-        for start, stop in pairwise(edges):
-            space = self._ports if pio[start] else self._memory
-            space.write_batch(
-                addresses[start:stop], sizes[start:stop], values[start:stop], self._failed_in[space]
-            )
-
-    def _failed(
-        self, space: AddressSpace, address: int, size: int, value: int | None, error: BaseException
-    ) -> None:
-        """A device raised: its access (value None: a read) is reported, and the others go on."""
-        if isinstance(error, PeerDied | ProtocolError):
-            raise error  # by the guest's side, asked for something on behalf of the device
-        counters = self._counters
-        counters.failed_writes += 1
-        if len(counters.failures) < FAILURES_KEPT:
-            region = space.region_at(address)
-            what = f"read of {size} bytes" if value is None else f"write of {size} bytes {value:#x}"
-            counters.failures.append(
-                f"{space.name}: {what} at {address:#x} "
-                f"({region.name if region else 'unassigned'}): {one_line(error)}"
-            )
-
-    # --- exits ---
+        self._flush = drain.flush
+        self._pending: Callable[[], int] = accel.ring.pending if accel.ring else lambda: 0
 
     def handle(self, exit_: Exit) -> bool:
         """Carry out an exit, after what was queued before it; False when the guest has halted.
@@ -150,7 +54,7 @@ class Dispatcher:
         reason, address, size, is_write, value = exit_
         pending = self._pending  # the interpreter calls a name faster than an instance's attribute
         if pending():
-            self._coalescing.flush()
+            self._flush()
         if reason == KVM_EXIT_MMIO:
             space, port = self._memory, False
         elif reason == KVM_EXIT_IO:
@@ -165,19 +69,19 @@ class Dispatcher:
                 kind = "pio"
             self._exits_at[kind, port][address] += 1
             self._counters.single_writes += 1
-            self.write(space, address, size, value)
+            self._accesses.write(space, address, size, value)
         else:
             exits = self._port_loads if port else self._loads
             exits[address] += 1
             complete = self._complete
-            complete(self.read(space, address, size))
-        # What is left to do before the next wait is done while the guest wakes up.
+            complete(self._accesses.read(space, address, size))
+        # The guest wakes up while this process does what is left before its next wait.
         enter = self._enter
         enter()
         return True
 
     def _leave(self, reason: int) -> bool:
-        """An exit that is no access; False when the guest has halted."""
+        """Handle an exit that is no access; False when the guest has halted."""
         if reason == KVM_EXIT_HLT:
             self._counters.halts += 1
             return False
@@ -186,37 +90,3 @@ class Dispatcher:
         if reason != KVM_EXIT_INTR:
             raise ProtocolError(f"run page: exit_reason is {reason}, expected 2, 5, 6, 10 or 24")
         return True
-
-    def read(self, space: AddressSpace, address: int, size: int) -> int:
-        """One read of the guest; a device that raises reads as zero and is told of."""
-        try:
-            value = space.read(address, size)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            self._failed(space, address, size, None, error)
-            value = 0
-        if self._tracer is not None:
-            self._tracer.access("read", space, address, size, value)
-        return value
-
-    def write(self, space: AddressSpace, address: int, size: int, value: int) -> None:
-        """One write of the guest; a device that raises is told of."""
-        if self._tracer is not None:
-            self._tracer.access("write", space, address, size, value)
-        try:
-            space.write(address, size, value)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            self._failed(space, address, size, value, error)
-
-    def write_many(self, addresses: U64, sizes: U32, values: U64) -> None:
-        """Stores to memory by a guest in this process, as arrays."""
-        space = self._memory
-        if self._tracer is not None:
-            for address, size, value in zip(
-                addresses.tolist(), sizes.tolist(), values.tolist(), strict=True
-            ):
-                self._tracer.access("write", space, address, size, value)
-        space.write_batch(addresses, sizes, values, self._failed_in[space])

@@ -161,7 +161,7 @@ class Measured:
         with Machine(timed) as machine:
             pc.add_ram(machine)
             pc.add_vga(machine)
-            timed.flush = machine.coalescing.flush
+            timed.flush = machine.flush
             machine.run(GUEST, {"writes": self._writes, "burst": self.point.burst})
         self.drains.append(statistics.median(timed.drains[1:]))
         cycles = (after - before for before, after in itertools.pairwise(timed.arrivals))

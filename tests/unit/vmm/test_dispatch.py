@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from coalesced.hv.errors import GuestError, PeerDied, ProtocolError, RequestError
-from coalesced.vmm.dispatch import FAILURES_KEPT
+from coalesced.vmm.access import FAILURES_KEPT
 from coalesced.vmm.machine import Machine
 from helpers.vmm_fake import (
     CRASH,
@@ -168,7 +168,7 @@ def test_a_flush_during_a_drain_is_a_no_op_and_the_order_stays() -> None:
     """A device that asks for one gets nothing: the outer drain keeps the order."""
     board = Board(*(Queued(MEM + i, 1, i) for i in range(20)))
     flushed: list[int] = []
-    board.mem.on_write = lambda _o, _v: flushed.append(board.machine.coalescing.flush())
+    board.mem.on_write = lambda _o, _v: flushed.append(board.machine.flush())
     board.run()
     assert [access[1] for _, access in board.log] == list(range(20))
     assert flushed == [0] * 20
@@ -181,7 +181,7 @@ def test_a_flush_during_an_exit_brings_what_was_queued_meanwhile() -> None:
     def queue_and_flush(offset: int, _value: int) -> None:
         if offset == 0x90:
             board.accel.put(*QUEUED)
-            assert board.machine.coalescing.flush() == 3
+            assert board.machine.flush() == 3
 
     board.mem.on_write = queue_and_flush
     board.accel.script = iter([store(MEM + 0x90, 1)])
@@ -222,12 +222,12 @@ def test_a_device_that_asks_for_a_flush_in_a_drain_does_not_lengthen_it() -> Non
     board = Board()
 
     def again(_offset: int, _value: int) -> None:
-        board.machine.deliver_queued()
+        board.machine.flush()
         board.accel.put(Queued(MEM, 1, 7))
 
     board.mem.on_write = again
     board.accel.put(Queued(MEM, 1, 7))
-    assert [board.machine.deliver_queued() for _ in range(3)] == [1, 1, 1]
+    assert [board.machine.flush() for _ in range(3)] == [1, 1, 1]
 
 
 def test_a_queued_write_that_raises_is_consumed_told_and_counted() -> None:
@@ -585,7 +585,7 @@ def test_without_a_ring_everything_works_by_exits() -> None:
     assert board.machine.coalescing.supported == {False: False, True: False}
     assert zones(board.accel) == []
     assert dict(board.machine.counters.exits_by) == {"no_zone": 1, "load": 1, "pio": 2, "hlt": 1}
-    assert board.machine.coalescing.flush() == 0
+    assert board.machine.flush() == 0
 
 
 def test_coalescing_can_be_turned_off() -> None:
