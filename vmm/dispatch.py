@@ -32,7 +32,8 @@ class Dispatcher:
         counters: Counters,
     ) -> None:
         self._accel = accel
-        self._accesses = accesses
+        self._read = accesses.read
+        self._write = accesses.write
         self._memory = accesses.memory
         self._ports = accesses.ports
         self._coalescing = coalescing
@@ -69,12 +70,13 @@ class Dispatcher:
                 kind = "pio"
             self._exits_at[kind, port][address] += 1
             self._counters.single_writes += 1
-            self._accesses.write(space, address, size, value)
+            write = self._write
+            write(space, address, size, value)
         else:
             exits = self._port_loads if port else self._loads
             exits[address] += 1
-            complete = self._complete
-            complete(self._accesses.read(space, address, size))
+            read, complete = self._read, self._complete
+            complete(read(space, address, size))
         # The guest wakes up while this process does what is left before its next wait.
         enter = self._enter
         enter()
