@@ -11,8 +11,8 @@ from coalesced.hv.abi import (
     KVM_EXIT_MMIO,
     KVM_EXIT_SYSTEM_EVENT,
 )
-from coalesced.hv.client import Exit
 from coalesced.hv.errors import ProtocolError
+from coalesced.hv.outcome import Exit
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.access import Accesses
 from coalesced.vmm.coalescing import Coalescing

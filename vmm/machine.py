@@ -10,6 +10,7 @@ from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.device import Device, StateValue
 from coalesced.devices.bus.write_run import U32, U64, WriteRun
 from coalesced.hv.errors import DeviceError, PeerDied
+from coalesced.hv.outcome import Event
 from coalesced.vmm.accel.base import Accelerator, GuestMemory
 from coalesced.vmm.access import Accesses
 from coalesced.vmm.coalescing import Coalescing
@@ -95,12 +96,15 @@ class Machine:
         try:
             while True:
                 got = accel.run(loop)
-                if got is True:
+                if isinstance(got, tuple):
+                    if not handle(got):
+                        break
+                elif got is Event.RING_FILLED:
                     self.flush()
-                elif got is False:
+                else:
+                    if got is Event.READABLE:
+                        loop.serve()
                     loop.run_timers()
-                elif not handle(got):
-                    break
         except (PeerDied, KeyboardInterrupt):
             # What the guest had published still belongs to the devices.
             self.flush()

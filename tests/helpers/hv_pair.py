@@ -9,7 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
-from coalesced.hv import abi, core, doorbell, ring
+from coalesced.hv import abi, core, doorbell, outcome, ring
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import PeerDied
 from helpers.hv_oracle import Answer, Event
@@ -142,7 +142,7 @@ class Pair:
 
     def this_exit(self) -> tuple[int, int, int, bool, int]:
         """Wait for the exit of a guest that runs."""
-        assert self.handle.wait(LIMIT, False) == core.EXITED, "the guest does not exit"
+        assert self.handle.wait(LIMIT, False) == outcome.Event.EXITED, "the guest does not exit"
         return self.handle.exit()
 
     def drain(self) -> list[Event]:

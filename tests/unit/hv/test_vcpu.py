@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from coalesced.hv import abi, core
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import CoalescedError, GuestError, PeerDied, ProtocolError
+from coalesced.hv.outcome import Event as Ended
 from coalesced.hv.vcpu import Vcpu
 from coalesced.hv.zones import Zones
 from helpers.hv_oracle import Event, Operation, VcpuOracle, Zone
@@ -751,7 +752,7 @@ def test_waiting_for_an_interrupt_ends_with_its_line(policy: WaitPolicy) -> None
         pair.start(guest)
         pair.handle.enter()
         pair.handle.set_irq(2, True)
-        assert pair.handle.wait(0, False) == core.TIMED_OUT
+        assert pair.handle.wait(0, False) == Ended.TIMED_OUT
         pair.handle.set_irq(3, True)
         assert pair.this_exit()[1] == 0x5000
         pair.handle.set_irq(3, False)
@@ -782,7 +783,7 @@ def test_waiting_for_an_interrupt_publishes_first() -> None:
 
         pair.start(guest)
         pair.handle.enter()
-        assert pair.handle.wait(LIMIT, True) == core.RING_FILLED
+        assert pair.handle.wait(LIMIT, True) == Ended.RING_FILLED
         assert [e.value for e in pair.drain()] == [1]
         pair.handle.set_irq(0, True)
         assert pair.this_exit()[0] == abi.KVM_EXIT_HLT
@@ -875,11 +876,11 @@ def test_a_wait_ends_by_its_timeout_while_the_guest_runs_on(policy: WaitPolicy) 
         # Nobody is woken for an entry: who sleeps finds it at the end of the timeout.
         within = LIMIT if policy is WaitPolicy.POLL else 0.005
         tries = 1 if policy is WaitPolicy.POLL else 1000
-        assert any(pair.handle.wait(within, True) == core.RING_FILLED for _ in range(tries))
-        assert pair.handle.wait(0, True) == core.RING_FILLED
-        assert pair.handle.wait(0.002, False) == core.TIMED_OUT
+        assert any(pair.handle.wait(within, True) == Ended.RING_FILLED for _ in range(tries))
+        assert pair.handle.wait(0, True) == Ended.RING_FILLED
+        assert pair.handle.wait(0.002, False) == Ended.TIMED_OUT
         assert len(pair.drain()) == 1
-        assert pair.handle.wait(0, True) == core.TIMED_OUT
+        assert pair.handle.wait(0, True) == Ended.TIMED_OUT
         assert pair.handle.running
         go.set()
         assert pair.this_exit()[0] == abi.KVM_EXIT_HLT
@@ -908,11 +909,11 @@ def test_a_readable_descriptor_ends_the_wait_for_an_exit(policy: WaitPolicy) -> 
         pair.start(guest)
         pair.handle.watch(read_end)
         pair.handle.enter()
-        assert pair.handle.wait(0.001, core.WATCH_DESCRIPTOR) == core.TIMED_OUT
+        assert pair.handle.wait(0.001, core.WATCH_DESCRIPTOR) == Ended.TIMED_OUT
         threading.Timer(0.01, os.write, (write_end, b"frame")).start()
-        assert pair.handle.wait(LIMIT, core.WATCH_DESCRIPTOR) == core.READABLE
-        assert pair.handle.wait(0.001, 0) == core.TIMED_OUT
-        assert pair.handle.run(LIMIT, core.WATCH_DESCRIPTOR) is None
+        assert pair.handle.wait(LIMIT, core.WATCH_DESCRIPTOR) == Ended.READABLE
+        assert pair.handle.wait(0.001, 0) == Ended.TIMED_OUT
+        assert pair.handle.run(LIMIT, core.WATCH_DESCRIPTOR) is Ended.READABLE
         os.read(read_end, 10)
         go.set()
         got = pair.handle.run(LIMIT, core.WATCH_DESCRIPTOR)
@@ -939,7 +940,7 @@ def test_a_readable_descriptor_is_told_although_every_exit_is_there_already(
             pair.handle.enter()
             while int.from_bytes(pair.mapping.read(core.EXIT_SEQUENCE, 4), "little") < exits:
                 os.sched_yield()
-            while pair.handle.wait(LIMIT, core.WATCH_DESCRIPTOR) == core.READABLE:
+            while pair.handle.wait(LIMIT, core.WATCH_DESCRIPTOR) == Ended.READABLE:
                 told += 1
         assert 0 < told <= 500, "an exit comes between two of them"
     os.close(read_end)
@@ -956,8 +957,8 @@ def test_a_moment_that_is_due_is_told_between_exits(policy: WaitPolicy) -> None:
             pair.handle.enter()
             while int.from_bytes(pair.mapping.read(core.EXIT_SEQUENCE, 4), "little") < exits:
                 os.sched_yield()
-            assert pair.handle.wait(None, 0, due) == core.TIMED_OUT
-            assert pair.handle.wait(None, 0, due) == core.EXITED
+            assert pair.handle.wait(None, 0, due) == Ended.TIMED_OUT
+            assert pair.handle.wait(None, 0, due) == Ended.EXITED
         later = time.monotonic() + LIMIT
         assert pair.handle.run(None, 0, later) == (abi.KVM_EXIT_HLT, 0, 0, False, 0)
 
@@ -969,7 +970,7 @@ def test_a_moment_ends_a_wait_as_a_timeout_does(policy: WaitPolicy) -> None:
         pair.start(lambda _vcpu: go.wait(LIMIT))
         pair.handle.enter()
         for timeout, moment in ((None, 0.01), (LIMIT, 0.01), (0.01, LIMIT), (None, -1e9)):
-            assert pair.handle.wait(timeout, 0, time.monotonic() + moment) == core.TIMED_OUT
+            assert pair.handle.wait(timeout, 0, time.monotonic() + moment) == Ended.TIMED_OUT
         for wrong, error in ((float("nan"), ValueError), ("soon", TypeError)):
             with pytest.raises(error):
                 pair.handle.wait(None, 0, wrong)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from coalesced.hv.errors import GuestError, PeerDied, ProtocolError, RequestError
+from coalesced.hv.outcome import Event
 from coalesced.vmm.access import FAILURES_KEPT
 from coalesced.vmm.machine import Machine
 from helpers.vmm_fake import (
@@ -73,7 +74,7 @@ def test_what_was_queued_before_an_access_arrives_before_it(
     assert Board(*QUEUED, exit_).run() == [*ARRIVED, access]
 
 
-@pytest.mark.parametrize("last", [None, KICKED, False], ids=["halt", "kick", "no exit"])
+@pytest.mark.parametrize("last", [None, KICKED, Event.TIMED_OUT], ids=["halt", "kick", "no exit"])
 def test_what_was_queued_arrives_before_the_guest_counts_as_halted(last: Step | None) -> None:
     script = [*QUEUED] if last is None else [*QUEUED, last]
     assert Board(*script).run() == ARRIVED
@@ -112,7 +113,7 @@ def test_what_a_dead_guest_had_published_arrives_before_its_death_is_told() -> N
 
 
 def test_a_filled_ring_is_drained_without_an_exit() -> None:
-    board = Board(*QUEUED, True, lambda: seen.extend(board.log))
+    board = Board(*QUEUED, Event.RING_FILLED, lambda: seen.extend(board.log))
     seen: list[tuple[str, Seen]] = []
     board.run()
     assert seen == ARRIVED
@@ -206,7 +207,7 @@ def test_an_entry_that_breaks_the_rules_is_reported_at_the_exit_behind_it() -> N
 
 def test_a_stale_drain_takes_what_is_there_and_does_not_chase_the_guest() -> None:
     """The guest runs on meanwhile: it could queue for ever."""
-    board = Board(Queued(MEM, 1, 0), True, lambda: batches.append(len(board.log)))
+    board = Board(Queued(MEM, 1, 0), Event.RING_FILLED, lambda: batches.append(len(board.log)))
     batches: list[int] = []
     board.mem.on_write = lambda _o, v: board.accel.put(Queued(MEM, 1, v + 1)) if v < 3 else None
     board.run()
@@ -369,7 +370,7 @@ def test_exits_are_counted_by_what_caused_them() -> None:
         store(MEM + 0x80, 0),  # no zone
         store(0x5000, 0),  # no zone, and no device
         KICKED,  # none
-        False,  # none
+        Event.TIMED_OUT,
     )
     board.run()
     counters = board.machine.counters

@@ -1,4 +1,4 @@
-/* VcpuHandle: a vCPU as its VMM sees it, what a KVM vCPU's file descriptor and kvm_run are. */
+/* VcpuHandle: what a VMM holds of a vCPU, as it holds a descriptor and kvm_run of a KVM vCPU. */
 #define _GNU_SOURCE
 #include "core.h"
 
@@ -20,7 +20,6 @@ typedef struct {
     bool passed_over; /* an exit was there, and other news were told first */
 } HandleObject;
 
-enum { TIMED_OUT = 0, EXITED = 1, RING_FILLED = 2, READABLE = 3 };
 enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2 };
 
 /* How often exits that keep coming are held up for a look at the descriptor: a system call. */
@@ -160,7 +159,7 @@ static int wait_exit(HandleObject *h, PyObject *const *args, Py_ssize_t n)
 static PyObject *handle_wait(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     int got = wait_exit((HandleObject *)self, args, n);
-    return got < 0 ? NULL : PyLong_FromLong(got);
+    return got < 0 ? NULL : Py_NewRef(event_objects[got]);
 }
 
 static PyObject *handle_exit(PyObject *self, PyObject *unused)
@@ -182,8 +181,8 @@ static PyObject *tell_exit(HandleObject *h)
 }
 
 /*
- * run(timeout, watch[, due]): enter unless running, wait; the exit, or False, True or None. An
- * exit that came before a pause comes now, and so does, once more, a load that nobody answered.
+ * run(timeout, watch[, due]): enter unless running, wait; the exit, or another event. An exit that
+ * came before a pause is returned now, and a load that nobody answered is returned once more.
  */
 static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
@@ -195,9 +194,7 @@ static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
     int got = wait_exit(h, args, n);
     if (got < 0)
         return NULL;
-    if (got == READABLE)
-        Py_RETURN_NONE;
-    return got == EXITED ? tell_exit(h) : PyBool_FromLong(got == RING_FILLED);
+    return got == EXITED ? tell_exit(h) : Py_NewRef(event_objects[got]);
 }
 
 static PyObject *handle_watch(PyObject *self, PyObject *argument)
@@ -349,7 +346,7 @@ static PyMethodDef handle_methods[] = {
     {"wait", (PyCFunction)(void (*)(void))handle_wait, METH_FASTCALL,
      "wait(timeout, watch[, due]): TIMED_OUT, EXITED or, when watching, RING_FILLED or READABLE."},
     {"run", (PyCFunction)(void (*)(void))handle_run, METH_FASTCALL,
-     "run(timeout, watch[, due]): enter unless running, wait; the exit, False, True or None."},
+     "run(timeout, watch[, due]): enter unless running, wait; the exit, or another event."},
     {"exit", handle_exit, METH_NOARGS, "(reason, address, size, is_write, value) of the exit."},
     {"complete", handle_complete, METH_O, "complete(value): answer the load that exited."},
     {"set_irq", handle_set_irq, METH_VARARGS, "set_irq(line, level)."},
@@ -383,16 +380,12 @@ static PyType_Spec handle_spec = {
     .slots = handle_slots,
 };
 
-int vmm_init_type(PyObject *module)
+int handle_init_type(PyObject *module)
 {
     PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&handle_spec);
     if (!type || PyModule_AddType(module, type) < 0)
         return -1;
-    return PyModule_AddIntConstant(module, "TIMED_OUT", TIMED_OUT) < 0 ||
-                   PyModule_AddIntConstant(module, "EXITED", EXITED) < 0 ||
-                   PyModule_AddIntConstant(module, "RING_FILLED", RING_FILLED) < 0 ||
-                   PyModule_AddIntConstant(module, "READABLE", READABLE) < 0 ||
-                   PyModule_AddIntConstant(module, "WATCH_RING", WATCH_RING) < 0 ||
+    return PyModule_AddIntConstant(module, "WATCH_RING", WATCH_RING) < 0 ||
                    PyModule_AddIntConstant(module, "WATCH_DESCRIPTOR", WATCH_DESCRIPTOR) < 0
                ? -1
                : 0;
