@@ -59,6 +59,7 @@ def _c(order: str, rule: str, test: str) -> Mutation:
 
 
 _VCPU = "tests/unit/hv/test_vcpu.py"
+_VCPU_PEERS = "tests/unit/hv/test_vcpu_peers.py"
 _RING = "tests/unit/hv/test_ring.py"
 _DISPATCH = "tests/unit/vmm/test_dispatch.py"
 _TSAN_RING = "tests/c/test_c.py -k test_the_ring_is_free_of_races"
@@ -274,7 +275,7 @@ MUTATIONS = (
         "hv/core/vcpu_exit.c",
         "    if (request_waits(v) || sequence_overwritten(v))",
         "    if (request_waits(v))",
-        f"{_VCPU}::test_a_word_of_the_guest_that_another_process_overwrites",
+        f"{_VCPU_PEERS}::test_a_word_of_the_guest_that_another_process_overwrites",
     ),
 )
 
