@@ -16,6 +16,7 @@ from typing import NamedTuple
 from coalesced.hv import abi, core, descriptors, ring, shm, signals, wire
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import GuestError, PeerDied, ProtocolError, RequestError
+from coalesced.hv.outcome import Outcome
 from coalesced.hv.process import ASK_WHERE, GuestProcess
 from coalesced.hv.shm import Segment
 
@@ -24,9 +25,6 @@ _WHERE_SECONDS = 0.3  # for a guest to tell where it is
 _ZONES_AT_ONCE = (abi.HV_MESSAGE_MAX - 64) // abi.KVM_COALESCED_MMIO_ZONE.size
 
 Range = tuple[int, int]  # address, size
-
-# (exit_reason, address or port, size in bytes, is_write, value): `hv.abi.KVM_EXIT_*`.
-Exit = tuple[int, int, int, bool, int]
 
 
 def _close(fds: tuple[int, ...]) -> None:
@@ -327,13 +325,12 @@ class Vcpu:
 
     def run(
         self, timeout: float | None = None, watch: int = 0, due: float | None = None
-    ) -> Exit | bool | None:
+    ) -> Outcome:
         """KVM_RUN: enter the guest unless it runs already, and wait for its next exit.
 
-        `watch`: `hv.core.WATCH_*` bits. Returns the exit; False after `timeout` seconds or at
-        `due` (time.monotonic()), the guest running on or an exit of it being what the next call
-        returns; True when entries wait in the ring, None when the descriptor is readable, where
-        these are watched. Raises PeerDied, ProtocolError.
+        `watch`: `hv.core.WATCH_*` bits. TIMED_OUT is returned after `timeout` seconds or at `due`
+        (time.monotonic()); RING_FILLED and READABLE only where the bits say so. The guest runs on
+        then, or the next call returns its exit. Raises PeerDied, ProtocolError.
         """
         run = self._run
         try:

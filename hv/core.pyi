@@ -9,6 +9,8 @@ from typing import Any, final
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
+from coalesced.hv.outcome import Event, Exit, Outcome
+
 Array = NDArray[Any]
 
 RUN_WORDS_OFFSET: int
@@ -22,10 +24,6 @@ FIRST_OPERATION: int
 WAITS_OFFSET: int
 WAITS_SIZE: int
 
-TIMED_OUT: int
-EXITED: int
-RING_FILLED: int
-READABLE: int
 KEEP_WRITES: int
 WATCH_RING: int
 WATCH_DESCRIPTOR: int
@@ -156,25 +154,23 @@ class VcpuHandle:
     ) -> VcpuHandle: ...
     def enter(self) -> None:
         """Let the guest run on; clears a kick."""
-    def wait(self, timeout: float | None, watch: int, due: float | None = None, /) -> int:
-        """TIMED_OUT or EXITED; seconds, None: no limit. `watch`: WATCH_* bits, or 0.
+    def wait(self, timeout: float | None, watch: int, due: float | None = None, /) -> Event:
+        """Wait at most `timeout` seconds (None: no limit). `watch`: WATCH_* bits, or 0.
 
-        RING_FILLED when watching the ring, READABLE when watching the descriptor. `due`: seconds
-        of CLOCK_MONOTONIC after which it is TIMED_OUT, too. Exits that keep coming keep neither
-        out: then the exit is told by the next call. Raises PeerDied when the guest process has
-        ended, ProtocolError for a wrong sequence.
+        RING_FILLED is returned while the ring is watched, READABLE while the descriptor is. `due`:
+        seconds of CLOCK_MONOTONIC after which it is TIMED_OUT, too. A guest that exits all the
+        time keeps out neither: the next call returns its exit. Raises PeerDied when the guest
+        process has ended, ProtocolError for a wrong sequence.
         """
     def watch(self, fd: int, /) -> None:
         """The descriptor of WATCH_DESCRIPTOR; -1: none."""
-    def run(
-        self, timeout: float | None, watch: int, due: float | None = None, /
-    ) -> tuple[int, int, int, bool, int] | bool | None:
-        """`enter` unless it runs, `wait`, and what `exit` says; a load not completed comes again,
-        and so does, with KEEP_WRITES, a write that `enter` has not taken.
+    def run(self, timeout: float | None, watch: int, due: float | None = None, /) -> Outcome:
+        """`enter` unless it runs, `wait`, and for EXITED `exit`.
 
-        False: timed out, True: the ring, None: the descriptor.
+        A load that is not completed is returned again, and with KEEP_WRITES a write that `enter`
+        has not taken.
         """
-    def exit(self) -> tuple[int, int, int, bool, int]:
+    def exit(self) -> Exit:
         """(exit_reason, address or port, size, is_write, value) of the last exit, checked."""
     def complete(self, value: int, /) -> None:
         """The result of the load that exited."""
@@ -191,15 +187,15 @@ class KvmHandle:
     """A vCPU of the real KVM: `mapping` of its descriptor's kvm_run, port data and ring."""
 
     def __new__(cls, mapping: Mapping, fd: int) -> KvmHandle: ...
-    def run(self, timeout: float | None, /) -> tuple[int, int, int, bool, int] | bool:
-        """KVM_RUN: the next exit as `VcpuHandle.exit` gives it; False after `timeout` seconds.
+    def run(self, timeout: float | None, /) -> Outcome:
+        """KVM_RUN: the next exit as `VcpuHandle.exit` gives it; TIMED_OUT after `timeout` seconds.
 
         The guest gets 0.2 ms at least, so that it gets on between timers that are always due.
         A reason other than MMIO, IO, HLT and INTR comes with zeros. Raises OSError, ProtocolError.
         """
     def complete(self, value: int, /) -> None:
         """The result of the load that exited."""
-    def finish(self) -> tuple[int, int, int, bool, int] | None:
+    def finish(self) -> Exit | None:
         """End the instruction that exited, and enter no further.
 
         The exit that this takes, if any: the rest of an access that crosses a page.

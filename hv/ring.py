@@ -24,15 +24,15 @@ class Consumer:
         buffer = memoryview(self.core)
         self._batch = np.frombuffer(buffer, KVM_COALESCED_MMIO, slots)
         columns = np.frombuffer(buffer, np.uint64, 2 * slots, self._batch.nbytes)
-        self._columns = columns[:slots], columns[slots:]
-        self._rebased = self._columns
-        # The same by field, where `core.peek()` puts the batch.
+        # Where `core.rebase()` puts addresses less a base, modulo 2**64, and data: gapless.
+        self.offsets: NDArray[np.uint64] = columns[:slots]
+        self.data: NDArray[np.uint64] = columns[slots:]
+        # Where `core.peek()` puts the batch, by field.
         self.addresses: NDArray[np.uint64] = self._batch["phys_addr"]
         self.sizes: NDArray[np.uint32] = self._batch["len"]
         self.values: NDArray[np.uint64] = self._batch["data"]
         self.pio: NDArray[np.uint32] = self._batch["pio"]
         self._peek = self.core.peek
-        self._rebase = self.core.rebase
         self.commit = self.core.commit
         self.pending = self.core.pending  # how many entries are published and not committed
 
@@ -49,18 +49,6 @@ class Consumer:
         """The first `count` entries of what was peeked last."""
         batch: NDArray[np.void] = self._batch[:count]
         return batch
-
-    def rebased(self, base: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Of all entries peeked last: addresses less `base`, modulo 2**64, and values.
-
-        Two contiguous arrays, read-only and overwritten by the next call.
-        """
-        count = self._rebase(base)
-        # Full rings come one behind the other, and a slice costs more than the numbers in it.
-        if count != len(self._rebased[0]):
-            offsets, values = self._columns
-            self._rebased = offsets[:count], values[:count]
-        return self._rebased
 
 
 def check_pages(pages: int) -> None:

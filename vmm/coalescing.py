@@ -1,4 +1,4 @@
-"""Which writes the accelerator may queue, and when the queue must reach the devices."""
+"""The zones whose writes the accelerator queues."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import pairwise
 from coalesced.devices.bus.address_space import AddressSpace, FlatRange, Mapping
 from coalesced.hv.client import Range
 from coalesced.vmm.accel.base import Accelerator
+from coalesced.vmm.drain import Drain
 
 _KINDS_KEPT = 4096  # a guest may write to any number of addresses
 _LARGEST = 1 << 31  # bytes of a zone: KVM counts them in 32 bits
@@ -19,10 +20,8 @@ _TOP = 1 << 64  # a zone that ends here holds nothing: KVM compares 64-bit sums
 class Coalescing:
     """Keeps the accelerator's zones equal to the coalescible ranges that are mapped.
 
-    Ranges for which the kernel has no room go without a zone: their writes exit. The drain itself
-    is the dispatcher's; what is here says when: before a mapping changes, before anything but the
-    queue looks at a device, before the end. A flush that a device triggers while the queue is
-    being drained is a no-op: the outer drain keeps the order.
+    Ranges for which the kernel has no room go without a zone: their writes exit. Before a mapping
+    changes the guest stops and the queue is drained.
     """
 
     def __init__(
@@ -30,17 +29,17 @@ class Coalescing:
         accel: Accelerator,
         spaces: dict[bool, AddressSpace],
         enabled: bool,
+        drain: Drain,
         warn: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """`spaces`: the memory (False) and port (True) address spaces. `warn`: takes a line."""
         self._accel = accel
         self._warn = warn
-        self._drain: Callable[[], int] = lambda: 0
-        self._draining = False
-        # By port?: what is registered, in ascending order; no two overlap.
+        self._drain = drain
+        # By port?: the registered zones, in ascending order; no two overlap.
         self.zones: dict[bool, list[Range]] = {False: [], True: []}
         self._warned: set[bool] = set()
-        # What `kind_of` said of writes that exited lately: the way of every exit leads past it.
+        # The answers of `kind_of` so far, which dispatching an exit looks up by itself.
         self.kinds: dict[tuple[int, int, bool], str] = {}
         self.supported = {
             False: enabled and accel.coalesced_mmio,
@@ -51,20 +50,6 @@ class Coalescing:
                 space.on_change(self._before_change, partial(self._after_change, port, space))
             else:
                 space.on_change(self._before_change, lambda: None)
-
-    def drain_with(self, drain: Callable[[], int]) -> None:
-        """Set what carries queued writes to the devices; it returns how many there were."""
-        self._drain = drain
-
-    def flush(self) -> int:
-        """Bring every queued write to its device now; how many. A no-op during a drain."""
-        if self._draining:
-            return 0
-        self._draining = True
-        try:
-            return self._drain()
-        finally:
-            self._draining = False
 
     def kind_of(self, address: int, size: int, port: bool) -> str:
         """Why a write had to exit: 'ring_full', 'straddle' or 'no_zone'."""
@@ -88,7 +73,7 @@ class Coalescing:
     def _before_change(self) -> None:
         # The guest must not queue under the old mapping what would be drained under the new one.
         self._accel.pause()
-        self.flush()
+        self._drain.flush()
 
     def _after_change(self, port: bool, space: AddressSpace) -> None:
         wanted = _wanted(space)

@@ -9,14 +9,17 @@ from typing import Final
 
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.device import Device, StateValue
-from coalesced.devices.bus.region import U32, U64
+from coalesced.devices.bus.write_run import U32, U64, WriteRun
 from coalesced.hv import guest
 from coalesced.hv.errors import DeviceError, PeerDied, ProtocolError
+from coalesced.hv.outcome import Event
 from coalesced.vmm.accel.base import Accelerator, GuestMemory
+from coalesced.vmm.access import Accesses
 from coalesced.vmm.coalescing import Coalescing
 from coalesced.vmm.counters import Counters
 from coalesced.vmm.dispatch import Dispatcher
 from coalesced.vmm.dma import MemoryMaster
+from coalesced.vmm.drain import Drain
 from coalesced.vmm.loop import Loop
 from coalesced.vmm.netdev.backend import Host
 from coalesced.vmm.netdev.network import Network
@@ -51,19 +54,15 @@ class Machine:
         self.ram: list[GuestMemory] = []  # what is declared and shown now
         self._declared: list[GuestMemory] = []
         self.dma = MemoryMaster(self.ram, self.memory)
-        self.network = Network(Host(self.loop, self.deliver_queued, warn))
+        self.network = Network(Host(self.loop, self.flush, warn))
         self.seconds = 0.0
-        spaces = {False: self.memory, True: self.ports}
-        self.coalescing = Coalescing(accel, spaces, coalesce, warn)
         self.tracer = Tracer(trace, self.memory, self.ports) if trace else None
+        self._accesses = Accesses(self.memory, self.ports, self.counters, self.tracer)
+        self._drain = Drain(accel.ring, self._accesses, self.counters, self.loop.run_timers)
+        spaces = {False: self.memory, True: self.ports}
+        self.coalescing = Coalescing(accel, spaces, coalesce, self._drain, warn)
         self._dispatcher = Dispatcher(
-            accel,
-            self.memory,
-            self.ports,
-            self.coalescing,
-            self.counters,
-            self.tracer,
-            self.loop.run_timers,
+            accel, self._accesses, self._drain, self.coalescing, self.counters
         )
         accel.attach(self)
         if staleness is not None and accel.ring is not None:
@@ -102,43 +101,49 @@ class Machine:
         try:
             while True:
                 got = accel.run(loop)
-                if got is True:
-                    self.coalescing.flush()
-                elif got is False:
+                if isinstance(got, tuple):
+                    if not handle(got):
+                        break
+                elif got is Event.RING_FILLED:
+                    self.flush()
+                else:
+                    if got is Event.READABLE:
+                        loop.serve()
                     loop.run_timers()
-                elif not handle(got):
-                    break
         except PeerDied:
             # What the guest had published still belongs to the devices.
-            self.coalescing.flush()
+            self.flush()
             raise
         except KeyboardInterrupt:
             # So it does here, but nobody who pressed Ctrl-C waits for a ring full of blits.
-            self._dispatcher.flush_within(LAST_FLUSH)
+            self._drain.flush_within(LAST_FLUSH)
             raise
         self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
 
-    def deliver_queued(self) -> int:
-        """Bring what is queued now to the devices, the guest running on; how many writes."""
-        ring = self.accel.ring
-        return self.coalescing.flush() if ring is not None and ring.pending() else 0
+    def flush(self) -> int:
+        """Bring every queued write to its device; returns how many there were."""
+        return self._drain.flush()
 
     def _flush_stale(self) -> None:
-        if self.coalescing.flush():
+        if self.flush():
             self.counters.stale_drains += 1
 
     # --- accesses of a guest in this process (MachineBus) ---
 
     def read_one(self, port: bool, address: int, size: int) -> int:
-        return self._dispatcher.read(self.ports if port else self.memory, address, size)
+        return self._accesses.read(self.ports if port else self.memory, address, size)
 
     def write_one(self, port: bool, address: int, size: int, value: int) -> None:
         self.counters.single_writes += 1
-        self._dispatcher.write(self.ports if port else self.memory, address, size, value)
+        self._accesses.write(self.ports if port else self.memory, address, size, value)
 
     def write_many(self, addresses: U64, sizes: U32, values: U64) -> None:
-        self.counters.single_writes += len(addresses)
-        self._dispatcher.write_many(addresses, sizes, values)
+        run = WriteRun.of(addresses, sizes, values)
+        self.counters.single_writes += len(run)
+        if self.tracer is not None:
+            for address, size, value in run.entries():
+                self.tracer.access("write", self.memory, address, size, value)
+        self._accesses.write_run(self.memory, run)
 
     def timer_failed(self, call: Callable[[], None], error: BaseException) -> None:
         """A device raised in a call of its timer: reported, and what else is due goes on."""
@@ -154,7 +159,7 @@ class Machine:
 
         Raises DeviceError for a device that cannot tell.
         """
-        self.coalescing.flush()
+        self.flush()
         digest = hashlib.blake2b(digest_size=16)
         for memory in sorted(self._declared, key=lambda m: m.start):
             digest.update(b"%x+%x:" % (memory.start, memory.size))

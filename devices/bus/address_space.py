@@ -6,12 +6,13 @@ import operator
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 
-from coalesced.devices.bus.region import U32, U64, Region
+from coalesced.devices.bus.region import Region, RunHandler
 from coalesced.devices.bus.tally import Tally
+from coalesced.devices.bus.write_run import WriteRun
 
 # Below this many writes the fixed cost of array operations exceeds that of single calls.
 SHORTEST_RUN = 8
@@ -21,7 +22,6 @@ SINGLE_WRITES = 16
 MASKS = tuple((1 << 8 * size) - 1 for size in range(9))  # of a value, by size
 
 WriteFailed = Callable[[int, int, int, BaseException], None]
-Rebased = Callable[[int], tuple[U64, U64]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,75 +201,47 @@ class AddressSpace:
 
     # --- batches ---
 
-    def write_batch(
-        self,
-        addresses: U64,
-        sizes: U32,
-        values: U64,
-        failed: WriteFailed,
-        span: tuple[int, int] | None = None,
-        rebased: Rebased | None = None,
-    ) -> None:
+    def write_batch(self, run: WriteRun, failed: WriteFailed) -> None:
         """Carry out writes in order, as arrays where a region takes runs.
 
-        `addresses`, `sizes`, `values`: one entry per write; each lies below 2**64. A write whose
-        handler raises is consumed and reported to `failed(address, size, value, exception)`; the
-        rest of the batch continues. A caller that knows them passes `span` (the lowest address
-        and the last byte of the batch) and `rebased(base)` (addresses less `base`, and values).
+        Each write lies below 2**64. One whose handler raises is consumed and reported to
+        `failed(address, size, value, exception)`; the rest of the batch continues.
         """
-        start = 0
-        count = len(addresses)
-        if span is not None and count >= SHORTEST_RUN:
-            # The short way of a batch that lies in one range.
-            found = self._flat[bisect_right(self._starts, span[0]) - 1]
-            mapping = found.mapping
-            if mapping is not None and span[1] < found.end and mapping.region.write_run:
-                base = mapping.base
-                offsets, data = rebased(base) if rebased else (addresses - np.uint64(base), values)
-                run = mapping.region.write_run
-                start = self._write_array(mapping, run, offsets, sizes, data, failed)
-        while start < count:
-            start += self._write_runs(
-                addresses[start:], sizes[start:], values[start:], failed, span
-            )
+        done = self._write_whole(run, failed)
+        count = len(run.addresses)
+        while done < count:
+            done += self._write_ranges(run.part(done) if done else run, failed)
 
-    def _write_runs(
-        self,
-        addresses: U64,
-        sizes: U32,
-        values: U64,
-        failed: WriteFailed,
-        span: tuple[int, int] | None,
-    ) -> int:
+    def _write_whole(self, run: WriteRun, failed: WriteFailed) -> int:
+        """Offer a run to the region that it lies in, if one takes it; how many writes it took."""
+        low, last = run.span
+        found = self._flat[bisect_right(self._starts, low) - 1]
+        mapping = found.mapping
+        if mapping is None or last >= found.end or len(run.addresses) < SHORTEST_RUN:
+            return 0
+        take = mapping.region.take_run
+        return self._offer(run, mapping, take, failed) if take else 0
+
+    def _write_ranges(self, run: WriteRun, failed: WriteFailed) -> int:
         """Carry out writes until all are done or the mappings change; how many were."""
         generation = self.generation
-        for start, stop, mapping in self._split(addresses, sizes, span):
+        for start, stop, mapping in self._split(run):
             at = start
             while at < stop:
-                if mapping is not None and mapping.region.write_run and stop - at >= SHORTEST_RUN:
-                    at += self._write_array(
-                        mapping,
-                        mapping.region.write_run,
-                        addresses[at:stop] - np.uint64(mapping.base),
-                        sizes[at:stop],
-                        values[at:stop],
-                        failed,
-                    )
+                take = mapping and mapping.region.take_run
+                if mapping is not None and take and stop - at >= SHORTEST_RUN:
+                    at += self._offer(run.part(at, stop), mapping, take, failed)
                 else:
-                    at += self._write_singly(
-                        addresses[at:stop], sizes[at:stop], values[at:stop], failed
-                    )
+                    at += self._write_singly(run.entries(at, stop), failed)
                 self.between_runs()
                 if self.generation != generation:
                     return at
-        return len(addresses)
+        return len(run)
 
-    def _split(
-        self, addresses: U64, sizes: U32, span: tuple[int, int] | None
-    ) -> list[tuple[int, int, Mapping | None]]:
+    def _split(self, run: WriteRun) -> list[tuple[int, int, Mapping | None]]:
         """(start, stop, mapping) of runs that lie wholly inside one range; None: write singly."""
-        # An over-estimate of the last byte is harmless: it only costs the general path.
-        low, last = span or (int(addresses.min()), int(addresses.max()) + int(sizes.max()) - 1)
+        addresses, sizes = run.addresses, run.sizes
+        low, last = run.span
         first = self.find(min(low, self.limit - 1))
         if last < first.end:
             return [(0, len(addresses), first.mapping)]
@@ -278,58 +250,42 @@ class AddressSpace:
         # Below its first byte: it wrapped past the top of a 64-bit space.
         crossing = (last_bytes > self._lasts_u64[ranges]) | (last_bytes < addresses)
         keys = np.where(crossing, -1, ranges)
-        edges = np.flatnonzero(keys[1:] != keys[:-1]) + 1
-        starts = [0, *edges.tolist()]
-        stops = [*edges.tolist(), len(addresses)]
+        edges = (np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist()
         return [
             (start, stop, None if keys[start] < 0 else self._flat[keys[start]].mapping)
-            for start, stop in zip(starts, stops, strict=True)
+            for start, stop in pairwise([0, *edges, len(addresses)])
         ]
 
-    def _write_array(
-        self,
-        mapping: Mapping,
-        write_run: Callable[[U64, U32, U64], int],
-        offsets: U64,
-        sizes: U32,
-        values: U64,
-        failed: WriteFailed,
-    ) -> int:
+    def _offer(self, run: WriteRun, mapping: Mapping, take: RunHandler, failed: WriteFailed) -> int:
+        """Have a region take writes of `run`, one at least; how many are done."""
         try:
-            taken = write_run(offsets, sizes, values)
+            taken = take(run.rebased(mapping.base))
             if type(taken) is not int:
                 taken = _number("write_run()", taken)
-            if not 0 <= taken <= len(offsets):
-                raise ValueError(
-                    f"write_run() gave {taken}, expected a count of 0 to {len(offsets)}"
-                )
+            if not 0 <= taken <= len(run.addresses):
+                raise ValueError(f"write_run() gave {taken}, expected a count of 0 to {len(run)}")
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            failed(mapping.base + int(offsets[0]), int(sizes[0]), int(values[0]), error)
+            failed(*run.entries(0, 1)[0], error)
             return 1
-        if taken > 0:
-            return taken
-        first = offsets[:1] + np.uint64(mapping.base)
-        return self._write_singly(first, sizes[:1], values[:1], failed)
+        return taken or self._write_singly(run.entries(0, 1), failed)
 
-    def _write_singly(self, addresses: U64, sizes: U32, values: U64, failed: WriteFailed) -> int:
-        writes = zip(addresses.tolist(), sizes.tolist(), values.tolist(), strict=True)
+    def _write_singly(self, writes: list[tuple[int, int, int]], failed: WriteFailed) -> int:
+        """Carry out writes until all are done or the mappings change; how many were."""
         generation = self.generation
-        done = 0
-        while done < len(addresses):
-            for address, size, value in islice(writes, SINGLE_WRITES):
-                done += 1
-                try:
-                    self.write(address, size, value)
-                except KeyboardInterrupt:
-                    raise
-                except BaseException as error:
-                    failed(address, size, value, error)
-                if self.generation != generation:
-                    return done
-            self.between_runs()
-        return done
+        for done, (address, size, value) in enumerate(writes, 1):
+            try:
+                self.write(address, size, value)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                failed(address, size, value, error)
+            if self.generation != generation:
+                return done
+            if not done % SINGLE_WRITES:
+                self.between_runs()
+        return len(writes)
 
 
 def _number(what: str, value: object) -> int:

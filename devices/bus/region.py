@@ -6,15 +6,14 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from coalesced.devices.bus.write_run import U32, U64, WriteRun
 
-U64 = NDArray[np.uint64]
-U32 = NDArray[np.uint32]
+__all__ = ["U32", "U64", "Region", "WriteRun"]
 
 ReadHandler = Callable[[int, int], int]
 WriteHandler = Callable[[int, int, int], None]
 WriteRunHandler = Callable[[U64, U32, U64], int]
+RunHandler = Callable[[WriteRun], int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,12 +27,12 @@ class Region:
 
     `write_run(offsets, sizes, values)` takes writes in program order as three arrays of one
     length (at least 1), any strides, to be read only and only until it returns. It returns how many
-    it took, 0 to all. It stops early, after
-    the entry in question, when that entry changed what a later one may hit (a mapping, a mode). It
-    must leave the device as the same calls of `write` would. An exception out of `write_run`
-    belongs to the first entry of the call, and no entry of that call has had any effect: a device
-    that meets a bad entry further on returns the count before it and raises on the next call. An
-    answer that is no such count is reported like an exception.
+    it took, 0 to all. It stops early, after the entry in question, when that entry changed what a
+    later one may hit (a mapping, a mode). It must leave the device as the same calls of `write`
+    would. An exception out of `write_run` belongs to the first entry of the call, and no entry of
+    that call has had any effect: a device that meets a bad entry further on returns the count
+    before it and raises on the next call. An answer that is no such count is reported like an
+    exception. `take_run(run)` is the same, given one `WriteRun`; a region needs only one of both.
 
     `coalesced` lists (offset, size) ranges whose writes have no side effect that the guest could
     notice before its next exit, so that they may be queued. `flush` says that queued writes must
@@ -49,19 +48,22 @@ class Region:
     write_run: WriteRunHandler | None = None
     coalesced: tuple[tuple[int, int], ...] = ()
     flush: bool = False
+    take_run: RunHandler | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"region {self.name!r}: expected a text as its name")
         if not isinstance(self.size, int) or self.size <= 0:
             raise ValueError(f"region {self.name!r}: expected a size above 0, got {self.size!r}")
-        handlers = {"read": self.read, "write": self.write, "write_run": self.write_run}
-        for what, handler in handlers.items():
-            if not callable(handler) and (what != "write_run" or handler is not None):
+        for what in ("read", "write", "write_run", "take_run"):
+            handler = getattr(self, what)
+            if not callable(handler) and (what in ("read", "write") or handler is not None):
                 raise TypeError(
                     f"region {self.name!r}: {what}: expected a function, got {handler!r}"
                 )
         self._check_coalesced()
+        if self.write_run is not None and self.take_run is None:
+            object.__setattr__(self, "take_run", _of_one_value(self.write_run))
 
     def _check_coalesced(self) -> None:
         try:
@@ -77,3 +79,8 @@ class Region:
                     f"region {self.name!r}: coalesced range {offset:#x}+{size:#x} "
                     f"does not lie in its {self.size:#x} bytes"
                 )
+
+
+def _of_one_value(write_run: WriteRunHandler) -> RunHandler:
+    """A handler of three arrays as one of a `WriteRun`."""
+    return lambda run: write_run(run.addresses, run.sizes, run.values)

@@ -22,7 +22,7 @@ from coalesced.devices.cirrus.registers import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from coalesced.devices.bus.region import U32, U64
+    from coalesced.devices.bus.write_run import U32, U64, WriteRun
     from coalesced.devices.cirrus.blitter import Blitter
     from coalesced.devices.cirrus.engine import U8
     from coalesced.devices.cirrus.registers import CirrusRegisters
@@ -94,23 +94,25 @@ class Apertures:
         for position in range(size):
             self._write_window_byte(offset + position, value >> (8 * position) & 0xFF, mapped)
 
-    def write_window_run(self, offsets: U64, sizes: U32, values: U64) -> int:
+    def take_window_run(self, run: WriteRun) -> int:
         """Do what calls of `write_window` would; see Region for the result."""
+        offsets, sizes, values = run.addresses, run.sizes, run.values
         if not self._r.extended:
             if self._r.banks_mapped:
                 return self._write_singly(self.write_window, offsets, sizes, values)
-            return self._planar.write_run(offsets, sizes, values)
+            return self._planar.take_run(run)
         # All but memory is rare: registers, and the part of the window that nothing answers.
         plain = self._count_below(offsets, sizes, BANKED_SIZE)
         if not plain:
             return self._write_singly(self.write_window, offsets, sizes, values, BANKED_SIZE)
-        offsets, sizes, values = offsets[:plain], sizes[:plain], values[:plain]
+        run = run.part(0, plain)
         if self._blitter.receiving:
-            return self._feed_run(self.write_window, offsets, sizes, values)
-        return self._write_bank(offsets, sizes, values)
+            return self._feed_run(self.write_window, run.addresses, run.sizes, run.values)
+        return self._write_bank(run)
 
-    def _write_bank(self, offsets: U64, sizes: U32, values: U64) -> int:
+    def _write_bank(self, run: WriteRun) -> int:
         """Write those of the first writes that lie in one half of the window, or one across."""
+        offsets, sizes, values = run.addresses, run.sizes, run.values
         half = int(offsets[0]) >> 15
         mapped = self._r.banks_mapped
         base, limit = self._bank(half, mapped)
@@ -122,8 +124,8 @@ class Apertures:
         count = len(inside) if inside.all() else int(inside.argmin())
         if not count:
             return self._write_singly(self.write_window, offsets[:1], sizes[:1], values[:1])
-        relative = offsets[:count] - np.uint64(first) if first else offsets[:count]
-        return self._linear.write_run(relative, sizes[:count], values[:count], base, limit)
+        run = run.part(0, count)
+        return self._linear.take_run(run.rebased(first) if first else run, base, limit)
 
     def _read_window_byte(self, offset: int) -> int:
         extended, mapped = self._r.extended, self._r.banks_mapped
@@ -194,8 +196,9 @@ class Apertures:
         for position in range(size):
             self._write_linear_byte(offset + position, value >> (8 * position) & 0xFF, mapped)
 
-    def write_linear_run(self, offsets: U64, sizes: U32, values: U64) -> int:
+    def take_linear_run(self, run: WriteRun) -> int:
         """Do what calls of `write_linear` would; see Region for the result."""
+        offsets, sizes, values = run.addresses, run.sizes, run.values
         if self._r.linear_mapped:
             end = self._size
         else:
@@ -205,10 +208,10 @@ class Apertures:
             if self._blitter.receiving and offsets[0] >= DATA_APERTURE:
                 return self._feed_aperture(offsets, sizes, values)
             return self._write_singly(self.write_linear, offsets, sizes, values, end)
-        offsets, sizes, values = offsets[:plain], sizes[:plain], values[:plain]
+        run = run.part(0, plain)
         if self._blitter.receiving:
-            return self._feed_run(self.write_linear, offsets, sizes, values)
-        return self._linear.write_run(offsets, sizes, values, 0, end)
+            return self._feed_run(self.write_linear, run.addresses, run.sizes, run.values)
+        return self._linear.take_run(run, 0, end)
 
     def _read_linear_byte(self, offset: int) -> int:
         if offset < self._size:

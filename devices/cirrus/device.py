@@ -73,18 +73,18 @@ class CirrusChip:
             WINDOW_SIZE,
             self.apertures.read_window,
             self.apertures.write_window,
-            write_run=self.apertures.write_window_run,
             coalesced=((0, WINDOW_SIZE),),
             flush=True,
+            take_run=self.apertures.take_window_run,
         )
         self.linear = Region(
             "cirrus-pci-bar0",
             BAR0_SIZE,
             self.apertures.read_linear,
             self.apertures.write_linear,
-            write_run=self.apertures.write_linear_run,
             coalesced=((0, vram_size), (DATA_APERTURE, VRAM_SIZE)),
             flush=True,
+            take_run=self.apertures.take_linear_run,
         )
         self.mmio = Region("cirrus-mmio", BAR1_SIZE, mmio.read, mmio.write, flush=True)
         self.ports = Region(

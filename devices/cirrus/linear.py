@@ -19,7 +19,7 @@ from coalesced.devices.vga.registers import GR_MODE
 from coalesced.devices.vga.runs import linear_plan, write_run
 
 if TYPE_CHECKING:
-    from coalesced.devices.bus.region import U32, U64
+    from coalesced.devices.bus.write_run import U64, WriteRun
     from coalesced.devices.cirrus.engine import U8
     from coalesced.devices.cirrus.registers import CirrusRegisters
 
@@ -69,14 +69,15 @@ class LinearWrites:
                 for position in range(size):
                     self._bytes[address + bit * size + position & self._mask] = pixel[position]
 
-    def write_run(self, offsets: U64, sizes: U32, values: U64, base: int, limit: int) -> int:
+    def take_run(self, run: WriteRun, base: int, limit: int) -> int:
         """Do what calls of `write_byte` would for each byte of each write, and take all.
 
         Offsets count from address `base`; bytes at `limit` and beyond are lost.
         """
+        offsets, sizes, values = run.addresses, run.sizes, run.values
         shift = addressing_shift(self._r)
         if shift == 0 and not writes_pixels(self._r) and len(offsets) > SHORT_RUN:
-            write_run(linear_plan(self._vram[base : base + limit]), offsets, sizes, values)
+            write_run(linear_plan(self._vram[base : base + limit]), run)
             return len(offsets)
         if (
             shift

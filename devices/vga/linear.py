@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from coalesced.devices.bus.region import U32, U64
+    from coalesced.devices.bus.write_run import WriteRun
 
 
 class LinearMemory:
@@ -29,9 +29,9 @@ class LinearMemory:
             size,
             self.read,
             self.write,
-            write_run=self.write_run,
             coalesced=((0, size),),
             flush=True,
+            take_run=self.take_run,
         )
 
     def read(self, offset: int, size: int) -> int:
@@ -48,7 +48,7 @@ class LinearMemory:
             if 0 <= at < len(self._bytes):
                 self._bytes[at] = byte
 
-    def write_run(self, offsets: U64, sizes: U32, values: U64) -> int:
+    def take_run(self, run: WriteRun) -> int:
         """Do what as many calls of `write` would, at once; takes every entry."""
-        write_run(self._plan, offsets, sizes, values)
-        return len(offsets)
+        write_run(self._plan, run)
+        return len(run)

@@ -28,7 +28,7 @@ from coalesced.devices.vga.runs import make_plan, write_run
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from coalesced.devices.bus.region import U32, U64
+    from coalesced.devices.bus.write_run import WriteRun
     from coalesced.devices.vga.registers import Registers
 
 OUTSIDE: Final = 0xFF
@@ -81,25 +81,23 @@ class PlanarMemory:
         for position in range(size):
             self.write_byte(offset + position, (value >> (8 * position)) & 0xFF)
 
-    def write_run(self, offsets: U64, sizes: U32, values: U64) -> int:
+    def take_run(self, run: WriteRun) -> int:
         """Do what as many calls of `write` would, at once; takes every entry.
 
         No register and no latch changes during a run, so what a byte does to memory is a function
         of its address and value alone, and is kept as a plan until a register or latch changes.
         """
-        count = len(offsets)
+        count = len(run.addresses)
         r = self._r
         fresh = self._plan_generation == r.generation
         if count <= (SHORT_RUN if fresh else SHORT_RUN_WITHOUT_PLAN):
-            for offset, size, value in zip(
-                offsets.tolist(), sizes.tolist(), values.tolist(), strict=True
-            ):
-                self.write(offset, size, value)
+            for write in run.entries():
+                self.write(*write)
             return count
         if not fresh:
             self._plan = make_plan(r, self.sr, self.vram, self.bank_offset)
             self._plan_generation = r.generation
-        write_run(self._plan, offsets, sizes, values)
+        write_run(self._plan, run)
         return count
 
     def _address(self, offset: int) -> int:

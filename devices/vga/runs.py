@@ -32,7 +32,7 @@ from coalesced.devices.vga.registers import (
 )
 
 if TYPE_CHECKING:
-    from coalesced.devices.bus.region import U32, U64
+    from coalesced.devices.bus.write_run import U64, WriteRun
     from coalesced.devices.vga.registers import Registers
 
 U8 = NDArray[np.uint8]
@@ -62,7 +62,7 @@ class Plan:
     addresses are linear: a text console writes words, a blit to mode 13h double words.
     """
 
-    __slots__ = ("data", "first", "index", "limit", "offsets", "ones", "store", "values", "wide")
+    __slots__ = ("first", "limit", "store", "wide")
 
     def __init__(
         self, first: int, limit: int, store: Store, wide: Mapping[int, Store] = _NOTHING_WIDE
@@ -71,57 +71,29 @@ class Plan:
         self.limit = limit
         self.store = store
         self.wide = wide
-        # The arrays that the last run of bytes came in. The next one mostly comes in the same ones,
-        # whatever they hold by then, and to look at them again costs what the run does.
-        self.offsets: U64 | None = None
-        self.values: U64 | None = None
-        self.ones: U32 | None = None
-        self.index: Index
-        self.data: Index
-
-    def keep(self, offsets: U64, ones: U32, values: U64, index: Index, data: Index) -> None:
-        """Keep the arrays of a run of bytes, and the indices that they are as they stand.
-
-        `ones`: the sizes, which stay what they are.
-        """
-        self.offsets, self.ones, self.values, self.index, self.data = (
-            offsets,
-            ones,
-            values,
-            index,
-            data,
-        )
 
 
-def write_run(plan: Plan, offsets: U64, sizes: U32, values: U64) -> None:
-    """Store writes in program order; any strides, the arrays are only read."""
+def write_run(plan: Plan, run: WriteRun) -> None:
+    """Store writes in program order."""
     store = plan.store
-    if offsets is plan.offsets and values is plan.values and sizes is plan.ones:
+    size = run.size
+    if size == 1 and not plan.first:
+        # Bytes are indices as they are. What is none, or outside: numpy looks at each index before
+        # it stores anything.
         try:
-            store(plan.index, plan.data)
+            store(run.indices, run.data)
             return
         except IndexError:
             pass
-    data: Data = values
-    # A single value for all writes is examined once.
-    size = int(sizes[0] if sizes.strides[0] == 0 else sizes.max())
+    offsets = run.addresses
+    data: Data
     if size == 1:
-        if not plan.first:
-            # Bytes are indices as they are. What is none, or outside: numpy looks at each index
-            # before it stores anything.
-            index, bytes_ = offsets.view(np.intp), values.view(np.intp)
-            if sizes.strides[0] == 0 and not sizes.flags.writeable:
-                plan.keep(offsets, sizes, values, index, bytes_)
-            try:
-                store(index, bytes_)
-                return
-            except IndexError:
-                pass
-        data = values.astype(np.uint8)
-    elif size in plan.wide and sizes.min() == size and not (offsets & np.uint64(size - 1)).any():
+        data = run.values.astype(np.uint8)
+    elif size in plan.wide and not (offsets & np.uint64(size - 1)).any():
         store = plan.wide[size]
+        data = run.values
     else:
-        offsets, data = _split_bytes(offsets, sizes, values)
+        offsets, data = _split_bytes(run)
     if plan.first:
         offsets = offsets - plan.first  # wraps below the map, and so ends above the limit
     if offsets.max() >= plan.limit:
@@ -131,15 +103,16 @@ def write_run(plan: Plan, offsets: U64, sizes: U32, values: U64) -> None:
     store(offsets.view(np.intp), data)
 
 
-def _split_bytes(offsets: U64, sizes: U32, values: U64) -> tuple[U64, U8]:
+def _split_bytes(run: WriteRun) -> tuple[U64, U8]:
     """Split each write into its bytes, in ascending order."""
-    size = int(sizes.max())
+    offsets, sizes, values = run.addresses, run.sizes, run.values
+    size = run.size or int(sizes.max())
     byte_offsets = np.empty((len(offsets), size), np.uint64)
     for position in range(size):
         np.add(offsets, np.uint64(position), out=byte_offsets[:, position])
     little_endian = np.ascontiguousarray(values, dtype="<u8").view(np.uint8)
     data = little_endian.reshape(-1, 8)[:, :size]
-    if sizes.min() == size:
+    if run.size:
         return byte_offsets.ravel(), data.ravel()
     used = _POSITIONS[:size] < sizes[:, np.newaxis]
     return byte_offsets[used], data[used]

@@ -49,9 +49,9 @@ class Vga:
             WINDOW_SIZE,
             self.memory.read,
             self.memory.write,
-            write_run=self.memory.write_run,
             coalesced=((0, WINDOW_SIZE),),
             flush=True,
+            take_run=self.memory.take_run,
         )
         self.ports = Region(
             "vga", PORT_COUNT, self.port_decoder.read, self.port_decoder.write, flush=True

@@ -54,8 +54,12 @@ enum { IO_IN = 0, IO_OUT = 1 };
 
 /* ---- support.c ------------------------------------------------------------------------------ */
 
-/* coalesced.hv.errors, looked up once, when the module is made; 0, or -1 with an exception set. */
+/* Look up coalesced.hv.errors and coalesced.hv.outcome; 0, or -1 with an exception set. */
 int support_look_up_errors(void);
+int support_look_up_events(void);
+/* The members of coalesced.hv.outcome.Event. */
+enum event { TIMED_OUT, EXITED, RING_FILLED, READABLE, EVENTS };
+extern PyObject *event_objects[EVENTS];
 extern PyObject *error_peer_died;
 extern PyObject *error_protocol;
 extern PyObject *error_segment;
@@ -134,10 +138,10 @@ bool exit_is_write(PyObject *told);
 int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load,
                   PyObject *value);
 
-/* ---- vcpu.c, vmm.c, kvm.c ------------------------------------------------------------------- */
+/* ---- vcpu.c, handle.c, kvm.c ---------------------------------------------------------------- */
 
 int vcpu_init_type(PyObject *module);
-int vmm_init_type(PyObject *module);
+int handle_init_type(PyObject *module);
 int kvm_init_type(PyObject *module);
 
 /* ---- wait.c: waiting, for either side ------------------------------------------------------ */

@@ -121,7 +121,7 @@ static PyObject *failed(int number)
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-/* What KVM has to say beside the exits that both kinds of vCPU have goes on as a bare number. */
+/* Exits that only KVM has are returned by number. */
 static PyObject *last_exit(KvmObject *k)
 {
     uint32_t reason = ((const volatile struct run_page *)k->run)->exit_reason;
@@ -137,7 +137,7 @@ static PyObject *kvm_tell(KvmObject *k)
     return told;
 }
 
-/* run(timeout): the next exit; False when there was none until then. */
+/* run(timeout): the next exit, or TIMED_OUT. */
 static PyObject *kvm_run(PyObject *self, PyObject *timeout)
 {
     KvmObject *k = (KvmObject *)self;
@@ -163,7 +163,7 @@ static PyObject *kvm_run(PyObject *self, PyObject *timeout)
         if (PyErr_CheckSignals() < 0)
             return NULL;
         if (now_ns() >= deadline)
-            Py_RETURN_FALSE;
+            return Py_NewRef(event_objects[TIMED_OUT]);
     }
 }
 
@@ -239,7 +239,7 @@ static void kvm_dealloc(PyObject *self)
 }
 
 static PyMethodDef kvm_methods[] = {
-    {"run", kvm_run, METH_O, "run(timeout): KVM_RUN until the next exit; False: timed out."},
+    {"run", kvm_run, METH_O, "run(timeout): KVM_RUN until the next exit, or TIMED_OUT."},
     {"finish", kvm_finish, METH_NOARGS, "Let the instruction that exited end, and no other one."},
     {"complete", kvm_complete, METH_O, "complete(value): answer the load that exited."},
     {"keep_writes", kvm_keep_writes, METH_NOARGS,

@@ -8,6 +8,7 @@
 #define LATEST 18e9 /* seconds: the last moment whose ns fit 64 bits, the highest of which is none */
 
 PyObject *error_peer_died, *error_protocol, *error_segment, *error_guest, *error_host;
+PyObject *event_objects[EVENTS];
 
 int support_look_up_errors(void)
 {
@@ -21,6 +22,17 @@ int support_look_up_errors(void)
     error_host = PyObject_GetAttrString(errors, "HostError");
     Py_DECREF(errors);
     return error_peer_died && error_protocol && error_segment && error_guest && error_host ? 0 : -1;
+}
+
+int support_look_up_events(void)
+{
+    PyObject *module = PyImport_ImportModule("coalesced.hv.outcome");
+    PyObject *type = module ? PyObject_GetAttrString(module, "Event") : NULL;
+    for (int i = 0; type && i < EVENTS; i++)
+        event_objects[i] = PyObject_CallFunction(type, "i", i);
+    Py_XDECREF(type);
+    Py_XDECREF(module);
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 int deadline_from(PyObject *timeout, uint64_t *deadline)

@@ -12,6 +12,7 @@ import pytest
 from coalesced.hv.abi import NR_IOBUS_DEVS, OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
 from coalesced.hv.errors import GuestError, HostError
 from coalesced.hv.kvm import KvmVm
+from coalesced.hv.outcome import Event
 from coalesced.vmm import pc
 from coalesced.vmm.accel import kvm
 from coalesced.vmm.accel.kvm import KvmAccelerator
@@ -180,7 +181,7 @@ def test_a_guest_gets_on_although_a_timer_is_always_due() -> None:
     with Board(ops) as board:
         board.accel.load_guest("a guest", {})
         entered = 1
-        while board.accel.vcpu.run(0) is False:
+        while board.accel.vcpu.run(0) is Event.TIMED_OUT:
             entered += 1
             assert entered < 10_000
         assert entered > 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from coalesced.hv.abi import KVM_EXIT_HLT, KVM_EXIT_MMIO
-from coalesced.hv.client import Exit
+from coalesced.hv.outcome import Exit
 from coalesced.hv.process import GuestProcess
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.accel.process import ProcessAccelerator
@@ -46,7 +46,7 @@ def run(accel: Accelerator, parts: Sequence[Part], answer: int = 0) -> list[Seen
         seen: list[Seen] = [[]]
         while True:
             exit_ = accel.run(loop)
-            assert not isinstance(exit_, bool)
+            assert isinstance(exit_, tuple)
             entries = ring.peek().tolist()
             ring.commit(len(entries))
             reason, address, _, is_write, _ = exit_

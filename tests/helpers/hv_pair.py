@@ -8,12 +8,16 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import numpy as np
+import pytest
 
-from coalesced.hv import abi, core, doorbell, ring
+from coalesced.hv import abi, core, doorbell, outcome, ring
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import PeerDied
+from coalesced.hv.zones import Zones
 from helpers.hv_oracle import Answer, Event
 
+POLICIES = pytest.mark.parametrize("policy", list(WaitPolicy), ids=lambda p: p.name.lower())
+SMALL_RING = abi.KVM_COALESCED_MMIO_RING_HEADER + 5 * abi.KVM_COALESCED_MMIO.itemsize
 LIMIT = 10.0  # seconds; nothing here takes a tenth of it unless something hangs
 
 Program = Callable[[core.Vcpu], object]
@@ -142,7 +146,7 @@ class Pair:
 
     def this_exit(self) -> tuple[int, int, int, bool, int]:
         """Wait for the exit of a guest that runs."""
-        assert self.handle.wait(LIMIT, False) == core.EXITED, "the guest does not exit"
+        assert self.handle.wait(LIMIT, False) == outcome.Event.EXITED, "the guest does not exit"
         return self.handle.exit()
 
     def drain(self) -> list[Event]:
@@ -204,3 +208,26 @@ def one_by_one(vcpu: core.Vcpu, program: Sequence[tuple[int, int, int, int]]) ->
         else:
             values.append(vcpu.in_(address, size))
     return values
+
+
+def answer(pio: int, address: int, size: int) -> int:
+    """The content of these tests' devices: another value at each place and width."""
+    return ((address * 0x9E3779B97F4A7C15) ^ (size << 40) ^ pio) % (1 << 64)
+
+
+def table(*zones: tuple[int, int]) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
+    """The argument of `set_zones`, through the registry of zones."""
+    registered = Zones()
+    for addr, size in zones:
+        registered.register(addr, size)
+    return registered.outermost()
+
+
+def ram(start: int, content: bytes, vcpu: core.Vcpu) -> core.Mapping:
+    """Give a vCPU a slot of RAM."""
+    part = segment("ram", len(content))
+    mapping = core.Mapping([part])
+    os.close(part[1])
+    mapping.write(0, content)
+    vcpu.set_memory(start, mapping)
+    return mapping

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from coalesced.hv import abi, client
 from coalesced.hv.abi import OP
-from coalesced.hv.client import Exit
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import KvmUnusable, ProtocolError
 from coalesced.hv.kvm import KvmVm, capabilities
+from coalesced.hv.outcome import Exit
 from coalesced.hv.process import GuestProcess
 from coalesced.hv.ring import Consumer
 from coalesced.hv.vcpu import Vcpu

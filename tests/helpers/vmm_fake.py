@@ -18,8 +18,9 @@ from coalesced.hv.abi import (
     KVM_EXIT_SYSTEM_EVENT,
     PAGE_SIZE,
 )
-from coalesced.hv.client import Exit, Range
+from coalesced.hv.client import Range
 from coalesced.hv.errors import GuestError
+from coalesced.hv.outcome import Event, Exit, Outcome
 from coalesced.hv.ring import Consumer, Producer
 from coalesced.vmm.accel.base import MachineBus
 from coalesced.vmm.accel.direct import LocalMemory
@@ -59,7 +60,7 @@ def out(port: int, value: int, size: int = 1) -> Exit:
     return KVM_EXIT_IO, port, size, True, value
 
 
-Step = Queued | Exit | bool | Exception | Callable[[], object]
+Step = Queued | Outcome | Exception | Callable[[], object]
 
 
 class FakeRing:
@@ -85,8 +86,8 @@ class FakeRing:
 class FakeAccelerator:
     """Plays a script of queued writes, exits and whatever else happens to a VMM.
 
-    A `Queued` goes into the ring and the guest runs on; an exit, False or True is what `run`
-    returns; an exception is raised; a callable is called and the guest runs on.
+    A `Queued` goes into the ring and the guest runs on; `run` returns an exit or an
+    `Event`; an exception is raised; a callable is called and the guest runs on.
     """
 
     name = "fake"
@@ -121,9 +122,9 @@ class FakeAccelerator:
     def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
         self.log.append(("guest", guest, dict(arguments)))
 
-    def run(self, loop: Loop) -> Exit | bool:
+    def run(self, loop: Loop) -> Outcome:
         if loop.timeout() == 0:
-            return False
+            return Event.TIMED_OUT
         for step in self.script:
             if isinstance(step, Queued):
                 self.put(step)

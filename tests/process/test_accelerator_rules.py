@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from coalesced.hv.abi import KVM_EXIT_IO, KVM_EXIT_MMIO, OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from coalesced.hv.client import Exit
+from coalesced.hv.outcome import Exit
 from coalesced.vmm.accel.base import Accelerator
 from helpers.accelerators import WITH_A_RING, Operation, Part, Seen, run
 

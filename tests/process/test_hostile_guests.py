@@ -15,6 +15,7 @@ import coalesced.hv
 from coalesced.hv import abi, client, process
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import PeerDied, ProtocolError
+from coalesced.hv.outcome import Event
 from coalesced.hv.process import GuestProcess
 from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.machine import Machine
@@ -122,10 +123,10 @@ def test_timers_and_descriptors_are_served_through_endless_bytes(
     watched, write = os.pipe()
     with within(20), machine(name, policy=policy) as vm:
         assert vm.vcpu is not None
-        assert vm.vcpu.run(0.2) is False
+        assert vm.vcpu.run(0.2) is Event.TIMED_OUT
         vm.vcpu.handle.watch(watched)
         os.write(write, b"!")
-        assert vm.vcpu.run(5.0, 2) is None
+        assert vm.vcpu.run(5.0, 2) is Event.READABLE
     os.close(watched)
     os.close(write)
 
@@ -211,7 +212,7 @@ def test_a_full_pipe_that_blocks_stops_nobody(lying: Callable[[str], None]) -> N
         vcpu = vm.create_vcpu()
         vm.vcpu = None  # it serves no request after this one
         vm.load_guest("os:getpid")
-        assert vcpu.run(0.2) is False
+        assert vcpu.run(0.2) is Event.TIMED_OUT
         for level in (True, False) * 40000:
             vcpu.handle.set_irq(1, level)
         with pytest.raises(TimeoutError, match=r"within 0\.1"), within(0.1):

@@ -19,6 +19,7 @@ import coalesced.hv
 from coalesced.hv import abi, client, core
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import CoalescedError, PeerDied, RequestError, SegmentError
+from coalesced.hv.outcome import Event, Exit
 from coalesced.hv.process import GuestProcess
 from helpers.hv_processes import RAM, ZONE, gone, is_running, machine, names_by, within
 
@@ -58,7 +59,7 @@ def vcpu_of(vm: client.Vm) -> client.Vcpu:
     return vm.vcpu
 
 
-def run(vm: client.Vm) -> client.Exit:
+def run(vm: client.Vm) -> Exit:
     """The next exit, within five seconds."""
     got = vcpu_of(vm).run(5.0)
     assert isinstance(got, tuple), "the guest does not exit"
@@ -130,7 +131,7 @@ def test_ioctls_of_a_running_guest_stop_it_for_their_time(written: Write) -> Non
     """The guest is kicked out, the zone goes, and its writes exit from then on."""
     with within(20), machine(written(ENDLESS), policy=WaitPolicy.POLL, ring_pages=1024) as vm:
         vcpu = vcpu_of(vm)
-        assert vcpu.run(5.0, watch=core.WATCH_RING) is True
+        assert vcpu.run(5.0, watch=core.WATCH_RING) is Event.RING_FILLED
         before = drained(vm)
         vm.unregister_coalesced_mmio(ZONE, 1)
         before += drained(vm)
@@ -139,7 +140,7 @@ def test_ioctls_of_a_running_guest_stop_it_for_their_time(written: Write) -> Non
         assert got == (MMIO, ZONE, 8, True, len(before))
         assert before == list(range(len(before)))
         vm.register_coalesced_mmio(ZONE, 8)
-        assert vcpu.run(5.0, watch=core.WATCH_RING) is True
+        assert vcpu.run(5.0, watch=core.WATCH_RING) is Event.RING_FILLED
         assert drained(vm)[0] == len(before) + 1
 
 
@@ -163,7 +164,7 @@ def test_an_interrupt_ends_a_halt(written: Write, policy: WaitPolicy) -> None:
     """Raised while the guest runs."""
     name = written("def main(vcpu):\n    vcpu.store64(0x5000, vcpu.wait_interrupt())\n")
     with within(20), machine(name, policy=policy) as vm:
-        assert vcpu_of(vm).run(0.01) is False
+        assert vcpu_of(vm).run(0.01) is Event.TIMED_OUT
         vm.irq_line(11, True)
         assert run(vm) == (MMIO, 0x5000, 8, True, 1 << 11)
 
@@ -336,7 +337,7 @@ def test_an_endless_guest_ends_with_close(written: Write) -> None:
     )
     with within(20), machine(name) as vm:
         assert run(vm)[1] == 0x5000
-        assert vcpu_of(vm).run(0.01) is False
+        assert vcpu_of(vm).run(0.01) is Event.TIMED_OUT
         with within(1):
             vm.close()
         assert vm.process.status == -signal.SIGKILL

@@ -15,6 +15,7 @@ from coalesced.hv import abi, client
 from coalesced.hv.abi import OP_OUT
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import RequestError
+from coalesced.hv.outcome import Exit
 from coalesced.vmm.accel.direct import DirectAccelerator
 from coalesced.vmm.accel.recording import RecordingAccelerator
 from coalesced.vmm.machine import Machine
@@ -53,7 +54,7 @@ def guest(folder: Path, access: str) -> str:
     return f"{path}:main"
 
 
-def next_exit(vm: client.Vm) -> client.Exit:
+def next_exit(vm: client.Vm) -> Exit:
     assert vm.vcpu is not None
     got = vm.vcpu.run(10.0)
     assert isinstance(got, tuple), "the guest does not exit"
@@ -66,7 +67,7 @@ def interrupt(vm: client.Vm, folder: Path) -> None:
     until((folder / "interrupted.py.raised").exists)
 
 
-def answered(vm: client.Vm, value: int) -> client.Exit:
+def answered(vm: client.Vm, value: int) -> Exit:
     assert vm.vcpu is not None
     vm.vcpu.complete(value)
     return next_exit(vm)

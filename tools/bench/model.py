@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from coalesced.hv.abi import KVM_EXIT_MMIO
-from coalesced.hv.client import Exit
 from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.outcome import Outcome
 from coalesced.hv.process import GuestProcess
 from coalesced.hv.ring import usable
 from coalesced.tools.bench import host, report
@@ -133,9 +133,9 @@ class Timed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._accel, name)
 
-    def run(self, loop: Loop) -> Exit | bool:
+    def run(self, loop: Loop) -> Outcome:
         got = self._accel.run(loop)
-        if not isinstance(got, bool) and got[0] == KVM_EXIT_MMIO:
+        if isinstance(got, tuple) and got[0] == KVM_EXIT_MMIO:
             arrived = time.monotonic_ns()
             self.flush()
             self.drains.append(time.monotonic_ns() - arrived)
@@ -161,7 +161,7 @@ class Measured:
         with Machine(timed) as machine:
             pc.add_ram(machine)
             pc.add_vga(machine)
-            timed.flush = machine.coalescing.flush
+            timed.flush = machine.flush
             machine.run(GUEST, {"writes": self._writes, "burst": self.point.burst})
         self.drains.append(statistics.median(timed.drains[1:]))
         cycles = (after - before for before, after in itertools.pairwise(timed.arrivals))

@@ -33,7 +33,7 @@ class Controls:
             return self._intercept(control.words[0], outputs=control.name.endswith("out"))
         machine, clock = self._board.machine, self._board.clock
         # What the guest wrote before the step happened before it.
-        machine.coalescing.flush()
+        machine.flush()
         given = int(control.words[0]) if control.words else None
         if control.name == "clock_set":
             return b"OK %d" % clock.set(given or 0)

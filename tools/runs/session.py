@@ -64,7 +64,7 @@ def board_of(
 
 def screen_of(machine: Machine, board: Board) -> Screen | None:
     """What the first display shows once every queued write has arrived; None without one."""
-    machine.coalescing.flush()
+    machine.flush()
     if not board.displays:
         return None
     try:

@@ -195,7 +195,7 @@ def _run(setup: Setup, tally: NDArray[np.int64], peer: socket.socket) -> int:
                 # Where a third party writes, an exit may look like a halt.
                 while not notes.read(guest.DONE - guest.NOTES, 1)[0]:
                     machine.resume()
-                machine.coalescing.flush()
+                machine.flush()
             except CoalescedError:
                 if not setup.strict:
                     _await_end(process)

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from coalesced.devices.bus.dma import Ram
 from coalesced.devices.bus.region import U32, U64
-from coalesced.hv.client import Exit, Range
+from coalesced.hv.client import Range
+from coalesced.hv.outcome import Outcome
 from coalesced.hv.ring import Consumer
 from coalesced.vmm.loop import Loop
 
@@ -60,13 +61,13 @@ class Accelerator(Protocol):
     def attach(self, bus: MachineBus) -> None:
         """Say what carries accesses out that never leave this process."""
 
-    def run(self, loop: Loop) -> Exit | bool:
-        """Let the guest run; its next exit.
+    def run(self, loop: Loop) -> Outcome:
+        """Let the guest run until its next exit.
 
-        False: a timer of the loop is due, or a descriptor of it was served; exits that keep coming
-        do not keep that out. True: the ring holds entries and should be drained meanwhile. An exit
-        that neither `complete` nor `enter` has dealt with comes again: an exception of a signal
-        handler may take its place. Raises PeerDied, ProtocolError.
+        TIMED_OUT: a timer of the loop is due; READABLE: a descriptor of it is ready; a guest that
+        exits all the time keeps out neither. RING_FILLED: the ring should be drained meanwhile. An
+        exit that neither `complete` nor `enter` has dealt with is returned again: an exception of a
+        signal handler may have taken its place. Raises PeerDied, ProtocolError.
         """
 
     def complete(self, value: int) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from coalesced.devices.bus.dma import Ram
 from coalesced.hv import guest
 from coalesced.hv.abi import KVM_EXIT_HLT
-from coalesced.hv.client import Exit, Range
+from coalesced.hv.client import Range
 from coalesced.hv.errors import CoalescedError, GuestError, RequestError
+from coalesced.hv.outcome import Exit
 from coalesced.hv.printable import printable_stream
 from coalesced.hv.ring import Consumer
 from coalesced.hv.vcpu import Bus, Vcpu
@@ -103,7 +104,7 @@ class DirectAccelerator:
     def pause(self) -> None:
         """Nothing to do: while the machine's own code runs, the guest does not."""
 
-    def run(self, loop: Loop) -> Exit | bool:
+    def run(self, loop: Loop) -> Exit:
         assert self._guest is not None
         assert self._bus is not None
         bus = DirectBus(self._bus, self._memory, lambda: self._lines, loop, self._handlers)

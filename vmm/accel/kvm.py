@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from coalesced.devices.bus.dma import Ram
 from coalesced.hv import abi
-from coalesced.hv.client import Exit, Memory, Range
+from coalesced.hv.client import Memory, Range
 from coalesced.hv.errors import HostError
 from coalesced.hv.kvm import KvmVm
+from coalesced.hv.outcome import Event, Exit, Outcome
 from coalesced.hv.ring import Consumer
 from coalesced.vmm.accel.base import MachineBus
 from coalesced.vmm.accel.process import SharedMemory
@@ -105,17 +106,17 @@ class KvmAccelerator:
     def pause(self) -> None:
         """Nothing to do: while the machine's own code runs, the guest does not."""
 
-    def run(self, loop: Loop) -> Exit | bool:
+    def run(self, loop: Loop) -> Outcome:
         if not self._first_operation:
             self._first_operation = time.monotonic_ns()
         timeout = None
         if loop.timers or loop.watching:
             timeout = self._turn(loop)
             if timeout is None:
-                return False
+                return Event.TIMED_OUT
         got = self._run(timeout)
         self._had_turn = False
-        if isinstance(got, bool) or got[0] in _OF_DEVICES:
+        if isinstance(got, Event) or got[0] in _OF_DEVICES:
             return got
         self._left_by = got[0]
         return _LOST

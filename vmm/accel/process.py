@@ -10,9 +10,10 @@ from typing import Protocol
 
 from coalesced.devices.bus.dma import Ram
 from coalesced.hv import abi, core, doorbell
-from coalesced.hv.client import Exit, Memory, Range, Vm
+from coalesced.hv.client import Memory, Range, Vm
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import HostError, ProtocolError
+from coalesced.hv.outcome import Outcome
 from coalesced.hv.process import GuestProcess
 from coalesced.vmm.accel.base import MachineBus
 from coalesced.vmm.loop import Loop
@@ -134,18 +135,14 @@ class ProcessAccelerator:
     def attach(self, bus: MachineBus) -> None:
         """Nothing to do: every access of the guest comes as an exit or through the ring."""
 
-    def run(self, loop: Loop) -> Exit | bool:
+    def run(self, loop: Loop) -> Outcome:
         if loop.watching is not self._watching:
             self._watching = loop.watching
             self.handle.watch(loop.fileno())
             self._watch ^= core.WATCH_DESCRIPTOR
         timers = loop.timers
         run = self._run  # the interpreter calls a name faster than an instance's attribute
-        got = run(None, self._watch, timers[0][0] if timers else None)
-        if got is None:
-            loop.serve()
-            return False
-        return got
+        return run(None, self._watch, timers[0][0] if timers else None)
 
     def guest_error(self) -> Exception:
         return self._vm.guest_error()

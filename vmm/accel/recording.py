@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from coalesced.hv.client import Exit
 from coalesced.hv.errors import GuestError
+from coalesced.hv.outcome import Exit
 from coalesced.hv.vcpu import Bus
 from coalesced.vmm.accel.direct import DirectAccelerator
 from coalesced.vmm.accel.direct_bus import DirectBus
@@ -52,7 +52,7 @@ class RecordingAccelerator(DirectAccelerator):
         self._seen = RecordingBus(bus, self.recording)
         return self._seen
 
-    def run(self, loop: Loop) -> Exit | bool:
+    def run(self, loop: Loop) -> Exit:
         halted = super().run(loop)
         self._seen.finish()
         return halted

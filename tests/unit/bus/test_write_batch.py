@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coalesced.devices.bus.address_space import SHORTEST_RUN, AddressSpace, Mapping
-from coalesced.devices.bus.region import U32, U64, Region
+from coalesced.devices.bus.region import U32, U64, Region, WriteRun
 
 Write = tuple[int, int, int]  # address, size, value
 Style = Literal["single", "all", "short", "zero"]
@@ -90,20 +90,14 @@ class World:
             except ArithmeticError as error:
                 self.fail(address, size, value, error)
 
-    def batch(self, writes: Sequence[Write], summed_up: bool = False) -> None:
-        """`summed_up`: with what a ring's consumer tells of the batch as a whole."""
-        low = min((w[0] for w in writes), default=0)
-        last = max((w[0] + w[1] - 1 for w in writes), default=0)
-        span = (low, last) if summed_up and last < 1 << 64 else None
+    def batch(self, writes: Sequence[Write], cut_up: bool = False) -> None:
+        """`cut_up`: in parts of a longer run, whose span says less."""
         table = np.array(writes, dtype=[("a", "u8"), ("s", "u4"), ("v", "u8")])
-
-        def rebased(base: int) -> tuple[U64, U64]:
-            return table["a"] - np.uint64(base), table["v"].copy()
-
         # As in the ring: strided columns of one array.
-        self.space.write_batch(
-            table["a"], table["s"], table["v"], self.fail, span, rebased if span else None
-        )
+        run = WriteRun.of(table["a"], table["s"], table["v"])
+        middle = len(writes) // 2 if cut_up else 0
+        for part in (run.part(0, middle), run.part(middle)) if middle else (run,):
+            self.space.write_batch(part, self.fail)
 
     def outcome(self) -> tuple[object, ...]:
         flat = [(r.start, r.end, r.mapping and r.mapping.region.name) for r in self.space.flat()]
@@ -140,12 +134,12 @@ batches = st.lists(st.one_of(runs, writes_near.map(lambda w: [w])), min_size=1, 
 
 def same(make: Callable[[], World], writes: Sequence[Write]) -> World:
     """Carry writes out every way; the batch's world, which must have ended as the others."""
-    scalar, batch, summed_up = make(), make(), make()
+    scalar, batch, cut_up = make(), make(), make()
     scalar.one_by_one(writes)
     batch.batch(writes)
-    summed_up.batch(writes, summed_up=True)
+    cut_up.batch(writes, cut_up=True)
     assert batch.outcome() == scalar.outcome()
-    assert summed_up.outcome() == scalar.outcome()
+    assert cut_up.outcome() == scalar.outcome()
     return batch
 
 
@@ -179,7 +173,8 @@ def test_a_run_that_wraps_past_the_top_is_cut_there() -> None:
 
 def test_an_empty_batch_is_nothing() -> None:
     world = World([(0, 64, 0, "all")])
-    world.batch([])
+    empty = np.zeros(0, np.uint64)
+    world.space.write_batch(WriteRun(empty, empty.astype("u4"), empty, 0, (0, 0)), world.fail)
     assert world.outcome()[:3] == ([], [], {})
 
 
@@ -242,7 +237,8 @@ def test_offsets_of_a_run_count_from_the_region_start() -> None:
     space = AddressSpace("memory", TOP, 0)
     space.map(Region("r", 0x20, lambda _o, _s: 0, lambda _o, _s, _v: None, write_run), TOP - 0x20)
     addresses = np.arange(TOP - 0x20, TOP - 0x10, dtype=np.uint64)
-    space.write_batch(addresses, np.ones(16, np.uint32), np.zeros(16, np.uint64), unexpected)
+    run = WriteRun.of(addresses, np.ones(16, np.uint32), np.zeros(16, np.uint64))
+    space.write_batch(run, unexpected)
     assert seen == [list(range(16))]
 
 
@@ -281,10 +277,9 @@ def test_an_answer_that_is_no_count_costs_the_first_entry_and_the_rest_goes_on(
     region = Region("odd", 16, lambda _o, _s: 0, lambda *_: None, write_run)
     space.map(region, 16)
     failed: list[tuple[int, int, int, str]] = []
+    numbers = np.arange(9, dtype=np.uint64)
     space.write_batch(
-        np.arange(16, 25, dtype=np.uint64),
-        np.ones(9, np.uint32),
-        np.arange(9, dtype=np.uint64),
+        WriteRun.of(numbers + np.uint64(16), np.ones(9, np.uint32), numbers),
         lambda address, size, value, error: failed.append((address, size, value, str(error))),
     )
     assert failed == [(16, 1, 0, said)]
@@ -301,5 +296,5 @@ def test_a_count_may_be_of_any_integer_type() -> None:
     space = AddressSpace("memory", 64, 0)
     space.map(Region("numpy", 16, lambda _o, _s: 0, lambda *_: None, write_run), 16)
     addresses = np.arange(16, 25, dtype=np.uint64)
-    space.write_batch(addresses, np.ones(9, np.uint32), addresses, unexpected)
+    space.write_batch(WriteRun.of(addresses, np.ones(9, np.uint32), addresses), unexpected)
     assert taken == [9]

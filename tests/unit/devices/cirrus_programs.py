@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from coalesced.devices.bus.write_run import WriteRun
 from coalesced.devices.cirrus.device import CirrusChip
 from coalesced.devices.cirrus.registers import GD5446_PCI, VRAM_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from coalesced.devices.bus.region import U32, U64
 
 WINDOW_REGISTERS = 0x18000
 END_REGISTERS = VRAM_SIZE - 256
@@ -175,7 +175,7 @@ def draw_slowly(memory: bytearray, p: Program, pixel: int) -> None:
         source += (p.width // pixel + 7) // 8
 
 
-def entries(run: Iterable[tuple[int, int, int]]) -> tuple[U64, U32, U64]:
+def entries(run: Iterable[tuple[int, int, int]]) -> WriteRun:
     """Writes (offset, size, value) as they come out of a ring: read-only, 24 bytes apart."""
     writes = list(run)
     ring = np.zeros(
@@ -184,4 +184,4 @@ def entries(run: Iterable[tuple[int, int, int]]) -> tuple[U64, U32, U64]:
     for field, column in zip(("address", "len", "data"), zip(*writes, strict=True), strict=True):
         ring[field] = column
     ring.flags.writeable = False
-    return ring["address"], ring["len"], ring["data"]
+    return WriteRun.of(ring["address"], ring["len"], ring["data"])

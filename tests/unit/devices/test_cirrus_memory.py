@@ -119,7 +119,7 @@ def run_both(pair: tuple[CirrusChip, CirrusChip], linear: bool, writes: list[Wri
     space = AddressSpace("memory", 1 << 26, 0)
     space.map(pair[0].linear if linear else pair[0].window, 0)
     failures: list[object] = []
-    space.write_batch(*entries(writes), lambda *failure: failures.append(failure))
+    space.write_batch(entries(writes), lambda *failure: failures.append(failure))
     single = pair[1].linear if linear else pair[1].window
     for write in writes:
         single.write(*write)

@@ -114,8 +114,8 @@ def random_batch(random: np.random.Generator, region: Region) -> None:
     start = int(random.integers(0, 0x18000))
     size = int(random.choice((1, 4, 8)))
     values = random.integers(0, 256, 60).tolist()
-    assert region.write_run is not None
-    taken = region.write_run(*entries([(start + 4 * i, size, v) for i, v in enumerate(values)]))
+    assert region.take_run is not None
+    taken = region.take_run(entries([(start + 4 * i, size, v) for i, v in enumerate(values)]))
     assert 0 <= taken <= 60
 
 

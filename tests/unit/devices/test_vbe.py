@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.bus.write_run import WriteRun
 from coalesced.devices.vga import IsaVga
 from coalesced.devices.vga.vbe import (
     INDEX_BANK,
@@ -239,10 +240,11 @@ def test_banked_windows_stay_inside(access: int, misc: int, bank: int) -> None:
     board.ports.write(0x3CE, 2, misc << 8 | 6)
     offsets = np.arange(0, 0x1FFF8, 37, dtype=np.uint64)
     window = board.vga.legacy_memory[0][1]
-    assert window.write_run is not None
+    assert window.take_run is not None
     values = np.full(len(offsets), 0x1122334455667788, np.uint64)
     for size in (1, 8):
-        window.write_run(offsets, np.full(len(offsets), size, np.uint32), values)
+        sizes = np.full(len(offsets), size, np.uint32)
+        window.take_run(WriteRun.of(offsets, sizes, values))
     for offset in (0, 0x7FFF, 0xFFF8, 0xFFFF, 0x10000, 0x1FFF8, 0x1FFFF):
         board.memory.write(WINDOW + offset, 8, 0)
         board.memory.read(WINDOW + offset, 8)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.bus.write_run import WriteRun
 from coalesced.devices.vga import IsaVga, PciVga, VgaMm
 from coalesced.devices.vga.edid import edid
 from helpers.pci_bus import pci_bus
@@ -80,7 +81,7 @@ def test_the_whole_framebuffer_may_be_queued() -> None:
     region = board.memory.region_at(LINEAR)
     assert region is not None
     assert region.coalesced == ((0, VRAM),)
-    assert region.write_run is not None
+    assert region.take_run is not None
 
 
 @settings(max_examples=100)
@@ -104,11 +105,12 @@ def test_runs_equal_single_writes(writes: list[tuple[int, int, int]], same_size:
         one.memory.write(LINEAR + offset, size, value)
     region = other.memory.region_at(LINEAR)
     assert region is not None
-    assert region.write_run is not None
+    assert region.take_run is not None
     offsets, sizes, values = zip(*writes, strict=True)
-    taken = region.write_run(
+    run = WriteRun.of(
         np.array(offsets, np.uint64), np.array(sizes, np.uint32), np.array(values, np.uint64)
     )
+    taken = region.take_run(run)
     assert taken == len(writes)
     assert (one.vga.vram == other.vga.vram).all()
 

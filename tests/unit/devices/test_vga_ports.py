@@ -30,7 +30,7 @@ def test_regions_are_what_the_machine_maps() -> None:
     vga = small_vga()
     assert (vga.window.name, vga.window.size) == ("vga-lowmem", 0x20000)
     assert vga.window.coalesced == ((0, 0x20000),)
-    assert vga.window.write_run is not None
+    assert vga.window.take_run is not None
     assert (vga.ports.name, vga.ports.size, vga.ports.flush) == ("vga", 0x30, True)
     assert not vga.ports.coalesced
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vga_programs import VRAM, planar_vga, set_gr, set_sr, small_vga
 
+from coalesced.devices.bus.write_run import WriteRun
+
 if TYPE_CHECKING:
-    from coalesced.devices.bus.region import U32, U64
     from coalesced.devices.vga import Vga
 
 Write = tuple[int, int, int]
@@ -66,16 +67,13 @@ def apply(vga: Vga, step: Step) -> None:
         vga.window.read(index, value)
 
 
-def arrays(run: list[Write]) -> tuple[U64, U32, U64]:
-    """As the dispatcher takes them out of a ring: read-only, strided, one size if all have it."""
+def as_run(run: list[Write]) -> WriteRun:
+    """Writes as they come out of a ring: read-only and strided."""
     ring = np.zeros(len(run), [("address", "<u8"), ("len", "<u4"), ("pio", "<u4"), ("data", "<u8")])
     for field, column in zip(("address", "len", "data"), zip(*run, strict=True), strict=True):
         ring[field] = column
     ring.flags.writeable = False
-    sizes = ring["len"]
-    if (sizes == sizes[0]).all():
-        sizes = np.broadcast_to(sizes[0], len(run))
-    return ring["address"], sizes, ring["data"]
+    return WriteRun.of(ring["address"], ring["len"], ring["data"])
 
 
 def twins(seed: int) -> tuple[Vga, Vga]:
@@ -88,8 +86,8 @@ def twins(seed: int) -> tuple[Vga, Vga]:
 
 
 def run_on(vga: Vga, run: list[Write]) -> None:
-    assert vga.window.write_run is not None
-    assert vga.window.write_run(*arrays(run)) == len(run)
+    assert vga.window.take_run is not None
+    assert vga.window.take_run(as_run(run)) == len(run)
 
 
 @settings(max_examples=300)
@@ -114,15 +112,17 @@ def test_the_same_arrays_may_hold_other_writes(seed: int) -> None:
     columns = [column[:] for column in (offsets, values)]
     for column in columns:
         column.flags.writeable = False
-    sizes = [np.broadcast_to(np.uint32(size), 40) for size in (1, 1, 1, 2)]
+    same_run = WriteRun(columns[0], np.ones(40, np.uint32), columns[1], 1, (0, 1 << 64))
     by_run, one_by_one = twins(seed % 1000)
-    assert by_run.window.write_run is not None
+    assert by_run.window.take_run is not None
     for _ in range(8):
-        size = sizes[int(random.integers(4))]
+        size = int(random.choice((1, 1, 1, 2)))
+        same_run.size = size
+        same_run.sizes[:] = size
         offsets[:] = random.integers(0, random.choice((0x100, 0xFFFF, 0x1FFFF)), 40)
-        values[:] = random.integers(0, random.choice((256, 256 ** int(size[0]))), 40)
-        assert by_run.window.write_run(columns[0], size, columns[1]) == 40
-        for write in zip(offsets.tolist(), size.tolist(), values.tolist(), strict=True):
+        values[:] = random.integers(0, random.choice((256, 256**size)), 40)
+        assert by_run.window.take_run(same_run) == 40
+        for write in same_run.entries():
             one_by_one.window.write(*write)
         if random.integers(3) == 0:
             step = ("sr", 2, int(random.integers(16)))

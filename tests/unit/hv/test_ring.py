@@ -275,19 +275,20 @@ def test_a_batch_is_rebased() -> None:
     with memory(abi.PAGE_SIZE) as mapping:
         producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
         consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
-        assert [column.tolist() for column in consumer.rebased(0)] == [[], []]
+        assert consumer.core.rebase(0) == 0
         for count, base in ((3, 0x1000), (169, 0x1002), (169, 0), (1, 2**64 - 1)):
             for n in range(count):
                 producer.append(0x1000 + n, 1 + n % 8, (1 << 64) - 1 - n)
             producer.publish()
             batch = consumer.peek().copy()
-            offsets, values = consumer.rebased(base)
+            assert consumer.core.rebase(base) == count
+            offsets, values = consumer.offsets[:count], consumer.data[:count]
             assert offsets.tolist() == [(0x1000 + n - base) % 2**64 for n in range(count)]
             assert values.tolist() == batch["data"].tolist()
             assert not offsets.flags.writeable
             assert offsets.flags.c_contiguous
             with pytest.raises(OverflowError):
-                consumer.rebased(-1)
+                consumer.core.rebase(-1)
             consumer.commit(count)
 
 

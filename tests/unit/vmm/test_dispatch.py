@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coalesced.hv.errors import GuestError, PeerDied, ProtocolError
+from coalesced.hv.outcome import Event
 from helpers.vmm_fake import (
     CRASH,
     KICKED,
@@ -38,7 +39,7 @@ def test_what_was_queued_before_an_access_arrives_before_it(
     assert Board(*QUEUED, exit_).run() == [*ARRIVED, access]
 
 
-@pytest.mark.parametrize("last", [None, KICKED, False], ids=["halt", "kick", "no exit"])
+@pytest.mark.parametrize("last", [None, KICKED, Event.TIMED_OUT], ids=["halt", "kick", "no exit"])
 def test_what_was_queued_arrives_before_the_guest_counts_as_halted(last: Step | None) -> None:
     script = [*QUEUED] if last is None else [*QUEUED, last]
     assert Board(*script).run() == ARRIVED
@@ -77,7 +78,7 @@ def test_what_a_dead_guest_had_published_arrives_before_its_death_is_told() -> N
 
 
 def test_a_filled_ring_is_drained_without_an_exit() -> None:
-    board = Board(*QUEUED, True, lambda: seen.extend(board.log))
+    board = Board(*QUEUED, Event.RING_FILLED, lambda: seen.extend(board.log))
     seen: list[tuple[str, Seen]] = []
     board.run()
     assert seen == ARRIVED
@@ -133,7 +134,7 @@ def test_a_flush_during_a_drain_is_a_no_op_and_the_order_stays() -> None:
     """A device that asks for one gets nothing: the outer drain keeps the order."""
     board = Board(*(Queued(MEM + i, 1, i) for i in range(20)))
     flushed: list[int] = []
-    board.mem.on_write = lambda _o, _v: flushed.append(board.machine.coalescing.flush())
+    board.mem.on_write = lambda _o, _v: flushed.append(board.machine.flush())
     board.run()
     assert [access[1] for _, access in board.log] == list(range(20))
     assert flushed == [0] * 20
@@ -146,7 +147,7 @@ def test_a_flush_during_an_exit_brings_what_was_queued_meanwhile() -> None:
     def queue_and_flush(offset: int, _value: int) -> None:
         if offset == 0x90:
             board.accel.put(*QUEUED)
-            assert board.machine.coalescing.flush() == 3
+            assert board.machine.flush() == 3
 
     board.mem.on_write = queue_and_flush
     board.accel.script = iter([store(MEM + 0x90, 1)])
@@ -171,7 +172,7 @@ def test_an_entry_that_breaks_the_rules_is_reported_at_the_exit_behind_it() -> N
 
 def test_a_stale_drain_takes_what_is_there_and_does_not_chase_the_guest() -> None:
     """The guest runs on meanwhile: it could queue for ever."""
-    board = Board(Queued(MEM, 1, 0), True, lambda: batches.append(len(board.log)))
+    board = Board(Queued(MEM, 1, 0), Event.RING_FILLED, lambda: batches.append(len(board.log)))
     batches: list[int] = []
     board.mem.on_write = lambda _o, v: board.accel.put(Queued(MEM, 1, v + 1)) if v < 3 else None
     board.run()
@@ -184,12 +185,12 @@ def test_a_device_that_asks_for_a_flush_in_a_drain_does_not_lengthen_it() -> Non
     board = Board()
 
     def again(_offset: int, _value: int) -> None:
-        board.machine.deliver_queued()
+        board.machine.flush()
         board.accel.put(Queued(MEM, 1, 7))
 
     board.mem.on_write = again
     board.accel.put(Queued(MEM, 1, 7))
-    assert [board.machine.deliver_queued() for _ in range(3)] == [1, 1, 1]
+    assert [board.machine.flush() for _ in range(3)] == [1, 1, 1]
 
 
 def test_a_device_that_moves_while_draining_hits_what_the_rest_hits_then() -> None:
@@ -221,7 +222,7 @@ def test_exits_are_counted_by_what_caused_them() -> None:
         store(MEM + 0x80, 0),  # no zone
         store(0x5000, 0),  # no zone, and no device
         KICKED,  # none
-        False,  # none
+        Event.TIMED_OUT,
     )
     board.run()
     counters = board.machine.counters

@@ -21,7 +21,7 @@ class Slow:
         self.cost = cost
         self.now = 0.0
         clock = SimpleNamespace(monotonic=lambda: self.now)
-        monkeypatch.setattr("coalesced.vmm.dispatch.time", clock)
+        monkeypatch.setattr("coalesced.vmm.drain.time", clock)
         self.accel = FakeAccelerator(script)
         self.machine = Machine(self.accel)
         self.device = Recorder("mem", 0x100, coalesced=((0, 0x100),), on_write=self.write)
@@ -68,7 +68,7 @@ def test_a_timer_amid_a_drain_does_not_change_its_order(monkeypatch: pytest.Monk
 
     def queue_and_ask() -> None:
         slow.accel.put(*writes(50))
-        slow.machine.loop.call_at(0, lambda: flushed.append(slow.machine.deliver_queued()))
+        slow.machine.loop.call_at(0, lambda: flushed.append(slow.machine.flush()))
 
     slow.accel.script = iter([queue_and_ask])
     slow.machine.run("guest")

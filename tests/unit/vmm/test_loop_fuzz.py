@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 )
 
 from coalesced.hv.errors import PeerDied
+from coalesced.hv.outcome import Event
 from coalesced.hv.ring import usable
 from coalesced.vmm.machine import Machine
 from helpers.vmm_fake import (
@@ -80,7 +81,7 @@ class RunLoop(RuleBasedStateMachine):
             raise ValueError("bad")
         if value == FLUSHING:
             # Within a drain a no-op, and an exit's write comes when all is drained.
-            assert self.machine.coalescing.flush() == 0
+            assert self.machine.flush() == 0
 
     # --- what the model does ---
 
@@ -176,7 +177,7 @@ class RunLoop(RuleBasedStateMachine):
         def pass_() -> None:
             self.now += seconds
 
-        self.add(pass_, False)
+        self.add(pass_, Event.TIMED_OUT)
         self.timers()
         self.look()
 
@@ -191,7 +192,7 @@ class RunLoop(RuleBasedStateMachine):
     def the_ring_is_watched(self) -> None:
         """As `--wait poll` does it."""
         self.drain()
-        self.add(True)
+        self.add(Event.RING_FILLED)
         self.timers()
         self.look()
 

@@ -8,6 +8,7 @@ import pytest
 
 from coalesced.devices.vga import Vga
 from coalesced.hv.errors import ProtocolError
+from coalesced.hv.outcome import Event
 from coalesced.vmm import pc
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.accel.direct import DirectAccelerator
@@ -141,10 +142,10 @@ def test_a_queued_write_is_delivered_after_the_staleness(monkeypatch: pytest.Mon
 
     machine, device = stale_machine(
         0.010,
-        *(Queued(0, 1, 1), lambda: clock.advance(0.009), False, look),
-        *(lambda: clock.advance(0.001), False, look),
-        *(Queued(0, 1, 2), lambda: clock.advance(0.010), False, look),
-        *(lambda: clock.advance(0.010), False, look),  # nothing there: no stale drain
+        *(Queued(0, 1, 1), lambda: clock.advance(0.009), Event.TIMED_OUT, look),
+        *(lambda: clock.advance(0.001), Event.TIMED_OUT, look),
+        *(Queued(0, 1, 2), lambda: clock.advance(0.010), Event.TIMED_OUT, look),
+        *(lambda: clock.advance(0.010), Event.TIMED_OUT, look),  # nothing there: no stale drain
     )
     machine.run("guest")
     assert arrived == [0, 1, 2, 2]
@@ -167,7 +168,7 @@ def test_without_staleness_only_an_exit_delivers(monkeypatch: pytest.MonkeyPatch
     clock, arrived = Clock(monkeypatch), list[int]()
     machine, device = stale_machine(
         None,
-        *(Queued(0, 1, 1), lambda: clock.advance(100), False),
+        *(Queued(0, 1, 1), lambda: clock.advance(100), Event.TIMED_OUT),
         lambda: arrived.append(len(device.seen)),
     )
     machine.run("guest")

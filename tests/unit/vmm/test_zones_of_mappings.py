@@ -203,7 +203,7 @@ def test_without_a_ring_everything_works_by_exits() -> None:
     assert board.machine.coalescing.supported == {False: False, True: False}
     assert zones(board.accel) == []
     assert dict(board.machine.counters.exits_by) == {"no_zone": 1, "load": 1, "pio": 2, "hlt": 1}
-    assert board.machine.coalescing.flush() == 0
+    assert board.machine.flush() == 0
 
 
 def test_coalescing_can_be_turned_off() -> None:

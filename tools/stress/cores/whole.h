@@ -23,6 +23,6 @@
 #include "vcpu_exit.c"
 /* vcpu.c has one of that name. */
 #define get_signals handle_get_signals
-#include "vmm.c"
+#include "handle.c"
 #include "wait.c"
 #include "waits.c"

@@ -1,4 +1,4 @@
-/* VcpuHandle: a vCPU as its VMM sees it, what a KVM vCPU's file descriptor and kvm_run are. */
+/* VcpuHandle: what a VMM holds of a vCPU, as it holds a descriptor and kvm_run of a KVM vCPU. */
 #define _GNU_SOURCE
 #include "core.h"
 
@@ -22,7 +22,6 @@ typedef struct {
     bool passed_over; /* an exit was there, and other news were told first */
 } HandleObject;
 
-enum { TIMED_OUT = 0, EXITED = 1, RING_FILLED = 2, READABLE = 3 };
 enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2, KEEP_WRITES = 4 };
 
 /* How often exits that keep coming are held up for a look at the descriptor: a system call. */
@@ -161,7 +160,7 @@ static int wait_exit(HandleObject *h, PyObject *const *args, Py_ssize_t n)
 static PyObject *handle_wait(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     int got = wait_exit((HandleObject *)self, args, n);
-    return got < 0 ? NULL : PyLong_FromLong(got);
+    return got < 0 ? NULL : Py_NewRef(event_objects[got]);
 }
 
 static PyObject *handle_exit(PyObject *self, PyObject *unused)
@@ -185,9 +184,9 @@ static PyObject *tell_exit(HandleObject *h)
 }
 
 /*
- * run(timeout, watch[, due]): enter unless running, wait; the exit, or False, True or None. An
- * exit that came before a pause comes now, and so does, once more, one that nobody dealt with: what
- * a signal handler raises comes out of this call in its place.
+ * run(timeout, watch[, due]): enter unless running, wait; the exit, or another event. An exit that
+ * came before a pause is returned now, and one that nobody handled is returned once more: an
+ * exception of a signal handler may have taken its place.
  */
 static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
@@ -199,9 +198,7 @@ static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
     int got = wait_exit(h, args, n);
     if (got < 0)
         return NULL;
-    if (got == READABLE)
-        Py_RETURN_NONE;
-    return got == EXITED ? tell_exit(h) : PyBool_FromLong(got == RING_FILLED);
+    return got == EXITED ? tell_exit(h) : Py_NewRef(event_objects[got]);
 }
 
 static PyObject *handle_watch(PyObject *self, PyObject *argument)
@@ -350,7 +347,7 @@ static PyMethodDef handle_methods[] = {
     {"wait", (PyCFunction)(void (*)(void))handle_wait, METH_FASTCALL,
      "wait(timeout, watch[, due]): TIMED_OUT, EXITED or, when watching, RING_FILLED or READABLE."},
     {"run", (PyCFunction)(void (*)(void))handle_run, METH_FASTCALL,
-     "run(timeout, watch[, due]): enter unless running, wait; the exit, False, True or None."},
+     "run(timeout, watch[, due]): enter unless running, wait; the exit, or another event."},
     {"exit", handle_exit, METH_NOARGS, "(reason, address, size, is_write, value) of the exit."},
     {"complete", handle_complete, METH_O, "complete(value): answer the load that exited."},
     {"set_irq", handle_set_irq, METH_VARARGS, "set_irq(line, level)."},
@@ -384,15 +381,17 @@ static PyType_Spec handle_spec = {
     .slots = handle_slots,
 };
 
-int vmm_init_type(PyObject *module)
+int handle_init_type(PyObject *module)
 {
     PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&handle_spec);
     if (!type || PyModule_AddType(module, type) < 0)
         return -1;
-    static const struct { const char *name; long value; } known[] = {
-        {"TIMED_OUT", TIMED_OUT},     {"EXITED", EXITED},         {"RING_FILLED", RING_FILLED},
-        {"READABLE", READABLE},       {"WATCH_RING", WATCH_RING}, {"KEEP_WRITES", KEEP_WRITES},
-        {"WATCH_DESCRIPTOR", WATCH_DESCRIPTOR}};
+    static const struct {
+        const char *name;
+        long value;
+    } known[] = {{"WATCH_RING", WATCH_RING},
+                 {"WATCH_DESCRIPTOR", WATCH_DESCRIPTOR},
+                 {"KEEP_WRITES", KEEP_WRITES}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (PyModule_AddIntConstant(module, known[i].name, known[i].value) < 0)
             return -1;
