@@ -36,7 +36,7 @@ def machine_with_vga() -> tuple[Machine, FakeAccelerator]:
     return machine, accel
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(batches, min_size=1, max_size=3))
 def test_a_drained_batch_equals_single_writes(rounds: list[list[list[Queued]]]) -> None:
     drained, accel = machine_with_vga()
