@@ -1,4 +1,4 @@
-"""What a VMM holds of the kernel's part, named after KVM's ioctls."""
+"""A VMM's handles of the kernel's part, with methods named after KVM's ioctls."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from coalesced.hv import abi, core, descriptors, ring, shm, signals, wire
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import GuestError, PeerDied, ProtocolError, RequestError
 from coalesced.hv.outcome import Outcome
+from coalesced.hv.printable import printable
 from coalesced.hv.process import ASK_WHERE, GuestProcess
 from coalesced.hv.shm import Segment
 
 _TELL_AGAIN_MS = 100
-_WHERE_SECONDS = 0.3  # for a guest to tell where it is
+_WHERE_SECONDS = 0.3  # for a guest to report its file and line
 _ZONES_AT_ONCE = (abi.HV_MESSAGE_MAX - 64) // abi.KVM_COALESCED_MMIO_ZONE.size
 
 Range = tuple[int, int]  # address, size
@@ -202,7 +203,7 @@ class Vm:
         self.request(abi.HV_LOAD_GUEST, json.dumps(wanted).encode())
 
     def guest_error(self) -> GuestError:
-        """What the guest raised, after its KVM_EXIT_SYSTEM_EVENT."""
+        """The guest's exception, after its KVM_EXIT_SYSTEM_EVENT."""
         line, frames = _told(self.request(abi.HV_GUEST_ERROR, b"")[1])
         return GuestError(line).with_frames(frames)
 
@@ -266,9 +267,9 @@ class Vm:
         return reply
 
     def where(self) -> str:
-        """File and line of a guest that runs, empty when it does not tell; it is ended next.
+        """File and line of a running guest, empty when it does not answer.
 
-        What else comes on the control socket meanwhile is lost.
+        End the guest then: this reads other replies from the control socket and drops them.
         """
         deadline = time.monotonic() + _WHERE_SECONDS
         with suppress(OSError, PeerDied, ProtocolError):
@@ -276,8 +277,7 @@ class Vm:
             while self._answer.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 message = wire.receive(self.process.socket, abi.HV_REPLY, socket.MSG_DONTWAIT)
                 if message is not None and message[0] == abi.HV_WHERE:
-                    told = message[1].decode(errors="replace")
-                    return "".join(c if c.isprintable() else "?" for c in told)
+                    return printable(message[1].decode(errors="replace"))
         return ""
 
     def died(self) -> PeerDied:

@@ -244,7 +244,7 @@ MUTATIONS = (
         "trust: an index is checked",
         "the consumer believes `last`",
         "hv/core/ring.h",
-        "    if (last >= c->slots || ring_distance",
+        "    if (last >= c->slots ||\n        ring_distance",
         "    if (ring_distance",
         f"{_RING_HOSTILE}::test_an_index_that_is_no_slot_is_reported",
     ),
@@ -252,8 +252,8 @@ MUTATIONS = (
         "trust: an index does not go backwards",
         "the consumer takes any slot",
         "hv/core/ring.h",
-        "    if (last >= c->slots || ring_distance(c->next, last, c->slots) <\n"
-        "                                ring_distance(c->next, c->last, c->slots)) {",
+        "    if (last >= c->slots ||\n        ring_distance(c->next, last, c->slots) < "
+        "ring_distance(c->next, c->last, c->slots)) {",
         "    if (last >= c->slots) {",
         f"{_RING_HOSTILE}::test_a_last_that_goes_backwards_is_reported",
     ),

@@ -36,8 +36,8 @@ static inline unsigned copied_unit(const struct copy *c, unsigned s, unsigned d,
 
 /* Copy unit by unit. Of what is read `lag` units after it was written the last two are at hand: the
  * processor would take longer to find it in memory. */
-static inline void copy_units(const struct copy *c, uint8_t *to, const uint8_t *from, int64_t size, int64_t lag,
-                              int unit)
+static inline void copy_units(const struct copy *c, uint8_t *to, const uint8_t *from, int64_t size,
+                              int64_t lag, int unit)
 {
     int step = c->backwards ? -unit : unit;
     unsigned next = 0, last = 0;
@@ -51,7 +51,8 @@ static inline void copy_units(const struct copy *c, uint8_t *to, const uint8_t *
     }
 }
 
-static void copy_slowly(const struct copy *c, uint8_t *to, const uint8_t *from, int64_t size, int64_t apart)
+static void copy_slowly(const struct copy *c, uint8_t *to, const uint8_t *from, int64_t size,
+                        int64_t apart)
 {
     if (c->unit == 1)
         copy_units(c, to, from, size, apart, 1);

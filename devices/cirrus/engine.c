@@ -39,8 +39,8 @@ static PyObject *engine_copy(PyObject *module, PyObject *arguments)
     struct copy c = {0};
     long long dst, dst_stride, src, src_stride, width, height;
     int truth, key, backwards;
-    if (!PyArg_ParseTuple(arguments, "w*y*iLLLLLLiip", &memory, &source, &c.unit, &width, &height, &dst,
-                          &dst_stride, &src, &src_stride, &truth, &key, &backwards))
+    if (!PyArg_ParseTuple(arguments, "w*y*iLLLLLLiip", &memory, &source, &c.unit, &width, &height,
+                          &dst, &dst_stride, &src, &src_stride, &truth, &key, &backwards))
         return NULL;
     c.memory = (struct bytes){memory.buf, memory.len};
     c.source = (struct bytes){source.buf, source.len};
@@ -76,8 +76,9 @@ static PyObject *draw(PyObject *arguments, enum kind kind)
     long long dst, pitch, src, count, height, extra;
     int truth, first, transparent, flip;
     unsigned one, zero;
-    if (!PyArg_ParseTuple(arguments, "w*y*iLLLLLLiiIIpp", &memory, &source, &g.pixel, &count, &height, &dst,
-                          &pitch, &src, &extra, &first, &truth, &one, &zero, &transparent, &flip))
+    if (!PyArg_ParseTuple(arguments, "w*y*iLLLLLLiiIIpp", &memory, &source, &g.pixel, &count,
+                          &height, &dst, &pitch, &src, &extra, &first, &truth, &one, &zero,
+                          &transparent, &flip))
         return NULL;
     g.memory = (struct bytes){memory.buf, memory.len};
     g.source = (struct bytes){source.buf, source.len};
@@ -89,7 +90,8 @@ static PyObject *draw(PyObject *arguments, enum kind kind)
         wrong = "expected a source that is not empty";
     if (!wrong && (g.pixel < 1 || g.pixel > MOST_BYTES))
         wrong = "expected pixels of 1 to 4 bytes";
-    if (!wrong && (first < 0 || first > (kind == TILE_PIXELS ? 31 : 8) || extra < 0 || extra > 1 << 16))
+    if (!wrong &&
+        (first < 0 || first > (kind == TILE_PIXELS ? 31 : 8) || extra < 0 || extra > 1 << 16))
         wrong = "expected what is left out to be at most 8 columns, of a pattern of pixels 31";
     if (wrong)
         return finish(&memory, &source, wrong);

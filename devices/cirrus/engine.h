@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define PIXELS 8    /* of a step: the bits of a byte, the columns of a pattern */
+#define PIXELS 8     /* of a step: the bits of a byte, the columns of a pattern */
 #define MOST_BYTES 4 /* of a pixel */
 
 struct bytes {
@@ -28,7 +28,7 @@ struct rop {
 struct copy {
     struct bytes memory, source;
     struct rop rop;
-    int64_t dst, dst_stride, src, src_stride; /* bytes; strides count downwards in a backward copy */
+    int64_t dst, dst_stride, src, src_stride; /* bytes; backward copies stride down */
     int64_t width, height;                    /* units, rows */
     int unit;                                 /* bytes, 1 or 2 */
     bool backwards, keyed;

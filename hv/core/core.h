@@ -161,7 +161,7 @@ enum wait_result { WAIT_READY, WAIT_TIMEOUT, WAIT_ERROR, WAIT_PEER_GONE, WAIT_WA
  * truncated). The word is looked at once more after the peer's end was seen. WAIT_WATCHED: the
  * bell's watch_fd is readable.
  */
-enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx,
-                           uint64_t deadline, const MappingObject *guard, PyThreadState **save);
+enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx, uint64_t deadline,
+                           const MappingObject *guard, PyThreadState **save);
 
 #endif

@@ -56,10 +56,10 @@
 #define RUN_WORDS_OFFSET 2368u /* first cache line past sizeof(struct kvm_run), 2352 */
 
 struct run_words {
-    _Alignas(64) _Atomic uint32_t exit_sequence;   /* guest: exits so far */
-    _Alignas(64) _Atomic uint32_t vmm_need_wakeup; /* VMM: about to sleep, or asleep */
-    _Alignas(64) _Atomic uint32_t resume_sequence; /* VMM: entries into the guest so far */
-    _Alignas(64) _Atomic uint32_t hv_need_wakeup;  /* guest: about to sleep, or asleep */
+    _Alignas(64) _Atomic uint32_t exit_sequence;    /* guest: exits so far */
+    _Alignas(64) _Atomic uint32_t vmm_need_wakeup;  /* VMM: about to sleep, or asleep */
+    _Alignas(64) _Atomic uint32_t resume_sequence;  /* VMM: entries into the guest so far */
+    _Alignas(64) _Atomic uint32_t hv_need_wakeup;   /* guest: about to sleep, or asleep */
     _Alignas(64) _Atomic uint32_t request_sequence; /* VMM: requests sent so far */
     _Alignas(64) _Atomic uint64_t irq_lines;        /* VMM: a bit per raised line */
     _Alignas(64) _Atomic uint64_t first_operation;  /* guest: CLOCK_MONOTONIC ns, 0 before it */
@@ -124,7 +124,7 @@ struct doorbell {
     int watch_fd; /* readable when something else ends the wait (an epoll), or -1 */
     enum wait_policy policy;
     uint64_t spin_ns;
-    uint64_t look_at; /* when waiting that brings nothing looks for the peer's end; 0: not waiting */
+    uint64_t look_at; /* when a wait looks for the peer's end next; 0: not waiting */
     uint64_t signals; /* bytes written to wake_fd */
     bool undrained;   /* bytes that woke us are still in the pipe */
 };

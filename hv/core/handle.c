@@ -48,8 +48,8 @@ static bool handle_ready(void *ctx)
     if (exited(h) || words_overwritten(h))
         return true;
     /* Only whether to look; ring_look reads it again, with acquire. */
-    return h->watch_ring && atomic_load_explicit(&h->ring->c.ring->last, memory_order_relaxed) !=
-                                h->ring->c.next;
+    return h->watch_ring &&
+           atomic_load_explicit(&h->ring->c.ring->last, memory_order_relaxed) != h->ring->c.next;
 }
 
 /* Let the guest run on; 0, or -1 with an exception set. */
@@ -272,7 +272,8 @@ static PyObject *handle_pause(PyObject *self, PyObject *unused)
     PyObject *args[] = {Py_None, no_watch};
     int got = no_watch ? wait_exit(h, args, 2) : -1;
     Py_XDECREF(no_watch);
-    h->unread = got == EXITED && ((const volatile struct run_page *)h->run)->exit_reason != EXIT_INTR;
+    h->unread =
+        got == EXITED && ((const volatile struct run_page *)h->run)->exit_reason != EXIT_INTR;
     return got < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -326,8 +327,8 @@ static void handle_dealloc(PyObject *self)
 static PyObject *get_first_operation(PyObject *self, void *unused)
 {
     (void)unused;
-    return PyLong_FromUnsignedLongLong(
-        atomic_load_explicit(&((HandleObject *)self)->words->first_operation, memory_order_relaxed));
+    return PyLong_FromUnsignedLongLong(atomic_load_explicit(
+        &((HandleObject *)self)->words->first_operation, memory_order_relaxed));
 }
 
 static PyObject *get_signals(PyObject *self, void *unused)

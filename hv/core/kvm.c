@@ -21,7 +21,7 @@
 #define KVM_RUN 0xae80u
 #define LEAVE_SIGNAL SIGRTMIN
 #define LEAVE_NS 100000000u /* how long a signal of others, Ctrl-C, may be overlooked */
-#define SLICE_NS 200000u /* what the guest gets at least, however many timers are due */
+#define SLICE_NS 200000u    /* what the guest gets at least, however many timers are due */
 
 typedef struct {
     PyObject_HEAD
@@ -70,9 +70,9 @@ static int make_timer(KvmObject *k, pid_t thread)
     drop_timer(k);
     if (sigaction(LEAVE_SIGNAL, &act, NULL) < 0 || pthread_sigmask(SIG_UNBLOCK, &leave, NULL) ||
         timer_create(CLOCK_MONOTONIC, &event, &k->timer) < 0) {
-        PyErr_Format(error_host,
-                     "no timer to leave the guest by: %s%s", strerror(errno),
-                     errno == EAGAIN ? " (the limit of pending signals, 'ulimit -i', is reached)" : "");
+        PyErr_Format(error_host, "no timer to leave the guest by: %s%s", strerror(errno),
+                     errno == EAGAIN ? " (the limit of pending signals, 'ulimit -i', is reached)"
+                                     : "");
         return -1;
     }
     k->thread = thread;

@@ -20,7 +20,7 @@ static struct guard {
     _Atomic bool truncated;
 } guards[GUARDS];
 static _Atomic bool any_truncated; /* of all that ever were: one look for the usual case */
-static _Atomic int guards_used; /* none past this was ever taken */
+static _Atomic int guards_used;    /* none past this was ever taken */
 static struct sigaction previous;
 
 PyTypeObject *MappingType;
@@ -154,8 +154,8 @@ static int mapping_add(MappingObject *m, PyObject *item, size_t offset)
     }
     strcpy(m->part[i].name, name);
     m->parts = i + 1;
-    void *at = mmap(m->base + offset, (size_t)size, PROT_READ | PROT_WRITE,
-                    MAP_FIXED | MAP_SHARED, fd, 0);
+    void *at =
+        mmap(m->base + offset, (size_t)size, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_SHARED, fd, 0);
     if (at == MAP_FAILED) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;

@@ -213,8 +213,8 @@ static inline enum ring_status ring_look(struct ring_consumer *c)
      * x86).
      */
     uint32_t last = atomic_load_explicit(&c->ring->last, ORDER_ACQUIRE_LAST);
-    if (last >= c->slots || ring_distance(c->next, last, c->slots) <
-                                ring_distance(c->next, c->last, c->slots)) {
+    if (last >= c->slots ||
+        ring_distance(c->next, last, c->slots) < ring_distance(c->next, c->last, c->slots)) {
         c->bad = last;
         return RING_BAD_LAST;
     }

@@ -70,7 +70,8 @@ static PyObject *producer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     struct coalesced_ring *ring = ring_from(args, kwargs, &mapping, &size);
     if (!ring)
         return NULL;
-    ProducerObject *self = (ProducerObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    ProducerObject *self =
+        (ProducerObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!self)
         return NULL;
     Py_INCREF((PyObject *)mapping);
@@ -137,7 +138,8 @@ static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     struct coalesced_ring *ring = ring_from(args, kwargs, &mapping, &size);
     if (!ring)
         return NULL;
-    ConsumerObject *self = (ConsumerObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    ConsumerObject *self =
+        (ConsumerObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!self)
         return NULL;
     Py_INCREF((PyObject *)mapping);
@@ -243,8 +245,8 @@ static PyObject *consumer_commit(PyObject *self, PyObject *argument)
     ring_commit(&consumer->c, (uint32_t)count);
     if (mapping_check(consumer->mapping) < 0)
         return NULL;
-    return PyLong_FromLong((long)ring_distance(consumer->c.next, consumer->c.last,
-                                               consumer->c.slots));
+    return PyLong_FromLong(
+        (long)ring_distance(consumer->c.next, consumer->c.last, consumer->c.slots));
 }
 
 static PyObject *consumer_pending(PyObject *self, PyObject *unused)
@@ -305,9 +307,9 @@ static PyObject *consumer_waits(PyObject *self, PyObject *unused)
     PyObject *ranges = PyList_New(0);
     for (uint32_t i = 0; ranges && i < w->ranges; i++) {
         const struct wait_range *r = &w->range[i];
-        PyObject *item = Py_BuildValue(
-            "(KKNKK)", (unsigned long long)r->low, (unsigned long long)r->high,
-            PyBool_FromLong(r->pio), (unsigned long long)r->writes, (unsigned long long)r->ns);
+        PyObject *item = Py_BuildValue("(KKNKK)", (unsigned long long)r->low,
+                                       (unsigned long long)r->high, PyBool_FromLong(r->pio),
+                                       (unsigned long long)r->writes, (unsigned long long)r->ns);
         if (!item || PyList_Append(ranges, item) < 0)
             Py_CLEAR(ranges);
         Py_XDECREF(item);
@@ -333,7 +335,8 @@ static PyMethodDef consumer_methods[] = {
     {"summary", consumer_summary, METH_NOARGS, "Of the last batch: (size, kinds, span)."},
     {"entries", consumer_entries, METH_O, "entries(count): the oldest peeked ones as tuples."},
     {"rebase", consumer_rebase, METH_O, "rebase(base): offsets from it, and values, as columns."},
-    {"commit", consumer_commit, METH_O, "commit(count): give peeked entries' slots back; how many seen ones are left."},
+    {"commit", consumer_commit, METH_O,
+     "commit(count): give peeked entries' slots back; how many seen ones are left."},
     {"follow", consumer_follow, METH_NOARGS, "Count waits, by the notes in the mapping's page 0."},
     {"waits", consumer_waits, METH_NOARGS, "(p50, p99, max, address, pio, slept on), ns, or None."},
     {"pending", consumer_pending, METH_NOARGS, "How many entries are published and not committed."},

@@ -5,7 +5,7 @@
 #include <math.h>
 
 #define LONGEST 1e9 /* seconds, 31 years: a wait that long has no end */
-#define LATEST 18e9 /* seconds: the last moment whose ns fit 64 bits, the highest of which is none */
+#define LATEST 18e9 /* seconds: the ns of a later moment would not fit 64 bits */
 
 PyObject *error_peer_died, *error_protocol, *error_segment, *error_guest, *error_host;
 PyObject *event_objects[EVENTS];

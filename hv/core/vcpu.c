@@ -5,62 +5,6 @@
 #include <string.h>
 #include <structmember.h>
 
-int vcpu_begin(VcpuObject *v, bool bulk)
-{
-    if (v->busy) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "the vCPU is in an access already, in another thread or in the one that a "
-                        "signal handler interrupted");
-        return -1;
-    }
-    v->op_index = -1;
-    if ((v->unanswered || v->rest.size || v->forks != forks_seen) && vcpu_settle(v) < 0)
-        return -1;
-    v->busy = true;
-    if (!v->started) {
-        v->started = true;
-        atomic_store_explicit(&v->words->first_operation, now_ns(), memory_order_relaxed);
-    }
-    if (bulk)
-        v->save = PyEval_SaveThread();
-    return 0;
-}
-
-int vcpu_end(VcpuObject *v, int result)
-{
-    vcpu_take_gil(v);
-    if (result < 0 && v->unanswered && v->op_index >= 0)
-        vcpu_note_progress(v);
-    v->busy = false;
-    v->op_index = -1;
-    if (v->has_ring) {
-        waits_publish(&v->waits, &v->ring);
-        v->unpublished = 0;
-    }
-    if (result == 0)
-        result = mapping_check(v->mapping);
-    for (int i = 0; i < v->ram_count && result == 0; i++)
-        result = mapping_check(v->ram[i].mapping);
-    return result;
-}
-
-int vcpu_address_and_size(PyObject *const *args, uint64_t *address, uint32_t *size)
-{
-    uint64_t wide;
-    if (unsigned_from(args[0], address) < 0 || unsigned_from(args[1], &wide) < 0)
-        return -1;
-    *size = wide > 255 ? 255 : (uint32_t)wide;
-    return 0;
-}
-
-int vcpu_arguments(Py_ssize_t got, Py_ssize_t expected)
-{
-    if (got == expected)
-        return 0;
-    PyErr_Format(PyExc_TypeError, "expected %zd arguments, got %zd", expected, got);
-    return -1;
-}
-
 typedef int (*reader)(VcpuObject *, uint64_t, uint32_t, uint64_t *);
 typedef int (*writer)(VcpuObject *, uint64_t, uint32_t, uint64_t);
 
@@ -194,9 +138,9 @@ static PyObject *py_set_zones(PyObject *self, PyObject *args)
     bool sorted = true;
     for (size_t i = 0; i < count; i++) {
         memcpy(&zones[i], (uint8_t *)pairs.buf + 16 * i, 16);
-        sorted = sorted && zones[i].start <= zones[i].last &&
-                 (i == 0 || (zones[i].start > zones[i - 1].start &&
-                             zones[i].last > zones[i - 1].last));
+        sorted =
+            sorted && zones[i].start <= zones[i].last &&
+            (i == 0 || (zones[i].start > zones[i - 1].start && zones[i].last > zones[i - 1].last));
     }
     PyBuffer_Release(&pairs);
     if (!sorted) {
@@ -244,8 +188,8 @@ static PyObject *py_clear_memory(PyObject *self, PyObject *unused)
 
 static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"mapping", "ring_offset", "ring_size", "exit_fd", "resume_fd",
-                            "policy",  "serve",       NULL};
+    static char *names[] = {"mapping",   "ring_offset", "ring_size", "exit_fd",
+                            "resume_fd", "policy",      "serve",     NULL};
     MappingObject *mapping;
     Py_ssize_t ring_offset, ring_size;
     int exit_fd, resume_fd, policy;

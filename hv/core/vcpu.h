@@ -46,7 +46,7 @@ typedef struct {
     uint32_t exit_sequence, resumed, requests;
     struct ram_slot ram[RAM_SLOTS];
     int ram_count;
-    struct zone *zones[2];    /* by pio; sorted, none inside another */
+    struct zone *zones[2]; /* by pio; sorted, none inside another */
     uint32_t zone_count[2], zone_hit[2];
     uint32_t unpublished, publish_every;
     struct wait_noter waits;
@@ -55,9 +55,9 @@ typedef struct {
     PyObject *serve;     /* called when the VMM sent a request */
     PyThreadState *save; /* the GIL is given up when set */
     bool started, busy;
-    bool unanswered;        /* an exit was told of, and its answer has not been taken */
+    bool unanswered;         /* an exit was told of, and its answer has not been taken */
     struct split_store rest; /* size 0: none */
-    uint32_t forks;         /* forks_seen of the process that may use it */
+    uint32_t forks;          /* forks_seen of the process that may use it */
 } VcpuObject;
 
 /* How many forks lie between this process and the one that loaded the extension. */
@@ -75,8 +75,7 @@ static inline uint64_t size_mask(uint32_t size)
 
 /* vcpu_exit.c: leaving the guest, and coming back. */
 int vcpu_exit(VcpuObject *v, uint32_t reason);
-int vcpu_exit_mmio(VcpuObject *v, uint64_t address, uint32_t size, bool is_write,
-                   uint64_t *value);
+int vcpu_exit_mmio(VcpuObject *v, uint64_t address, uint32_t size, bool is_write, uint64_t *value);
 int vcpu_exit_io(VcpuObject *v, uint16_t port, uint32_t size, bool is_write, uint64_t *value);
 int vcpu_wait_resume(VcpuObject *v);
 /*
@@ -105,14 +104,13 @@ int vcpu_store(VcpuObject *v, uint64_t address, uint32_t size, uint64_t value);
 int vcpu_in(VcpuObject *v, uint64_t port, uint32_t size, uint64_t *value);
 int vcpu_out(VcpuObject *v, uint64_t port, uint32_t size, uint64_t value);
 int vcpu_run_ops(VcpuObject *v, struct op *ops, Py_ssize_t count);
-int vcpu_store_many(VcpuObject *v, const uint64_t *addresses, uint32_t size,
-                    const uint64_t *values, Py_ssize_t count);
+int vcpu_store_many(VcpuObject *v, const uint64_t *addresses, uint32_t size, const uint64_t *values,
+                    Py_ssize_t count);
 /* `count` stores of one value, one behind the other. */
 int vcpu_fill(VcpuObject *v, uint64_t address, uint32_t size, uint64_t count, uint64_t value);
-int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t size,
-                     bool write);
+int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t size, bool write);
 
-/* vcpu.c: around each call from Python. */
+/* vcpu_call.c: around each call from Python. */
 /* Note the first operation; bulk: the GIL is given up until vcpu_end. */
 int vcpu_begin(VcpuObject *v, bool bulk);
 /*
@@ -124,9 +122,7 @@ int vcpu_end(VcpuObject *v, int result);
 int vcpu_address_and_size(PyObject *const *args, uint64_t *address, uint32_t *size);
 int vcpu_arguments(Py_ssize_t got, Py_ssize_t expected);
 
-/* vcpu_bulk.c: tell whoever catches an exception in a bulk operation how far it had come, */
-void vcpu_note_progress(VcpuObject *v);
-/* and methods of Vcpu. */
+/* vcpu_bulk.c: methods of Vcpu. */
 PyObject *vcpu_py_execute(PyObject *self, PyObject *array);
 PyObject *vcpu_py_store_many(PyObject *self, PyObject *args);
 PyObject *vcpu_py_fill(PyObject *self, PyObject *const *args, Py_ssize_t n);

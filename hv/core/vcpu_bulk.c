@@ -2,25 +2,6 @@
 #define _GNU_SOURCE
 #include "vcpu.h"
 
-void vcpu_note_progress(VcpuObject *v)
-{
-    if (PyErr_ExceptionMatches(error_peer_died) || PyErr_ExceptionMatches(error_protocol))
-        return;
-    PyObject *type, *error, *trace;
-    PyErr_Fetch(&type, &error, &trace);
-    PyErr_NormalizeException(&type, &error, &trace);
-    bool begun = v->run->exit_reason != EXIT_INTR;
-    PyObject *text = PyUnicode_FromFormat("operation %zd %s; those before it are done, those "
-                                          "behind it are not begun",
-                                          v->op_index, begun ? "is carried out" : "is not begun");
-    PyObject *none = text ? PyObject_CallMethod(error, "add_note", "O", text) : NULL;
-    if (!none)
-        PyErr_Clear();
-    Py_XDECREF(none);
-    Py_XDECREF(text);
-    PyErr_Restore(type, error, trace);
-}
-
 PyObject *vcpu_py_execute(PyObject *self, PyObject *array)
 {
     VcpuObject *v = (VcpuObject *)self;
@@ -32,7 +13,8 @@ PyObject *vcpu_py_execute(PyObject *self, PyObject *array)
         PyErr_Format(PyExc_ValueError, "expected an aligned array of 24-byte operations, got %zd",
                      view.itemsize);
     } else if (vcpu_begin(v, true) == 0 &&
-               vcpu_end(v, vcpu_run_ops(v, view.buf, view.len / (Py_ssize_t)sizeof(struct op))) == 0) {
+               vcpu_end(v, vcpu_run_ops(v, view.buf, view.len / (Py_ssize_t)sizeof(struct op))) ==
+                   0) {
         Py_INCREF(Py_None);
         done = Py_None;
     }
@@ -53,7 +35,7 @@ PyObject *vcpu_py_store_many(PyObject *self, PyObject *args)
     if (unsigned_from(size_object, &wide) < 0) {
         /* the exception is set */
     } else if (addresses.len != values.len || addresses.len % 8 || (uintptr_t)addresses.buf % 8 ||
-        (uintptr_t)values.buf % 8) {
+               (uintptr_t)values.buf % 8) {
         PyErr_Format(PyExc_ValueError,
                      "expected as many addresses as values, 8 bytes each; got %zd and %zd bytes",
                      addresses.len, values.len);
@@ -108,8 +90,8 @@ PyObject *vcpu_py_read_memory(PyObject *self, PyObject *args)
     }
     PyObject *bytes = PyByteArray_FromStringAndSize(NULL, size);
     if (!bytes || vcpu_begin(v, false) < 0 ||
-        vcpu_end(v, vcpu_copy_memory(v, address, (uint8_t *)PyByteArray_AsString(bytes), size, false)) <
-            0) {
+        vcpu_end(v, vcpu_copy_memory(v, address, (uint8_t *)PyByteArray_AsString(bytes), size,
+                                     false)) < 0) {
         Py_XDECREF(bytes);
         return NULL;
     }

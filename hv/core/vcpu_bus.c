@@ -129,8 +129,8 @@ static inline int vcpu_queue(VcpuObject *v, uint64_t address, uint32_t size, uin
  * must exit; -1: an exception is set, the GIL held. *full: the ring was found full; nothing more
  * is queued then.
  */
-static inline int store_without_exit(VcpuObject *v, uint64_t address, uint32_t size,
-                                     uint64_t value, bool *full)
+static inline int store_without_exit(VcpuObject *v, uint64_t address, uint32_t size, uint64_t value,
+                                     bool *full)
 {
     const struct zone *zone = zone_find(v, 0, address, address + (size - 1));
     if (!zone || !zone->clear_of_ram) {
@@ -161,8 +161,7 @@ static int store_across(VcpuObject *v, uint64_t address, uint32_t size, uint64_t
     bool full = false;
     int first = store_without_exit(v, address, room, low, &full);
     INJECT(between_parts);
-    int second =
-        first < 0 ? -1 : store_without_exit(v, address + room, size - room, high, &full);
+    int second = first < 0 ? -1 : store_without_exit(v, address + room, size - room, high, &full);
     if (second == 0)
         v->rest = (struct split_store){address + room, high, size - room};
     if (second < 0 || (first == 0 && vcpu_exit_mmio(v, address, room, true, &low) < 0))
@@ -249,8 +248,8 @@ int vcpu_in(VcpuObject *v, uint64_t port, uint32_t size, uint64_t *value)
 }
 
 /*
- * The short way of a bulk operation's stores: into the zone that was hit last, with the producer
- * in registers. What it does not take goes the long way, whatever the reason.
+ * The fast path of bulk operations: stores into the zone that was hit last, with the producer in
+ * registers. It ends at the first store that needs anything else, and vcpu_store does that one.
  */
 struct queuing {
     struct ring_producer ring;
@@ -258,21 +257,7 @@ struct queuing {
     struct zone zone;
     const _Atomic uint8_t *kick;
     uint32_t unpublished, publish_every;
-    uint64_t queued;
 };
-
-static inline bool queue_begin(VcpuObject *v, struct queuing *q)
-{
-    if (v->zone_count[0] == 0 || !v->zones[0][v->zone_hit[0]].clear_of_ram)
-        return false;
-    *q = (struct queuing){.ring = v->ring,
-                          .waits = &v->waits,
-                          .zone = v->zones[0][v->zone_hit[0]],
-                          .kick = &v->run->immediate_exit,
-                          .unpublished = v->unpublished,
-                          .publish_every = v->publish_every};
-    return true;
-}
 
 static inline bool queue_store(struct queuing *q, uint64_t address, uint32_t size, uint64_t value)
 {
@@ -281,7 +266,6 @@ static inline bool queue_store(struct queuing *q, uint64_t address, uint32_t siz
         atomic_load_explicit(q->kick, memory_order_relaxed) ||
         ring_append(&q->ring, address, size, 0, value & size_mask(size)) != RING_OK)
         return false;
-    q->queued++;
     if (++q->unpublished >= q->publish_every) {
         waits_publish(q->waits, &q->ring);
         q->unpublished = 0;
@@ -289,98 +273,112 @@ static inline bool queue_store(struct queuing *q, uint64_t address, uint32_t siz
     return true;
 }
 
-static inline void queue_end(VcpuObject *v, const struct queuing *q)
+/* A bulk operation's operations, made one by one. */
+typedef bool (*next_store)(const void *bulk, Py_ssize_t i, struct op *op);
+
+/* The stores from number `i` on that the fast path takes; the number of the first that it does not. */
+static inline __attribute__((always_inline)) Py_ssize_t queue_stores(VcpuObject *v, next_store next,
+                                                                     const void *bulk, Py_ssize_t i,
+                                                                     Py_ssize_t count)
 {
-    v->ring = q->ring;
-    v->unpublished = q->unpublished;
-    v->coalesced += q->queued;
+    if (v->zone_count[0] == 0 || !v->zones[0][v->zone_hit[0]].clear_of_ram)
+        return i;
+    struct queuing q = {.ring = v->ring,
+                        .waits = &v->waits,
+                        .zone = v->zones[0][v->zone_hit[0]],
+                        .kick = &v->run->immediate_exit,
+                        .unpublished = v->unpublished,
+                        .publish_every = v->publish_every};
+    Py_ssize_t first = i;
+    struct op op;
+    while (i < count && next(bulk, i, &op) && queue_store(&q, op.address, op.size, op.value))
+        i++;
+    v->ring = q.ring;
+    v->unpublished = q.unpublished;
+    v->coalesced += (uint64_t)(i - first);
+    return i;
 }
 
-/* The stores at the head of `ops` that go the short way; how many there were. */
-static Py_ssize_t queue_ops(VcpuObject *v, const struct op *ops, Py_ssize_t count)
+/* Each store of a bulk operation that has nothing but stores. */
+static inline __attribute__((always_inline)) int store_all(VcpuObject *v, next_store next,
+                                                           const void *bulk, Py_ssize_t count)
 {
-    struct queuing q;
-    Py_ssize_t done = 0;
-    if (!queue_begin(v, &q))
-        return 0;
-    while (done < count && ops[done].kind == OP_STORE &&
-           queue_store(&q, ops[done].address, ops[done].size, ops[done].value))
-        done++;
-    queue_end(v, &q);
-    return done;
-}
-
-int vcpu_store_many(VcpuObject *v, const uint64_t *addresses, uint32_t size,
-                    const uint64_t *values, Py_ssize_t count)
-{
-    for (Py_ssize_t i = 0; i < count; i++) {
-        struct queuing q;
-        if (queue_begin(v, &q)) {
-            while (i < count && queue_store(&q, addresses[i], size, values[i]))
-                i++;
-            queue_end(v, &q);
-            if (i == count)
-                break;
-        }
+    for (Py_ssize_t i = 0; (i = queue_stores(v, next, bulk, i, count)) < count; i++) {
+        struct op op;
+        next(bulk, i, &op);
         v->op_index = i;
-        if (vcpu_store(v, addresses[i], size, values[i]) < 0)
+        if (vcpu_store(v, op.address, op.size, op.value) < 0)
             return -1;
     }
     return 0;
+}
+
+struct columns {
+    const uint64_t *addresses, *values;
+    uint32_t size;
+};
+
+static inline bool column_store(const void *bulk, Py_ssize_t i, struct op *op)
+{
+    const struct columns *c = bulk;
+    *op = (struct op){OP_STORE, c->size, c->addresses[i], c->values[i]};
+    return true;
+}
+
+int vcpu_store_many(VcpuObject *v, const uint64_t *addresses, uint32_t size, const uint64_t *values,
+                    Py_ssize_t count)
+{
+    struct columns columns = {addresses, values, size};
+    return store_all(v, column_store, &columns, count);
+}
+
+static inline bool fill_store(const void *bulk, Py_ssize_t i, struct op *op)
+{
+    *op = *(const struct op *)bulk;
+    op->address += (uint64_t)i * op->size;
+    return true;
 }
 
 int vcpu_fill(VcpuObject *v, uint64_t address, uint32_t size, uint64_t count, uint64_t value)
 {
-    for (uint64_t i = 0; i < count; i++) {
-        struct queuing q;
-        if (queue_begin(v, &q)) {
-            while (i < count && queue_store(&q, address + i * size, size, value))
-                i++;
-            queue_end(v, &q);
-            if (i == count)
-                break;
-        }
-        v->op_index = (Py_ssize_t)i;
-        if (vcpu_store(v, address + i * size, size, value) < 0)
-            return -1;
+    struct op first = {OP_STORE, size, address, value};
+    return store_all(v, fill_store, &first,
+                     count < PY_SSIZE_T_MAX ? (Py_ssize_t)count : PY_SSIZE_T_MAX);
+}
+
+static inline bool listed_store(const void *bulk, Py_ssize_t i, struct op *op)
+{
+    *op = ((const struct op *)bulk)[i];
+    return op->kind == OP_STORE;
+}
+
+static int run_op(VcpuObject *v, struct op *op)
+{
+    switch (op->kind) {
+    case OP_STORE:
+        return vcpu_store(v, op->address, op->size, op->value);
+    case OP_LOAD:
+        return vcpu_load(v, op->address, op->size, &op->value);
+    case OP_OUT:
+        return vcpu_out(v, op->address, op->size, op->value);
+    case OP_IN:
+        return vcpu_in(v, op->address, op->size, &op->value);
     }
-    return 0;
+    return guest_error(v, "unknown kind of access", op->size, op->address,
+                       "load, store, in or out (0 to 3)");
 }
 
 int vcpu_run_ops(VcpuObject *v, struct op *ops, Py_ssize_t count)
 {
-    for (Py_ssize_t i = 0; i < count; i++) {
-        i += queue_ops(v, ops + i, count - i);
-        if (i == count)
-            break;
-        struct op *op = &ops[i];
-        int result;
+    for (Py_ssize_t i = 0; (i = queue_stores(v, listed_store, ops, i, count)) < count; i++) {
         v->op_index = i;
-        switch (op->kind) {
-        case OP_STORE:
-            result = vcpu_store(v, op->address, op->size, op->value);
-            break;
-        case OP_LOAD:
-            result = vcpu_load(v, op->address, op->size, &op->value);
-            break;
-        case OP_OUT:
-            result = vcpu_out(v, op->address, op->size, op->value);
-            break;
-        case OP_IN:
-            result = vcpu_in(v, op->address, op->size, &op->value);
-            break;
-        default:
-            result = guest_error(v, "unknown kind of access", op->size, op->address,
-                                 "load, store, in or out (0 to 3)");
-        }
-        if (result < 0)
+        if (run_op(v, &ops[i]) < 0)
             return -1;
     }
     return 0;
 }
 
-int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t size,
-                     bool write)
+int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t size, bool write)
 {
     while (size > 0) {
         uint64_t left;

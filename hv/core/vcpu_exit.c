@@ -18,8 +18,7 @@ static bool request_waits(const VcpuObject *v)
 /* Somebody else wrote to our word: the exit that it told of may never be answered. */
 static bool sequence_overwritten(const VcpuObject *v)
 {
-    return atomic_load_explicit(&v->words->exit_sequence, memory_order_relaxed) !=
-           v->exit_sequence;
+    return atomic_load_explicit(&v->words->exit_sequence, memory_order_relaxed) != v->exit_sequence;
 }
 
 static bool resume_ready(void *ctx)
@@ -29,8 +28,7 @@ static bool resume_ready(void *ctx)
     if (request_waits(v) || sequence_overwritten(v))
         return true;
     if (!w->halted)
-        return atomic_load_explicit(&v->words->resume_sequence, memory_order_relaxed) !=
-               v->resumed;
+        return atomic_load_explicit(&v->words->resume_sequence, memory_order_relaxed) != v->resumed;
     return atomic_load_explicit(&v->run->immediate_exit, memory_order_relaxed) ||
            (atomic_load_explicit(&v->words->irq_lines, memory_order_relaxed) & w->lines);
 }
@@ -142,8 +140,7 @@ int vcpu_settle(VcpuObject *v)
     return result;
 }
 
-int vcpu_exit_mmio(VcpuObject *v, uint64_t address, uint32_t size, bool is_write,
-                          uint64_t *value)
+int vcpu_exit_mmio(VcpuObject *v, uint64_t address, uint32_t size, bool is_write, uint64_t *value)
 {
     v->run->mmio.phys_addr = address;
     v->run->mmio.data = is_write ? *value : 0;
@@ -157,8 +154,7 @@ int vcpu_exit_mmio(VcpuObject *v, uint64_t address, uint32_t size, bool is_write
     return 0;
 }
 
-int vcpu_exit_io(VcpuObject *v, uint16_t port, uint32_t size, bool is_write,
-                        uint64_t *value)
+int vcpu_exit_io(VcpuObject *v, uint16_t port, uint32_t size, bool is_write, uint64_t *value)
 {
     v->run->io.direction = is_write ? IO_OUT : IO_IN;
     v->run->io.size = (uint8_t)size;
@@ -176,7 +172,6 @@ int vcpu_exit_io(VcpuObject *v, uint16_t port, uint32_t size, bool is_write,
     }
     return 0;
 }
-
 
 int vcpu_wait_lines(VcpuObject *v, uint64_t lines, uint64_t deadline, uint64_t *raised)
 {

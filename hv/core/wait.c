@@ -29,9 +29,8 @@ static enum wait_result truncation(const MappingObject *guard, PyThreadState **s
 }
 
 /* Spin until ready or the policy's limit; WAIT_TIMEOUT stands for both limits. */
-static enum wait_result spin(struct doorbell *b, bool (*ready)(void *), void *ctx,
-                             uint64_t start, uint64_t deadline, const MappingObject *guard,
-                             PyThreadState **save)
+static enum wait_result spin(struct doorbell *b, bool (*ready)(void *), void *ctx, uint64_t start,
+                             uint64_t deadline, const MappingObject *guard, PyThreadState **save)
 {
     uint64_t limit = b->policy == WAIT_POLL ? UINT64_MAX : start + b->spin_ns;
     uint64_t watch = start + WATCH_NS;
@@ -114,13 +113,13 @@ static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), vo
         return WAIT_PEER_GONE;
     if (slept == SLEPT_WATCHED)
         return WAIT_WATCHED;
-    return slept == SLEPT_WOKEN ? woken_for_nothing(b, ready, ctx, save)
+    return slept == SLEPT_WOKEN      ? woken_for_nothing(b, ready, ctx, save)
            : check_signals(save) < 0 ? WAIT_ERROR
                                      : WAIT_TIMEOUT;
 }
 
-enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx,
-                           uint64_t deadline, const MappingObject *guard, PyThreadState **save)
+enum wait_result core_wait(struct doorbell *b, bool (*ready)(void *), void *ctx, uint64_t deadline,
+                           const MappingObject *guard, PyThreadState **save)
 {
     if (ready(ctx))
         return WAIT_READY;

@@ -194,15 +194,19 @@ double floor_ping_pong(enum floor_kind kind, uint64_t count, int here, int there
 {
     int fds[4] = {-1, -1, -1, -1};
     double ns = -1;
-    struct words *words = mmap(NULL, sizeof *words, PROT_READ | PROT_WRITE,
-                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct words *words =
+        mmap(NULL, sizeof *words, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int error = words == MAP_FAILED || open_channel(kind, fds) < 0 ? errno : 0;
     if (error == 0) {
         uint32_t yield_after = here >= 0 && here == there ? 1 : YIELD_AFTER;
         pid_t parent = getpid(), child = fork();
         if (child == 0) {
-            struct end e = {.kind = kind, .in = fds[1], .out = fds[2], .yield_after = yield_after,
-                            .in_word = &words->to_child, .out_word = &words->to_parent};
+            struct end e = {.kind = kind,
+                            .in = fds[1],
+                            .out = fds[2],
+                            .yield_after = yield_after,
+                            .in_word = &words->to_child,
+                            .out_word = &words->to_parent};
             child_begin(there, parent);
             close_theirs(kind, fds, true);
             for (uint64_t i = 0; i <= count; i++)
@@ -212,8 +216,12 @@ double floor_ping_pong(enum floor_kind kind, uint64_t count, int here, int there
         }
         error = child < 0 || pin(here) < 0 ? errno : 0;
         close_theirs(kind, fds, false);
-        struct end e = {.kind = kind, .in = fds[3], .out = fds[0], .yield_after = yield_after,
-                        .in_word = &words->to_parent, .out_word = &words->to_child};
+        struct end e = {.kind = kind,
+                        .in = fds[3],
+                        .out = fds[0],
+                        .yield_after = yield_after,
+                        .in_word = &words->to_parent,
+                        .out_word = &words->to_child};
         if (error == 0) {
             ns = watched(&e, child, kind == BY_EVENTFD ? fds[3] : -1, count, each);
             error = errno;

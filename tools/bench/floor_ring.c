@@ -83,8 +83,7 @@ static double consume(const struct ring_job *job, const struct shared *shared,
 double floor_ring(const struct ring_job *job, int here, int there)
 {
     size_t bytes = job->bytes + PAGE;
-    uint8_t *memory =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    uint8_t *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     struct coalesced_entry *out = malloc(ring_slots(job->bytes) * sizeof *out);
     double ns = -1;
     int error = errno;

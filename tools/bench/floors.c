@@ -143,8 +143,9 @@ static PyObject *floors_kvm(PyObject *module, PyObject *args)
         return NULL;
     if (ring_offset < (Py_ssize_t)PAGE || size < (Py_ssize_t)PAGE ||
         ring_offset > size - (Py_ssize_t)PAGE || ring_offset % PAGE) {
-        PyErr_Format(PyExc_ValueError, "expected a page of ring behind the first page, got %zd of %zd",
-                     ring_offset, size);
+        PyErr_Format(PyExc_ValueError,
+                     "expected a page of ring behind the first page, got %zd of %zd", ring_offset,
+                     size);
         return NULL;
     }
     double ns;

@@ -9,21 +9,20 @@ drained under a running vCPU, lose nothing that way.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coalesced.devices.bus.dma import Ram
 from coalesced.hv import abi
-from coalesced.hv.client import Memory, Range
+from coalesced.hv.client import Memory
 from coalesced.hv.errors import HostError
 from coalesced.hv.kvm import KvmVm
 from coalesced.hv.outcome import Event, Exit, Outcome
 from coalesced.hv.ring import Consumer
 from coalesced.vmm.accel.base import MachineBus
-from coalesced.vmm.accel.process import SharedMemory
 from coalesced.vmm.accel.recording import MemoryAccess, Recording
+from coalesced.vmm.accel.shared import SharedSlots
 from coalesced.vmm.accel.x86 import Program, assemble
 from coalesced.vmm.loop import Loop
 
@@ -36,7 +35,7 @@ _LOST: Exit = (abi.KVM_EXIT_SYSTEM_EVENT, 0, 0, False, 0)
 PLACES = (0x1000_0000, 0xFEC0_0000)  # where the program may lie
 
 
-class KvmAccelerator:
+class KvmAccelerator(SharedSlots):
     """A VM of this machine's KVM."""
 
     name = "kvm"
@@ -46,6 +45,7 @@ class KvmAccelerator:
         """`record(guest, arguments)`: what that guest does on this machine. Raises KvmUnusable."""
         self._record = record
         self._vm = KvmVm()
+        super().__init__(self._vm)
         try:
             self.vcpu = self._vm.create_vcpu()
         except BaseException:
@@ -58,24 +58,12 @@ class KvmAccelerator:
         self.complete = self.vcpu.complete
         self.enter = self.vcpu.enter
         self.vcpu.handle.keep_writes()
-        self._slots = 0
         self._had_turn = False  # a due timer was told of since the guest ran
         self._look_at = 0.0
         self._first_operation = 0
         self._left_by = 0  # the exit reason that ended the guest
         self._program: Program | None = None
         self._program_memory: Memory | None = None
-
-    def add_memory(self, start: int, size: int) -> SharedMemory:
-        memory = self._add_slot(start, size)
-        return SharedMemory(self._slots - 1, memory)
-
-    def show_memory(self, memory: Ram, shown: bool) -> None:
-        assert isinstance(memory, SharedMemory)
-        memory.show(self._vm, shown)
-
-    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
-        return self._vm.change_coalesced_mmio(removed, added, port)
 
     def set_irq(self, line: int, level: bool) -> None:
         """Nothing to do: a recorded guest waits for no interrupt."""
@@ -95,7 +83,7 @@ class KvmAccelerator:
         The slot has whole pages, `size` bytes at least.
         """
         length = -(-max(len(code), size, 1) // abi.PAGE_SIZE) * abi.PAGE_SIZE
-        memory = self._add_slot(base, length)
+        memory = self.add_slot(base, length)
         memory.mapping.write(0, code)
         self.vcpu.start_at(base, base + length)
         return memory
@@ -168,12 +156,6 @@ class KvmAccelerator:
                 loop.serve()
                 self._look_at = now + _HELD_UP
         return max(timeout, 0.0)
-
-    def _add_slot(self, start: int, size: int) -> Memory:
-        memory = self._vm.set_user_memory_region(self._slots, start, size)
-        assert memory is not None
-        self._slots += 1
-        return memory
 
     def _place(self, program: Program, recording: Recording) -> int:
         """The lowest hole between RAM and what the guest touches that takes the program."""

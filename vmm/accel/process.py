@@ -4,45 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Protocol
 
-from coalesced.devices.bus.dma import Ram
 from coalesced.hv import abi, core, doorbell
-from coalesced.hv.client import Memory, Range, Vm
+from coalesced.hv.client import Vm
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import HostError, ProtocolError
 from coalesced.hv.outcome import Outcome
 from coalesced.hv.process import GuestProcess
 from coalesced.vmm.accel.base import MachineBus
+from coalesced.vmm.accel.shared import SharedSlots
 from coalesced.vmm.loop import Loop
-
-
-class Slots(Protocol):
-    """A VM, as far as its memory goes."""
-
-    def set_user_memory_region(
-        self, slot: int, start: int, size: int, memory: Memory | None = None
-    ) -> Memory | None: ...
-
-
-class SharedMemory:
-    """A slot of guest RAM that both processes map."""
-
-    def __init__(self, slot: int, memory: Memory) -> None:
-        self.slot = slot
-        self.memory = memory
-        self.start = memory.start
-        self.size = memory.size
-        self.view = memoryview(memory.mapping).toreadonly()
-        self.read = memory.mapping.read
-        self.write = memory.mapping.write
-
-    def show(self, vm: Slots, shown: bool) -> None:
-        """Give the slot back to the guest with what it holds, or take it away."""
-        size = self.size if shown else 0
-        vm.set_user_memory_region(self.slot, self.start, size, self.memory)
 
 
 def place(pid: int, cpus: str) -> set[int] | None:
@@ -71,7 +44,7 @@ def put_back(placed: set[int] | None, before: set[int]) -> None:
             os.sched_setaffinity(0, before)
 
 
-class ProcessAccelerator:
+class ProcessAccelerator(SharedSlots):
     """Two processes and a ring between them. The guest process is this object's to end."""
 
     name = "process"
@@ -97,6 +70,7 @@ class ProcessAccelerator:
                 policy, os.sched_getaffinity(0), os.sched_getaffinity(process.pid)
             )
             self._vm = Vm(process, ring_pages, policy)
+            super().__init__(self._vm)
             self.coalesced_mmio = self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO) != 0
             self.coalesced_pio = self._vm.check_extension(abi.KVM_CAP_COALESCED_PIO) != 0
             self._vcpu = self._vm.create_vcpu()
@@ -107,24 +81,10 @@ class ProcessAccelerator:
         self.handle = self._vcpu.handle
         self._watch = core.KEEP_WRITES | (core.WATCH_RING if policy is WaitPolicy.POLL else 0)
         self._watching = False
-        self._slots = 0
         self._run = self._vcpu.run
         self.pause = self._vcpu.pause
         self.complete = self._vcpu.complete
         self.enter = self.handle.enter
-
-    def add_memory(self, start: int, size: int) -> SharedMemory:
-        memory = self._vm.set_user_memory_region(self._slots, start, size)
-        assert memory is not None
-        self._slots += 1
-        return SharedMemory(self._slots - 1, memory)
-
-    def show_memory(self, memory: Ram, shown: bool) -> None:
-        assert isinstance(memory, SharedMemory)
-        memory.show(self._vm, shown)
-
-    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
-        return self._vm.change_coalesced_mmio(removed, added, port)
 
     def set_irq(self, line: int, level: bool) -> None:
         self._vm.irq_line(line, level)

@@ -27,7 +27,7 @@ static inline void reach(enum point point)
 
 static PyObject *arm(PyObject *module, PyObject *args)
 {
-    static const char *const names[] = {"before_last", "before_first", "before_exit",
+    static const char *const names[] = {"before_last",   "before_first",  "before_exit",
                                         "before_resume", "between_parts", "nowhere"};
     const char *name;
     unsigned long long let_through;
@@ -47,7 +47,8 @@ static PyObject *arm(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef more[] = {
-    {"arm", arm, METH_VARARGS, "arm(point, passes, signal=SIGKILL): the signal at a point, after so many passes."},
+    {"arm", arm, METH_VARARGS,
+     "arm(point, passes, signal=SIGKILL): the signal at a point, after so many passes."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -20,6 +20,7 @@
 #include "vcpu.c"
 #include "vcpu_bulk.c"
 #include "vcpu_bus.c"
+#include "vcpu_call.c"
 #include "vcpu_exit.c"
 /* vcpu.c has one of that name. */
 #define get_signals handle_get_signals
