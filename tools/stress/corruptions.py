@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 from coalesced.hv import abi, core
 from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
-from coalesced.tools.guests import stress as guest
-from coalesced.tools.stress import intrusions
+from coalesced.tools.stress import guest, intrusions
 from coalesced.tools.stress.intrusions import Intrusion
 from coalesced.tools.stress.lies import Lie
 from coalesced.tools.stress.pair import Pair
@@ -174,14 +173,16 @@ def run(plan: Plan, most: int, deadline: float, totals: Totals) -> None:
             started = time.monotonic()
             corruption.carry_out(segments)
             verdict = _verdict(pair, segments, corruption)
-            totals.slowest_verdict = max(totals.slowest_verdict, time.monotonic() - started)
+            totals.slowest_verdict_seconds = max(
+                totals.slowest_verdict_seconds, time.monotonic() - started
+            )
             if corruption.data and not canaries.intact():
                 verdict = "a stray access: bytes that nobody uses have changed"
             if verdict == "harmless":
-                totals.harmless += 1
+                totals.corruptions_harmless += 1
                 continue
             if verdict == "detected":
-                totals.detected += 1
+                totals.corruptions_detected += 1
             else:
                 totals.fail(pair, f"{corruption.what} <- {corruption.data.hex()}: {verdict}")
             return
@@ -200,11 +201,11 @@ def judge_lie(pair: Pair, lie: Lie, totals: Totals) -> None:
         verdict = _end(pair)
     else:
         verdict = "a hang: the pair neither starts nor says why"
-    totals.slowest_verdict = max(totals.slowest_verdict, time.monotonic() - started)
+    totals.slowest_verdict_seconds = max(totals.slowest_verdict_seconds, time.monotonic() - started)
     if verdict == "harmless":
-        totals.harmless += 1
+        totals.corruptions_harmless += 1
     elif verdict == "detected":
-        totals.detected += 1
+        totals.corruptions_detected += 1
     else:
         totals.fail(pair, f"{lie}: {verdict}")
 

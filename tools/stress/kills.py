@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from types import ModuleType
 
-from coalesced.tools.guests import stress as guest
+from coalesced.tools.stress import guest
 from coalesced.tools.stress.checker import Count
 from coalesced.tools.stress.pair import PATIENCE, Pair
 from coalesced.tools.stress.totals import Totals
@@ -65,7 +65,7 @@ def run(setup: Setup, kill: Kill, injected: ModuleType | None, totals: Totals) -
         killed_at = _kill(pair, kill)
         noticed = _wait_for_notice(pair, kill.sides)
         taken = time.monotonic() - killed_at
-        totals.slowest_notice = max(totals.slowest_notice, taken)
+        totals.slowest_notice_seconds = max(totals.slowest_notice_seconds, taken)
         if not noticed or taken > NOTICE:
             totals.fail(pair, f"{kill}: {taken:.3f} s and the other side did not know")
         else:

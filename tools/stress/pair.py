@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.hv.errors import HostError
-from coalesced.tools.guests import stress as guest
-from coalesced.tools.stress import pattern, worker
+from coalesced.tools.stress import guest, pattern, worker
 from coalesced.tools.stress.checker import COUNTS, Checker, Count
 from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.worker import Setup

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from coalesced.hv import abi, core
 from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
-from coalesced.tools.guests import stress as guest
+from coalesced.tools.stress import guest
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")

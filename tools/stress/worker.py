@@ -28,8 +28,7 @@ from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import CoalescedError
 from coalesced.hv.process import GuestProcess
 from coalesced.tools import termination
-from coalesced.tools.guests import stress as guest
-from coalesced.tools.stress import pattern
+from coalesced.tools.stress import guest, pattern
 from coalesced.tools.stress.checker import Checker
 from coalesced.tools.stress.device import Sink
 from coalesced.tools.stress.lies import Lie, LyingSocket
@@ -233,7 +232,7 @@ def _build(machine: Machine, setup: Setup, tally: NDArray[np.int64]) -> GuestMem
     notes = machine.add_ram(guest.NOTES, PAGE_SIZE)
     names = ("seed", "style", "entries", "longest", "bells", "luck")
     arguments = {name: getattr(setup, name) for name in names}
-    machine.accel.load_guest("coalesced.tools.guests.stress:write", arguments)
+    machine.accel.load_guest("coalesced.tools.stress.guest:write", arguments)
     return notes
 
 

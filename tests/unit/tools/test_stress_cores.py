@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from coalesced.tools.litmus.steps import BARRIERS, STEPS
 from coalesced.tools.stress import cores
+from coalesced.tools.stress.cores.broken import BROKEN
 from coalesced.tools.stress.plan import Pins, Plan
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +47,7 @@ def in_variant(variant: str, first: int, last: int, program: str) -> str:
     return done.stdout.strip() or f"{done.returncode} {done.stderr.strip()}"
 
 
-@pytest.mark.parametrize("variant", [*cores.BREAKS, cores.INJECTED])
+@pytest.mark.parametrize("variant", [*BROKEN, cores.INJECTED])
 def test_each_variant_is_a_ring(variant: str) -> None:
     """With nobody else about, one thing wrong does not show."""
     program = """
@@ -61,6 +63,13 @@ print("well", core.__file__)
     said = in_variant(variant, 167, 167, program)
     assert said.startswith("well")
     assert f"/{module}." in said
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_core_lacks_what_litmus_removes(name: str) -> None:
+    """The macros of a core are those of the steps whose order its barrier gives."""
+    orders = {STEPS[step].macro: "memory_order_relaxed" for step in BARRIERS[name].steps}
+    assert BROKEN[name] == (orders if name != "wakeup-fence" else {})  # it has a C file
 
 
 FILL = """
@@ -105,7 +114,7 @@ except Exception as error:
 def test_a_core_cannot_take_the_place_of_one_in_use() -> None:
     """Half of the modules would still have the other."""
     __import__("coalesced.hv.core")
-    with pytest.raises(RuntimeError, match=r"hv\.core is loaded already"):
+    with pytest.raises(RuntimeError, match=r"hv\.core is already loaded"):
         cores.use("release-last")
 
 
