@@ -142,30 +142,31 @@ for n in range(3):
 def test_the_second_part_of_a_store_does_not_overtake_the_first_in_a_ring_that_is_drained() -> None:
     """The guest stops between its parts, the first of which found the ring full."""
     program = """
-import os, signal
+import os, pathlib, signal, time
 sys.path.insert(0, "tests")
 import numpy as np
 from helpers.hv_pair import Pair
 
+guest = os.getpid()
 with Pair() as pair:
     pair.vcpu.set_zones(0, np.array([(0x1000, 0x2FFF)], np.uint64))
-    guest = os.fork()
-    if guest == 0:
+    if os.fork():
         pair.vcpu.wait_run()
         pair.vcpu.fill(0x1000, 1, 169, 7)
         core.arm("between_parts", 0, signal.SIGSTOP)
         pair.vcpu.store(0x1FFE, 4, 0x44332211)
         pair.vcpu.halt()
     pair.handle.enter()
-    os.waitpid(guest, os.WUNTRACED)
+    while ") T " not in pathlib.Path(f"/proc/{guest}/stat").read_text():
+        time.sleep(0.001)
     print(len(pair.drain()), end="")
     os.kill(guest, signal.SIGCONT)
     for _ in range(2):
         _, address, size, _, value = pair.this_exit()
         print(f", {len(pair.drain())} {address:#x} {size} {value:#x}", end="")
         pair.handle.enter()
+    sys.stdout.flush()
     os.kill(guest, signal.SIGKILL)
-    os.waitpid(guest, 0)
 """
     said = in_variant("injected", 0, 0, program)
     assert said == "169, 0 0x1ffe 2 0x2211, 0 0x2000 2 0x4433"
