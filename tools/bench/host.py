@@ -1,4 +1,4 @@
-"""The machine that is measured on: what it is, and which of its CPUs run what."""
+"""The machine that runs the benchmarks, and the placement of processes on its CPUs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from coalesced.vmm.accel.process import put_back
@@ -14,20 +15,37 @@ from coalesced.vmm.accel.process import put_back
 CPUS = Path("/sys/devices/system/cpu")
 
 
-def describe() -> dict[str, object]:
-    """What a reader needs to judge the figures."""
+@dataclass(frozen=True)
+class Host:
+    """The properties of a machine on which its figures depend."""
+
+    cpu: str
+    cpus: int  # available to this process
+    cores: int
+    kernel: str
+    virtualised: bool
+    governor: str
+    python: str
+    load: float  # average over a minute
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in asdict(self).items())
+
+
+def describe() -> Host:
+    """The machine that runs this process."""
     model, flags = _cpuinfo()
     available = sorted(os.sched_getaffinity(0))
-    return {
-        "cpu": model,
-        "cpus": len(available),
-        "cores": len({_topology(cpu, "thread_siblings_list") or str(cpu) for cpu in available}),
-        "kernel": f"{platform.system()} {platform.release()}",
-        "virtualised": "hypervisor" in flags,
-        "governor": _read(CPUS / f"cpu{available[0]}/cpufreq/scaling_governor") or "none",
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 2),
-    }
+    return Host(
+        cpu=model,
+        cpus=len(available),
+        cores=len({_topology(cpu, "thread_siblings_list") or str(cpu) for cpu in available}),
+        kernel=f"{platform.system()} {platform.release()}",
+        virtualised="hypervisor" in flags,
+        governor=_read(CPUS / f"cpu{available[0]}/cpufreq/scaling_governor") or "none",
+        python=platform.python_version(),
+        load=round(os.getloadavg()[0], 2),
+    )
 
 
 def _topology(cpu: int, what: str) -> str:
