@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coalesced.tools.litmus.access import Access, Choice, Position, Program, Script, only
+from coalesced.tools.litmus.access import Access, Choice, Program, Script, only
 from coalesced.tools.litmus.ring import FIRST, LAST
 from coalesced.tools.litmus.steps import Orders
 
 ENTRIES = 2
 GARBAGE = 15
 _SLOTS = 2  # the place of slot 0
+
+Position = tuple[str, int, int, int]
 
 
 def program(slots: int, orders: Orders) -> Program:
@@ -41,11 +43,8 @@ class Producer:
         self._slots, self._orders = slots, orders
         self.start: Position = ("append", 0, 0, 0)  # what is next, entries done, next, cached first
 
-    def ahead(self, position: Position) -> Sequence[Choice]:
+    def ahead(self, position: Position) -> Sequence[Choice[Position]]:
         at, n, slot, first = position
-        assert isinstance(n, int)
-        assert isinstance(slot, int)
-        assert isinstance(first, int)
         if n == ENTRIES or at == "detected":
             return ()
         twice = self._orders.removed == "double-read"
@@ -74,8 +73,8 @@ class Producer:
                 last = Access("P3", "store", LAST, f"last = {slot}", value=slot, order="release")
                 return ((last, ("append", n + 1, slot, first)),)
 
-    def _read_last(self, at: str, n: int, first: int, text: str) -> list[Choice]:
-        choices: list[Choice] = []
+    def _read_last(self, at: str, n: int, first: int, text: str) -> list[Choice[Position]]:
+        choices: list[Choice[Position]] = []
         for value in (*range(self._slots), GARBAGE):
             good: Position = ("write", n, value, first) if at == "use" else ("use", n, 0, first)
             bad: Position = good if at == "use" else ("detected", n, 0, 0)
@@ -83,8 +82,8 @@ class Producer:
             choices.append((load, good if value < self._slots else bad))
         return choices
 
-    def _read_first(self, n: int, slot: int, after: int) -> list[Choice]:
-        choices: list[Choice] = []
+    def _read_first(self, n: int, slot: int, after: int) -> list[Choice[Position]]:
+        choices: list[Choice[Position]] = []
         for value in (*range(self._slots), GARBAGE):
             load = Access("P1", "load", FIRST, "first, checked", values=only(value),
                           order="acquire", control=True)  # fmt: skip
