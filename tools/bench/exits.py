@@ -33,7 +33,7 @@ Times = NDArray[np.int64]  # nanoseconds
 
 
 class Sizes(NamedTuple):
-    """How much a measurement is; round trips per repetition."""
+    """The size of a measurement; round trips per repetition."""
 
     repetitions: int
     sleeping: int  # where a round trip may take tens of microseconds

@@ -61,7 +61,7 @@ def _read(path: Path) -> str:
 
 
 def _cpuinfo() -> tuple[str, list[str]]:
-    """The first CPU's model and flags; on machines that name neither, what Python knows."""
+    """The first CPU's model and flags; without them, what Python knows of the machine."""
     fields: dict[str, str] = {}
     try:
         text = Path("/proc/cpuinfo").read_text()
@@ -91,13 +91,13 @@ def affinity_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # none of them is left, in a cpuset that has shrunk
+        with suppress(OSError):  # the cpuset has shrunk, and has none of them left
             os.sched_setaffinity(0, before)
 
 
 @contextmanager
 def on_cpu(cpu: int) -> Iterator[None]:
-    """Run this process on one CPU for a while."""
+    """Run this process on one CPU within the block."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cpu})
     try:
@@ -108,7 +108,7 @@ def on_cpu(cpu: int) -> Iterator[None]:
 
 @contextmanager
 def awake(pid: int, cpu: int | None = None) -> Iterator[None]:
-    """Let a process that `park` stopped run for a while, on one CPU if that is said."""
+    """Let a process that `park` stopped run within the block, on `cpu` if given."""
     if cpu is not None:
         os.sched_setaffinity(pid, {cpu})
     os.kill(pid, signal.SIGCONT)
@@ -119,6 +119,6 @@ def awake(pid: int, cpu: int | None = None) -> Iterator[None]:
 
 
 def park(pid: int) -> None:
-    """Stop a guest process: one that polls would run beside what is measured next."""
+    """Stop a guest process: one that polls would disturb the next measurement."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)

@@ -31,7 +31,7 @@ FLOORS = (C_RING, C_RING_EACH, C_RING_ALONE, FLOOR.name)
 
 
 class Sizes(NamedTuple):
-    """How much a measurement is; entries per repetition."""
+    """The size of a measurement; entries per repetition."""
 
     repetitions: int
     batched: int
@@ -87,7 +87,7 @@ class Choice(NamedTuple):
 
 
 class Ring:
-    """A guest process that queues on demand, and a consumer without devices."""
+    """A guest process that queues entries on demand, and a consumer without devices."""
 
     def __init__(self, ring_pages: int, placement: str) -> None:
         self._process = GuestProcess()

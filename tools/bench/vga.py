@@ -31,10 +31,10 @@ SAMPLE_SECONDS = 0.05  # of QEMU's loop; its two ends are seen some 10 us late e
 
 
 class Sizes(NamedTuple):
-    """How much a measurement is; writes per repetition."""
+    """The size of a measurement; writes per repetition."""
 
     repetitions: int
-    writes: int  # of the figures that others are held against
+    writes: int  # of the figures that others are compared with
     shorter: int  # of the rest
     exits: int  # of the guest whose every write exits
     on_kvm: int  # where a guest's own instructions may be emulated
@@ -121,7 +121,7 @@ def _accelerator(subject: Subject) -> Accelerator:
 
 
 class QemuLoop:
-    """The guest's loop in QEMU, as many writes as take SAMPLE_SECONDS."""
+    """The guest's loop in QEMU, with enough writes to take SAMPLE_SECONDS."""
 
     def __init__(self, qemu: Qemu, filled: bool) -> None:
         self._qemu = qemu

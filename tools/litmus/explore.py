@@ -35,7 +35,7 @@ class Event(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What there is under one model.
+    """The executions of a program under a model.
 
     An execution is a sequence of accesses in the order in which they take place; two that differ in
     it are two. It ends when both threads are done, or with the first thing that is wrong.
@@ -109,7 +109,7 @@ class _Side(Generic[Position]):
                     self._look_ahead(found, after, (*waiting, access))
 
     def _passable(self, access: Access) -> bool:
-        """Can anything at all overtake it?"""
+        """Whether any access can overtake it."""
         if self.model == "sc" or access.order == "acquire" or access.call:
             return False
         return self.model != "tso" or access.kind == "store"

@@ -20,7 +20,7 @@ Position = tuple[str, int, int, int]
 
 
 def program(slots: int, orders: Orders) -> Program:
-    """Two entries into so many slots; the peer spoils `last`, mends it, and spoils `first`."""
+    """Two entries; the peer corrupts `last`, restores it, and corrupts `first`."""
     peer = [
         Access("", "store", LAST, f"last = {GARBAGE}: garbage", value=GARBAGE),
         Access("", "store", LAST, "last = 0", value=0),
@@ -35,7 +35,7 @@ def program(slots: int, orders: Orders) -> Program:
 
 
 class Producer:
-    """ring_append with its checks; what it finds spoilt ends it, detected."""
+    """ring_append with its checks; a wrong index that it detects ends it."""
 
     side = "guest (producer)"
 

@@ -183,7 +183,7 @@ class Consumer:
                 return ((access, ("look", n + 1, slot, 0, 0)),)
 
     def _batches(self, n: int, slot: int) -> list[Choice[Position]]:
-        """Take any number of entries: `last` says that there are at least so many."""
+        """Take any number of the entries that `last` counts in."""
         slots = self._bounds.slots
         choices: list[Choice[Position]] = []
         for count in range(1, min(slots - 1, self._bounds.entries - n) + 1):

@@ -1,8 +1,8 @@
 """Going to sleep and being woken, as in hv/core/exit.h and wait.c with `--wait adaptive`.
 
 Guest and VMM play two rounds of exit and answer; each may stop to spin at any time and go to sleep.
-A word waiting for a sleeper whom nobody wakes is a lost wake-up. No sleep ends by itself here: the
-timeouts of wait.c would hide what is looked for.
+A wake-up is lost when a side sleeps although its word has arrived. No sleep ends by itself here:
+the timeouts of wait.c would hide a lost wake-up.
 """
 
 from __future__ import annotations

@@ -94,4 +94,4 @@ def _zero(_offset: int, _size: int) -> int:
 
 
 def _ignore(_offset: int, _size: int, _value: int) -> None:
-    """A write to what only reads, which none but a third party can bring about."""
+    """Ignore a write to a read-only region, which only a third party can cause."""

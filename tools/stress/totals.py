@@ -64,6 +64,16 @@ class Totals:
             self.fail(pair, told.replace("_", " "))
         return not any(found.values())
 
+    def judge(self, pair: Pair, what: str, verdict: str, seconds: float) -> None:
+        """Count a corruption as 'harmless', 'detected', or as a failure."""
+        self.slowest_verdict_seconds = max(self.slowest_verdict_seconds, seconds)
+        if verdict == "harmless":
+            self.corruptions_harmless += 1
+        elif verdict == "detected":
+            self.corruptions_detected += 1
+        else:
+            self.fail(pair, f"{what}: {verdict}")
+
     def leave_out_unfinished(self) -> None:
         """Do not count a kill or corruption that Ctrl-C ended before it was judged."""
         if not self.failed:
