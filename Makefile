@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] devices/cirrus/*.[ch] tools/bench/*.[ch] tools/stress/cores/*.[ch])
+SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] devices/cirrus/*.[ch] tools/bench/*.[ch] tools/stress/cores/*.[ch]) tools/stress/cores/broken.py
 
 .PHONY: demo test check bench install clean
 

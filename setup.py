@@ -1,6 +1,7 @@
 """The C11 extensions; everything else is in pyproject.toml."""
 
 import os
+import runpy
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -21,7 +22,7 @@ def extension(name: str, sources: list[str], depends: list[str]) -> Extension:
         f"coalesced.{name}",
         sources=sources,
         depends=depends,
-        include_dirs=[str(CORE)],
+        include_dirs=[str(CORE), str(CORES)],
         define_macros=[("Py_LIMITED_API", "0x030B0000")],
         extra_compile_args=WARNINGS,
         py_limited_api=True,
@@ -33,20 +34,34 @@ def of_folder(name: str, folder: Path) -> Extension:
     return extension(name, files(folder, "*.c"), files(folder, "*.h") + files(CORE, "*.h"))
 
 
+def core_source(module: str, macros: dict[str, str]) -> str:
+    """The C file of a broken core: its own, or one in build/ that defines its macros."""
+    if not macros:
+        return str(CORES / f"{module}.c")
+    lines = [f"#define {name} {value}\n" for name, value in {**macros, "VARIANT": module}.items()]
+    path = Path("build", "cores", f"{module}.c")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join([*lines, '#include "whole.h"\n']))
+    return str(path)
+
+
+def variant(module: str, source: str) -> Extension:
+    """A core that replaces the real one under `coalesced stress`."""
+    depends = [*files(CORES, "*.h"), *files(CORE, "*.[ch]")]
+    return extension(f"tools.stress.cores.{module}", [source], depends)
+
+
+broken = runpy.run_path(str(CORES / "broken.py"))
 setup(
     options={"build_ext": {"parallel": str(os.cpu_count() or 1)}},
     ext_modules=[
         of_folder("hv.core", CORE),
         of_folder("devices.cirrus.engine", SOURCES / "devices" / "cirrus"),
         of_folder("tools.bench.floors", SOURCES / "tools" / "bench"),
-        # In place of the core under `coalesced stress`: one thing wrong, or with injection points.
+        variant("injected", str(CORES / "injected.c")),
         *(
-            extension(
-                f"tools.stress.cores.{source.stem}",
-                [str(source)],
-                [*files(CORES, "*.h"), *files(CORE, "*.[ch]")],
-            )
-            for source in sorted(CORES.glob("*.c"))
+            variant(module, core_source(module, macros))
+            for module, macros in broken["modules"]().items()
         ),
     ],
 )

@@ -49,7 +49,7 @@ def test_info_says_what_the_machine_offers(tmp_path: Path) -> None:
         (["demo", "vga", "--ring-pages", "abc"], "Invalid value for '--ring-pages'"),
         (["demo", "vga", "--wait", "x"], "Invalid value for '--wait'"),
         (["run", "g.py:f", "--staleness", "x"], "--staleness x: expected above 0"),
-        (["bench", "--json"], "--json: expected --compare beside it"),
+        (["bench", "--json"], "--json: give a benchmark's name"),
         (["demo", "e1000", "--ip", "192.0.2.9"], "--ip 192.0.2.9: expected a --netdev beside it"),
         (
             ["demo", "e1000", "--frames", "5", "--netdev", "hubport,id=a,hubid=0"],

@@ -60,7 +60,7 @@ def told(lie: Lie) -> Totals:
 def test_a_guest_process_that_lies_about_its_vcpu_is_found_out(what: str, place: int) -> None:
     """Whatever it hands over instead of memory and pipes."""
     totals = told(Lie("hv", VCPU, what, -1, place))
-    assert (totals.detected, totals.failures) == (1, [])
+    assert (totals.corruptions_detected, totals.failures) == (1, [])
 
 
 @pytest.mark.parametrize("number", range(8))
@@ -69,7 +69,7 @@ def test_no_lie_hangs_or_crashes_a_side(side: str, number: int) -> None:
     """Whoever tells it, and when."""
     for what in ("/dev/zero", "more descriptors", "cut", "empty", "number"):
         totals = told(Lie(side, number, what, 3))
-        assert totals.detected + totals.harmless == 1, totals.failures
+        assert totals.corruptions_detected + totals.corruptions_harmless == 1, totals.failures
 
 
 def meddled(
@@ -90,7 +90,7 @@ def meddled(
 def test_nothing_in_a_pipe_does_any_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Junk, theft, and a pipe that is full and blocks: a byte only wakes."""
     totals = meddled(intrusions.pipe, 60, monkeypatch)
-    assert (totals.failures, totals.harmless) == ([], 60)
+    assert (totals.failures, totals.corruptions_harmless) == ([], 60)
 
 
 def test_messages_of_a_third_party_are_found_out_or_harmless(
@@ -99,5 +99,5 @@ def test_messages_of_a_third_party_are_found_out_or_harmless(
     """Requests that do not exist, replies to nothing, with descriptors or without."""
     totals = meddled(intrusions.message, 60, monkeypatch)
     assert totals.failures == []
-    assert totals.detected + totals.harmless == 60
-    assert totals.detected > 0
+    assert totals.corruptions_detected + totals.corruptions_harmless == 60
+    assert totals.corruptions_detected > 0

@@ -1,7 +1,7 @@
-"""A process that outlives a killed benchmark, and removes what that could not: names of its peers.
+"""A process that outlives a killed benchmark and removes the names of its peers.
 
-Only what other libraries cannot do without a name is left to it: message queues, and iceoryx2's
-files. Each is told before it is made. The process ends with this one, whatever ends it.
+It serves the libraries that need names: message queues, and iceoryx2's files. It receives each name
+before the object is created, and acts when this process ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _SHARED_MEMORY = Path("/dev/shm")
 _orders = -1  # the pipe to the caretaker; one per program
 
 
-def told(kind: str, name: str) -> None:
-    """Let `name` be removed when this process ends: a 'queue', a 'folder', or the files of /dev/shm
+def remove_later(kind: str, name: str) -> None:
+    """Have `name` removed when this process ends: a 'queue', a 'folder', or the files of /dev/shm
     that begin with it ('shared')."""
     global _orders  # noqa: PLW0603
     if _orders < 0:
         _orders = _start()
-    with suppress(BrokenPipeError):  # it was killed: what is left to do is done by `close`
+    with suppress(BrokenPipeError):  # it was killed: `close` removes the rest
         os.write(_orders, f"{kind} {name}\n".encode())
 
 
@@ -39,7 +39,7 @@ def _start() -> int:
             [sys.executable, "-P", "-c", _ENTRY],
             os.environ,
             file_actions=[(os.POSIX_SPAWN_DUP2, read, 0)],
-            # What ends this process, or all of its group, must not end the caretaker first.
+            # A signal to this process or its group must not reach the caretaker.
             setsid=True,
             setsigmask=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
         )
@@ -49,14 +49,14 @@ def _start() -> int:
 
 
 def main() -> None:
-    """Wait for the end of whoever gives the orders, then carry them out."""
+    """Wait for the end of the process that sends the names, then remove them."""
     for line in sys.stdin.readlines():
         kind, _, name = line.rstrip("\n").partition(" ")
         remove(kind, name)
 
 
 def remove(kind: str, name: str) -> None:
-    """Remove what `told` names; what is gone already is no error."""
+    """Remove a name of `remove_later`; ignore one that is already gone."""
     if kind == "queue":
         with suppress(OSError, posix_ipc.Error):
             posix_ipc.unlink_message_queue(name)

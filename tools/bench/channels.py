@@ -1,4 +1,4 @@
-"""What else Python has between two processes, with entries as long as the ring's."""
+"""The ring's peers: other channels between two Python processes, with entries of its size."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class MessageQueue:
 
     def __init__(self) -> None:
         self.passed = f"/coalesced-bench-{os.getpid()}-{secrets.token_hex(4)}"
-        caretaker.told("queue", self.passed)
+        caretaker.remove_later("queue", self.passed)
         try:
             self._queue = posix_ipc.MessageQueue(
                 self.passed, posix_ipc.O_CREX, max_message_size=len(ENTRY)
@@ -244,7 +244,7 @@ class Iceoryx:
         name = f"coalesced-bench-{secrets.token_hex(8)}"
         self.passed = (os.path.join(tempfile.gettempdir(), name), f"{name}-")
         for kind, what in self._left():
-            caretaker.told(kind, what)
+            caretaker.remove_later(kind, what)
         try:
             os.mkdir(self.passed[0], 0o700)
             self._node, service = _iceoryx_service(library, *self.passed)

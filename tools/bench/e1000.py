@@ -1,11 +1,11 @@
-"""What coalescing is worth to a network card: frames per second, and CPU time per frame."""
+"""The effect of coalescing on a network card: frames per second, and CPU time per frame."""
 
 from __future__ import annotations
 
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,9 +15,9 @@ import psutil
 
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.process import GuestProcess
-from coalesced.tools.bench import host, report
+from coalesced.tools.bench import host, iperf, report
 from coalesced.tools.bench.far_end import FarProcess, NearEnd, Order
-from coalesced.tools.bench.measure import Spread, Step, interleaved, rounds, spread
+from coalesced.tools.bench.measure import Step, interleaved, rounds, spread
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.commands.options import NetworkOptions
 from coalesced.tools.guests.network import memory
@@ -69,7 +69,7 @@ KINDS: Final = {
 
 
 class Sizes(NamedTuple):
-    """How much a measurement is: rounds, and what part of each kind's frames a run has."""
+    """The size of a measurement: rounds, and the part of each kind's frames in a run."""
 
     repetitions: int
     part: int = 1
@@ -82,9 +82,79 @@ FULL: Final = Sizes(20)  # a million frames and more
 QUICK: Final = Sizes(2, part=2)
 
 
+@dataclass(frozen=True)
+class CpuTime:
+    """Microseconds per frame in either process."""
+
+    hv: float | None
+    vmm: float | None
+
+
+@dataclass(frozen=True)
+class TrafficFigures:
+    """One kind of traffic, with coalescing or without; None without a run."""
+
+    pps: float | None  # frames per second
+    cpu_us_per_frame: CpuTime
+    exits_per_frame: float | None
+    interrupts_per_frame: float | None
+
+
+@dataclass(frozen=True)
+class KindFigures:
+    """One kind of traffic."""
+
+    wait: str
+    coalesced: TrafficFigures
+    exit: TrafficFigures  # every write exits
+    gain_percent: float | None
+    gain_interval: tuple[float, float] | None  # of the median, 95 %
+
+
+@dataclass(frozen=True)
+class KindEnds:
+    """Least and greatest of a kind of traffic."""
+
+    coalesced_pps: tuple[float, float] | None
+    exit_pps: tuple[float, float] | None
+    gain_percent: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Rss:
+    """Resident bytes of either process."""
+
+    hv: int
+    vmm: int
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Resident bytes after the first round and after the last."""
+
+    before: Rss
+    after: Rss
+
+
+@dataclass(frozen=True)
+class E1000Figures:
+    """Every kind of traffic, and above them what the trace of Linux shows."""
+
+    coalesced_pps: float | None
+    exit_pps: float | None
+    gain_percent: float | None
+    gain_interval: tuple[float, float] | None
+    wait: str
+    frame_bytes: int
+    frames: int  # of all runs
+    kinds: Mapping[str, KindFigures]
+    rss_bytes: MemoryUse
+    spread: Mapping[str, KindEnds]
+
+
 @dataclass
 class _Samples:
-    """What one kind of traffic gave, a run after the other."""
+    """The runs of one kind of traffic."""
 
     pps: list[float] = field(default_factory=list)
     hv_us: list[float] = field(default_factory=list)
@@ -92,20 +162,20 @@ class _Samples:
     exits: list[float] = field(default_factory=list)
     interrupts: list[float] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, object]:
-        """Medians: frames per second, and what a frame takes."""
-        return {
-            "pps": _median(self.pps),
-            "cpu_us_per_frame": {"hv": _median(self.hv_us), "vmm": _median(self.vmm_us)},
-            "exits_per_frame": _median(self.exits),
-            "interrupts_per_frame": _median(self.interrupts),
-        }
+    def figures(self) -> TrafficFigures:
+        """The medians."""
+        return TrafficFigures(
+            median(self.pps),
+            CpuTime(median(self.hv_us), median(self.vmm_us)),
+            median(self.exits),
+            median(self.interrupts),
+        )
 
     def remark(self) -> str:
-        """What a frame takes, for people."""
+        """CPU time, exits and interrupts per frame, in words."""
         return (
-            f"a frame: {_median(self.hv_us):.1f} + {_median(self.vmm_us):.1f} us of CPU, "
-            f"{_median(self.exits):.2f} exits, {_median(self.interrupts):.2f} interrupts"
+            f"a frame: {median(self.hv_us):.1f} + {median(self.vmm_us):.1f} us of CPU, "
+            f"{median(self.exits):.2f} exits, {median(self.interrupts):.2f} interrupts"
         )
 
 
@@ -158,8 +228,8 @@ class Link:
         with host.on_cpu(self._cpu):
             machine.resume()
         cpu = time.process_time_ns() - cpu
-        said = memory.read_report(machine.dma.read)
-        ns, hv_ns, interrupts = (int(str(said[key])) for key in ("ns", "cpu_ns", "interrupts"))
+        told = memory.read_report(machine.dma.read)
+        ns, hv_ns, interrupts = (int(str(told[key])) for key in ("ns", "cpu_ns", "interrupts"))
         pps = frames / ns * 1e9
         self.frames += frames
         if kind not in self._warm:
@@ -188,7 +258,7 @@ def measure(wait: str | None, sizes: Sizes, step: Step) -> report.Section:
     `wait`: how both sides wait, None: as each kind has it.
     """
     placement = host.placements()[0]
-    memory_use: list[dict[str, int]] = []
+    memory_use: list[Rss] = []
     made: dict[tuple[str, bool], Links] = {}
     links: dict[str, Links] = {}
     with ExitStack() as stack:
@@ -229,85 +299,85 @@ def steps(sizes: Sizes) -> int:
 
 
 def plan(options: Options) -> Plan:
-    """Each kind of traffic, with coalescing and without."""
+    """Each kind of traffic, or tests with an iperf server. Raises BadInput."""
+    if options.iperf is not None or options.netdev:
+        server = iperf.Server.of(options)
+        return Plan(server.tests, server.tests * options.seconds, server.measure)
     sizes = QUICK if options.quick else FULL
     return Plan(steps(sizes), SECONDS, lambda step: measure(options.wait, sizes, step))
 
 
+Pair = tuple[_Samples, _Samples]
+"""With coalescing, without it."""
+
+
 def section(
-    links: Mapping[str, Links], wait: str | None, memory_use: list[dict[str, int]]
+    links: Mapping[str, Links], wait: str | None, memory_use: Sequence[Rss]
 ) -> report.Section:
-    """Frames per second; Linux's way to transmit at the top, every kind in `kinds`."""
+    """Frames per second of every kind of traffic."""
     samples = {
         kind: (pair[True].samples[kind], pair[False].samples[kind]) for kind, pair in links.items()
     }
-    gains = {kind: _gains(*both) for kind, both in samples.items()}
-    values: dict[str, object] = {
-        "coalesced_pps": _median(samples[LINUX][0].pps),
-        "exit_pps": _median(samples[LINUX][1].pps),
-        "gain_percent": _median(gains[LINUX]),
-        "gain_interval": _interval(gains[LINUX]),
-        "wait": wait or KINDS[LINUX].wait,
-        "frame_bytes": LENGTH + PAYLOAD_AT,
-        "frames": sum(
-            link.frames for link in {id(n): n for p in links.values() for n in p.values()}.values()
-        ),
-        "kinds": {
-            kind: {
-                "wait": wait or KINDS[kind].wait,
-                "coalesced": on.as_json(),
-                "exit": off.as_json(),
-                "gain_percent": _median(gains[kind]),
-                "gain_interval": _interval(gains[kind]),
-            }
+    kinds = {kind: _kind(wait or KINDS[kind].wait, both) for kind, both in samples.items()}
+    each = {id(link): link.frames for pair in links.values() for link in pair.values()}
+    first = kinds[LINUX]
+    figures = E1000Figures(
+        coalesced_pps=first.coalesced.pps,
+        exit_pps=first.exit.pps,
+        gain_percent=first.gain_percent,
+        gain_interval=first.gain_interval,
+        wait=first.wait,
+        frame_bytes=LENGTH + PAYLOAD_AT,
+        frames=sum(each.values()),
+        kinds=kinds,
+        rss_bytes=MemoryUse(memory_use[0], memory_use[-1]),
+        spread={
+            kind: KindEnds(_ends(on.pps), _ends(off.pps), _ends(_gains((on, off))))
             for kind, (on, off) in samples.items()
         },
-        "rss_bytes": {"before": memory_use[0], "after": memory_use[-1]},
-        "spread": {
-            kind: {
-                "coalesced_pps": _ends(on.pps),
-                "exit_pps": _ends(off.pps),
-                "gain_percent": _ends(gains[kind]),
-            }
-            for kind, (on, off) in samples.items()
-        },
-    }
-    rows: list[report.Row] = []
-    for kind, (ours, theirs) in samples.items():
-        title = f"{KINDS[kind].title}, --wait {wait or KINDS[kind].wait}"
-        if not gains[kind]:
-            continue  # Ctrl-C came first
-        gain = spread(gains[kind])
-        rows += [
-            (f"{title}, coalesced", spread(ours.pps), ours.remark()),
-            (f"{title}, every write exits", spread(theirs.pps), theirs.remark()),
-            ("  gain, %", gain, _remark(gain)),
-        ]
+    )
+    rows = [row for kind, both in samples.items() for row in _rows(kind, kinds[kind].wait, both)]
     title = f"Frames of {LENGTH + PAYLOAD_AT} bytes to or from another process"
-    return report.Section("e1000", values, title, "frames/s", rows)
+    return report.Section("e1000", figures, title, "frames/s", rows)
 
 
-def _gains(on: _Samples, off: _Samples) -> list[float]:
-    return [(a / b - 1) * 100 for a, b in zip(on.pps, off.pps, strict=False)]
+def _kind(wait: str, both: Pair) -> KindFigures:
+    gains = _gains(both)
+    interval = spread(gains).interval() if gains else None
+    return KindFigures(wait, both[0].figures(), both[1].figures(), median(gains), interval)
 
 
-def _interval(samples: list[float]) -> list[float] | None:
-    return [round(end, 3) for end in spread(samples).interval()] if samples else None
-
-
-def _remark(gain: Spread) -> str:
+def _rows(kind: str, wait: str, both: Pair) -> list[report.Row]:
+    """The rows of a kind of traffic; none without a pair of runs."""
+    gains = _gains(both)
+    if not gains:
+        return []
+    on, off = both
+    title = f"{KINDS[kind].title}, --wait {wait}"
+    gain = spread(gains)
     low, high = gain.interval()
-    return f"of {len(gain.samples)} neighbours; the median is {low:.1f} to {high:.1f}, 95 % sure"
+    remark = f"of {len(gains)} neighbours; the median is {low:.1f} to {high:.1f} (95 % confidence)"
+    return [
+        report.Row(f"{title}, coalesced", spread(on.pps), on.remark()),
+        report.Row(f"{title}, every write exits", spread(off.pps), off.remark()),
+        report.Row("  gain, %", gain, remark),
+    ]
 
 
-def _median(samples: list[float]) -> float | None:
-    return round(statistics.median(samples), 3) if samples else None
+def _gains(both: Pair) -> list[float]:
+    pairs = zip(both[0].pps, both[1].pps, strict=False)
+    return [(on / off - 1) * 100 for on, off in pairs]
 
 
-def _ends(samples: list[float]) -> list[float] | None:
-    return [round(min(samples), 3), round(max(samples), 3)] if samples else None
+def median(samples: Sequence[float]) -> float | None:
+    """The median; None of no samples."""
+    return statistics.median(samples) if samples else None
 
 
-def _rss(link: Link) -> dict[str, int]:
-    pids = {"hv": link.pid, "vmm": os.getpid()}
-    return {side: int(psutil.Process(pid).memory_info().rss) for side, pid in pids.items()}
+def _ends(samples: Sequence[float]) -> tuple[float, float] | None:
+    return (min(samples), max(samples)) if samples else None
+
+
+def _rss(link: Link) -> Rss:
+    hv, vmm = (psutil.Process(pid).memory_info().rss for pid in (link.pid, os.getpid()))
+    return Rss(hv, vmm)

@@ -1,21 +1,22 @@
-"""What an exit costs: a load that leaves the guest, reaches a device, and comes back."""
+"""The cost of an exit: a load that leaves the guest, reaches a device and returns."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coalesced.devices.bus.region import Region
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.process import GuestProcess
 from coalesced.tools.bench import floors, host, report
-from coalesced.tools.bench.histogram import PERCENTILES, Histogram
-from coalesced.tools.bench.measure import Step, Taken, interleaved, rounds
+from coalesced.tools.bench.measure import Spread, Step, Taken, interleaved, percentile, rounds
 from coalesced.tools.bench.progress import stopped
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.guests import bench as guest
@@ -24,11 +25,15 @@ from coalesced.vmm.machine import Machine
 
 POLICIES = ("block", "adaptive", "poll")
 FLOORS = ("pipe", "eventfd", "socketpair", "futex", "spin")  # of floors.ping_pong
-FLOOR = FLOORS[0]  # what a blocking exit is held against
+NAMES = (*POLICIES, *FLOORS)
+FLOOR = FLOORS[0]  # the floor of a blocking exit
+PERCENTILES = (50.0, 99.0, 99.9)
+
+Times = NDArray[np.int64]  # nanoseconds
 
 
 class Sizes(NamedTuple):
-    """How much a measurement is; round trips per repetition."""
+    """The size of a measurement; round trips per repetition."""
 
     repetitions: int
     sleeping: int  # where a round trip may take tens of microseconds
@@ -43,7 +48,7 @@ QUICK = Sizes(repetitions=3, sleeping=500, spinning=2_000, single=1_000, seconds
 
 
 class Probe:
-    """A device that tells the guest what to do, and answers its loads with 0."""
+    """A device that gives the guest its command, and answers its loads with 0."""
 
     def __init__(self) -> None:
         self.command = 0
@@ -51,13 +56,13 @@ class Probe:
         self.region = Region("bench-probe", guest.REGISTERS_SIZE, self.read, self.write)
 
     def read(self, offset: int, _size: int) -> int:
-        """A load; CONTROL gives the command, STAMPED notes the time."""
+        """A load: of CONTROL, the command; of STAMPED, 0, and the time is recorded."""
         if offset == guest.STAMPED - guest.CONTROL:
             self.stamps.append(time.monotonic_ns())
         return 0 if offset else self.command
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """Nothing: the guest only loads."""
+        """Ignored: the guest only loads."""
 
 
 class Exits:
@@ -88,31 +93,30 @@ class Exits:
             # The load of the command and the halt behind them are exits as well.
             return (time.monotonic_ns() - started) / (count + 2)
 
-    def singly(self, count: int, histogram: Histogram) -> float:
+    def singly(self, count: int) -> Times:
         """Time `count` round trips one by one, from a load's arrival to the next one's."""
         stamps = self._probe.stamps
         stamps.clear()
         self.measure(count + 1, guest.STAMPED)
-        trips = np.diff(np.array(stamps, np.int64))
-        histogram.add(trips)
-        return float(trips.mean())
+        at = np.array(stamps, np.int64)
+        return at[1:] - at[:-1]
 
 
-class Session:
-    """Round trips on one placement: the policies and the floors."""
+class Placement:
+    """Round trips of the policies and the floors on one placement."""
 
     def __init__(self, placement: str, sizes: Sizes, stack: ExitStack) -> None:
         self._placement = placement
         self._sizes = sizes
         self._cpus = host.cpus_of(placement)
-        self.histograms = {key_of(placement, name): Histogram() for name in (*POLICIES, *FLOORS)}
+        self._single: dict[str, list[Times]] = {key_of(placement, name): [] for name in NAMES}
         self._exits: dict[str, Exits] = {}
         for policy in POLICIES:
             self._exits[policy] = Exits(WaitPolicy.named(policy), placement)
             stack.callback(self._exits[policy].machine.close)
 
     def subjects(self) -> Iterator[tuple[str, Callable[[], float]]]:
-        """By name; the floor right before the policy that is held against it."""
+        """Each subject by name; the floor right before the policy that is compared with it."""
         for kind in FLOORS[::-1]:
             count = self._sizes.spinning if self._spins(kind) else self._sizes.sleeping
             yield key_of(self._placement, kind), partial(floors.ping_pong, kind, count, *self._cpus)
@@ -120,19 +124,24 @@ class Session:
             count = self._sizes.spinning if self._spins(policy) else self._sizes.sleeping
             yield key_of(self._placement, policy), partial(exits.measure, count)
 
-    def singles(self) -> Iterator[tuple[str, Callable[[], float]]]:
-        """The same, each round trip timed and counted in `histograms`."""
-        for kind in FLOORS[::-1]:
-            yield key_of(self._placement, kind), partial(self._floor_singly, kind)
-        for policy, exits in self._exits.items():
-            name = key_of(self._placement, policy)
-            yield name, partial(exits.singly, self._sizes.single, self.histograms[name])
+    def timed(self) -> Iterator[tuple[str, Callable[[], float]]]:
+        """The same subjects, each round trip timed."""
+        for name in (*FLOORS[::-1], *POLICIES):
+            yield key_of(self._placement, name), partial(self._time, name)
 
-    def _floor_singly(self, kind: str) -> float:
+    def _time(self, name: str) -> float:
         each = np.zeros(self._sizes.single, np.int64)
-        ns = floors.ping_pong(kind, len(each), *self._cpus, each)
-        self.histograms[key_of(self._placement, kind)].add(each)
-        return ns
+        if name in FLOORS:
+            floors.ping_pong(name, len(each), *self._cpus, each)
+        else:
+            each = self._exits[name].singly(self._sizes.single)
+        self._single[key_of(self._placement, name)].append(each)
+        return float(each.mean())
+
+    def singles(self) -> dict[str, Times]:
+        """All single round trips by subject."""
+        nothing = np.zeros(0, np.int64)
+        return {name: np.concatenate([nothing, *times]) for name, times in self._single.items()}
 
     def _spins(self, name: str) -> bool:
         return self._placement == "split" and name in {"adaptive", "poll", "spin"}
@@ -156,79 +165,109 @@ def plan(options: Options) -> Plan:
 def measure(placements: tuple[str, ...], sizes: Sizes, step: Step) -> report.Section:
     """Measure everything in one run: means of many first, then single ones."""
     with ExitStack() as stack:
-        sessions = [Session(placement, sizes, stack) for placement in placements]
-        subjects = {name: run for s in sessions for name, run in s.subjects()}
+        sides = [Placement(placement, sizes, stack) for placement in placements]
+        subjects = {name: run for s in sides for name, run in s.subjects()}
         taken = interleaved(subjects, sizes.repetitions, step)
-        singles = {name: run for s in sessions for name, run in s.singles()}
+        timed = {name: run for s in sides for name, run in s.timed()}
         if not stopped():
-            interleaved(singles, sizes.repetitions - 1, step)  # warm already: every round counts
-        histograms = {name: h for s in sessions for name, h in s.histograms.items()}
-    return section(placements, taken, histograms)
+            interleaved(timed, sizes.repetitions - 1, step)  # warm already: every round counts
+        singles = {name: times for s in sides for name, times in s.singles().items()}
+    return section(placements, taken, singles)
+
+
+@dataclass(frozen=True)
+class PlacementFigures:
+    """Round trips on one placement, in microseconds; None where it was not measured."""
+
+    floor_pipe_us: Spread | None = None
+    block_us: Spread | None = None
+    adaptive_us: Spread | None = None
+    poll_us: Spread | None = None
+    floor_eventfd_us: Spread | None = field(default=None, metadata=report.OPTIONAL)
+    floor_socketpair_us: Spread | None = field(default=None, metadata=report.OPTIONAL)
+    floor_futex_us: Spread | None = field(default=None, metadata=report.OPTIONAL)
+    floor_spin_us: Spread | None = field(default=None, metadata=report.OPTIONAL)
+    block_ratio: float | None = field(default=None, metadata=report.OPTIONAL)
+    block_p50_ratio: float | None = field(default=None, metadata=report.OPTIONAL)
+    p50_us: Mapping[str, float] | None = field(default=None, metadata=report.OPTIONAL)
+    p99_us: Mapping[str, float] | None = field(default=None, metadata=report.OPTIONAL)
+    p99_9_us: Mapping[str, float] | None = field(default=None, metadata=report.OPTIONAL)
+    max_us: Mapping[str, float] | None = field(default=None, metadata=report.OPTIONAL)
+    # Number of single round trips.
+    singles: Mapping[str, int] | None = field(default=None, metadata=report.OPTIONAL)
+    spread: Mapping[str, tuple[float, float]] | None = field(default=None, metadata=report.OPTIONAL)
+
+
+@dataclass(frozen=True)
+class ExitFigures(PlacementFigures):
+    """The figures of two CPUs, and within them those of one."""
+
+    same: PlacementFigures = PlacementFigures()
 
 
 def section(
-    placements: tuple[str, ...], taken: Taken, histograms: dict[str, Histogram]
+    placements: Sequence[str], taken: Taken, singles: Mapping[str, Times]
 ) -> report.Section:
-    """Microseconds per round trip; `split` at the top, null with one CPU, `same` within."""
+    """Microseconds per round trip; `singles` in nanoseconds."""
     us = Taken({name: figure.scaled(1e-3) for name, figure in taken.items()})
-    rows: list[report.Row] = []
-    for placement in placements:
-        floor = us[key_of(placement, FLOOR)]
-        for name in (*POLICIES, *FLOORS):
-            key = key_of(placement, name)
-            remark = _percentiles_text(histograms[key])
-            if name in POLICIES:
-                remark = f"{us[key].median / floor.median:.2f} times the pipe; {remark}"
-            rows.append((key, us[key], remark))
-    values = {
-        **_values("split" if "split" in placements else None, us, histograms),
-        "same": _values("same", us, histograms),
-    }
+    split = _figures("split", us, singles) if "split" in placements else PlacementFigures()
+    figures = ExitFigures(**vars(split), same=_figures("same", us, singles))
+    rows = [_row(placement, name, us, singles) for placement in placements for name in NAMES]
     title = "The round trip of an exit, a load, and of bare C"
-    counted = {name: histogram for name, histogram in histograms.items() if len(histogram)}
-    return report.Section(
-        "exit", values, title, "us", rows, counted, (_chart(placements[0], histograms),)
-    )
+    counted = {name: times for name, times in singles.items() if len(times)}
+    chart = _chart(placements[0], singles)
+    return report.Section("exit", figures, title, "us", rows, counted, (chart,))
 
 
-def _percentiles_text(histogram: Histogram) -> str:
-    if not len(histogram):
-        return ""
-    points = [(f"p{percent:g}", histogram.percentile(percent)) for percent in PERCENTILES]
-    points.append(("max", histogram.most()))
-    return "single ones: " + ", ".join(f"{name} {report.text(at)} us" for name, at in points)
+def _row(placement: str, name: str, us: Taken, singles: Mapping[str, Times]) -> report.Row:
+    key = key_of(placement, name)
+    times = singles[key]
+    remark = ""
+    if len(times):
+        points = [(f"p{percent:g}", percent) for percent in PERCENTILES]
+        remark = "single ones: " + ", ".join(
+            f"{point} {report.text(percentile(times, percent))} us"
+            for point, percent in [*points, ("max", 100.0)]
+        )
+    if name in POLICIES:
+        ratio = us[key].median / us[key_of(placement, FLOOR)].median
+        remark = f"{ratio:.2f} times the pipe; {remark}"
+    return report.Row(key, us[key], remark)
 
 
-def _values(
-    placement: str | None, us: Taken, histograms: dict[str, Histogram]
-) -> dict[str, object]:
-    if placement is None:
-        return dict.fromkeys(("floor_pipe_us", *(f"{policy}_us" for policy in POLICIES)))
+def _figures(placement: str, us: Taken, singles: Mapping[str, Times]) -> PlacementFigures:
     figures = {f"floor_{kind}_us": us[key_of(placement, kind)] for kind in FLOORS}
     figures |= {f"{policy}_us": us[key_of(placement, policy)] for policy in POLICIES}
-    single = {name: histograms[key_of(placement, name)] for name in (*POLICIES, *FLOORS)}
-    return {
-        **report.medians(figures),
-        "block_ratio": report.ratio(figures["block_us"], figures[f"floor_{FLOOR}_us"]),
-        "block_p50_ratio": report.rounded(
-            single["block"].percentile(50) / single[FLOOR].percentile(50)
-        ),
-        **{
-            f"p{percent:g}_us".replace(".", "_"): {
-                name: report.rounded(h.percentile(percent)) for name, h in single.items()
-            }
-            for percent in PERCENTILES
-        },
-        "max_us": {name: report.rounded(h.most()) for name, h in single.items()},
-        "singles": {name: len(h) for name, h in single.items()},
-        "spread": report.spreads(figures),
-    }
-
-
-def _chart(placement: str, histograms: dict[str, Histogram]) -> report.Chart:
-    lines = tuple(
-        (key.removeprefix(f"{placement}: "), histograms[key].curve())
-        for key in (key_of(placement, name) for name in (*POLICIES, *FLOORS))
+    single = {name: singles[key_of(placement, name)] for name in NAMES}
+    p50, p99, p99_9, longest = (
+        {name: percentile(times, percent) for name, times in single.items()}
+        for percent in (*PERCENTILES, 100.0)
     )
+    return PlacementFigures(
+        **figures,
+        block_ratio=figures["block_us"].median / figures[f"floor_{FLOOR}_us"].median,
+        block_p50_ratio=p50["block"] / p50[FLOOR],
+        p50_us=p50,
+        p99_us=p99,
+        p99_9_us=p99_9,
+        max_us=longest,
+        singles={name: len(times) for name, times in single.items()},
+        spread=report.ends(figures),
+    )
+
+
+def _chart(placement: str, singles: Mapping[str, Times]) -> report.Chart:
+    keys = [key_of(placement, name) for name in NAMES]
+    lines = tuple((key.removeprefix(f"{placement}: "), tail(singles[key])) for key in keys)
     title = f"Exits and bare C round trips, CPUs {placement}"
     return report.Chart(title, "one in so many takes longer", "us", lines)
+
+
+def tail(nanoseconds: Times) -> list[tuple[float, float]]:
+    """(n, microseconds that one in n exceeds) for a chart."""
+    if len(nanoseconds) < 2:
+        return []
+    odds = np.geomspace(1, len(nanoseconds), 120)
+    ordered = np.sort(nanoseconds)
+    at = np.minimum((len(ordered) * (1 - 1 / odds)).astype(int), len(ordered) - 1)
+    return list(zip(odds.tolist(), (ordered[at] / 1e3).tolist(), strict=True))

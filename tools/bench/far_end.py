@@ -31,7 +31,7 @@ _ACK_PAYLOAD: Final = 18
 
 
 class Order(NamedTuple):
-    """What the far end is to do next."""
+    """The far end's next task."""
 
     kind: str  # "transmit": take in what the guest sends; "receive": send to it
     frames: int

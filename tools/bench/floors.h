@@ -1,7 +1,7 @@
 /*
  * Floors: what the shapes that are measured cost in bare C, without Python on either side.
  *
- * Each forks a second process and pins both where it is told. The child runs nothing but the code
+ * Each forks a second process and pins both to the given CPUs. The child runs nothing but the code
  * here, ends by itself, and is killed when its parent ends first.
  */
 #ifndef COALESCED_FLOORS_H

@@ -1,4 +1,4 @@
-"""The machine that is measured on: what it is, and which of its CPUs run what."""
+"""The machine that runs the benchmarks, and the placement of processes on its CPUs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from coalesced.vmm.accel.process import put_back
@@ -14,20 +15,37 @@ from coalesced.vmm.accel.process import put_back
 CPUS = Path("/sys/devices/system/cpu")
 
 
-def describe() -> dict[str, object]:
-    """What a reader needs to judge the figures."""
+@dataclass(frozen=True)
+class Host:
+    """The properties of a machine on which its figures depend."""
+
+    cpu: str
+    cpus: int  # available to this process
+    cores: int
+    kernel: str
+    virtualised: bool
+    governor: str
+    python: str
+    load: float  # average over a minute
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in asdict(self).items())
+
+
+def describe() -> Host:
+    """The machine that runs this process."""
     model, flags = _cpuinfo()
     available = sorted(os.sched_getaffinity(0))
-    return {
-        "cpu": model,
-        "cpus": len(available),
-        "cores": len({_topology(cpu, "thread_siblings_list") or str(cpu) for cpu in available}),
-        "kernel": f"{platform.system()} {platform.release()}",
-        "virtualised": "hypervisor" in flags,
-        "governor": _read(CPUS / f"cpu{available[0]}/cpufreq/scaling_governor") or "none",
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 2),
-    }
+    return Host(
+        cpu=model,
+        cpus=len(available),
+        cores=len({_topology(cpu, "thread_siblings_list") or str(cpu) for cpu in available}),
+        kernel=f"{platform.system()} {platform.release()}",
+        virtualised="hypervisor" in flags,
+        governor=_read(CPUS / f"cpu{available[0]}/cpufreq/scaling_governor") or "none",
+        python=platform.python_version(),
+        load=round(os.getloadavg()[0], 2),
+    )
 
 
 def _topology(cpu: int, what: str) -> str:
@@ -43,7 +61,7 @@ def _read(path: Path) -> str:
 
 
 def _cpuinfo() -> tuple[str, list[str]]:
-    """The first CPU's model and flags; on machines that name neither, what Python knows."""
+    """The first CPU's model and flags; without them, what Python knows of the machine."""
     fields: dict[str, str] = {}
     try:
         text = Path("/proc/cpuinfo").read_text()
@@ -68,7 +86,7 @@ def cpus_of(placement: str) -> tuple[int, int]:
 
 @contextmanager
 def on_cpu(cpu: int) -> Iterator[None]:
-    """Run this process on one CPU for a while."""
+    """Run this process on one CPU within the block."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cpu})
     try:
@@ -79,7 +97,7 @@ def on_cpu(cpu: int) -> Iterator[None]:
 
 @contextmanager
 def awake(pid: int, cpu: int | None = None) -> Iterator[None]:
-    """Let a process that `park` stopped run for a while, on one CPU if that is said."""
+    """Let a process that `park` stopped run within the block, on `cpu` if given."""
     if cpu is not None:
         os.sched_setaffinity(pid, {cpu})
     os.kill(pid, signal.SIGCONT)
@@ -90,6 +108,6 @@ def awake(pid: int, cpu: int | None = None) -> Iterator[None]:
 
 
 def park(pid: int) -> None:
-    """Stop a guest process: one that polls would run beside what is measured next."""
+    """Stop a guest process: one that polls would disturb the next measurement."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)

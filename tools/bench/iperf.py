@@ -1,14 +1,17 @@
-"""What a real iperf server says of a guest that sends, with coalescing and without."""
+"""A guest that sends to a real iperf server, with coalescing and without it."""
 
 from __future__ import annotations
 
 import ipaddress
 import statistics
-from typing import Final, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from coalesced.hv.errors import HostError
 from coalesced.tools.bench import report
-from coalesced.tools.bench.measure import spread
+from coalesced.tools.bench.measure import Step, spread
+from coalesced.tools.bench.registry import Options
 from coalesced.tools.commands.options import NETWORK_STALENESS, NetworkOptions, RunOptions
 from coalesced.tools.errors import BadInput
 from coalesced.tools.guests.network import iperf_wire, memory
@@ -24,79 +27,127 @@ ROUNDS: Final = 2
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
-def run(
-    server: str | None,
-    netdevs: list[str] | None,
-    ip: str,
-    rate: str,
-    seconds: float,
-    tail_every: int,
-    wait: str,
-) -> report.Section:
-    """Let the guest send with coalescing on and off; twice where it sends all it can.
+@dataclass(frozen=True)
+class Server:
+    """An iperf server, and the guest that sends to it through a back end."""
 
-    `tail_every`: frames per write of the tail, 0: one for a burst. Raises BadInput.
-    """
-    if server is None or not netdevs:
-        raise BadInput("--iperf and --netdev: expected both, or neither")
-    host, port = _server(server)
-    try:
-        netdev = specs.parse(netdevs[0]).id
-    except specs.NetdevError as error:
-        raise BadInput(str(error)) from error
-    arguments: dict[str, object] = {
-        "ip": _ipv4("--ip", ip),
-        "host": host,
-        "port": port,
-        "rate": bits_per_second(rate),
-        "seconds": seconds,
-        "each": tail_every or None,
-    }
-    network = NetworkOptions(tuple(netdevs))
+    name: str
+    port: int
+    netdev: str  # its id
+    arguments: Mapping[str, object]  # of the guest
+    network: NetworkOptions
+    wait: str
 
-    def build(machine: Machine) -> Board:
-        specs_ = [f"e1000,addr=03.0,netdev={netdev}"]
-        return devices.board(machine, specs_, pc.DEFAULT_MEMORY, network)
+    @classmethod
+    def of(cls, options: Options) -> Server:
+        """The server of the options. Raises BadInput."""
+        if options.iperf is None or not options.netdev:
+            raise BadInput("--iperf and --netdev: give both, or neither")
+        host, port = _server(options.iperf)
+        try:
+            netdev = specs.parse(options.netdev[0]).id
+        except specs.NetdevError as error:
+            raise BadInput(str(error)) from error
+        arguments: dict[str, object] = {
+            "ip": _ipv4("--ip", options.ip),
+            "host": host,
+            "port": port,
+            "rate": bits_per_second(options.rate),
+            "seconds": options.seconds,
+            "each": options.tail_every or None,
+        }
+        network = NetworkOptions(tuple(options.netdev))
+        return cls(options.iperf, port, netdev, arguments, network, options.wait or "adaptive")
 
-    job = Job(GUEST, arguments, build, lambda machine, _: memory.read_report(machine.dma.read))
-    options = RunOptions(wait=wait, staleness=float(NETWORK_STALENESS) / 1000)
-    tests: list[dict[str, object]] = []
-    rounds = ROUNDS if not arguments["rate"] else 1
-    for coalesce in (True, False) * rounds:
-        taken, _, said = run_job(job, options, "process", coalesce)
-        if said["server"] is None:
+    @property
+    def tests(self) -> int:
+        """Number of tests: with coalescing and without it, twice without a rate."""
+        return 2 if self.arguments["rate"] else 2 * ROUNDS
+
+    def measure(self, step: Step) -> report.Section:
+        """Let the guest send, with coalescing on and off in turns. Raises HostError."""
+        job = Job(
+            GUEST,
+            self.arguments,
+            self._build,
+            lambda machine, _: memory.read_report(machine.dma.read),
+        )
+        options = RunOptions(wait=self.wait, staleness=float(NETWORK_STALENESS) / 1000)
+        tests: list[Test] = []
+        while len(tests) < self.tests:
+            coalesce = len(tests) % 2 == 0
+            _, counters, told = run_job(job, options, "process", coalesce)
+            tests.append(self._test(coalesce, told, counters.exits))
+            step()
+        return _section(self.name, tests)
+
+    def _build(self, machine: Machine) -> Board:
+        specs_ = [f"e1000,addr=03.0,netdev={self.netdev}"]
+        return devices.board(machine, specs_, pc.DEFAULT_MEMORY, self.network)
+
+    def _test(self, coalesce: bool, told: Mapping[str, Any], exits: int) -> Test:
+        if told["server"] is None:
             raise HostError(
-                f"--iperf {server}: no report came back for {said['sent']:,} datagrams; expected "
-                f"`iperf -s -u` to run there, on port {port}"
+                f"--iperf {self.name}: no report came back for {told['sent']:,} datagrams; "
+                f"expected `iperf -s -u` to run there, on port {self.port}"
             )
-        tests.append({"coalescing": coalesce, **said, "exits": taken["exits"]})
-    return _section(server, tests)
+        of_server = ServerReport(**told["server"])
+        return Test(coalesce, told["sent"], told["seconds"], told["interrupts"], of_server, exits)
 
 
-def _section(server: str, tests: list[dict[str, object]]) -> report.Section:
+@dataclass(frozen=True)
+class ServerReport:
+    """The report of the iperf server."""
+
+    datagrams: int
+    lost: int
+    out_of_order: int
+    bytes: int
+    seconds: float
+    bits_per_second: float
+    jitter_ms: float
+
+
+@dataclass(frozen=True)
+class Test:
+    """A run of the guest, with coalescing or without it."""
+
+    coalescing: bool
+    sent: int  # datagrams
+    seconds: float
+    interrupts: int
+    server: ServerReport
+    exits: int
+
+
+@dataclass(frozen=True)
+class IperfFigures:
+    """The tests, and the gain of the median with coalescing."""
+
+    iperf: Sequence[Test]
+    gain_percent: float | None
+
+
+def _section(server: str, tests: Sequence[Test]) -> report.Section:
     rows: list[report.Row] = []
     for test in tests:
-        title = "coalesced" if test["coalescing"] else "every write exits"
-        sent = f"{test['sent']:,} datagrams sent, {test['exits']:,} exits"
-        said = cast("dict[str, float]", test["server"])
+        title = "coalesced" if test.coalescing else "every write exits"
+        told = test.server
         remark = (
-            f"{sent}; the server: {said['lost']:,} of {said['datagrams']:,} lost, "
-            f"{said['out_of_order']:,} out of order, jitter {said['jitter_ms']:.3f} ms, "
-            f"{said['seconds']:.2f} s"
+            f"{test.sent:,} datagrams sent, {test.exits:,} exits; the server: {told.lost:,} of "
+            f"{told.datagrams:,} lost, {told.out_of_order:,} out of order, jitter "
+            f"{told.jitter_ms:.3f} ms, {told.seconds:.2f} s"
         )
-        rows.append((title, spread([said["bits_per_second"] / 1e6]), remark))
+        rows.append(report.Row(title, spread([told.bits_per_second / 1e6]), remark))
     on, off = (_bits(tests, coalescing) for coalescing in (True, False))
-    gain = (on / off - 1) * 100 if on and off else None
-    values: dict[str, object] = {"iperf": tests, "gain_percent": gain}
-    return report.Section("e1000", values, f"iperf -s -u at {server} says", "Mbit/s", rows)
+    figures = IperfFigures(tests, (on / off - 1) * 100 if on and off else None)
+    return report.Section("e1000", figures, f"iperf -s -u at {server} reports", "Mbit/s", rows)
 
 
-def _bits(tests: list[dict[str, object]], coalescing: bool) -> float:
+def _bits(tests: Sequence[Test], coalescing: bool) -> float:
     """The median of the server's bits per second."""
     return statistics.median(
-        cast("dict[str, float]", test["server"])["bits_per_second"]
-        for test in tests
-        if test["coalescing"] is coalescing
+        test.server.bits_per_second for test in tests if test.coalescing is coalescing
     )
 
 

@@ -1,12 +1,13 @@
-"""What a planar VGA write costs when this machine's KVM runs the guest, beside its floor.
+"""The cost of a planar VGA write on this machine's KVM, beside its floor.
 
-The two are compared run by run, each with its neighbour: the machine's speed drifts by more than
-they differ.
+Each run is compared with the run of the floor next to it: the machine's speed drifts by more than
+the two differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from coalesced.tools.bench import floors, report
@@ -40,16 +41,16 @@ def steps(repetitions: int) -> int:
 
 def measure(writes: int, exits: int, repetitions: int, step: Step) -> Taken:
     """Nanoseconds per write, by NAMES. Raises KvmUnusable."""
-    ways = subjects(writes, exits)
-    slow = {EXIT: ways.pop(EXIT)}
-    taken = interleaved(ways, repetitions * NEIGHBOURS, step)
+    runs = subjects(writes, exits)
+    slow = {EXIT: runs.pop(EXIT)}
+    taken = interleaved(runs, repetitions * NEIGHBOURS, step)
     return taken if stopped() else Taken(taken | interleaved(slow, repetitions, step))
 
 
 def subjects(writes: int, exits: int) -> dict[str, Callable[[], float]]:
-    """One run's nanoseconds per write, by NAMES: of `writes`, or `exits` where every one exits.
+    """By NAMES: nanoseconds per write of a run of `writes`, or of `exits` without coalescing.
 
-    The guest is recorded once for each of both. A subject raises KvmUnusable.
+    The guest is recorded once for each number. A subject raises KvmUnusable.
     """
     job = Job(_GUEST, {}, _build, lambda _machine, _board: None)
     record = once(recorder(job))
@@ -83,37 +84,46 @@ def subjects(writes: int, exits: int) -> dict[str, Callable[[], float]]:
     }
 
 
-def rows(taken: Mapping[str, Spread]) -> list[tuple[str, Spread, str]]:
+def rows(taken: Mapping[str, Spread]) -> list[report.Row]:
     """Lines of a table."""
     low, high = (ratios := _ratios(taken)).interval()
     remark = (
         f"{ratios.median:.2f} times the loop in C; the median of {len(ratios.samples)} neighbours "
-        f"is {low:.2f} to {high:.2f}, 95 % sure"
+        f"is {low:.2f} to {high:.2f} with 95 % confidence"
     )
     remarks = {COALESCED: remark, FLOOR: "the floor", EXIT: ""}
-    return [(name, taken[name], remarks[name]) for name in NAMES]
+    return [report.Row(name, taken[name], remarks[name]) for name in NAMES]
 
 
-def values(taken: Mapping[str, Spread]) -> dict[str, object]:
-    """Members of a JSON object."""
-    medians = {name: report.rounded(taken[name].median) for name in NAMES}
+@dataclass(frozen=True)
+class KvmFigures:
+    """Nanoseconds per write, and the ratio of neighbouring runs."""
+
+    coalesced_ns_per_write: Spread
+    exit_ns_per_write: Spread
+    floor_ns_per_write: Spread
+    floor_ratio: Spread
+    floor_ratio_interval: tuple[float, float]
+    spread: Mapping[str, tuple[float, float]]
+
+
+def figures(taken: Mapping[str, Spread]) -> KvmFigures:
+    """The figures of a run that has all of NAMES."""
     ratios = _ratios(taken)
-    return {
-        "coalesced_ns_per_write": medians[COALESCED],
-        "exit_ns_per_write": medians[EXIT],
-        "floor_ns_per_write": medians[FLOOR],
-        "floor_ratio": report.rounded(ratios.median),
-        "floor_ratio_interval": [report.rounded(end) for end in ratios.interval()],
-        "spread": report.spreads(
-            {
-                f"{key}_ns_per_write": taken[name]
-                for key, name in (("coalesced", COALESCED), ("exit", EXIT), ("floor", FLOOR))
-            }
-        ),
+    named = {
+        "coalesced_ns_per_write": taken[COALESCED],
+        "exit_ns_per_write": taken[EXIT],
+        "floor_ns_per_write": taken[FLOOR],
     }
+    return KvmFigures(
+        **named,
+        floor_ratio=ratios,
+        floor_ratio_interval=ratios.interval(),
+        spread=report.ends(named),
+    )
 
 
 def _ratios(taken: Mapping[str, Spread]) -> Spread:
-    """COALESCED by FLOOR, each run by its neighbour."""
+    """COALESCED / FLOOR of each run and its neighbour."""
     pairs = zip(taken[COALESCED].samples, taken[FLOOR].samples, strict=False)
     return spread([ours / floor for ours, floor in pairs])

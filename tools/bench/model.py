@@ -1,19 +1,21 @@
-"""What a write costs, from three constants: fitted here, and tried on points that were not fitted.
+"""The cost of a write from three constants: fitted, and tried on points that were not fitted.
 
-A guest that writes fills the ring, leaves once, and waits while the VMM carries the batch out:
+A guest that writes fills the ring, exits once, and waits while the VMM carries the batch out:
 
     nanoseconds per write = round trip / writes per exit + append + dispatch
 
-Round trip: all that comes once per batch, the exit and its answer and what the dispatch of a batch
-costs whatever its length. Append: the guest's part per entry. Dispatch: the VMM's.
+Round trip: the cost per batch, of the exit, its answer and the fixed part of a dispatch.
+Append: the guest's part per entry. Dispatch: the VMM's.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,16 +35,11 @@ from coalesced.vmm.loop import Loop
 from coalesced.vmm.machine import Machine
 
 GUEST = "coalesced.tools.guests.bench:vga"
-POLICIES = ("adaptive", "block")
-FIT_PAGES = 64
-FITTED = (16, 169, 1024, 4096)  # writes between two exits, in a ring that they never fill
-TRIED_BURST = 64
-TRIED_RINGS = (1, 2, 8)  # pages, filled to the last slot
 RINGS = (1, 2, 4, 8, 16, 64)  # pages of the table of predictions
 
 
 class Sizes(NamedTuple):
-    """How much a measurement is; writes per repetition."""
+    """The size of a measurement; writes per repetition."""
 
     repetitions: int
     writes: int
@@ -54,7 +51,7 @@ QUICK = Sizes(repetitions=2, writes=1 << 15, seconds=15)
 
 
 class Point(NamedTuple):
-    """A guest that leaves after every `burst` writes, or, with 0, when the ring is full."""
+    """A guest that exits after every `burst` writes or, with 0, when the ring is full."""
 
     wait: str
     ring_pages: int
@@ -62,51 +59,62 @@ class Point(NamedTuple):
 
     @property
     def per_exit(self) -> int:
-        """Writes per exit: with a full ring the one that exits, too."""
+        """Writes per exit; with a full ring, including the one that exits."""
         return self.burst or usable(self.ring_pages) + 1
 
     @property
     def queued(self) -> int:
-        """Those that go through the ring."""
+        """Writes per exit that go through the ring."""
         return self.burst or usable(self.ring_pages)
 
     def __str__(self) -> str:
-        what = (
-            f"{self.burst:,} writes and a load"
-            if self.burst
-            else f"a full ring of {report.plural(self.ring_pages, 'page')}"
-        )
-        return f"--wait {self.wait}: {what}"
+        full = f"a full ring of {report.plural(self.ring_pages, 'page')}"
+        until = f"{self.burst:,} writes and a load" if self.burst else full
+        return f"--wait {self.wait}: {until}"
 
 
 class Constants(NamedTuple):
-    """Nanoseconds."""
+    """The constants of a wait policy, in nanoseconds."""
 
     round_trip: float
     append: float
     dispatch: float
 
     def per_write(self, point: Point) -> float:
-        """What the model says."""
+        """The predicted nanoseconds per write."""
         each = self.append + self.dispatch
         return (self.round_trip + point.queued * each) / point.per_exit
 
 
-def fitted_points(wait: str) -> list[Point]:
-    """What the constants come from."""
-    return [Point(wait, FIT_PAGES, burst) for burst in FITTED]
+class Choice(NamedTuple):
+    """The points of a run."""
 
+    policies: Sequence[str] = ("adaptive", "block")
+    fit_pages: int = 64
+    fitted: Sequence[int] = (16, 169, 1024, 4096)  # writes per exit; they never fill the ring
+    tried_burst: int = 64
+    tried_rings: Sequence[int] = (1, 2, 8)  # pages, filled to the last slot
 
-def tried_points(wait: str) -> list[Point]:
-    """What they are tried on."""
-    return [Point(wait, FIT_PAGES, TRIED_BURST), *(Point(wait, pages) for pages in TRIED_RINGS)]
+    def fitted_points(self, wait: str) -> list[Point]:
+        """The points that the constants are fitted to."""
+        return [Point(wait, self.fit_pages, burst) for burst in self.fitted]
+
+    def tried_points(self, wait: str) -> list[Point]:
+        """The points whose cost is predicted."""
+        burst = Point(wait, self.fit_pages, self.tried_burst)
+        return [burst, *(Point(wait, pages) for pages in self.tried_rings)]
+
+    def points(self) -> list[Point]:
+        """All points."""
+        both = self.fitted_points, self.tried_points
+        return [point for wait in self.policies for some in both for point in some(wait)]
 
 
 def fit(bursts: Sequence[int], cycles: Sequence[float], drains: Sequence[float]) -> Constants:
-    """The constants, from nanoseconds per cycle and of its drain, by batch length.
+    """Fit the constants to nanoseconds per cycle and per drain, by batch length.
 
-    Two lines by least squares of the relative error: a cycle is the round trip and, per entry,
-    append and dispatch; a drain is a fixed part and, per entry, dispatch.
+    A cycle is the round trip and, per entry, append and dispatch; a drain is a fixed part and, per
+    entry, dispatch.
     """
     round_trip, both = _line(bursts, cycles)
     _, dispatch = _line(bursts, drains)
@@ -114,7 +122,7 @@ def fit(bursts: Sequence[int], cycles: Sequence[float], drains: Sequence[float])
 
 
 def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """(intercept, slope)."""
+    """The intercept and slope of a line, fitted by least squares of the relative error."""
     weights = 1 / np.array(y)
     columns = np.stack((np.ones(len(x)), np.array(x, float)), axis=1) * weights[:, None]
     (intercept, slope), *_ = np.linalg.lstsq(columns, np.ones(len(x)), rcond=None)
@@ -122,7 +130,7 @@ def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 
 
 class Timed:
-    """An accelerator that notes when exits arrive and how long the drain behind each takes."""
+    """An accelerator that records when exits arrive and how long each drain takes."""
 
     def __init__(self, accel: Accelerator) -> None:
         self._accel = accel
@@ -144,7 +152,7 @@ class Timed:
 
 
 class Measured:
-    """A point, and how long its drains took beside what `run` returns."""
+    """A point, its cycles and its drains."""
 
     def __init__(self, point: Point, writes: int) -> None:
         self.point = point
@@ -152,7 +160,7 @@ class Measured:
         self.drains: list[float] = []  # nanoseconds, one per run
 
     def run(self) -> float:
-        """Nanoseconds of the median cycle, from one exit's arrival to the next one's."""
+        """Nanoseconds of the median cycle, from the arrival of an exit to that of the next."""
         policy = WaitPolicy.named(self.point.wait)
         inner = ProcessAccelerator(
             GuestProcess(), self.point.ring_pages, policy, host.placements()[0]
@@ -169,39 +177,37 @@ class Measured:
 
 
 class Fitted(NamedTuple):
-    """The constants of a policy."""
+    """The fitted constants of a policy."""
 
     middle: Constants  # medians
     each: dict[str, Spread]  # by constant, a sample per repetition
 
 
 def plan(options: Options) -> Plan:
-    """Fit, predict, and measure what was predicted."""
-    sizes = QUICK if options.quick else FULL
-    points = len(FITTED) + 1 + len(TRIED_RINGS)
-    steps = rounds(sizes.repetitions) * len(POLICIES) * points
-    return Plan(steps, sizes.seconds, lambda step: measure(sizes, step))
+    """Fit, predict, and measure the points that were predicted."""
+    sizes, choice = QUICK if options.quick else FULL, Choice()
+    steps = rounds(sizes.repetitions) * len(choice.points())
+    return Plan(steps, sizes.seconds, lambda step: measure(choice, sizes, step))
 
 
-def measure(sizes: Sizes, step: Step) -> report.Section:
-    """Measure the points that are fitted and those that are predicted, in turns."""
-    points = [p for wait in POLICIES for p in (*fitted_points(wait), *tried_points(wait))]
-    subjects = {str(point): Measured(point, sizes.writes) for point in points}
+def measure(choice: Choice, sizes: Sizes, step: Step) -> report.Section:
+    """Measure all points in turns."""
+    subjects = {str(point): Measured(point, sizes.writes) for point in choice.points()}
     runs = {name: subject.run for name, subject in subjects.items()}
     taken = interleaved(runs, sizes.repetitions, step)
     drains = Taken({n: spread(s.drains[1:]) for n, s in subjects.items() if len(s.drains) > 1})
-    return section(taken, drains)
+    return section(choice, taken, drains)
 
 
-def constants(wait: str, taken: Taken, drains: Taken) -> Fitted | None:
-    """Fitted per repetition; None when Ctrl-C left too little."""
-    names = [str(point) for point in fitted_points(wait)]
+def constants(choice: Choice, wait: str, taken: Taken, drains: Taken) -> Fitted | None:
+    """The constants, fitted per repetition; None without a whole repetition."""
+    names = [str(point) for point in choice.fitted_points(wait)]
     whole = min(len(figures[name].samples) for name in names for figures in (taken, drains))
     if whole == 0:
         return None
     fits = [
         fit(
-            FITTED,
+            choice.fitted,
             [taken[name].samples[number] for name in names],
             [drains[name].samples[number] for name in names],
         )
@@ -211,99 +217,143 @@ def constants(wait: str, taken: Taken, drains: Taken) -> Fitted | None:
     return Fitted(Constants(*(figure.median for figure in each.values())), each)
 
 
-def section(taken: Taken, drains: Taken) -> report.Section:
-    """The constants, and each prediction beside what was measured."""
-    rows: list[report.Row] = []
-    fitted = {wait: constants(wait, taken, drains) for wait in POLICIES}
-    errors: list[float] = []
-    predictions: list[dict[str, object]] = []
-    for wait, found in fitted.items():
-        if found is None:
-            continue
-        rows += [(f"--wait {wait}: {name.replace('_', ' ')}", figure, _WHAT[name])
-                 for name, figure in found.each.items()]  # fmt: skip
-        for point in tried_points(wait):
-            figure = taken[str(point)].scaled(1 / point.per_exit)
-            predicted = found.middle.per_write(point)
-            error = (predicted / figure.median - 1) * 100
-            if figure.samples:
-                errors.append(abs(error))
-            remark = f"per write; predicted {report.text(predicted)} ns, {error:+.1f} %"
-            rows.append((str(point), figure, remark))
-            predictions.append(
-                {
-                    **point._asdict(),
-                    "measured_ns_per_write": report.rounded(figure.median),
-                    "predicted_ns_per_write": report.rounded(predicted),
-                    "error_percent": report.rounded(error),
-                }
-            )
-    values: dict[str, object] = {
-        "constants": {
-            wait: {
-                f"{name}_ns": report.rounded(value) for name, value in f.middle._asdict().items()
-            }
-            for wait, f in fitted.items()
-            if f is not None
+@dataclass(frozen=True)
+class Prediction:
+    """A point, measured and predicted."""
+
+    wait: str
+    ring_pages: int
+    burst: int
+    measured_ns_per_write: Spread
+    predicted_ns_per_write: float
+    error_percent: float
+
+    @property
+    def point(self) -> Point:
+        """The point."""
+        return Point(self.wait, self.ring_pages, self.burst)
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """The batch at which waiting by spinning uses as much CPU as a sleep and its wake-up.
+
+    The guest waits while the VMM dispatches: through a longer batch it should sleep, if something
+    else needs the CPU.
+    """
+
+    wake_up_ns: float
+    entries: float
+
+    @classmethod
+    def of(cls, spinning: Constants, sleeping: Constants) -> Crossover:
+        """From the constants of both policies."""
+        wake_up = sleeping.round_trip - spinning.round_trip
+        return cls(wake_up, wake_up / spinning.dispatch)
+
+
+@dataclass(frozen=True)
+class RingPrediction:
+    """A full ring, for a guest that only writes."""
+
+    ring_pages: int
+    predicted_ns_per_write: float
+    oldest_us: float  # at most, from the first write of a batch until the device has seen it
+
+    @classmethod
+    def of(cls, found: Constants, pages: int) -> RingPrediction:
+        """A ring of `pages` under these constants."""
+        point = Point("adaptive", pages)
+        oldest = found.round_trip + point.queued * (found.append + found.dispatch)
+        return cls(pages, found.per_write(point), oldest / 1e3)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Sizes of the predictions' errors, in percent."""
+
+    median: float = math.nan
+    greatest: float = math.nan
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """The constants of each policy, and predictions beside measurements."""
+
+    constants: Mapping[str, Mapping[str, float]]
+    predictions: Sequence[Prediction]
+    error_percent: Errors
+    spread: Mapping[str, Mapping[str, tuple[float, float]]]
+    crossover: Crossover | None = field(default=None, metadata=report.OPTIONAL)
+    rings: Sequence[RingPrediction] | None = field(default=None, metadata=report.OPTIONAL)
+    fitted: Mapping[str, Fitted] = field(default_factory=dict, metadata=report.HIDDEN)
+
+
+def predictions(choice: Choice, found: Fitted, wait: str, taken: Taken) -> Iterator[Prediction]:
+    """The points of a policy that were not fitted."""
+    for point in choice.tried_points(wait):
+        figure = taken[str(point)].scaled(1 / point.per_exit)
+        predicted = found.middle.per_write(point)
+        error = (predicted / figure.median - 1) * 100
+        yield Prediction(*point, figure, predicted, error)
+
+
+def figures_of(choice: Choice, taken: Taken, drains: Taken) -> ModelFigures:
+    """Fit the constants, and compare the predictions with the measurements."""
+    all_ = {wait: constants(choice, wait, taken, drains) for wait in choice.policies}
+    fitted = {wait: found for wait, found in all_.items() if found is not None}
+    predicted = [
+        p for wait, found in fitted.items() for p in predictions(choice, found, wait, taken)
+    ]
+    errors = [abs(p.error_percent) for p in predicted if p.measured_ns_per_write.samples]
+    spinning, sleeping = fitted.get("adaptive"), fitted.get("block")
+    return ModelFigures(
+        constants={
+            wait: {f"{name}_ns": value for name, value in found.middle._asdict().items()}
+            for wait, found in fitted.items()
         },
-        "predictions": predictions,
-        "error_percent": {
-            "median": report.rounded(statistics.median(errors)) if errors else None,
-            "greatest": report.rounded(max(errors)) if errors else None,
-        },
-        "spread": {wait: report.spreads(f.each) for wait, f in fitted.items() if f is not None},
-    }
-    spinning, sleeping = (fitted[wait] for wait in POLICIES)
-    if spinning is not None and sleeping is not None:
-        cross = crossover(spinning.middle, sleeping.middle)
-        values["crossover"] = {name: report.rounded(value) for name, value in cross.items()}
-        figure = NOTHING._replace(median=cross["wake_up_ns"])
-        remark = f"as long as the dispatch of {cross['entries']:,.0f} entries"
-        rows.append(("what a sleep and its wake-up add", figure, remark))
-    if spinning is not None:
-        values["rings"] = [ring(spinning.middle, pages) for pages in RINGS]
-        rows += [_ring_row(spinning.middle, pages) for pages in RINGS]
+        predictions=predicted,
+        error_percent=Errors(statistics.median(errors), max(errors)) if errors else Errors(),
+        spread={wait: report.ends(found.each) for wait, found in fitted.items()},
+        crossover=Crossover.of(spinning.middle, sleeping.middle) if spinning and sleeping else None,
+        rings=[RingPrediction.of(spinning.middle, pages) for pages in RINGS] if spinning else None,
+        fitted=fitted,
+    )
+
+
+def section(choice: Choice, taken: Taken, drains: Taken) -> report.Section:
+    """The constants, and each prediction beside its measurement."""
+    figures = figures_of(choice, taken, drains)
     title = (
         "The model: ns per write = round trip / writes per exit + append + dispatch; "
-        f"greatest error of a prediction {max(errors, default=float('nan')):.1f} %"
+        f"greatest error of a prediction {figures.error_percent.greatest:.1f} %"
     )
-    return report.Section("model", values, title, "ns", rows)
+    return report.Section("model", figures, title, "ns", list(_rows(figures)))
 
 
-_WHAT = {
+_PAID = {
     "round_trip": "once per batch",
     "append": "per entry, by the guest",
     "dispatch": "per entry, by the VMM",
 }
 
 
-def crossover(spinning: Constants, sleeping: Constants) -> dict[str, float]:
-    """Where a wait by spinning burns as much CPU as a sleep and its wake-up take.
-
-    The guest waits as long as the VMM dispatches: a batch that takes longer than a wake-up costs
-    is better slept through, if something else wants the CPU.
-    """
-    wake = sleeping.round_trip - spinning.round_trip
-    return {"wake_up_ns": wake, "entries": wake / spinning.dispatch}
-
-
-def ring(found: Constants, pages: int) -> dict[str, float]:
-    """What a ring of so many pages comes to, for a guest that only writes.
-
-    `oldest_us`: how long its first write waits at most until the device has seen it, as the guest
-    fills the rest and the VMM carries the batch out.
-    """
-    point = Point("adaptive", pages)
-    oldest = found.round_trip + point.queued * (found.append + found.dispatch)
-    return {
-        "ring_pages": pages,
-        "predicted_ns_per_write": round(found.per_write(point), 3),
-        "oldest_us": round(oldest / 1e3, 3),
-    }
-
-
-def _ring_row(found: Constants, pages: int) -> report.Row:
-    told = ring(found, pages)
-    figure = NOTHING._replace(median=found.per_write(Point("adaptive", pages)))
-    what = f"predicted: a full ring of {report.plural(pages, 'page')}"
-    return what, figure, f"its oldest write waits up to {told['oldest_us']:,.0f} us"
+def _rows(figures: ModelFigures) -> Iterator[report.Row]:
+    for wait, found in figures.fitted.items():
+        for name, figure in found.each.items():
+            yield report.Row(f"--wait {wait}: {name.replace('_', ' ')}", figure, _PAID[name])
+        for each in figures.predictions:
+            if each.wait == wait:
+                predicted = report.text(each.predicted_ns_per_write)
+                remark = f"per write; predicted {predicted} ns, {each.error_percent:+.1f} %"
+                yield report.Row(str(each.point), each.measured_ns_per_write, remark)
+    cross = figures.crossover
+    if cross is not None:
+        remark = f"as long as the dispatch of {cross.entries:,.0f} entries"
+        figure = NOTHING._replace(median=cross.wake_up_ns)
+        yield report.Row("a sleep and its wake-up add", figure, remark)
+    for ring in figures.rings or ():
+        figure = NOTHING._replace(median=ring.predicted_ns_per_write)
+        remark = f"its oldest write waits up to {ring.oldest_us:,.0f} us"
+        pages = report.plural(ring.ring_pages, "page")
+        yield report.Row(f"predicted: a full ring of {pages}", figure, remark)

@@ -1,4 +1,4 @@
-"""A process that sends entries through a channel, and this one that receives them, one per call."""
+"""A process that sends entries through a channel to this one, one per call."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Send = Callable[[], object]  # sends one entry
 
 
 class Unavailable(Exception):
-    """This machine has no such channel; says why."""
+    """This machine has no such channel; the text is the reason."""
 
 
 class Channel(Protocol):
-    """One way between two processes. Creating one raises Unavailable where it does not exist."""
+    """A channel between two processes. Creating one raises Unavailable if there is none."""
 
     name: ClassVar[str]
-    passed: Any  # what the other process makes its end of
+    passed: Any  # from which the other process makes its end
 
     @staticmethod
     def sender(passed: Any) -> Send:
-        """In the other process: what sends one entry."""
+        """In the other process: the function that sends one entry."""
 
     def receive(self, entries: int) -> None:
         """Take that many entries."""
 
     def close(self) -> None:
-        """Give everything back; the other process has ended."""
+        """Release everything; the other process has ended."""
 
 
 class Peer:
@@ -68,13 +68,13 @@ class Peer:
             return (time.monotonic_ns() - started) / entries
 
     def close(self) -> None:
-        """End the other process: by itself, so that nothing of its channel stays, or killed."""
+        """Let the other process end, so that it releases its channel; kill it after GRACE."""
         self._other.close(GRACE)
         self._channel.close()
 
 
 def _produce(sender: Callable[[Any], Send], passed: Any, cpu: int, control: Control) -> None:
-    """Main of the other process: send as many entries as are asked for, until nobody asks."""
+    """Main of the other process: send the requested number of entries, until the pipe closes."""
     os.sched_setaffinity(0, {cpu})
     send = sender(passed)
     control.send("ready")

@@ -24,7 +24,7 @@ def check() -> None:
     try:
         import matplotlib  # noqa: F401, PLC0415 - heavy, for --plot only
     except ImportError:
-        raise BadInput("--plot: expected matplotlib: pip install 'coalesced-mmio[bench]'") from None
+        raise BadInput("--plot needs matplotlib: pip install 'coalesced-mmio[bench]'") from None
 
 
 def draw(path: Path, sections: Sequence[Section], machine: str) -> None:

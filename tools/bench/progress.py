@@ -1,60 +1,34 @@
-"""A bar with the time left on stderr, and Ctrl-C that keeps what was measured."""
+"""The progress of several benchmarks on one bar; Ctrl-C keeps what was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
-
+from coalesced.tools.runs import progress
 
 _shown: Progress | None = None  # one per program, while something is measured
 
 
 class Progress:
-    """Steps of several benchmarks on one bar, weighed with the seconds that each may take."""
+    """Steps of several benchmarks, each weighted with its duration in seconds."""
 
-    def __init__(self, bar: Bar, total: float) -> None:
-        self.stopped = False  # Ctrl-C came
+    def __init__(self, bar: progress.Bar) -> None:
+        self.stopped = False  # by Ctrl-C
         self._bar = bar
-        self._task: TaskID = bar.add_task("", total=total)
 
-    def part(self, what: str, steps: int, seconds: float) -> Callable[[], None]:
-        """What a benchmark of about so many seconds calls after each of its steps."""
-        self._bar.update(self._task, description=what)
-
-        def step() -> None:
-            self._bar.advance(self._task, seconds / max(steps, 1))
-            self._bar.refresh()
-
-        return step
+    def part(self, name: str, steps: int, seconds: float) -> Callable[[], None]:
+        """The function that a benchmark of about `seconds` calls after each of its steps."""
+        self._bar.show(name)
+        return lambda: self._bar.advance(seconds / max(steps, 1))
 
 
 @contextmanager
 def shown(seconds: float) -> Iterator[Progress]:
-    """A bar over about so many seconds, on a terminal only; Ctrl-C meanwhile ends a `stopping`."""
+    """Show a bar over about `seconds`; within, Ctrl-C ends what `stopping` guards."""
     global _shown  # noqa: PLW0603
-    from rich import progress  # noqa: PLC0415 - start-up time
-    from rich.console import Console  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    # No thread that refreshes: it would run beside what is measured.
-    with progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.TimeRemainingColumn(),
-        progress.TextColumn("left"),
-        console=console,
-        transient=True,
-        auto_refresh=False,
-        disable=not console.is_terminal,
-        speed_estimate_period=60,
-    ) as bar:
-        _shown = Progress(bar, seconds)
+    with progress.shown(seconds) as bar:
+        _shown = Progress(bar)
         try:
             yield _shown
         finally:
@@ -63,7 +37,7 @@ def shown(seconds: float) -> Iterator[Progress]:
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """Let Ctrl-C end what is within, and keep it in mind, where a report will come of it."""
+    """End the block at Ctrl-C and note it; outside `shown`, let it pass."""
     try:
         yield
     except KeyboardInterrupt:
@@ -73,5 +47,5 @@ def stopping() -> Iterator[None]:
 
 
 def stopped() -> bool:
-    """Has Ctrl-C come?"""
+    """Whether Ctrl-C has ended a block."""
     return _shown is not None and _shown.stopped

@@ -18,16 +18,16 @@ PATIENCE = 60.0  # seconds for a boot, and for a measurement
 
 
 class Unusable(Exception):
-    """This machine has no such QEMU; says why."""
+    """This machine has no such QEMU; the text is the reason."""
 
 
 class Qemu:
     """A QEMU that has booted the sector, stopped while nothing is measured.
 
-    Its guest tells of the loop's begin and end through the serial port, which QEMU hands on within
-    the guest's own instruction: the time between the two bytes is the loop's, and no start of QEMU
-    or of its BIOS is in it. What is written is in QEMU's video memory by then: the guest's last
-    load makes it flush its ring.
+    Its guest reports the begin and the end of the loop through the serial port, which QEMU forwards
+    within the guest's own instruction: the time between the two bytes is the loop's, without the
+    start of QEMU and its BIOS. All writes are in video memory by then: the guest's last load makes
+    QEMU flush its ring.
     """
 
     def __init__(self, accelerator: str, *arguments: str) -> None:
@@ -52,7 +52,7 @@ class Qemu:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 pass_fds=(disk.fileno(),),
-                process_group=0,  # Ctrl-C is this side's affair
+                process_group=0,  # only this process handles Ctrl-C
                 preexec_fn=core.die_with_parent,  # noqa: PLW1509 - no threads here
             )  # fmt: skip
             self.pid = self._process.pid
@@ -72,14 +72,14 @@ class Qemu:
             return (self._expect(END) - started) / (1 << power)
 
     def _expect(self, byte: bytes) -> int:
-        """CLOCK_MONOTONIC nanoseconds at which the guest said it. Raises Unusable."""
+        """CLOCK_MONOTONIC nanoseconds at which the guest sent the byte. Raises Unusable."""
         assert self._process.stdout is not None
         deadline = time.monotonic() + PATIENCE
         while True:
             left = deadline - time.monotonic()
             ready, _, _ = select.select([self._process.stdout], [], [], max(left, 0))
             if not ready:
-                raise Unusable(f"{self._name}: its guest did not get on within {PATIENCE:g} s")
+                raise Unusable(f"{self._name}: its guest made no progress within {PATIENCE:g} s")
             said = self._process.stdout.read(1)
             now = time.monotonic_ns()
             if said == byte:

@@ -1,47 +1,104 @@
-"""The benchmarks by name, and what one is."""
+"""The benchmarks by name, and their common interface."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from coalesced.tools.bench.measure import Step
 
 if TYPE_CHECKING:
-    from coalesced.tools.bench.report import Section
+    from coalesced.tools.bench.report import Report, Section
 
-# Benchmark: the module whose `plan(options)` says how it goes, in the order of `bench all`.
+
+class Bench(NamedTuple):
+    """A benchmark: its module, whose `plan(options)` prepares it, and its command."""
+
+    module: str
+    help: str
+    example: str = ""  # further arguments
+    options: tuple[str, ...] = ()  # of `Options`, beside --quick
+
+
+# In the order of `bench all`.
 BENCHES = {
-    "ring": "coalesced.tools.bench.ring",
-    "exit": "coalesced.tools.bench.exits",
-    "vga": "coalesced.tools.bench.vga",
-    "e1000": "coalesced.tools.bench.e1000",
-    "model": "coalesced.tools.bench.model",
+    "ring": Bench(
+        "ring",
+        "Nanoseconds to append and drain an entry of the ring, by ring size, burst and placement.",
+        " --ring-pages 8 --plot ring.png",
+        ("ring_pages",),
+    ),
+    "exit": Bench(
+        "exits", "Microseconds of an exit's round trip, by wait policy and placement.", " --json"
+    ),
+    "vga": Bench(
+        "vga",
+        "Nanoseconds of a planar VGA write, from the guest's store to video memory; QEMU beside it."
+        "\n\nWith --accel kvm also on this machine's KVM, beside a loop around KVM_RUN in C.",
+        " --ring-pages 16 --wait poll",
+        ("ring_pages", "wait", "accel"),
+    ),
+    "e1000": Bench(
+        "e1000",
+        "Frames per second and CPU time per frame of a network card, with and without coalescing.",
+        " --iperf 192.0.2.1 --netdev tap,id=n0,ifname=tap0",
+        ("wait", "iperf", "netdev", "rate", "seconds", "tail_every", "ip"),
+    ),
+    "model": Bench(
+        "model",
+        "The cost of a write as round trip, append and dispatch: fitted, and used to predict.",
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for; None: the benchmark's own choice."""
+    """The options of a run; None: the benchmark's own choice."""
 
     quick: bool = False
     ring_pages: int | None = None
     wait: str | None = None
-    on_kvm: bool = False  # this machine's KVM as well
+    on_kvm: bool = False  # measure this machine's KVM as well
+    iperf: str | None = None  # HOST[:PORT] of a server, with `netdev`
+    netdev: Sequence[str] = ()
+    rate: str = "0"
+    seconds: float = 5.0
+    tail_every: int = 1
+    ip: str = ""
 
 
 class Plan(NamedTuple):
     """A benchmark that is ready to run."""
 
     steps: int  # calls of `step` at most
-    seconds: float  # about, on a quiet machine: its share of the progress bar
+    seconds: float  # on a quiet machine, about
     run: Callable[[Step], Section]
 
 
 def plan(name: str, options: Options) -> Plan:
-    """How the benchmark of that name goes."""
-    module = importlib.import_module(BENCHES[name])
+    """Prepare the benchmark of that name."""
+    module = importlib.import_module(f"coalesced.tools.bench.{BENCHES[name].module}")
     made: Plan = module.plan(options)
     return made
+
+
+def measure(plans: Mapping[str, Plan]) -> Report:
+    """Run benchmarks one after the other; Ctrl-C or an error ends the report early."""
+    from coalesced.tools.bench import host  # noqa: PLC0415 - start-up time
+    from coalesced.tools.bench.progress import shown  # noqa: PLC0415
+    from coalesced.tools.bench.report import Report  # noqa: PLC0415
+
+    machine = host.describe()
+    sections: list[Section] = []
+    try:
+        with shown(sum(each.seconds for each in plans.values())) as progress:
+            for name, each in plans.items():
+                label = f"{name} ({len(sections) + 1} of {len(plans)})" if len(plans) > 1 else name
+                sections.append(each.run(progress.part(label, each.steps, each.seconds)))
+                if progress.stopped:
+                    raise KeyboardInterrupt
+    except (Exception, KeyboardInterrupt) as error:
+        return Report(machine, sections, error)
+    return Report(machine, sections)

@@ -1,29 +1,47 @@
-"""Figures as one JSON object, or as tables with units and the spread of the repetitions."""
+"""The report of a benchmark: one JSON object, or tables with units and spreads."""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from coalesced.tools.bench.host import Host
 from coalesced.tools.bench.measure import Spread
+from coalesced.tools.errors import BadInput
 from coalesced.tools.runs.report import print_json, print_table
+from coalesced.vmm.output import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from coalesced.tools.bench.histogram import Histogram
-
-Row = tuple[str, Spread, str]  # what, figure, remark
 Line = tuple[str, list[tuple[float, float]]]  # name, points (x, y)
 
 
-WIDTH = 80  # of a terminal
+WIDTH = 80  # columns of a terminal
+
+# Metadata of fields that JSON leaves out: while they are None, or always.
+OPTIONAL = MappingProxyType({"optional": True})
+HIDDEN = MappingProxyType({"hidden": True})
+
+
+class Row(NamedTuple):
+    """A line of a table."""
+
+    what: str
+    figure: Spread
+    remark: str = ""
 
 
 class Chart(NamedTuple):
-    """What --plot draws of a section: lines over x, or bars."""
+    """A chart of --plot: lines over x, or bars."""
 
     title: str
     x: str  # label of the axis; bars have none
@@ -33,63 +51,104 @@ class Chart(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What one benchmark has to say."""
+    """The result of one benchmark."""
 
-    key: str
-    values: dict[str, object]
+    key: str  # of its member in JSON
+    figures: object  # a dataclass, whose fields are the members of that member
     title: str
     unit: str
-    rows: list[Row]
-    histograms: Mapping[str, Histogram] = {}  # microseconds
+    rows: Sequence[Row]
+    singles: Mapping[str, NDArray[np.int64]] = {}  # single times, in nanoseconds
     charts: tuple[Chart, ...] = ()
-    missing: Mapping[str, str] = {}  # what could not be measured, and why
+    missing: Mapping[str, str] = {}  # subjects that were not measured, and why
 
 
-def show(
-    sections: Sequence[Section],
-    machine: Mapping[str, object],
-    as_json: bool,
-    complete: bool = True,
-) -> None:
-    """Print the sections, with the machine that they hold on; `complete`: no Ctrl-C came."""
+@dataclass(frozen=True)
+class Report:
+    """The results of a run."""
+
+    machine: Host
+    sections: Sequence[Section]
+    ended: BaseException | None = None  # what ended the run early
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything was measured."""
+        return self.ended is None
+
+    def members(self) -> dict[str, object]:
+        """The JSON object: the machine, and each section's figures by its key."""
+        figures = {section.key: section.figures for section in self.sections}
+        whole = {"machine": self.machine, "complete": self.complete, **figures}
+        return {name: encoded(value) for name, value in whole.items()}
+
+
+def encoded(value: object) -> object:
+    """A value as JSON has it: medians of spreads, three decimals, null for NaN."""
+    if isinstance(value, Spread):
+        return encoded(value.median)
+    if isinstance(value, float):
+        return round(value, 3) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): encoded(each) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [encoded(each) for each in value]
+    if is_dataclass(value):
+        return {
+            each.name: encoded(getattr(value, each.name))
+            for each in fields(value)
+            if not each.metadata.get("hidden")
+            and not (each.metadata.get("optional") and getattr(value, each.name) is None)
+        }
+    return value
+
+
+def show(report: Report, as_json: bool) -> None:
+    """Print the report."""
     if as_json:
-        print_json(as_object(sections, machine, complete))
+        print_json(report.members())
         return
-    print(_wrapped(machine_line(machine)))
-    for section in sections:
+    print(_wrapped(str(report.machine)))
+    for section in report.sections:
         if section.rows:
             print_table(_table(section))
         for what, why in section.missing.items():
             print(_wrapped(f"Without {what}: {why}"))
-    if not complete:
-        print("Not complete: what is missing was not measured.")
+    if not report.complete:
+        print("Not complete: the rest was not measured.")
+
+
+def write_table(path: Path, report: Report) -> None:
+    """Write the tables as one in Markdown. Raises BadInput when the file cannot be written."""
+    lines = [f"| on {report.machine.cpus} CPUs of {report.machine.cpu} | median | min to max | |"]
+    lines.append("|---|---:|---:|---|")
+    for section in report.sections:
+        lines.append(f"| **{section.title}**, {section.unit} | | | |")
+        for what, remark, median, ends in _cells(section):
+            lines.append(f"| {what} | {median} | {ends} | {remark} |")
+    try:
+        write_whole(path, ("\n".join(lines) + "\n").encode())
+    except OSError as error:
+        raise BadInput(f"--table {path}: {error.strerror}") from error
 
 
 def _wrapped(line: str) -> str:
     return textwrap.fill(line, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def as_object(
-    sections: Sequence[Section], machine: Mapping[str, object], complete: bool
-) -> dict[str, object]:
-    """The machine, and each section's values by its key."""
-    values = {section.key: section.values for section in sections}
-    return {"machine": dict(machine), "complete": complete, **values}
-
-
-def machine_line(machine: Mapping[str, object]) -> str:
-    """The machine in one line."""
-    return ", ".join(f"{name} {value}" for name, value in machine.items())
+def _cells(section: Section) -> list[tuple[str, str, str, str]]:
+    """(what, remark, median, least to greatest) of each row that was measured."""
+    cells = []
+    for what, figure, remark in section.rows:
+        if math.isfinite(figure.median):
+            ends = f"{text(figure.low)} to {text(figure.high)}" if math.isfinite(figure.low) else ""
+            cells.append((what, remark, text(figure.median), ends))
+    return cells
 
 
 def _table(section: Section) -> Table:
-    """What was measured, its figures, and below it the remark."""
-    rows = []
-    for what, figure, remark in section.rows:
-        if not math.isfinite(figure.median):
-            continue  # Ctrl-C came first
-        ends = f"{text(figure.low)} to {text(figure.high)}" if math.isfinite(figure.low) else ""
-        rows.append(((what, remark), (text(figure.median), ends)))
+    """The rows of a section: names, remarks below them, figures."""
+    rows = [((what, remark), figures) for what, remark, *figures in _cells(section)]
     heads = (f"median, {section.unit}", f"min to max, {section.unit}")
     return narrow_table(section.title, heads, rows)
 
@@ -97,8 +156,7 @@ def _table(section: Section) -> Table:
 def narrow_table(
     title: str, heads: Sequence[str], rows: Sequence[tuple[tuple[str, str], Sequence[str]]]
 ) -> Table:
-    """A table of at most 80 columns: texts at the left, what is too long for a line in several,
-    with its remark below it, and figures under `heads` at the right."""
+    """A table of at most 80 columns: texts and remarks at the left, figures under `heads`."""
     from rich.table import Table  # noqa: PLC0415 - --json does not need it
 
     columns = zip(heads, *(figures for _, figures in rows), strict=True)
@@ -125,21 +183,6 @@ def plural(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def ratio(figure: Spread, other: Spread) -> float | None:
-    """One median by another, None where one is missing."""
-    return rounded(figure.median / other.median)
-
-
-def medians(figures: Mapping[str, Spread]) -> dict[str, object]:
-    """JSON: the medians."""
-    return {name: rounded(figure.median) for name, figure in figures.items()}
-
-
-def spreads(figures: Mapping[str, Spread]) -> dict[str, object]:
-    """JSON: [least, greatest]."""
-    return {name: [rounded(figure.low), rounded(figure.high)] for name, figure in figures.items()}
-
-
-def rounded(value: float) -> float | None:
-    """JSON knows no NaN."""
-    return round(value, 3) if math.isfinite(value) else None
+def ends(figures: Mapping[str, Spread]) -> dict[str, tuple[float, float]]:
+    """Least and greatest of each figure."""
+    return {name: (figure.low, figure.high) for name, figure in figures.items()}

@@ -1,10 +1,11 @@
-"""What an entry of the ring costs, appended by one process and drained by the other."""
+"""The cost of a ring entry, appended by one process and drained by the other."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -15,15 +16,13 @@ from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.process import GuestProcess
 from coalesced.tools.bench import floors, host, report
 from coalesced.tools.bench.channels import FLOOR, PEERS
-from coalesced.tools.bench.measure import Step, Taken, interleaved, rounds
+from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interleaved, rounds
 from coalesced.tools.bench.peers import Channel, Peer, Unavailable
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.guests import bench as guest
 
 RING_PAGES = 8
 PUBLISH_EVERY = 64  # hv/core/vcpu.h: PUBLISH_AT_LATEST
-SIZES_OF_RING = (1, 2, 4, 8, 16, 64)  # pages
-BURSTS = (16, 64, 256, 1024)  # entries between two exits
 
 C_RING = f"C ring, published every {PUBLISH_EVERY}"
 C_RING_EACH = "C ring, published each"
@@ -32,7 +31,7 @@ FLOORS = (C_RING, C_RING_EACH, C_RING_ALONE, FLOOR.name)
 
 
 class Sizes(NamedTuple):
-    """How much a measurement is; entries per repetition."""
+    """The size of a measurement; entries per repetition."""
 
     repetitions: int
     batched: int
@@ -49,40 +48,46 @@ QUICK = Sizes(3, batched=400_000, each=200_000, bursts=40_000, same=100_000, pee
               seconds=7)  # fmt: skip
 
 
-class Subject(NamedTuple):
-    """One way through the ring."""
+@dataclass(frozen=True)
+class Subject:
+    """A use of the ring."""
 
     pages: int
     publish_every: int = PUBLISH_EVERY
-    burst: int = 0  # entries between two exits, 0: none but for a full ring
+    burst: int = 0  # entries between two exits; 0: only a full ring exits
     placement: str = "split"
 
     def __str__(self) -> str:
         published = "every entry published" if self.publish_every == 1 else "published in batches"
-        how = f"{report.plural(self.burst, 'entry').replace('entrys', 'entries')} and an exit"
+        how = f"{self.burst:,} entries and an exit" if self.burst else published
         place = ", one CPU" if self.placement == "same" else ""
-        return (
-            f"ring of {report.plural(self.pages, 'page')}, "
-            f"{how if self.burst else published}{place}"
-        )
+        return f"ring of {report.plural(self.pages, 'page')}, {how}{place}"
 
 
-def subjects_of(pages: int) -> list[Subject]:
-    """What is measured: the ring of `pages` pages first, then sizes, bursts, and one CPU."""
-    placement = host.placements()[0]
-    each = partial(Subject, publish_every=1, placement=placement)
-    batched = partial(Subject, placement=placement)
-    sizes = [size for size in SIZES_OF_RING if size != pages]
-    wanted = [batched(pages), each(pages)]
-    wanted += [form(size) for size in sizes for form in (batched, each)]
-    wanted += [batched(pages, burst=burst) for burst in BURSTS]
-    if placement != "same":
-        wanted += [Subject(pages, placement="same"), Subject(pages, 1, placement="same")]
-    return wanted
+class Choice(NamedTuple):
+    """The subjects of a run."""
+
+    pages: int = RING_PAGES  # of the ring that the peers are compared with
+    others: Sequence[int] = (1, 2, 4, 8, 16, 64)  # further ring sizes, in pages
+    bursts: Sequence[int] = (16, 64, 256, 1024)  # entries between two exits
+    peers: Sequence[type[Channel]] = PEERS
+
+    def subjects(self) -> list[Subject]:
+        """The ring of `pages` in batches, then each entry; other sizes, bursts, one CPU."""
+        placement = host.placements()[0]
+        each = partial(Subject, publish_every=1, placement=placement)
+        batched = partial(Subject, placement=placement)
+        sizes = [self.pages, *(size for size in self.others if size != self.pages)]
+        wanted = [form(size) for size in sizes for form in (batched, each)]
+        wanted += [batched(self.pages, burst=burst) for burst in self.bursts]
+        if placement != "same":
+            one_cpu = partial(Subject, self.pages, placement="same")
+            wanted += [one_cpu(), one_cpu(publish_every=1)]
+        return wanted
 
 
 class Ring:
-    """A guest process that queues on demand, and a consumer without devices."""
+    """A guest process that queues entries on demand, and a consumer without devices."""
 
     def __init__(self, ring_pages: int, placement: str) -> None:
         self._process = GuestProcess()
@@ -136,47 +141,37 @@ class Ring:
         self._vm.close()
 
 
-class Session:
-    """Everything that is measured, with the processes that it needs."""
+class Subjects:
+    """The subjects of a run, with the processes that they need."""
 
-    def __init__(self, pages: int, sizes: Sizes) -> None:
-        self._pages = pages
+    def __init__(self, choice: Choice, sizes: Sizes, stack: ExitStack) -> None:
+        """`stack` ends the processes."""
+        self._choice = choice
         self._sizes = sizes
-        self._stack = ExitStack()
+        self._stack = stack
         self._rings: dict[tuple[int, str], Ring] = {}
-        self.missing: dict[str, str] = {}  # peers, and why
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self.missing: dict[str, str] = {}  # why a peer is not measured
 
     def batch(self) -> float:
-        """Entries per drain of the first subject so far."""
-        ring = self._rings[self._pages, host.placements()[0]]
+        """Mean entries per drain of the first subject so far."""
+        ring = self._rings[self._choice.pages, host.placements()[0]]
         return ring.drained / max(ring.batches, 1)
 
-    def subjects(self) -> Iterator[tuple[str, Callable[[], float]]]:
-        """By name; the floor right behind the figure that is held against it."""
-        pages, sizes = self._pages, self._sizes
+    def all(self) -> Iterator[tuple[str, Callable[[], float]]]:
+        """Each subject by name; a floor right behind the subject that is compared with it."""
+        pages, sizes = self._choice.pages, self._sizes
         here, there = host.cpus_of(host.placements()[0])
-        for number, subject in enumerate(subjects_of(pages)):
-            yield (
-                str(subject),
-                partial(
-                    self._ring(subject).measure,
-                    self._entries(subject),
-                    subject.publish_every,
-                    subject.burst,
-                ),
-            )
-            if number == 0:
-                yield C_RING, lambda: floors.ring(sizes.batched, pages, PUBLISH_EVERY, here, there)
-            elif number == 1:
-                yield C_RING_EACH, lambda: floors.ring(sizes.each, pages, 1, here, there)
-        yield C_RING_ALONE, lambda: floors.ring_alone(sizes.batched, pages, PUBLISH_EVERY, here)
-        for channel in (FLOOR, *PEERS):
+        floor = partial(floors.ring, sizes.batched, pages, PUBLISH_EVERY, here, there)
+        behind = {0: (C_RING, floor)}
+        behind[1] = (C_RING_EACH, partial(floors.ring, sizes.each, pages, 1, here, there))
+        for number, subject in enumerate(self._choice.subjects()):
+            entries, ring = self._entries(subject), self._ring(subject)
+            run = partial(ring.measure, entries, subject.publish_every, subject.burst)
+            yield str(subject), run
+            if number in behind:
+                yield behind[number]
+        yield C_RING_ALONE, partial(floors.ring_alone, sizes.batched, pages, PUBLISH_EVERY, here)
+        for channel in (FLOOR, *self._choice.peers):
             peer = self._peer(channel, (here, there))
             if peer is not None:
                 yield channel.name, partial(peer.measure, sizes.peers)
@@ -208,53 +203,89 @@ class Session:
 def plan(options: Options) -> Plan:
     """The ring beside its peers and floors."""
     sizes = QUICK if options.quick else FULL
-    pages = options.ring_pages or RING_PAGES
-    steps = rounds(sizes.repetitions) * (len(subjects_of(pages)) + len(FLOORS) + len(PEERS))
-    return Plan(steps, sizes.seconds, lambda step: measure(pages, sizes, step))
+    choice = Choice(options.ring_pages or RING_PAGES)
+    subjects = len(choice.subjects()) + len(FLOORS) + len(choice.peers)
+    steps = rounds(sizes.repetitions) * subjects
+    return Plan(steps, sizes.seconds, lambda step: measure(choice, sizes, step))
 
 
-def measure(pages: int, sizes: Sizes, step: Step) -> report.Section:
+def measure(choice: Choice, sizes: Sizes, step: Step) -> report.Section:
     """Measure everything in one run."""
-    with Session(pages, sizes) as session:
-        taken = interleaved(dict(session.subjects()), sizes.repetitions, step)
-        return section(pages, taken, session.batch(), session.missing)
+    with ExitStack() as stack:
+        subjects = Subjects(choice, sizes, stack)
+        taken = interleaved(dict(subjects.all()), sizes.repetitions, step)
+        return section(choice, taken, subjects.batch(), subjects.missing)
 
 
-def section(pages: int, taken: Taken, batch: float, missing: dict[str, str]) -> report.Section:
-    """Nanoseconds per entry; `batch`: entries per drain; peers as multiples of the ring."""
-    subjects = subjects_of(pages)
+@dataclass(frozen=True)
+class Cell(Subject):
+    """A subject and its nanoseconds per entry."""
+
+    ns_per_entry: Spread = NOTHING
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Least and greatest of each figure."""
+
+    ns_per_entry: tuple[float, float]
+    ns_per_entry_each: tuple[float, float]
+    peers: Mapping[str, tuple[float, float]]
+    floors: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class RingFigures:
+    """Nanoseconds per entry; of the ring, in batches and with every entry published."""
+
+    ns_per_entry: Spread
+    batch: float  # entries per drain
+    ns_per_entry_each: Spread
+    ring_pages: int
+    best_peer_ratio: float | None
+    peers: Taken
+    peers_missing: Mapping[str, str]
+    floors: Taken
+    matrix: Sequence[Cell]
+    spread: Ends
+
+
+def section(
+    choice: Choice, taken: Taken, batch: float, missing: Mapping[str, str]
+) -> report.Section:
+    """Nanoseconds per entry; `batch`: entries per drain; `missing`: why a peer was not measured."""
+    subjects = choice.subjects()
     ours, each = taken[str(subjects[0])], taken[str(subjects[1])]
-    peers = Taken({peer.name: taken[peer.name] for peer in PEERS if peer.name in taken})
+    peers = Taken({peer.name: taken[peer.name] for peer in choice.peers if peer.name in taken})
     floors_taken = Taken({name: taken[name] for name in FLOORS})
-    best = min(peers.values(), key=lambda figure: figure.median, default=None)
-    values: dict[str, object] = {
-        "ns_per_entry": report.rounded(ours.median),
-        "batch": report.rounded(batch),
-        "ns_per_entry_each": report.rounded(each.median),
-        "ring_pages": pages,
-        "best_peer_ratio": report.ratio(best, ours) if best else None,
-        "peers": report.medians(peers),
-        "peers_missing": missing,
-        "floors": report.medians(floors_taken),
-        "matrix": [
-            {**s._asdict(), "ns_per_entry": report.rounded(taken[str(s)].median)} for s in subjects
-        ],
-        "spread": {
-            **report.spreads({"ns_per_entry": ours, "ns_per_entry_each": each}),
-            "peers": report.spreads(peers),
-            "floors": report.spreads(floors_taken),
-        },
-    }
-    remarks = {str(subjects[0]): f"{report.text(batch)} entries a drain"}
-    rows: list[report.Row] = [(str(s), taken[str(s)], remarks.get(str(s), "")) for s in subjects]
-    rows += [(f"floor: {name}", figure, "") for name, figure in floors_taken.items()]
+    best = min((figure.median for figure in peers.values()), default=None)
+    figures = RingFigures(
+        ns_per_entry=ours,
+        batch=batch,
+        ns_per_entry_each=each,
+        ring_pages=choice.pages,
+        best_peer_ratio=None if best is None else best / ours.median,
+        peers=peers,
+        peers_missing=missing,
+        floors=floors_taken,
+        matrix=[Cell(**vars(s), ns_per_entry=taken[str(s)]) for s in subjects],
+        spread=Ends(
+            (ours.low, ours.high),
+            (each.low, each.high),
+            report.ends(peers),
+            report.ends(floors_taken),
+        ),
+    )
+    rows = [report.Row(str(s), taken[str(s)]) for s in subjects]
+    rows[0] = rows[0]._replace(remark=f"{report.text(batch)} entries a drain")
+    rows += [report.Row(f"floor: {name}", figure) for name, figure in floors_taken.items()]
     rows += [
-        (f"peer: {name}", figure, f"{figure.median / ours.median:,.0f} times the ring")
+        report.Row(f"peer: {name}", figure, f"{figure.median / ours.median:,.0f} times the ring")
         for name, figure in peers.items()
     ]
     title = "A 24-byte entry, appended by one process and drained by the other"
     charts = (_sizes_chart(subjects, taken), _peers_chart(subjects[:2], taken, floors_taken, peers))
-    return report.Section("ring", values, title, "ns", rows, charts=charts, missing=missing)
+    return report.Section("ring", figures, title, "ns", rows, charts=charts, missing=missing)
 
 
 def _sizes_chart(subjects: list[Subject], taken: Taken) -> report.Chart:

@@ -1,12 +1,16 @@
-"""Results in a file, and what changed between two of them beyond the noise."""
+"""Reports in files, and the changes between two of them that exceed the noise."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from coalesced.tools.bench import report
 from coalesced.tools.bench.measure import Spread, spread
@@ -15,35 +19,39 @@ from coalesced.tools.runs.report import print_json, print_table
 from coalesced.vmm.output import write_whole
 
 FORMAT = 1
-SIZE_MAX = 1 << 26
+SIZE_MAX = 1 << 26  # bytes
+DIGITS = 3  # significant digits of a single time
 
 
-def save(
-    path: Path,
-    sections: Sequence[report.Section],
-    machine: Mapping[str, object],
-    complete: bool,
-) -> None:
-    """Write what `--json` prints, every sample and every histogram. Raises BadInput."""
-    whole = report.as_object(sections, machine, complete)
+def save(path: Path, result: report.Report) -> None:
+    """Write the members of `--json`, every sample and every single time. Raises BadInput."""
+    whole = result.members()
     whole["format"] = FORMAT
     whole["figures"] = {
         section.key: {
             "title": section.title,
             "unit": section.unit,
-            "samples": {what: list(f.samples) for what, f, _ in section.rows if f.samples},
+            "samples": {row.what: row.figure.samples for row in section.rows if row.figure.samples},
         }
-        for section in sections
+        for section in result.sections
     }
     whole["histograms"] = {
-        section.key: {name: histogram.as_json() for name, histogram in section.histograms.items()}
-        for section in sections
-        if section.histograms
+        section.key: {name: _histogram(times) for name, times in section.singles.items()}
+        for section in result.sections
+        if section.singles
     }
     try:
         write_whole(path, (json.dumps(whole) + "\n").encode())
     except OSError as error:
         raise BadInput(f"--save {path}: {error.strerror}") from error
+
+
+def _histogram(nanoseconds: NDArray[np.int64]) -> dict[str, list[float]]:
+    """Ascending times in microseconds, to three digits, and the count of each."""
+    digits = np.floor(np.log10(np.maximum(nanoseconds, 1))).astype(np.int64)
+    step = 10 ** np.maximum(digits - (DIGITS - 1), 0)
+    values, counts = np.unique((nanoseconds + step // 2) // step * step, return_counts=True)
+    return {"us": (values / 1e3).tolist(), "counts": counts.tolist()}
 
 
 class Change(NamedTuple):
@@ -57,33 +65,47 @@ class Change(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """After by before."""
+        """after / before"""
         return self.after.median / self.before.median if self.before.median else math.nan
 
     @property
     def beyond_noise(self) -> bool:
-        """Can the two medians not be the same, each being where its interval says?"""
+        """Whether the intervals that hold the two medians do not overlap."""
         low, high = self.before.interval()
         other_low, other_high = self.after.interval()
         return other_low > high or other_high < low
 
 
-def compare(before: Path, after: Path, as_json: bool) -> None:
-    """Print what both files have, what changed first. Raises BadInput for a file that is none."""
-    loaded = [_load(path) for path in (before, after)]
-    changes = _changes(*loaded)
-    machines = [one["machine"] for one in loaded]
+@dataclass(frozen=True)
+class Changes:
+    """The figures that two files have in common."""
+
+    before: Path
+    after: Path
+    machine_differs: Mapping[str, Sequence[object]]  # the property in either file
+    figures: Sequence[Change]
+
+
+def compare(before: Path, after: Path) -> Changes:
+    """Compare two files. Raises BadInput for a file that `save` did not write."""
+    was, now = _load(before), _load(after)
+    machines = was["machine"], now["machine"]
     differs = {
         name: [machine.get(name) for machine in machines]
         for name in machines[0] | machines[1]
         if name != "load" and machines[0].get(name) != machines[1].get(name)
     }
+    return Changes(before, after, differs, _changes(was, now))
+
+
+def show(changes: Changes, as_json: bool) -> None:
+    """Print the figures of both files, changes first."""
     if as_json:
-        print_json(_as_object(before, after, differs, changes))
+        print_json(_members(changes))
         return
-    for name, (was, now) in differs.items():
-        print(f"Another machine: {name} {was}, then {now}")
-    _print(changes)
+    for name, (was, now) in changes.machine_differs.items():
+        print(f"The machines differ: {name} {was}, then {now}")
+    _print(changes.figures)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -96,7 +118,7 @@ def _load(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise BadInput(f"--compare {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"--compare {path}: expected a file of --save, it is no JSON") from error
+        raise BadInput(f"--compare {path}: expected a file of --save, got no JSON") from error
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
         raise BadInput(f"--compare {path}: expected a file of --save, format {FORMAT}")
     wrong = _what_is_wrong(whole)
@@ -106,7 +128,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _what_is_wrong(whole: Mapping[str, Any]) -> str | None:
-    """The first part of a file that is not what `save` writes; None when all is well."""
+    """The first part that `save` would have written otherwise; None if there is none."""
     for name in ("machine", "figures"):
         if not isinstance(whole.get(name), dict):
             return name
@@ -126,7 +148,7 @@ def _is_sample(value: object) -> bool:
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """Those beyond the noise first, the greatest change first within each."""
+    """The figures of both: those beyond the noise first, then by the size of the change."""
     changes = [
         Change(key, what, told["unit"], spread(samples), spread(others))
         for key, told in before["figures"].items()
@@ -136,24 +158,22 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change
     return sorted(changes, key=lambda c: (not c.beyond_noise, -abs(math.log(c.ratio or 1))))
 
 
-def _as_object(
-    before: Path, after: Path, differs: dict[str, list[object]], changes: Sequence[Change]
-) -> dict[str, object]:
+def _members(changes: Changes) -> dict[str, object]:
     return {
-        "before": str(before),
-        "after": str(after),
-        "machine_differs": differs,
+        "before": str(changes.before),
+        "after": str(changes.after),
+        "machine_differs": changes.machine_differs,
         "figures": [
             {
                 "section": change.section,
                 "what": change.what,
                 "unit": change.unit,
-                "before": report.rounded(change.before.median),
-                "after": report.rounded(change.after.median),
-                "ratio": report.rounded(change.ratio),
+                "before": report.encoded(change.before),
+                "after": report.encoded(change.after),
+                "ratio": report.encoded(change.ratio),
                 "beyond_noise": change.beyond_noise,
             }
-            for change in changes
+            for change in changes.figures
         ],
     }
 
@@ -176,5 +196,5 @@ def _print(changes: Sequence[Change]) -> None:
         print_table(report.narrow_table("What changed beyond the noise", heads, rows))
     print(
         f"{len(beyond)} of {len(changes)} figures changed beyond the noise: "
-        "the intervals that hold their medians, 95 % sure each, do not meet."
+        "the 95 % confidence intervals of their medians do not overlap."
     )

@@ -21,7 +21,7 @@ _running: set[int] = set()  # process ids
 
 
 class Ended(HostError):
-    """A process ended before it was told to."""
+    """A process ended before it was closed."""
 
     def __init__(self, pid: int | None) -> None:
         super().__init__(f"the benchmark's process {pid} ended")
@@ -37,13 +37,13 @@ class Spawned:
     def __init__(self, target: Callable[..., None], *arguments: object) -> None:
         """Returns once the target has sent something: it is ready.
 
-        Raises NotReady when it ended by itself instead. When it is killed, or ends later, Ended is
-        raised wherever this process is: most channels would have it wait for good.
+        Raises NotReady when it ended by itself instead. When it is killed, or ends later, a signal
+        handler raises Ended: on most channels this process would wait forever.
         """
         context = multiprocessing.get_context("spawn")
         self._control, theirs = context.Pipe()
         self._process = context.Process(target=_main, args=(target, arguments, theirs), daemon=True)
-        # Ctrl-C is this side's affair, from the other one's first instruction on.
+        # Only this process handles Ctrl-C: the other one never sees it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             self._process.start()
@@ -90,7 +90,7 @@ def _watch(pid: int | None) -> None:
 
 
 def _child_ended(_number: int = 0, _frame: FrameType | None = None) -> None:
-    """A child has ended: is it one of ours, and nobody has ended it?"""
+    """Raise Ended when a child that was not closed has ended."""
     for pid in tuple(_running):
         try:
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -105,5 +105,5 @@ def _main(target: Callable[..., None], arguments: tuple[object, ...], control: C
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     core.die_with_parent()
-    with suppress(EOFError, BrokenPipeError):  # whoever gave the orders has gone
+    with suppress(EOFError, BrokenPipeError):  # the process that gave the orders has ended
         target(*arguments, control)

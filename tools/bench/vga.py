@@ -1,17 +1,18 @@
-"""What a planar VGA write costs end to end, from the guest's store to video memory."""
+"""The cost of a planar VGA write, from the guest's store to video memory."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.process import GuestProcess
 from coalesced.tools.bench import host, kvm, report
-from coalesced.tools.bench.measure import Spread, Step, Taken, interleaved, rounds
+from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interleaved, rounds
 from coalesced.tools.bench.progress import stopped
 from coalesced.tools.bench.qemu import ACCELERATORS, Qemu, Unusable
 from coalesced.tools.bench.registry import Options, Plan
@@ -22,19 +23,18 @@ from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.machine import Machine
 
 GUEST = "coalesced.tools.guests.bench:vga"
-RINGS = (1, 16, 2, 4, 64)  # pages; the first is the one that everything else is held against
+RINGS = (1, 16, 2, 4, 64)  # pages; the first is the one that all others are compared with
 POLICIES = ("adaptive", "block", "poll")
-BURSTS = (16, 64, 256, 1024)  # writes between two loads
 BURST_PAGES = 16
 PATTERNS = ("scattered", "filled")
 SAMPLE_SECONDS = 0.05  # of QEMU's loop; its two ends are seen some 10 us late each
 
 
 class Sizes(NamedTuple):
-    """How much a measurement is; writes per repetition."""
+    """The size of a measurement; writes per repetition."""
 
     repetitions: int
-    writes: int  # of the figures that others are held against
+    writes: int  # of the figures that others are compared with
     shorter: int  # of the rest
     exits: int  # of the guest whose every write exits
     on_kvm: int  # where a guest's own instructions may be emulated
@@ -49,8 +49,9 @@ QUICK = Sizes(
 )
 
 
-class Subject(NamedTuple):
-    """One way of a write to video memory."""
+@dataclass(frozen=True)
+class Subject:
+    """A guest that writes to video memory, and its machine."""
 
     accel: str = "process"
     ring_pages: int = 1
@@ -70,30 +71,33 @@ class Subject(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What the command line chose."""
+    """The subjects of a run."""
 
-    rings: tuple[int, ...]
-    wait: str
+    rings: Sequence[int] = RINGS
+    wait: str = "adaptive"
     on_kvm: bool = False
+    bursts: Sequence[int] = (16, 64, 256, 1024)  # writes between two loads
+    policies: Sequence[str] = POLICIES
+    qemu: Sequence[str] = ACCELERATORS
 
     def coalesced(self) -> list[Subject]:
-        """By size of the ring; the first is what everything else is held against."""
+        """With coalescing, a subject per size of the ring."""
         return [Subject(ring_pages=pages, wait=self.wait) for pages in self.rings]
 
     def exit(self) -> Subject:
-        """Coalescing off."""
+        """Without coalescing."""
         return Subject(wait=self.wait, coalesce=False)
 
     def subjects(self) -> list[Subject]:
-        """Everything but QEMU, each once."""
+        """All but QEMU and KVM, each once."""
         rings = self.rings[:2]
-        policies = [policy for policy in POLICIES if policy != self.wait]
+        policies = [policy for policy in self.policies if policy != self.wait]
         return [
             *self.coalesced(),
             self.exit(),
             Subject("direct"),
             *(Subject(ring_pages=p, wait=policy) for policy in policies for p in rings),
-            *(Subject(ring_pages=BURST_PAGES, wait=self.wait, burst=b) for b in BURSTS),
+            *(Subject(ring_pages=BURST_PAGES, wait=self.wait, burst=b) for b in self.bursts),
             *(Subject(ring_pages=p, wait=self.wait, pattern="filled") for p in rings),
             Subject("direct", pattern="filled"),
         ]
@@ -117,7 +121,7 @@ def _accelerator(subject: Subject) -> Accelerator:
 
 
 class QemuLoop:
-    """The guest's loop in QEMU, as many writes as take SAMPLE_SECONDS."""
+    """The guest's loop in QEMU, with enough writes to take SAMPLE_SECONDS."""
 
     def __init__(self, qemu: Qemu, filled: bool) -> None:
         self._qemu = qemu
@@ -137,12 +141,12 @@ class QemuLoop:
 
 
 class QemuLoops:
-    """QEMU's accelerators that this machine has, and why it lacks the others."""
+    """QEMU on those of the accelerators that this machine has."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, accelerators: Sequence[str], stack: ExitStack) -> None:
         self.subjects: dict[str, Callable[[], float]] = {}
-        self.missing: dict[str, str] = {}
-        for accelerator in ACCELERATORS:
+        self.missing: dict[str, str] = {}  # why an accelerator is not measured
+        for accelerator in accelerators:
             try:
                 qemu = Qemu(accelerator)
             except Unusable as error:
@@ -160,11 +164,11 @@ def qemu_name(accelerator: str, pattern: str) -> str:
 
 
 def plan(options: Options) -> Plan:
-    """Ways to video memory beside each other."""
+    """Guests that write to video memory, here and in QEMU."""
     sizes = QUICK if options.quick else FULL
     rings = (options.ring_pages,) if options.ring_pages else RINGS
     choice = Choice(rings, options.wait or "adaptive", options.on_kvm)
-    subjects = len(choice.subjects()) + len(ACCELERATORS) * len(PATTERNS)
+    subjects = len(choice.subjects()) + len(choice.qemu) * len(PATTERNS)
     steps = rounds(sizes.repetitions) * subjects
     steps += kvm.steps(sizes.repetitions) * choice.on_kvm
     return Plan(steps, sizes.seconds, lambda step: measure(choice, sizes, step))
@@ -173,7 +177,7 @@ def plan(options: Options) -> Plan:
 def measure(choice: Choice, sizes: Sizes, step: Step) -> report.Section:
     """Measure everything in one run. Raises KvmUnusable."""
     with ExitStack() as stack:
-        loops = QemuLoops(stack)
+        loops = QemuLoops(choice.qemu, stack)
         subjects = dict(_subjects(choice, sizes)) | loops.subjects
         taken = interleaved(subjects, sizes.repetitions, step)
         if choice.on_kvm and not stopped():
@@ -189,53 +193,79 @@ def _subjects(choice: Choice, sizes: Sizes) -> Iterator[tuple[str, Callable[[], 
         yield str(subject), partial(run, subject, sizes.exits if not subject.coalesce else writes)
 
 
-def section(choice: Choice, taken: Taken, missing: dict[str, str]) -> report.Section:
-    """Nanoseconds per write; the first size of the ring at the top, every size in `rings`."""
-    coalesced = choice.coalesced()
-    rings = [
-        {"ring_pages": s.ring_pages, "coalesced_ns_per_write": _median(taken[str(s)])}
-        for s in coalesced
-    ]
-    figures = {
-        "exit_ns_per_write": taken[str(choice.exit())],
-        "direct_ns_per_write": taken[str(Subject("direct"))],
-    }
+@dataclass(frozen=True)
+class RingCost:
+    """Nanoseconds per write with a ring of this size."""
+
+    ring_pages: int
+    coalesced_ns_per_write: Spread
+
+
+@dataclass(frozen=True)
+class Cell(Subject):
+    """A subject and its nanoseconds per write."""
+
+    ns_per_write: Spread = NOTHING
+
+
+@dataclass(frozen=True)
+class VgaFigures(RingCost):
+    """Nanoseconds per write, first with the first size of the ring."""
+
+    exit_ns_per_write: Spread
+    direct_ns_per_write: Spread
+    wait: str
+    rings: Sequence[RingCost]
+    qemu: Mapping[str, Spread]
+    qemu_missing: Mapping[str, str]
+    matrix: Sequence[Cell]
+    spread: Mapping[str, object]  # least and greatest
+    kvm: kvm.KvmFigures | None = field(default=None, metadata=report.OPTIONAL)
+
+
+def section(choice: Choice, taken: Taken, missing: Mapping[str, str]) -> report.Section:
+    """Nanoseconds per write; `missing`: why an accelerator of QEMU was not measured."""
     names = {
         f"{accelerator}_{pattern}_ns_per_write": qemu_name(accelerator, pattern)
         for accelerator in ACCELERATORS
         for pattern in PATTERNS
     }
     in_qemu = {key: taken[name] for key, name in names.items() if name in taken}
-    values: dict[str, object] = {
-        **rings[0],
-        **report.medians(figures),
-        "wait": choice.wait,
-        "rings": sorted(rings, key=lambda ring: ring["ring_pages"] or 0),
-        "qemu": report.medians(in_qemu),
-        "qemu_missing": missing,
-        "matrix": [
-            {**s._asdict(), "ns_per_write": _median(taken[str(s)])} for s in choice.subjects()
-        ],
-        "spread": {
-            "coalesced_ns_per_write": report.spreads(
-                {str(s.ring_pages): taken[str(s)] for s in coalesced}
-            ),
-            **report.spreads(figures | in_qemu),
-        },
-    }
-    rows: list[report.Row] = [(str(s), taken[str(s)], "") for s in choice.subjects()]
-    rows += [(name, taken[name], "") for name in names.values() if name in taken]
-    if all(name in taken for name in kvm.NAMES):
-        values["kvm"] = kvm.values(taken)
-        rows += kvm.rows(taken)
+    on_kvm = all(name in taken for name in kvm.NAMES)
+    rows = [report.Row(str(s), taken[str(s)]) for s in choice.subjects()]
+    rows += [report.Row(name, taken[name]) for name in names.values() if name in taken]
+    rows += kvm.rows(taken) if on_kvm else []
     title = "A planar VGA write, end to end"
     absent = {f"QEMU on {accelerator.upper()}": why for accelerator, why in missing.items()}
+    figures = _figures(choice, taken, in_qemu, missing)
+    if on_kvm:
+        figures = replace(figures, kvm=kvm.figures(taken))
     charts = (_chart(choice, taken),)
-    return report.Section("vga", values, title, "ns", rows, charts=charts, missing=absent)
+    return report.Section("vga", figures, title, "ns", rows, charts=charts, missing=absent)
+
+
+def _figures(
+    choice: Choice, taken: Taken, in_qemu: Mapping[str, Spread], missing: Mapping[str, str]
+) -> VgaFigures:
+    rings = [RingCost(s.ring_pages, taken[str(s)]) for s in choice.coalesced()]
+    exits, direct = taken[str(choice.exit())], taken[str(Subject("direct"))]
+    named = {"exit_ns_per_write": exits, "direct_ns_per_write": direct, **in_qemu}
+    by_ring = {str(ring.ring_pages): ring.coalesced_ns_per_write for ring in rings}
+    return VgaFigures(
+        *(rings[0].ring_pages, rings[0].coalesced_ns_per_write),
+        exit_ns_per_write=exits,
+        direct_ns_per_write=direct,
+        wait=choice.wait,
+        rings=sorted(rings, key=lambda ring: ring.ring_pages),
+        qemu=in_qemu,
+        qemu_missing=missing,
+        matrix=[Cell(**vars(s), ns_per_write=taken[str(s)]) for s in choice.subjects()],
+        spread={"coalesced_ns_per_write": report.ends(by_ring), **report.ends(named)},
+    )
 
 
 def _chart(choice: Choice, taken: Taken) -> report.Chart:
-    """Cost against ring pages, with what has no ring as level lines."""
+    """Cost over ring pages; subjects without a ring as level lines."""
     rings = sorted((float(s.ring_pages), taken[str(s)].median) for s in choice.coalesced())
     ends = (rings[0][0], rings[-1][0])
     level = {
@@ -251,7 +281,3 @@ def _chart(choice: Choice, taken: Taken) -> report.Chart:
         if math.isfinite(figure.median):
             lines.append((name, [(end, figure.median) for end in ends]))
     return report.Chart("A planar VGA write", "ring, pages", "ns per write", tuple(lines))
-
-
-def _median(figure: Spread) -> float | None:
-    return report.rounded(figure.median)

@@ -1,33 +1,33 @@
-"""One access of a thread to shared memory, as the explorer sees it."""
+"""Accesses to shared memory, and the programs of the threads that make them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-ANY = -1  # a load that takes whatever it finds
+ANY = -1  # any value: nothing depends on the load
 
 Place = int  # index into Program.places
-Position = tuple[object, ...]  # where a thread stands in its program: all that it knows itself
+Position = TypeVar("Position")  # a thread's place in its program, and its private variables
 
 
 class Access(NamedTuple):
     """A load or a store of one word. Its place and, of a store, its value are known beforehand.
 
-    What a thread does next can depend on what it loads. The thread then runs on with each value
-    that it might find, one Access each: one with `values` set takes place only if it finds one of
-    these. Until it does, the thread runs on a guess.
+    A thread can branch on a loaded value. It then continues with each value that the load may
+    find, one Access each: an access with `values` takes place only if it finds one of these.
+    Until then the thread runs on a guess.
     """
 
     step: str  # the id in tools.litmus.steps
     kind: str  # "load" or "store"
     place: Place
-    text: str  # what it is about: "entry 2, data"
+    text: str  # such as "entry 2, data"
     where: str = ""  # "into slot 1"
     value: int = 0  # of a store
     values: int = ANY  # of a load that is branched upon: a bit per value that leads here
-    legal: int | None = None  # of a load: the one value that a right execution finds
-    wrong: str = ""  # what another value means
+    legal: int | None = None  # of a load: the value that a correct execution finds
+    wrong: str = ""  # the error when it finds another
     order: str = "relaxed"  # "acquire", "release" or "relaxed"
     control: bool = False  # whether a branch depends on the value, guess or not
     address_from: Place | None = None  # the place whose load gave this access its address
@@ -35,22 +35,22 @@ class Access(NamedTuple):
 
     @property
     def guess(self) -> bool:
-        """May something later have run on the guess that this load finds one of `values`?"""
+        """Whether later accesses may have run on the guess that this load finds one of `values`."""
         return self.values != ANY
 
 
 FENCE = Access("", "fence", 0, "")
-Choice = tuple[Access | None, Position]  # None: a choice without an access
+Choice = tuple[Access | None, Position]  # an access, or none, and the position after it
 
 
-class Thread(Protocol):
+class Thread(Protocol[Position]):
     """A thread's program."""
 
     side: str
     start: Position
 
-    def ahead(self, position: Position) -> Sequence[Choice]:
-        """What can come next, each with the position after it; nothing at the program's end."""
+    def ahead(self, position: Position) -> Sequence[Choice[Position]]:
+        """The choices at a position; none at the program's end."""
 
 
 class Script:
@@ -58,14 +58,13 @@ class Script:
 
     def __init__(self, side: str, accesses: Sequence[Access]) -> None:
         self.side = side
-        self.start: Position = (0,)
+        self.start = 0
         self._accesses = accesses
 
-    def ahead(self, position: Position) -> Sequence[Choice]:
+    def ahead(self, position: int) -> Sequence[Choice[int]]:
         """The next access, if there is one."""
-        (at,) = position
-        assert isinstance(at, int)
-        return ((self._accesses[at], (at + 1,)),) if at < len(self._accesses) else ()
+        at = position
+        return ((self._accesses[at], at + 1),) if at < len(self._accesses) else ()
 
 
 class Program(NamedTuple):
@@ -73,12 +72,12 @@ class Program(NamedTuple):
 
     places: tuple[str, ...]
     memory: tuple[int, ...]  # the initial value of each place, 0 to 15
-    threads: tuple[Thread, Thread]
-    stuck: str  # what it means that neither can go on
-    shown: tuple[str, ...] = ()  # how a place's value is named; where nothing stands, as a number
+    threads: tuple[Thread[Any], Thread[Any]]
+    stuck: str  # the error when neither can go on
+    shown: tuple[str, ...] = ()  # format of a place's value; default: the number
 
     def name(self, place: Place, value: int) -> str:
-        """A value as people read it."""
+        """The text for a value of a place."""
         form = self.shown[place] if place < len(self.shown) else ""
         if not form:
             return str(value)

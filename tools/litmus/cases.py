@@ -1,19 +1,20 @@
-"""The cases of `coalesced litmus`: a program with one barrier removed or none, under a model."""
+"""The cases of `coalesced litmus`: a program without one barrier, or with all, under a model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from coalesced.tools.litmus import exits, hostile, ring, steps, wakeup
 from coalesced.tools.litmus.access import Program
-from coalesced.tools.litmus.explore import Result, explore
+from coalesced.tools.litmus.explore import STATES_MAX, explore
 from coalesced.tools.litmus.models import KEEPS
 from coalesced.tools.litmus.witness import columns, one_line
 
 
 class Case(NamedTuple):
-    """What is explored."""
+    """A program under a model."""
 
     protocol: str
     removed: str | None
@@ -36,13 +37,13 @@ class Case(NamedTuple):
                 return wakeup.program(orders)
 
     def expected(self) -> bool:
-        """Does the table of steps predict that nothing goes wrong?"""
+        """Whether the table of steps predicts that nothing goes wrong."""
         if self.removed is None:
             return True
         return not steps.needed(self.removed, self.model, self.slots, self.entries)
 
     def why(self) -> str:
-        """Why the table predicts so."""
+        """The reason for the prediction."""
         if self.removed is None:
             return "every barrier is there"
         barrier = steps.BARRIERS[self.removed]
@@ -52,61 +53,61 @@ class Case(NamedTuple):
             return f"with {self.slots} slots and {self.entries} entries the check cannot overrun"
         if barrier.keeps <= KEEPS[self.model]:
             kept = ", ".join(sorted("-".join(pair) for pair in barrier.keeps))
-            return f"{self.model} keeps {kept} in order of itself"
+            return f"{self.model} always keeps {kept} in order"
         return f"{self.entries} entries in {self.slots} slots use no slot twice"
 
 
-class Outcome(NamedTuple):
-    """What came of a case."""
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a case. The fields are the keys of the JSON object."""
 
-    case: Case
-    result: Result
-
-    @property
-    def ok(self) -> bool:
-        """Is no execution illegal?"""
-        return self.result.illegal == 0
+    removed: str | None
+    model: str
+    protocol: str
+    slots: int
+    entries: int
+    states: int
+    executions: int
+    illegal: int
+    ok: bool  # no execution is illegal
+    expected: bool  # by the table of steps
+    why: str
+    wrong: str | None  # the error of the witness
+    witness: list[str] | None  # a shortest illegal execution
 
     @property
     def as_expected(self) -> bool:
-        """Is it what the table of steps predicts?"""
-        return self.ok == self.case.expected()
+        """Whether the table of steps predicts the result."""
+        return self.ok == self.expected
 
-    def facts(self) -> dict[str, object]:
-        """For --json."""
-        case, result = self.case, self.result
-        program = case.program()
-        return {
-            "removed": case.removed,
-            "model": case.model,
-            "protocol": case.protocol,
-            "slots": case.slots,
-            "entries": case.entries,
-            "states": result.states,
-            "executions": result.executions,
-            "illegal": result.illegal,
-            "ok": self.ok,
-            "expected": case.expected(),
-            "why": case.why(),
-            "wrong": result.wrong,
-            "witness": [one_line(program, e) for e in result.witness] if result.wrong else None,
-        }
 
-    def shown(self) -> str:
-        """The witness as two columns."""
-        return columns(self.case.program(), self.result)
-
-    @classmethod
-    def of(cls, case: Case) -> Outcome:
-        """Explore it."""
-        return cls(case, explore(case.program(), case.model))
+def explored(case: Case, most: int = STATES_MAX) -> tuple[Outcome, str]:
+    """The outcome of a case, and its witness as two columns. Raises TooManyStates above `most`."""
+    program = case.program()
+    result = explore(program, case.model, most)
+    outcome = Outcome(
+        removed=case.removed,
+        model=case.model,
+        protocol=case.protocol,
+        slots=case.slots,
+        entries=case.entries,
+        states=result.states,
+        executions=result.executions,
+        illegal=result.illegal,
+        ok=result.illegal == 0,
+        expected=case.expected(),
+        why=case.why(),
+        wrong=result.wrong,
+        witness=[one_line(program, e) for e in result.witness] if result.wrong else None,
+    )
+    return outcome, columns(program, result) if result.wrong else ""
 
 
 def cases(slots: int, entries: int, models: list[str], removed: str | None) -> Iterator[Case]:
-    """The cases for these options; no `removed`: the whole ones, and each barrier in turn.
+    """The cases for these options; without `removed`: all barriers, then each removed in turn.
 
-    The check of 2009 is right, or refuses everything, in rings of up to 5 slots: that case gets the
-    least size from `slots` on that shows it, and the entries that it takes.
+    The check of 2009 is correct, or refuses everything, in rings of up to 5 slots: its case has the
+    least size from `slots` on that shows the fault, and enough entries.
     """
     whole = [] if removed else [(protocol, None) for protocol in steps.PROTOCOLS]
     broken = [

@@ -11,7 +11,7 @@ by one.
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from coalesced.tools.litmus import models
 from coalesced.tools.litmus.access import ANY, FENCE, Access, Position, Program, Thread
@@ -21,7 +21,7 @@ STATES_MAX = 10_000_000  # some gigabytes
 
 
 class TooManyStates(Exception):
-    """The program has more than STATES_MAX states."""
+    """The program has too many states."""
 
 
 class Event(NamedTuple):
@@ -35,7 +35,7 @@ class Event(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What there is under one model.
+    """The executions of a program under a model.
 
     An execution is a sequence of accesses in the order in which they take place; two that differ in
     it are two. It ends when both threads are done, or with the first thing that is wrong.
@@ -63,10 +63,10 @@ class _Step(NamedTuple):
     chosen: bool  # it brings no new choice: something later has taken place already
 
 
-class _Side:
+class _Side(Generic[Position]):
     """The states of one thread under a model, numbered as they come up."""
 
-    def __init__(self, thread: Thread, model: str) -> None:
+    def __init__(self, thread: Thread[Position], model: str) -> None:
         self.thread = thread
         self.model = model
         self.steps: list[tuple[_Step, ...] | None] = []
@@ -109,7 +109,7 @@ class _Side:
                     self._look_ahead(found, after, (*waiting, access))
 
     def _passable(self, access: Access) -> bool:
-        """Can anything at all overtake it?"""
+        """Whether any access can overtake it."""
         if self.model == "sc" or access.order == "acquire" or access.call:
             return False
         return self.model != "tso" or access.kind == "store"
@@ -152,9 +152,10 @@ _State = tuple[int, int, int, str]  # either thread's state, memory, and what we
 class _Search:
     """Breadth first, so that the first illegal end has a shortest way."""
 
-    def __init__(self, program: Program, model: str) -> None:
+    def __init__(self, program: Program, model: str, most: int) -> None:
         self.program = program
-        self.sides = tuple(_Side(thread, model) for thread in program.threads)
+        self._most = most
+        self.sides: list[_Side[Any]] = [_Side(thread, model) for thread in program.threads]
         memory = sum(value << i * _BITS for i, value in enumerate(program.memory))
         a, b = (side.number(side.thread.start, ()) for side in self.sides)
         start = (a, b, memory, "")
@@ -178,7 +179,7 @@ class _Search:
                 self.ends[i] = wrong
             self.next.append(followers)
             i += 1
-            if len(self.states) > STATES_MAX:
+            if len(self.states) > self._most:
                 raise TooManyStates
         bad = [i for i, wrong in self.ends.items() if wrong]
         legal, illegal = self._count()
@@ -292,6 +293,6 @@ def _apply(state: _State, thread: int, step: _Step) -> _State | None:
     return (step.after, b, memory, wrong) if thread == 0 else (a, step.after, memory, wrong)
 
 
-def explore(program: Program, model: str) -> Result:
-    """Every execution of the program under the model. Raises TooManyStates."""
-    return _Search(program, model).run()
+def explore(program: Program, model: str, most: int = STATES_MAX) -> Result:
+    """Every execution of the program under the model. Raises TooManyStates above `most`."""
+    return _Search(program, model, most).run()

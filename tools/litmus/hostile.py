@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coalesced.tools.litmus.access import Access, Choice, Position, Program, Script, only
+from coalesced.tools.litmus.access import Access, Choice, Program, Script, only
 from coalesced.tools.litmus.ring import FIRST, LAST
 from coalesced.tools.litmus.steps import Orders
 
@@ -16,9 +16,11 @@ ENTRIES = 2
 GARBAGE = 15
 _SLOTS = 2  # the place of slot 0
 
+Position = tuple[str, int, int, int]
+
 
 def program(slots: int, orders: Orders) -> Program:
-    """Two entries into so many slots; the peer spoils `last`, mends it, and spoils `first`."""
+    """Two entries; the peer corrupts `last`, restores it, and corrupts `first`."""
     peer = [
         Access("", "store", LAST, f"last = {GARBAGE}: garbage", value=GARBAGE),
         Access("", "store", LAST, "last = 0", value=0),
@@ -33,7 +35,7 @@ def program(slots: int, orders: Orders) -> Program:
 
 
 class Producer:
-    """ring_append with its checks; what it finds spoilt ends it, detected."""
+    """ring_append with its checks; a wrong index that it detects ends it."""
 
     side = "guest (producer)"
 
@@ -41,11 +43,8 @@ class Producer:
         self._slots, self._orders = slots, orders
         self.start: Position = ("append", 0, 0, 0)  # what is next, entries done, next, cached first
 
-    def ahead(self, position: Position) -> Sequence[Choice]:
+    def ahead(self, position: Position) -> Sequence[Choice[Position]]:
         at, n, slot, first = position
-        assert isinstance(n, int)
-        assert isinstance(slot, int)
-        assert isinstance(first, int)
         if n == ENTRIES or at == "detected":
             return ()
         twice = self._orders.removed == "double-read"
@@ -74,8 +73,8 @@ class Producer:
                 last = Access("P3", "store", LAST, f"last = {slot}", value=slot, order="release")
                 return ((last, ("append", n + 1, slot, first)),)
 
-    def _read_last(self, at: str, n: int, first: int, text: str) -> list[Choice]:
-        choices: list[Choice] = []
+    def _read_last(self, at: str, n: int, first: int, text: str) -> list[Choice[Position]]:
+        choices: list[Choice[Position]] = []
         for value in (*range(self._slots), GARBAGE):
             good: Position = ("write", n, value, first) if at == "use" else ("use", n, 0, first)
             bad: Position = good if at == "use" else ("detected", n, 0, 0)
@@ -83,8 +82,8 @@ class Producer:
             choices.append((load, good if value < self._slots else bad))
         return choices
 
-    def _read_first(self, n: int, slot: int, after: int) -> list[Choice]:
-        choices: list[Choice] = []
+    def _read_first(self, n: int, slot: int, after: int) -> list[Choice[Position]]:
+        choices: list[Choice[Position]] = []
         for value in (*range(self._slots), GARBAGE):
             load = Access("P1", "load", FIRST, "first, checked", values=only(value),
                           order="acquire", control=True)  # fmt: skip

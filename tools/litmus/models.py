@@ -39,7 +39,7 @@ BRANCH_STORE: Pair = (
     "store",
 )  # a load that a branch depends on, a store after the branch
 
-# What a model keeps in order of itself.
+# The pairs that a model always keeps in order.
 KEEPS: dict[str, frozenset[Pair]] = {
     "sc": frozenset({LOAD_LOAD, LOAD_STORE, STORE_LOAD, STORE_STORE, BRANCH_STORE}),
     "tso": frozenset({LOAD_LOAD, LOAD_STORE, STORE_STORE, BRANCH_STORE}),
@@ -49,7 +49,7 @@ KEEPS: dict[str, frozenset[Pair]] = {
 
 
 def may_overtake(model: str, late: Access, early: Access) -> bool:
-    """May `late` take place before `early`, which is earlier in the program of their thread?"""
+    """Whether `late` may take place before `early`, which precedes it in their thread's program."""
     keeps = KEEPS[model]
     if FENCE in (early, late) or (early.kind, late.kind) in keeps:
         return False
@@ -63,11 +63,11 @@ def may_overtake(model: str, late: Access, early: Access) -> bool:
 
 
 def overtakes(model: str, late: Access, waiting: Sequence[Access]) -> bool:
-    """May `late` take place before all of these, which are earlier in its thread's program?"""
+    """Whether `late` may take place before all of `waiting`, which precede it in its program."""
     return all(may_overtake(model, late, early) for early in waiting)
 
 
 def forwarded(late: Access, waiting: Sequence[Access]) -> int | None:
-    """What a load finds of its own thread's stores that did not reach memory; None: nothing."""
+    """The value that a load finds in its own thread's store buffer; None without one."""
     stores = [a.value for a in waiting if a.kind == "store" and a.place == late.place]
     return stores[-1] if late.kind == "load" and stores else None

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from coalesced.tools.litmus.access import Access, Choice, Position, Program, only
+from coalesced.tools.litmus.access import Access, Choice, Program, only
 from coalesced.tools.litmus.steps import Orders
 
 FIRST, LAST, EXIT, RESUME, SLOTS = 0, 1, 2, 3, 4
 WORDS = ("address and len", "data")
+
+Position = tuple[str | int, int, int, int, int]
 
 
 class Bounds(NamedTuple):
@@ -60,15 +62,11 @@ class Producer:
         # What it does next, entries done, next, published, the cached first.
         self.start: Position = ("append", 0, start, start, start)
 
-    def ahead(self, position: Position) -> Sequence[Choice]:
+    def ahead(self, position: Position) -> Sequence[Choice[Position]]:
         at, n, slot, published, first = position
-        assert isinstance(n, int)
-        assert isinstance(slot, int)
-        assert isinstance(published, int)
-        assert isinstance(first, int)
         slots = self._bounds.slots
         after = (slot + 1) % slots
-        choices: Sequence[Choice]
+        choices: Sequence[Choice[Position]]
         match at:
             case "append" if n == self._bounds.entries:
                 choices = ()
@@ -115,7 +113,7 @@ class Producer:
                 choices = ((access, ("append", n + 1, slot, published, first)),)
         return choices
 
-    def _publish(self, n: int, slot: int, first: int, then: str) -> tuple[Choice, ...]:
+    def _publish(self, n: int, slot: int, first: int, then: str) -> tuple[Choice[Position], ...]:
         access = Access(
             "P3",
             "store",
@@ -126,15 +124,15 @@ class Producer:
         )
         return ((access, (then, n, slot, slot, first)),)
 
-    def _append(self, n: int, slot: int, published: int, first: int) -> tuple[Choice, ...]:
-        """Look at `first` if the cached copy says full; KVM has no copy, and looks each time."""
+    def _append(self, n: int, slot: int, published: int, first: int) -> Sequence[Choice[Position]]:
+        """Load `first` if the cached copy says full; KVM has no copy, and loads it each time."""
         slots = self._bounds.slots
         after = (slot + 1) % slots
         every_time = self._orders.removed == "full-check-2009"
         if after != first and not every_time:
             return ((None, (0, n, slot, published, first)),)
         span = slots if every_time else (published - first) % slots + 1
-        choices: list[Choice] = []
+        choices: list[Choice[Position]] = []
         for value in ((first + i) % slots for i in range(span)):
             room = has_room_2009(value, slot, slots) if every_time else value != after
             access = Access(
@@ -149,7 +147,7 @@ class Producer:
             # The check of 2009 keeps no copy: all its positions have the same one.
             kept = first if every_time else value
             choices.append((access, (0 if room else "full", n, slot, published, kept)))
-        return tuple(choices)
+        return choices
 
 
 class Consumer:
@@ -162,12 +160,8 @@ class Consumer:
         # What it does next, entries done, next, and of a batch: its end and what follows it.
         self.start: Position = ("look", 0, start, 0, 0)
 
-    def ahead(self, position: Position) -> Sequence[Choice]:
+    def ahead(self, position: Position) -> Sequence[Choice[Position]]:
         at, n, slot, count, taken = position
-        assert isinstance(n, int)
-        assert isinstance(slot, int)
-        assert isinstance(count, int)
-        assert isinstance(taken, int)
         match at:
             case "look" if n == self._bounds.entries:
                 return ()
@@ -188,10 +182,10 @@ class Consumer:
                 )
                 return ((access, ("look", n + 1, slot, 0, 0)),)
 
-    def _batches(self, n: int, slot: int) -> list[Choice]:
-        """Take any number of entries: `last` says that there are at least so many."""
+    def _batches(self, n: int, slot: int) -> list[Choice[Position]]:
+        """Take any number of the entries that `last` counts in."""
         slots = self._bounds.slots
-        choices: list[Choice] = []
+        choices: list[Choice[Position]] = []
         for count in range(1, min(slots - 1, self._bounds.entries - n) + 1):
             access = Access(
                 "C1",
@@ -205,10 +199,10 @@ class Consumer:
             choices.append((access, ("batch", n, slot, count, 0)))
         return choices
 
-    def _exits(self, n: int, slot: int) -> list[Choice]:
+    def _exits(self, n: int, slot: int) -> list[Choice[Position]]:
         """The exit of write m: drain first; entries up to m - 1 must all be there."""
         slots = self._bounds.slots
-        choices: list[Choice] = []
+        choices: list[Choice[Position]] = []
         for m in range(n + 1, min(n + slots, self._bounds.entries) + 1):
             access = Access(
                 "V1",
@@ -222,7 +216,7 @@ class Consumer:
             choices.append((access, ("drain", n, slot, m - 1 - n, -1)))
         return choices
 
-    def _read(self, at: str, n: int, slot: int, count: int, taken: int) -> Choice:
+    def _read(self, at: str, n: int, slot: int, count: int, taken: int) -> Choice[Position]:
         slots = self._bounds.slots
         if taken < 0:
             access = Access(
@@ -250,7 +244,7 @@ class Consumer:
             )
         return (access, (at, n, slot, count, taken + 1))
 
-    def _commit(self, at: str, n: int, slot: int, count: int) -> tuple[Choice, ...]:
+    def _commit(self, at: str, n: int, slot: int, count: int) -> tuple[Choice[Position], ...]:
         slot = (slot + count) % self._bounds.slots
         after: Position = ("look" if at == "batch" else "handle", n + count, slot, 0, 0)
         if count == 0:

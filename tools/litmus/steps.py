@@ -1,7 +1,7 @@
-"""The steps of ring and exit, and what each ordered one is there for.
+"""The steps of ring and exit, and the purpose of each ordered one.
 
-One table: the comments in hv/core/ring.h and exit.h cite its ids, the explorer takes its orders
-from it, and a test holds the headers against it.
+The comments in hv/core/ring.h and exit.h cite its ids, the explorer takes its orders from it, and a
+test compares the headers with it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ STEPS = {step.id: step for step in (*RING_STEPS, *EXIT_STEPS, *WAKEUP_STEPS)}
 
 
 class Barrier(NamedTuple):
-    """Something that can be removed, and what it is there for."""
+    """An order or a check that can be removed, and its purpose."""
 
     protocol: str  # ring, hostile, exit or wakeup: which program shows it
     steps: tuple[str, ...]  # whose order goes; none: the algorithm itself is another
@@ -138,7 +138,7 @@ class Orders(NamedTuple):
         return "relaxed" if self._without(step) else STEPS[step].order
 
     def fence(self, step: str) -> bool:
-        """Is this fence there?"""
+        """Whether this fence is present."""
         return not self._without(step)
 
     def _without(self, step: str) -> bool:
@@ -146,9 +146,9 @@ class Orders(NamedTuple):
 
 
 def needed(removed: str, model: str, slots: int, entries: int) -> bool:
-    """What the table predicts: does something go wrong without it, under this model, in this ring?
+    """Whether the table predicts an illegal execution without the barrier, in this model and ring.
 
-    A barrier is needed where the model does not keep one of its pairs in order of itself.
+    A barrier is needed where the model does not always keep one of its pairs in order.
     """
     barrier = BARRIERS[removed]
     if removed == "double-read":
@@ -161,7 +161,7 @@ def needed(removed: str, model: str, slots: int, entries: int) -> bool:
 
 
 def overruns_2009(slots: int) -> bool:
-    """Can the full check of 2009 miss that a ring of so many slots is full?
+    """Whether the full check of 2009 can take a full ring of `slots` slots for one with room.
 
     It is off by 2**32 modulo `slots` while first <= last, and takes `stop` entries for a full ring.
     The ring must get past that number while first > last, where the check is right, and have room

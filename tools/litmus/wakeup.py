@@ -1,20 +1,22 @@
 """Going to sleep and being woken, as in hv/core/exit.h and wait.c with `--wait adaptive`.
 
 Guest and VMM play two rounds of exit and answer; each may stop to spin at any time and go to sleep.
-A word waiting for a sleeper whom nobody wakes is a lost wake-up. No sleep ends by itself here: the
-timeouts of wait.c would hide what is looked for.
+A wake-up is lost when a side sleeps although its word has arrived. No sleep ends by itself here:
+the timeouts of wait.c would hide a lost wake-up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coalesced.tools.litmus.access import FENCE, Access, Choice, Place, Position, Program, only
+from coalesced.tools.litmus.access import FENCE, Access, Choice, Place, Program, only
 from coalesced.tools.litmus.steps import Orders
 
 ROUNDS = 2
 _WORD, _NEED, _PIPE = 0, 2, 4  # plus 0 for the guest's, 1 for the VMM's
 _GUEST, _VMM = 0, 1
+
+Position = tuple[str, int, bool]
 
 
 def program(orders: Orders) -> Program:
@@ -43,18 +45,16 @@ class Party:
         # What it does next, the round, and whether bytes that woke it are still in the pipe.
         self.start: Position = ("post" if me == _GUEST else "wait", 1, False)
 
-    def ahead(self, position: Position) -> Sequence[Choice]:
+    def ahead(self, position: Position) -> Sequence[Choice[Position]]:
         at, n, undrained = position
-        assert isinstance(at, str)
-        assert isinstance(n, int)
         if at in ("post", "fence", "test", "wake", "posted"):
             return self._post(at, n, undrained)
         return self._wait(at, n, undrained)
 
-    def _post(self, at: str, n: int, undrained: object) -> Sequence[Choice]:
+    def _post(self, at: str, n: int, undrained: bool) -> Sequence[Choice[Position]]:
         """doorbell_signal"""
         posted: Position = ("posted", n, undrained)
-        choices: Sequence[Choice]
+        choices: Sequence[Choice[Position]]
         match at:
             case "post":
                 name = ("exit", "resume")[self._me]
@@ -82,12 +82,12 @@ class Party:
                 choices = () if n == ROUNDS else ((None, ("wait", n + 1, undrained)),)
         return choices
 
-    def _wait(self, at: str, n: int, undrained: object) -> Sequence[Choice]:
+    def _wait(self, at: str, n: int, undrained: bool) -> Sequence[Choice[Position]]:
         """core_wait: spin, or arm, look again and sleep."""
         word = _WORD + self._peer
         there, not_yet = only(n), only(*range(n))
         name = ("resume", "exit")[self._me] + " sequence"
-        choices: Sequence[Choice]
+        choices: Sequence[Choice[Position]]
         match at:
             case "wait":
                 choices = (*self._wait("take", n, undrained), (None, ("drain", n, undrained)))

@@ -1,4 +1,4 @@
-"""An execution, as people read it."""
+"""An execution as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _GAP = 3
 
 
 def one_line(program: Program, event: Event) -> str:
-    """Who does what, what is seen, and what of the same side is still to come."""
+    """The side, its access, the value found, and the accesses of that side that it overtook."""
     return f"{program.threads[event.thread].side}: {_what(program, event)}"
 
 

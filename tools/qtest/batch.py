@@ -42,7 +42,7 @@ Step = tuple[int, int, int, int, bytes]
 
 @dataclass(slots=True)
 class Work:
-    """A command on its way through the guest: what is still to be done, what was read so far."""
+    """A command in progress: its remaining steps, and the bytes read so far."""
 
     command: Access | BlockRead | BlockWrite
     steps: Iterator[Step]
@@ -59,10 +59,10 @@ class Work:
 
 
 class Splitter:
-    """Knows what answers where, as far as it decides how a command is carried out."""
+    """Splits commands into steps by the addresses of RAM and devices."""
 
     def __init__(self, ram: list[GuestMemory], queues: bool) -> None:
-        """`queues`: can a write be on its way while the guest goes on?"""
+        """`queues`: writes may be queued while the guest continues."""
         self._memory = ram
         self._ram: list[tuple[int, int]] = []
         self._queues = queues
@@ -70,7 +70,7 @@ class Splitter:
         self.look()
 
     def look(self) -> None:
-        """Look where RAM lies now; the guest stands still."""
+        """Read the addresses of RAM; the guest is stopped."""
         self._ram = sorted((memory.start, memory.start + memory.size) for memory in self._memory)
 
     def work(self, command: Access | BlockRead | BlockWrite) -> Work:
@@ -83,7 +83,7 @@ class Splitter:
         return Work(command, self._block(OP_STORE, command.address, len(data), data))
 
     def accesses_of(self, step: Step) -> int:
-        """How many accesses of a device the machine will see of a step."""
+        """The number of device accesses of a step."""
         kind, size, address, _, _ = step
         if kind > OP_OUT:
             return 0
@@ -96,7 +96,7 @@ class Splitter:
 
     @staticmethod
     def may_move_ram(command: Access | BlockRead | BlockWrite) -> bool:
-        """Can RAM come or go by this command? Then those behind it are not to be cut before."""
+        """Whether a command may map or unmap RAM: later commands must be split after it."""
         if not isinstance(command, Access) or command.kind != OP_OUT:
             return False
         first = command.address
@@ -131,7 +131,7 @@ class Splitter:
             position += step
 
     def _noted(self, step: Step) -> list[Step]:
-        """The step, with a drain in front where it goes to RAM and writes may be on their way."""
+        """The step, after a drain if it accesses RAM and writes may be queued."""
         if not self._queues:
             return [step]
         kind, size, address, _, _ = step
@@ -168,7 +168,7 @@ class Splitter:
         return any(start <= address < end for start, end in self._ram)
 
     def _range(self, address: int) -> tuple[bool, int]:
-        """Does RAM lie at an address, and where does what lies there end?"""
+        """Whether an address is RAM, and the end of its range."""
         for start, end in self._ram:
             if start <= address < end:
                 return True, end
@@ -234,7 +234,7 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """How many operations the guest has to carry out."""
+        """The number of operations for the guest."""
         return len(self._rows)
 
     def put(self, mailbox: GuestMemory, answer: int) -> None:

@@ -1,4 +1,4 @@
-"""The qtest commands that are not the guest's: intercepted interrupts, and the clock."""
+"""The qtest commands that the guest does not carry out: interrupts and the clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _IOAPIC: Final = ("ioapic", "/machine/i440fx/ioapic")
 
 
 class Controls:
-    """Answers them. Lines about interrupts go to `tell`, as QEMU sends them."""
+    """Carries them out. Lines about interrupts go to `tell`, as QEMU sends them."""
 
     def __init__(self, board: Board, tell: Callable[[bytes], None]) -> None:
         self._board = board
@@ -24,7 +24,7 @@ class Controls:
 
     @property
     def intercepting(self) -> bool:
-        """Can lines about interrupts come up?"""
+        """Whether interrupts are reported."""
         return self._device is not None
 
     def reply(self, control: Control) -> bytes:
@@ -71,11 +71,11 @@ class Controls:
 
 
 class Events:
-    """Lines that came up while a batch was with the guest, and when.
+    """Lines that arose while the guest had a batch, each with its time.
 
-    When: after how many accesses of the batch's commands. A write that was queued has happened
-    at the latest where the ring ends, so that its line may stand behind a later reply, but never
-    before its own.
+    The time is the number of accesses of the batch's commands before it. A queued write takes
+    effect when the ring is drained, so that its line may follow a later reply, but never
+    precedes its own.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -84,11 +84,11 @@ class Events:
         self._lines: list[tuple[int, bytes]] = []
 
     def start(self) -> None:
-        """A batch goes to the guest, which stands still."""
+        """Start a batch; the guest is stopped."""
         self._before = self._accesses()
 
     def add(self, line: bytes) -> None:
-        """A line came up now."""
+        """Add a line that arose now."""
         self._lines.append((self._accesses() - self._before, line))
 
     def take(self) -> list[tuple[int, bytes]]:

@@ -1,4 +1,4 @@
-"""QEMU's qtest protocol: what a line asks for, and how the answer looks.
+"""QEMU's qtest protocol: commands and the forms of their replies.
 
 Source: QEMU 7.2, softmmu/qtest.c. Where that has an assertion - a missing word, a bad number, an
 empty line - the answer here is FAIL with a reason.
@@ -22,7 +22,7 @@ LINE_MAX: Final = 8 << 20
 """Bytes of a line, its end included."""
 
 TOO_LONG: Final = b"\n"
-"""Stands for a line that was: no line has an end in it."""
+"""Replaces a line that was too long: no other line contains an end."""
 
 OK: Final = b"OK"
 _U64: Final = (1 << 64) - 1
@@ -39,7 +39,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One access: a kind of `hv.abi.OP`, its width in bytes, what a load's value comes to."""
+    """One access: a kind of `hv.abi.OP`, its width in bytes, and the form of a load's reply."""
 
     kind: int
     size: int
@@ -77,7 +77,7 @@ Command = Access | BlockRead | BlockWrite | Control | bytes
 
 
 def parse(line: bytes) -> Command:
-    """What a line, without its end, asks for; bytes are the reply itself. Raises Refused."""
+    """Parse a line without its end: a command, or the reply itself as bytes. Raises Refused."""
     if line == TOO_LONG:
         raise Refused(b"FAIL expected a line of at most %d bytes" % LINE_MAX)
     words = line.rstrip(b"\r").split(b" ")
@@ -167,7 +167,7 @@ def _write(words: list[bytes]) -> Command:
 
 
 def _b64write(words: list[bytes]) -> Command:
-    """Only as much is written as there is data; QEMU goes on behind it in its heap."""
+    """Only the given data is written; QEMU would continue with bytes of its heap."""
     address, size = _block(words, 0)
     try:
         data = base64.b64decode(_data_word(words))
@@ -182,7 +182,7 @@ def _memset(words: list[bytes]) -> Command:
 
 
 def _control(*names: str, least: int) -> Callable[[list[bytes]], Command]:
-    """A command with as many words as there are names, `least` of them at least."""
+    """A command with up to as many words as names, and at least `least`."""
 
     def parse_it(words: list[bytes]) -> Command:
         given = words[1 : 1 + len(names)]

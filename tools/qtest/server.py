@@ -36,8 +36,8 @@ _BACKLOG_MAX: Final = 32 << 20  # bytes of commands that wait, while the peer se
 class Server:
     """Takes commands from a connected socket, lets the guest carry them out, and replies.
 
-    One batch is with the guest at a time; meanwhile lines only pile up. A command that is not
-    the guest's (about interrupts, about the clock) waits until all before it are done.
+    The guest has one batch at a time; meanwhile lines accumulate. A command about interrupts or the
+    clock, which the guest does not carry out, waits until all before it are done.
     """
 
     def __init__(self, board: Board, peer: socket.socket, wake: int) -> None:
@@ -86,9 +86,9 @@ class Server:
             self._ended = True
 
     def _watch(self) -> None:
-        """Read from the peer as long as there is somebody, and room.
+        """Watch the peer while it is connected and there is room.
 
-        A long batch is left alone: without descriptors to look at, exits cost less.
+        During a long batch nothing is watched: exits cost less without descriptors.
         """
         short = self._batch is None or self._batch.size < _LONG
         self._reading = self._watch_one(
@@ -107,7 +107,7 @@ class Server:
         return wanted
 
     def _send(self, lines: list[bytes]) -> None:
-        """Send lines; a peer that sends on and takes nothing is read from meanwhile."""
+        """Send lines; meanwhile, read from a peer that sends and does not receive."""
         data = memoryview(b"".join([line + b"\n" for line in lines]))
         while data:
             try:
@@ -127,7 +127,7 @@ class Server:
             self._receive()
 
     def _tell(self, line: bytes) -> None:
-        """A line that is no reply, in the place where it belongs."""
+        """Send a line that is no reply, in its place among the replies."""
         if self._batch is not None:
             self._events.add(line)
         elif self._filling is not None:
@@ -138,7 +138,7 @@ class Server:
     # --- batches ---
 
     def _next(self) -> None:
-        """Give the guest its next batch, if there is something to do."""
+        """Give the guest its next batch, if there is one."""
         while self._batch is None:
             self._filling = Batch(self._splitter)
             self._fill(self._filling)
@@ -162,7 +162,7 @@ class Server:
             if not batch.add(self._left):
                 return
             self._left = None
-        # Without exits nobody could tell which of several commands raised an interrupt.
+        # Without exits it is unknown which of several commands raised an interrupt.
         one = self._controls.intercepting and self._machine.accel.ring is None
         while not (one and batch) and (line := self._lines.peek()) is not None:
             try:
@@ -187,14 +187,14 @@ class Server:
                 return
 
     def _ring(self) -> None:
-        """Tell the guest that its mailbox is full."""
+        """Interrupt the guest: its mailbox is full."""
         self._number += 1
         set_irq = self._machine.accel.set_irq
         set_irq(FIRST_LINE + (self._number + 1 & 1), False)
         set_irq(FIRST_LINE + (self._number & 1), True)
 
     def _woken(self) -> None:
-        """The guest has carried its batch out, and says so by the pipe."""
+        """The guest reports through the pipe that its batch is done."""
         try:
             os.read(self._wake, 64)
         except BlockingIOError:
@@ -202,7 +202,7 @@ class Server:
         self._done()
 
     def _write_register(self, offset: int, _size: int, _value: int) -> None:
-        """The guest has carried its batch out, and says so by an exit."""
+        """The guest reports by an exit that its batch is done."""
         if offset == ANSWER - REGISTERS:
             self._done()
 
@@ -217,7 +217,7 @@ class Server:
 
 
 class _Lines:
-    """What was received, cut into lines."""
+    """The lines of the received data."""
 
     def __init__(self) -> None:
         self.size = 0  # bytes of whole lines that wait

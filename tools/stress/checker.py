@@ -1,4 +1,4 @@
-"""Counting entries as what they are: lost, duplicated, redelivered, reordered, torn."""
+"""Counts entries that are lost, duplicated, redelivered, reordered or torn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coalesced.hv.abi import PAGE_SIZE
 from coalesced.tools.stress import pattern
 from coalesced.tools.stress.pattern import MEMORY_MODULUS, PERIOD, Stream, probe_value_of
 
-_MISSING_KEPT = 100_000  # numbers of entries that did not come; more are lost for good
+_MISSING_KEPT = 100_000  # remembered missing numbers; of others, late entries stay lost
 
 
 class Count(IntEnum):
@@ -31,11 +31,11 @@ COUNTS = len(Count)
 
 
 class Checker:
-    """Holds entries against the stream. What is counted stands in the tally at once."""
+    """Compares entries with the stream, and counts in the tally at once."""
 
     def __init__(self, stream: Stream, tally: NDArray[np.int64], strict: bool = True) -> None:
-        """Goes on where the tally stands. Not `strict`: a third party writes into the ring, so that
-        what is wrong with an entry is no one's fault and is not counted."""
+        """Continue from the tally. Not `strict`: a third party writes into the ring, so that wrong
+        entries are expected and not counted."""
         self.tally = tally
         self._stream = stream
         self._strict = strict
@@ -43,7 +43,7 @@ class Checker:
         self._again = range(0)  # numbers of entries that may come a second time
 
     def allow_again(self, entries: int) -> None:
-        """The last so many entries may come again: the consumer of their batch died."""
+        """Expect the last `entries` a second time: the consumer of their batch died."""
         expected = int(self.tally[Count.next])
         self._again = range(max(0, expected - entries), expected)
 
@@ -95,17 +95,17 @@ class Checker:
             self.tally[Count.redelivered if again else Count.duplicated] += 1
 
     def position(self, low: int, modulus: int) -> None:
-        """An access that carries no entry says how many went before it, modulo `modulus`."""
+        """Check the number of entries before an access without an entry, modulo `modulus`."""
         if self._strict and (low - int(self.tally[Count.next])) % modulus:
             self.tally[Count.reordered] += 1
 
     def answer(self) -> int:
-        """What a load reads as now."""
+        """The value of a load now."""
         self.tally[Count.answers] += 1
         return probe_value_of(int(self.tally[Count.next]))
 
     def _number(self, near: int, pio: bool, address: int) -> int:
-        """The number, near to another, that an address speaks of."""
+        """The number nearest to `near` whose low bits the address carries."""
         modulus = PERIOD if pio else MEMORY_MODULUS
         base = pattern.QUEUE_PORTS if pio else 0
         low = address - base if pio else address // PAGE_SIZE

@@ -1,4 +1,4 @@
-"""A third party that meddles with the segments and channels of a pair, or a side that lies."""
+"""A third party that corrupts the segments and channels of a pair, or a side that lies."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 from coalesced.hv import abi, core
 from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
-from coalesced.tools.guests import stress as guest
-from coalesced.tools.stress import intrusions
+from coalesced.tools.stress import guest, intrusions
 from coalesced.tools.stress.intrusions import Intrusion
 from coalesced.tools.stress.lies import Lie
 from coalesced.tools.stress.pair import Pair
@@ -71,7 +70,7 @@ class Corruption:
         before = memory[place]
         memory[place] = self.data
         for _ in range(self.again):
-            # There for a moment only: whoever looks once mostly finds nothing wrong.
+            # Wrong for a moment only: a single read mostly finds a valid value.
             memory[place] = before
             memory[place] = before
             memory[place] = before
@@ -94,7 +93,7 @@ def draw(chance: random.Random, segments: Segments) -> Corruption | Intrusion:
 
 
 def _index(chance: random.Random, segments: Segments) -> Corruption:
-    """An index, once or at full speed, to get in between two looks of the other side."""
+    """An index, once or at full speed, to change it between two reads of the other side."""
     name, offset = chance.choice((("first", 0), ("last", 4)))
     if chance.random() < _HAMMERED:
         value = chance.randrange(segments.slots, 1 << 32)
@@ -151,7 +150,7 @@ def _nasty(chance: random.Random, limit: int) -> int:
 
 
 def run(plan: Plan, most: int, deadline: float, totals: Totals) -> None:
-    """Meddle with one pair until a side finds out, `most` corruptions are made, or the deadline."""
+    """Corrupt one pair until a side detects it, `most` times, or until the deadline."""
     setup = plan.short(strict=False)
     if plan.random.random() < _LIARS:
         setup = replace(setup, lie=Lie.draw(plan.random))
@@ -174,24 +173,19 @@ def run(plan: Plan, most: int, deadline: float, totals: Totals) -> None:
             started = time.monotonic()
             corruption.carry_out(segments)
             verdict = _verdict(pair, segments, corruption)
-            totals.slowest_verdict = max(totals.slowest_verdict, time.monotonic() - started)
             if corruption.data and not canaries.intact():
-                verdict = "a stray access: bytes that nobody uses have changed"
-            if verdict == "harmless":
-                totals.harmless += 1
-                continue
-            if verdict == "detected":
-                totals.detected += 1
-            else:
-                totals.fail(pair, f"{corruption.what} <- {corruption.data.hex()}: {verdict}")
-            return
+                verdict = "a stray access: unused bytes have changed"
+            what = f"{corruption.what} <- {corruption.data.hex()}"
+            totals.judge(pair, what, verdict, time.monotonic() - started)
+            if verdict != "harmless":
+                return
     finally:
         totals.pairs += 1
         pair.close()
 
 
 def judge_lie(pair: Pair, lie: Lie, totals: Totals) -> None:
-    """The pair does not come into being, or goes on as if nothing had been said."""
+    """Judge a lie: the pair must not start, or must run as usual."""
     totals.corruptions += 1
     started = time.monotonic()
     if pair.wait("ready", HANG) and pair.segments is not None:
@@ -199,14 +193,8 @@ def judge_lie(pair: Pair, lie: Lie, totals: Totals) -> None:
     elif pair.last or pair.ended("vmm"):
         verdict = _end(pair)
     else:
-        verdict = "a hang: the pair neither starts nor says why"
-    totals.slowest_verdict = max(totals.slowest_verdict, time.monotonic() - started)
-    if verdict == "harmless":
-        totals.harmless += 1
-    elif verdict == "detected":
-        totals.detected += 1
-    else:
-        totals.fail(pair, f"{lie}: {verdict}")
+        verdict = "a hang: the pair neither starts nor reports an error"
+    totals.judge(pair, str(lie), verdict, time.monotonic() - started)
 
 
 class _Canaries:
@@ -242,8 +230,7 @@ def _verdict(pair: Pair, segments: Segments, corruption: Corruption | Intrusion)
     end = time.monotonic() + _LONGEST_VERDICT
     deadline = time.monotonic() + HANG
     while time.monotonic() < min(deadline, end):
-        told = pair.hear(0.0002)
-        if told is None or pair.last:
+        if pair.hear(0.0002) is None or pair.last:
             return _end(pair)
         if pair.ended("hv"):
             pair.wait("last", HANG)
@@ -259,11 +246,11 @@ def _verdict(pair: Pair, segments: Segments, corruption: Corruption | Intrusion)
             first, last = segments.indices()
             if first < segments.slots and last < segments.slots and segments.whole():
                 return "harmless"
-    return "a hang: neither side has gone on or said anything"
+    return "a hang: neither side made progress or reported an error"
 
 
 def _end(pair: Pair) -> str:
-    """A side has ended, or said why it will."""
+    """The verdict when a side has ended, or has reported an error."""
     if pair.last.get("kind") == "error" and pair.last.get("type") in _KNOWN:
         if pair.last["type"] == "GuestError" and pair.last["text"]:
             return f"a crash: the guest raised {pair.last['text']}"
@@ -272,6 +259,6 @@ def _end(pair: Pair) -> str:
             return "detected"
         return f"a crash: the guest process ended with status {status}"
     if pair.last.get("kind") == "done":
-        return "the guest has ended as if it had been told to"
+        return "the guest has ended as if the run had been stopped"
     pair.ended("vmm", HANG)
     return f"a crash: the VMM ended with status {pair.exit_status('vmm')}"

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from coalesced.devices.bus.address_space import Mapping
 from coalesced.devices.bus.region import U32, U64, Region
 from coalesced.hv.abi import PAGE_SIZE
-from coalesced.tools.guests import stress as guest
-from coalesced.tools.stress import pattern
+from coalesced.tools.stress import guest, pattern
 from coalesced.tools.stress.checker import Checker
 from coalesced.vmm.machine import Machine
 
@@ -95,4 +94,4 @@ def _zero(_offset: int, _size: int) -> int:
 
 
 def _ignore(_offset: int, _size: int, _value: int) -> None:
-    """A write to what only reads, which none but a third party can bring about."""
+    """Ignore a write to a read-only region, which only a third party can cause."""

@@ -16,14 +16,14 @@ _LONGEST_STOP = 0.02  # seconds
 
 
 def run(setup: Setup, seconds: float, stops: random.Random | None, totals: Totals) -> None:
-    """Run a pair until it is done, or for so many seconds; `stops`: chooses when to stop it.
+    """Run a pair until it is done, at most `seconds`; `stops`: chooses when to stop a side.
 
-    After Ctrl-C, too, the pair comes to its end and is counted; then KeyboardInterrupt goes on.
+    After Ctrl-C the pair still ends and is counted before KeyboardInterrupt is raised.
     """
     pair = Pair(setup)
     try:
         if not pair.starts():
-            totals.fail(pair, _told(pair, "it does not start"))
+            totals.fail(pair, _with_text(pair, "it does not start"))
             return
         disturb = stopper(pair, stops, totals) if stops else None
         interrupt: KeyboardInterrupt | None = None
@@ -45,7 +45,7 @@ def run(setup: Setup, seconds: float, stops: random.Random | None, totals: Total
 
 
 def stopper(pair: Pair, chance: random.Random, totals: Totals) -> Callable[[], None]:
-    """What stops a side, or both, for some milliseconds, after some more."""
+    """A function that stops a side, or both, for some milliseconds, after a random delay."""
 
     def stop() -> None:
         time.sleep(chance.random() ** 2 * _LONGEST_STOP)
@@ -61,7 +61,7 @@ def stopper(pair: Pair, chance: random.Random, totals: Totals) -> Callable[[], N
 
 
 def _watch(pair: Pair, seconds: float, disturb: Callable[[], None] | None) -> bool:
-    """Wait for the last message so many seconds; has it come?"""
+    """Wait for the last message, at most `seconds`; False when it did not come."""
     if disturb is None:
         return pair.wait("last", seconds)
     deadline = time.monotonic() + seconds
@@ -73,12 +73,12 @@ def _watch(pair: Pair, seconds: float, disturb: Callable[[], None] | None) -> bo
 
 
 def _check(pair: Pair, ended: bool, totals: Totals) -> None:
-    """Has the pair ended as it should, and do the indices stand where they should?"""
+    """Check how the pair ended, and its indices."""
     if not ended:
         gone = pair.ended("vmm")
         totals.fail(pair, "the VMM is gone" if gone else f"no end within {PATIENCE:.0f} s")
     elif pair.last.get("kind") != "done":
-        totals.fail(pair, _told(pair, "it ended"))
+        totals.fail(pair, _with_text(pair, "it ended"))
     else:
         segments = pair.segments
         assert segments is not None
@@ -89,6 +89,6 @@ def _check(pair: Pair, ended: bool, totals: Totals) -> None:
             totals.fail(pair, failure)
 
 
-def _told(pair: Pair, text: str) -> str:
+def _with_text(pair: Pair, text: str) -> str:
     said = pair.last.get("text")
     return f"{text}: {pair.last.get('type')}: {said}" if said else text

@@ -20,10 +20,10 @@ _KNOWN_RESULTS = (0, 1, 2, 12, -1, -22, -28, 1 << 31, (1 << 63) - 1, -(1 << 63))
 
 @dataclass(frozen=True)
 class Intrusion:
-    """Something that comes through a channel of the pair."""
+    """Data that a third party sends through a channel of the pair."""
 
     what: str
-    data: bytes  # what it is made of, for a message about it
+    data: bytes  # its content, for failure messages
     do: Callable[[Segments], None]
 
     def carry_out(self, segments: Segments) -> None:
@@ -32,7 +32,7 @@ class Intrusion:
 
 
 def pipe(chance: random.Random, _segments: Segments) -> Intrusion:
-    """Bytes that nobody announced, bytes taken away, or a pipe that is full and blocks."""
+    """Unexpected bytes, bytes taken away, or a pipe that is full and blocks."""
     name, index = chance.choice((("exit pipe", 0), ("resume pipe", 1)))
     size = int(_MOST_BYTES ** chance.random())
     rounds = int(_MOST_ROUNDS ** chance.random())

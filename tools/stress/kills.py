@@ -1,4 +1,4 @@
-"""SIGKILL for either side, or both, and whether what was published is accounted for."""
+"""SIGKILL for either side, or both, and the accounting of what had been published."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 from dataclasses import dataclass
 from types import ModuleType
 
-from coalesced.tools.guests import stress as guest
+from coalesced.tools.stress import guest
 from coalesced.tools.stress.checker import Count
 from coalesced.tools.stress.pair import PATIENCE, Pair
 from coalesced.tools.stress.totals import Totals
 from coalesced.tools.stress.worker import Setup
 
-NOTICE = 1.0  # seconds within which the other side must know
+NOTICE = 1.0  # seconds within which the other side must report the death
 # Where a side kills itself: between payload and `last`, between payload and exit sequence; between
 # dispatch and `first`, between an exit's handling and the guest's resumption.
 POINTS = {"hv": ("before_last", "before_exit"), "vmm": ("before_first", "before_resume")}
@@ -26,7 +26,7 @@ _PATIENCE_AT_POINT = 0.2
 
 @dataclass(frozen=True)
 class Kill:
-    """Who is killed, and when."""
+    """The sides that are killed, and the instant."""
 
     sides: tuple[str, ...]
     at: str  # 'start': while the pair starts; 'run': while it runs; or an injection point
@@ -53,21 +53,21 @@ class Kill:
 
 
 def run(setup: Setup, kill: Kill, injected: ModuleType | None, totals: Totals) -> None:
-    """Start a pair, kill, and see what became of it. `injected`: the core with its points."""
+    """Start a pair, kill, and check the outcome. `injected`: the core with injection points."""
     if injected is not None:
         injected.arm("nowhere" if kill.at in ("start", "run") else kill.at, kill.passes)
     pair = Pair(setup)
     if injected is not None:
-        injected.arm("nowhere", 0)  # the pair has it; the next one is to have its own
+        injected.arm("nowhere", 0)  # this pair has its point; the next one gets its own
     try:
         totals.kills += 1
         failed = totals.failed
         killed_at = _kill(pair, kill)
         noticed = _wait_for_notice(pair, kill.sides)
         taken = time.monotonic() - killed_at
-        totals.slowest_notice = max(totals.slowest_notice, taken)
+        totals.slowest_notice_seconds = max(totals.slowest_notice_seconds, taken)
         if not noticed or taken > NOTICE:
-            totals.fail(pair, f"{kill}: {taken:.3f} s and the other side did not know")
+            totals.fail(pair, f"{kill}: {taken:.3f} s, and the other side has not reported it")
         else:
             _account(pair, kill, totals)
         if totals.failed == failed:
@@ -77,7 +77,7 @@ def run(setup: Setup, kill: Kill, injected: ModuleType | None, totals: Totals) -
 
 
 def _kill(pair: Pair, kill: Kill) -> float:
-    """Kill, or see it done at a point; the time of it."""
+    """Kill, or wait for the kill at an injection point; its time."""
     if kill.at == "start":
         time.sleep(kill.delay)
     else:
@@ -98,12 +98,12 @@ def _wait_for_notice(pair: Pair, sides: tuple[str, ...]) -> bool:
     if sides == ("hv",):
         return pair.wait("last", NOTICE * 2)
     while pair.hear(PATIENCE) is not None:
-        pass  # what it said before it was killed
+        pass  # messages from before the kill
     return pair.ended("hv", NOTICE * 2)
 
 
 def _account(pair: Pair, kill: Kill, totals: Totals) -> None:
-    """Hold what arrived, and what is left in the segments, against what was published."""
+    """Compare what arrived, and what is left in the segments, with what was published."""
     segments = pair.segments
     if "vmm" in kill.sides:
         if segments is None:
@@ -114,10 +114,10 @@ def _account(pair: Pair, kill: Kill, totals: Totals) -> None:
             totals.fail(pair, f"{kill}: {error}")
             return
     elif pair.last.get("kind") != "error" or pair.last["type"] != "PeerDied":
-        totals.fail(pair, f"{kill}: the VMM says {pair.last}")
+        totals.fail(pair, f"{kill}: the VMM reports {pair.last}")
         return
     elif "SIGKILL" not in pair.last["text"] and kill.at != "start":
-        totals.fail(pair, f"{kill}: the VMM says {pair.last['text']}")
+        totals.fail(pair, f"{kill}: the VMM reports {pair.last['text']}")
     elif segments is not None:
         at = (pair.setup.start + int(pair.last["coalesced"])) % segments.slots
         if segments.indices() != (at, at):

@@ -1,4 +1,4 @@
-"""A side that lies in one message on the control socket, while the pair comes into being."""
+"""A side that sends one wrong message on the control socket while the pair starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _short() -> int:
     return fd
 
 
-# Descriptors that are not what is expected anywhere.
+# Descriptors that no message may carry.
 _OTHERS: dict[str, Callable[[], int]] = {
     "/dev/zero": lambda: os.open("/dev/zero", os.O_RDWR),
     "/dev/full": lambda: os.open("/dev/full", os.O_RDWR),
@@ -42,7 +42,7 @@ WAYS = (*_OTHERS, "fewer descriptors", "more descriptors", "cut", "empty", "numb
 
 @dataclass(frozen=True)
 class Lie:
-    """What is said instead in message `number`."""
+    """The change of message `number`."""
 
     side: str  # 'hv' or 'vmm'
     number: int
@@ -85,7 +85,7 @@ class Lie:
 
 
 class LyingSocket(socket.socket):
-    """A control socket on which one message is another."""
+    """A control socket that changes one message."""
 
     lie: Lie | None = None
     sent = 0

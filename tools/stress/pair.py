@@ -1,4 +1,4 @@
-"""A VMM and its guest as the stressing parent holds them: it can outlive both."""
+"""A VMM and its guest as their parent sees them, which can outlive both."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.hv.errors import HostError
-from coalesced.tools.guests import stress as guest
-from coalesced.tools.stress import pattern, worker
+from coalesced.tools.stress import guest, pattern, worker
 from coalesced.tools.stress.checker import COUNTS, Checker, Count
 from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.worker import Setup
 
-PATIENCE = 20.0  # seconds for what takes milliseconds, on a machine that is busy
+PATIENCE = 20.0  # seconds; on an idle machine everything takes milliseconds
 _SIDES = ("vmm", "hv")
 
 Message = dict[str, Any]
@@ -51,12 +50,12 @@ class Pair:
         self.pid, self._socket = worker.fork(setup, self.tally, self._errors)
         self.pidfd = os.pidfd_open(self.pid)
 
-    # --- what the VMM tells ---
+    # --- messages of the VMM ---
 
     def wait(self, kind: str, seconds: float = PATIENCE) -> bool:
-        """Wait for a message of that kind, "last" being either of those that end it; has it come?
+        """Wait for a message of that kind, "last" being "done" or "error"; False without it.
 
-        Also ends when the VMM does, or with a last message when it waits for another.
+        The end of the VMM, and a last message, end every wait.
         """
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
@@ -95,14 +94,14 @@ class Pair:
     # --- signals ---
 
     def signal(self, side: str, number: int) -> None:
-        """Send a signal to 'vmm' or 'hv'; one that is gone is none the worse."""
+        """Send a signal to 'vmm' or 'hv'; ignore a process that has already ended."""
         pidfd = self.pidfd if side == "vmm" else self.guest_pidfd
         if pidfd >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, number)
 
     def ended(self, side: str, seconds: float = 0) -> bool:
-        """Does that side end within so many seconds? One that was never there has ended."""
+        """Whether a side ends within `seconds`; one that never started has ended."""
         pidfd = self.pidfd if side == "vmm" else self.guest_pidfd
         if pidfd < 0:
             return True
@@ -113,9 +112,9 @@ class Pair:
     # --- the end ---
 
     def drain(self) -> int:
-        """Both sides are gone: take [first, last) and an unanswered exit as the device would.
+        """After both sides have ended, check [first, last) and an unanswered exit.
 
-        Returns how many entries of the stream there were. Raises ValueError when an index is no
+        Returns the number of entries of the stream. Raises ValueError when an index is no
         slot.
         """
         assert self.segments is not None
@@ -135,7 +134,7 @@ class Pair:
     def starts(self) -> bool:
         """Wait until it is ready; False when it does not start.
 
-        Raises HostError when this machine has no room for it, which is no fault of the ring.
+        Raises HostError when the machine's limits prevent it, which is no fault of the ring.
         """
         if self.wait("ready"):
             return True
@@ -151,14 +150,14 @@ class Pair:
         return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
     def exit_status(self, side: str) -> int:
-        """How a side ended, as os.waitstatus_to_exitcode gives it; it has ended, and is ours."""
+        """The exit code of a side that has ended, as of os.waitstatus_to_exitcode."""
         pidfd = self.pidfd if side == "vmm" else self.guest_pidfd
         info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
         assert info is not None
         return info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
 
     def close(self) -> None:
-        """End what still runs, reap it, and give everything back."""
+        """Kill and reap the processes, and release everything."""
         for side in _SIDES:
             self.signal(side, signal.SIGKILL)
         self._reap()

@@ -1,8 +1,8 @@
 """The stream that a stressed guest writes: every entry follows from its number.
 
-Both sides, and whoever accounts for what a killed one left, compute it from the same seed. An
-entry's address carries the low bits of its number, its data a check value, so that one that is
-lost, repeated, out of order or torn is told from the others, at any size from 1 to 8.
+Both sides, and the accounting after a kill, compute it from the same seed. An entry's address
+carries the low bits of its number, its data a check value, so that lost, repeated, reordered and
+torn entries are recognised at any size from 1 to 8.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PROBE_PORTS: Final = 0x1000
 
 
 class Style(StrEnum):
-    """What a stream is made of."""
+    """The kinds of operations in a stream."""
 
     runs = "runs"  # long runs of stores to memory, some outs, few exits
     mixed = "mixed"  # memory and ports in turns, some exits
@@ -171,7 +171,7 @@ class Stream:
         return self._ops
 
     def answers(self, lap: int) -> NDArray[np.uint64]:
-        """What each of the lap's `probes` must read as."""
+        """The value that each of the lap's `probes` must read."""
         entries = self.entry[self.probes].astype(np.uint64)
         value = probe_value(np.uint64(lap * PERIOD & (1 << 64) - 1) + entries)
         size = self._ops["size"][self.probes].astype(np.uint64)
@@ -179,12 +179,12 @@ class Stream:
 
 
 def probe_value(number: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """What a load reads as after so many entries; every byte of it changes with each."""
+    """The value of a load after `number` entries; every byte of it changes with each entry."""
     return number * np.uint64(0x9E37_79B9_7F4A_7C15) ^ number >> np.uint64(7)
 
 
 def probe_value_of(number: int) -> int:
-    """The same, of one number."""
+    """`probe_value` of one number."""
     return number * 0x9E37_79B9_7F4A_7C15 & (1 << 64) - 1 ^ number >> 7
 
 

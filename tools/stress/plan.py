@@ -1,4 +1,4 @@
-"""Which pairs a run tries: all from one seed, so that it can be repeated."""
+"""The pairs of a run, all from one seed, so that the run can be repeated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STALENESS = (0.0003, 0.001, 0.005)
 
 @dataclass(frozen=True)
 class Pins:
-    """What the command line decides; None: every value in turn."""
+    """Values fixed by the command line; None: every value in turn."""
 
     ring_pages: int | None = None
     wait: str | None = None
@@ -27,9 +27,9 @@ class Pins:
 
 
 class Plan:
-    """Setups in an endless row: each wait policy on each placement before any comes again.
+    """An endless row of setups: each wait policy on each placement before any is repeated.
 
-    `random`: what else is to be chosen for the pair of the last setup.
+    `random`: the generator for further choices about the pair of the last setup.
     """
 
     def __init__(self, seed: int, pins: Pins) -> None:
@@ -41,8 +41,8 @@ class Plan:
         self._turns: list[tuple[str, str]] = []
 
     def next(self, entries: int = 0) -> Setup:
-        """A setup whose guest writes `entries` at least; 0: until it is stopped."""
-        # A generator for each pair: how far an earlier one came does not change what follows.
+        """A setup whose guest writes at least `entries`; 0: until it is stopped."""
+        # A generator per pair: the length of an earlier pair does not change later choices.
         self._number += 1
         self.random = chance = random.Random(f"{self._seed} {self._number}")
         wait, cpus = self._turn()
@@ -60,13 +60,13 @@ class Plan:
             style=chance.choices(list(Style), (6, 2, 1))[0],
             entries=entries,
             longest=chance.choices(_LONGEST, (1, 2, 4, 2, 5, 5))[0],
-            bells=bells if staleness else 0.0,  # a bell is heard when a timer flushes
+            bells=bells if staleness else 0.0,  # only a timed flush delivers a bell
             remaps=chance.choice((0.0, 0.0, 0.003)),
             luck=chance.getrandbits(32),
         )
 
     def short(self, strict: bool = True) -> Setup:
-        """One for a pair that is killed, or meddled with: small rings, exits all the time."""
+        """A setup for kills and corruptions: small rings, frequent exits."""
         setup = self.next()
         return replace(
             setup,

@@ -1,101 +1,92 @@
-"""What `coalesced stress` says."""
+"""The report of `coalesced stress`: one JSON object, or a table and a sentence."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import asdict
 
 from coalesced.tools.runs.report import print_json, print_table
-from coalesced.tools.stress.session import Result
-from coalesced.tools.stress.totals import Totals
-
-if TYPE_CHECKING:
-    from coalesced.tools.commands.stress import Wanted
+from coalesced.tools.stress.jobs import Result
 
 
-def show(wanted: Wanted, result: Result, json: bool) -> None:
-    """One JSON object, or a table and a sentence."""
+def show(result: Result, json: bool) -> None:
+    """Print the report; failures go to stderr."""
     if json:
-        print_json(as_json(wanted, result))
+        print_json(_members(result))
         return
     from rich.table import Table  # noqa: PLC0415 - after the run: start-up time
 
-    totals = result.totals
-    table = Table(title=f"Stress, seed {wanted.seed}", title_justify="left", show_header=False)
+    title = f"Stress, seed {result.wanted.seed}"
+    table = Table(title=title, title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    rate = totals.entries / result.seconds if result.seconds else 0.0
-    rows: dict[str, str] = {
-        "pairs of processes": f"{totals.pairs:,}",
-        "entries": f"{totals.entries:,}",
-        "a second": f"{rate:,.0f}",
-        "lost": f"{totals.lost:,}",
-        "duplicated": f"{totals.duplicated:,}",
-        "redelivered": f"{totals.redelivered:,}",
-        "reordered": f"{totals.reordered:,}",
-        "torn": f"{totals.torn:,}",
-        "loads checked": f"{totals.loads:,}",
-        "  wrong": f"{totals.wrong_loads:,}",
-    }
-    if wanted.stop:
-        rows["stops"] = f"{totals.stops:,}"
-    if wanted.kill:
-        rows["kills"] = f"{totals.kills:,}"
-        rows["  recovered"] = f"{totals.recovered:,}"
-        rows["  slowest notice, ms"] = f"{totals.slowest_notice * 1e3:,.1f}"
-    if wanted.corrupt:
-        rows["corruptions"] = f"{totals.corruptions:,}"
-        rows["  detected"] = f"{totals.detected:,}"
-        rows["  harmless"] = f"{totals.harmless:,}"
-        rows["  slowest verdict, ms"] = f"{totals.slowest_verdict * 1e3:,.1f}"
-    rows["leaked segments"] = f"{totals.leaked_segments:,}"
-    rows["seconds"] = f"{result.seconds:,.1f}"
-    for name, value in rows.items():
+    for name, value in _rows(result):
         table.add_row(name, value)
     print_table(table)
-    for failure in totals.failures:
+    for failure in result.totals.failures:
         sys.stderr.write(f"coalesced: {failure}\n")
-    if not result.complete:
-        print("Interrupted; nothing was wrong so far." if totals.ok else _wrong(totals))
-    elif wanted.broken:
-        found = "not found" if totals.ok else "found"
-        print(f"The ring with {wanted.broken} broken: {found}.")
-    else:
-        print("Nothing is wrong." if totals.ok else _wrong(totals))
+    print(_verdict(result))
 
 
-def _wrong(totals: Totals) -> str:
-    return f"{totals.failed:,} PAIRS WENT WRONG."
+def in_short(result: Result) -> str:
+    """The counts and the seed in one line."""
+    return f"{result.totals.in_short(every=True)}, seed {result.wanted.seed}"
 
 
-def as_json(wanted: Wanted, result: Result) -> dict[str, object]:
-    """The object of --json."""
-    totals = result.totals
+def _members(result: Result) -> dict[str, object]:
+    """The members of the JSON object."""
+    totals, wanted = result.totals, result.wanted
+    counts = asdict(totals)
+    del counts["failed"]
     return {
+        **counts,
+        "seconds": result.seconds,
+        "entries_per_second": _rate(result),
+        "broken": wanted.broken,
+        "found": not totals.ok if wanted.broken else None,
+        "seed": wanted.seed,
+        "complete": result.complete,
+        "ok": totals.ok,
+    }
+
+
+def _rate(result: Result) -> float:
+    return result.totals.entries / result.seconds if result.seconds else 0.0
+
+
+def _rows(result: Result) -> list[tuple[str, str]]:
+    wanted, totals = result.wanted, result.totals
+    counts: dict[str, float] = {
+        "pairs of processes": totals.pairs,
         "entries": totals.entries,
+        "entries per second": round(_rate(result)),
         "lost": totals.lost,
         "duplicated": totals.duplicated,
         "redelivered": totals.redelivered,
         "reordered": totals.reordered,
         "torn": totals.torn,
-        "seconds": result.seconds,
-        "entries_per_second": totals.entries / result.seconds if result.seconds else 0.0,
-        "kills": totals.kills,
-        "recovered": totals.recovered,
-        "slowest_notice_seconds": totals.slowest_notice,
-        "stops": totals.stops,
-        "corruptions": totals.corruptions,
-        "corruptions_detected": totals.detected,
-        "corruptions_harmless": totals.harmless,
-        "slowest_verdict_seconds": totals.slowest_verdict,
-        "loads": totals.loads,
-        "wrong_loads": totals.wrong_loads,
-        "leaked_segments": totals.leaked_segments,
-        "pairs": totals.pairs,
-        "broken": wanted.broken,
-        "found": not totals.ok if wanted.broken else None,
-        "failures": totals.failures,
-        "seed": wanted.seed,
-        "complete": result.complete,
-        "ok": totals.ok,
+        "loads checked": totals.loads,
+        "  wrong": totals.wrong_loads,
     }
+    if wanted.stop:
+        counts["stops"] = totals.stops
+    if wanted.kill:
+        counts["kills"] = totals.kills
+        counts["  recovered"] = totals.recovered
+        counts["  slowest notice, ms"] = totals.slowest_notice_seconds * 1e3
+    if wanted.corrupts:
+        counts["corruptions"] = totals.corruptions
+        counts["  detected"] = totals.corruptions_detected
+        counts["  harmless"] = totals.corruptions_harmless
+        counts["  slowest verdict, ms"] = totals.slowest_verdict_seconds * 1e3
+    counts |= {"leaked segments": totals.leaked_segments, "seconds": result.seconds}
+    return [(n, f"{c:,}" if isinstance(c, int) else f"{c:,.1f}") for n, c in counts.items()]
+
+
+def _verdict(result: Result) -> str:
+    totals, wanted = result.totals, result.wanted
+    if result.complete and wanted.broken:
+        return f"The fault of {wanted.broken} was {'not found' if totals.ok else 'found'}."
+    if not totals.ok:
+        return f"{totals.failed:,} PAIRS WENT WRONG."
+    return "Nothing is wrong." if result.complete else "Interrupted; nothing was wrong so far."

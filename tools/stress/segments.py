@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from coalesced.hv import abi, core
 from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
-from coalesced.tools.guests import stress as guest
+from coalesced.tools.stress import guest
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -21,7 +21,7 @@ _INDICES = struct.Struct("<II")
 
 
 class Write(NamedTuple):
-    """A write of the guest that stands in the run page."""
+    """A write of the guest in the run page."""
 
     pio: bool
     address: int
@@ -33,8 +33,8 @@ class Write(NamedTuple):
 class Segments:
     """Descriptors and mappings of ring, run segment and notes; they outlive both sides.
 
-    `channels`, where a third party meddles: exit pipe, resume pipe, and the control socket's ends
-    from which the guest process and the VMM are spoken to.
+    `channels`, for a third party: exit pipe, resume pipe, and the ends of the control socket that
+    send to the guest process and to the VMM.
     """
 
     ring_fd: int
@@ -54,7 +54,7 @@ class Segments:
         return self.ring_fd, self.run_fd, self.notes_fd
 
     def whole(self) -> bool:
-        """Does every segment have the size that it had?"""
+        """Whether every segment still has its size."""
         return [os.fstat(fd).st_size for fd in self.fds] == self.sizes
 
     def indices(self) -> tuple[int, int]:
@@ -81,7 +81,7 @@ class Segments:
         return batch
 
     def pending_exit(self) -> Write | None:
-        """The write that the guest left with and that has not been answered, if there is one."""
+        """The write of an exit that has not been answered, if there is one."""
         exits, resumes = self.word(core.EXIT_SEQUENCE), self.word(core.RESUME_SEQUENCE)
         if exits != resumes:
             return None  # the guest runs
@@ -104,7 +104,7 @@ class Segments:
         return int(value)
 
     def note(self, address: int) -> int:
-        """What the guest, or `leave_note`, wrote at an address of its notes."""
+        """The value at an address of the notes."""
         (value,) = _U64.unpack_from(self.notes, address - guest.NOTES)
         return int(value)
 
@@ -113,7 +113,7 @@ class Segments:
         _U64.pack_into(self.notes, address - guest.NOTES, value)
 
     def close(self) -> None:
-        """Give descriptors and mappings back."""
+        """Close descriptors and mappings."""
         for mapping in (self.ring, self.run, self.notes):
             mapping.close()
         for fd in (*self.fds, *self.channels):

@@ -1,10 +1,10 @@
-"""What a stress run has found, over all its pairs."""
+"""The counts of a stress run over all its pairs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from coalesced.tools.guests import stress as guest
+from coalesced.tools.stress import guest
 from coalesced.tools.stress.checker import Count
 from coalesced.tools.stress.pair import Pair
 
@@ -14,7 +14,7 @@ WRONG = ("lost", "duplicated", "reordered", "torn")
 
 @dataclass
 class Totals:
-    """Counts, and the first few things that went wrong in words."""
+    """Counts, and descriptions of the first failures. Fields are the keys of the JSON object."""
 
     entries: int = 0
     lost: int = 0
@@ -28,17 +28,17 @@ class Totals:
     stops: int = 0
     kills: int = 0
     recovered: int = 0
-    slowest_notice: float = 0.0  # seconds from a kill to when the other side knew
+    slowest_notice_seconds: float = 0.0  # from a kill until the other side reported it
     corruptions: int = 0
-    detected: int = 0
-    harmless: int = 0
-    slowest_verdict: float = 0.0  # seconds from a corruption to what it came to
+    corruptions_detected: int = 0
+    corruptions_harmless: int = 0
+    slowest_verdict_seconds: float = 0.0  # from a corruption until it was judged
     leaked_segments: int = 0
-    failed: int = 0
+    failed: int = 0  # failures, of which `failures` keeps the first
     failures: list[str] = field(default_factory=list)
 
     def fail(self, pair: Pair | None, text: str) -> None:
-        """Something is wrong, with a pair."""
+        """Count a failure, of a pair or of the run."""
         self.failed += 1
         if len(self.failures) < FAILURES_KEPT:
             said = pair.errors() if pair is not None else ""
@@ -46,7 +46,7 @@ class Totals:
             self.failures.append(f"{text}{f': {said}' if said else ''}{where}")
 
     def take(self, pair: Pair) -> bool:
-        """Add a pair's tally; was every entry that the guest wrote there, once, in order, whole?"""
+        """Add a pair's tally; False when an entry was lost, duplicated, reordered or torn."""
         tally = pair.tally
         self.pairs += 1
         self.entries += int(tally[Count.next])
@@ -64,25 +64,44 @@ class Totals:
             self.fail(pair, told.replace("_", " "))
         return not any(found.values())
 
+    def judge(self, pair: Pair, what: str, verdict: str, seconds: float) -> None:
+        """Count a corruption as 'harmless', 'detected', or as a failure."""
+        self.slowest_verdict_seconds = max(self.slowest_verdict_seconds, seconds)
+        if verdict == "harmless":
+            self.corruptions_harmless += 1
+        elif verdict == "detected":
+            self.corruptions_detected += 1
+        else:
+            self.fail(pair, f"{what}: {verdict}")
+
     def leave_out_unfinished(self) -> None:
-        """Ctrl-C came: nobody knows what the last kill, or corruption, would have come to."""
+        """Do not count a kill or corruption that Ctrl-C ended before it was judged."""
         if not self.failed:
             self.kills = self.recovered
-            self.corruptions = self.detected + self.harmless
+            self.corruptions = self.corruptions_detected + self.corruptions_harmless
 
     @property
     def ok(self) -> bool:
-        """Is nothing wrong?"""
+        """Whether nothing is wrong."""
         return not (
             self.failed
             or self.leaked_segments
             or self.recovered != self.kills
-            or self.detected + self.harmless != self.corruptions
+            or self.corruptions_detected + self.corruptions_harmless != self.corruptions
         )
+
+    def in_short(self, every: bool = False) -> str:
+        """The counts of entries, kills and corruptions; without `every`, only those above 0."""
+        counts = {
+            "entries": self.entries,
+            "kills": self.kills,
+            "corruptions": self.corruptions,
+        }
+        return ", ".join(f"{n:,} {what}" for what, n in counts.items() if n or every)
 
 
 def describe(pair: Pair) -> str:
-    """A pair's setup in a few words."""
+    """A pair's setup in one line."""
     setup = pair.setup
     return (
         f"{setup.style.value}, {setup.ring_pages} pages from slot {setup.start}, {setup.wait}, "

@@ -28,8 +28,7 @@ from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import CoalescedError
 from coalesced.hv.process import GuestProcess
 from coalesced.tools import termination
-from coalesced.tools.guests import stress as guest
-from coalesced.tools.stress import pattern
+from coalesced.tools.stress import guest, pattern
 from coalesced.tools.stress.checker import Checker
 from coalesced.tools.stress.device import Sink
 from coalesced.tools.stress.lies import Lie, LyingSocket
@@ -40,13 +39,13 @@ from coalesced.vmm.counters import Counters
 from coalesced.vmm.machine import Machine
 
 _AFTERMATH_MS = 2
-UNEXPECTED = 70  # exit status of a process in which something else than a known error was raised
+UNEXPECTED = 70  # exit status after an exception that is no known error
 _RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a pair is like."""
+    """The parameters of a pair."""
 
     ring_pages: int
     start: int  # slot where both indices stand at first
@@ -60,13 +59,12 @@ class Setup:
     bells: float  # share of bursts that wait for an interrupt
     remaps: float  # seconds between two changes of the mapping; 0: none
     luck: int  # seed of the bursts
-    strict: bool = True  # nobody but the two sides writes into the segments
-    lie: Lie | None = None  # that a side tells at the start
+    strict: bool = True  # only the two sides write into the segments
+    lie: Lie | None = None  # of a side at the start
 
 
 class KeepingSocket(LyingSocket):
-    """A control socket that keeps what goes over it: ring, run segment and RAM; exit and resume
-    pipe."""
+    """A control socket that keeps the descriptors sent over it: segments and pipes."""
 
     kept: list[int]
     pipes: list[int]
@@ -100,7 +98,7 @@ class KeepingSocket(LyingSocket):
 
 
 class ForkedGuest(GuestProcess):
-    """A guest process that is a fork of this one, in every other way the same."""
+    """A guest process that is a fork of this one, and otherwise like any."""
 
     def __init__(self, setup: Setup) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -112,7 +110,7 @@ class ForkedGuest(GuestProcess):
         keeping.kept, keeping.pipes, keeping.start = [], [], setup.start
         keeping.lie = lie if lie is not None and lie.side == "vmm" else None
         self._keeping = keeping
-        # Where nobody else meddles, no other descriptor keeps a side from seeing the other's end.
+        # In strict pairs no further descriptor hides the end of a side from the other.
         self._theirs = theirs if not setup.strict else None
         if setup.strict:
             theirs.close()
@@ -121,7 +119,7 @@ class ForkedGuest(GuestProcess):
         self.status: int | None = None
 
     def kept(self) -> list[int]:
-        """Ring, run segment and RAM; where others meddle, pipes and the control socket's ends."""
+        """Ring, run segment and RAM; for a third party, also pipes and the ends of the socket."""
         keeping = self._keeping
         if self._theirs is None:
             return keeping.kept
@@ -129,7 +127,7 @@ class ForkedGuest(GuestProcess):
 
 
 def _become(control: int, lie: Lie | None) -> None:
-    """The guest's process, from here to its end."""
+    """Run the guest process. Never returns."""
     status = UNEXPECTED
     if lie is not None:
         LyingSocket.lie = lie
@@ -147,14 +145,14 @@ def _become(control: int, lie: Lie | None) -> None:
 
 
 def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, socket.socket]:
-    """Start a VMM, with `errors` as its stderr: its process id, and the socket on which it tells.
+    """Start a VMM, with `errors` as its stderr: its process id, and the socket of its messages.
 
     Messages are JSON: kind "guest" brings a pidfd, "ready" the ring, run and RAM segments, "done"
     and "error" end it.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
-    # Ctrl-C is the parent's affair: the VMM starts with SIGINT blocked and then ignores it.
+    # Only the parent handles Ctrl-C: the VMM starts with SIGINT blocked and then ignores it.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         pid = os.fork()
@@ -233,12 +231,12 @@ def _build(machine: Machine, setup: Setup, tally: NDArray[np.int64]) -> GuestMem
     notes = machine.add_ram(guest.NOTES, PAGE_SIZE)
     names = ("seed", "style", "entries", "longest", "bells", "luck")
     arguments = {name: getattr(setup, name) for name in names}
-    machine.accel.load_guest("coalesced.tools.guests.stress:write", arguments)
+    machine.accel.load_guest("coalesced.tools.stress.guest:write", arguments)
     return notes
 
 
 def _await_end(process: GuestProcess) -> None:
-    """What this side has found out may end the other one, too, and how is of interest."""
+    """Wait a moment: the error may end the guest process, too, and its status is reported."""
     poll = select.poll()
     poll.register(process.pidfd, select.POLLIN)
     poll.poll(_AFTERMATH_MS)

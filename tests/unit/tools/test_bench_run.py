@@ -11,18 +11,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from coalesced.devices.vga import Vga
-from coalesced.tools.bench import exits, host, kvm, model, ring, vga
+from coalesced.tools.bench import exits, host, kvm, model, registry, ring, saved, vga
 from coalesced.tools.bench.bootsector import ORIGIN, image
 from coalesced.tools.bench.channels import FLOOR, PEERS
+from coalesced.tools.bench.measure import Step
 from coalesced.tools.bench.peers import Channel, Peer, Send, Unavailable
 from coalesced.tools.bench.qemu import Qemu, Unusable
+from coalesced.tools.bench.registry import Plan
 from coalesced.tools.bench.report import Section
 from coalesced.tools.guests.bench import scattered
 from coalesced.vmm import pc
@@ -48,33 +51,46 @@ class Steps:
         self.count += 1
 
 
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """Fail after ten seconds, rather than hang."""
+
+    def expired(_number: int, _frame: object) -> None:
+        pytest.fail("it hangs")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 def medians(section: Section) -> dict[str, float]:
-    return {what: figure.median for what, figure, _ in section.rows}
+    return {row.what: row.figure.median for row in section.rows}
 
 
-def test_ring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ring, "SIZES_OF_RING", (1, 2))
-    monkeypatch.setattr(ring, "PEERS", PEERS[:1])
+def test_ring() -> None:
     before = os.sched_getaffinity(0)
     step = Steps()
     sizes = ring.Sizes(1, 20_000, 5_000, 4_000, 5_000, 50, 1)
-    section = ring.measure(2, sizes, step)
+    choice = ring.Choice(1, others=(), bursts=(64,), peers=PEERS[:1])
+    section = ring.measure(choice, sizes, step)
+    figures = section.figures
+    assert isinstance(figures, ring.RingFigures)
     assert min(medians(section).values()) > 0
-    assert set(section.values["floors"]) == set(ring.FLOORS)  # type: ignore[call-overload]
-    assert isinstance(section.values["batch"], float)
-    assert section.values["batch"] >= 1
-    assert step.count == 2 * (len(ring.subjects_of(2)) + len(ring.FLOORS) + 1)
+    assert set(figures.floors) == set(ring.FLOORS)
+    assert set(figures.peers) == {PEERS[0].name}
+    assert figures.batch >= 1
+    assert step.count == 2 * (len(choice.subjects()) + len(ring.FLOORS) + 1)
     assert os.sched_getaffinity(0) == before
 
 
-def test_a_burst_ends_with_an_exit_and_loses_no_entry() -> None:
-    measured = ring.Ring(2, host.placements()[0])
-    try:
+def test_a_burst_ends_with_an_exit_and_loses_no_entry(alarm: None) -> None:
+    """The load that ends a burst is answered: the guest would wait for it for good."""
+    with closing(ring.Ring(2, host.placements()[0])) as measured:
         assert measured.measure(1_000, 64, burst=100) > 0
         assert measured.drained == 1_000
         assert measured.batches >= 10
-    finally:
-        measured.close()
 
 
 @pytest.mark.parametrize("channel", [FLOOR, *PEERS], ids=lambda channel: channel.name)
@@ -110,61 +126,49 @@ def test_exit() -> None:
     step = Steps()
     sizes = exits.Sizes(repetitions=1, sleeping=50, spinning=50, single=40, seconds=1)
     section = exits.measure(host.placements(), sizes, step)
-    names = [
-        exits.key_of(p, n) for p in host.placements() for n in (*exits.POLICIES, *exits.FLOORS)
-    ]
+    names = [exits.key_of(p, n) for p in host.placements() for n in exits.NAMES]
     assert set(medians(section)) == set(names)
     assert min(medians(section).values()) > 0
-    assert {name: len(histogram) for name, histogram in section.histograms.items()} == (
+    assert {name: len(times) for name, times in section.singles.items()} == (
         dict.fromkeys(names, 40)
     )
     assert step.count == 3 * len(names)
     assert os.sched_getaffinity(0) == before
 
 
-def test_vga(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vga, "ACCELERATORS", ())
-    monkeypatch.setattr(vga, "BURSTS", (64,))
+VGA = vga.Choice((1,), "block", bursts=(64,), policies=(), qemu=())
+VGA_SIZES = vga.Sizes(1, writes=5_000, shorter=1_000, exits=200, on_kvm=2_000, seconds=1)
+
+
+def test_vga() -> None:
     step = Steps()
-    sizes = vga.Sizes(repetitions=1, writes=5_000, shorter=1_000, exits=200, on_kvm=200, seconds=1)
-    choice = vga.Choice((1,), "block")
-    section = vga.measure(choice, sizes, step)
-    assert set(medians(section)) == {str(subject) for subject in choice.subjects()}
+    section = vga.measure(VGA, VGA_SIZES, step)
+    assert set(medians(section)) == {str(subject) for subject in VGA.subjects()}
     assert min(medians(section).values()) > 0
-    assert step.count == 2 * len(choice.subjects())
+    assert step.count == 2 * len(VGA.subjects())
 
 
 @needs_kvm
-def test_vga_on_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vga, "ACCELERATORS", ())
-    monkeypatch.setattr(vga, "BURSTS", (64,))
+def test_vga_on_kvm() -> None:
     step = Steps()
-    sizes = vga.Sizes(1, writes=5_000, shorter=1_000, exits=200, on_kvm=2_000, seconds=1)
-    choice = vga.Choice((1,), "block", on_kvm=True)
-    section = vga.measure(choice, sizes, step)
-    assert {name: medians(section)[name] > 0 for name in kvm.NAMES} == dict.fromkeys(
-        kvm.NAMES, True
-    )
-    assert step.count == 2 * len(choice.subjects()) + kvm.steps(1)
-    values = section.values["kvm"]
-    assert isinstance(values, dict)
-    low, high = values["floor_ratio_interval"]
-    assert 0 < low <= values["floor_ratio"] <= high
+    figures = kvm.figures(kvm.measure(2_000, 200, 1, step))
+    assert min(f.median for f in (figures.coalesced_ns_per_write, figures.exit_ns_per_write)) > 0
+    assert step.count == kvm.steps(1)
+    low, high = figures.floor_ratio_interval
+    assert 0 < low <= figures.floor_ratio.median <= high
 
 
-def test_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model, "POLICIES", ("adaptive",))
-    monkeypatch.setattr(model, "fitted_points", lambda w: [model.Point(w, 4, b) for b in (8, 400)])
-    monkeypatch.setattr(model, "FITTED", (8, 400))
-    monkeypatch.setattr(model, "tried_points", lambda wait: [model.Point(wait, 1)])
+def test_model() -> None:
     step = Steps()
-    points = {
-        str(point): model.Measured(point, 4_000)
-        for point in (*model.fitted_points("adaptive"), *model.tried_points("adaptive"))
-    }
-    cycles = {name: point.run() for name, point in points.items()}
-    assert all(0 < point.drains[0] < cycles[name] for name, point in points.items())
-    assert step.count == 0
+    choice = model.Choice(("adaptive",), 4, fitted=(8, 400), tried_burst=64, tried_rings=(1,))
+    section = model.measure(choice, model.Sizes(1, 4_000, 1), step)
+    figures = section.figures
+    assert isinstance(figures, model.ModelFigures)
+    assert step.count == 2 * len(choice.points())
+    (constants,) = figures.constants.values()
+    assert constants["round_trip_ns"] > 0
+    assert len(figures.predictions) == 2
+    assert min(each.measured_ns_per_write.median for each in figures.predictions) > 0
 
 
 def test_the_generator_is_what_the_boot_sector_does() -> None:
@@ -241,7 +245,7 @@ def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 def test_ctrl_c_ends_it_quietly_and_leaves_nothing(which: str) -> None:
     running = _start("bench", which)
     try:
-        time.sleep(1.5)
+        assert _wait_until(lambda: len(_members(running.pid)) > 1, 20)
         os.killpg(running.pid, signal.SIGINT)
         _, said = running.communicate(timeout=20)
     finally:
@@ -251,44 +255,31 @@ def test_ctrl_c_ends_it_quietly_and_leaves_nothing(which: str) -> None:
     assert _left(running.pid) == []
 
 
-_RUN_AND_INTERRUPT = """
-import os, signal
-from coalesced.tools.bench import exits, registry
-real = exits.interleaved
-def interrupted(subjects, repetitions, step):
-    calls = 0
-    def counted(run):
-        def call():
-            nonlocal calls
-            calls += 1
-            if calls == len(subjects) + 2:
-                os.kill(os.getpid(), signal.SIGINT)
-            return run()
-        return call
-    return real({name: counted(run) for name, run in subjects.items()}, repetitions, step)
-exits.interleaved = interrupted
-from coalesced.tools.main import main
-main()
-"""
-
-
 def test_ctrl_c_gives_what_is_done_so_far(tmp_path: Path) -> None:
-    path = tmp_path / "saved"
-    running = _start(
-        "bench", "exit", "--quick", "--json", "--save", str(path), code=_RUN_AND_INTERRUPT
-    )
-    shown, said = running.communicate(timeout=60)
-    assert running.returncode == 130, said
-    told = json.loads(shown)
-    assert told["complete"] is False
-    first = [number for number in told["exit"].values() if isinstance(number, float)]
-    assert len(first) == 1
-    assert json.loads(path.read_text())["complete"] is False
-    assert _left(running.pid) == []
+    placements = host.placements()
+    sizes = exits.Sizes(repetitions=2, sleeping=50, spinning=50, single=40, seconds=1)
+    left = len(placements) * len(exits.NAMES) + 2
+
+    def run(step: Step) -> Section:
+        def interrupting() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+            step()
+
+        return exits.measure(placements, sizes, interrupting)
+
+    report = registry.measure({"exit": Plan(1, 1, run)})
+    assert isinstance(report.ended, KeyboardInterrupt)
+    saved.save(tmp_path / "saved", report)
+    whole = json.loads((tmp_path / "saved").read_text())
+    assert whole["complete"] is False
+    assert len([number for number in whole["exit"].values() if isinstance(number, float)]) in (1, 2)
 
 
-def _start(*arguments: str, code: str = "") -> subprocess.Popen[str]:
-    program = code or "from coalesced.tools.main import main; main()"
+def _start(*arguments: str) -> subprocess.Popen[str]:
+    program = "from coalesced.tools.main import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
         cwd=ROOT,
@@ -304,11 +295,15 @@ def _left(session: int) -> list[str]:
     left: list[str] = []
 
     def none() -> bool:
-        left[:] = [path.name for path in Path("/proc").glob("[0-9]*") if _session(path) == session]
+        left[:] = _members(session)
         return not left
 
     _wait_until(none, 5)
     return left
+
+
+def _members(session: int) -> list[str]:
+    return [path.name for path in Path("/proc").glob("[0-9]*") if _session(path) == session]
 
 
 def _session(process: Path) -> int:

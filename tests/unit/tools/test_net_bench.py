@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
-from coalesced.tools.bench import e1000, summary
+from coalesced.tools.bench import e1000
 from coalesced.tools.bench.far_end import FarEnd, Order
 from coalesced.tools.guests.network import packets
 from coalesced.tools.guests.network.exchange import ends
@@ -24,48 +23,43 @@ def _guests_find_this_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
 
 
-def test_every_kind_of_traffic_with_coalescing_and_without(tmp_path: Path) -> None:
+def test_every_kind_of_traffic_with_coalescing_and_without() -> None:
     before = os.sched_getaffinity(0)
     sizes = e1000.Sizes(repetitions=1, part=8)
     steps: list[None] = []
     section = e1000.measure(None, sizes, lambda: steps.append(None))
     assert len(steps) == e1000.steps(sizes) == 2 * 2 * (3 + 1 + 1 + 1)
     assert os.sched_getaffinity(0) == before
-    values = cast("dict[str, Any]", section.values)
-    assert values["frames"] == 2 * 2 * (3 * 50 + 100 + 1500 + 1500)
-    assert values["wait"] == "block"
-    assert values["frame_bytes"] == 1470
-    assert values["coalesced_pps"] == values["kinds"]["transmit"]["coalesced"]["pps"] > 0
-    assert values["exit_pps"] == values["kinds"]["transmit"]["exit"]["pps"] > 0
-    for kind in values["kinds"].values():
-        ours, theirs = kind["coalesced"], kind["exit"]
-        for figures in (ours, theirs):
-            assert min(figures["cpu_us_per_frame"].values()) > 0
-            assert figures["interrupts_per_frame"] > 0
-        low, high = kind["gain_interval"]
-        assert low <= kind["gain_percent"] <= high
-    burst = values["kinds"]["transmit_burst"]
-    gain = (burst["coalesced"]["pps"] / burst["exit"]["pps"] - 1) * 100
-    assert burst["gain_percent"] == pytest.approx(gain, abs=0.01)
-    linux = values["kinds"]["transmit"]["coalesced"]
+    figures = section.figures
+    assert isinstance(figures, e1000.E1000Figures)
+    assert figures.frames == 2 * 2 * (3 * 50 + 100 + 1500 + 1500)
+    assert figures.wait == "block"
+    assert figures.frame_bytes == 1470
+    linux = figures.kinds["transmit"]
+    assert (figures.coalesced_pps, figures.exit_pps) == (linux.coalesced.pps, linux.exit.pps)
+    for kind in figures.kinds.values():
+        for side in (kind.coalesced, kind.exit):
+            assert min(of(side.pps), of(side.interrupts_per_frame)) > 0
+            assert min(of(side.cpu_us_per_frame.hv), of(side.cpu_us_per_frame.vmm)) > 0
+        assert kind.gain_interval is not None
+        low, high = kind.gain_interval
+        assert low <= of(kind.gain_percent) <= high
+    burst = figures.kinds["transmit_burst"]
+    gain = (of(burst.coalesced.pps) / of(burst.exit.pps) - 1) * 100
+    assert burst.gain_percent == pytest.approx(gain)
     # A write of the tail for each frame, and the five exits of each interrupt, and one halt.
-    assert linux["exits_per_frame"] == pytest.approx(
-        1 + 5 * linux["interrupts_per_frame"], abs=0.02
-    )
-    assert {row[0] for row in section.rows} >= {
+    interrupts = of(linux.coalesced.interrupts_per_frame)
+    assert linux.coalesced.exits_per_frame == pytest.approx(1 + 5 * interrupts, abs=0.02)
+    assert {row.what for row in section.rows} >= {
         "receive, --wait adaptive, coalesced",
         "  gain, %",
     }
     assert section.unit == "frames/s"
-    summary.write(tmp_path / "table.md", [section], {"cpus": 2, "cpu": "x"})
-    lines = (tmp_path / "table.md").read_text().splitlines()[2:]
-    assert [line.split(" | ")[0] for line in lines] == [
-        "| frames of 1,470 bytes transmitted as in Linux's trace, `--wait block`",
-        "| frames, the same, `--wait adaptive`",
-        "| frames, transmitted, TDT for 32 frames, `--wait adaptive`",
-        "| frames, received, `--wait adaptive`",
-    ]
-    assert all("frames/s when every write exits; gained: " in line for line in lines)
+
+
+def of(figure: float | None) -> float:
+    assert figure is not None
+    return figure
 
 
 class Line:

@@ -1,4 +1,4 @@
-"""Variants of hv.core that the product never loads: one thing wrong, or with injection points.
+"""Variants of hv.core that replace it under `coalesced stress`: broken, or with injection points.
 
 Each is an extension of its own, built from the same sources (`whole.h`).
 """
@@ -9,27 +9,25 @@ import importlib
 import sys
 
 import coalesced.hv
+from coalesced.tools.stress.cores.broken import module_of
+from coalesced.tools.stress.wanted import Wanted
 
-# --break: the names that `coalesced litmus` calls the removed barriers by.
-BREAKS = (
-    "release-last",
-    "acquire-last",
-    "release-first",
-    "acquire-first",
-    "wakeup-fence",
-    "full-check-2009",
-    "double-read",
-)
 INJECTED = "injected"
 
 
-def use(variant: str) -> None:
-    """Let the variant be hv.core in this process and in those that it forks.
+def use_for(wanted: Wanted) -> None:
+    """Replace hv.core by the variant that a stress run needs, if it needs one."""
+    if wanted.broken or wanted.kill:
+        use(wanted.broken or INJECTED)
 
-    Raises RuntimeError when hv.core is loaded already.
+
+def use(variant: str) -> None:
+    """Replace hv.core by the variant in this process and in those that it forks.
+
+    Raises RuntimeError when hv.core is already loaded.
     """
     if "coalesced.hv.core" in sys.modules:
-        raise RuntimeError(f"coalesced.hv.core is loaded already, {variant} cannot take its place")
-    module = importlib.import_module(f"{__name__}.{variant.replace('-', '_')}")
+        raise RuntimeError(f"coalesced.hv.core is already loaded: {variant} cannot replace it")
+    module = importlib.import_module(f"{__name__}.{module_of(variant)}")
     sys.modules["coalesced.hv.core"] = module
     coalesced.hv.core = module  # type: ignore[attr-defined]

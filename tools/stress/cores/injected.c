@@ -48,7 +48,7 @@ static PyObject *arm(PyObject *module, PyObject *args)
 
 static PyMethodDef more[] = {
     {"arm", arm, METH_VARARGS,
-     "arm(point, passes, signal=SIGKILL): the signal at a point, after so many passes."},
+     "arm(point, passes, signal=SIGKILL): send the signal at a point, after `passes` passes."},
     {NULL, NULL, 0, NULL},
 };
 

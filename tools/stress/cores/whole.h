@@ -1,7 +1,7 @@
 /*
  * The whole of coalesced.hv.core as one unit, for a variant of it that the product never loads.
  *
- * A variant's file says what is different, names its module in VARIANT and includes this.
+ * A variant's file defines what is different, names its module in VARIANT and includes this one.
  */
 #define _GNU_SOURCE
 #define JOINED(a, b) a##b

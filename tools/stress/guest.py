@@ -29,9 +29,9 @@ _ONE_BY_ONE = 4  # operations of a burst that are calls of their own
 def write(
     vcpu: Vcpu, seed: int, style: str, entries: int, longest: int, bells: float, luck: int
 ) -> None:
-    """Write the stream of a seed and a style until it is told to stop.
+    """Write the stream of a seed and a style until STOP is set.
 
-    entries: how many at least, 0 for no limit. longest: operations of a burst; most are much
+    entries: least number of entries, 0 for no limit. longest: operations of a burst; most are much
     shorter. bells: share of bursts after which the guest waits for an interrupt that a queued
     write raises. luck: seed of the bursts.
     """
