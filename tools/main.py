@@ -47,9 +47,13 @@ def _run(arguments: list[str]) -> int:
     # numpy's linear algebra would start threads that nothing here uses.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        from coalesced.tools import early  # noqa: PLC0415 - Ctrl-C during an import must end quietly, too
+        # Ctrl-C during an import must end quietly, too.
+        from coalesced.tools import commands  # noqa: PLC0415
 
-        early.start(arguments)
+        if commands.wants_guest_process(arguments):
+            from coalesced.tools import early  # noqa: PLC0415
+
+            early.start()
         from coalesced.tools.commands import app as cli  # noqa: PLC0415
     except (ImportError, MemoryError, OSError) as error:
         _say(f"this program cannot be loaded (limits on open files, memory?): {one_line(error)}")

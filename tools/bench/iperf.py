@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import statistics
+from dataclasses import replace
 from typing import Final, cast
 
 from coalesced.hv.errors import HostError
 from coalesced.tools.bench import report
 from coalesced.tools.bench.measure import spread
-from coalesced.tools.commands.options import NETWORK_STALENESS, NetworkOptions, RunOptions
 from coalesced.tools.errors import BadInput
 from coalesced.tools.guests.network import iperf_wire, memory
 from coalesced.tools.runs import boards as devices
+from coalesced.tools.runs.options import NETWORK_STALENESS, NetworkOptions, RunOptions
 from coalesced.tools.runs.runner import Job, run_job
 from coalesced.vmm import pc
 from coalesced.vmm.board import Board
@@ -59,17 +60,18 @@ def run(
         return devices.board(machine, specs_, pc.DEFAULT_MEMORY, network)
 
     job = Job(GUEST, arguments, build, lambda machine, _: memory.read_report(machine.dma.read))
-    options = RunOptions(wait=wait, staleness=float(NETWORK_STALENESS) / 1000)
+    options = RunOptions(wait=wait, staleness=NETWORK_STALENESS)
     tests: list[dict[str, object]] = []
     rounds = ROUNDS if not arguments["rate"] else 1
     for coalesce in (True, False) * rounds:
-        taken, _, said = run_job(job, options, "process", coalesce)
+        ran = run_job(job, replace(options, coalesce=coalesce))
+        said = ran.seen
         if said["server"] is None:
             raise HostError(
                 f"--iperf {server}: no report came back for {said['sent']:,} datagrams; expected "
                 f"`iperf -s -u` to run there, on port {port}"
             )
-        tests.append({"coalescing": coalesce, **said, "exits": taken["exits"]})
+        tests.append({"coalescing": coalesce, **said, "exits": ran.run.exits})
     return _section(server, tests)
 
 

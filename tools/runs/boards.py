@@ -1,4 +1,4 @@
-"""--device: a board from SPECs, of which one may name a user's own class, `FILE.py:CLASS`."""
+"""Builds a PC from device SPECs; a SPEC may name a user's own class, `FILE.py:CLASS`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from coalesced.devices.bus.pci import PciFunction
 from coalesced.hv import guest
-from coalesced.tools.commands.options import NetworkOptions
 from coalesced.tools.errors import BadInput, warn
+from coalesced.tools.runs.options import NetworkOptions
 from coalesced.vmm import devicespec
 from coalesced.vmm.board import Board
 from coalesced.vmm.devicespec import Spec, SpecError
@@ -21,15 +18,6 @@ from coalesced.vmm.machine import Machine
 from coalesced.vmm.netdev.spec import NetdevError
 
 DEFAULT_DEVICE = "VGA,addr=02.0"
-
-DeviceOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--device",
-        metavar="SPEC",
-        help="NAME,addr=SLOT.0,... as QEMU's -device, or FILE.py:CLASS,addr=05.0. Repeatable.",
-    ),
-]
 
 
 def board(
@@ -72,7 +60,7 @@ def memory_size(text: str) -> int:
 
 
 def _own(spec: Spec) -> PciFunction:
-    """An instance of a user's class, looked over. Raises SpecError."""
+    """A checked instance of a user's class. Raises SpecError."""
     where, _, name = spec.name.rpartition(":")
     path = Path(where)
     wanted = _class(spec, path, name)
@@ -106,7 +94,7 @@ def _class(spec: Spec, path: Path, name: str) -> Callable[..., object]:
 
 
 def _check(spec: Spec, path: Path, device: PciFunction) -> None:
-    """Whatever would otherwise come up in the middle of a run."""
+    """Find errors that would otherwise show in the middle of a run. Raises SpecError."""
     name = type(device).__name__
     missing = [
         key for key in ("config", "legacy_memory", "legacy_ports") if not hasattr(device, key)
@@ -134,7 +122,7 @@ def _check(spec: Spec, path: Path, device: PciFunction) -> None:
 
 
 def _guarded(spec: Spec, path: Path, what: str, call: Callable[[], object]) -> object:
-    """Whatever a user's code raises becomes one line."""
+    """Call a user's code. Raises SpecError, one line, for whatever it raises."""
     try:
         return call()
     except KeyboardInterrupt:
