@@ -46,13 +46,13 @@ def replay(
     source = traces.find(trace)
     files = {"the recording": source, **guest_files("", device or [])}
     check_apart(options.outputs(wanted), files)
-    result, run = run_replay(read(source), device or DEFAULT_MACHINE, options, wanted, text)
+    result = run_replay(read(source), device or DEFAULT_MACHINE, options, wanted, text)
     if json:
         report.print_json(result)
     else:
         _print(trace, result)
-    report.print_failures([run])
-    return 1 if result.mismatches or run.failed_writes else 0
+    report.print_failures([result.run])
+    return 1 if result.mismatches or result.run.failed_writes else 0
 
 
 def _print(name: str, result: Replay) -> None:
@@ -61,15 +61,15 @@ def _print(name: str, result: Replay) -> None:
         "accesses": f"{result.accesses:,}",
         "  writes": f"{result.writes:,}",
         "  reads": f"{result.reads:,}",
-        "queued in the ring": f"{result.coalesced:,}",
-        "exits": f"{result.exits:,} ({report.by_reason(result.exits_by, ', ')})",
-        "exits without coalescing": f"{plain:,}: {1 - result.exits / plain:.1%} saved",
+        "queued in the ring": f"{result.run.coalesced:,}",
+        "exits": f"{result.run.exits:,} ({report.by_reason(result.run.exits_by, ', ')})",
+        "exits without coalescing": f"{plain:,}: {1 - result.run.exits / plain:.1%} saved",
         "reads equal to the recording": f"{result.reads_matching:,} of "
         f"{result.reads_checked:,} checked",
         **_unchecked_rows(result),
-        "no device there": f"{result.unassigned:,}",
-        "time, ms": f"{result.seconds * 1e3:,.1f}",
-        "waited, p50 / p99 / max, µs": report.wait(result.waits.wait_us),
+        "no device there": f"{result.run.unassigned:,}",
+        "time, ms": f"{result.run.seconds * 1e3:,.1f}",
+        "waited, p50 / p99 / max, µs": report.wait(result.run.waits.wait_us),
         "screen": result.png or "none",
     }
     report.print_rows(f"Replay of {printable(name)}", rows)

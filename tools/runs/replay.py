@@ -15,7 +15,7 @@ from coalesced.tools.guests.replay import PROGRAM
 from coalesced.tools.runs.comparison import board_of, screen_of
 from coalesced.tools.runs.options import Picture, RunOptions
 from coalesced.tools.runs.outputs import save_picture, trace_file
-from coalesced.tools.runs.results import INLINE, Run, Waits
+from coalesced.tools.runs.results import INLINE, Run
 from coalesced.tools.runs.runner import Job, Ran, run_job
 from coalesced.tools.traces import loads, missing
 from coalesced.tools.traces.accesses import Counted
@@ -63,10 +63,12 @@ class TextScreen:
 class Replay:
     """A replay of a trace, and how its loads compare with the recording.
 
-    `counted` to `first_skipped` are about the lines of the trace; `unchecked` counts loads that are
-    not compared, `masked` those of which some bits are not.
+    `counted` to `first_skipped` are about the lines of the trace; `writes` and `reads` are its
+    accesses. `unchecked` counts loads that are not compared, `masked` those of which some bits are
+    not.
     """
 
+    run: Run = field(metadata=INLINE)
     trace: str
     accesses: int
     counted: Counted = field(metadata=INLINE)
@@ -75,25 +77,14 @@ class Replay:
     first_skipped: SkippedLine | None
     writes: int
     reads: int
-    coalesced: int
-    exits: int
     exits_without_coalescing: int
-    exits_by: Mapping[str, int]
     reads_checked: int
     reads_matching: int
     unchecked: Mapping[str, int]
     masked: Mapping[str, int]
-    unassigned: int
     missing_regions: Mapping[str, int]
     missing_functions: Mapping[str, int]
     mismatches: Sequence[Mismatch]  # the first ten
-    waits: Waits = field(metadata=INLINE)
-    seconds: float
-    signals: int
-    stale_drains: int
-    accel: str
-    coalescing: bool
-    state: str
     png: str | None
     screen: TextScreen | None = field(default=None, metadata=INLINE)  # where it was asked for
 
@@ -117,14 +108,12 @@ class _Seen(NamedTuple):
 
 def replay(
     recorded: Trace, specs: list[str], options: RunOptions, picture: Picture | None, text: bool
-) -> tuple[Replay, Run]:
+) -> Replay:
     """Replay on a PC with these devices. Raises what `run_job` raises."""
     with trace_file(options.trace) as trace:
         ran = run_job(_job(recorded, specs), options, trace)
     png = None if ran.seen.screen is None else save_picture(picture, ran.seen.screen)
-    screen = TextScreen(ran.seen.text) if text else None
-    # The mismatches of the result name the lines of the trace.
-    return _result(recorded, ran, png, screen), replace(ran.run, loads=None)
+    return _result(recorded, ran, png, TextScreen(ran.seen.text) if text else None)
 
 
 def _job(recorded: Trace, specs: list[str]) -> Job[_Stage, _Seen]:
@@ -197,7 +186,9 @@ def _result(recorded: Trace, ran: Ran[_Seen], png: str | None, screen: TextScree
     reads = recorded.reads
     left_out = {f"{name}{NOT_HERE}": m for name, m in {**seen.functions, **seen.regions}.items()}
     compared = loads.compare(recorded, seen.values, left_out)
+    wrong = compared.wrong(MISMATCHES_SHOWN)
     return Replay(
+        run=replace(run, loads=None),  # `mismatches` has them, with the lines of the trace
         trace=str(recorded.path),
         accesses=len(reads),
         counted=recorded.counted,
@@ -206,28 +197,14 @@ def _result(recorded: Trace, ran: Ran[_Seen], png: str | None, screen: TextScree
         first_skipped=SkippedLine(first.line, shown(first)) if first else None,
         writes=int((~reads).sum()),
         reads=int(reads.sum()),
-        coalesced=run.coalesced,
-        exits=run.exits,
         exits_without_coalescing=run.exits + run.coalesced,
-        exits_by=run.exits_by,
         reads_checked=int(compared.checked.sum()),
         reads_matching=compared.matching,
         unchecked=compared.unchecked,
         masked=compared.masked,
-        unassigned=run.unassigned,
         missing_regions=_counts(seen.regions),
         missing_functions=_counts(seen.functions),
-        mismatches=[
-            _mismatch(recorded, index, int(seen.values[index]))
-            for index in compared.wrong(MISMATCHES_SHOWN)
-        ],
-        waits=run.waits,
-        seconds=run.seconds,
-        signals=run.signals,
-        stale_drains=run.stale_drains,
-        accel=run.accel,
-        coalescing=run.coalescing,
-        state=run.state,
+        mismatches=[_mismatch(recorded, index, int(seen.values[index])) for index in wrong],
         png=png,
         screen=screen,
     )
