@@ -7,6 +7,7 @@ import typer
 from coalesced.tools.commands.options import JsonOption
 from coalesced.tools.runs import report
 from coalesced.tools.runs.facts import Facts
+from coalesced.tools.runs.json_members import members
 
 
 def info(json: JsonOption = False) -> None:
@@ -15,15 +16,15 @@ def info(json: JsonOption = False) -> None:
     if json:
         report.print_json(facts)
         return
-    members = report.members(facts)
+    all_ = members(facts)
     shown = {
-        **members,
+        **all_,
         "page_size": f"{facts.page_size} bytes",
         "ring_entries": _pairs(facts.ring_entries),
         "shared_memory_free": size(facts.shared_memory_free),
-        "kvm": _pairs(report.members(facts.kvm)),
+        "kvm": _pairs(members(facts.kvm)),
     }
-    rows = {name.replace("_", " "): str(shown[name]) for name in members if shown[name] is not None}
+    rows = {name.replace("_", " "): str(shown[name]) for name in all_ if shown[name] is not None}
     report.print_rows("This machine", rows)
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from coalesced.tools.errors import BadInput, Interrupted
 from coalesced.tools.qtest.server import Server
 from coalesced.tools.runs import boards
+from coalesced.tools.runs.json_members import INLINE
 from coalesced.tools.runs.options import RunOptions
 from coalesced.tools.runs.outputs import trace_file
-from coalesced.tools.runs.results import INLINE, Run
+from coalesced.tools.runs.results import Run
 from coalesced.tools.runs.runner import Job, run_job
 from coalesced.vmm.machine import Machine
 

@@ -11,7 +11,7 @@ from coalesced.hv import abi, kvm
 from coalesced.hv.errors import KvmUnusable
 from coalesced.hv.ring import usable
 from coalesced.hv.shm import DIRECTORY
-from coalesced.tools.runs.results import OPTIONAL
+from coalesced.tools.runs.json_members import OPTIONAL
 
 
 @dataclass(frozen=True)

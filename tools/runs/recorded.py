@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.hv.abi import OP_IN
 from coalesced.tools.runs.results import LoadCheck, WrongLoad
-from coalesced.tools.traces import loads
-from coalesced.tools.traces.trace import Trace
 from coalesced.vmm.accel.kvm import KvmAccelerator, Recorder
 from coalesced.vmm.accel.recording import Recording, RecordingAccelerator
 from coalesced.vmm.machine import Machine
+
+if TYPE_CHECKING:
+    from coalesced.tools.traces.trace import Trace
 
 BoardT = TypeVar("BoardT")
 
@@ -60,6 +61,8 @@ def once(record: Recorder) -> Recorder:
 
 def check_loads(machine: Machine, accel: KvmAccelerator) -> LoadCheck:
     """Compare what the guest's loads gave with the recording, except what depends on time."""
+    from coalesced.tools.traces import loads  # noqa: PLC0415 - it knows the e1000's registers
+
     ops, got = accel.loads()
     compared = loads.compare(_as_trace(machine, ops), got)
     mismatches = []
@@ -73,6 +76,8 @@ def check_loads(machine: Machine, accel: KvmAccelerator) -> LoadCheck:
 
 def _as_trace(machine: Machine, ops: NDArray[np.void]) -> Trace:
     """The accesses with the regions that they reach now, as a trace."""
+    from coalesced.tools.traces.trace import Trace  # noqa: PLC0415
+
     places, which = np.unique(ops[["kind", "address"]], return_inverse=True)
     names: dict[str, int] = {}
     numbers = []

@@ -13,9 +13,10 @@ from coalesced.devices.bus.pci import BASE_ADDRESS_0, COMMAND, COMMAND_IO, COMMA
 from coalesced.hv.abi import OP, PAGE_SIZE
 from coalesced.tools.guests.replay import PROGRAM
 from coalesced.tools.runs.comparison import board_of, screen_of
+from coalesced.tools.runs.json_members import INLINE
 from coalesced.tools.runs.options import Picture, RunOptions
 from coalesced.tools.runs.outputs import save_picture, trace_file
-from coalesced.tools.runs.results import INLINE, Run
+from coalesced.tools.runs.results import Run
 from coalesced.tools.runs.runner import Job, Ran, run_job
 from coalesced.tools.traces import loads, missing
 from coalesced.tools.traces.accesses import Counted

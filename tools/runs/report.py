@@ -1,43 +1,28 @@
-"""What a command prints: one JSON object, or tables and lines."""
+"""Tables and lines for people; a command prints these or one JSON object."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coalesced.hv.printable import printable
 from coalesced.tools.errors import warn
-from coalesced.tools.runs.results import Comparison, Percentiles, Run, Sides, SleptOn
+from coalesced.tools.runs.json_members import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from coalesced.tools.runs.results import Comparison, Percentiles, Run, Sides, SleptOn
+
+__all__ = ["print_json"]
+
 SLEPT_LEAST_US = 1000.0  # shorter waits of a sleeping guest are not worth a warning
 
-Cell = Callable[[Run], str]
+Cell = Callable[["Run"], str]
 
 _NO_ROWS: Mapping[str, Cell] = MappingProxyType({})
-
-
-def print_json(result: object) -> None:
-    """Write one object to stdout; a dataclass is written as `members` has it."""
-    sys.stdout.write(json.dumps(result, indent=2, default=members) + "\n")
-
-
-def members(value: Any) -> dict[str, object]:
-    """The JSON members of a dataclass, see INLINE and OPTIONAL of `runs.results`."""
-    found: dict[str, object] = {}
-    for each in fields(value):
-        content = getattr(value, each.name)
-        if each.metadata.get("inline"):
-            found |= {} if content is None else members(content)
-        elif content is not None or not each.metadata.get("optional"):
-            found[each.name] = content
-    return found
 
 
 def print_table(table: Table) -> None:

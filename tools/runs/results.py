@@ -6,18 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from coalesced.tools.runs.json_members import INLINE, OPTIONAL
+
 if TYPE_CHECKING:
     from coalesced.tools.guests.network.exchange import Report
     from coalesced.tools.guests.network.serve import Answers
 
 T = TypeVar("T")
-
-
-INLINE: Mapping[str, bool] = {"inline": True}
-"""Metadata of a field whose members are members of the surrounding JSON object; None: of none."""
-
-OPTIONAL: Mapping[str, bool] = {"optional": True}
-"""Metadata of a field that the JSON object does not have when it is None."""
 
 
 @dataclass(frozen=True)
