@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from coalesced.hv.errors import one_line
@@ -32,9 +33,7 @@ def load(name: str) -> Guest:
     if not separator or not where or not function:
         raise GuestNotFound(f"guest {name!r}: expected FILE.py:FUNCTION or module:function")
     try:
-        module = (
-            _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-        )
+        module = load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
     except (GuestNotFound, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -48,13 +47,18 @@ def load(name: str) -> Guest:
     return found
 
 
-def _load_file(path: Path) -> object:
+def load_file(path: Path, prefix: str = "guest") -> ModuleType:
+    """Run a user's file as a module; its folder becomes the last place to import from.
+
+    The module has the name that an import finds the file by, or `prefix` and the file's stem.
+    Raises GuestNotFound when there is no such Python file, and whatever its code raises.
+    """
     if not path.is_file():
         raise GuestNotFound(f"guest {path}: no such file")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
-    spec = importlib.util.spec_from_file_location(_module_name(path), path)
+    spec = importlib.util.spec_from_file_location(_module_name(path, prefix), path)
     if spec is None or spec.loader is None:
         raise GuestNotFound(f"guest {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -63,10 +67,10 @@ def _load_file(path: Path) -> object:
     return module
 
 
-def _module_name(path: Path) -> str:
+def _module_name(path: Path, prefix: str) -> str:
     """The name that an import finds the file by, as the processes of `multiprocessing` do.
 
-    Where that name is another module's, one that is nobody's.
+    A name with `prefix`, which no other module has, where that one is another module's.
     """
     name = path.stem
     if "." not in name:  # else it means a package
@@ -74,7 +78,7 @@ def _module_name(path: Path) -> str:
             found = importlib.util.find_spec(name)
             if found and found.origin and Path(found.origin).resolve() == path.resolve():
                 return name
-    return f"guest_{name}"
+    return f"{prefix}_{name}"
 
 
 def end_fork(error: BaseException | None) -> NoReturn:

@@ -64,9 +64,9 @@ def cirrus(
 @_demo.command("all", epilog="Examples: coalesced demo all · coalesced demo all --json")
 @with_run_options((*_WITHOUT, "trace_out"), staleness="off")
 def all_(options: RunOptions, json: bool) -> int:
-    """Every demonstration, one after the other; the JSON object has one member for each.
+    """Run every demonstration; the JSON object has one member for each.
 
-    With --accel kvm without e1000, whose guest waits for interrupts.
+    --accel kvm leaves out e1000, whose guest waits for interrupts.
     """
     results = {
         "vga": demos.vga(Chip.vga, options, picture(None, "demo-vga.png")),

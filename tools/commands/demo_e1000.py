@@ -82,9 +82,11 @@ def e1000(
         typer.Option("--seconds", metavar="N", min=0, help="With --netdev: end after this time."),
     ] = None,
 ) -> int:
-    """The guest drives an 82540EM: it sends and receives 10,000 frames over UDP, every byte
-    checked at both ends. With --netdev it answers ARP, ping, UDP echo (port 7) and iperf's UDP
-    test (port 5001) until Ctrl-C."""
+    """The guest drives an 82540EM: it sends and receives 10,000 frames, every byte checked.
+
+    They go over UDP to this process. With --netdev the guest answers ARP, ping, UDP echo (port 7)
+    and iperf's UDP test (port 5001) until Ctrl-C.
+    """
     if options.accel == Accel.kvm:
         raise BadInput("--accel kvm: this guest waits for interrupts, and kvm runs recorded ones")
     check_apart(options.outputs(), {})

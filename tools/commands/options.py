@@ -25,8 +25,8 @@ from coalesced.tools.runs.options import (
 
 __all__ = ["Accel", "Cpus", "Wait", "check_writable"]
 
-AccelOption = Annotated[Accel, typer.Option("--accel", help="What runs the guest.")]
-WaitOption = Annotated[Wait, typer.Option("--wait", help="How either side waits for the other.")]
+AccelOption = Annotated[Accel, typer.Option("--accel", help="Accelerator that runs the guest.")]
+WaitOption = Annotated[Wait, typer.Option("--wait", help="How each side waits for the other.")]
 NetdevOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -162,7 +162,7 @@ def _staleness_option(default: str | None) -> Any:
         "--staleness",
         metavar="MS|off",
         help="Milliseconds after which a queued write is delivered even without an exit.",
-        show_default=default or f"{NETWORK_STALENESS * 1e3:g} with --netdev, else off",
+        show_default=True if default else f"{NETWORK_STALENESS * 1e3:g} with --netdev, else off",
     )
 
 

@@ -30,7 +30,7 @@ JOINED = (
 DEFAULT_MACHINE = [DEFAULT_DEVICE, "e1000,addr=03.0"]
 
 
-@with_run_options(without=("netdev", "pcap"))
+@with_run_options(without=("netdev", "pcap"), staleness="off")
 def replay(
     options: RunOptions,
     json: bool,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,21 +73,15 @@ def _own(spec: Spec) -> PciFunction:
 def _class(spec: Spec, path: Path, name: str) -> Callable[..., object]:
     if not path.is_file():
         raise _wrong(spec, f"there is no file {path}")
-    module_spec = importlib.util.spec_from_file_location(f"device_{path.stem}", path.absolute())
-    if module_spec is None or module_spec.loader is None:
-        raise _wrong(spec, f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
-    loader = module_spec.loader
-    _guarded(spec, path, f"import of {path}", lambda: loader.exec_module(module))
-    found = getattr(module, name, None)
+
+    def load() -> object:
+        return guest.load_file(path.absolute(), "device")
+
+    found = getattr(_guarded(spec, path, f"import of {path}", load), name, None)
     if found is None:
         raise _wrong(spec, f"{path} has no class {name!r}")
     if not isinstance(found, type):
-        raise _wrong(spec, f"{name!r} in {path} is no class")
+        raise _wrong(spec, f"{name!r} in {path} is not a class")
     return found
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain, repeat
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from coalesced.hv.errors import DeviceError
 from coalesced.tools.errors import Interrupted
-from coalesced.tools.runs import boards, report
+from coalesced.tools.runs import boards, progress, report
 from coalesced.tools.runs.options import Accel, NetworkOptions, Picture, RunOptions
 from coalesced.tools.runs.outputs import save_picture, trace_file
 from coalesced.tools.runs.recorded import once, recorder
@@ -24,20 +22,6 @@ from coalesced.vmm.board import Board
 from coalesced.vmm.machine import Machine
 
 Screen = NDArray[np.uint8]
-
-
-@contextlib.contextmanager
-def _progress(name: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, nothing elsewhere; yields the function to call after each step."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda: progress.advance(task)
 
 
 def combinations(options: RunOptions) -> list[RunOptions]:
@@ -96,7 +80,8 @@ def run_each(name: str, job: Job[BoardT, SeenT], options: RunOptions) -> list[Ra
     wanted = combinations(options)
     # A guest that runs as machine code is recorded once for all its runs.
     job = replace(job, record=once(job.record or recorder(job)))
-    with _progress(name, len(wanted)) as advance:
+    with progress.shown(len(wanted)) as bar:
+        bar.show(name)
         for each in wanted:
             try:
                 with trace_file(each.trace) as trace:
@@ -106,7 +91,7 @@ def run_each(name: str, job: Job[BoardT, SeenT], options: RunOptions) -> list[Ra
                 raise Interrupted(
                     "; ".join([place, *map(report.one_line, runs_of(ran))])
                 ) from error
-            advance()
+            bar.advance()
     return ran
 
 

@@ -24,7 +24,7 @@ MISMATCHES_SHOWN = 10
 
 
 class Twin(Protocol):
-    """How to build the machine once more: a `tools.runs.runner.Job`."""
+    """How to build a second machine: a `runs.runner.Job`."""
 
     @property
     def build(self) -> Callable[[Machine], Any]: ...
