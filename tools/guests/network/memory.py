@@ -1,4 +1,4 @@
-"""Where the network guests keep what the card and the VMM read in guest RAM."""
+"""The layout of guest RAM that the network guests share with the card and the VMM."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ROOM: Final = REPORT_SIZE - 8
 
 
 def leave_report(vcpu: Vcpu, report: dict[str, object]) -> None:
-    """Put a report where the VMM looks for it. Raises ValueError when it is too long.
+    """Leave a report for the VMM. Raises ValueError when it is too long.
 
     There are two places, and a word before them with the address of the one that is valid: the
     VMM may look, or kill this guest, at any moment, and always finds a whole report.
