@@ -40,7 +40,7 @@ def combinations(options: RunOptions) -> list[RunOptions]:
 def board_of(
     specs: Sequence[str], network: NetworkOptions | None = None
 ) -> Callable[[Machine], Board]:
-    """What builds a PC with these devices; raises BadInput for a SPEC that cannot be used.
+    """A function that builds a PC with these devices; it raises BadInput for a wrong SPEC.
 
     Of several machines only the first one's frames are recorded.
     """

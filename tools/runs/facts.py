@@ -1,4 +1,4 @@
-"""What this machine offers."""
+"""Facts about this machine for `coalesced info`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coalesced.tools.runs.json_members import OPTIONAL
 
 @dataclass(frozen=True)
 class Kvm:
-    """What /dev/kvm offers, or why --accel kvm cannot use it."""
+    """The capabilities of /dev/kvm, or the reason why it cannot be used."""
 
     usable: bool
     reason: str | None = field(default=None, metadata=OPTIONAL)

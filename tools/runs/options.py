@@ -14,7 +14,7 @@ NO_PICTURE = Path("none")
 
 
 class Accel(StrEnum):
-    """What runs the guest."""
+    """The accelerator that runs the guest."""
 
     process = "process"
     direct = "direct"

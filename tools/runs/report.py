@@ -62,9 +62,10 @@ def print_comparison(
     runs = result.runs
     print_runs(title, runs, more)
     print_savings(result)
-    if len(runs) > 1:
-        same = "All runs ended in the same state." if result.identical else "THE STATES DIFFER."
-        print(identical or same)
+    if identical:
+        print(identical)
+    elif len(runs) > 1:
+        print("All runs ended in the same state." if result.identical else "THE STATES DIFFER.")
     if result.hottest:
         hottest = [f"{hot.kind} {hot.address:#x} ({hot.exits:,})" for hot in result.hottest[:5]]
         print(f"Most exits: {', '.join(hottest)}")

@@ -1,4 +1,4 @@
-"""What runs of a guest gave, as values. Their fields are the keys of the JSON objects."""
+"""The results of runs, as values. Their fields are the keys of the JSON objects."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class LoadCheck:
 
 @dataclass(frozen=True)
 class PeerCounts:
-    """What the other end of the wire received."""
+    """The frames that the peer received."""
 
     received: int
     wrong: int
@@ -98,7 +98,7 @@ class PeerCounts:
 
 @dataclass(frozen=True)
 class Exchanged:
-    """What the guest, the card and the other end counted."""
+    """The counts of the guest, the card and the peer."""
 
     guest: Report
     card: dict[str, int]
@@ -121,7 +121,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Served:
-    """What the guest answered and the card counted; the guest None: it was not up yet."""
+    """The counts of the guest and the card; `guest` None: it was not up yet."""
 
     guest: Answers | None
     card: dict[str, int]
@@ -180,7 +180,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Savings:
-    """What the coalesced run saved compared with the uncoalesced one; None where one is missing."""
+    """Savings of the coalesced run over the uncoalesced one; None where one is missing."""
 
     exits: float | None = None  # share of the exits, 0 to 1
     time: float | None = None  # uncoalesced seconds / coalesced seconds

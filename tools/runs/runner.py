@@ -62,7 +62,7 @@ class Ran(Generic[SeenT]):
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process has used up so far."""
+    """The resources that a process has used so far."""
 
     cpu_seconds: float = 0.0
     context_switches: int = 0
