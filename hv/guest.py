@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from coalesced.hv.errors import one_line
@@ -32,9 +33,7 @@ def load(name: str) -> Guest:
     if not separator or not where or not function:
         raise GuestNotFound(f"guest {name!r}: expected FILE.py:FUNCTION or module:function")
     try:
-        module = (
-            _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-        )
+        module = load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
     except (GuestNotFound, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -48,13 +47,20 @@ def load(name: str) -> Guest:
     return found
 
 
-def _load_file(path: Path) -> object:
+def load_file(path: Path, prefix: str = "") -> ModuleType:
+    """Run a user's file as a module; its folder becomes the last place to import from.
+
+    The module has the name that an import finds the file by. Where that is another module's it is
+    named with `prefix`; without one it is the main module of the processes that `multiprocessing`
+    starts, so that they find its functions. Raises GuestNotFound when there is no such Python file,
+    and whatever its code raises.
+    """
     if not path.is_file():
         raise GuestNotFound(f"guest {path}: no such file")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
-    spec = importlib.util.spec_from_file_location(_module_name(path), path)
+    spec = importlib.util.spec_from_file_location(_module_name(path, prefix), path)
     if spec is None or spec.loader is None:
         raise GuestNotFound(f"guest {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -63,19 +69,16 @@ def _load_file(path: Path) -> object:
     return module
 
 
-def _module_name(path: Path) -> str:
-    """The name that an import finds the file by, as the processes of `multiprocessing` do.
-
-    Where that name is another module's, the one that such processes give to the file of their
-    parent's main program, which they run first: the guest's then.
-    """
+def _module_name(path: Path, prefix: str) -> str:
     name = path.stem
     if "." not in name:  # else it means a package
         with suppress(ImportError, ValueError):
             found = importlib.util.find_spec(name)
             if found and found.origin and Path(found.origin).resolve() == path.resolve():
                 return name
-    importlib.import_module("multiprocessing")  # gives the name away when it is first imported
+    if prefix:
+        return f"{prefix}_{name}"
+    importlib.import_module("multiprocessing")  # it changes the name when it is first imported
     sys.modules["__main__"].__file__ = str(path.resolve())
     return "__mp_main__"
 

@@ -1,4 +1,4 @@
-"""The guest process that a command will need, started before the command's own imports."""
+"""A guest process that is started before the imports of the command that needs it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ from contextlib import suppress
 from coalesced.hv.errors import HostError
 from coalesced.hv.process import GuestProcess
 
-COMMANDS = ("demo", "run", "replay", "qtest")
-
-_WITHOUT = {"-h", "--help", "direct", "--accel=direct", "kvm", "--accel=kvm"}
-
 _waiting: GuestProcess | None = None
 
 
-def start(arguments: list[str]) -> None:
-    """Start a guest process if this command line will probably want one."""
+def start() -> None:
+    """Start a guest process for the first `take`, which reports the error if that fails."""
     global _waiting  # noqa: PLW0603 - one per program, between its start and its first run
-    wanted = arguments[:1] and arguments[0] in COMMANDS
-    if wanted and not _WITHOUT & set(arguments):
-        with suppress(HostError):  # told when somebody takes one
-            _waiting = GuestProcess()
+    with suppress(HostError):
+        _waiting = GuestProcess()
 
 
 def take() -> GuestProcess:

@@ -1,4 +1,4 @@
-"""What ends a command early, and what it goes on after."""
+"""Exceptions that end a command early, and warnings, after which it goes on."""
 
 import sys
 
@@ -8,14 +8,14 @@ show_frames = False  # --traceback
 
 
 class BadInput(Exception):
-    """The user gave what cannot be used; the text is one line that says what and why."""
+    """The user's input cannot be used; the text is one line that says which and why."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C; the text is one line about how far the command had come."""
+    """Ctrl-C; the text is one line about the progress that the command had made."""
 
 
 def warn(line: str) -> None:
-    """Tell the user of something that goes wrong while the command goes on."""
+    """Write one line to stderr; the command goes on."""
     sys.stderr.write(f"coalesced: {printable_lines(line)}\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""One line and an exit status for whatever ends a command."""
+"""Turns the error that ends a command into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coalesced.tools.errors import BadInput
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = [_ROOT / name for name in ("hv", "vmm", "devices", "tools")]
-# What a limit looks like from here, and where it is looked up.
+# The limit behind an error number, and where it is set.
 _LIMITS = {
     errno.EMFILE: "this process's limit on open files is reached (ulimit -n)",
     errno.ENFILE: "the system's limit on open files is reached (fs.file-max)",
@@ -23,8 +23,8 @@ _LIMITS = {
 
 
 def of(error: Exception) -> tuple[int, str] | None:
-    """The exit status and the line; None for what is a fault of this program."""
-    # typer has changed where its usage errors live; what they can do has stayed.
+    """The exit status and the line; None for a fault of this program."""
+    # The module of typer's usage errors differs between versions, their methods do not.
     message = getattr(error, "format_message", None)
     if message is not None:
         return int(getattr(error, "exit_code", 2)), " ".join(str(message()).split())
@@ -38,7 +38,7 @@ def of(error: Exception) -> tuple[int, str] | None:
 
 
 def _of_run(error: Exception) -> str | None:
-    """The line about what came up during a run; empty where nobody is there to read it."""
+    """The line about an error during a run; empty when the reader of stdout has gone."""
     if isinstance(error, CoalescedError):
         return str(error)
     if isinstance(error, OSError):
@@ -61,16 +61,16 @@ def _system(error: OSError) -> str:
 
 
 def _import(error: BaseException) -> str:
-    """A module is missing, or the limits leave no room for it."""
+    """The line about a module that is missing, or that a limit keeps from loading."""
     name = getattr(error, "name", None) or "a module"
     while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause  # numpy wraps what the linker said in a page of advice
+        error = cause  # numpy wraps the linker's error in a page of advice
     said = _LIMITS[errno.EMFILE] if _at_limit() else " ".join(str(error).split())
     return f"cannot load {name}: {said}"
 
 
 def _at_limit() -> bool:
-    """Is there no descriptor left? Python then takes modules for missing."""
+    """Is no descriptor left? Python then reports modules as missing."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
@@ -79,7 +79,7 @@ def _at_limit() -> bool:
 
 
 def _where(error: BaseException) -> str:
-    """What was being done: the innermost line of this program."""
+    """The innermost line of this program in the traceback."""
     stack = traceback.extract_tb(error.__traceback__)
     ours = [f for f in stack if any(Path(f.filename).is_relative_to(p) for p in _PACKAGES)]
     last = (ours or stack)[-1]

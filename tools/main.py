@@ -1,4 +1,4 @@
-"""Entry of `coalesced`: exit statuses, and one line for what goes wrong."""
+"""The entry point of `coalesced`: exit statuses, and one line for each error."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from coalesced.tools import streams, termination
 def main() -> None:
     """Run the command line; never returns.
 
-    Exit status 0 success, 1 a check or a run failed, 2 wrong usage or bad input, 130 after Ctrl-C;
-    SIGTERM and SIGHUP end it as such, once everything is given back.
+    Exit status 0 success, 1 a check or a run failed, 2 wrong usage or bad input, 130 after Ctrl-C.
+    SIGTERM and SIGHUP end the process by that signal, after everything is released.
     """
     sys.unraisablehook = _unraisable
     termination.watch()
@@ -28,7 +28,7 @@ def main() -> None:
             status = _run(sys.argv[1:])
             status = _flush(status)
         finally:
-            # What is left is short, and Python itself would die of a SIGINT while it shuts down.
+            # The rest is short, and a SIGINT while Python shuts down would kill it.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             termination.let_go()
             signals.hold_handlers()  # what a device left behind raises into nothing
@@ -48,9 +48,13 @@ def _run(arguments: list[str]) -> int:
     # numpy's linear algebra would start threads that nothing here uses.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        from coalesced.tools import early  # noqa: PLC0415 - Ctrl-C during an import must end quietly, too
+        # Ctrl-C during an import must end quietly, too.
+        from coalesced.tools import commands  # noqa: PLC0415
 
-        early.start(arguments)
+        if commands.wants_guest_process(arguments):
+            from coalesced.tools import early  # noqa: PLC0415
+
+            early.start()
         from coalesced.tools.commands import app as cli  # noqa: PLC0415
     except (ImportError, MemoryError, OSError) as error:
         _say(f"this program cannot be loaded (limits on open files, memory?): {one_line(error)}")
@@ -59,11 +63,11 @@ def _run(arguments: list[str]) -> int:
 
 
 def _flush(status: int) -> int:
-    """Write out what was printed; the exit status, never success when it could not be written."""
+    """Flush stdout; the exit status, 1 instead of 0 when that fails."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        return status or 1  # whoever read it has seen enough
+        return status or 1  # the reader has closed the pipe
     except OSError as error:
         _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
         return status or 1
@@ -78,7 +82,7 @@ def _ctrl_c(error: BaseException | None) -> KeyboardInterrupt | None:
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """Ctrl-C inside a callback that cannot raise, of an import say, must not get lost."""
+    """End the program for a Ctrl-C inside a callback that cannot raise, as in an import."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         _say("interrupted")
         os._exit(130)  # the guest process ends with this one
@@ -92,5 +96,5 @@ def _close_early() -> None:
 
 
 def _say(text: str) -> None:
-    with suppress(OSError):  # there is nowhere else to say it
+    with suppress(OSError):  # there is nowhere else to write it
         sys.stderr.write(f"coalesced: {printable_lines(text)}\n")

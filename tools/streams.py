@@ -1,4 +1,4 @@
-"""Standard output and standard error: errors name the stream, and any text can be printed."""
+"""Standard output and standard error that name themselves in errors and print any text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO
 
 _NAMES = {1: "standard output", 2: "standard error"}
 _ESCAPES = "text that any encoding takes"  # the name of the error handler below
-# What the help and the tables use beyond ASCII; anything else is escaped.
+# Replacements for the characters beyond ASCII in help and tables; others are escaped.
 _PLAIN = str.maketrans(
     {"·": "-", "…": "...", "×": "x", "µ": "u", "–": "-", "—": "-", "“": '"', "”": '"', "’": "'"}
 )
@@ -19,7 +19,7 @@ _PLAIN = str.maketrans(
 class _Stream(io.FileIO):
     """A standard stream. The first write that fails raises with the stream's name as file name.
 
-    From then on the descriptor is /dev/null, so that what is still buffered fails no second time.
+    From then on the descriptor is /dev/null, so that the rest of the buffer does not fail again.
     """
 
     def write(self, data: object, /) -> int:
@@ -37,8 +37,8 @@ class _Stream(io.FileIO):
 def open_standard() -> None:
     """Make sys.stdout and sys.stderr such streams.
 
-    Where whoever started this program closed one, nothing else may get its number: a closed
-    standard output still refuses every write, while a closed standard error loses what it is given.
+    A descriptor that was closed before the start is opened, so that no other file gets its number:
+    standard output then refuses every write, standard error discards it.
     """
     for number in range(3):
         try:
@@ -52,7 +52,7 @@ def open_standard() -> None:
 
 def _opened(number: int, now: IO[str] | None, first: IO[str] | None) -> IO[str]:
     if now is not first and now is not None:
-        return now  # somebody else's, who catches what is printed
+        return now  # a replacement that captures the output
     stream = io.BufferedWriter(_Stream(number, "w", closefd=False))
     given = now if isinstance(now, io.TextIOWrapper) else None
     at_once = number == 2 or (given is not None and (given.write_through or given.line_buffering))
@@ -65,7 +65,7 @@ def _opened(number: int, now: IO[str] | None, first: IO[str] | None) -> IO[str]:
 
 
 def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """What a stream's encoding lacks: written in ASCII where that is usual, escaped otherwise."""
+    """Replace characters that the encoding lacks, by ASCII look-alikes or by escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     plain = error.object[error.start : error.end].translate(_PLAIN)

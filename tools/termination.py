@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP: all is given back as after Ctrl-C, then the signal ends the program."""
+"""SIGTERM and SIGHUP: release everything as after Ctrl-C, then die of the signal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
-_came = 0
+_received = 0
 
 
 def watch() -> None:
-    """Raise KeyboardInterrupt when one comes, unless it is ignored, as under nohup."""
-    # The first to be registered is the last to be called: multiprocessing, too, has cleaned up.
+    """Raise KeyboardInterrupt on either signal, unless it is ignored, as under nohup."""
+    # Registered first, called last: after the clean-up of multiprocessing.
     atexit.register(_die)
     for number in _SIGNALS:
         if signal.getsignal(number) is signal.SIG_DFL:
@@ -23,22 +23,22 @@ def watch() -> None:
 
 
 def let_go() -> None:
-    """From now on one of them ends this process at once."""
+    """Let either signal end this process at once from now on."""
     for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN or _came:
+        if signal.getsignal(number) is not signal.SIG_IGN or _received:
             signal.signal(number, signal.SIG_DFL)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    global _came  # noqa: PLW0603 - one per program
-    _came = number
-    for each in _SIGNALS:  # a second one must not end what the first one began
+    global _received  # noqa: PLW0603 - one per program
+    _received = number
+    for each in _SIGNALS:  # a second signal must not interrupt the clean-up
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def _die() -> None:
-    """Let whoever waits for this process see that the signal ended it."""
-    if _came:
-        signal.signal(_came, signal.SIG_DFL)
-        os.kill(os.getpid(), _came)
+    """Die of the signal, so that the parent sees it in the exit status."""
+    if _received:
+        signal.signal(_received, signal.SIG_DFL)
+        os.kill(os.getpid(), _received)

@@ -14,7 +14,7 @@ from PIL import Image
 from coalesced.devices.vga.palette import expand_6bit
 from coalesced.hv.abi import OP_OUT, OP_STORE
 from coalesced.hv.ring import usable
-from coalesced.tools.traces.tracefile import Trace, read
+from coalesced.tools.traces.trace import Trace, read
 from helpers.vmm_cli import json_of, run
 from helpers.vmm_model import exits_of
 

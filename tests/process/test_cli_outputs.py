@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coalesced.tools import traces
-from coalesced.tools.traces.tracefile import read
+from coalesced.tools.traces.trace import read
 from helpers.vmm_cli import PROGRAM, one_line, run
 
 GUEST = "def main(vcpu):\n    vcpu.out8(0x3ce, 5)\n\ndef fails(vcpu):\n    main(vcpu)\n    1 / 0\n"
@@ -38,7 +38,7 @@ def test_a_guest_that_is_not_there_leaves_every_output_as_it_was(folder: Path) -
 @pytest.mark.parametrize("option", ["--trace", "--png"])
 def test_the_guests_own_file_is_no_output(folder: Path, option: str) -> None:
     said = one_line(run("run", "guest.py:main", option, "guest.py", cwd=folder), 2)
-    assert said.startswith(f"{option} guest.py: expected a file of its own, it is the guest's ")
+    assert said.startswith(f"{option} guest.py: expected a file of its own, but it is the guest's ")
     assert (folder / "guest.py").read_text() == GUEST
 
 
@@ -47,7 +47,7 @@ def test_the_recording_that_is_replayed_is_no_output(folder: Path) -> None:
     recorded = (folder / "t").read_bytes()
     for option in ("--trace", "--png"):
         said = one_line(run("replay", "t", option, "./t", cwd=folder), 2)
-        assert said == f"{option} t: expected a file of its own, it is the recording"
+        assert said == f"{option} t: expected a file of its own, but it is the recording"
     assert (folder / "t").read_bytes() == recorded
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from coalesced.hv.abi import OP_IN, OP_LOAD
 from coalesced.hv.ring import usable
 from coalesced.tools import traces
-from coalesced.tools.traces.tracefile import read
+from coalesced.tools.traces.trace import read
 from helpers.vmm_cli import json_of, one_line, run
 
 READ = "memory_region_ops_read cpu 0 mr 0x1 addr 0x3ce value {:#x} size 1 name 'vga'\n"
@@ -99,7 +99,7 @@ def test_lines_that_are_no_accesses_are_skipped_and_the_first_is_named(tmp_path:
     done = run("replay", "t.trace", cwd=tmp_path)
     assert done.returncode == 0
     assert "1 of 1 checked" in done.stdout
-    assert "2 lines skipped that are no accesses; the first is line 2: 'qemu-system" in done.stdout
+    assert "2 lines skipped that are not accesses; the first is line 2: 'qemu-system" in done.stdout
     assert "\x1b" not in done.stdout
     result = json_of("replay", "t.trace", cwd=tmp_path)
     assert result["skipped"] == 2

@@ -56,7 +56,7 @@ WRONG = {
     "a syntax error": ("def", "import of x.py: line"),
     "an import that fails": ("import no_such_thing", "ModuleNotFoundError: No module named"),
     "no such class": ("Y = 1", "x.py has no class 'X'"),
-    "no class": ("X = 1", "'X' in x.py is no class"),
+    "no class": ("X = 1", "'X' in x.py is not a class"),
     "no PCI function": (
         "class X: pass",
         "X is not derived from coalesced.devices.bus.pci.PciFunction",

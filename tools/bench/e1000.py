@@ -19,11 +19,11 @@ from coalesced.tools.bench import host, iperf, report
 from coalesced.tools.bench.far_end import FarProcess, NearEnd, Order
 from coalesced.tools.bench.measure import Step, interleaved, rounds, spread
 from coalesced.tools.bench.registry import Options, Plan
-from coalesced.tools.commands.options import NetworkOptions
 from coalesced.tools.guests.network import memory
 from coalesced.tools.guests.network.packets import PAYLOAD_AT
 from coalesced.tools.runs import boards as devices
 from coalesced.tools.runs.exchange import LOOPBACK, free_ports
+from coalesced.tools.runs.options import NetworkOptions
 from coalesced.vmm import pc
 from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.machine import Machine

@@ -12,10 +12,10 @@ from coalesced.hv.errors import HostError
 from coalesced.tools.bench import report
 from coalesced.tools.bench.measure import Step, spread
 from coalesced.tools.bench.registry import Options
-from coalesced.tools.commands.options import NETWORK_STALENESS, NetworkOptions, RunOptions
 from coalesced.tools.errors import BadInput
 from coalesced.tools.guests.network import iperf_wire, memory
 from coalesced.tools.runs import boards as devices
+from coalesced.tools.runs.options import NETWORK_STALENESS, NetworkOptions, RunOptions
 from coalesced.tools.runs.runner import Job, run_job
 from coalesced.vmm import pc
 from coalesced.vmm.board import Board
@@ -72,12 +72,12 @@ class Server:
             self._build,
             lambda machine, _: memory.read_report(machine.dma.read),
         )
-        options = RunOptions(wait=self.wait, staleness=float(NETWORK_STALENESS) / 1000)
         tests: list[Test] = []
         while len(tests) < self.tests:
             coalesce = len(tests) % 2 == 0
-            _, counters, told = run_job(job, options, "process", coalesce)
-            tests.append(self._test(coalesce, told, counters.exits))
+            options = RunOptions(wait=self.wait, staleness=NETWORK_STALENESS, coalesce=coalesce)
+            ran = run_job(job, options)
+            tests.append(self._test(coalesce, ran.seen, ran.run.exits))
             step()
         return _section(self.name, tests)
 

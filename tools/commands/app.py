@@ -1,4 +1,4 @@
-"""The command line of `coalesced`: its commands, and what an error comes to."""
+"""The command line of `coalesced`: finds the command, and turns errors into exit statuses."""
 
 from __future__ import annotations
 
@@ -13,25 +13,11 @@ import typer
 from coalesced.hv import guest, signals
 from coalesced.hv.printable import printable_lines
 from coalesced.tools import errors, failures
-
-# Command: the module that adds it. Only the one that is called gets imported: start-up time.
-COMMANDS = {
-    "demo": "coalesced.tools.commands.demo",
-    "run": "coalesced.tools.commands.run",
-    "replay": "coalesced.tools.commands.replay",
-    "qtest": "coalesced.tools.commands.qtest",
-    "stress": "coalesced.tools.commands.stress",
-    "bench": "coalesced.tools.commands.bench",
-    "litmus": "coalesced.tools.commands.litmus",
-    "info": "coalesced.tools.commands.info",
-}
+from coalesced.tools.commands import COMMANDS
 
 
 def application(arguments: list[str]) -> typer.Typer:
-    """The program with the command that the arguments name, with all commands if they name none.
-
-    Each module's `register(app)` adds its command.
-    """
+    """The program with the command that the arguments name, or with all if they name none."""
     app = typer.Typer(
         name="coalesced",
         add_completion=False,
@@ -41,7 +27,7 @@ def application(arguments: list[str]) -> typer.Typer:
     app.callback()(_program)  # with it, a single command keeps its name on the command line
     named = [arguments[0]] if arguments and arguments[0] in COMMANDS else list(COMMANDS)
     for name in named:
-        importlib.import_module(COMMANDS[name]).register(app)
+        importlib.import_module(f"{__package__}.{COMMANDS[name].module}").register(app)
     return app
 
 
@@ -63,7 +49,7 @@ def _program(
 
 
 def run(arguments: list[str], say: Callable[[str], None]) -> int:
-    """Carry out a command line, with one line through `say` for what goes wrong."""
+    """Carry out a command line and return its exit status; `say` takes the line about an error."""
     try:
         command = typer.main.get_command(application(arguments))
         # Not command.main(): it would turn Ctrl-C into an exit status without a word.

@@ -1,10 +1,10 @@
-"""Options that several commands share, and what they come to."""
+"""Options that several commands share; each is declared once, here."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from enum import StrEnum
+import functools
+import inspect
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,56 +12,21 @@ import typer
 
 from coalesced.hv.abi import RING_PAGES_MAX
 from coalesced.tools import errors
-from coalesced.tools.errors import BadInput, warn
+from coalesced.tools.errors import BadInput
+from coalesced.tools.runs.options import (
+    NETWORK_STALENESS,
+    Accel,
+    Cpus,
+    NetworkOptions,
+    RunOptions,
+    Wait,
+    check_writable,
+)
 
+__all__ = ["Accel", "Cpus", "Wait", "check_writable"]
 
-class Accel(StrEnum):
-    """--accel"""
-
-    process = "process"
-    direct = "direct"
-    kvm = "kvm"
-
-
-class Wait(StrEnum):
-    """--wait"""
-
-    block = "block"
-    adaptive = "adaptive"
-    poll = "poll"
-
-
-class Cpus(StrEnum):
-    """--cpus"""
-
-    same = "same"
-    apart = "split"
-    anywhere = "any"
-
-
-AccelOption = Annotated[Accel, typer.Option("--accel", help="What runs the guest.")]
-RingPagesOption = Annotated[
-    int, typer.Option("--ring-pages", metavar="N", help="Pages of the ring, 1 to 4096.")
-]
-WaitOption = Annotated[Wait, typer.Option("--wait", help="How either side waits for the other.")]
-StalenessOption = Annotated[
-    str,
-    typer.Option(
-        "--staleness",
-        metavar="MS|off",
-        help="Milliseconds after which a queued write is delivered although no exit came.",
-    ),
-]
-NETWORK_STALENESS = "10"
-NetworkStalenessOption = Annotated[
-    str | None,
-    typer.Option(
-        "--staleness",
-        metavar="MS|off",
-        help="Milliseconds after which a queued write is delivered although no exit came.",
-        show_default=f"{NETWORK_STALENESS} with --netdev, else off",
-    ),
-]
+AccelOption = Annotated[Accel, typer.Option("--accel", help="Accelerator that runs the guest.")]
+WaitOption = Annotated[Wait, typer.Option("--wait", help="How each side waits for the other.")]
 NetdevOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -70,40 +35,16 @@ NetdevOption = Annotated[
         help="KIND,id=ID,... as QEMU's -netdev: dgram, stream, socket, tap, hubport. Repeatable.",
     ),
 ]
-PcapOption = Annotated[
-    Path | None,
-    typer.Option("--pcap", metavar="FILE", help="Write every frame of every netdev, as pcap."),
-]
-NoCoalesceOption = Annotated[
-    bool, typer.Option("--no-coalesce", help="Queue nothing: every device access exits.")
-]
-CpusOption = Annotated[
-    Cpus, typer.Option("--cpus", help="Both processes on one CPU, on two, or anywhere.")
-]
-TraceOption = Annotated[
-    Path | None,
+DeviceOption = Annotated[
+    list[str] | None,
     typer.Option(
-        "--trace", metavar="FILE", help="Write every access of the guest, in QEMU's format."
+        "--device",
+        metavar="SPEC",
+        help="NAME,addr=SLOT.0,... as QEMU's -device, or FILE.py:CLASS,addr=05.0. Repeatable.",
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
-]
-
-
-def _show_frames(wanted: bool) -> bool:
-    errors.show_frames = errors.show_frames or wanted
-    return wanted
-
-
-TracebackOption = Annotated[
-    bool,
-    typer.Option(
-        "--traceback",
-        callback=_show_frames,
-        expose_value=False,
-        help="Show all frames of a guest's error, not its own line alone.",
-    ),
+    bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")
 ]
 
 
@@ -112,144 +53,123 @@ def png_option(default: str | None = None) -> Any:
     return typer.Option(
         "--png",
         metavar="FILE|none",
-        help="Where the screen goes as a picture; none: nowhere.",
+        help="Write the screen to this PNG file; none: no picture.",
         show_default=default or False,
     )
 
 
-PngOption = Annotated[Path | None, png_option()]
-NO_PICTURE = Path("none")
+def _show_frames(wanted: bool) -> bool:
+    errors.show_frames = errors.show_frames or wanted
+    return wanted
 
 
-@dataclass(frozen=True)
-class NetworkOptions:
-    """The back ends of a machine, and the file that their frames are written to."""
-
-    netdevs: tuple[str, ...] = ()
-    pcap: Path | None = None
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Where the screen goes."""
-
-    path: Path
-    asked: bool  # by the user: then it is an error when it cannot be written, else a warning
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a guest is to be run."""
-
-    accel: str = "process"
-    ring_pages: int = 1
-    wait: str = "adaptive"
-    staleness: float | None = None  # seconds
-    coalesce: bool = True
-    cpus: str = "any"
-    trace: Path | None = None
-
-
-def run_options(
-    accel: Accel,
-    ring_pages: int,
-    wait: Wait,
-    staleness: str,
-    no_coalesce: bool,
-    cpus: Cpus,
-    trace: Path | None,
+def _run_options(
+    netdev: NetdevOption = None,
+    pcap: Annotated[
+        Path | None,
+        typer.Option("--pcap", metavar="FILE", help="Write every frame of every netdev, as pcap."),
+    ] = None,
+    accel: AccelOption = Accel.process,
+    ring_pages: Annotated[
+        int, typer.Option("--ring-pages", metavar="N", help="Pages of the ring, 1 to 4096.")
+    ] = 1,
+    wait: WaitOption = Wait.adaptive,
+    staleness: str | None = None,  # see `_staleness_option`
+    no_coalesce: Annotated[
+        bool, typer.Option("--no-coalesce", help="Queue nothing: every device access exits.")
+    ] = False,
+    cpus: Annotated[
+        Cpus, typer.Option("--cpus", help="Run both processes on one CPU, on two, or on any.")
+    ] = Cpus.ANY,
+    trace_out: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace", metavar="FILE", help="Write every access of the guest, in QEMU's format."
+        ),
+    ] = None,
+    _traceback: Annotated[
+        bool,
+        typer.Option(
+            "--traceback",
+            callback=_show_frames,
+            expose_value=False,
+            help="Show all frames of a guest's error, not only the guest's own line.",
+        ),
+    ] = False,
 ) -> RunOptions:
-    """The options, checked. Raises BadInput."""
+    """The options, checked as far as that goes without starting anything. Raises BadInput."""
     if not 1 <= ring_pages <= RING_PAGES_MAX:
         raise BadInput(f"--ring-pages {ring_pages}: expected 1 to {RING_PAGES_MAX} pages")
     if accel is Accel.kvm:
-        _check_kvm(ring_pages, wait, cpus)
-    if trace is not None:
-        check_writable("--trace", trace)
+        _check_kvm(ring_pages, wait, cpus, netdev)
+    for option, path in (("--trace", trace_out), ("--pcap", pcap)):
+        if path is not None:
+            check_writable(option, path)
     return RunOptions(
-        accel=accel.value,
+        accel=accel,
         ring_pages=ring_pages,
-        wait=wait.value,
-        staleness=staleness_of(staleness),
+        wait=wait,
+        staleness=_staleness(staleness, bool(netdev)),
         coalesce=not no_coalesce,
-        cpus=cpus.value,
-        trace=trace,
+        cpus=cpus,
+        trace=trace_out,
+        network=NetworkOptions(tuple(netdev or ()), pcap),
     )
 
 
-def network_options(netdevs: list[str] | None, pcap: Path | None) -> NetworkOptions:
-    """--netdev and --pcap, checked as far as that goes without opening them. Raises BadInput."""
-    if pcap is not None:
-        if not netdevs:
-            raise BadInput(f"--pcap {pcap}: expected a --netdev whose frames it is to hold")
-        check_writable("--pcap", pcap)
-    return NetworkOptions(tuple(netdevs or ()), pcap)
+def with_run_options(
+    without: Collection[str] = (), staleness: str | None = None
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the options of `_run_options`, and --json.
 
-
-def network_staleness(given: str | None, netdevs: list[str] | None) -> str:
-    """--staleness of a command that may have a network."""
-    if given is not None:
-        return given
-    return NETWORK_STALENESS if netdevs else "off"
-
-
-def _check_kvm(ring_pages: int, wait: Wait, cpus: Cpus) -> None:
-    """What only two processes have. Raises BadInput."""
-    if ring_pages != 1:
-        raise BadInput(
-            f"--ring-pages {ring_pages}: with --accel kvm the kernel's ring has one page"
-        )
-    for option, value, default in (
-        ("--wait", wait, Wait.adaptive),
-        ("--cpus", cpus, Cpus.anywhere),
-    ):
-        if value is not default:
-            raise BadInput(
-                f"{option} {value.value}: with --accel kvm there is one process, which waits for "
-                "nobody"
-            )
-
-
-def check_writable(option: str, path: Path) -> None:
-    """Raise BadInput unless a file can be written at `path`."""
-    folder = path.parent
-    if path.is_dir():
-        raise BadInput(f"{option} {path}: expected a file, it is a folder")
-    if not folder.is_dir():
-        raise BadInput(f"{option} {path}: there is no folder {folder}")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise BadInput(f"{option} {path}: no permission to write there")
-
-
-def picture(given: Path | None, default: str | None) -> Picture | None:
-    """--png, or the command's own choice; None where no picture is wanted or can be written.
-
-    Raises BadInput for a file of the user's choice that cannot be written.
+    The command takes `options`, a RunOptions, and `json`. `without`: parameters that it does not
+    have; `staleness`: the default, if it does not depend on --netdev.
     """
-    if given is not None:
-        if given == NO_PICTURE:
-            return None
-        check_writable("--png", given)
-        return Picture(given, asked=True)
-    if default is None:
-        return None
-    try:
-        check_writable("--png", Path(default))
-    except BadInput as error:
-        warn_of_picture(error)
-        return None
-    return Picture(Path(default), asked=False)
+    kept = [
+        each.replace(default=_staleness_option(staleness)) if each.name == "staleness" else each
+        for each in _parameters(_run_options)
+        if each.name not in without
+    ]
+    names = [parameter.name for parameter in kept]
+    json = inspect.Parameter("json", _KEYWORD, default=False, annotation=JsonOption)
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(command)
+        def with_options(**given: Any) -> int:
+            options = _run_options(**{name: given.pop(name) for name in names if name in given})
+            return command(options=options, **given)
+
+        own = [one for one in _parameters(command) if one.name not in ("options", "json")]
+        signature = inspect.Signature([*own, *kept, json])
+        setattr(with_options, "__signature__", signature)  # noqa: B010 - functions have none
+        return with_options
+
+    return decorate
 
 
-def path_of(picture: Picture | None) -> Path | None:
-    """Where it goes."""
-    return picture.path if picture is not None else None
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
-def warn_of_picture(error: BadInput) -> None:
-    """Say that the picture is left out which nobody asked for."""
-    warn(f"warning: the picture is not written: {error}; --png FILE says where else, --png none "
-         "that none is wanted")  # fmt: skip
+def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
+    found = inspect.signature(function, eval_str=True).parameters.values()
+    return [parameter.replace(kind=_KEYWORD) for parameter in found]
+
+
+def _staleness_option(default: str | None) -> Any:
+    """--staleness; `default` None: it depends on --netdev."""
+    return typer.Option(
+        default,
+        "--staleness",
+        metavar="MS|off",
+        help="Milliseconds after which a queued write is delivered even without an exit.",
+        show_default=True if default else f"{NETWORK_STALENESS * 1e3:g} with --netdev, else off",
+    )
+
+
+def _staleness(text: str | None, network: bool) -> float | None:
+    if text is None:
+        return NETWORK_STALENESS if network else None
+    return staleness_of(text)
 
 
 def staleness_of(text: str) -> float | None:
@@ -263,3 +183,22 @@ def staleness_of(text: str) -> float | None:
     if not 0 < milliseconds <= 60_000:
         raise BadInput(f"--staleness {text}: expected above 0 to 60000 milliseconds, or off")
     return milliseconds / 1000
+
+
+def _check_kvm(ring_pages: int, wait: Wait, cpus: Cpus, netdevs: list[str] | None) -> None:
+    """Raise BadInput for options that --accel kvm does not have."""
+    if ring_pages != 1:
+        raise BadInput(
+            f"--ring-pages {ring_pages}: with --accel kvm the kernel's ring has one page"
+        )
+    for option, value, default in (("--wait", wait, Wait.adaptive), ("--cpus", cpus, Cpus.ANY)):
+        if value is not default:
+            raise BadInput(f"{option} {value.value}: --accel kvm has only one process")
+    if netdevs:
+        raise BadInput(f"--netdev {netdevs[0]}: --accel kvm has no network")
+
+
+def check_pcap(network: NetworkOptions) -> None:
+    """Raise BadInput for --pcap without a --netdev."""
+    if network.pcap is not None and not network.netdevs:
+        raise BadInput(f"--pcap {network.pcap}: expected a --netdev whose frames it is to hold")

@@ -7,68 +7,51 @@ from typing import Annotated
 
 import typer
 
-from coalesced.tools.commands.options import (
-    Accel,
-    AccelOption,
-    Cpus,
-    CpusOption,
-    JsonOption,
-    NetdevOption,
-    NoCoalesceOption,
-    PcapOption,
-    RingPagesOption,
-    StalenessOption,
-    TracebackOption,
-    TraceOption,
-    Wait,
-    WaitOption,
-    network_options,
-    run_options,
-)
+from coalesced.tools.commands.options import Accel, DeviceOption, check_pcap, with_run_options
 from coalesced.tools.errors import BadInput
-from coalesced.tools.runs import boards as devices
+from coalesced.tools.qtest.serving import serve
+from coalesced.tools.runs import boards, report
+from coalesced.tools.runs.options import RunOptions
 from coalesced.tools.runs.outputs import check_apart, guest_files
 
 EXAMPLES = (
     "Examples: coalesced qtest --socket /tmp/q --device VGA,addr=02.0 · "
-    "coalesced qtest --socket /tmp/q --device isa-vga --accel direct · the test listens at PATH "
-    "first, as for QEMU's -qtest unix:PATH · coalesced qtest --socket /tmp/q "
+    "coalesced qtest --socket /tmp/q --device isa-vga --accel direct · the test program listens "
+    "at PATH first, as for QEMU's -qtest unix:PATH · coalesced qtest --socket /tmp/q "
     "--netdev dgram,id=n0,local=127.0.0.1:5001,remote=127.0.0.1:5002 --device e1000,netdev=n0"
 )
 
 
+@with_run_options(staleness="10")
 def qtest(
+    options: RunOptions,
+    json: bool,
     path: Annotated[
         Path,
         typer.Option("--socket", metavar="PATH", help="UNIX socket to connect to."),
     ],
-    device: devices.DeviceOption = None,
-    netdev: NetdevOption = None,
-    pcap: PcapOption = None,
+    device: DeviceOption = None,
     memory: Annotated[
         str, typer.Option("--memory", metavar="SIZE", help="RAM of the machine, e.g. 16M.")
     ] = "16M",
-    accel: AccelOption = Accel.process,
-    ring_pages: RingPagesOption = 1,
-    wait: WaitOption = Wait.adaptive,
-    staleness: StalenessOption = "10",
-    no_coalesce: NoCoalesceOption = False,
-    cpus: CpusOption = Cpus.anywhere,
-    trace: TraceOption = None,
-    _traceback: TracebackOption = False,
-    json: JsonOption = False,
 ) -> int:
     """Serve QEMU's qtest protocol until the peer closes the socket."""
-    if accel is Accel.kvm:
-        raise BadInput("--accel kvm: it runs recorded guests; this one carries out commands")
-    options = run_options(accel, ring_pages, wait, staleness, no_coalesce, cpus, trace)
-    ram_size = devices.memory_size(memory)
-    network = network_options(netdev, pcap)
-    check_apart({"--trace": trace, "--pcap": pcap}, guest_files("", device or []))
-    from coalesced.tools.qtest.serve import Wanted, serve, show  # noqa: PLC0415 - start-up time
-
-    wanted = Wanted(path, device or [], ram_size, network, options)
-    return show(serve(wanted), json)
+    if options.accel == Accel.kvm:
+        raise BadInput("--accel kvm: it runs recorded guests, and qtest's commands are not known")
+    check_pcap(options.network)
+    ram_size = boards.memory_size(memory)
+    check_apart(options.outputs(), guest_files("", device or []))
+    served = serve(path, device or [], ram_size, options)
+    run = served.run
+    if json:
+        report.print_json(served)
+    else:
+        print(
+            f"{served.commands:,} commands: {run.writes:,} device writes, {run.coalesced:,} of "
+            f"them queued, {run.exits:,} exits, {run.unassigned:,} accesses that no device answered"
+        )
+    report.print_failures([run])
+    return 1 if run.failed_writes else 0
 
 
 def register(app: typer.Typer) -> None:

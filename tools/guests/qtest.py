@@ -1,4 +1,4 @@
-"""The guest of `coalesced qtest`: carries out what the server puts into a mailbox."""
+"""The guest of `coalesced qtest`: executes the operations in a mailbox."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from numpy.typing import NDArray
 from coalesced.hv.abi import OP, PAGE_SIZE
 from coalesced.hv.vcpu import Vcpu
 
-# Guest-physical, and above what any x86 has address lines for: no part of the machine's own RAM.
+# Guest-physical, above the address lines of any x86: not in the machine's own RAM.
 MAILBOX: Final = 1 << 56
-HEADER: Final = struct.Struct("<III")  # operations, bytes of data behind them, how to answer
+HEADER: Final = struct.Struct("<III")  # operations, bytes of data after them, how to answer
 OPS_AT: Final = MAILBOX + PAGE_SIZE
 OPS_MAX: Final = 8192
 DATA_AT: Final = OPS_AT + OPS_MAX * OP.itemsize
 DATA_MAX: Final = 512 << 10
 MAILBOX_SIZE: Final = DATA_AT + DATA_MAX - MAILBOX
-# Registers behind it. A store exits, and thus drains the ring: that is all that DRAIN is for.
+# Registers after it. A store to DRAIN only drains the ring, because it exits.
 REGISTERS: Final = MAILBOX + MAILBOX_SIZE
 DRAIN: Final = REGISTERS
 ANSWER: Final = REGISTERS + 4
 
-BY_PIPE: Final = 0  # what was queued stays queued, as long as it may
+BY_PIPE: Final = 0  # queued writes stay queued
 BY_EXIT: Final = 1  # a store to ANSWER: cheaper for the server, which then waits for exits alone
 STOP: Final = 0xFFFF_FFFF  # instead of a number of operations: the peer has gone
 
-# Interrupt lines that say that the mailbox is full: odd and even fillings have a line each, so that
-# the one of the last filling may stay up until the next.
+# Interrupt lines for a full mailbox. Odd and even fillings have a line each, so that the line of
+# the last filling can stay raised until the next.
 FIRST_LINE: Final = 62
 
-# Kinds beside those of `hv.abi.OP`. The value is where their bytes lie in the data; the size is
-# theirs, and not an access's.
+# Kinds in addition to those of `hv.abi.OP`. The value is the offset of their bytes in the data; the
+# size is the number of these bytes.
 OP_READ_MEMORY: Final = 4
 OP_WRITE_MEMORY: Final = 5
 OP_NOTHING: Final = 6  # reads as 0
 
 
 def serve(vcpu: Vcpu, wake: str) -> None:
-    """Carry out one filling of the mailbox after the other until it says stop.
+    """Execute one filling of the mailbox after the other until it says STOP.
 
     The results lie there when a byte arrives at `wake`, the path of a pipe, or at an exit.
     """

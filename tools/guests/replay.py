@@ -1,4 +1,4 @@
-"""A guest that carries a recorded list of bus operations out."""
+"""A guest that executes a recorded list of bus operations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROGRAM: Final = 1 << 40  # guest-physical; RAM that is not part of the machine'
 
 
 def run(vcpu: Vcpu, count: int) -> None:
-    """Run the `count` operations (`hv.abi.OP`) that lie at PROGRAM, leave their results there."""
+    """Run the `count` operations (`hv.abi.OP`) at PROGRAM and leave their results there."""
     ops = np.frombuffer(vcpu.read_memory(PROGRAM, count * OP.itemsize), dtype=OP)
     vcpu.execute(ops)
     vcpu.write_memory(PROGRAM, ops.tobytes())

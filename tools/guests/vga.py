@@ -1,4 +1,4 @@
-"""A guest that draws in planar VGA: an evening by the sea, or a picture that it is given."""
+"""A guest that draws in planar VGA: an evening by the sea, or a given picture."""
 
 from __future__ import annotations
 

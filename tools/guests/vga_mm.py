@@ -1,4 +1,4 @@
-"""The drawing guest on the memory-mapped VGA: ports and window where that card has them.
+"""The drawing guest on the memory-mapped VGA, with that card's addresses of ports and window.
 
 A translation in front of the vCPU, so that the same program draws on both.
 """
@@ -23,17 +23,17 @@ _REGISTER_PORTS: Final = range(0x3B0, 0x3E0)
 
 
 def draw(vcpu: Vcpu) -> None:
-    """What `tools.guests.vga.draw` does."""
+    """Draw as `tools.guests.vga.draw` does."""
     vga.draw(Vcpu(_Translated(vcpu.bus)))
 
 
 def draw_image(vcpu: Vcpu, address: int) -> None:
-    """What `tools.guests.vga.draw_image` does."""
+    """Draw as `tools.guests.vga.draw_image` does."""
     vga.draw_image(Vcpu(_Translated(vcpu.bus)), address)
 
 
 class _Translated:
-    """A bus on which the VGA's ports and window lie where a memory-mapped card has them."""
+    """A bus that translates the VGA's ports and window to the memory-mapped card's addresses."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus

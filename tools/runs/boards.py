@@ -1,19 +1,14 @@
-"""--device: a board from SPECs, of which one may name a user's own class, `FILE.py:CLASS`."""
+"""Builds a PC from device SPECs; a SPEC may name a user's own class, `FILE.py:CLASS`."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from coalesced.devices.bus.pci import PciFunction
 from coalesced.hv import guest
-from coalesced.tools.commands.options import NetworkOptions
 from coalesced.tools.errors import BadInput, warn
+from coalesced.tools.runs.options import NetworkOptions
 from coalesced.vmm import devicespec
 from coalesced.vmm.board import Board
 from coalesced.vmm.devicespec import Spec, SpecError
@@ -21,15 +16,6 @@ from coalesced.vmm.machine import Machine
 from coalesced.vmm.netdev.spec import NetdevError
 
 DEFAULT_DEVICE = "VGA,addr=02.0"
-
-DeviceOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--device",
-        metavar="SPEC",
-        help="NAME,addr=SLOT.0,... as QEMU's -device, or FILE.py:CLASS,addr=05.0. Repeatable.",
-    ),
-]
 
 
 def board(
@@ -73,7 +59,7 @@ def memory_size(text: str) -> int:
 
 
 def _own(spec: Spec) -> PciFunction:
-    """An instance of a user's class, looked over. Raises SpecError."""
+    """A checked instance of a user's class. Raises SpecError."""
     where, _, name = spec.name.rpartition(":")
     path = Path(where)
     wanted = _class(spec, path, name)
@@ -88,26 +74,20 @@ def _own(spec: Spec) -> PciFunction:
 def _class(spec: Spec, path: Path, name: str) -> Callable[..., object]:
     if not path.is_file():
         raise _wrong(spec, f"there is no file {path}")
-    module_spec = importlib.util.spec_from_file_location(f"device_{path.stem}", path.absolute())
-    if module_spec is None or module_spec.loader is None:
-        raise _wrong(spec, f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
-    loader = module_spec.loader
-    _guarded(spec, path, f"import of {path}", lambda: loader.exec_module(module))
-    found = getattr(module, name, None)
+
+    def load() -> object:
+        return guest.load_file(path.absolute(), "device")
+
+    found = getattr(_guarded(spec, path, f"import of {path}", load), name, None)
     if found is None:
         raise _wrong(spec, f"{path} has no class {name!r}")
     if not isinstance(found, type):
-        raise _wrong(spec, f"{name!r} in {path} is no class")
+        raise _wrong(spec, f"{name!r} in {path} is not a class")
     return found
 
 
 def _check(spec: Spec, path: Path, device: PciFunction) -> None:
-    """Whatever would otherwise come up in the middle of a run."""
+    """Find errors that would otherwise show in the middle of a run. Raises SpecError."""
     name = type(device).__name__
     missing = [
         key for key in ("config", "legacy_memory", "legacy_ports") if not hasattr(device, key)
@@ -135,7 +115,7 @@ def _check(spec: Spec, path: Path, device: PciFunction) -> None:
 
 
 def _guarded(spec: Spec, path: Path, what: str, call: Callable[[], object]) -> object:
-    """Whatever a user's code raises becomes one line."""
+    """Call a user's code. Raises SpecError, one line, for whatever it raises."""
     try:
         return call()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The other end of the wire of `demo e1000`: checks the guest's frames and sends its own."""
+"""The peer of `demo e1000`: checks the guest's frames and sends its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOPBACK: Final = "127.0.0.1"
 
 
 class Peer:
-    """A host on the wire (`devices.bus.network.Card`) that plays the other part of the exchange.
+    """A host on the wire (`devices.bus.network.Card`) that exchanges frames with the guest.
 
     It answers the guest's ARP; then, once it has all frames of a round, it sends as many.
     """
@@ -37,11 +37,11 @@ class Peer:
         self._sent = 0
         self.received = 0
         self.first_frame = 0  # CLOCK_MONOTONIC nanoseconds, of the first after the ARP
-        self.wrong = 0  # frames that are not, byte for byte, what the guest had to send
+        self.wrong = 0  # frames that differ from what the guest had to send
 
     @property
     def digest(self) -> str:
-        """Of every byte that came, the guest's ARP left out."""
+        """A digest of every received byte, except the guest's ARP."""
         return self._digest.hexdigest()
 
     def can_receive(self) -> bool:
@@ -62,7 +62,7 @@ class Peer:
         return len(frames)
 
     def resume_transmit(self) -> None:
-        """Send what the wire has room for."""
+        """Send as many frames as the wire has room for."""
         if self._to_send:
             self._to_send = self._to_send[self._wire.send(self._to_send) :]
 
@@ -96,7 +96,7 @@ class Peer:
 
 
 def free_ports() -> tuple[int, int]:
-    """Two UDP ports of this host that nobody uses."""
+    """Two free UDP ports of this host."""
     with ExitStack() as stack:
         sockets = [
             stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)

@@ -1,20 +1,22 @@
-"""Guests that are recorded first and then run as machine code, and what their loads gave."""
+"""Records guests that run as machine code, and checks their loads against the recording."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.hv.abi import OP_IN
-from coalesced.tools.traces import unchecked
-from coalesced.tools.traces.tracefile import Trace
+from coalesced.tools.runs.results import LoadCheck, WrongLoad
 from coalesced.vmm.accel.kvm import KvmAccelerator, Recorder
 from coalesced.vmm.accel.recording import Recording, RecordingAccelerator
 from coalesced.vmm.machine import Machine
+
+if TYPE_CHECKING:
+    from coalesced.tools.traces.trace import Trace
 
 BoardT = TypeVar("BoardT")
 
@@ -22,7 +24,7 @@ MISMATCHES_SHOWN = 10
 
 
 class Twin(Protocol):
-    """How to build the machine once more: a `tools.runs.runner.Job`."""
+    """How to build a second machine: a `runs.runner.Job`."""
 
     @property
     def build(self) -> Callable[[Machine], Any]: ...
@@ -31,7 +33,7 @@ class Twin(Protocol):
 
 
 def recorder(job: Twin) -> Recorder:
-    """What runs a guest on `direct`, on a machine like the job's, and writes down what it does."""
+    """A function that runs a guest on `direct`, on a machine like the job's, and records it."""
 
     def record(guest: str, arguments: Mapping[str, object]) -> Recording:
         accel = RecordingAccelerator()
@@ -57,42 +59,25 @@ def once(record: Recorder) -> Recorder:
     return remembered
 
 
-def check_loads(machine: Machine, accel: KvmAccelerator) -> dict[str, object]:
-    """Hold what the guest's loads gave against the recording, as far as time does not matter.
+def check_loads(machine: Machine, accel: KvmAccelerator) -> LoadCheck:
+    """Compare what the guest's loads gave with the recording, except what depends on time."""
+    from coalesced.tools.traces import loads  # noqa: PLC0415 - it knows the e1000's registers
 
-    `load_mismatches`: the first ten; `copies_differing_bytes`: what `read_memory` gave.
-    """
-    loads, got = accel.loads()
-    recorded = _as_trace(machine, loads)
-    checked = np.ones(len(loads), dtype=bool)
-    for mask in unchecked.whole(recorded).values():
-        checked &= ~mask
-    left_out = np.zeros(len(loads), dtype=np.uint64)
-    for mask, bits in unchecked.in_part(recorded).values():
-        left_out[mask] = bits
-    equal = got | left_out == loads["value"] | left_out
-    mismatches: list[dict[str, object]] = []
-    for index in np.flatnonzero(checked & ~equal)[:MISMATCHES_SHOWN].tolist():
-        kind, size, address, value = loads[index].item()
-        mismatches.append(
-            {
-                "kind": "pio" if kind == OP_IN else "mmio",
-                "address": address,
-                "size": size,
-                "expected": value,
-                "got": int(got[index]),
-            }
-        )
-    return {
-        "loads_checked": int(checked.sum()),
-        "loads_matching": int((checked & equal).sum()),
-        "load_mismatches": mismatches,
-        "copies_differing_bytes": accel.differing_copies(),
-    }
+    ops, got = accel.loads()
+    compared = loads.compare(_as_trace(machine, ops), got)
+    mismatches = []
+    for index in compared.wrong(MISMATCHES_SHOWN):
+        kind, size, address, value = ops[index].item()
+        space = "pio" if kind == OP_IN else "mmio"
+        mismatches.append(WrongLoad(address, space, size, value, int(got[index])))
+    checked = int(compared.checked.sum())
+    return LoadCheck(checked, compared.matching, mismatches, accel.differing_copies())
 
 
 def _as_trace(machine: Machine, ops: NDArray[np.void]) -> Trace:
-    """Accesses with the regions that they reach now."""
+    """The accesses with the regions that they reach now, as a trace."""
+    from coalesced.tools.traces.trace import Trace  # noqa: PLC0415
+
     places, which = np.unique(ops[["kind", "address"]], return_inverse=True)
     names: dict[str, int] = {}
     numbers = []

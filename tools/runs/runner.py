@@ -1,4 +1,4 @@
-"""Running a guest once on a machine, and what that took."""
+"""Runs a guest once on a machine and measures the run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from coalesced.hv.errors import HostError, KvmUnusable
 from coalesced.hv.kvm import capabilities
 from coalesced.hv.printable import printable_stream
 from coalesced.tools import early
-from coalesced.tools.commands.options import RunOptions
 from coalesced.tools.errors import BadInput, Interrupted, warn
+from coalesced.tools.runs.options import RunOptions
 from coalesced.tools.runs.recorded import check_loads, recorder
+from coalesced.tools.runs.results import Hot, Percentiles, Place, Run, Sides, SleptOn, Waits
 from coalesced.vmm.accel import direct
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.accel.direct import DirectAccelerator
@@ -40,29 +41,38 @@ HOTTEST = 10
 
 @dataclass(frozen=True)
 class Job(Generic[BoardT, SeenT]):
-    """A guest, the machine it needs, and what to look at when it has halted."""
+    """A guest, how its machine is built, and how it is inspected after the guest has halted."""
 
     guest: str
     arguments: Mapping[str, object]
     build: Callable[[Machine], BoardT]
     inspect: Callable[[Machine, BoardT], SeenT]
     write_rom: Callable[[Machine, BoardT], None] = lambda _machine, _board: None
-    record: Recorder | None = None  # what the guest does, where that is known beforehand
+    record: Recorder | None = None  # set where the guest's accesses are known beforehand
+
+
+@dataclass(frozen=True)
+class Ran(Generic[SeenT]):
+    """One run, the addresses that exited most often (ten at most), and what `inspect` saw."""
+
+    run: Run
+    hottest: list[Hot]
+    seen: SeenT
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process used up to a moment."""
+    """The resources that a process has used so far."""
 
-    cpu_seconds: float
-    context_switches: int
-    rss_bytes: int
+    cpu_seconds: float = 0.0
+    context_switches: int = 0
+    rss_bytes: int = 0
 
     @classmethod
     def of(cls, pid: int | None) -> Usage:
-        """Of a process, all zero without one."""
+        """Of a process; all zero without one."""
         if pid is None:
-            return cls(0.0, 0, 0)
+            return cls()
         process = psutil.Process(pid)
         with process.oneshot():
             times = process.cpu_times()
@@ -72,6 +82,11 @@ class Usage:
                 switches.voluntary + switches.involuntary,
                 process.memory_info().rss,
             )
+
+    @classmethod
+    def of_both(cls, machine: Machine) -> Sides[Usage]:
+        """Of the guest process and of this one."""
+        return Sides(cls.of(machine.accel.pid), cls.of(os.getpid()))
 
 
 def check_kvm() -> None:
@@ -83,16 +98,16 @@ def check_kvm() -> None:
 
 
 def _check_proc() -> None:
-    """Raise HostError without the file system that tells what processes use."""
+    """Raise HostError unless /proc, which shows what processes use, is mounted."""
     if not Path("/proc/self/stat").exists():
         raise HostError("/proc: expected the proc file system there: mount -t proc proc /proc")
 
 
-def accelerator(options: RunOptions, name: str, record: Recorder) -> Accelerator:
-    """The accelerator of that name; starts the guest process. Raises BadInput without KVM."""
-    if name == "direct":
+def accelerator(options: RunOptions, record: Recorder) -> Accelerator:
+    """The accelerator of the options; starts the guest process. Raises BadInput without KVM."""
+    if options.accel == "direct":
         return DirectAccelerator()
-    if name == "kvm":
+    if options.accel == "kvm":
         check_kvm()
         return KvmAccelerator(record)
     return ProcessAccelerator(
@@ -100,47 +115,39 @@ def accelerator(options: RunOptions, name: str, record: Recorder) -> Accelerator
     )
 
 
-def run_job(
-    job: Job[BoardT, SeenT],
-    options: RunOptions,
-    accel_name: str,
-    coalesce: bool,
-    trace: Sink | None = None,
-) -> tuple[dict[str, object], Counters, SeenT]:
-    """Run the guest once: the run's entry of the JSON object, its counters, what was seen.
+def run_job(job: Job[BoardT, SeenT], options: RunOptions, trace: Sink | None = None) -> Ran[SeenT]:
+    """Run the guest once.
 
     Raises what `Machine.run` raises, BadInput without the accelerator.
     """
     _check_proc()
     record = job.record or recorder(job)
     with (
-        # What a user's device prints goes where a guest's does.
+        # A user's device prints to stderr, as a guest does.
         contextlib.redirect_stdout(printable_stream(sys.stderr)),
         Machine(
-            accelerator(options, accel_name, record),
-            coalesce=coalesce,
+            accelerator(options, record),
+            coalesce=options.coalesce,
             staleness=options.staleness,
             trace=trace,
             warn=warn,
         ) as machine,
     ):
-        accel = machine.accel
         try:
             board = job.build(machine)
             job.write_rom(machine, board)
-            before = Usage.of(accel.pid), Usage.of(os.getpid())
+            before = Usage.of_both(machine)
             machine.run(job.guest, job.arguments)
         except KeyboardInterrupt as error:
             raise Interrupted(_how_far(machine, error)) from error
-        after = Usage.of(accel.pid), Usage.of(os.getpid())
-        run = _describe(machine, coalesce and accel_name != "direct", before, after)
-        return run, machine.counters, job.inspect(machine, board)
+        run = _describe(machine, options.coalesce, before, Usage.of_both(machine))
+        return Ran(run, _hottest(machine.counters), job.inspect(machine, board))
 
 
 def _how_far(machine: Machine, error: KeyboardInterrupt) -> str:
     """One line about a run that Ctrl-C ended."""
     counters, accel = machine.counters, machine.accel
-    told = (
+    counts = (
         f"{counters.writes:,} device writes, {counters.coalesced:,} of them queued, "
         f"{counters.exits:,} exits"
     )
@@ -150,98 +157,74 @@ def _how_far(machine: Machine, error: KeyboardInterrupt) -> str:
         stack = traceback.extract_tb(error.__traceback__)
         calls = [i for i, f in enumerate(stack) if f.filename == direct.__file__]
         place = guest.place(stack[calls[0] + 1 :]) if calls else ""
-    return f"{told}; the guest was at {place}" if place else told
+    return f"{counts}; the guest was at {place}" if place else counts
 
 
-def _describe(
-    machine: Machine,
-    coalescing: bool,
-    before: tuple[Usage, Usage],
-    after: tuple[Usage, Usage],
-) -> dict[str, object]:
+def _describe(machine: Machine, coalesce: bool, before: Sides[Usage], after: Sides[Usage]) -> Run:
     counters, accel = machine.counters, machine.accel
-    sides = ("hv", "vmm")
-    return {
-        "coalescing": coalescing,
-        "accel": machine.accel.name,
-        "writes": counters.writes,
-        "coalesced": counters.coalesced,
-        "exits": counters.exits,
-        "exits_by": {reason: counters.exits_by[reason] for reason in EXIT_REASONS},
-        "stale_drains": counters.stale_drains,
-        **waits(machine),
-        "signals": machine.accel.signals(),
-        "seconds": machine.seconds,
-        "ns_per_write": machine.seconds / counters.writes * 1e9 if counters.writes else None,
-        "cpu_seconds": {
-            side: round(b.cpu_seconds - a.cpu_seconds, 3)
-            for side, a, b in zip(sides, before, after, strict=True)
-        },
-        "context_switches": {
-            side: b.context_switches - a.context_switches
-            for side, a, b in zip(sides, before, after, strict=True)
-        },
-        "rss_bytes": {side: b.rss_bytes for side, b in zip(sides, after, strict=True)},
-        "state": machine.state(),
-        "failed_writes": counters.failed_writes,
-        "failures": list(counters.failures),
-        "unassigned": machine.memory.unassigned_accesses.total
-        + machine.ports.unassigned_accesses.total,
-        "netdevs": machine.network.report(),
-        "start_seconds": start_seconds(machine.accel.first_operation()),
-        **(check_loads(machine, accel) if isinstance(accel, KvmAccelerator) else {}),
-    }
+    unassigned = (space.unassigned_accesses.total for space in (machine.memory, machine.ports))
+    hv, vmm = (before.hv, after.hv), (before.vmm, after.vmm)
+    return Run(
+        coalescing=coalesce and accel.name != "direct",
+        accel=accel.name,
+        writes=counters.writes,
+        coalesced=counters.coalesced,
+        exits=counters.exits,
+        exits_by={reason: counters.exits_by[reason] for reason in EXIT_REASONS},
+        stale_drains=counters.stale_drains,
+        waits=_waits(machine),
+        signals=accel.signals(),
+        seconds=machine.seconds,
+        ns_per_write=machine.seconds / counters.writes * 1e9 if counters.writes else None,
+        cpu_seconds=Sides(*(round(b.cpu_seconds - a.cpu_seconds, 3) for a, b in (hv, vmm))),
+        context_switches=Sides(*(b.context_switches - a.context_switches for a, b in (hv, vmm))),
+        rss_bytes=Sides(after.hv.rss_bytes, after.vmm.rss_bytes),
+        state=machine.state(),
+        failed_writes=counters.failed_writes,
+        failures=list(counters.failures),
+        unassigned=sum(unassigned),
+        netdevs=machine.network.report(),
+        start_seconds=start_seconds(accel.first_operation()),
+        loads=check_loads(machine, accel) if isinstance(accel, KvmAccelerator) else None,
+    )
 
 
-def waits(machine: Machine) -> dict[str, object]:
-    """How long queued writes waited in the ring, in microseconds; None where nobody knows.
-
-    `slept_on`: the ranges with writes that were queued while the guest slept, the longest first.
-    """
+def _waits(machine: Machine) -> Waits:
+    """How long queued writes waited in the ring, as far as its core measures it."""
     ring = machine.accel.ring
     known = ring.core.waits() if ring is not None else None
     if known is None:
-        nothing = dict.fromkeys(("p50", "p99", "max"))
-        return {"wait_us": nothing, "waited_longest": None, "slept_on": []}
+        return Waits()
     p50, p99, longest, address, port, ranges = known
-    slept_on: list[dict[str, object]] = []
+    slept_on = []
     for first, last, is_port, writes, ns in sorted(ranges, key=lambda found: -found[4]):
         region = (machine.ports if is_port else machine.memory).region_at(first)
-        slept_on.append(
-            {
-                "address": first,
-                "size": last - first + 1,
-                "kind": "pio" if is_port else "mmio",
-                "region": None if region is None else region.name,
-                "writes": writes,
-                "wait_us": ns / 1e3,
-            }
-        )
-    return {
-        "wait_us": {"p50": p50 / 1e3, "p99": p99 / 1e3, "max": longest / 1e3},
-        "waited_longest": {"address": address, "kind": "pio" if port else "mmio"},
-        "slept_on": slept_on,
-    }
+        name = None if region is None else region.name
+        slept_on.append(SleptOn(first, last - first + 1, _kind(is_port), name, writes, ns / 1e3))
+    wait_us = Percentiles(p50 / 1e3, p99 / 1e3, longest / 1e3)
+    return Waits(wait_us, Place(address, _kind(port)), slept_on)
+
+
+def _kind(port: bool) -> str:
+    return "pio" if port else "mmio"
 
 
 def start_seconds(first_operation: int) -> float | None:
-    """From the exec of this program to the guest's first operation (CLOCK_MONOTONIC ns).
+    """Seconds from the exec of this program to the guest's first operation, to 10 ms.
 
-    To the clock tick, 10 ms; None without a first operation. Only the first run of a program
-    tells the cost of starting it.
+    `first_operation`: CLOCK_MONOTONIC nanoseconds, 0 for none (then None). Only a program's first
+    run shows what starting it costs.
     """
     if not first_operation:
         return None
-
     stat = Path("/proc/self/stat").read_text()
     started = int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
     since = time.clock_gettime(time.CLOCK_BOOTTIME) - started
     return since - (time.monotonic_ns() - first_operation) / 1e9
 
 
-def hottest(counters: Counters) -> list[dict[str, object]]:
-    """The addresses that exited most often, ten at most."""
+def _hottest(counters: Counters) -> list[Hot]:
     return [
-        {"address": address, "kind": "pio" if port else "mmio", "exits": exits}
+        Hot(address, _kind(port), exits)
         for (address, port), exits in counters.hottest.most_common(HOTTEST)
     ]

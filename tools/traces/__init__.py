@@ -11,7 +11,7 @@ RECORDED = {
 
 
 def find(name: str) -> Path:
-    """The file of a trace: a recorded one by its short name, else a path."""
+    """The file of a trace: one of RECORDED by its short name, else a path."""
     path = Path(name)
     if name in RECORDED and not path.exists():
         return Path(__file__).parent / RECORDED[name]

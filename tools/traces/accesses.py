@@ -1,14 +1,14 @@
-"""From the calls of handlers that QEMU logs to the accesses that the guest made.
+"""Restores the guest's accesses from the handler calls that QEMU logs.
 
 QEMU logs a line for each call of a region's handler. It cuts an access that is wider than the
 region's .impl.max_access_size into pieces of that size, in ascending order, and logs each; and a
-region that hands an access on to another one is logged beside it. Here pieces become one access
-again, and of an access that was handed on one line is left.
+region that passes an access to another one is logged beside it. Here pieces become one access
+again, and of an access that was passed on one line is kept.
 
 Not every pair of neighbouring bytes was one access: a guest that fills a font byte by byte looks
-like one that fills it by words. So joined is only where the width of the guest's accesses follows
-from the place, see SPLITS: a text cell is written as character and attribute in one word, an index
-register with its data register in one word. All else counts as it is logged.
+like one that fills it by words. So pieces are joined only where the address determines the width of
+the guest's accesses, see SPLITS: a text cell is written as character and attribute in one word, an
+index register with its data register in one word. All other lines count as logged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNNAMED: Final = b""  # QEMU before 7.0 names no region
 
 @dataclass(frozen=True)
 class Split:
-    """Of which accesses to a region QEMU makes pieces.
+    """The accesses to a region that QEMU cuts into pieces.
 
     `impl`: its .impl.max_access_size, the size of a piece. `joined`: (first address, end, width
     in which guests access it).
@@ -62,8 +62,8 @@ SPLITS: Final[Mapping[bytes, Split]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Counted:
-    """What became of the lines: `of_guest` were logged by a vCPU; each that was no access of its
-    own is a further piece of one (`joined`) or its copy in another region (`nested`)."""
+    """All lines, those of no vCPU, further pieces of an access (`joined`), and copies of an access
+    in another region (`nested`)."""
 
     lines: int
     no_vcpu: int
@@ -75,7 +75,7 @@ NOTHING_COUNTED: Final = Counted(0, 0, 0, 0)
 
 
 def accesses(lines: Lines, names: Names) -> tuple[Lines, Counted]:
-    """The guest's accesses, each where its first line stands."""
+    """The guest's accesses, each at the place of its first line."""
     guest = lines.take(lines.cpu >= 0)
     order = np.argsort(guest.cpu, kind="stable")
     guest = guest.take(order)
@@ -86,17 +86,17 @@ def accesses(lines: Lines, names: Names) -> tuple[Lines, Counted]:
 
 
 def _alike(lines: Lines, apart: int, first: Positions) -> Mask:
-    """Which lines at `first` go the same way and are of the same vCPU as those `apart` behind?"""
+    """Of the lines at `first`: those with the direction and vCPU of the line `apart` behind."""
     other = np.minimum(first + apart, len(lines) - 1)
     same = (lines.cpu[first] == lines.cpu[other]) & (lines.is_read[first] == lines.is_read[other])
     return np.asarray(same & (first + apart < len(lines)) & (lines.mr[first] < WHOLE_ACCESSES))
 
 
-# --- an access that one region hands on to another ---
+# --- an access that one region passes to another ---
 
 
 def _without_nested(lines: Lines, order: Positions) -> tuple[Lines, Positions, int]:
-    """Of an access that was handed on keep the outer region's line, which has its address.
+    """Keep only the outer region's line of an access that was passed on; it has its address.
 
     The outer one is first of writes and last of reads; the inner one may be in pieces.
     """
@@ -128,7 +128,7 @@ def _inner(lines: Lines, pieces: int) -> Positions:
 
 
 def _candidates(lines: Lines, pieces: int) -> Positions:
-    """Where a line of another region for the same address is in its place; few are there."""
+    """The few lines that are followed by a line of another region for the same address."""
     count = max(len(lines) - pieces, 0)
 
     def other_region(apart: int) -> Mask:
@@ -168,7 +168,7 @@ def _with_pieces_joined(
 
 
 def _complete(lines: Lines, first: Positions, impl: int, width: int) -> Positions:
-    """Those of the first pieces that all others follow."""
+    """The first pieces that are followed by all others."""
     for piece in range(1, width // impl):
         good = _alike(lines, piece, first)
         first = first[good]

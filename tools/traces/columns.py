@@ -9,7 +9,7 @@ Positions = NDArray[np.intp]
 Words = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
 
-_PAD = 32  # zeros around the text: a word may begin before it or end behind it
+_PAD = 32  # zeros around the text: a word may begin before it or end after it
 
 
 def _repeated(byte: int) -> np.uint64:
@@ -20,7 +20,7 @@ _LOW, _SIX, _ONE, _ZERO = (_repeated(b) for b in (0x0F, 0x06, 0x01, ord("0")))
 
 
 def word(text: str) -> np.uint64:
-    """Up to eight characters as they lie in memory."""
+    """Up to eight characters as a number, in the byte order of memory."""
     return np.uint64(int.from_bytes(text.encode(), "little"))
 
 
@@ -38,7 +38,7 @@ class Columns:
         self._words = np.ndarray(len(padded) - 7, dtype="<u8", buffer=padded, strides=(1,))
 
     def find(self, character: str) -> Positions:
-        """Where a character stands."""
+        """The positions of a character."""
         return np.flatnonzero(self.bytes == ord(character))
 
     def words(self, at: Positions, length: int = 8) -> Words:
@@ -47,11 +47,11 @@ class Columns:
         return found if length == 8 else found & np.uint64((1 << 8 * length) - 1)
 
     def has(self, at: Positions, text: str) -> Mask:
-        """Does this text of up to eight characters stand there?"""
+        """Is this text of up to eight characters at each position?"""
         return np.asarray(self.words(at, len(text)) == word(text))
 
     def hexadecimal(self, start: Positions, end: Positions) -> tuple[Words, Mask]:
-        """The numbers of one to 16 hexadecimal digits in [start, end), and which are some."""
+        """The numbers of one to 16 hexadecimal digits in [start, end), and which are valid."""
         length = end - start
         low, low_good = self._digits(end, np.minimum(length, 8))
         high, high_good = self._digits(end - 8, np.clip(length - 8, 0, 8))
@@ -59,7 +59,7 @@ class Columns:
         return high << np.uint64(32) | low, good
 
     def _digits(self, end: Positions, length: Positions) -> tuple[Words, Mask]:
-        """Up to eight digits that end there; eight of them are worked on as one word."""
+        """Up to eight digits that end at each position, converted as one word."""
         other = (8 * np.clip(8 - length, 0, 8)).astype(np.uint64)
         filled = other == 64
         keep = np.where(filled, 0, ~np.uint64(0) << np.minimum(other, np.uint64(63)))
@@ -68,7 +68,7 @@ class Columns:
         digits = (characters & _LOW) + letters * np.uint64(9) & _LOW
         above_nine = (digits + _SIX) >> np.uint64(4) & _ONE
         good = digits + _ZERO + above_nine * np.uint64(0x27) == characters
-        # The first digit lies in the lowest byte and is worth most.
+        # The first digit is in the lowest byte and is the most significant.
         for bits, lanes in ((4, 0x000F000F000F000F), (8, 0x000000FF000000FF), (16, 0xFFFF)):
             mask = np.uint64(lanes)
             digits = (digits & mask) << np.uint64(bits) | digits >> np.uint64(2 * bits) & mask
@@ -79,7 +79,7 @@ class Columns:
         return np.searchsorted(self.ends, at)
 
     def blank(self) -> Mask:
-        """Per line: is there nothing but blanks in it?"""
+        """Per line: is it blank?"""
         return np.asarray(np.maximum.reduceat(self.bytes, self.starts) <= ord(" "))
 
     def text(self, line: int) -> bytes:

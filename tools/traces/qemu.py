@@ -2,8 +2,8 @@
 
     memory_region_ops_write cpu 0 mr 0x55955f9573d0 addr 0x3c4 value 0x204 size 2 name 'vga'
 
-The name came with QEMU 7.0. Whatever stands before the event is taken for a wrapping if it ends in
-a blank, a colon or Z: QEMU's own stamps, a date of its log since 10.2, what ftrace and syslog add.
+QEMU logs the name since 7.0. Text before the event is ignored if it ends in a blank, a colon or Z:
+QEMU's own time stamps, the date of its log since 10.2, prefixes of ftrace and syslog.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from coalesced.tools.traces.columns import Columns, Mask, Positions, Words, word
 EXPECTED = "memory_region_ops_read|write cpu N mr 0x… addr 0x… value 0x… size 1|2|4|8 name '…'"
 NAME_MAX = 96
 
-# Events of the same family whose addresses are offsets in a region that nothing places.
+# Events of the same family whose addresses are offsets in a region of unknown address.
 APART = ("memory_region_ram_device_", "memory_region_subpage_")
 
 
@@ -42,7 +42,7 @@ class Lines:
         return len(self.number)
 
     def take(self, which: Mask | Positions) -> Self:
-        """Some of the lines, in that order."""
+        """The chosen lines, in that order."""
         return type(self)(*(getattr(self, f.name)[which] for f in fields(self)))
 
     @classmethod
@@ -61,7 +61,7 @@ class Lines:
 
 
 class Foreign(NamedTuple):
-    """A line that is none of QEMU's accesses."""
+    """A line that is not an access logged by QEMU."""
 
     line: int
     text: bytes
@@ -69,13 +69,13 @@ class Foreign(NamedTuple):
 
 @dataclass
 class Names:
-    """The names of regions, numbered as they are met."""
+    """The names of regions, numbered in the order of their first use."""
 
     numbers: dict[bytes, int] = field(default_factory=dict)
 
     def of(self, columns: Columns, start: Positions, end: Positions) -> NDArray[np.int32]:
         """The numbers of the names in [start, end)."""
-        # What is equal has the same digest; of each digest the first name stands for all.
+        # Equal names have the same digest; the first name represents its digest.
         digest = (end - start).astype(np.uint64)
         for at in range(0, int((end - start).max(initial=0)), 8):
             left = np.clip(end - start - at, 0, 8)
@@ -94,7 +94,7 @@ class Names:
 
 
 class Reader:
-    """Takes a trace block by block; what else stood in it is counted."""
+    """Reads a trace block by block, and counts the lines that are not accesses."""
 
     def __init__(self) -> None:
         self.names = Names()
@@ -131,7 +131,7 @@ class Reader:
 
 
 def _events(columns: Columns) -> Positions:
-    """Where the first word memory_region_… of each line begins that has one."""
+    """The position of the first word memory_region_… of each line that has one."""
     at = columns.find("m")
     at = at[columns.has(at, "memory_r")]
     before = columns.words(at - 1, 1)
@@ -150,7 +150,7 @@ def _begins_with(columns: Columns, at: Positions, text: str) -> Mask:
 
 
 class _Fields:
-    """The fields of each event's line: what stands between its blanks."""
+    """The fields of each event's line, which are separated by blanks."""
 
     def __init__(self, columns: Columns, at: Positions) -> None:
         self._columns = columns
@@ -202,7 +202,7 @@ class _Fields:
         return np.asarray(columns.has(b[8], " size ") & known & (b[10] == b[9] + 2))
 
     def _name_good(self) -> Mask:
-        """There is no name, or one between the line's only quotes behind the event."""
+        """There is no name, or one between the line's only quotes after the event."""
         columns, b = self._columns, self._blank
         quotes = columns.find("'")
         inner = np.searchsorted(quotes, self._end) - np.searchsorted(quotes, b[10])
@@ -211,12 +211,12 @@ class _Fields:
         return np.asarray((b[10] == self._end) | named & (length <= NAME_MAX + 1))
 
     def lines(self, names: Names, lines_before: int) -> Lines:
-        """Those that are whole."""
+        """The complete ones."""
         good = self.good
         start = self._name_start[good]
         end = np.maximum(self._end[good] - 1, start)
         bits = (8 * self.size[good]).astype(np.uint64)
-        # QEMU traces what the device returned before it cuts it to the access's width.
+        # QEMU logs the device's value before it truncates it to the width of the access.
         value = self.value[good] & ~np.uint64(0) >> (np.uint64(64) - bits)
         return Lines(
             self._line[good] + lines_before + 1,

@@ -1,4 +1,4 @@
-"""What a file is that holds no line that `replay` reads."""
+"""Recognises files of other formats, which `replay` does not read."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ _PATTERNS = tuple((re.compile(pattern, re.MULTILINE), what) for pattern, what in
 
 
 def kind_of(text: bytes) -> str | None:
-    """What the beginning of a file looks like; None for what nobody here knows."""
+    """The format of a file by its beginning; None for an unknown one."""
     return next((what for pattern, what in _PATTERNS if pattern.search(text)), None)

@@ -15,13 +15,13 @@ from coalesced.tools.errors import BadInput
 BLOCK = 1 << 22
 LINE_MAX = 1 << 20
 TEXT_MAX = 1 << 29
-WRITER_WAIT = 10.0  # seconds in which somebody must open a FIFO for writing
+WRITER_WAIT = 10.0  # seconds in which a writer must open a FIFO
 
 _GZIP = b"\x1f\x8b"
 
 
 def blocks(path: Path) -> Iterator[bytes]:
-    """The text of a trace; each block ends behind a line, the last one where the file ends.
+    """The text of a trace; each block ends after a line, the last one at the end of the file.
 
     Raises BadInput when the file cannot be read, is damaged, or holds more than TEXT_MAX bytes.
     """
@@ -33,7 +33,7 @@ def blocks(path: Path) -> Iterator[bytes]:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open a file or a pipe; nobody waits long for a FIFO that nobody writes to."""
+    """Open a file or a pipe, without waiting for the writer of a FIFO."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(fd, "rb", buffering=0)
     mode = os.fstat(fd).st_mode
@@ -53,7 +53,7 @@ def _chunks(path: Path, file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _first_of_pipe(path: Path, file: IO[bytes]) -> bytes:
-    """What comes first. A pipe without a writer reads as ended, a silent writer's as None."""
+    """The first chunk. A pipe without a writer reads as ended, one with a silent writer as None."""
     deadline = time.monotonic() + WRITER_WAIT
     while (first := file.read(BLOCK)) == b"":
         if time.monotonic() > deadline:
@@ -63,7 +63,7 @@ def _first_of_pipe(path: Path, file: IO[bytes]) -> bytes:
 
 
 def _unpacked(path: Path, file: IO[bytes]) -> Iterator[bytes]:
-    """The text of a file that may be gzip, of several members even."""
+    """The text of a file, which may be gzip with several members."""
     chunks = _chunks(path, file)
     head = b""
     for chunk in chunks:
@@ -79,7 +79,7 @@ def _unpacked(path: Path, file: IO[bytes]) -> Iterator[bytes]:
     try:
         while True:
             if member.eof:
-                # Between members, and behind the last one, there may be zeros.
+                # Between members, and after the last one, there may be zeros.
                 data = (member.unused_data or data).lstrip(b"\0")
                 if data:
                     member = zlib.decompressobj(wbits=31)

@@ -25,7 +25,7 @@ def said(*arguments: str) -> str:
         (["--netdev", "tup,id=n0"], "unknown kind 'tup'"),
         (["--netdev", "dgram"], "expected id="),
         (["--netdev", "dgram,id=n0,local=127.0.0.1:1"], "expected remote="),
-        (["--seconds", "1"], "expected a --netdev"),
+        (["--seconds", "1"], "--seconds 1: needs a --netdev"),
         (["--burst", "64"], "63"),
         (["--frames", "0"], "--frames"),
         (["--ip", "x", "--netdev", "dgram,id=n0"], "--ip x: expected an IPv4 address"),

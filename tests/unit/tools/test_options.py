@@ -1,4 +1,4 @@
-"""Options are checked before anything is started; what a run saved is counted rightly."""
+"""Options are checked before anything starts; savings are computed from typed runs."""
 
 from __future__ import annotations
 
@@ -9,34 +9,37 @@ import pytest
 
 from coalesced.tools import early
 from coalesced.tools.commands import app as cli
-from coalesced.tools.commands.options import (
-    Accel,
-    Cpus,
-    RunOptions,
-    Wait,
-    check_writable,
-    run_options,
-)
+from coalesced.tools.commands import options as options_module
+from coalesced.tools.commands import wants_guest_process
 from coalesced.tools.errors import BadInput
-from coalesced.tools.runs import report
+from coalesced.tools.runs.options import RunOptions, check_writable
 from coalesced.tools.runs.outputs import trace_file
+from coalesced.tools.runs.results import Run, Savings, Sides, Waits, same_state
 
 
-def options(ring_pages: int = 1, staleness: str = "off", trace: Path | None = None) -> RunOptions:
-    return run_options(
-        Accel.process, ring_pages, Wait.block, staleness, False, Cpus.anywhere, trace
-    )
+def options(**given: object) -> RunOptions:
+    """The value that a command gets from its options."""
+    taken: list[RunOptions] = []
+
+    @options_module.with_run_options()
+    def command(options: RunOptions, json: bool) -> int:
+        assert json
+        taken.append(options)
+        return 3
+
+    assert command(json=True, **given) == 3
+    return taken[0]
 
 
 @pytest.mark.parametrize("pages", [1, 2, 4096])
 def test_ring_pages_in_range_are_taken(pages: int) -> None:
-    assert options(pages).ring_pages == pages
+    assert options(ring_pages=pages).ring_pages == pages
 
 
 @pytest.mark.parametrize("pages", [0, -1, 4097, 1000000])
 def test_ring_pages_out_of_range_are_refused(pages: int) -> None:
     with pytest.raises(BadInput, match=f"--ring-pages {pages}: expected 1 to 4096 pages"):
-        options(pages)
+        options(ring_pages=pages)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="expected a file, it is a folder"):
         check_writable("--png", tmp_path)
     with pytest.raises(BadInput, match=r"--trace .*: there is no folder"):
-        options(trace=tmp_path / "no" / "t")
+        options(trace_out=tmp_path / "no" / "t")
 
 
 def test_a_trace_on_a_full_disk_is_bad_input_and_other_errors_stay_what_they_are() -> None:
@@ -143,41 +146,28 @@ def test_wrong_usage_is_one_line_and_status_2(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    ("line", "wanted"),
     [
-        (["demo", "vga"], True),
-        (["run", "g.py:f"], True),
-        (["replay", "boot"], True),
-        (["info"], False),
-        (["bench", "ring"], False),
-        ([], False),
-        (["--help"], False),
-        (["demo", "vga", "--help"], False),
-        (["demo", "vga", "--accel", "direct"], False),
-        (["demo", "vga", "--accel=direct"], False),
+        ("demo vga", True),
+        ("run g.py:f", True),
+        ("replay boot", True),
+        ("qtest --socket kvm", True),
+        ("demo vga --png kvm", True),
+        ("demo vga --png direct --trace=direct", True),
+        ("run kvm --accel process", True),
+        ("run -- --help", True),
+        ("info", False),
+        ("bench ring", False),
+        ("", False),
+        ("--help", False),
+        ("demo vga --help", False),
+        ("demo vga --accel direct", False),
+        ("demo vga --accel=direct", False),
+        ("demo vga --accel kvm --json", False),
     ],
 )
-def test_a_guest_process_is_started_early_for_commands_that_want_one(
-    arguments: list[str], wanted: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class FakeProcess:
-        closed = 0
-
-        def close(self) -> None:
-            self.closed += 1
-
-    made: list[FakeProcess] = []
-
-    def make() -> FakeProcess:
-        made.append(FakeProcess())
-        return made[-1]
-
-    monkeypatch.setattr(early, "GuestProcess", make)
-    early.start(arguments)
-    assert len(made) == wanted
-    early.close()
-    early.close()
-    assert [process.closed for process in made] == [1] * wanted
+def test_a_guest_process_starts_early_for_commands_that_use_one(line: str, wanted: bool) -> None:
+    assert wants_guest_process(line.split()) is wanted
 
 
 def test_the_early_process_is_given_away_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,25 +178,57 @@ def test_the_early_process_is_given_away_once(monkeypatch: pytest.MonkeyPatch) -
         return made[-1]
 
     monkeypatch.setattr(early, "GuestProcess", make)
-    early.start(["demo", "vga"])
+    early.start()
     assert early.take() is made[0]
     assert early.take() is made[1]
     early.close()  # nothing waits any more
 
 
-# --- what a run saved ---
+def test_an_early_process_that_nobody_takes_is_ended_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class FakeProcess:
+        closed = 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    process = FakeProcess()
+    monkeypatch.setattr(early, "GuestProcess", lambda: process)
+    early.start()
+    early.close()
+    early.close()
+    assert process.closed == 1
+
+
+# --- what coalescing saved ---
 
 
 def entry(
     accel: str, coalescing: bool, exits: int = 10, seconds: float = 1.0, state: str = "s"
-) -> report.Run:
-    return {
-        "accel": accel,
-        "coalescing": coalescing,
-        "exits": exits,
-        "seconds": seconds,
-        "state": state,
-    }
+) -> Run:
+    return Run(
+        coalescing=coalescing,
+        accel=accel,
+        writes=0,
+        coalesced=0,
+        exits=exits,
+        exits_by={},
+        stale_drains=0,
+        signals=0,
+        seconds=seconds,
+        ns_per_write=None,
+        cpu_seconds=Sides(0.0, 0.0),
+        context_switches=Sides(0, 0),
+        rss_bytes=Sides(0, 0),
+        state=state,
+        failed_writes=0,
+        failures=(),
+        unassigned=0,
+        netdevs={},
+        start_seconds=None,
+        waits=Waits(),
+    )
 
 
 def test_savings_compare_the_coalesced_run_with_the_uncoalesced_one() -> None:
@@ -215,26 +237,26 @@ def test_savings_compare_the_coalesced_run_with_the_uncoalesced_one() -> None:
         entry("process", False, 100, 5.0),
         entry("direct", False, 1, 0.1),
     ]
-    saved = report.savings(runs)
-    assert saved == {"exits": 0.75, "time": 2.5}
-    assert report.savings(runs[::-1]) == saved
+    saved = Savings.of(runs)
+    assert saved == Savings(exits=0.75, time=2.5)
+    assert Savings.of(runs[::-1]) == saved
 
 
 @pytest.mark.parametrize("left_out", [0, 1])
 def test_without_both_runs_there_is_no_saving(left_out: int) -> None:
     runs = [entry("process", True), entry("process", False), entry("direct", False)]
     del runs[left_out]
-    assert report.savings(runs) == {"exits": None, "time": None}
+    assert Savings.of(runs) == Savings()
 
 
 def test_nothing_to_divide_by_is_no_saving() -> None:
     runs = [entry("process", True, 0, 0.0), entry("process", False, 0, 1.0)]
-    assert report.savings(runs) == {"exits": None, "time": None}
-    more = report.savings([entry("process", True, 20), entry("process", False, 10)])
-    assert more["exits"] is not None
-    assert math.isclose(more["exits"], -1.0)
+    assert Savings.of(runs) == Savings()
+    more = Savings.of([entry("process", True, 20), entry("process", False, 10)])
+    assert more.exits is not None
+    assert math.isclose(more.exits, -1.0)
 
 
 def test_runs_are_identical_when_every_state_is_the_same() -> None:
-    assert report.identical([entry("process", True), entry("direct", False)])
-    assert not report.identical([entry("process", True), entry("direct", False, state="t")])
+    assert same_state([entry("process", True), entry("direct", False)])
+    assert not same_state([entry("process", True), entry("direct", False, state="t")])

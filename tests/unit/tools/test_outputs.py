@@ -1,4 +1,4 @@
-"""What a command writes is no file that it reads."""
+"""A command never writes to a file that it reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_an_output_that_is_an_input_is_refused(
         target.hardlink_to(source)
     else:
         target = Path("../") / tmp_path.name / "guest.py"
-    message = rf"^--trace .*: expected a file of its own, it is the guest's {source}$"
+    message = rf"^--trace .*: expected a file of its own, but it is the guest's {source}$"
     with pytest.raises(BadInput, match=message):
         check_apart({"--trace": target}, guest_files(f"{source}:main", []))
     assert source.read_text() == "x"
@@ -35,10 +35,10 @@ def test_an_output_that_is_an_input_is_refused(
 
 def test_two_outputs_into_one_file_are_refused(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    with pytest.raises(BadInput, match=r"--png .*: expected a file of its own, .* of --trace, too"):
+    with pytest.raises(BadInput, match=r"--png .*: expected .* also the file of --trace"):
         check_apart({"--trace": target, "--png": target}, {})
     (tmp_path / "link").symlink_to(target)
-    with pytest.raises(BadInput, match="of --trace, too"):
+    with pytest.raises(BadInput, match="the file of --trace"):
         check_apart({"--trace": target, "--png": tmp_path / "link"}, {})
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
 from coalesced.tools import traces
-from coalesced.tools.traces.tracefile import Trace, read
+from coalesced.tools.traces.trace import Trace, read
 
 
 def line(

@@ -13,8 +13,9 @@ import pytest
 from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
 from coalesced.tools import traces
 from coalesced.tools.errors import BadInput
-from coalesced.tools.traces import source, tracefile, unchecked
-from coalesced.tools.traces.tracefile import read, shown
+from coalesced.tools.traces import loads, source
+from coalesced.tools.traces import trace as tracefile
+from coalesced.tools.traces.trace import read, shown
 
 GOOD = "memory_region_ops_write cpu 0 mr 0x55d0 addr 0xa0010 value 0x41 size 1 name 'vga-lowmem'"
 
@@ -319,12 +320,12 @@ def test_only_reads_that_touch_a_status_register_depend_on_time(tmp_path: Path) 
         + "\n"
         for kind, at, size in lines
     )
-    found = unchecked.whole(read(trace_of(tmp_path, text)))
+    found = loads.unchecked(read(trace_of(tmp_path, text)))
     assert {name: mask.nonzero()[0].tolist() for name, mask in found.items()} == {
         "VGA status 1 (0x3da)": [0, 1],
         "VGA status 1 (0x3ba)": [3],
     }
-    assert unchecked.whole(read(trace_of(tmp_path, GOOD))) == {}
+    assert loads.unchecked(read(trace_of(tmp_path, GOOD))) == {}
 
 
 def test_loads_of_a_network_card_are_left_out_as_a_whole_or_in_part(tmp_path: Path) -> None:
@@ -353,7 +354,7 @@ def test_loads_of_a_network_card_are_left_out_as_a_whole_or_in_part(tmp_path: Pa
             tmp_path, text + line.replace("read", "write").format(0xFEBC_0008, 0, 4, "e1000-mmio")
         )
     )
-    whole = {name: mask.nonzero()[0].tolist() for name, mask in unchecked.whole(trace).items()}
+    whole = {name: mask.nonzero()[0].tolist() for name, mask in loads.unchecked(trace).items()}
     assert whole == {
         "e1000 ICR": [2],
         "e1000 ICS": [4],
@@ -363,7 +364,7 @@ def test_loads_of_a_network_card_are_left_out_as_a_whole_or_in_part(tmp_path: Pa
     }
     part = {
         name: (mask.nonzero()[0].tolist(), bits)
-        for name, (mask, bits) in unchecked.in_part(trace).items()
+        for name, (mask, bits) in loads.masked(trace).items()
     }
     assert part == {
         "e1000 STATUS: link": ([0, 1], 0x2),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
 from coalesced.tools.errors import BadInput
-from coalesced.tools.traces.tracefile import PORTS_END, read
+from coalesced.tools.traces.trace import PORTS_END, read
 
 same_folder = settings(
     max_examples=150,

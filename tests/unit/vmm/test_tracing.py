@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from coalesced.tools.traces.tracefile import read
+from coalesced.tools.traces.trace import read
 from coalesced.vmm.accel.direct import DirectAccelerator
 from coalesced.vmm.machine import Machine
 from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, Step, in_, load, out, store

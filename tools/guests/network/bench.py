@@ -1,4 +1,4 @@
-"""The guest of `coalesced bench e1000`: sends or takes in frames as often as it is asked to.
+"""The guest of `coalesced bench e1000`: sends or receives frames on request.
 
 Both directions go by a window: the far end tells by small frames how many have arrived, as TCP's
 acknowledgements do, and the sender keeps no more than the window under way. So nothing is lost,
@@ -26,7 +26,7 @@ STALL_SECONDS: Final = 10.0
 
 
 def run(vcpu: Vcpu) -> None:
-    """Halt; then do what the mailbox says, leave a report, and so on.
+    """Halt, execute the order in the mailbox, leave a report, and repeat.
 
     The mailbox: `kind` "transmit" or "receive", `frames`, `length` (bytes of UDP payload),
     `window`, `each` (frames per write of the tail).

@@ -55,11 +55,11 @@ class Frames(NamedTuple):
         return [data[s : s + n] for s, n in zip(starts, self.lengths.tolist(), strict=True)]
 
     def part(self, start: int, stop: int) -> Frames:
-        """Those from `start` up to `stop`."""
+        """The frames from `start` up to `stop`."""
         return Frames(self.block[start:stop], self.lengths[start:stop])
 
     def where(self, chosen: NDArray[np.bool_]) -> Frames:
-        """Those that a mask chooses."""
+        """The frames that a mask selects."""
         return Frames(self.block[chosen], self.lengths[chosen])
 
 
@@ -77,7 +77,7 @@ def empty(count: int) -> Block:
 
 
 def of_rows(frames: list[bytes]) -> Frames:
-    """A block of frames that are there as bytes; of one that is too long, the start and length."""
+    """A block made of frames as bytes; of a frame that is too long, its start and its length."""
     data = b"".join(frame[:SLOT].ljust(SLOT, b"\0") for frame in frames)
     block = np.frombuffer(data, np.uint8).reshape(-1, SLOT)
     return Frames(block, np.array([len(frame) for frame in frames], np.int64))
@@ -100,13 +100,13 @@ def get16(block: Block, at: int) -> NDArray[np.int64]:
 
 
 def put_checksum(block: Block, total: NDArray[np.int64]) -> None:
-    """Put UDP checksums into rows, from the sums of what they cover."""
+    """Put UDP checksums into rows, from the sums of the bytes that they cover."""
     right = 0xFFFF - _fold(total)
     put16(block, UDP_CHECKSUM_AT, np.where(right == 0, 0xFFFF, right))
 
 
 class UdpFlow:
-    """Puts the headers of one UDP flow into blocks whose payloads are there already."""
+    """Puts the headers of one UDP flow into blocks that already hold the payloads."""
 
     def __init__(self, source: Host, destination: Host) -> None:
         empty_datagram = udp(source.ip, destination.ip, Udp(source.port, destination.port, b""))
@@ -116,7 +116,7 @@ class UdpFlow:
         for at in (_IP_LENGTH_AT, _IP_CHECKSUM_AT, _UDP_LENGTH_AT, UDP_CHECKSUM_AT):
             header[at : at + 2] = b"\0\0"
         self._header = np.frombuffer(bytes(header), np.uint8)
-        # What the checksums are of, but for the lengths.
+        # The bytes that the checksums cover, except the lengths.
         self._ip_sum = _sum_of(bytes(header[ETHERNET_SIZE:UDP_AT]))
         self._pseudo_sum = _sum_of(pseudo_header(source.ip, destination.ip, 0))
 
@@ -142,9 +142,9 @@ class UdpFlow:
 
 
 def udp_to(frames: Frames, mac: bytes, ip: bytes, port: int) -> NDArray[np.bool_]:
-    """Which frames are whole UDP datagrams to this host and port, with right checksums.
+    """The frames that are whole UDP datagrams to this host and port, with right checksums.
 
-    Only those without IP options; the others are for who takes packets apart one by one.
+    Only those without IP options; the others are parsed one by one.
     """
     block, lengths = frames
     wanted = np.frombuffer(ip + port.to_bytes(2, "big"), np.uint8)

@@ -72,7 +72,7 @@ _EEPROM_SECONDS: Final = 1.0
 class Card:
     """The 82540EM of this machine, started: both rings run, interrupts are on.
 
-    `transmitter` and `receiver` show how far the rings are; frames go out with `send` and come
+    `transmitter` and `receiver` show the state of the rings; frames go out with `send` and come
     in with `service`.
     """
 
@@ -124,11 +124,11 @@ class Card:
         return self._polling or self._vcpu.wait_interrupt(self._lines, timeout) != 0
 
     def pause(self, seconds: float) -> None:
-        """Halt for a while whatever the card asks for."""
+        """Halt for a while, whether or not the card interrupts."""
         self._vcpu.wait_interrupt(0, seconds)
 
     def service(self) -> list[Frames]:
-        """Serve an interrupt as Linux's driver does; the frames that came, in order.
+        """Serve an interrupt as Linux's driver does; the received frames, in order.
 
         While frames come faster than they are taken, interrupts stay off from one call to the next.
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from coalesced.hv.vcpu import Vcpu
@@ -30,6 +31,17 @@ _LOOK_SECONDS: Final = 50e-6  # between two looks at the descriptors
 _STALL_SECONDS: Final = 20.0  # without a frame: something is wrong
 
 
+@dataclass(frozen=True)
+class Report:
+    """The guest's counts of frames, and a digest of every byte that it received."""
+
+    sent: int
+    received: int
+    wrong: int
+    digest: str
+    interrupts: int
+
+
 def exchange(vcpu: Vcpu, frames: int, burst: int, each: int) -> None:
     """Send `frames` frames and receive as many, `burst` of them in a round; leave a report.
 
@@ -49,14 +61,8 @@ def exchange(vcpu: Vcpu, frames: int, burst: int, each: int) -> None:
             received += len(part.lengths)
             for row in part.rows():
                 digest.update(row)
-    report: dict[str, object] = {
-        "sent": received,
-        "received": received,
-        "wrong": wrong,
-        "digest": digest.hexdigest(),
-        "interrupts": card.interrupts,
-    }
-    memory.leave_report(vcpu, report)
+    report = Report(received, received, wrong, digest.hexdigest(), card.interrupts)
+    memory.leave_report(vcpu, asdict(report))
 
 
 def ends(mac: bytes) -> tuple[Host, Host]:

@@ -105,13 +105,13 @@ class Sender:
 
 
 class Receiver:
-    """An iperf server: counts what comes to its port, and reports to who sent it.
+    """An iperf server: counts the datagrams to its port, and reports to their sender.
 
     One test at a time; the first datagram after a test's end begins the next.
     """
 
     def __init__(self, stack: Stack, done: Callable[[Report], None], port: int = PORT) -> None:
-        """`done` is told of each finished test."""
+        """`done` is called with the report of each finished test."""
         self._stack = stack
         self._port = port
         self._done = done
@@ -165,7 +165,7 @@ class Receiver:
         self._transit = float(transit[-1])
 
     def _repeated(self, frames: Frames, at: int) -> bool:
-        """Is this a last datagram again, of a test that ended?"""
+        """Is this the last datagram of a finished test, sent again?"""
         answered = self._answered
         return not self._received and answered is not None and answered[0] == _flow_of(frames, at)
 

@@ -9,6 +9,7 @@ sender repeats it until that comes. Receivers before 2.1 wrote the report 4 byte
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ _FIELDS: Final = np.dtype(
 
 
 class Report(NamedTuple):
-    """What a receiver says about a test. Bytes of payload; seconds since the first datagram."""
+    """What a receiver reports about a test. Bytes of payload; seconds since the first datagram."""
 
     octets: int
     seconds: float
@@ -40,17 +41,31 @@ class Report(NamedTuple):
     datagrams: int
     jitter: float  # seconds
 
-    def as_json(self) -> dict[str, object]:
+    def summary(self) -> Summary:
         """For people and scripts, with what follows from the figures."""
-        return {
-            "datagrams": self.datagrams,
-            "lost": self.lost,
-            "out_of_order": self.out_of_order,
-            "bytes": self.octets,
-            "seconds": self.seconds,
-            "bits_per_second": self.octets * 8 / self.seconds if self.seconds else None,
-            "jitter_ms": self.jitter * 1e3,
-        }
+        rate = self.octets * 8 / self.seconds if self.seconds else None
+        return Summary(
+            datagrams=self.datagrams,
+            lost=self.lost,
+            out_of_order=self.out_of_order,
+            bytes=self.octets,
+            seconds=self.seconds,
+            bits_per_second=rate,
+            jitter_ms=self.jitter * 1e3,
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A receiver's report in the units that are printed; its fields are keys of JSON objects."""
+
+    datagrams: int
+    lost: int
+    out_of_order: int
+    bytes: int
+    seconds: float
+    bits_per_second: float | None  # None: the test took no time
+    jitter_ms: float
 
 
 class Headers(NamedTuple):

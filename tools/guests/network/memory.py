@@ -1,17 +1,17 @@
-"""Where the network guests keep what the card and the VMM read in guest RAM."""
+"""The layout of guest RAM that the network guests share with the card and the VMM."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from coalesced.hv.vcpu import Vcpu
 
 TX_RING: Final = 0x100000
 RX_RING: Final = 0x102000
-MAILBOX: Final = 0x104000  # what the VMM asks for, between two runs of a guest
-REPORT: Final = 0x108000  # what the guest has to say: see `leave_report`
+MAILBOX: Final = 0x104000  # the VMM's order, between two runs of a guest
+REPORT: Final = 0x108000  # the guest's results, see `leave_report`
 REPORT_SIZE: Final = 0x4000  # of each of the two reports behind the first word
 TX_BUFFERS: Final = 0x120000
 RX_BUFFERS: Final = 0x1A0000
@@ -22,7 +22,7 @@ _ROOM: Final = REPORT_SIZE - 8
 
 
 def leave_report(vcpu: Vcpu, report: dict[str, object]) -> None:
-    """Put a report where the VMM looks for it. Raises ValueError when it is too long.
+    """Leave a report for the VMM. Raises ValueError when it is too long.
 
     There are two places, and a word before them with the address of the one that is valid: the
     VMM may look, or kill this guest, at any moment, and always finds a whole report.
@@ -33,20 +33,20 @@ def leave_report(vcpu: Vcpu, report: dict[str, object]) -> None:
     vcpu.write_memory(REPORT, other.to_bytes(4, "little"))
 
 
-def read_report(read: Callable[[int, int], bytes]) -> dict[str, object]:
+def read_report(read: Callable[[int, int], bytes]) -> dict[str, Any]:
     """The last report, with what reads guest RAM by address and size; empty before the first."""
     valid = int.from_bytes(read(REPORT, 4), "little")
     return _read(read, valid, _ROOM) if valid in (_FIRST, _SECOND) else {}
 
 
 def order(write: Callable[[int, bytes], None], wanted: dict[str, object]) -> None:
-    """Ask the guest for something, with what writes guest RAM."""
+    """Leave an order for the guest, with what writes guest RAM."""
     text = json.dumps(wanted).encode()
     write(MAILBOX, len(text).to_bytes(4, "little") + text)
 
 
 def read_order(vcpu: Vcpu) -> dict[str, object]:
-    """What the VMM asks for."""
+    """The VMM's last order."""
     return _read(lambda at, size: bytes(vcpu.read_memory(at, size)), MAILBOX, MAILBOX_SIZE)
 
 
@@ -57,9 +57,9 @@ def _leave(vcpu: Vcpu, at: int, room: int, content: dict[str, object]) -> None:
     vcpu.write_memory(at, len(text).to_bytes(4, "little") + text)
 
 
-def _read(read: Callable[[int, int], bytes], at: int, room: int) -> dict[str, object]:
+def _read(read: Callable[[int, int], bytes], at: int, room: int) -> dict[str, Any]:
     length = int.from_bytes(read(at, 4), "little")
     if not 0 < length <= room - 4:
         return {}
-    content: dict[str, object] = json.loads(read(at + 4, length))
+    content: dict[str, Any] = json.loads(read(at + 4, length))
     return content

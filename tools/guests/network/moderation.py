@@ -1,4 +1,4 @@
-"""How many interrupts a driver asks for: Linux's e1000 in its default, adaptive mode.
+"""The interrupt rate that a driver sets: Linux's e1000 in its default, adaptive mode.
 
 Traffic is sorted into three classes of latency, packet counts and bytes of the last interrupt
 decide which, and the rate moves towards the class's in steps. The trace of the real driver shows
@@ -16,7 +16,7 @@ _REGISTER_NS: Final = 256  # 82540EM, ITR: the unit of the interval
 
 
 class Latency(IntEnum):
-    """The classes, the most hurried one first."""
+    """The classes, the lowest latency first."""
 
     LOWEST = 0
     LOW = 1
@@ -76,7 +76,7 @@ class Moderation:
 
     @property
     def interval(self) -> int:
-        """What the register ITR should hold."""
+        """The value for the register ITR."""
         return interval_of(self._rate)
 
     def update(self, sent: int, sent_octets: int, received: int, received_octets: int) -> bool:

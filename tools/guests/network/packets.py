@@ -118,7 +118,7 @@ def parse_ipv4(data: bytes) -> Ipv4 | None:
 
 
 def parse_icmp(data: bytes) -> tuple[int, bytes] | None:
-    """(type, what follows type, code and checksum) of an ICMP message of code 0."""
+    """(type, the bytes after type, code and checksum) of an ICMP message of code 0."""
     if len(data) < 8 or data[1] or checksum(data):
         return None
     return data[0], data[4:]
@@ -131,7 +131,7 @@ def icmp(kind: int, rest: bytes) -> bytes:
 
 
 def pseudo_header(source: bytes, destination: bytes, length: int) -> bytes:
-    """What the checksum of a UDP datagram of `length` bytes covers beside the datagram."""
+    """The bytes before a UDP datagram of `length` bytes that its checksum covers."""
     return source + destination + struct.pack("!HH", PROTOCOL_UDP, length)
 
 

@@ -1,4 +1,4 @@
-"""Frames that both ends of a test can make, so that either can check every byte of the other's."""
+"""Frames that both ends of a test generate, so that each can check the other's byte by byte."""
 
 from __future__ import annotations
 

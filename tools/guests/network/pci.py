@@ -1,4 +1,4 @@
-"""What a PC's firmware does for a PCI device: find it, place its registers, wire its interrupt."""
+"""Finds a PCI device, places its registers and wires its interrupt, as a PC's firmware does."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class PciSlot:
         self.write(COMMAND, self.read(COMMAND) & 0xFFFF | COMMAND_MEMORY | COMMAND_MASTER)
 
     def wire_interrupt(self) -> int:
-        """Note the ISA interrupt of the function's pin where drivers look for it; its number."""
+        """Write the pin's ISA interrupt to the register that drivers read; its number."""
         pins = self.read(INTERRUPT_LINE)
         pin = pins >> 8 * (INTERRUPT_PIN - INTERRUPT_LINE) & 0xFF
         irq = PIRQ_IRQS[(self.slot - 1 + pin - 1) & 3]

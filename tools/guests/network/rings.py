@@ -45,10 +45,10 @@ _STATUS_AT: Final = 12
 TXD_EOP: Final = 0x01
 TXD_IFCS: Final = 0x02
 TXD_RS: Final = 0x08
-DD: Final = 0x01  # of either status: the card is done with the descriptor
+DD: Final = 0x01  # of either status: the card has finished the descriptor
 RXD_EOP: Final = 0x02
 
-REFILL_EVERY: Final = 16  # descriptors that are given back at once, as Linux does
+REFILL_EVERY: Final = 16  # descriptors given back at once, as in Linux
 
 _DD_ONLY: Final = bytes(status & DD for status in range(256))
 _LAST: Final = bytes(status & RXD_EOP for status in range(256))
@@ -102,7 +102,7 @@ class Transmitter:
         return self._tail
 
     def clean(self) -> tuple[int, int]:
-        """Take back what was sent: (frames, bytes)."""
+        """Take back the sent descriptors: (frames, bytes)."""
         frames = octets = 0
         while self.in_use:
             slot = self._clean
@@ -192,6 +192,6 @@ def _statuses(vcpu: Vcpu, ring: int, slot: int, count: int) -> bytearray:
 
 
 def _done(statuses: bytearray) -> int:
-    """How many descriptors the card is done with, up to the first that it is not."""
+    """How many descriptors the card has finished, up to the first unfinished one."""
     found = statuses.translate(_DD_ONLY).find(0)
     return len(statuses) if found < 0 else found

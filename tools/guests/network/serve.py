@@ -5,33 +5,56 @@ from __future__ import annotations
 import ipaddress
 import math
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from coalesced.hv.vcpu import Vcpu
 from coalesced.tools.guests.network import iperf_wire, memory
 from coalesced.tools.guests.network.card import Card
 from coalesced.tools.guests.network.iperf import Receiver, Sender
-from coalesced.tools.guests.network.iperf_wire import Report
+from coalesced.tools.guests.network.iperf_wire import Report, Summary
 from coalesced.tools.guests.network.stack import Stack
 
-_REPORTS_KEPT: Final = 16
+_TESTS_KEPT: Final = 16
 _NO_END: Final = 3600.0  # seconds of one wait
 
 
-def serve(vcpu: Vcpu, ip: str, seconds: float | None = None) -> None:
-    """Be the host `ip` for `seconds`, None: without end; a report is there all the time.
+@dataclass(frozen=True)
+class Answers:
+    """What the guest has answered so far, in frames; the last iperf tests that it received."""
 
-    It counts an answer before the answer leaves: whoever has got it finds it counted.
+    arp: int
+    icmp_echo: int
+    udp_echo: int
+    other: int  # not for the guest
+    interrupts: int
+    iperf: Sequence[Summary]
+
+    @classmethod
+    def read(cls, read: Callable[[int, int], bytes]) -> Answers | None:
+        """The report of `serve`, by what reads guest RAM; None before the first one."""
+        found = memory.read_report(read)
+        if not found:
+            return None
+        return cls(**{**found, "iperf": [Summary(**test) for test in found["iperf"]]})
+
+
+def serve(vcpu: Vcpu, ip: str, seconds: float | None = None) -> None:
+    """Be the host `ip` for `seconds`, None: without end; keep a report (`Answers`) in RAM.
+
+    An answer is counted before it is sent: whoever has received it finds it counted.
     """
     stack = Stack(Card(vcpu), ipaddress.IPv4Address(ip).packed)
-    reports: list[dict[str, object]] = []
+    tests: list[Summary] = []
 
     def leave() -> None:
-        memory.leave_report(vcpu, _report(stack, reports))
+        answers = Answers(**stack.counters, interrupts=stack.card.interrupts, iperf=tests)
+        memory.leave_report(vcpu, asdict(answers))
 
     def note(report: Report) -> None:
-        reports.append(report.as_json())
-        del reports[:-_REPORTS_KEPT]
+        tests.append(report.summary())
+        del tests[:-_TESTS_KEPT]
         leave()
 
     stack.before_answers = leave
@@ -65,11 +88,6 @@ def send(
             "sent": sender.sent,
             "seconds": sender.seconds,
             "interrupts": stack.card.interrupts,
-            "server": None if report is None else report.as_json(),
+            "server": None if report is None else asdict(report.summary()),
         },
     )
-
-
-def _report(stack: Stack, reports: list[dict[str, object]]) -> dict[str, object]:
-    card = stack.card
-    return {**stack.counters, "interrupts": card.interrupts, "iperf": reports}

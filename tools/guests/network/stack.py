@@ -1,4 +1,4 @@
-"""A host on the wire: answers ARP, ping and UDP echo, and hands UDP datagrams to who wants them."""
+"""A host on the wire: answers ARP, ping and UDP echo, and passes UDP datagrams to bound ports."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from coalesced.tools.guests.network.card import Card
 from coalesced.tools.guests.network.packets import Arp, Ipv4, Udp
 
 ECHO_PORT: Final = 7  # RFC 862
-RESOLVE_SECONDS: Final = 3.0  # between two requests; the card is deaf for a second at its start
+RESOLVE_SECONDS: Final = (
+    3.0  # between two requests; the card receives nothing for a second after its start
+)
 RESOLVE_TRIES: Final = 5
-_NEIGHBOURS: Final = 1024  # addresses that are known at most
+_NEIGHBOURS: Final = 1024  # most addresses that are kept
 
 Bulk = Callable[[Frames], None]
 
@@ -27,7 +29,7 @@ class Unreachable(Exception):
 class Stack:
     """An IPv4 host behind a card. One subnet: whoever it talks to is on the wire.
 
-    `counters` tells what was answered, by name.
+    `counters` counts the answers, by name.
     """
 
     def __init__(self, card: Card, ip: bytes) -> None:
@@ -41,13 +43,13 @@ class Stack:
         self._backlog: deque[Frames] = deque()
 
     def bind(self, port: int, take: Bulk) -> None:
-        """Hand the datagrams to a UDP port to `take`, many at a time."""
+        """Pass the datagrams to a UDP port to `take`, many at a time."""
         self._ports[port] = take
 
     # --- out ---
 
     def transmit(self, frames: Frames, each: int | None = None) -> None:
-        """Send frames, waiting for room in the ring; what comes meanwhile is dealt with later.
+        """Send frames, waiting for room in the ring; frames that arrive are handled later.
 
         `each`: how many are shown to the card at once, interrupts being served in between.
         """
@@ -90,7 +92,7 @@ class Stack:
     # --- in ---
 
     def poll(self, until: float) -> bool:
-        """Deal with what has come, or with what comes before time.monotonic() is `until`.
+        """Handle received frames, or wait for some until time.monotonic() is `until`.
 
         False when nothing came.
         """
@@ -102,7 +104,7 @@ class Stack:
         return some
 
     def receive(self, frames: Frames) -> None:
-        """Deal with frames: those to a bound port at once, the others one by one."""
+        """Handle frames: those to a bound port together, the others one by one."""
         for port, take in self._ports.items():
             ours = udp_to(frames, self.mac, self.ip, port)
             if ours.any():

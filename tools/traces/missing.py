@@ -1,4 +1,4 @@
-"""What of a recording a machine cannot answer as the recorded one did, for it lacks the part."""
+"""The accesses of a recording to devices that a machine does not have."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from coalesced.devices.bus.pci import BASE_ADDRESS_0, PciFunction
 from coalesced.devices.bus.region import Region
 from coalesced.devices.i440fx import CONFIG_ADDRESS, CONFIG_DATA, CONFIG_ENABLE
 from coalesced.hv.abi import OP_IN, OP_OUT
-from coalesced.tools.traces.tracefile import Trace
+from coalesced.tools.traces.trace import Trace
 from coalesced.vmm.board import Board
 from coalesced.vmm.machine import Machine
 
 Mask = NDArray[np.bool_]
 
-NO_FUNCTION: Final = 0xFFFF  # what the vendor's register reads as where no function is
+NO_FUNCTION: Final = 0xFFFF  # the vendor ID of a slot without a function
 
-# Regions of QEMU that are parts of ours.
+# QEMU's regions that are parts of a larger one here.
 _PART_OF: Final[Mapping[str, str]] = MappingProxyType(
     {
         "bochs dispi interface": "vga.mmio",
@@ -39,14 +39,14 @@ _UNNAMED: Final = ("", "unnamed")
 
 
 def is_region(recorded: str, region: Region) -> bool:
-    """Is a region of ours what the recording has under that name?"""
+    """Is a region of this machine the one that the recording has under that name?"""
     return recorded in _UNNAMED or region.name == _PART_OF.get(recorded, recorded)
 
 
 def regions(machine: Machine, recorded: Trace) -> dict[str, Mask]:
-    """Per name of a region that does not answer here: the accesses to it.
+    """By the names of regions that this machine lacks: the accesses to them.
 
-    What stands at its address may be another one's.
+    A region lacks, too, when another region answers at its address.
     """
     ops = recorded.ops
     lacking = np.zeros(len(ops), dtype=bool)
@@ -65,7 +65,7 @@ def regions(machine: Machine, recorded: Trace) -> dict[str, Mask]:
 
 @dataclass(frozen=True)
 class Config:
-    """Accesses to the configuration space of PCI: which ones, of which function and register."""
+    """Per access: is it to PCI's configuration space, and to which function and register?"""
 
     accesses: Mask
     function: NDArray[np.uint64]  # bus << 8 | slot << 3 | function
@@ -73,7 +73,7 @@ class Config:
 
     @classmethod
     def of(cls, recorded: Trace) -> Config:
-        """What the address register selects, is what it was last written with."""
+        """The last write of the address register selects function and register."""
         ops = recorded.ops
         address = ops["address"]
         selects = (ops["kind"] == OP_OUT) & (address == CONFIG_ADDRESS) & (ops["size"] == 4)
@@ -86,12 +86,12 @@ class Config:
         return cls(data & enabled, selected >> np.uint64(8) & np.uint64(0xFFFF), register)
 
     def functions(self) -> list[int]:
-        """The functions that are accessed."""
+        """The functions whose configuration space is accessed."""
         found: list[int] = np.unique(self.function[self.accesses]).tolist()
         return found
 
     def identity(self, recorded: Trace, function: int) -> tuple[int | None, int | None]:
-        """Vendor and device as the recorded guest read them; None where it did not."""
+        """Vendor and device ID as the recorded guest read them; None where it did not."""
         reads = self.accesses & recorded.reads & (self.function == function)
         found: list[int | None] = [None, None]
         for number, register in enumerate((0, 2)):
@@ -104,7 +104,7 @@ class Config:
         return found[0], found[1]
 
     def places_bar(self, slot: int, number: int) -> bool:
-        """Does the guest itself put this BAR somewhere?"""
+        """Does the guest itself write this BAR?"""
         wanted = self.accesses & (self.function == slot << 3)
         return bool(
             (wanted & (self.register & np.uint64(0xFC) == BASE_ADDRESS_0 + 4 * number)).any()
@@ -112,7 +112,7 @@ class Config:
 
 
 def functions(board: Board, recorded: Trace) -> dict[str, Mask]:
-    """Per PCI function that is not here, or is another one: the accesses to its configuration."""
+    """By PCI function that this machine lacks, or has another one for: the accesses to it."""
     config = Config.of(recorded)
     return {
         _name(function, *config.identity(recorded, function)): config.accesses

@@ -17,7 +17,7 @@ from coalesced.tools.traces.accesses import NOTHING_COUNTED, Counted, accesses
 from coalesced.tools.traces.qemu import EXPECTED, Foreign, Lines, Names, Reader
 from coalesced.tools.traces.recognise import kind_of
 
-PORTS_END = 0x10000  # an address below is a port, if a port can be accessed like that
+PORTS_END = 0x10000  # accesses below, of at most 4 bytes, are taken as port I/O
 LINES_MAX = 1 << 22
 
 __all__ = ["EXPECTED", "LINES_MAX", "PORTS_END", "Trace", "read", "shown"]
@@ -31,8 +31,8 @@ class Trace:
 
     `ops`: its accesses as `hv.abi.OP`, in order; the value of a read is what the guest got.
     `names`: names of regions; `region`: per access the index into them. `lines`: per access the
-    line of the file, from 1. `counted`: what became of the lines. `apart`: lines of events whose
-    addresses are offsets. `foreign`: lines that are neither; the first of them.
+    line of the file, from 1. `counted`: the lines by their use. `apart`: lines of events whose
+    addresses are offsets. `foreign`: other lines; `first_foreign`: the first of them.
     """
 
     path: Path
@@ -86,7 +86,7 @@ def read(path: Path) -> Trace:
 
 
 def _nothing(reader: Reader, counted: Counted, head: bytes) -> str:
-    """Why a file without an access is refused."""
+    """The reason to refuse a file without an access."""
     if counted.lines:
         return (
             f"expected at least one line {EXPECTED} of a vCPU, "
@@ -102,7 +102,7 @@ def _nothing(reader: Reader, counted: Counted, head: bytes) -> str:
 
 
 def shown(foreign: Foreign) -> str:
-    """The beginning of a line, on one line."""
+    """The beginning of a line, with escapes."""
     text = foreign.text[:80].decode(errors="backslashreplace")
     return f"{text!r}{' …' if len(foreign.text) > 80 else ''}"
 

@@ -1,6 +1,9 @@
-"""What of recorded loads cannot be expected to repeat: it depends on time, the wire or the host."""
+"""Compares the values of recorded loads, except what depends on time, the wire or the host."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +22,13 @@ from coalesced.devices.e1000.registers import (
     TDH,
 )
 from coalesced.hv.abi import OP_IN
-from coalesced.tools.traces.tracefile import Trace
+from coalesced.tools.traces.trace import Trace
 
 Mask = NDArray[np.bool_]
 
 # Port: name of the register.
 _PORTS = {
-    0x71: "RTC data (0x71)",  # the time, and what the firmware was told of the host
+    0x71: "RTC data (0x71)",  # the time, and facts about the host in CMOS
     0x3BA: "VGA status 1 (0x3ba)",  # bits 0 and 3 follow the beam
     0x3DA: "VGA status 1 (0x3da)",
 }
@@ -47,8 +50,46 @@ _PHY = {
 _PHY_SELECT = 0x3FF << phy.MDIC_REGISTER_SHIFT
 
 
-def whole(recorded: Trace) -> dict[str, Mask]:
-    """Per register that is not checked at all: which of the accesses read it."""
+@dataclass(frozen=True)
+class Compared:
+    """Recorded loads beside the values that they gave now."""
+
+    checked: Mask  # per access: is it a load that is compared?
+    equal: Mask
+    unchecked: Mapping[str, int]  # loads that are not compared, by the reason
+    masked: Mapping[str, int]  # loads of which some bits are not compared
+
+    @property
+    def matching(self) -> int:
+        """How many of the checked loads are equal."""
+        return int((self.checked & self.equal).sum())
+
+    def wrong(self, most: int) -> list[int]:
+        """The indices of the first checked loads that differ."""
+        found: list[int] = np.flatnonzero(self.checked & ~self.equal)[:most].tolist()
+        return found
+
+
+def compare(
+    recorded: Trace, got: NDArray[np.uint64], left_out: Mapping[str, Mask] | None = None
+) -> Compared:
+    """Compare the value of each access with `got`; not those of `left_out`, by the reason."""
+    checked, reasons = recorded.reads.copy(), {}
+    for name, mask in {**(left_out or {}), **unchecked(recorded)}.items():
+        if count := int((checked & mask).sum()):
+            reasons[name] = count
+        checked &= ~mask
+    ignored = np.zeros(len(got), dtype=np.uint64)
+    parts = {}
+    for name, (mask, bits) in masked(recorded).items():
+        parts[name] = int((checked & mask).sum())
+        ignored[mask] = bits
+    equal = got | ignored == recorded.ops["value"] | ignored
+    return Compared(checked, np.asarray(equal), reasons, parts)
+
+
+def unchecked(recorded: Trace) -> dict[str, Mask]:
+    """Per register that is not compared at all: the accesses that read it."""
     ops = recorded.ops
     is_in = ops["kind"] == OP_IN
     found = {name: is_in & _touches(ops, port, port + 1) for port, name in _PORTS.items()}
@@ -58,11 +99,11 @@ def whole(recorded: Trace) -> dict[str, Mask]:
     return {name: mask for name, mask in found.items() if mask.any()}
 
 
-def in_part(recorded: Trace) -> dict[str, tuple[Mask, int]]:
-    """Per register of which bits are left out: which of the accesses read it, and those bits."""
+def masked(recorded: Trace) -> dict[str, tuple[Mask, int]]:
+    """Per register with bits that are not compared: the accesses that read it, and those bits."""
     card, offsets = _e1000_reads(recorded)
     found = {"e1000 STATUS: link": (card & (offsets == STATUS), STATUS_LU)}
-    # A value names the register that it was read of: the only PHY's.
+    # A value of MDIC names the PHY and the register that it was read from.
     selected = (recorded.ops["value"] & _PHY_SELECT) >> phy.MDIC_REGISTER_SHIFT
     for register, (name, bits) in _PHY.items():
         wanted = phy.ADDRESS << phy.MDIC_PHY_SHIFT - phy.MDIC_REGISTER_SHIFT | register
@@ -71,12 +112,12 @@ def in_part(recorded: Trace) -> dict[str, tuple[Mask, int]]:
 
 
 def _touches(ops: NDArray[np.void], first: int, end: int) -> Mask:
-    """Which accesses have a byte in [first, end)?"""
+    """The accesses that have a byte in [first, end)."""
     return np.asarray((ops["address"] < end) & (ops["address"] + ops["size"] > first))
 
 
 def _e1000_reads(recorded: Trace) -> tuple[Mask, NDArray[np.uint64]]:
-    """Which accesses read a register of the card, and the offsets of the registers of all."""
+    """The accesses that read a register of the card, and every access's offset in the card."""
     names = [index for index, name in enumerate(recorded.names) if name == E1000]
     offsets = recorded.ops["address"] & np.uint64(MMIO_SIZE - 4)
     return np.isin(recorded.region, names) & recorded.reads, offsets
