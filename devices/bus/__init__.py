@@ -1,1 +1,1 @@
-"""What chips hang on: regions, address spaces, interrupt lines."""
+"""Buses: regions, address spaces, interrupt lines."""

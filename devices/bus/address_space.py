@@ -141,7 +141,7 @@ class AddressSpace:
         return None if mapping is None else mapping.region
 
     def read(self, address: int, size: int) -> int:
-        """What `size` bytes (1 to 8) at `address` read as, little endian."""
+        """Read `size` bytes (1 to 8) at `address`, little endian."""
         # Past the limit this is the last range, whose end is the limit.
         found = self._flat[bisect_right(self._starts, address) - 1]
         if address + size <= found.end:

@@ -1,4 +1,4 @@
-"""What a machine asks of every chip."""
+"""The interface of a chip to its machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bus mastering: how a device reaches memory by itself."""
+"""Bus mastering: a device's own access to memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Dma(Protocol):
     """
 
     device_accesses: int
-    """How many accesses to devices, not to RAM, have been made so far."""
+    """Number of accesses to devices, not to RAM, so far."""
 
     def ram_at(self, address: int) -> Ram | None:
         """The RAM that holds `address`, for much traffic at once; None where there is none."""
