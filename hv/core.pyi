@@ -32,7 +32,7 @@ def die_with_parent() -> int:
     """Ask for SIGKILL when the parent ends; the parent's process id."""
 
 def is_shared_memory(fd: int, /) -> bool:
-    """Does a descriptor refer to memory: POSIX shared memory, or a memfd?"""
+    """Whether a descriptor refers to POSIX shared memory or a memfd."""
 
 @final
 class Mapping(Buffer):
@@ -180,7 +180,7 @@ class VcpuHandle:
     def kick(self) -> None:
         """Make the guest exit with KVM_EXIT_INTR before its next operation."""
     def pause(self) -> None:
-        """`kick` a running guest and wait; an exit of its own that came first is told by `run`."""
+        """`kick` a running guest and wait; `run` returns an exit of its own that came first."""
 
 @final
 class KvmHandle:

@@ -20,7 +20,7 @@ _MODES = {os.O_RDONLY: "reading", os.O_WRONLY: "writing", os.O_RDWR: "reading an
 
 
 def kind_of(fd: int) -> str:
-    """What a descriptor refers to, in words."""
+    """The kind of a descriptor's file, in words."""
     mode = os.fstat(fd).st_mode
     return next((words for test, words in _KINDS if test(mode)), "something else")
 

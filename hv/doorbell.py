@@ -20,7 +20,7 @@ class WaitPolicy(enum.IntEnum):
 
 
 def effective(policy: WaitPolicy, vmm_cpus: set[int], hv_cpus: set[int]) -> WaitPolicy:
-    """What a policy comes to on the CPUs that the two sides may use.
+    """The policy that is in effect on the CPUs that the two sides may use.
 
     Where both share a single CPU, a spin only keeps the other from running: adaptive is block.
     """

@@ -1,4 +1,4 @@
-"""What can go wrong between a VMM and its kernel, told apart by whose doing it is."""
+"""Errors between a VMM and its kernel, classified by who caused them."""
 
 from typing import Self
 

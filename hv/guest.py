@@ -150,13 +150,13 @@ def _place(filename: str, line: int | None, where: str) -> str:
 
 
 def _machinery() -> tuple[str, ...]:
-    """Where the code lies that carries a guest's accesses out."""
+    """The folders of the code that carries out a guest's accesses."""
     root = Path(__file__).parent.parent
     return tuple(f"{root / folder}{os.sep}" for folder in ("hv", "vmm", "devices"))
 
 
 def _libraries() -> tuple[str, ...]:
-    """Where the code lies that no user wrote for this run."""
+    """The folders of code that no user wrote for this run."""
     paths = sysconfig.get_paths()
     folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders.add(str(Path(__file__).parent.parent / "tools"))

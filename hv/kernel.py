@@ -82,7 +82,7 @@ class Kernel:
         return True
 
     def _answer(self, number: int, argument: bytes, fds: tuple[int, ...]) -> Reply:
-        """What becomes of a request; -errno and a text when it is refused."""
+        """The reply to a request; -errno and a text when it is refused."""
         handler = self._handlers.get(number)
         try:
             if handler is None:
@@ -290,7 +290,7 @@ class Kernel:
 
     @staticmethod
     def _call_guest(function: Callable[[Vcpu], object], vcpu: core.Vcpu) -> BaseException | None:
-        """What the guest raised. A fork of this process that returns from it ends here."""
+        """The guest's exception, if any. A fork of this process that returns from it ends here."""
         process = os.getpid()
         error: BaseException | None = None
         try:

@@ -40,7 +40,7 @@ _LEFT: Final = {
 
 
 class Capabilities(NamedTuple):
-    """What a usable /dev/kvm offers."""
+    """Capabilities of a usable /dev/kvm."""
 
     coalesced_mmio: int  # distance from kvm_run to the ring in pages
     coalesced_pio: bool
@@ -67,7 +67,7 @@ def _open() -> int:
 
 
 def _check(fd: int) -> Capabilities:
-    """What an open /dev/kvm offers; raises KvmUnusable when that is too little."""
+    """The capabilities of an open /dev/kvm; raises KvmUnusable when they do not suffice."""
 
     def extension(capability: int) -> int:
         pages: int = _ioctl(fd, abi.KVM_CHECK_EXTENSION, capability)
@@ -90,7 +90,7 @@ def _check(fd: int) -> Capabilities:
 
 
 def capabilities() -> Capabilities:
-    """What this machine's KVM offers; raises KvmUnusable when it cannot run a guest here."""
+    """The capabilities of this machine's KVM; raises KvmUnusable when it cannot run a guest."""
     fd = _open()
     try:
         return _check(fd)
@@ -244,7 +244,7 @@ class KvmVcpu:
         _ioctl(self.fd, abi.KVM_SET_REGS, abi.KVM_REGS.pack(*registers.values()))
 
     def why_left(self, reason: int) -> GuestError | ProtocolError:
-        """What an exit says that ends the guest, with its registers."""
+        """The error for an exit that ends the guest, with its registers."""
         union = self.mapping.read(abi.KVM_RUN_UNION, 8)
         detail = int.from_bytes(
             union[: abi.KVM_RUN_INTERNAL.size] if reason == abi.KVM_EXIT_INTERNAL_ERROR else union,

@@ -1,4 +1,4 @@
-"""How a run of the guest ends."""
+"""Exits, and other events that end a run of the guest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ A plain tuple, which the interpreter takes apart 0.1 µs faster than a named one
 
 
 class Event(Enum):
-    """Why waiting for the guest ended. The core numbers them in this order."""
+    """The event that ended a wait for the guest, numbered as in the core."""
 
     TIMED_OUT = 0
     EXITED = 1
@@ -23,4 +23,4 @@ class Event(Enum):
 
 
 Outcome = Exit | Event
-"""What `run` returns: the exit, or why there is none."""
+"""The result of `run`: the exit, or the event that came before one."""

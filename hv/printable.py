@@ -1,4 +1,4 @@
-"""Text from elsewhere, as a terminal may show it."""
+"""Escaping text from guests, files and traces for a terminal."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ class _Stream(io.TextIOBase):
         return self._out.fileno()
 
     def isatty(self) -> bool:
-        """Is that a terminal?"""
+        """Whether that is a terminal."""
         return self._out.isatty()
 
     @property
     def buffer(self) -> object:
-        """Where bytes go: as they are."""
+        """The binary stream behind it, which nothing escapes."""
         return getattr(self._out, "buffer", None)
 
 

@@ -46,7 +46,7 @@ class Segment:
         os.close(self.fd)
 
     def part(self) -> tuple[str, int, int]:
-        """What `hv.core.Mapping` takes."""
+        """The segment as `hv.core.Mapping` takes it."""
         return (self.name, self.fd, self.size)
 
 
@@ -157,7 +157,7 @@ def _is_own_file(fd: int) -> bool:
 
 
 def _is_written(fd: int) -> bool:
-    """Has any process the file open for writing, or mapped so?"""
+    """Whether any process has the file open or mapped for writing."""
     try:
         # If somebody opens it before it is closed here, the signal is one that is ignored.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)

@@ -1,4 +1,4 @@
-"""What guest code sees: a processor with loads, stores, ports and interrupts.
+"""The processor that guest code sees: loads, stores, ports and interrupts.
 
 A guest is a plain Python function over a `Vcpu`. The same function runs in the guest process and,
 on an accelerator without one, in the VMM.
@@ -17,7 +17,7 @@ ALL_LINES = (1 << 64) - 1
 
 
 class Bus(Protocol):
-    """What carries a vCPU's accesses out; `hv.core.Vcpu` is one."""
+    """Carries out a vCPU's accesses; implemented by `hv.core.Vcpu`."""
 
     def load(self, address: int, size: int, /) -> int: ...
     def store(self, address: int, size: int, value: int, /) -> None: ...

@@ -52,7 +52,7 @@ class Zones:
         return removed
 
     def covers(self, addr: int, length: int) -> bool:
-        """Does an access of `length` bytes lie wholly inside one zone?"""
+        """Whether an access of `length` bytes lies wholly inside one zone."""
         return bool(self._containing(addr, length).any())
 
     def outermost(self) -> NDArray[np.uint64]:

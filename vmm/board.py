@@ -37,7 +37,7 @@ class Display(Device, Protocol):
     """A device with a picture."""
 
     def render(self, frame: int = 0) -> NDArray[np.uint8]:
-        """What the monitor shows, RGB, of shape (height, width, 3)."""
+        """The picture on the monitor, RGB, of shape (height, width, 3)."""
 
     def text(self) -> list[str] | None:
         """The rows of a text screen; None in graphics modes."""
@@ -166,7 +166,7 @@ class Board:
 
 
 def _cmos(ram_size: int) -> dict[int, int]:
-    """What QEMU's `pc` leaves in CMOS for its firmware."""
+    """The CMOS contents that QEMU's `pc` sets up for its firmware."""
     extended = min((ram_size >> 10) - 1024, 0xFFFF)  # KiB above 1 MiB
     above_16m = min(max(ram_size - (16 << 20), 0) >> 16, 0xFFFF)  # 64 KiB each
     return {

@@ -86,7 +86,7 @@ class Clock:
                 self._failed(call, error)
 
     def _set_alarm(self) -> None:
-        """In real time the loop makes the calls: it is told of the timer that is due first alone.
+        """In real time the loop makes the calls: only the earliest timer is armed.
 
         An alarm for one that has been cancelled since rings for nothing.
         """

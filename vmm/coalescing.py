@@ -52,7 +52,7 @@ class Coalescing:
                 space.on_change(self._before_change, lambda: None)
 
     def kind_of(self, address: int, size: int, port: bool) -> str:
-        """Why a write had to exit: 'ring_full', 'straddle' or 'no_zone'."""
+        """The reason for a write's exit: 'ring_full', 'straddle' or 'no_zone'."""
         known = self.kinds.get((address, size, port))
         if known is None:
             known = self._find_kind(address, size, port)

@@ -1,4 +1,4 @@
-"""What a run cost: writes, queued writes, exits by reason, where they came from."""
+"""Counters of a run: writes, queued writes, exits by reason and address."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _rom_size(text: str) -> int:
 
 
 class Property(NamedTuple):
-    """What a SPEC's property is to the class; parameter None: nothing that a guest could see."""
+    """The class's parameter for a SPEC's property; None: no guest could see a difference."""
 
     parameter: str | None
     convert: Callable[[str], object]  # raises ValueError
@@ -263,7 +263,7 @@ def _converted(
 
 
 def _configure(function: PciFunction, values: Mapping[str, object]) -> None:
-    """What properties of every PCI function change in its configuration space."""
+    """Changes to a configuration space by properties that every PCI function has."""
     if values.get(_MULTIFUNCTION):
         function.mark_multifunction()
     if values.get(_ROM_BAR, 1) == 0 or values.get(_ROM_FILE) == "":

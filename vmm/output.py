@@ -27,7 +27,7 @@ class Output:
 
     @property
     def begun(self) -> bool:
-        """Has anything been written?"""
+        """Whether anything was written."""
         return self._fd >= 0
 
     def write(self, data: bytes) -> None:

@@ -17,7 +17,7 @@ WHOLE_ACCESSES: Final = 1 << 63
 
 
 class Sink(Protocol):
-    """What takes text."""
+    """A destination of text."""
 
     def write(self, text: str, /) -> object:
         """Take some more of it."""

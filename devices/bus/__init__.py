@@ -1,1 +1,1 @@
-"""The buses that chips are attached to: regions, address spaces, PCI, interrupt lines."""
+"""Buses: regions, address spaces, interrupt lines."""

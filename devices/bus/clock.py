@@ -1,4 +1,4 @@
-"""The time that devices go by, as they see it."""
+"""The clock of the devices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Timer(Protocol):
     """A call that is due at a time."""
 
     def cancel(self) -> None:
-        """Take it back; nothing happens when it was made already."""
+        """Cancel the call; does nothing once it was made."""
 
 
 class Clock(Protocol):

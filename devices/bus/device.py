@@ -1,4 +1,4 @@
-"""The interface of every chip to its machine."""
+"""The interface of a chip to its machine."""
 
 from __future__ import annotations
 

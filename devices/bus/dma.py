@@ -1,4 +1,4 @@
-"""Bus mastering: how a device reaches memory by itself."""
+"""Bus mastering: a device's own access to memory."""
 
 from __future__ import annotations
 

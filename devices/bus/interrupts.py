@@ -11,7 +11,7 @@ class InterruptLine:
     __slots__ = ("_level", "_sink", "number")
 
     def __init__(self, number: int, sink: Callable[[int, bool], None]) -> None:
-        """Each change of the level calls `sink(number, level)`."""
+        """`sink(number, level)` is called on each change of the level."""
         self.number = number
         self._sink = sink
         self._level = False

@@ -7,12 +7,12 @@ from typing import Protocol
 
 
 class Wire(Protocol):
-    """The receiver of a card's frames, for example a network back end."""
+    """The network side of a card; implemented by a network back end."""
 
     def send(self, frames: Sequence[bytes]) -> int:
         """Send frames in order; how many were taken, 0 to all.
 
-        After fewer than all the wire is full, and calls the card's `resume_transmit` once it has
+        After fewer than all the wire is full; it calls the card's `resume_transmit` when it has
         room again.
         """
 

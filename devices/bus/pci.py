@@ -70,7 +70,7 @@ _NO_BARS: Final[Mapping[int, Bar]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bar:
-    """The kind of space that a base address register maps: 32-bit memory or I/O ports."""
+    """A base address register and its region: 32-bit memory, or I/O ports."""
 
     region: Region
     """Its size is the BAR's: a power of two, at least 16 (memory) or 4 (I/O) bytes."""
@@ -313,7 +313,7 @@ class PciBus:
         dma: Dma,
         clock: Clock,
     ) -> None:
-        """Each change of ISA interrupt 10 or 11 calls `set_irq(irq, level)`.
+        """`set_irq(irq, level)` is called on each change of ISA interrupt 10 or 11.
 
         Slot and pin are swizzled to PIRQA to PIRQD as on QEMU's `pc`; see PIRQ_IRQS for the rest.
         `dma` and `clock` are what the functions reach memory by, and go by.

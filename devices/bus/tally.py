@@ -1,4 +1,4 @@
-"""Counts by address, of which a guest may touch any number."""
+"""Counts by address, bounded however many addresses a guest uses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ KEPT: Final = 1 << 16  # addresses with a count of their own
 
 
 class Tally(dict[int, int]):
-    """How often, by address: `tally[address] += 1`.
+    """Counts by address: `tally[address] += 1`.
 
     Where more than KEPT addresses occur the rarer half is counted together, in `elsewhere`.
     """
@@ -23,5 +23,5 @@ class Tally(dict[int, int]):
 
     @property
     def total(self) -> int:
-        """Of all addresses."""
+        """The sum over all addresses."""
         return sum(self.values()) + self.elsewhere

@@ -18,8 +18,8 @@ typedef struct {
     bool running, watch_ring, kicked;
     bool unread;      /* the guest exited for its own reasons when it was paused */
     bool keeps;       /* KEEP_WRITES was asked for */
-    bool untaken;     /* a write that is the caller's until `enter` */
-    bool passed_over; /* an exit was there, and other news were told first */
+    bool untaken;     /* a write that the caller has until `enter` */
+    bool passed_over; /* another event was reported before an exit that was there */
 } HandleObject;
 
 enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2, KEEP_WRITES = 4 };
@@ -32,7 +32,7 @@ static bool exited(const HandleObject *h)
     return atomic_load_explicit(&h->words->exit_sequence, memory_order_relaxed) != h->exits;
 }
 
-/* Somebody else wrote to one of our words: what it told may never be answered. */
+/* A third process wrote to one of our words: the other side may never answer it. */
 static bool words_overwritten(const HandleObject *h)
 {
     const struct run_words *w = h->words;
@@ -261,7 +261,7 @@ static PyObject *handle_kick(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* An exception gives up the wait and no more: the exit comes all the same, with the next call. */
+/* An exception only ends the wait: the next call returns the exit. */
 static PyObject *handle_pause(PyObject *self, PyObject *unused)
 {
     HandleObject *h = (HandleObject *)self;
@@ -354,7 +354,7 @@ static PyMethodDef handle_methods[] = {
     {"set_irq", handle_set_irq, METH_VARARGS, "set_irq(line, level)."},
     {"request", handle_request, METH_NOARGS, "Announce a request on the control socket."},
     {"kick", handle_kick, METH_NOARGS, "Make the guest exit with KVM_EXIT_INTR soon."},
-    {"pause", handle_pause, METH_NOARGS, "Stop a running guest; run tells an exit of its own."},
+    {"pause", handle_pause, METH_NOARGS, "Stop a running guest; run returns an exit of its own."},
     {"watch", handle_watch, METH_O, "watch(fd): what WATCH_DESCRIPTOR is; -1: nothing."},
     {NULL, NULL, 0, NULL},
 };

@@ -55,7 +55,7 @@ typedef struct {
     PyObject *serve;     /* called when the VMM sent a request */
     PyThreadState *save; /* the GIL is given up when set */
     bool started, busy;
-    bool unanswered;         /* an exit was told of, and its answer has not been taken */
+    bool unanswered;         /* an exit was posted, and its answer has not been taken */
     struct split_store rest; /* size 0: none */
     uint32_t forks;          /* forks_seen of the process that may use it */
 } VcpuObject;

@@ -15,7 +15,7 @@ static bool request_waits(const VcpuObject *v)
     return atomic_load_explicit(&v->words->request_sequence, memory_order_relaxed) != v->requests;
 }
 
-/* Somebody else wrote to our word: the exit that it told of may never be answered. */
+/* A third process wrote to our word: the VMM may never answer that exit. */
 static bool sequence_overwritten(const VcpuObject *v)
 {
     return atomic_load_explicit(&v->words->exit_sequence, memory_order_relaxed) != v->exit_sequence;

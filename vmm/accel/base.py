@@ -1,4 +1,4 @@
-"""What a machine asks of an accelerator."""
+"""The interface of an accelerator to its machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MachineBus(Protocol):
 
 
 class Accelerator(Protocol):
-    """Runs a guest, and says which of its accesses are the machine's."""
+    """Runs a guest and hands its device accesses to the machine."""
 
     name: str
     coalesced_mmio: bool  # writes to memory zones can be queued
@@ -59,7 +59,7 @@ class Accelerator(Protocol):
         """Stop the guest before its next access; the next `run` lets it go on."""
 
     def attach(self, bus: MachineBus) -> None:
-        """Say what carries accesses out that never leave this process."""
+        """Set the bus for accesses that never leave this process."""
 
     def run(self, loop: Loop) -> Outcome:
         """Let the guest run until its next exit.
@@ -74,10 +74,10 @@ class Accelerator(Protocol):
         """The result of the load that exited."""
 
     def enter(self) -> None:
-        """The exit is dealt with: the guest may go on at once, ahead of the next `run`."""
+        """Let the guest go on at once after its exit was handled, ahead of the next `run`."""
 
     def guest_error(self) -> Exception:
-        """What the guest raised, after a crash event."""
+        """The guest's exception, after a crash event."""
 
     def first_operation(self) -> int:
         """CLOCK_MONOTONIC nanoseconds of the guest's first operation, 0 before it."""

@@ -118,7 +118,7 @@ class DirectAccelerator:
         raise GuestError(guest.describe(error)).with_frames(guest.frames(error)) from error
 
     def _call_guest(self, bus: DirectBus) -> BaseException | None:
-        """What the guest raised. A fork of this process that returns from it ends here."""
+        """The guest's exception, if any. A fork of this process that returns from it ends here."""
         assert self._guest is not None
         process = os.getpid()
         error: BaseException | None = None
@@ -143,7 +143,7 @@ class DirectAccelerator:
         return error
 
     def guests_bus(self, bus: DirectBus) -> Bus:
-        """What the guest gets to see of the bus."""
+        """The bus as the guest sees it."""
         return bus
 
     def complete(self, value: int) -> None:

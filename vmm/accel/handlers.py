@@ -20,7 +20,7 @@ _current: GuestHandlers | None = None  # of the guest whose code runs now
 
 
 class GuestHandlers:
-    """What a guest has installed with `signal.signal`; as a context, code that it must not enter.
+    """Handlers that a guest installed with `signal.signal`; as a context, code they must not enter.
 
     A signal that comes in there has its handler called at the end.
     """

@@ -58,7 +58,7 @@ class KvmAccelerator(SharedSlots):
         self.complete = self.vcpu.complete
         self.enter = self.vcpu.enter
         self.vcpu.handle.keep_writes()
-        self._had_turn = False  # a due timer was told of since the guest ran
+        self._had_turn = False  # a due timer was reported since the guest ran
         self._look_at = 0.0
         self._first_operation = 0
         self._left_by = 0  # the exit reason that ended the guest
@@ -119,7 +119,7 @@ class KvmAccelerator(SharedSlots):
         return 0
 
     def loads(self) -> tuple[NDArray[np.void], NDArray[np.uint64]]:
-        """What the guest's loads and ins were recorded as (`hv.abi.OP`), and what they gave now.
+        """The guest's loads and ins as recorded (`hv.abi.OP`), and their values in this run.
 
         After the guest has halted.
         """

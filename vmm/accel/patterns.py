@@ -1,4 +1,4 @@
-"""What repeats in a list of bus operations: stores one behind the other, and loops."""
+"""Repetitions in a list of bus operations: runs of stores, and loops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a guest does on its bus, written down while it runs on `direct`."""
+"""Recording a guest's bus operations while it runs on `direct`."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class RecordingBus:
 
 
 def _carried_out(ops: NDArray[np.void]) -> int:
-    """How many operations come before the first that the processor refuses."""
+    """The number of operations before the first that the processor refuses."""
     kinds, sizes = ops["kind"], ops["size"].astype(np.uint64)
     last = ops["address"] + sizes - np.uint64(1)
     port = (kinds == OP_IN) | (kinds == OP_OUT)

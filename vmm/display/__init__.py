@@ -1,1 +1,1 @@
-"""What a machine shows."""
+"""Pictures of a machine."""

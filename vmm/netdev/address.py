@@ -25,7 +25,7 @@ class Address:
 
     @property
     def is_multicast(self) -> bool:
-        """Is it of a group?"""
+        """Whether it is a multicast address."""
         return not isinstance(self.where, str) and ip_address(self.where[0]).is_multicast
 
     def __str__(self) -> str:
@@ -142,7 +142,7 @@ def _is_socket(path: str) -> bool:
 
 
 def _is_dead(path: str) -> bool:
-    """Has nobody the socket at that path any more?
+    """Whether no process has the socket at that path any more.
 
     A datagram socket asks: one that listens for a stream refuses it by its type and takes no
     notice, and one for datagrams takes no notice, either.

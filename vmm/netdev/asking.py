@@ -1,4 +1,4 @@
-"""Asking a card again that could not receive."""
+"""Asking a card repeatedly whether it can receive."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _LATEST: Final = 0.010
 class Asking:
     """Calls again and again, at longer and longer intervals, until it is stopped.
 
-    A write of the guest that gives its card buffers may lie in the ring, and nobody is told: not
-    before the next exit. So the card is asked, and the ring emptied before that.
+    A guest's write that gives its card buffers may wait in the ring until the next exit, and
+    nothing reports it. So the ring is drained and the card asked.
     """
 
     def __init__(self, loop: Loop, ask: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""What every back end does: frames wait for a card that cannot take them, and all are counted."""
+"""The common part of back ends: frames wait for a busy card, and all are counted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Statistics:
 
 @dataclass
 class Host:
-    """What the machine gives its back ends.
+    """Services of the machine for its back ends.
 
     `flush` brings writes of the guest that are queued to their devices: a card that was given
     buffers by one of them can receive. `warn` takes a line for the user.
@@ -67,7 +67,7 @@ class Host:
 
 
 class Netdev(Wire, Protocol):
-    """What a SPEC makes: a wire to which one card, or one port of a hub, is connected."""
+    """A wire made from a SPEC, for one card or one port of a hub."""
 
     recorder: Recorder | None  # whoever records the wire's frames
 
@@ -75,7 +75,7 @@ class Netdev(Wire, Protocol):
         """Plug the card in, once."""
 
     def report(self) -> dict[str, object]:
-        """What happened so far, for the JSON object of a command."""
+        """Its counters so far, for the JSON object of a command."""
 
     def close(self) -> None:
         """Give everything back; may be called twice."""

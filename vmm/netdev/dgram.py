@@ -152,7 +152,7 @@ class Dgram(Backend):
 
     @staticmethod
     def _run(frames: Sequence[bytes], start: int) -> int:
-        """How many frames from `start` on have one length, as far as one call takes them."""
+        """The number of frames from `start` on that have one length, at most one call's worth."""
         size = len(frames[start])
         stop = min(len(frames), start + min(_SEGMENTS, _UDP_MAX // max(size, 1)))
         at = start + 1
@@ -208,7 +208,7 @@ class Dgram(Backend):
 
     def _read(self) -> list[bytes]:
         frames: list[bytes] = []
-        with suppress(OSError):  # also an error of something sent before; it is told once
+        with suppress(OSError):  # also an error of an earlier send; it is reported once
             while len(frames) < BATCH:
                 frames += self._receive_group() if self._groups else [self._socket.recv(FRAME_MAX)]
         if not all(frames):

@@ -41,7 +41,7 @@ def create(spec: Spec, host: Host, network: Network) -> Port:
 
 
 class Hub:
-    """Ports, and what passes between them.
+    """Ports, and the frames between them.
 
     A port that takes nothing lets frames wait, and loses more than fit there; only when all that a
     frame could go to are full its sender has to wait.
@@ -68,7 +68,7 @@ class Hub:
         self._ports.append(port)
 
     def has_room(self, source: Port) -> bool:
-        """Would a frame from there be taken? If not, its sender is told later."""
+        """Whether a frame from there would be taken; if not, its sender is called later."""
         return self._room(source, 1) > 0
 
     def spread(self, source: Port, frames: Sequence[bytes]) -> int:
@@ -127,12 +127,12 @@ class Port:
 
     @property
     def plugged(self) -> bool:
-        """Is there something to give frames to?"""
+        """Whether anything takes frames here."""
         return self._card is not None or self._netdev is not None
 
     @property
     def room(self) -> int:
-        """How many more frames may wait here."""
+        """The number of further frames that may wait here."""
         return _QUEUE - len(self._queue)
 
     # --- as the wire of a card ---

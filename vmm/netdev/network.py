@@ -60,7 +60,7 @@ class Network:
         return [name for name in self._netdevs if name not in self._taken_by]
 
     def report(self) -> dict[str, dict[str, object]]:
-        """What each has done so far, for the JSON object of a command."""
+        """The counters of each so far, for the JSON object of a command."""
         return {name: netdev.report() for name, netdev in self._netdevs.items()}
 
     def close(self, complete: bool = True) -> None:
