@@ -52,6 +52,7 @@ def medians(section: Section) -> dict[str, float]:
     return {what: figure.median for what, figure, _ in section.rows}
 
 
+@pytest.mark.slow
 def test_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring, "SIZES_OF_RING", (1, 2))
     monkeypatch.setattr(ring, "PEERS", PEERS[:1])
@@ -105,6 +106,7 @@ def test_a_channel_that_the_other_process_cannot_use_is_left_out() -> None:
         Peer(Broken(), host.cpus_of(host.placements()[0]))
 
 
+@pytest.mark.slow
 def test_exit() -> None:
     before = os.sched_getaffinity(0)
     step = Steps()
@@ -122,6 +124,7 @@ def test_exit() -> None:
     assert os.sched_getaffinity(0) == before
 
 
+@pytest.mark.slow
 def test_vga(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vga, "ACCELERATORS", ())
     monkeypatch.setattr(vga, "BURSTS", (64,))
@@ -134,6 +137,7 @@ def test_vga(monkeypatch: pytest.MonkeyPatch) -> None:
     assert step.count == 2 * len(choice.subjects())
 
 
+@pytest.mark.slow
 @needs_kvm
 def test_vga_on_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vga, "ACCELERATORS", ())
@@ -272,6 +276,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_gives_what_is_done_so_far(tmp_path: Path) -> None:
     path = tmp_path / "saved"
     running = _start(
