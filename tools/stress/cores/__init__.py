@@ -32,4 +32,4 @@ def use(variant: str) -> None:
         raise RuntimeError(f"coalesced.hv.core is loaded already, {variant} cannot take its place")
     module = importlib.import_module(f"{__name__}.{variant.replace('-', '_')}")
     sys.modules["coalesced.hv.core"] = module
-    coalesced.hv.core = module  # type: ignore[attr-defined]
+    coalesced.hv.core = module
