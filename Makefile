@@ -4,10 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] devices/cirrus/*.[ch] tools/bench/*.[ch] tools/stress/cores/*.[ch]) tools/stress/cores/broken.py
 
-.PHONY: demo test check bench install clean
+.PHONY: demo quick list-slow test check bench docs dist install clean
 
 demo: install ## draw the demonstration picture and show what the ring saved
 	$(BIN)/coalesced demo vga
+
+quick: $(VENV)/.test ## run the unit tests, those of more than a second left out
+	$(BIN)/python -m pytest tests/unit -m "not slow and not heavy"
+
+list-slow: $(VENV)/.test ## list the unit tests that `make quick` leaves out, and the heavy tests
+	$(BIN)/python -m pytest --collect-only -q -m "slow or heavy"
 
 test: $(VENV)/.test ## run the tests, the heavy ones left out
 	$(BIN)/python -m pytest -m "not heavy"
@@ -19,6 +25,16 @@ check: $(VENV)/.lint ## ruff and mypy
 
 bench: install ## measure what a write, an exit and a picture cost
 	$(BIN)/coalesced bench all
+
+docs: $(VENV)/.docs ## build the site in site/; a broken link is an error
+	$(BIN)/mkdocs build --strict --quiet
+
+# LDSHARED: without the library paths of the Python that builds.
+dist: $(VENV)/.dist ## build the sdist, and from it the wheel, in dist/
+	rm -rf dist build/dist
+	LDSHARED="$${CC:-gcc} -shared" $(BIN)/python -m build --outdir build/dist
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair --strip --wheel-dir dist build/dist/*.whl
+	mv build/dist/*.tar.gz dist
 
 install: $(VENV)/.install
 
@@ -34,18 +50,31 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
+# What an extra of pyproject.toml brings, without building the extensions once more.
+NAMES := import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")
+add = $(BIN)/python -c '$(NAMES)' $(1) | $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+
 # Editable: the packages lie where they are, the extensions are built in place.
 $(VENV)/.install: $(VENV)/.made $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
 $(VENV)/.test: $(VENV)/.install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(call add,test)
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	$(call add,lint)
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.install
+	$(call add,docs)
+	touch $@
+
+# The build has an environment of its own: nothing is installed here but what builds.
+$(VENV)/.dist: $(VENV)/.made
+	$(call add,dist)
 	touch $@
 
 clean: ## remove what was built
-	rm -rf $(VENV) build *.egg-info hv/*.so devices/cirrus/*.so tools/bench/*.so tools/stress/cores/*.so
+	rm -rf $(VENV) build dist site src/*.egg-info hv/*.so devices/cirrus/*.so tools/bench/*.so tools/stress/cores/*.so

@@ -1,4 +1,4 @@
-"""The C11 extensions; everything else is in pyproject.toml."""
+"""The C11 extensions and their limited API; everything else is in pyproject.toml."""
 
 import os
 import runpy
@@ -25,6 +25,8 @@ def extension(name: str, sources: list[str], depends: list[str]) -> Extension:
         include_dirs=[str(CORE), str(CORES)],
         define_macros=[("Py_LIMITED_API", "0x030B0000")],
         extra_compile_args=WARNINGS,
+        # By it auditwheel knows the C library of an extension that calls nothing in it.
+        extra_link_args=["-Wl,--no-as-needed", "-lc"],
         py_limited_api=True,
     )
 
@@ -53,7 +55,10 @@ def variant(module: str, source: str) -> Extension:
 
 broken = runpy.run_path(str(CORES / "broken.py"))
 setup(
-    options={"build_ext": {"parallel": str(os.cpu_count() or 1)}},
+    options={
+        "build_ext": {"parallel": str(os.cpu_count() or 1)},
+        "bdist_wheel": {"py_limited_api": "cp311"},
+    },
     ext_modules=[
         of_folder("hv.core", CORE),
         of_folder("devices.cirrus.engine", SOURCES / "devices" / "cirrus"),

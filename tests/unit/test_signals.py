@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SHOWN = """\
 import signal
@@ -16,6 +18,7 @@ def test_shown():
 """
 
 
+@pytest.mark.slow
 def test_a_suite_started_with_ctrl_c_ignored_starts_processes_that_take_it(tmp_path: Path) -> None:
     """Under `nohup ... &` a shell has SIGINT ignored."""
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())

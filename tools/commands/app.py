@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from typer.completion import shell_complete
 
 from coalesced.hv import guest, signals
 from coalesced.hv.printable import printable_lines
 from coalesced.tools import errors, failures
 from coalesced.tools.commands import COMMANDS
 
+COMPLETE = "_COALESCED_COMPLETE"  # the variable by which a shell asks for completions
+
 
 def application(arguments: list[str]) -> typer.Typer:
     """The program with the command that the arguments name, or with all if they name none."""
     app = typer.Typer(
         name="coalesced",
-        add_completion=False,
         no_args_is_help=True,
         help="Coalesced I/O as KVM and QEMU do it: two processes around a shared-memory ring.",
     )
@@ -52,6 +55,8 @@ def run(arguments: list[str], say: Callable[[str], None]) -> int:
     """Carry out a command line and return its exit status; `say` takes the line about an error."""
     try:
         command = typer.main.get_command(application(arguments))
+        if asked := os.environ.get(COMPLETE):
+            return shell_complete(command, {}, "coalesced", COMPLETE, asked)
         # Not command.main(): it would turn Ctrl-C into an exit status without a word.
         with command.make_context(
             "coalesced", list(arguments), help_option_names=["-h", "--help"]

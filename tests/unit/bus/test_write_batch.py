@@ -143,6 +143,7 @@ def same(make: Callable[[], World], writes: Sequence[Write]) -> World:
     return batch
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(chips, batches)
 @example([(0, 64, 0, "all")], [(i, 1, v) for i, v in enumerate([1, REMAPS, 2, RAISES] * 9)])

@@ -29,6 +29,7 @@ from coalesced.devices.cirrus.registers import VRAM_SIZE
 PART = 0x4000
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(
     rop=st.sampled_from(sorted(TRUTH)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,6 +69,7 @@ def are_the_same(one: Bench, other: Bench) -> None:
     assert one.card.interrupts.transmit_delayed == other.card.interrupts.transmit_delayed
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(
     st.lists(descriptors, min_size=1, max_size=COUNT),
@@ -114,6 +116,7 @@ buffers = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(
     st.lists(frames, min_size=1, max_size=12),

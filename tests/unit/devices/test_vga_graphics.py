@@ -246,6 +246,7 @@ def test_rendering_changes_nothing() -> None:
     assert vga.state() == before
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(0, (1 << 32) - 1))
 def test_nonsense_never_raises_and_stays_small(seed: int) -> None:

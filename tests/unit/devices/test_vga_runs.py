@@ -90,6 +90,7 @@ def run_on(vga: Vga, run: list[Write]) -> None:
     assert vga.window.take_run(as_run(run)) == len(run)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.integers(0, 1000), programs)
 def test_run_equals_single_writes(seed: int, program: list[tuple[list[Step], list[Write]]]) -> None:

@@ -31,6 +31,7 @@ def test_of_lines_their_ends_and_tabs_are_kept() -> None:
     assert printable("a\tb\n") == "a\\tb\\n"
 
 
+@pytest.mark.slow
 def test_every_character_that_stays_is_printable() -> None:
     every = "".join(map(chr, range(sys.maxunicode + 1)))
     assert printable(every).isprintable()

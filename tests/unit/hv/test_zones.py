@@ -163,6 +163,7 @@ EDGES = st.one_of(
 SIZES = st.one_of(st.integers(0, 40), st.sampled_from([0x1000, 2**32 - 1]))
 
 
+@pytest.mark.slow
 @settings(max_examples=250)
 @given(
     zones=st.lists(st.tuples(EDGES, SIZES), max_size=12),

@@ -21,6 +21,7 @@ def litmus(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
     return status, capsys.readouterr().out, "\n".join(said)
 
 
+@pytest.mark.slow
 def test_three_slots_and_five_entries(capsys: pytest.CaptureFixture[str]) -> None:
     """Every execution in the three models: each barrier that a model needs has a witness."""
     status, out, _ = litmus(capsys, "--json")

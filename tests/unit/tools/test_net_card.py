@@ -44,6 +44,7 @@ def test_without_a_card_it_says_so() -> None:
         Card(Empty())
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_frames_go_both_ways_in_order_whatever_the_bursts(data: st.DataObject) -> None:
     fake, card, wire = started()

@@ -32,6 +32,7 @@ anything = st.one_of(
 )
 
 
+@pytest.mark.slow
 @same_folder
 @given(content=anything, packed=st.booleans())
 def test_any_bytes_are_read_or_refused_in_one_line(
@@ -74,6 +75,7 @@ def line(access: tuple[str, int, int, int, str]) -> str:
     )
 
 
+@pytest.mark.slow
 @same_folder
 @given(
     written=st.lists(accesses(), min_size=1, max_size=20),

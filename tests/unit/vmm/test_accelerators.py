@@ -129,6 +129,7 @@ def outcome(board: Board, program: list[list[Operation]]) -> tuple[object, ...]:
     return board.run_program(program), board.log, board.machine.state()
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(programs)
 def test_direct_does_what_the_model_expects(program: list[list[Operation]]) -> None:
@@ -141,6 +142,7 @@ def test_direct_does_what_the_model_expects(program: list[list[Operation]]) -> N
     assert ram == bytes(expected.ram.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ring_pages", "policy", "coalesce"),
     [

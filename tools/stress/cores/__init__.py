@@ -30,4 +30,4 @@ def use(variant: str) -> None:
         raise RuntimeError(f"coalesced.hv.core is already loaded: {variant} cannot replace it")
     module = importlib.import_module(f"{__name__}.{module_of(variant)}")
     sys.modules["coalesced.hv.core"] = module
-    coalesced.hv.core = module  # type: ignore[attr-defined]
+    coalesced.hv.core = module

@@ -1,0 +1,146 @@
+"""README, docs/ and CONTRIBUTING: code blocks are run as printed, and links lead to files.
+
+A console block shows commands behind `$` and what they print; in it `…` stands for any text, on a
+line of its own for any lines. A Python block with a title is the file of that name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from helpers.vmm_cli import PROGRAM
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+PROGRAMS = {"coalesced": [PROGRAM], "python": [sys.executable]}
+REASONS = {
+    "builds the checkout",
+    "builds the checkout and runs its tests",
+    "installs packages",
+    "measures for minutes on an idle machine",
+    "needs /dev/kvm",
+    "needs QEMU and a disk image",
+    "needs a peer that listens on the socket",
+    "needs root",
+}
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<reason>.*?) -->\n)?"
+    r'```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$',
+    re.DOTALL | re.MULTILINE,
+)
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    reason: str | None
+    language: str
+    title: str | None
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(**match.groupdict()) for match in BLOCK.finditer(page.read_text())]
+
+
+def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
+    """Each command of a console block with the lines that it prints."""
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, *output = part.splitlines()
+        yield command, output
+
+
+def pattern(lines: list[str]) -> str:
+    """A regular expression for what a command prints, less the padding of columns."""
+    return "".join(
+        r"(?:.*\n)*?" if line == "…" else r"[^\n]*".join(map(re.escape, line.split("…"))) + r"\n"
+        for line in unpadded("\n".join(lines)).splitlines()
+    )
+
+
+def unpadded(text: str) -> str:
+    """Columns are as wide as their widest figure, which varies."""
+    return re.sub(" +", " ", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_a_page_runs_as_printed(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page):
+        if block.reason is not None:
+            assert block.reason in REASONS
+        elif block.language == "python":
+            path = tmp_path / (block.title or "unnamed.py")
+            path.write_text(block.text)
+            if block.title is None:
+                output_of(f"python {path.name}", tmp_path)
+        elif block.language == "console":
+            for command, expected in commands(block):
+                printed = output_of(command, tmp_path)
+                assert re.fullmatch(pattern(expected), unpadded(printed)), f"{command}\n{printed}"
+        else:
+            assert block.language == "text"
+
+
+def output_of(command: str, folder: Path) -> str:
+    """What a command prints, on either stream; it must succeed."""
+    program, *arguments = shlex.split(command)
+    done = subprocess.run(
+        [*PROGRAMS[program], *arguments],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "80"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}"
+    return done.stdout
+
+
+def test_the_options_of_commands_that_are_not_run_exist(tmp_path: Path) -> None:
+    """Those of blocks that cannot run, and those within sentences and tables."""
+    named = [
+        command
+        for page in PAGES
+        for block in blocks(page)
+        if block.reason is not None
+        for command, _ in commands(block)
+    ]
+    for page in PAGES:
+        named += re.findall(r"`(coalesced [^`]+)`", page.read_text())
+    helps: dict[str, str] = {}
+    for command in named:
+        program, *words = shlex.split(command, comments=True)
+        if program != "coalesced":
+            continue
+        levels = 2 if words[0] in {"demo", "bench"} else 1
+        path = shlex.join(itertools.takewhile(str.isalnum, words[:levels]))
+        if path not in helps:
+            helps[path] = output_of(f"coalesced {path} --help", tmp_path)
+        options = [word.partition("=")[0] for word in words if word.startswith("--")]
+        assert [option for option in options if option not in helps[path]] == [], command
+    assert len(helps) >= 8
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    outside = ("http://", "https://")
+    broken = [to for to in links if not to.startswith(outside) and not (page.parent / to).exists()]
+    assert broken == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 1200
