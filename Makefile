@@ -27,7 +27,7 @@ bench: install ## measure what a write, an exit and a picture cost
 	$(BIN)/coalesced bench all
 
 docs: $(VENV)/.docs ## build the site in site/; a broken link is an error
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # LDSHARED: without the library paths of the Python that builds.
 dist: $(VENV)/.dist ## build the sdist, and from it the wheel, in dist/
