@@ -58,7 +58,7 @@ class Board:
 
     Of what else QEMU has at fixed ports, `vmm.absent` is the list.
 
-    `on_irq` is told of each change of an ISA interrupt, beside the guest's processor; `on_pin` of
+    `on_irq` is called on each change of an ISA interrupt, as is the guest's processor; `on_pin` on
     each change of a device's own INTx, by its name.
     """
 

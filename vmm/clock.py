@@ -25,7 +25,7 @@ class Clock:
     """
 
     def __init__(self, loop: Loop, failed: TimerFailed = _raise) -> None:
-        """`failed` is told of a call that raised, and what; Ctrl-C goes through."""
+        """`failed(call, error)` is called for a call that raised; Ctrl-C is not caught."""
         self._loop = loop
         self._failed = failed
         self._start = time.monotonic_ns()

@@ -234,7 +234,7 @@ def write_masks() -> dict[int, int]:
 
 
 class RegisterFile(dict[int, int]):
-    """The card's registers as plain storage, by offset: what reads and writes do beside it,
+    """The card's registers as plain storage, by offset; further effects of reads and writes,
     whoever owns a register knows. Those that nobody has written are 0."""
 
     def __missing__(self, offset: int) -> int:

@@ -163,7 +163,7 @@ static inline void doorbell_signal(struct doorbell *b)
     do /* W4 */
         n = write(b->wake_fd, "", 1);
     while (n < 0 && errno == EINTR);
-    /* EAGAIN: the pipe is full of earlier wake-ups. EPIPE: the sleeper's own wait tells of it. */
+    /* EAGAIN: the pipe is full of earlier wake-ups. EPIPE: the sleeper's own wait reports it. */
     b->signals++;
 }
 

@@ -536,7 +536,7 @@ def test_a_guest_process_ends_with_its_vmm(written: Write, policy: WaitPolicy) -
     ids=["busy", "halted", "asleep", "stubborn"],
 )
 def test_a_guest_process_ends_with_its_vmm_whatever_it_does(written: Write, source: str) -> None:
-    """Also when it never looks at the pipes, or catches all that it is told."""
+    """Also when it never looks at the pipes, or catches every exception."""
     with within(30):
         kill_the_vmm(written(source), WaitPolicy.BLOCK, random.getrandbits(32))
 

@@ -175,7 +175,7 @@ def test_cpus_that_somebody_else_set_meanwhile_stay(tmp_path: Path) -> None:
 
 
 def test_moments_past_a_billion_seconds_are_told() -> None:
-    """As on a machine, or in a time namespace, whose clock stands there."""
+    """As on a machine, or in a time namespace, whose clock starts there."""
     code = (
         "import time\nfrom helpers.hv_pair import Pair\nfrom coalesced.hv.outcome import Event\n"
         "with Pair() as pair:\n"

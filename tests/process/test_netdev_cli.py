@@ -13,7 +13,7 @@ import pytest
 from helpers.network_bench import free_ports
 from helpers.vmm_cli import LIMIT, Running, json_of, one_line, run, until
 
-# A card that sends what it is told to and hears what comes back, and its guest.
+# A card that sends frames on request and counts the answers, and its guest.
 ECHO = """
 from coalesced.devices.bus.pci import Bar, PciFunction
 from coalesced.devices.bus.region import Region

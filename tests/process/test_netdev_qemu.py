@@ -21,7 +21,7 @@ def check_both_ways(bench: Bench) -> None:
     """What one card sends the other receives, past QEMU."""
     rng = random.Random(7)
     one, two = bench.card("a"), bench.card("b")
-    # What QEMU hears before its stream is connected is lost; what comes by the stream tells of it.
+    # QEMU drops frames until its stream is connected; the first frame from it shows that it is.
     bench.until(lambda: bench.network._netdevs["b"]._peer)  # type: ignore[attr-defined]
     two.send(b"hello")
     bench.until(lambda: one.received)

@@ -100,7 +100,7 @@ def test_a_timer_that_raises_is_reported_and_the_next_one_is_called(
 
 @pytest.mark.parametrize("accel", ["process", "direct"])
 def test_a_signal_handler_of_a_device_ends_the_run_with_one_line(folder: Path, accel: str) -> None:
-    """It goes on raising while the error is told, and when the program ends."""
+    """It goes on raising while the error is reported, and when the program ends."""
     device = f"{folder / 'device.py'}:Raises,addr=05.0"
     done = run("run", "guest.py:signals", "--device", device, "--accel", accel, cwd=folder)
     assert one_line(done, 1) == f"{folder / 'device.py'}:{LATE}: Given: late"

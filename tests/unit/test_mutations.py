@@ -1,4 +1,4 @@
-"""Breaking a rule must fail a test: tests/mutations.py, and the table that tells of it."""
+"""Breaking a rule must fail a test: tests/mutations.py, and the table of these mutations."""
 
 from __future__ import annotations
 

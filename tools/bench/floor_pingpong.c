@@ -72,7 +72,7 @@ static int take(struct end *e, bool last)
     return 0;
 }
 
-/* A thread beside the parent, asleep: what has no end of file needs someone who tells of the end. */
+/* A thread beside the parent, asleep: a channel without end of file needs a thread that reports the end. */
 struct watch {
     struct end *end;
     pid_t child;

@@ -2,7 +2,7 @@
 
 QEMU logs a line for each call of a region's handler. It cuts an access that is wider than the
 region's .impl.max_access_size into pieces of that size, in ascending order, and logs each; and a
-region that passes an access to another one is logged beside it. Here pieces become one access
+region that passes an access to another one is logged as well. Here pieces become one access
 again, and of an access that was passed on one line is kept.
 
 Not every pair of neighbouring bytes was one access: a guest that fills a font byte by byte looks

@@ -181,7 +181,7 @@ class Backend:
             asked = False
             if not card.can_receive():
                 return False
-            # Less than a batch was all there was; the loop tells of what comes now.
+            # The socket held fewer frames than a batch; the loop reports later ones.
             last = not self._waiting
             if last:
                 self._waiting = self._read()

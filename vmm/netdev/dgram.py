@@ -170,7 +170,7 @@ class Dgram(Backend):
         self._full = True
         loop = self.host.loop
         if self._path is not None:
-            # What is full is the peer's queue, of which a socket that is connected to it is told;
+            # The peer's queue is full, which only a socket that is connected to it can see;
             # but for a peer that is connected to this one, and may send and hear as much as it has
             # memory for.
             probe = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

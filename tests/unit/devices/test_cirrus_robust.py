@@ -22,6 +22,7 @@ from cirrus_programs import (
 )
 
 from coalesced.devices.bus.region import Region
+from coalesced.devices.bus.write_run import WriteRun
 from coalesced.devices.cirrus.device import CirrusChip
 from coalesced.devices.cirrus.registers import VRAM_SIZE
 
@@ -157,8 +158,8 @@ def test_a_run_of_starts_ends_behind_a_large_blit() -> None:
     blits = 20
     offsets = np.full(blits, WINDOW_REGISTERS + 0x40, np.uint64)
     sizes, values = np.ones(blits, np.uint32), np.full(blits, 2, np.uint64)
-    assert chip.window.write_run is not None
-    assert chip.window.write_run(offsets, sizes, values) == 1
+    assert chip.window.take_run is not None
+    assert chip.window.take_run(WriteRun.of(offsets, sizes, values)) == 1
 
 
 def test_a_run_of_starts_of_small_blits_is_taken_as_one() -> None:
@@ -168,5 +169,5 @@ def test_a_run_of_starts_of_small_blits_is_taken_as_one() -> None:
     blits = 20
     offsets = np.full(blits, WINDOW_REGISTERS + 0x40, np.uint64)
     sizes, values = np.ones(blits, np.uint32), np.full(blits, 2, np.uint64)
-    assert chip.window.write_run is not None
-    assert chip.window.write_run(offsets, sizes, values) == blits
+    assert chip.window.take_run is not None
+    assert chip.window.take_run(WriteRun.of(offsets, sizes, values)) == blits

@@ -129,7 +129,7 @@ def test_a_truncated_segment_is_an_error_and_no_signal(mapped: Mapped, left: int
 
 
 def test_a_truncated_segment_is_survived_through_numpy(mapped: Mapped) -> None:
-    """A view reads 0 there and takes writes; `check` tells of it afterwards."""
+    """A view reads 0 there and takes writes; `check` reports it afterwards."""
     mapping, one, _ = mapped
     view = np.frombuffer(memoryview(mapping), dtype=np.uint64)
     view[:] = 1

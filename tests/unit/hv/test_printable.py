@@ -1,4 +1,4 @@
-"""Text from elsewhere does nothing to a terminal but stand there."""
+"""Text from elsewhere cannot control a terminal."""
 
 from __future__ import annotations
 

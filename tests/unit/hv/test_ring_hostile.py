@@ -102,7 +102,7 @@ def test_a_last_that_goes_backwards_is_reported() -> None:
 def test_an_entry_that_breaks_the_rules_is_named(
     entry: tuple[int, int, int, int], said: str
 ) -> None:
-    """Valid entries before it come first, in a batch of their own; then slot and value are told."""
+    """Valid entries before it come first, in a batch of their own; then the error names both."""
     with memory(abi.PAGE_SIZE) as mapping:
         set_indices(mapping, 0, 168, 168)
         consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)

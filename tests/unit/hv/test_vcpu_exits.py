@@ -110,7 +110,7 @@ def test_halt_and_system_event_carry_their_reasons() -> None:
 
 
 def test_the_words_count_exits_and_entries() -> None:
-    """Stopped: both sequences are equal; the first operation's time is told once."""
+    """Stopped: both sequences are equal; the first operation's time is written once."""
 
     def word(pair: Pair, offset: int) -> int:
         return int.from_bytes(pair.mapping.read(offset, 4), "little")

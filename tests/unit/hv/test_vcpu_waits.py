@@ -209,7 +209,7 @@ def test_a_vcpu_runs_in_one_thread_at_a_time() -> None:
 
 @POLICIES
 def test_a_wait_ends_by_its_timeout_while_the_guest_runs_on(policy: WaitPolicy) -> None:
-    """Also one of 0 seconds; entries are told of only to who watches the ring."""
+    """Also one of 0 seconds; entries end it only when the ring is watched."""
     with Pair(policy) as pair:
         pair.vcpu.set_zones(0, table((0x1000, 8)))
         go = threading.Event()

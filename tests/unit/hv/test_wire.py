@@ -86,7 +86,7 @@ def test_a_message_shorter_than_its_head_is_reported(sockets: Sockets, length: i
 
 
 def test_a_message_that_is_too_long_is_reported(sockets: Sockets) -> None:
-    """It is cut off by the socket, and that is told."""
+    """The socket cuts it off, and the error says so."""
     sockets[0].send(bytes(abi.HV_MESSAGE_MAX + 1))
     with pytest.raises(ProtocolError, match="got 65536 cut off"):
         wire.receive(sockets[1], abi.HV_REQUEST)

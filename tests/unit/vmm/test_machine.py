@@ -17,7 +17,7 @@ from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, Step, load
 
 
 class Clock:
-    """A clock that stands until it is told to go on."""
+    """A clock that moves only when the test moves it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0

@@ -273,7 +273,7 @@ def test_while_the_card_takes_nothing_nothing_is_read(bench: Bench, peer: socket
 def test_a_card_that_says_nothing_is_asked_again_after_a_flush(
     bench: Bench, peer: socket.socket
 ) -> None:
-    """The write that gives it buffers may lie in the ring, and nobody is told."""
+    """The write that gives it buffers may lie in the ring, and nobody is notified."""
     card, port = plugged(bench, peer, buffers=1)
     for frame in (b"one", b"two", b"three"):
         peer.sendto(frame, ("127.0.0.1", port))

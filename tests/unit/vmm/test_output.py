@@ -96,7 +96,7 @@ def test_dev_null_and_dev_full_are_written_to() -> None:
 def test_a_descriptor_of_this_process_is_written_to_where_it_stands(
     tmp_path: Path, form: str
 ) -> None:
-    """Not anew from the file's beginning, which what stands there already would not survive."""
+    """A restart from the beginning would overwrite the file's contents."""
     with (tmp_path / "t").open("w+b", buffering=0) as file:
         file.write(b"before ")
         path = Path(form.format(file.fileno()))
