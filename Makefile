@@ -9,7 +9,7 @@ SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] devices/cirrus/*.[c
 demo: install ## draw the demonstration picture and show what the ring saved
 	$(BIN)/coalesced demo vga
 
-quick: $(VENV)/.test ## run the unit tests, those of more than a second left out
+quick: $(VENV)/.test ## run the unit tests, those of more than 0.2 seconds left out
 	$(BIN)/python -m pytest tests/unit -m "not slow and not heavy"
 
 list-slow: $(VENV)/.test ## list the unit tests that `make quick` leaves out, and the heavy tests

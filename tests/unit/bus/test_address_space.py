@@ -210,6 +210,7 @@ def owner(mappings: list[Mapping], address: int) -> Mapping | None:
     return max(hits, key=lambda m: (m.priority, mappings.index(m)), default=None)
 
 
+@pytest.mark.slow
 @given(st.lists(placed, max_size=6), st.data())
 def test_flat_ranges_follow_the_rule_for_each_byte(
     regions: list[tuple[int, int, int]], data: st.DataObject
@@ -231,6 +232,7 @@ def test_flat_ranges_follow_the_rule_for_each_byte(
         assert space.find(address).mapping is owner(mappings, address)
 
 
+@pytest.mark.slow
 @given(
     st.lists(placed, max_size=6),
     st.lists(

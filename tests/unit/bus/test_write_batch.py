@@ -157,6 +157,7 @@ TOP = 1 << 64
 at_top = st.tuples(st.integers(TOP - 64, TOP - 1), st.integers(1, 8), values).map(cut)
 
 
+@pytest.mark.slow
 @given(chips, st.lists(at_top, min_size=1, max_size=40))
 def test_a_batch_at_the_top_of_the_64_bit_space_equals_single_writes(
     layout: list[tuple[int, int, int, Style]], writes: list[Write]

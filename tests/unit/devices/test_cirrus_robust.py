@@ -139,6 +139,7 @@ def storm(seed: int, count: int) -> float:
     return longest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_storm_of_accesses(seed: int) -> None:
     assert storm(seed, 5000) < 10

@@ -213,6 +213,7 @@ def test_frames_that_never_end() -> None:
     assert len(frame) < 0x10000
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_rings_of_random_bytes(seed: int) -> None:

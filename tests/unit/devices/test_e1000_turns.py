@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+import pytest
+
 from coalesced.devices.bus.region import Region
 from coalesced.devices.e1000 import budget
 from coalesced.devices.e1000 import offload as sums
@@ -35,6 +37,7 @@ def turns_until(bench: Bench, done: Callable[[], bool], most: int = 200) -> int:
     raise AssertionError(f"the card is not done after {most} turns")
 
 
+@pytest.mark.slow
 def test_a_ring_of_the_greatest_length() -> None:
     """65,528 descriptors of nothing, outside RAM."""
     bench = Bench()
@@ -69,6 +72,7 @@ def test_one_packet_of_more_segments_than_a_turn_sends() -> None:
     assert bench.read(reg.ICR) & reg.INT_TXQE
 
 
+@pytest.mark.slow
 def test_a_guest_that_looks_sees_the_card_go_on() -> None:
     """Also where the clock stands still."""
     bench = Bench()
@@ -85,6 +89,7 @@ def test_a_guest_that_looks_sees_the_card_go_on() -> None:
     assert len(heads) > 2
 
 
+@pytest.mark.slow
 def test_the_machine_has_its_turn_before_the_card_goes_on() -> None:
     """In real time: what is due within a turn is not carried out in it."""
     bench = Bench()
@@ -106,6 +111,7 @@ def test_the_machine_has_its_turn_before_the_card_goes_on() -> None:
     loop.close()
 
 
+@pytest.mark.slow
 def test_a_tail_that_is_never_met_ends_where_it_began_after_any_number_of_turns() -> None:
     bench = Bench()
     bench.send_ring(8)
@@ -125,6 +131,7 @@ def slow_device(bench: Bench) -> int:
     return 0xD000_0000
 
 
+@pytest.mark.slow
 def test_buffers_in_a_device_are_read_a_turn_at_a_time() -> None:
     bench = Bench()
     device = slow_device(bench)
@@ -138,6 +145,7 @@ def test_buffers_in_a_device_are_read_a_turn_at_a_time() -> None:
     assert [len(frame) for frame in bench.wire.take()] == [0xFFFF] * 40
 
 
+@pytest.mark.slow
 def test_buffers_in_a_device_are_written_a_turn_at_a_time() -> None:
     """Frames that wait meanwhile come in afterwards."""
     bench = Bench()
@@ -157,6 +165,7 @@ def test_buffers_in_a_device_are_written_a_turn_at_a_time() -> None:
     assert bench.read(reg.RDH) == 100
 
 
+@pytest.mark.slow
 def test_a_receive_ring_of_65528_descriptors_without_a_buffer() -> None:
     """One frame goes around all of it, in turns, and is an overrun at the end."""
     bench = Bench()

@@ -231,6 +231,7 @@ def test_a_queued_reset_waits_for_the_drain() -> None:
     assert board.resets == 2
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     st.lists(

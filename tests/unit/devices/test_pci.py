@@ -287,6 +287,7 @@ def test_impossible_bar_sizes_are_refused(size: int, io: bool) -> None:
         bar_of("odd", size, 0, io=io)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.lists(

@@ -129,6 +129,7 @@ def run(kind: str, guest: str) -> Iterator[tuple[Machine, PciVga]]:
 KINDS = pytest.mark.parametrize("kind", ["direct", "process"])
 
 
+@pytest.mark.slow
 @KINDS
 def test_writes_land_where_the_bar_was_when_they_were_made(kind: str) -> None:
     with run(kind, "move") as (machine, vga):
@@ -139,6 +140,7 @@ def test_writes_land_where_the_bar_was_when_they_were_made(kind: str) -> None:
         assert {at: machine.memory.unassigned_accesses[at] for at in lost} == dict.fromkeys(lost, 1)
 
 
+@pytest.mark.slow
 def test_both_places_are_zones_in_their_time() -> None:
     with run("process", "move") as (machine, _):
         # 20 + 10 stores, and every write of the address port.
@@ -146,12 +148,14 @@ def test_both_places_are_zones_in_their_time() -> None:
         assert machine.counters.exits_by["no_zone"] == 12
 
 
+@pytest.mark.slow
 @KINDS
 def test_decoding_on_and_off(kind: str) -> None:
     with run(kind, "enable_again") as (_, vga):
         assert vga.vram[:5].tolist() == [0x10, 0x11, 0x12, 0x13, 0]
 
 
+@pytest.mark.slow
 @KINDS
 def test_a_bar_in_front_of_another(kind: str) -> None:
     with run(kind, "overlap") as (_, vga):
@@ -162,6 +166,7 @@ def test_a_bar_in_front_of_another(kind: str) -> None:
         assert words[0x1000 // 2] == 0x2222
 
 
+@pytest.mark.slow
 @KINDS
 def test_planar_writes_are_drained_before_the_bank_changes(kind: str) -> None:
     with run(kind, "bank_switch") as (machine, vga):
@@ -173,12 +178,14 @@ def test_planar_writes_are_drained_before_the_bank_changes(kind: str) -> None:
             assert machine.counters.coalesced == 36
 
 
+@pytest.mark.slow
 def test_dwords_at_0xcf8_are_coalesced() -> None:
     with run("process", "count_addresses") as (machine, _):
         assert machine.counters.coalesced == 100
         assert dict(machine.counters.exits_by) == {"hlt": 1}
 
 
+@pytest.mark.slow
 def test_both_accelerators_leave_the_same_state() -> None:
     states = []
     for kind in ("direct", "process"):

@@ -171,6 +171,7 @@ def test_uip_announces_the_next_second() -> None:
     assert board.get(0x0A) == 0x26
 
 
+@pytest.mark.slow
 @given(st.integers(-140000, 4000000))
 def test_dates_agree_with_the_standard_library(days: int) -> None:
     board = Board(days * 86400.0)
@@ -229,6 +230,7 @@ HOURS_OF_THE_FORMATS = {
 IMPOSSIBLE = (0x2A, 0x30, 0x3F, 0x60, 0x7F, 0x80, 0x8D, 0x93, 0x99, 0xA4, 0xBF)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reg_b", HOURS_OF_THE_FORMATS)
 def test_an_alarm_goes_off_at_the_hour_of_that_byte_and_at_no_other(reg_b: int) -> None:
     """Bytes below 0xc0 that no hour has, such as 0 in 12-hour format, never match."""
@@ -420,6 +422,7 @@ def test_the_queued_index_counts_before_the_data_is_read() -> None:
     assert machine.counters.coalesced == 3
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     st.lists(

@@ -279,6 +279,7 @@ def test_a_picture_that_wraps_at_the_end_of_video_memory() -> None:
         assert (board.vga.render() == (255, 0, 0)).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     st.lists(

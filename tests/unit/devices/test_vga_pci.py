@@ -84,6 +84,7 @@ def test_the_whole_framebuffer_may_be_queued() -> None:
     assert region.take_run is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     st.lists(
@@ -175,6 +176,7 @@ def test_big_endian_pixels() -> None:
     assert board.vga.render()[0, 0].tolist() == [0x11, 0x22, 0x33]
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     st.lists(
@@ -334,6 +336,7 @@ def test_video_memory_of_the_memory_mapped_one_lies_behind_what_was_placed() -> 
     assert vga.vga.registers.misc == 0x67
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.lists(

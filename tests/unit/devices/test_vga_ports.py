@@ -212,6 +212,7 @@ def test_set_gr_reaches_graphics_controller() -> None:
     assert vga.ports.read(0x3CE - 0x3B0, 2) == 0xA508
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

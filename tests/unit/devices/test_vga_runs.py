@@ -105,6 +105,7 @@ def test_run_equals_single_writes(seed: int, program: list[tuple[list[Step], lis
     assert by_run.state() == one_by_one.state()
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1 << 32))
 def test_the_same_arrays_may_hold_other_writes(seed: int) -> None:
     """As full rings come: in the arrays of the last one, which hold other numbers by then."""
@@ -132,6 +133,7 @@ def test_the_same_arrays_may_hold_other_writes(seed: int) -> None:
     assert by_run.state() == one_by_one.state()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gr5", [0, 1, 2, 3, 0x10])
 @pytest.mark.parametrize("sr4", [0x06, 0x0E])
 @pytest.mark.parametrize("map_mask", [0x0F, 0x04, 0x06, 0x00, 0x01])

@@ -172,6 +172,7 @@ def test_a_closed_vcpu_has_no_timer() -> None:
     assert Path("/proc/self/timers").read_text() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["demo", "vga"], ["replay", "boot"], ["run", "g.py:f"], ["bench", "vga"]]
 )

@@ -29,6 +29,7 @@ def test_a_ring_has_one_usable_slot_less_than_fit(pages: int, slots: int) -> Non
         assert taken == ring.usable(pages) == slots - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pages", [1, 2, 16])
 def test_a_ring_fills_and_empties_from_every_start_index(pages: int) -> None:
     """Full, shown, read back in order and empty again, wherever the indices stand."""

@@ -106,6 +106,7 @@ def test_a_refused_segment_is_a_host_error(monkeypatch: pytest.MonkeyPatch) -> N
         shm.create("thing", PAGE)
 
 
+@pytest.mark.slow
 def test_a_full_dev_shm_is_a_host_error() -> None:
     """On a file system of 64 KiB of its own: the last page fits, one more does not."""
     script = """
@@ -296,6 +297,7 @@ def test_an_interrupted_creation_leaves_nothing(monkeypatch: pytest.MonkeyPatch,
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.slow
 def test_runs_of_two_pid_namespaces_share_dev_shm() -> None:
     """None takes a name away from another while both start again and again."""
     if shutil.which("unshare") is None:

@@ -79,6 +79,7 @@ def compare(
         assert mapping.read(0, len(content)) == content
 
 
+@pytest.mark.slow
 @POLICIES
 @pytest.mark.parametrize("in_bulk", [False, True], ids=["each", "execute"])
 def test_programs_go_where_the_oracle_says(policy: WaitPolicy, in_bulk: bool) -> None:

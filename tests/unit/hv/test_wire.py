@@ -410,6 +410,7 @@ def test_descriptors_of_any_request_are_closed(asked: Asked) -> None:
     assert open_descriptors() == before
 
 
+@pytest.mark.slow
 @settings(max_examples=80)
 @given(
     requests=st.lists(

@@ -186,6 +186,7 @@ def test_the_search_finds_what_trying_every_zone_finds(
             assert searched(registered, addr, length) is expected
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     zones=st.lists(st.tuples(EDGES, SIZES), max_size=12),

@@ -69,6 +69,7 @@ def medians(section: Section) -> dict[str, float]:
     return {row.what: row.figure.median for row in section.rows}
 
 
+@pytest.mark.slow
 def test_ring() -> None:
     before = os.sched_getaffinity(0)
     step = Steps()
@@ -85,6 +86,7 @@ def test_ring() -> None:
     assert os.sched_getaffinity(0) == before
 
 
+@pytest.mark.slow
 def test_a_burst_ends_with_an_exit_and_loses_no_entry(alarm: None) -> None:
     """The load that ends a burst is answered: the guest would wait for it for good."""
     with closing(ring.Ring(2, host.placements()[0])) as measured:
@@ -93,6 +95,7 @@ def test_a_burst_ends_with_an_exit_and_loses_no_entry(alarm: None) -> None:
         assert measured.batches >= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channel", [FLOOR, *PEERS], ids=lambda channel: channel.name)
 def test_a_peer_brings_every_entry_and_leaves_nothing(channel: type[Channel]) -> None:
     before = set(os.listdir("/dev/shm"))
@@ -116,11 +119,13 @@ class Broken(FLOOR):  # type: ignore[misc, valid-type]
         raise SystemExit(3)
 
 
+@pytest.mark.slow
 def test_a_channel_that_the_other_process_cannot_use_is_left_out() -> None:
     with pytest.raises(Unavailable, match="other process ended"):
         Peer(Broken(), host.cpus_of(host.placements()[0]))
 
 
+@pytest.mark.slow
 def test_exit() -> None:
     before = os.sched_getaffinity(0)
     step = Steps()
@@ -140,6 +145,7 @@ VGA = vga.Choice((1,), "block", bursts=(64,), policies=(), qemu=())
 VGA_SIZES = vga.Sizes(1, writes=5_000, shorter=1_000, exits=200, on_kvm=2_000, seconds=1)
 
 
+@pytest.mark.slow
 def test_vga() -> None:
     step = Steps()
     section = vga.measure(VGA, VGA_SIZES, step)
@@ -148,6 +154,7 @@ def test_vga() -> None:
     assert step.count == 2 * len(VGA.subjects())
 
 
+@pytest.mark.slow
 @needs_kvm
 def test_vga_on_kvm() -> None:
     step = Steps()
@@ -158,6 +165,7 @@ def test_vga_on_kvm() -> None:
     assert 0 < low <= figures.floor_ratio.median <= high
 
 
+@pytest.mark.slow
 def test_model() -> None:
     step = Steps()
     choice = model.Choice(("adaptive",), 4, fitted=(8, 400), tried_burst=64, tried_rings=(1,))
@@ -187,6 +195,7 @@ def test_the_boot_sector_is_one() -> None:
     assert sector[table : table + 4] == bytes.fromhex("c403020f")  # SR2: all planes
 
 
+@pytest.mark.slow
 def test_the_boot_sector_draws_what_the_guest_draws(tmp_path: Path) -> None:
     """QEMU's video memory after it, against the machine's after the guest."""
     monitor = tmp_path / "monitor"
@@ -241,6 +250,7 @@ def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return condition()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["ring", "exit", "vga", "model"])
 def test_ctrl_c_ends_it_quietly_and_leaves_nothing(which: str) -> None:
     running = _start("bench", which)
@@ -255,6 +265,7 @@ def test_ctrl_c_ends_it_quietly_and_leaves_nothing(which: str) -> None:
     assert _left(running.pid) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_gives_what_is_done_so_far(tmp_path: Path) -> None:
     placements = host.placements()
     sizes = exits.Sizes(repetitions=2, sleeping=50, spinning=50, single=40, seconds=1)

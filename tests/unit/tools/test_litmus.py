@@ -54,6 +54,7 @@ def test_four_slots_and_five_entries() -> None:
         assert explored(case)[0].as_expected, case
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slots", "entries"), [(2, 1), (2, 2), (2, 3), (3, 2), (3, 3), (4, 2)])
 def test_small_rings_are_as_predicted(slots: int, entries: int) -> None:
     """Also where too few entries come to use a slot twice."""
@@ -62,6 +63,7 @@ def test_small_rings_are_as_predicted(slots: int, entries: int) -> None:
             assert explored(case)[0].as_expected, case
 
 
+@pytest.mark.slow
 def test_arm_spares_the_acquire_of_first_and_nothing_else() -> None:
     """There a store waits for the branches before it; the data word hangs on no branch."""
     for name, barrier in steps.BARRIERS.items():

@@ -149,6 +149,7 @@ ACCESSES = st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     first=st.lists(ACCESSES, min_size=2, max_size=4),

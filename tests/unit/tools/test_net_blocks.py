@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,11 +33,13 @@ def packed(contents: list[bytes], fill: int = 0xA5) -> Frames:
     return Frames(block, UdpFlow(OURS, THEIRS).pack(block, lengths))
 
 
+@pytest.mark.slow
 @given(payloads)
 def test_packing_a_block_is_packing_its_frames(contents: list[bytes]) -> None:
     assert packed(contents).rows() == [frame_of(payload) for payload in contents]
 
 
+@pytest.mark.slow
 def test_a_sum_of_zero_is_packed_as_ffff_too() -> None:
     contents = [bytes(16) + number.to_bytes(2, "big") for number in range(1 << 16)]
     frames = packed(contents)
@@ -47,6 +50,7 @@ def test_a_sum_of_zero_is_packed_as_ffff_too() -> None:
     assert frames.rows()[special] == frame_of(contents[special])
 
 
+@pytest.mark.slow
 @given(payloads, st.data())
 def test_a_flow_finds_its_own_frames_among_others(
     contents: list[bytes], data: st.DataObject
@@ -113,6 +117,7 @@ def test_frames_of_a_pattern_do_not_depend_on_how_they_are_asked_for() -> None:
     assert together != Pattern(OURS, THEIRS, seed=3).frames(500, 20).rows()
 
 
+@pytest.mark.slow
 @given(st.integers(0, 5000), st.data())
 def test_a_wrong_byte_anywhere_in_a_frame_is_found(first: int, data: st.DataObject) -> None:
     pattern = Pattern(OURS, THEIRS, seed=4)

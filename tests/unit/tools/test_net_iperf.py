@@ -247,6 +247,7 @@ def test_the_end_is_repeated_until_the_report_comes(monkeypatch: pytest.MonkeyPa
     assert len(deaf.payloads) == 5 + 10
 
 
+@pytest.mark.slow
 def test_the_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against a clock of the test's own: what is sent by any time is what the rate allows."""
     now = [100.0]

@@ -48,6 +48,7 @@ def test_up_to_16_colours_are_kept(tmp_path: Path, count: int) -> None:
     assert loaded.palette.shape == (16, 3)
 
 
+@pytest.mark.slow
 def test_the_17th_colour_costs_exactness_not_16_colours(tmp_path: Path) -> None:
     colours = expand_6bit(np.arange(51, dtype=np.uint8).reshape(17, 3))
     pixels = colours[np.arange(640 * 480).reshape(480, 640) % 17]
@@ -105,6 +106,7 @@ def test_in_ram_lie_the_palette_and_then_four_planes(tmp_path: Path) -> None:
     assert index == loaded.pixels[y, x]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it can still make sense of
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO"])
 def test_a_damaged_picture_is_refused_or_shown_and_nothing_else(tmp_path: Path, form: str) -> None:

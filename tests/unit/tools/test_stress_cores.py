@@ -47,6 +47,7 @@ def in_variant(variant: str, first: int, last: int, program: str) -> str:
     return done.stdout.strip() or f"{done.returncode} {done.stderr.strip()}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [*BROKEN, cores.INJECTED])
 def test_each_variant_is_a_ring(variant: str) -> None:
     """With nobody else about, one thing wrong does not show."""
@@ -80,6 +81,7 @@ print(count)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "room"), [(0, 85), (60, 85), (84, 85), (85, 169), (169, 169)])
 def test_the_check_of_2009_finds_a_ring_full_too_early(start: int, room: int) -> None:
     """Where `last` does not wrap: 2^32 is no multiple of 170 slots. Today's holds 169."""
@@ -87,6 +89,7 @@ def test_the_check_of_2009_finds_a_ring_full_too_early(start: int, room: int) ->
     assert in_variant("injected", start, start, FILL) == "169"
 
 
+@pytest.mark.slow
 def test_the_check_of_2009_overruns_a_ring_that_is_drained_meanwhile() -> None:
     """`first` comes to lie on slot 0 while `last` is 99 ahead: 71 more and it looks empty."""
     program = """
@@ -118,12 +121,14 @@ def test_a_core_cannot_take_the_place_of_one_in_use() -> None:
         cores.use("release-last")
 
 
+@pytest.mark.slow
 def test_an_unknown_injection_point_is_refused() -> None:
     """By its name."""
     program = "core.arm('before_breakfast', 0)\n"
     assert "there is no injection point 'before_breakfast'" in in_variant("injected", 0, 0, program)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["before_last", "before_first"])
 def test_a_process_ends_at_its_injection_point(point: str) -> None:
     """After so many passes, before the index is written."""
@@ -139,6 +144,7 @@ for n in range(3):
     assert lines == (["1", "1"] if point == "before_last" else ["1", "1", "1"])
 
 
+@pytest.mark.slow
 def test_the_second_part_of_a_store_does_not_overtake_the_first_in_a_ring_that_is_drained() -> None:
     """The guest stops between its parts, the first of which found the ring full."""
     program = """

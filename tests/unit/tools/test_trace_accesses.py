@@ -108,6 +108,7 @@ def test_lines_of_another_vcpu_or_program_in_between_part_no_access(tmp_path: Pa
     assert (trace.counted.lines, trace.counted.no_vcpu, trace.counted.joined) == (5, 1, 2)
 
 
+@pytest.mark.slow
 def test_a_recorded_boot_has_as_many_accesses_as_its_guest_made() -> None:
     """Of 95,453 bytes in the window 87,002 are halves of cells; 8,192 are a font's."""
     trace = read(traces.find("boot"))
@@ -117,6 +118,7 @@ def test_a_recorded_boot_has_as_many_accesses_as_its_guest_made() -> None:
     assert font.sum() == (font & (trace.ops["size"] == 1)).sum() == 8_192
 
 
+@pytest.mark.slow
 def test_a_network_card_takes_its_registers_whole() -> None:
     trace = read(traces.find("e1000"))
     assert len(trace.ops) == trace.counted.lines == 153_069

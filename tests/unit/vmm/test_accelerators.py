@@ -179,6 +179,7 @@ def process(policy: WaitPolicy = WaitPolicy.ADAPTIVE, ring_pages: int = 1) -> Pr
     return ProcessAccelerator(GuestProcess(), ring_pages, policy)
 
 
+@pytest.mark.slow
 def test_odd_calls_give_or_raise_the_same() -> None:
     direct = Board(DirectAccelerator()).run("odd_calls")
     board = Board(process())
@@ -190,6 +191,7 @@ def test_odd_calls_give_or_raise_the_same() -> None:
     assert dict(zip(CALLS, got, strict=True)) == dict(zip(CALLS, direct, strict=True))
 
 
+@pytest.mark.slow
 def test_an_error_of_the_guest_names_the_guests_line_on_both() -> None:
     texts = []
     for accel in (DirectAccelerator(), process()):
@@ -203,6 +205,7 @@ def test_an_error_of_the_guest_names_the_guests_line_on_both() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [DirectAccelerator, process])
 def test_a_guest_that_is_not_there_is_refused(make: Callable[[], Accelerator]) -> None:
     with Machine(make()) as machine, pytest.raises(RequestError, match="no function 'nobody'"):
@@ -219,6 +222,7 @@ def board() -> Iterator[Board]:
         yield board
 
 
+@pytest.mark.slow
 def test_what_a_dying_guest_had_published_reaches_the_devices(board: Board) -> None:
     with pytest.raises(PeerDied, match="the guest process ended: exit status 7"):
         board.run("store_and_die", address=0x20010, count=100, status=7)
@@ -226,6 +230,7 @@ def test_what_a_dying_guest_had_published_reaches_the_devices(board: Board) -> N
     assert board.machine.counters.exits == 0
 
 
+@pytest.mark.slow
 def test_a_killed_guest_is_told_with_its_signal(board: Board) -> None:
     pid, ring = board.machine.accel.pid, board.machine.accel.ring
     assert pid is not None
@@ -241,6 +246,7 @@ def test_a_killed_guest_is_told_with_its_signal(board: Board) -> None:
     assert board.log == [("high", ("write", 0x10, 1, 1))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", list(WaitPolicy))
 def test_a_queued_write_arrives_although_the_guest_does_not_exit(policy: WaitPolicy) -> None:
     """By the staleness timer, or because the VMM watches the ring."""
@@ -267,6 +273,7 @@ def test_a_queued_write_arrives_although_the_guest_does_not_exit(policy: WaitPol
     assert machine.counters.stale_drains == (0 if policy is WaitPolicy.POLL else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [DirectAccelerator, process])
 def test_descriptors_are_served_although_the_guest_never_waits(
     make: Callable[[], Accelerator],
@@ -295,6 +302,7 @@ def test_descriptors_are_served_although_the_guest_never_waits(
         os.close(fd)
 
 
+@pytest.mark.slow
 def test_zones_follow_a_mapping_that_changes_while_the_guest_runs() -> None:
     """Register, write, see no exit; unmap, write, see an exit."""
     accel = process()
@@ -320,6 +328,7 @@ def test_zones_follow_a_mapping_that_changes_while_the_guest_runs() -> None:
     assert machine.counters.exits == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ring_pages", [0, 1])
 def test_a_kernel_without_a_ring_says_so(ring_pages: int) -> None:
     with Machine(process(ring_pages=ring_pages)) as machine:
@@ -327,6 +336,7 @@ def test_a_kernel_without_a_ring_says_so(ring_pages: int) -> None:
         assert (machine.accel.ring is None) == (ring_pages == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cpus", ["same", "split", "any"])
 def test_placement_is_for_the_run_and_given_back(cpus: str) -> None:
     before = os.sched_getaffinity(0)
@@ -349,6 +359,7 @@ def test_placing_anywhere_needs_no_process() -> None:
     place(-1, "any")
 
 
+@pytest.mark.slow
 def test_closing_ends_the_guest_process_and_may_be_repeated() -> None:
     accel = process()
     pid = accel.pid

@@ -16,6 +16,7 @@ def framed(frames: list[bytes]) -> bytes:
     return b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(max_size=40), max_size=12), st.lists(st.integers(0, 600), max_size=30))
 def test_any_split_of_the_stream_gives_the_frames(frames: list[bytes], cuts: list[int]) -> None:
     stream = framed(frames)

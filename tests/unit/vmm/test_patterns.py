@@ -40,6 +40,7 @@ pieces = st.tuples(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(pieces, max_size=5))
 def test_loops_carry_out_the_same_items(parts: list[tuple[list[int], int]]) -> None:
     items = [single(number) for numbers, times in parts for number in numbers * times]
@@ -53,6 +54,7 @@ def test_what_repeats_often_becomes_short(period: int) -> None:
     assert kept <= 2 * (FEWEST_FOR_LOOP + period)
 
 
+@pytest.mark.slow
 def test_many_loops_are_found_in_reasonable_time() -> None:
     """No pair of them is compared."""
     items = [single(block) for block in range(3000) for _ in range(70)]

@@ -128,6 +128,7 @@ def test_a_guest_that_fails_is_told_where() -> None:
     assert str(raised.value).startswith(f"{GUEST}:{fails.__code__.co_firstlineno + 1}: Overflow")
 
 
+@pytest.mark.slow
 def test_a_guest_that_never_ends_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "MOST_ACCESSES", 100_000)
     with pytest.raises(GuestError) as raised:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -73,6 +74,7 @@ def step(op: tuple[int, int, int, int], queued: bool) -> Step:
     return (load if kind == OP_LOAD else in_)(address, size)
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=st.lists(st.tuples(accesses, st.booleans()), min_size=1, max_size=30))
 def test_a_trace_read_back_is_the_program_with_what_its_loads_got(
