@@ -173,6 +173,7 @@ static PyObject *kvm_finish(PyObject *self, PyObject *unused)
     KvmObject *k = (KvmObject *)self;
     atomic_store_explicit(&k->run->immediate_exit, 1, memory_order_relaxed);
     int error = kvm_enter(k);
+    atomic_store_explicit(&k->run->immediate_exit, 0, memory_order_relaxed);
     if (error != EINTR)
         return error ? failed(error) : last_exit(k);
     Py_RETURN_NONE;
