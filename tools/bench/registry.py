@@ -35,8 +35,8 @@ BENCHES = {
     ),
     "vga": Bench(
         "vga",
-        "Nanoseconds of a planar VGA write, from the guest's store to video memory; QEMU for comparison."
-        "\n\nWith --accel kvm also on this machine's KVM, beside a loop around KVM_RUN in C.",
+        "Nanoseconds of a planar VGA write, from the guest's store to video memory, and in QEMU."
+        "\n\nWith --accel kvm also on this machine's KVM, with a loop around KVM_RUN in C.",
         " --ring-pages 16 --wait poll",
         ("ring_pages", "wait", "accel"),
     ),

@@ -40,8 +40,8 @@ def test_what_cannot_be_is_said_in_one_line(arguments: list[str], wanted: str) -
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["--iperf", "192.0.2.1"], "expected both, or neither"),
-        (["--netdev", "dgram,id=n0"], "expected both, or neither"),
+        (["--iperf", "192.0.2.1"], "give both, or neither"),
+        (["--netdev", "dgram,id=n0"], "give both, or neither"),
         (["--iperf", "192.0.2.1:x", "--netdev", "dgram,id=n0"], "expected a port"),
         (["--iperf", "localhost", "--netdev", "dgram,id=n0"], "expected an IPv4 address"),
         (["--iperf", "192.0.2.1", "--netdev", "dgram,id=n0", "--rate", "fast"], "--rate fast"),
