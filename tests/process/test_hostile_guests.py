@@ -70,7 +70,7 @@ def lying(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let the next guest processes run this before they serve."""
 
     def lie(source: str) -> None:
-        entry = "import os, signal, socket\nfrom hv import abi, doorbell, kernel, shm\n"
+        entry = "import os, signal, socket\nfrom coalesced.hv import abi, doorbell, kernel, shm\n"
         monkeypatch.setattr(process, "_ENTRY", f"{entry}{textwrap.dedent(source)}\nkernel.main()\n")
 
     return lie

@@ -127,7 +127,7 @@ def test_a_guest_file_takes_no_other_module_s_name(tmp_path: Path) -> None:
 
 def test_a_sent_sigbus_leaves_the_guard_against_truncation_in_place(tmp_path: Path) -> None:
     code = (
-        "import os, signal\nfrom hv import core, shm\n"
+        "import os, signal\nfrom coalesced.hv import core, shm\n"
         "from coalesced.hv.errors import SegmentError\n"
         "segment = shm.create('ring', 8192)\nmapping = shm.mapped(segment)\n"
         "os.kill(os.getpid(), signal.SIGBUS)\nsignal.raise_signal(signal.SIGBUS)\n"
