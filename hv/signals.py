@@ -5,11 +5,18 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+FAULTS: Final = frozenset(
+    {signal.SIGBUS, signal.SIGSEGV, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+)
+"""Signals of an instruction of the thread itself. One that comes while it is blocked ends the
+process; an access to a segment that the peer has truncated gives SIGBUS."""
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let no signal reach this thread for a while; those that come meanwhile do so afterwards.
+    """Let no signal but FAULTS reach this thread in the block; others arrive after it.
 
     What a handler raises comes out of the beginning, before the body has run, or out of the end,
     when it is done.
@@ -17,7 +24,7 @@ def held() -> Iterator[None]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
         # Python calls the handlers of what came before this in here.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -37,7 +44,8 @@ def hold_handlers() -> None:
     """Have no handler called in this thread any more; what those that were due raise is dropped."""
     while True:
         try:
-            with_handler = [n for n in signal.valid_signals() if callable(signal.getsignal(n))]
+            others = signal.valid_signals() - FAULTS
+            with_handler = [n for n in others if callable(signal.getsignal(n))]
             signal.pthread_sigmask(signal.SIG_BLOCK, with_handler)
         except BaseException:
             continue
