@@ -1,5 +1,6 @@
-"""How tests run here: hypothesis times no test, and Ctrl-C reaches what they start."""
+"""How tests run here: hypothesis times no test, and each begins with the same signals and CPUs."""
 
+import os
 import signal
 
 from hypothesis import HealthCheck, settings
@@ -14,3 +15,15 @@ settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+_MASK = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+_ON_SIGINT = signal.getsignal(signal.SIGINT)
+_CPUS = os.sched_getaffinity(0)
+
+
+def pytest_runtest_setup() -> None:
+    """Undo what a test that failed halfway left to this process, and so to all that it starts."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, _MASK)
+    signal.signal(signal.SIGINT, _ON_SIGINT)
+    if os.sched_getaffinity(0) != _CPUS:
+        os.sched_setaffinity(0, _CPUS)
