@@ -6,12 +6,14 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from coalesced.vmm.loop import Loop
 from coalesced.vmm.netdev.backend import Host
 from coalesced.vmm.netdev.network import Network
 from helpers.network_cards import FakeCard
 
+CardT = TypeVar("CardT", bound=FakeCard)
 LIMIT = 20  # seconds; nothing here takes that long
 
 
@@ -34,7 +36,10 @@ class Bench:
 
     def card(self, name: str, buffers: int = 1 << 30) -> FakeCard:
         """A card that is plugged into the back end of that id."""
-        card = FakeCard(buffers)
+        return self.plug(name, FakeCard(buffers))
+
+    def plug(self, name: str, card: CardT) -> CardT:
+        """Plug a card into the back end of that id; returns it."""
         wire = self.network.take(name, "card")
         card.connect(wire)
         wire.connect(card)

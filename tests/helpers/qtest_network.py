@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -17,8 +18,9 @@ WAIT = "wait"
 """`wait MS`: let the card's time pass."""
 
 _LONGEST = 65536
-# A frame is there once the other side has looked for it: commands answered after it was sent.
-_LOOKS = 4
+# Commands sent one by one until the peer has looked at the wire. QEMU may answer the one that
+# arrives together with a frame first.
+_LOOKS = 2
 
 
 class Cable:
@@ -26,6 +28,8 @@ class Cable:
 
     def __init__(self) -> None:
         self._socket = _bound()
+        self._echo = _bound()
+        self._echo.setblocking(True)
         near = _bound()
         self._near = near.getsockname()
         near.close()
@@ -36,17 +40,33 @@ class Cable:
         )
 
     def send(self, frame: bytes) -> None:
-        """Towards the card."""
+        """Towards the card, whose socket then has it."""
         self._socket.sendto(frame, self._near)
+        self._settle()
 
     def take(self) -> list[bytes]:
         """What has come from the card so far."""
+        self._settle()
         frames = []
         while True:
             try:
                 frames.append(self._socket.recv(_LONGEST))
             except BlockingIOError:
                 return frames
+
+    def _settle(self) -> None:
+        """Wait until all that has been sent is in the receiver's socket.
+
+        On a busy machine the kernel delivers later, but what one CPU sent in order.
+        """
+        cpus = os.sched_getaffinity(0)
+        try:
+            for cpu in cpus:
+                os.sched_setaffinity(0, {cpu})
+                self._echo.sendto(b"", self._echo.getsockname())
+                self._echo.recv(1)
+        finally:
+            os.sched_setaffinity(0, cpus)
 
     def __enter__(self) -> Cable:
         return self
@@ -58,6 +78,7 @@ class Cable:
         trace: TracebackType | None,
     ) -> None:
         self._socket.close()
+        self._echo.close()
 
 
 def _bound() -> socket.socket:

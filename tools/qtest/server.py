@@ -210,8 +210,6 @@ class Server:
         batch, self._batch = self._batch, None
         if batch is not None:
             self._send(batch.replies(self._mailbox, self._events.take()))
-            if not self._ended and self._lines.size < _BACKLOG_MAX:
-                self._receive()
             self._next()
             self._watch()
 

@@ -177,7 +177,7 @@ class Backend:
         while self._waiting or rounds:
             rounds -= not self._waiting
             if not asked:
-                self.host.flush()
+                self._flush()
             asked = False
             if not card.can_receive():
                 return False
@@ -195,6 +195,14 @@ class Backend:
             if last and not self._waiting:
                 break
         return True
+
+    def _flush(self) -> None:
+        """Bring queued writes to the card, which may ask for frames while it handles them."""
+        self._delivering = False
+        try:
+            self.host.flush()
+        finally:
+            self._delivering = True
 
     def _count(self, taken: int) -> None:
         frames = self._waiting if taken == len(self._waiting) else self._waiting[:taken]

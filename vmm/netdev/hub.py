@@ -199,17 +199,25 @@ class Port:
             self.hub.emptied()
 
     def _hand_out(self, asked: bool) -> int:
+        if self._card is not None and not asked:
+            self._flush()
         frames = list(islice(self._queue, _AT_ONCE))
         if self._card is None:
             assert self._netdev is not None
             taken = self._netdev.send(frames)
         else:
-            if not asked:
-                self._host.flush()
-            taken = self._card.receive(frames) if self._card.can_receive() else 0
+            taken = self._card.receive(frames) if frames and self._card.can_receive() else 0
         self.statistics.received += taken
         self.statistics.received_bytes += sum(map(len, frames[:taken]))
         return taken
+
+    def _flush(self) -> None:
+        """As `Backend._flush`."""
+        self._draining = False
+        try:
+            self._host.flush()
+        finally:
+            self._draining = True
 
     # --- the end ---
 

@@ -17,7 +17,7 @@ import pytest
 from coalesced.vmm.netdev.backend import FRAME_MAX
 from coalesced.vmm.netdev.spec import NetdevError
 from helpers.network_bench import Bench, free_ports
-from helpers.network_cards import FakeCard
+from helpers.network_cards import BriefCard, FakeCard
 
 
 @pytest.fixture
@@ -178,6 +178,28 @@ def test_multicast_is_heard_by_all_in_the_group(bench: Bench) -> None:
     a.send(b"to all of you")
     bench.until(lambda: a.received and b.received)
     assert a.received == b.received == [b"to all of you"]
+
+
+@pytest.mark.parametrize("hub", [False, True])
+def test_a_card_that_asks_by_a_queued_write_gets_the_frame(
+    bench: Bench, peer: socket.socket, hub: bool
+) -> None:
+    """The write is handled by the flush that precedes the question whether the card can receive."""
+    (port,) = free_ports(1)
+    remote = peer.getsockname()[1]
+    bench.add(f"dgram,id=n0,local=127.0.0.1:{port},remote=127.0.0.1:{remote}")
+    if hub:
+        bench.add("hubport,id=h0,hubid=0,netdev=n0", "hubport,id=h1,hubid=0")
+    card = bench.plug("h1" if hub else "n0", BriefCard())
+    frames = [b"one", b"two", b"three"]
+    for frame in frames:
+        peer.sendto(frame, ("127.0.0.1", port))
+    before = bench.flushes
+    bench.until(lambda: bench.flushes > before)
+    assert not card.received
+    bench.on_flush = card.ask
+    bench.until(lambda: len(card.received) == 3)
+    assert sorted(card.received) == sorted(frames)
 
 
 # --- UNIX sockets ---
