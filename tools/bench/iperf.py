@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,9 @@ from coalesced.tools.bench.measure import Step, spread
 from coalesced.tools.bench.registry import Options
 from coalesced.tools.errors import BadInput
 from coalesced.tools.guests.network import iperf_wire, memory
-from coalesced.tools.runs import boards as devices
+from coalesced.tools.runs import hosts
 from coalesced.tools.runs.options import NETWORK_STALENESS, NetworkOptions, RunOptions
 from coalesced.tools.runs.runner import Job, run_job
-from coalesced.vmm import pc
-from coalesced.vmm.board import Board
-from coalesced.vmm.machine import Machine
-from coalesced.vmm.netdev import spec as specs
 
 GUEST: Final = "coalesced.tools.guests.network.serve:send"
 ROUNDS: Final = 2
@@ -33,7 +28,6 @@ class Server:
 
     name: str
     port: int
-    netdev: str  # its id
     arguments: Mapping[str, object]  # of the guest
     network: NetworkOptions
     wait: str
@@ -44,20 +38,17 @@ class Server:
         if options.iperf is None or not options.netdev:
             raise BadInput("--iperf and --netdev: give both, or neither")
         host, port = _server(options.iperf)
-        try:
-            netdev = specs.parse(options.netdev[0]).id
-        except specs.NetdevError as error:
-            raise BadInput(str(error)) from error
+        network = NetworkOptions(tuple(options.netdev))
+        hosts.card(network)  # refused before anything starts
         arguments: dict[str, object] = {
-            "ip": _ipv4("--ip", options.ip),
+            "ip": hosts.ipv4("--ip", options.ip),
             "host": host,
             "port": port,
             "rate": bits_per_second(options.rate),
             "seconds": options.seconds,
             "each": options.tail_every or None,
         }
-        network = NetworkOptions(tuple(options.netdev))
-        return cls(options.iperf, port, netdev, arguments, network, options.wait or "adaptive")
+        return cls(options.iperf, port, arguments, network, options.wait or "adaptive")
 
     @property
     def tests(self) -> int:
@@ -69,7 +60,7 @@ class Server:
         job = Job(
             GUEST,
             self.arguments,
-            self._build,
+            lambda machine: hosts.board(machine, self.network),
             lambda machine, _: memory.read_report(machine.dma.read),
         )
         tests: list[Test] = []
@@ -80,10 +71,6 @@ class Server:
             tests.append(self._test(coalesce, ran.seen, ran.run.exits))
             step()
         return _section(self.name, tests)
-
-    def _build(self, machine: Machine) -> Board:
-        specs_ = [f"e1000,addr=03.0,netdev={self.netdev}"]
-        return devices.board(machine, specs_, pc.DEFAULT_MEMORY, self.network)
 
     def _test(self, coalesce: bool, told: Mapping[str, Any], exits: int) -> Test:
         if told["server"] is None:
@@ -167,11 +154,4 @@ def _server(text: str) -> tuple[str, int]:
     host, separator, port = text.partition(":")
     if separator and not (port.isdecimal() and len(port) <= 10 and 0 < int(port) < 1 << 16):
         raise BadInput(f"--iperf {text}: expected a port of 1 to 65535, got {port!r}")
-    return _ipv4("--iperf", host), int(port) if separator else iperf_wire.PORT
-
-
-def _ipv4(option: str, text: str) -> str:
-    try:
-        return str(ipaddress.IPv4Address(text))
-    except ValueError as error:
-        raise BadInput(f"{option} {text}: expected an IPv4 address like 192.0.2.1") from error
+    return hosts.ipv4("--iperf", host), int(port) if separator else iperf_wire.PORT

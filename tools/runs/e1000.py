@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -13,7 +12,7 @@ from coalesced.tools.guests.network import exchange as guest
 from coalesced.tools.guests.network import memory
 from coalesced.tools.guests.network.card import BUDGET
 from coalesced.tools.guests.network.serve import Answers
-from coalesced.tools.runs import boards
+from coalesced.tools.runs import hosts
 from coalesced.tools.runs.comparison import comparison, run_each
 from coalesced.tools.runs.exchange import LOOPBACK, Peer, free_ports
 from coalesced.tools.runs.options import NetworkOptions, RunOptions
@@ -28,10 +27,8 @@ from coalesced.tools.runs.results import (
     Traffic,
 )
 from coalesced.tools.runs.runner import Job, run_job
-from coalesced.vmm import pc
 from coalesced.vmm.board import Board
 from coalesced.vmm.machine import Machine
-from coalesced.vmm.netdev import spec as specs
 
 # The card's own counts of frames and bytes; a read sets them to 0.
 _COUNTERS: Final = {
@@ -66,7 +63,7 @@ def exchange(options: RunOptions, frames: int, burst: int, each: int) -> Compari
         peer = Peer(wire, frames, burst)
         wire.connect(peer)
         netdev = f"dgram,id=n0,local={here},remote={there}"
-        return _board(machine, NetworkOptions((netdev,), pcaps.pop() if pcaps else None)), peer
+        return hosts.board(machine, NetworkOptions((netdev,), pcaps.pop() if pcaps else None)), peer
 
     def inspect(machine: Machine, built: tuple[Board, Peer]) -> tuple[Exchanged, float]:
         board, peer = built
@@ -112,14 +109,14 @@ def serve(
 
     def build(machine: Machine) -> Board:
         machines.append(machine)
-        board = _board(machine, options.network)
+        board = hosts.board(machine, options.network)
         started()
         return board
 
     def inspect(machine: Machine, board: Board) -> Served:
         return Served(Answers.read(machine.dma.read), _counters(board))
 
-    arguments: dict[str, object] = {"ip": _address(ip), "seconds": seconds}
+    arguments: dict[str, object] = {"ip": hosts.ipv4("--ip", ip), "seconds": seconds}
     job = Job("coalesced.tools.guests.network.serve:serve", arguments, build, inspect)
     try:
         with trace_file(options.trace) as trace:
@@ -130,23 +127,6 @@ def serve(
         raise
     run = replace(ran.run, served=ServedTraffic(ran.seen))
     return comparison("e1000", options, [replace(ran, run=run)])
-
-
-def _address(text: str) -> str:
-    try:
-        return str(ipaddress.IPv4Address(text))
-    except ValueError as error:
-        raise BadInput(f"--ip {text}: expected an IPv4 address like 192.0.2.2") from error
-
-
-def _board(machine: Machine, network: NetworkOptions) -> Board:
-    """A PC with the card on the first netdev. Raises BadInput."""
-    try:
-        netdev = specs.parse(network.netdevs[0]).id
-    except specs.NetdevError as error:
-        raise BadInput(str(error)) from error
-    cards = [f"e1000,addr=03.0,netdev={netdev}"]
-    return boards.board(machine, cards, pc.DEFAULT_MEMORY, network)
 
 
 def _counters(board: Board) -> dict[str, int]:
