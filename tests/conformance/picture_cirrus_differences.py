@@ -52,6 +52,32 @@ def _planar(bits: int, sr7: int, hidden_dac: int = 0) -> Difference:
 
 DIFFERENCES: tuple[Difference, ...] = (
     fifteen_bits(Screen("15-bits", sr7=0x07).script()),
+    Difference(
+        Screen("16-bits-cursor", sr7=0x07, hidden_dac=0xC1, cursor=_OUTSIDE).script(),
+        "SR12 bit 0 in 16 bits",
+        "zeros for the missing low bits while the cursor is on",
+        "the high bits in place of the missing ones, with the cursor and without",
+        "no document: the cursor leaves the other pixels as they are",
+        (Screen("16-bits", sr7=0x07, hidden_dac=0xC1).script(),),
+    ),
+    Difference(
+        Screen("16-bits-wraps", sr7=0x07, hidden_dac=0xC1, cr=WRAPPING).script(),
+        "CR0C, CR0D, CR1B, CR1D in 16 bits",
+        "zeros for the missing low bits where the picture wraps",
+        "the high bits in place of the missing ones, wherever the pixel is",
+        "no document: the place in memory does not change a pixel",
+        (
+            Screen(
+                "16-bits-last-lines",
+                PACKED.but(lines=2),
+                sr7=0x07,
+                hidden_dac=0xC1,
+                cr=WRAPPING,
+            ).script(),
+            Screen("16-bits", sr7=0x07, hidden_dac=0xC1).script(),
+        ),
+        lambda last, first: np.concatenate([last, first[:-2]]),
+    ),
     _planar(16, 0x07, 0xC1),
     _planar(24, 0x05),
     _planar(32, 0x09),
