@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -33,54 +33,50 @@ EPILOG: Final = (
 )
 
 
+def _frames_option(name: str, default: object, help: str, **limits: Any) -> Any:
+    return typer.Option(name, metavar="N", help=help, show_default=str(default), **limits)
+
+
+FramesOption = Annotated[
+    int | None, _frames_option("--frames", FRAMES, "Frames each way.", min=1, max=10_000_000)
+]
+BurstOption = Annotated[
+    int | None,
+    _frames_option("--burst", BURST, "Frames under way at once, at most 63.", min=1),
+]
+TailOption = Annotated[
+    int | None,
+    _frames_option(
+        "--tail-every",
+        0,
+        "Frames for each write of the tail register; 0: one write for a burst.",
+        min=0,
+    ),
+]
+IpOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ip",
+        metavar="ADDRESS",
+        help="The guest's address, with --netdev.",
+        show_default=DEFAULT_IP,
+    ),
+]
+SecondsOption = Annotated[
+    float | None,
+    typer.Option("--seconds", metavar="N", min=0, help="With --netdev: end after this time."),
+]
+
+
 @with_run_options()
 def e1000(
     options: RunOptions,
     json: bool,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            "--frames",
-            metavar="N",
-            min=1,
-            max=10_000_000,
-            help="Frames each way.",
-            show_default=str(FRAMES),
-        ),
-    ] = None,
-    burst: Annotated[
-        int | None,
-        typer.Option(
-            "--burst",
-            metavar="N",
-            min=1,
-            help="Frames under way at once, at most 63.",
-            show_default=str(BURST),
-        ),
-    ] = None,
-    tail_every: Annotated[
-        int | None,
-        typer.Option(
-            "--tail-every",
-            metavar="N",
-            min=0,
-            help="Frames for each write of the tail register; 0: one write for a burst.",
-            show_default="0",
-        ),
-    ] = None,
-    ip: Annotated[
-        str | None,
-        typer.Option(
-            "--ip",
-            metavar="ADDRESS",
-            help="The guest's address, with --netdev.",
-            show_default=DEFAULT_IP,
-        ),
-    ] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option("--seconds", metavar="N", min=0, help="With --netdev: end after this time."),
-    ] = None,
+    frames: FramesOption = None,
+    burst: BurstOption = None,
+    tail_every: TailOption = None,
+    ip: IpOption = None,
+    seconds: SecondsOption = None,
 ) -> int:
     """The guest drives an 82540EM: it sends and receives 10,000 frames, every byte checked.
 
