@@ -12,17 +12,21 @@ from conformance_scripts import DIFFERENCES, SCRIPTS
 from helpers.qtest_peer import MODES, has_qemu
 
 REFERENCE_IS_HERE = has_qemu()
+ATTEMPTS = 5  # where QEMU's clock runs, and the host may be busy
 LOCK_STEP_MOST = 1500  # commands of a script that is also run one by one
 
 scripts = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 
 
+def is_asked(script: Script) -> bool:
+    """Whether QEMU is asked now: its replies to a script that waits depend on the host's load."""
+    return REFERENCE_IS_HERE and not script.network
+
+
 def expected(script: Script, commands: list[str]) -> list[str]:
     """What QEMU replies, or replied, with our own replies where we differ on purpose."""
-    if REFERENCE_IS_HERE:
-        replies = list(replies_of_qemu(script))
-    else:
-        replies = read_recorded(script, commands)
+    asked = is_asked(script)
+    replies = list(replies_of_qemu(script)) if asked else read_recorded(script, commands)
     for difference in DIFFERENCES:
         if difference.script == script.name:
             at = commands.index(difference.command)
@@ -33,12 +37,18 @@ def expected(script: Script, commands: list[str]) -> list[str]:
 
 def compare(script: Script, commands: list[str], replies: list[str]) -> None:
     wanted = expected(script, commands)
-    if not REFERENCE_IS_HERE:
+    if not is_asked(script):
         replies = list(map(condensed, replies))
         wanted = list(map(condensed, wanted))
-    wrong = [i for i, pair in enumerate(zip(wanted, replies, strict=True)) if pair[0] != pair[1]]
-    shown = "\n".join(f"{i}: {commands[i]}: {wanted[i]}, got {replies[i]}" for i in wrong[:10])
+    wrong = different(commands, replies, wanted)
+    shown = "\n".join(wrong[:10])
     assert not wrong, f"{script.name}: {len(wrong)} replies differ from QEMU's:\n{shown}"
+
+
+def different(commands: list[str], replies: list[str], wanted: list[str]) -> list[str]:
+    """A line for each reply that is not the wanted one."""
+    rows = enumerate(zip(commands, replies, wanted, strict=True))
+    return [f"{i}: {row[0]}: {row[2]}, got {row[1]}" for i, row in rows if row[1] != row[2]]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +88,14 @@ def test_replies_are_those_of_qemu_one_by_one(script: Script) -> None:
 def test_recordings_are_of_these_scripts(script: Script) -> None:
     commands = script.lines()
     recorded = read_recorded(script, commands)
-    if REFERENCE_IS_HERE:
-        assert recorded == list(map(condensed, replies_of_qemu(script)))
+    if not REFERENCE_IS_HERE:
+        return
+    for _ in range(ATTEMPTS if script.network else 1):
+        wrong = different(commands, list(map(condensed, replies_of_qemu(script))), recorded)
+        if not wrong:
+            return
+        replies_of_qemu.cache_clear()
+    pytest.fail("\n".join(wrong[:10]))
 
 
 def test_the_rings_are_used() -> None:
