@@ -6,6 +6,7 @@ libraries while the other side loads its own.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -30,6 +31,7 @@ except (ImportError, MemoryError, OSError) as error:
     os._exit(1)
 """
 ASK_WHERE = signal.SIGRTMIN + 9  # makes the guest process tell where its guest is
+_LIMITS = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _MANY = "(limits: ulimit -u and -n, pids.max of a cgroup)"
 
 
@@ -46,9 +48,9 @@ class GuestProcess:
         try:
             self._start()
         except OSError as error:
-            raise HostError(
-                f"the guest process cannot be started: {error.strerror} {_MANY}"
-            ) from error
+            at_limit = error.errno in _LIMITS
+            why = f"{error.strerror} {_MANY}" if at_limit else f"{sys.executable}: {error.strerror}"
+            raise HostError(f"the guest process cannot be started: {why}") from error
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

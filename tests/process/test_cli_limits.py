@@ -6,10 +6,13 @@ import json
 import resource
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from coalesced.hv.errors import HostError
+from coalesced.hv.process import GuestProcess
 from helpers.vmm_cli import one_line, run
 
 GUEST = "def main(vcpu):\n    vcpu.fill(0xa0000, 99, 1)\n"
@@ -99,6 +102,18 @@ def another_user() -> None:
 def test_no_second_process(folder: Path, command: list[str]) -> None:
     done = run(*command, cwd=folder, prefix=few_processes(1))
     works_or_says_why(done, "Resource temporarily unavailable")
+
+
+@pytest.mark.parametrize(
+    ("python", "reason"),
+    [("/nowhere/python3", "No such file or directory"), ("/dev/null", "Permission denied")],
+)
+def test_a_python_that_cannot_be_started_is_named(
+    monkeypatch: pytest.MonkeyPatch, python: str, reason: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", python)
+    with pytest.raises(HostError, match=f"cannot be started: {python}: {reason}$"):
+        GuestProcess()
 
 
 # --- file systems that are missing or full ---
