@@ -53,24 +53,38 @@ class GuestProcess:
             raise HostError(f"the guest process cannot be started: {why}") from error
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
-        with theirs:
-            # Descriptor 0 is the socket: nothing else needs to be inherited.
-            self.pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-u", "-P", "-c", _ENTRY],
-                environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
-                    (os.POSIX_SPAWN_DUP2, 2, 1),
-                ],
-                setsigmask=[signal.SIGINT],
-                setsigdef=[signal.SIGCHLD],
-            )
-        self.socket = ours
-        self.pidfd = os.pidfd_open(self.pid)
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
+        try:
+            with theirs:
+                self.pid = self._spawn(theirs)
+            self.pidfd = self._open_pidfd()
+        except BaseException:
+            self.socket.close()
+            raise
+
+    @staticmethod
+    def _spawn(control: socket.socket) -> int:
+        # Descriptor 0 is the socket: nothing else needs to be inherited.
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-u", "-P", "-c", _ENTRY],
+            {"OPENBLAS_NUM_THREADS": "1", **os.environ},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, control.fileno(), 0),
+                (os.POSIX_SPAWN_DUP2, 2, 1),
+            ],
+            setsigmask=[signal.SIGINT],
+            setsigdef=[signal.SIGCHLD],
+        )
+
+    def _open_pidfd(self) -> int:
+        try:
+            return os.pidfd_open(self.pid)
+        except OSError:
+            os.kill(self.pid, signal.SIGKILL)
+            self._wait()
+            raise
 
     def reap(self) -> str:
         """Wait for the end of a process that is ending; says how it ended.

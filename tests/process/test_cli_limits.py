@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -114,6 +116,22 @@ def test_a_python_that_cannot_be_started_is_named(
     monkeypatch.setattr(sys, "executable", python)
     with pytest.raises(HostError, match=f"cannot be started: {python}: {reason}$"):
         GuestProcess()
+
+
+def test_a_guest_process_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last descriptor went into its socket."""
+    started: list[int] = []
+
+    def no_descriptor(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", no_descriptor)
+    with pytest.raises(HostError, match="cannot be started: Too many open files"):
+        GuestProcess()
+    (pid,) = started
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 # --- file systems that are missing or full ---
