@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+from coalesced.hv import children
 from coalesced.hv.errors import one_line
 
 Guest = Callable[..., object]
@@ -78,7 +79,7 @@ def _module_name(path: Path, prefix: str) -> str:
                 return name
     if prefix:
         return f"{prefix}_{name}"
-    importlib.import_module("multiprocessing")  # it changes the name when it is first imported
+    children.keep_folder_out()  # this imports multiprocessing, which changes the name
     sys.modules["__main__"].__file__ = str(path.resolve())
     return "__mp_main__"
 

@@ -6,6 +6,7 @@ libraries while the other side loads its own.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -30,6 +31,7 @@ except (ImportError, MemoryError, OSError) as error:
     os._exit(1)
 """
 ASK_WHERE = signal.SIGRTMIN + 9  # makes the guest process tell where its guest is
+_LIMITS = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _MANY = "(limits: ulimit -u and -n, pids.max of a cgroup)"
 
 
@@ -46,29 +48,43 @@ class GuestProcess:
         try:
             self._start()
         except OSError as error:
-            raise HostError(
-                f"the guest process cannot be started: {error.strerror} {_MANY}"
-            ) from error
+            at_limit = error.errno in _LIMITS
+            why = f"{error.strerror} {_MANY}" if at_limit else f"{sys.executable}: {error.strerror}"
+            raise HostError(f"the guest process cannot be started: {why}") from error
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ}
-        with theirs:
-            # Descriptor 0 is the socket: nothing else needs to be inherited.
-            self.pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-u", "-P", "-c", _ENTRY],
-                environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
-                    (os.POSIX_SPAWN_DUP2, 2, 1),
-                ],
-                setsigmask=[signal.SIGINT],
-                setsigdef=[signal.SIGCHLD],
-            )
-        self.socket = ours
-        self.pidfd = os.pidfd_open(self.pid)
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
+        try:
+            with theirs:
+                self.pid = self._spawn(theirs)
+            self.pidfd = self._open_pidfd()
+        except BaseException:
+            self.socket.close()
+            raise
+
+    @staticmethod
+    def _spawn(control: socket.socket) -> int:
+        # Descriptor 0 is the socket: nothing else needs to be inherited.
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-u", "-P", "-c", _ENTRY],
+            {"OPENBLAS_NUM_THREADS": "1", **os.environ},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, control.fileno(), 0),
+                (os.POSIX_SPAWN_DUP2, 2, 1),
+            ],
+            setsigmask=[signal.SIGINT],
+            setsigdef=[signal.SIGCHLD],
+        )
+
+    def _open_pidfd(self) -> int:
+        try:
+            return os.pidfd_open(self.pid)
+        except OSError:
+            os.kill(self.pid, signal.SIGKILL)
+            self._wait()
+            raise
 
     def reap(self) -> str:
         """Wait for the end of a process that is ending; says how it ended.

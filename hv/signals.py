@@ -12,6 +12,7 @@ FAULTS: Final = frozenset(
 )
 """Signals of an instruction of the thread itself. One that comes while it is blocked ends the
 process; an access to a segment that the peer has truncated gives SIGBUS."""
+_HANDLED: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
 
 
 @contextmanager
@@ -53,6 +54,11 @@ def hold_handlers() -> None:
 
 
 def inherit_properly() -> None:
-    """Wait for child processes, also when whoever started this one ignores the end of its own."""
+    """Undo what the parent has set and would break this program.
+
+    The end of child processes is told here, also where the parent ignores that of its own; no
+    signal that ends a program or tells of a fault stays blocked.
+    """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED | FAULTS)

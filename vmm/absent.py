@@ -39,3 +39,8 @@ ABSENT_PORTS: Final = (
     Absent(0xAFE0, 0xAFE3, "general-purpose events of ACPI"),
     Absent(0xB100, 0xB13F, "SMBus of the PIIX4"),
 )
+
+
+def device_at(port: int) -> str | None:
+    """The device that QEMU's `pc` has at a port where nothing is here; None for no device."""
+    return next((each.device for each in ABSENT_PORTS if each.first <= port <= each.last), None)

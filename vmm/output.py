@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Final
@@ -16,7 +18,8 @@ class Output:
 
     It is made by the first byte. A target that is no regular file (a terminal, a FIFO, /dev/null,
     a descriptor of this process under /dev/fd) is written to directly, and so is one whose folder
-    takes no new file. A target that is a symbolic link stays one.
+    takes no new file. A target that is a symbolic link stays one. What a process that was killed
+    left beside the target is removed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,10 +48,14 @@ class Output:
     def keep(self) -> None:
         """Give the file its name, also if nothing has been written. Raises OSError."""
         self._open()
-        self._close()
-        if self._temporary is not None:
-            self._temporary.replace(self._target)
-            self._temporary = None
+        lock = os.dup(self._fd)
+        try:
+            self._close()  # a network file system tells here what it could not write
+            if self._temporary is not None:
+                self._temporary.replace(self._target)
+                self._temporary = None
+        finally:
+            os.close(lock)
 
     def discard(self) -> None:
         """Leave the target as it was, as far as nothing went to it directly.
@@ -85,14 +92,58 @@ class Output:
             self._open_beside(mode)
 
     def _open_beside(self, mode: int | None) -> None:
-        """As open(2) would make it, or with the permissions of the file that it replaces."""
-        name = f".{self._target.name[:100]}.{os.getpid()}-{os.urandom(4).hex()}.part"
-        temporary = self._target.with_name(name)
+        """As open(2) would make it, or with the permissions of the file that it replaces.
+
+        It is locked until it has its name, so that other PID namespaces see that its writer lives.
+        """
+        start = f".{self._target.name[:100]}."
+        _remove_abandoned(self._target.parent, start)
+        temporary = self._target.with_name(f"{start}{os.getpid()}-{os.urandom(4).hex()}.part")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._fd = os.open(temporary, flags, 0o666)
+        _locked(self._fd)
         self._temporary = temporary
         if mode is not None:
             os.fchmod(self._fd, stat.S_IMODE(mode))
+
+
+def _remove_abandoned(folder: Path, start: str) -> None:
+    """Remove the unfinished files of a target whose writers have been killed."""
+    unfinished = re.compile(rf"{re.escape(start)}([1-9][0-9]*)-[0-9a-f]{{8}}\.part")
+    with contextlib.suppress(OSError):
+        for found in filter(None, map(unfinished.fullmatch, os.listdir(folder))):
+            if not _is_running(int(found[1])):
+                _remove_unlocked(folder / found[0])
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+def _remove_unlocked(path: Path) -> None:
+    """Not where files cannot be locked, and not a link or a FIFO."""
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode) and _locked(fd):
+                path.unlink()
+        finally:
+            os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    """Lock an open file until its last descriptor is closed; False where that cannot be."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 class TextOutput:

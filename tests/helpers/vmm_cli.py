@@ -63,9 +63,9 @@ def until(condition: Callable[[], object], limit: float = 10.0) -> None:
 class Running:
     """A running `coalesced` in a session of its own, as under a terminal."""
 
-    def __init__(self, *arguments: object, cwd: Path) -> None:
+    def __init__(self, *arguments: object, cwd: Path, prefix: tuple[str, ...] = ()) -> None:
         self.process = subprocess.Popen(
-            [PROGRAM, *map(str, arguments)],
+            [*prefix, PROGRAM, *map(str, arguments)],
             cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from coalesced.hv.errors import HostError
+from coalesced.hv.process import GuestProcess
 from helpers.vmm_cli import one_line, run
 
 GUEST = "def main(vcpu):\n    vcpu.fill(0xa0000, 99, 1)\n"
@@ -99,6 +104,34 @@ def another_user() -> None:
 def test_no_second_process(folder: Path, command: list[str]) -> None:
     done = run(*command, cwd=folder, prefix=few_processes(1))
     works_or_says_why(done, "Resource temporarily unavailable")
+
+
+@pytest.mark.parametrize(
+    ("python", "reason"),
+    [("/nowhere/python3", "No such file or directory"), ("/dev/null", "Permission denied")],
+)
+def test_a_python_that_cannot_be_started_is_named(
+    monkeypatch: pytest.MonkeyPatch, python: str, reason: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", python)
+    with pytest.raises(HostError, match=f"cannot be started: {python}: {reason}$"):
+        GuestProcess()
+
+
+def test_a_guest_process_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last descriptor went into its socket."""
+    started: list[int] = []
+
+    def no_descriptor(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", no_descriptor)
+    with pytest.raises(HostError, match="cannot be started: Too many open files"):
+        GuestProcess()
+    (pid,) = started
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 # --- file systems that are missing or full ---

@@ -260,3 +260,25 @@ def test_accesses_that_no_device_answers_are_counted_in_the_table(tmp_path: Path
     lines = run("run", "g.py:main", cwd=tmp_path).stdout.splitlines()
     (row,) = [line for line in lines if "no device there" in line]
     assert row.replace("│", " ").split()[-3:] == ["3", "3", "3"]
+
+
+def test_accesses_that_no_device_answers_are_reported_with_the_device_that_a_pc_has(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "g.py").write_text(
+        "def main(vcpu):\n    vcpu.out8(0x43, 0x34)\n"
+        "    vcpu.store8(0xf0000000, 1)\n    vcpu.in8(0x64)\n    vcpu.in8(0x64)\n"
+    )
+    for run_ in json_of("run", "g.py:main", cwd=tmp_path)["runs"]:
+        assert [(e["address"], e["kind"], e["accesses"]) for e in run_["unanswered"]] == [
+            (0x64, "pio", 2),
+            (0xF0000000, "mmio", 1),
+            (0x43, "pio", 1),
+        ]
+    lines = run("run", "g.py:main", cwd=tmp_path).stdout.splitlines()
+    assert [line for line in lines if line.startswith("No device at ")] == [
+        "No device at pio 0x64: 2 accesses; a PC has there: keyboard controller (8042), status "
+        "and commands",
+        "No device at mmio 0xf0000000: 1 access",
+        "No device at pio 0x43: 1 access; a PC has there: interval timer (8254)",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from helpers.kvm_sides import needs_kvm
 from helpers.qtest_peer import PROGRAM, Peer
-from helpers.vmm_cli import one_line, run
+from helpers.vmm_cli import Running, one_line, run, until
 
 PREPARE = """\
 import os, resource, signal, sys
@@ -68,6 +69,22 @@ def test_a_qtest_server_answers(how: str) -> None:
         assert peer.ask_all(["outb 0x3c4 2", "outb 0x3c5 5", "inb 0x3c5"])[-1] == "OK 0x0005"
         status, _, err = peer.end()
         assert (status, err) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_inherited_blocked_ends_a_command(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "g.py").write_text(
+        "def main(vcpu):\n    open('started', 'w')\n    while True: pass"
+    )
+    with Running("run", "g.py:main", cwd=tmp_path, prefix=prepared("all blocked")) as program:
+        until((tmp_path / "started").exists, 20)
+        os.kill(program.pid, number)
+        status, _, err = program.end()
+        program.nothing_left()
+    assert status == (130 if number == signal.SIGINT else -number)
+    assert err.startswith("coalesced: interrupted: run 1 of 3: ")
 
 
 @needs_kvm

@@ -107,7 +107,9 @@ def main(vcpu):
 
 
 @pytest.mark.parametrize("accel", ["process", "direct"])
-@pytest.mark.parametrize("stem", ["spawns", "json", "numpy", "hv", "in.two"])
+@pytest.mark.parametrize(
+    "stem", ["spawns", "json", "numpy", "hv", "in.two", "multiprocessing", "types"]
+)
 def test_a_guest_s_functions_run_in_processes_that_are_spawned(
     tmp_path: Path, stem: str, accel: str
 ) -> None:

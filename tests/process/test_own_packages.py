@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from coalesced.tools.bench.spawn import Spawned
 from helpers.vmm_cli import json_of, run
+
+if TYPE_CHECKING:
+    from coalesced.tools.bench.spawn import Control
 
 NAMES = ("tools", "devices", "hv", "vmm")
 GUEST = """\
@@ -82,3 +87,15 @@ def test_packages_on_pythonpath_and_in_the_working_directory_change_no_command(
     done = run(*arguments, cwd=packages)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+def _ready(control: Control) -> None:
+    control.send("ready")
+
+
+def test_processes_of_a_benchmark_import_nothing_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "multiprocessing.py").write_text("raise SystemExit('the wrong module')\n")
+    monkeypatch.chdir(tmp_path)
+    Spawned(_ready).close()

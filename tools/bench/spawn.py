@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from coalesced.hv import core
+from coalesced.hv import children, core
 from coalesced.hv.errors import HostError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Spawned:
         Raises NotReady when it ended by itself instead. When it is killed, or ends later, a signal
         handler raises Ended: on most channels this process would wait forever.
         """
+        children.keep_folder_out()
         context = multiprocessing.get_context("spawn")
         self._control, theirs = context.Pipe()
         self._process = context.Process(target=_main, args=(target, arguments, theirs), daemon=True)

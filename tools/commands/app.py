@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.completion import shell_complete
 
-from coalesced.hv import guest, signals
+from coalesced.hv import guest
 from coalesced.hv.printable import printable_lines
 from coalesced.tools import errors, failures
 from coalesced.tools.commands import COMMANDS
@@ -51,8 +51,8 @@ def _program(
     """Coalesced I/O as KVM and QEMU do it: two processes around a shared-memory ring."""
 
 
-def run(arguments: list[str], say: Callable[[str], None]) -> int:
-    """Carry out a command line and return its exit status; `say` takes the line about an error."""
+def run(arguments: list[str]) -> int:
+    """Carry out a command line and return its exit status; `report` takes what it raises."""
     try:
         command = typer.main.get_command(application(arguments))
         if asked := os.environ.get(COMPLETE):
@@ -65,14 +65,19 @@ def run(arguments: list[str], say: Callable[[str], None]) -> int:
         return status if isinstance(status, int) else 0
     except typer.Exit as left:
         return left.exit_code
-    except Exception as error:
-        signals.hold_handlers()  # one that raises again and again must not end the report, too
-        failure = failures.of(error)
-        if failure is None:
-            raise
-        status, text = failure
-        if errors.show_frames:
-            sys.stderr.write(printable_lines(getattr(error, "frames", "") or guest.frames(error)))
-        if text:
-            say(text)
-        return status
+
+
+def report(error: Exception, say: Callable[[str], None]) -> int:
+    """Give `say` the line about an error and return the exit status.
+
+    Raises the error itself when it is a fault of this program.
+    """
+    failure = failures.of(error)
+    if failure is None:
+        raise error
+    status, text = failure
+    if errors.show_frames:
+        sys.stderr.write(printable_lines(getattr(error, "frames", "") or guest.frames(error)))
+    if text:
+        say(text)
+    return status

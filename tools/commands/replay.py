@@ -73,6 +73,7 @@ def _print(name: str, result: Replay) -> None:
         "screen": result.png or "none",
     }
     report.print_rows(f"Replay of {printable(name)}", rows)
+    report.print_unanswered(result.run)
     for line in _lines(result):
         print(line)
     for wrong in result.mismatches:

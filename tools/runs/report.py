@@ -69,8 +69,18 @@ def print_comparison(
     if result.hottest:
         hottest = [f"{hot.kind} {hot.address:#x} ({hot.exits:,})" for hot in result.hottest[:5]]
         print(f"Most exits: {', '.join(hottest)}")
+    if runs:
+        print_unanswered(runs[0])
     if result.png is not None:
         print(f"The screen: {result.png}")
+
+
+def print_unanswered(run: Run) -> None:
+    """A line for each of the addresses that no device answers, five at most."""
+    for found in run.unanswered[:5]:
+        times = f"{found.accesses:,} access{'es' if found.accesses > 1 else ''}"
+        pc = f"; a PC has there: {found.missing}" if found.missing else ""
+        print(f"No device at {found.kind} {found.address:#x}: {times}{pc}")
 
 
 def print_runs(title: str, runs: Sequence[Run], more: Mapping[str, Cell] = _NO_ROWS) -> None:

@@ -48,6 +48,14 @@ class Hot(Place):
 
 
 @dataclass(frozen=True)
+class Unanswered(Place):
+    """An address that no device answers, and how often it was accessed."""
+
+    accesses: int
+    missing: str | None  # the device that a PC has there
+
+
+@dataclass(frozen=True)
 class SleptOn:
     """A range with writes that were queued while the guest slept."""
 
@@ -161,6 +169,7 @@ class Run:
     loads: LoadCheck | None = field(default=None, metadata=INLINE)
     traffic: Traffic | None = field(default=None, metadata=INLINE)
     served: ServedTraffic | None = field(default=None, metadata=INLINE)
+    unanswered: Sequence[Unanswered] = ()  # ten at most
 
     @property
     def mismatching(self) -> bool:

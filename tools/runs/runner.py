@@ -23,7 +23,17 @@ from coalesced.tools import early
 from coalesced.tools.errors import BadInput, Interrupted, warn
 from coalesced.tools.runs.options import RunOptions
 from coalesced.tools.runs.recorded import check_loads, recorder
-from coalesced.tools.runs.results import Hot, Percentiles, Place, Run, Sides, SleptOn, Waits
+from coalesced.tools.runs.results import (
+    Hot,
+    Percentiles,
+    Place,
+    Run,
+    Sides,
+    SleptOn,
+    Unanswered,
+    Waits,
+)
+from coalesced.vmm import absent
 from coalesced.vmm.accel import direct
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.accel.direct import DirectAccelerator
@@ -183,10 +193,21 @@ def _describe(machine: Machine, coalesce: bool, before: Sides[Usage], after: Sid
         failed_writes=counters.failed_writes,
         failures=list(counters.failures),
         unassigned=sum(unassigned),
+        unanswered=_unanswered(machine),
         netdevs=machine.network.report(),
         start_seconds=start_seconds(accel.first_operation()),
         loads=check_loads(machine, accel) if isinstance(accel, KvmAccelerator) else None,
     )
+
+
+def _unanswered(machine: Machine) -> list[Unanswered]:
+    """The addresses that no device answers, the most frequent first."""
+    found = [
+        Unanswered(address, _kind(port), accesses, absent.device_at(address) if port else None)
+        for port, space in ((False, machine.memory), (True, machine.ports))
+        for address, accesses in space.unassigned_accesses.items()
+    ]
+    return sorted(found, key=lambda each: -each.accesses)[:HOTTEST]
 
 
 def _waits(machine: Machine) -> Waits:

@@ -35,3 +35,14 @@ def test_only_faults_arrive_while_signals_are_held() -> None:
             signal.SIGSTOP,
         }
     assert blocked() == before
+
+
+def test_signals_that_end_a_program_or_tell_of_a_fault_do_not_stay_blocked() -> None:
+    ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        signals.inherit_properly()
+        assert not blocked() & (ending | signals.FAULTS)
+        assert signal.SIGUSR1 in blocked()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -15,7 +15,7 @@ import pytest
 
 from coalesced.hv import abi, kvm
 from coalesced.hv.errors import KvmUnusable
-from coalesced.tools.commands import app as cli
+from helpers.command_line import status_of
 from helpers.kvm_sides import needs_kvm
 
 Answers = dict[int, int]
@@ -182,7 +182,7 @@ def test_every_command_says_it_with_status_2(
     lines: list[str] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(kvm, "DEVICE", "/dev/no-kvm")
-    assert cli.run([*command, "--accel", "kvm", "--json"], lines.append) == 2
+    assert status_of([*command, "--accel", "kvm", "--json"], lines.append) == 2
     (line,) = lines
     assert line.startswith("--accel kvm: /dev/no-kvm: no such device here: ")
     assert list(tmp_path.iterdir()) == []

@@ -6,18 +6,18 @@ import json
 
 import pytest
 
-from coalesced.tools.commands import app as cli
 from coalesced.tools.errors import BadInput
 from coalesced.tools.litmus import run, steps
 from coalesced.tools.litmus.cases import Case, cases, explored
 from coalesced.tools.litmus.models import KEEPS, LOAD_STORE
 from coalesced.tools.litmus.ring import has_room_2009
+from helpers.command_line import status_of
 
 
 def litmus(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Exit status, stdout, and what is said of an error."""
     said: list[str] = []
-    status = cli.run(["litmus", *arguments], said.append)
+    status = status_of(["litmus", *arguments], said.append)
     return status, capsys.readouterr().out, "\n".join(said)
 
 

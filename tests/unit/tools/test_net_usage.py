@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from coalesced.tools import early
-from coalesced.tools.commands import app as cli
+from helpers.command_line import status_of
 
 
 def said(*arguments: str) -> str:
     """The one line about a command line that cannot be used."""
     lines: list[str] = []
     try:
-        assert cli.run(list(arguments), lines.append) == 2
+        assert status_of(arguments, lines.append) == 2
     finally:
         early.close()
     (line,) = lines

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from coalesced.tools import early
-from coalesced.tools.commands import app as cli
 from coalesced.tools.commands import options as options_module
 from coalesced.tools.commands import wants_guest_process
 from coalesced.tools.errors import BadInput
 from coalesced.tools.runs.options import RunOptions, check_writable
 from coalesced.tools.runs.outputs import trace_file
 from coalesced.tools.runs.results import Run, Savings, Sides, Waits, same_state
+from helpers.command_line import status_of
 
 
 def options(**given: object) -> RunOptions:
@@ -134,7 +134,7 @@ def test_wrong_usage_is_one_line_and_status_2(
     (tmp_path / "leaves.py").write_text("raise SystemExit(3)\n")
     said: list[str] = []
     try:
-        assert cli.run(arguments, said.append) == 2
+        assert status_of(arguments, said.append) == 2
     finally:
         early.close()
     assert len(said) == 1

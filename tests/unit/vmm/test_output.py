@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -141,3 +144,45 @@ def test_text_gathers_and_arrives_in_order(tmp_path: Path) -> None:
     out.keep()
     expected = "".join(lines).encode(errors="backslashreplace")
     assert (tmp_path / "t").read_bytes() == expected
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from coalesced.vmm.output import Output
+Output(Path(sys.argv[1])).write(b"half")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    target = tmp_path / "t"
+    subprocess.run([sys.executable, "-c", KILLED, target], check=False)
+    (abandoned,) = files(tmp_path)
+    gone = abandoned.split(".")[2].split("-")[0]
+    (tmp_path / f".t.{gone}-00000000.part").symlink_to("elsewhere")
+    os.mkfifo(tmp_path / f".t.{gone}-00000001.part")
+    others = [f".other.{gone}-00000002.part", f".t.{gone}-2.part", ".t.99999999999-3.part.bak"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"")
+    before = files(tmp_path)
+    write_whole(target, b"whole")
+    assert {*files(tmp_path)} == {*before, "t"} - {abandoned}
+
+
+def test_what_another_writer_has_not_finished_stays(tmp_path: Path) -> None:
+    """One of this PID namespace, and one of another, whose number means nobody here."""
+    target = tmp_path / "t"
+    other = Output(target)
+    other.write(b"other")
+    (unfinished,) = files(tmp_path)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with (tmp_path / f".t.{ended.pid}-12345678.part").open("w") as far:
+        fcntl.flock(far, fcntl.LOCK_EX)
+        write_whole(target, b"first")
+        assert {*files(tmp_path)} == {unfinished, Path(far.name).name, "t"}
+    write_whole(target, b"second")
+    assert {*files(tmp_path)} == {unfinished, "t"}
+    other.keep()
+    assert target.read_bytes() == b"other"

@@ -1,0 +1,83 @@
+"""The program from its first signal to its exit status, with one line for each error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from coalesced.hv import signals
+from coalesced.hv.errors import one_line
+from coalesced.hv.printable import printable_lines
+from coalesced.tools import streams, termination
+from coalesced.tools.main import interrupted
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out a command line, ready for every signal; the exit status of `main`."""
+    try:
+        try:
+            termination.watch()
+            streams.open_standard()
+            signals.inherit_properly()
+            status = _flush(_run(arguments))
+        finally:
+            # The rest is short, and a SIGINT while Python shuts down would kill it.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            termination.let_go()
+            signals.hold_handlers()  # what a device left behind raises into nothing
+    except BaseException as error:
+        interrupt = interrupted(error)
+        if interrupt is None:
+            raise
+        status = 130
+        _say(f"interrupted: {interrupt}".removesuffix(": "))
+    finally:
+        _close_early()
+    return _flush(status)
+
+
+def _run(arguments: list[str]) -> int:
+    # numpy's linear algebra would start threads that nothing here uses.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        # Ctrl-C during an import must end quietly, too.
+        from coalesced.tools import commands  # noqa: PLC0415
+
+        if commands.wants_guest_process(arguments):
+            from coalesced.tools import early  # noqa: PLC0415
+
+            early.start()
+        from coalesced.tools.commands import app as cli  # noqa: PLC0415
+    except (ImportError, MemoryError, OSError) as error:
+        _say(f"this program cannot be loaded (limits on open files, memory?): {one_line(error)}")
+        return 1
+    try:
+        return cli.run(arguments)
+    except Exception as error:
+        signals.hold_handlers()  # one that raises again and again must not end the report, too
+        return cli.report(error, _say)
+
+
+def _flush(status: int) -> int:
+    """Flush stdout; the exit status, 1 instead of 0 when that fails."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return status or 1  # the reader has closed the pipe
+    except OSError as error:
+        _say(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return status or 1
+    return status
+
+
+def _close_early() -> None:
+    early = sys.modules.get("coalesced.tools.early")
+    if early is not None:
+        early.close()
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # there is nowhere else to write it
+        sys.stderr.write(f"coalesced: {printable_lines(text)}\n")
