@@ -31,8 +31,6 @@ COMPILERS = [
     for name in ("gcc", "clang")
 ]
 
-pytestmark = pytest.mark.xdist_group("c")  # the tests share what is compiled
-
 Build = Callable[[str, list[str]], list[str]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from conformance_parameters import parameter, parameters
 from conformance_recorded import condensed
 from conformance_recorded import read as read_recorded
 from conformance_reference import replies_of_ours, replies_of_qemu
@@ -14,6 +13,8 @@ from helpers.qtest_peer import MODES, has_qemu
 
 REFERENCE_IS_HERE = has_qemu()
 LOCK_STEP_MOST = 1500  # commands of a script that is also run one by one
+
+scripts = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 
 
 def expected(script: Script, commands: list[str]) -> list[str]:
@@ -43,7 +44,7 @@ def compare(script: Script, commands: list[str], replies: list[str]) -> None:
 @pytest.mark.parametrize(
     ("script", "mode"),
     [
-        parameter(script, mode, script=script, name=f"{mode}-{script.name}")
+        pytest.param(script, mode, id=f"{mode}-{script.name}")
         for mode in MODES
         for script in SCRIPTS
         # With a wire it is the frames that count, and they exit anyway.
@@ -63,7 +64,8 @@ def test_replies_are_those_of_qemu(script: Script, mode: str) -> None:
 
 @pytest.mark.parametrize(
     "script",
-    parameters(script for script in SCRIPTS if len(script.lines()) <= LOCK_STEP_MOST),
+    [script for script in SCRIPTS if len(script.lines()) <= LOCK_STEP_MOST],
+    ids=lambda script: script.name,
 )
 def test_replies_are_those_of_qemu_one_by_one(script: Script) -> None:
     """No reply depends on what came in with it, or on when queued writes are carried out."""
@@ -72,7 +74,7 @@ def test_replies_are_those_of_qemu_one_by_one(script: Script) -> None:
     compare(script, commands, replies)
 
 
-@pytest.mark.parametrize("script", parameters(SCRIPTS))
+@scripts
 def test_recordings_are_of_these_scripts(script: Script) -> None:
     commands = script.lines()
     recorded = read_recorded(script, commands)

@@ -27,7 +27,7 @@ from helpers.kvm_sides import (
     needs_kvm,
 )
 
-pytestmark = [needs_kvm, pytest.mark.xdist_group("kvm rules")]  # the tests share two machines
+pytestmark = needs_kvm
 
 Sides = tuple[ProcessSide, KvmSide]
 

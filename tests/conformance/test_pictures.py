@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conformance_parameters import parameter, parameters
 from conformance_script import Script
 from picture_difference import Difference
 from picture_differences import DIFFERENCES, DOCUMENT, document
@@ -39,14 +38,12 @@ def compare(name: str, ours: Picture, theirs: Picture) -> None:
         )
 
 
-@pytest.mark.parametrize("script", parameters(ALIKE))
+@pytest.mark.parametrize("script", ALIKE, ids=lambda script: script.name)
 def test_the_picture_is_that_of_qemu(script: Script) -> None:
     compare(script.name, picture_of_ours(script), reference(script))
 
 
-@pytest.mark.parametrize(
-    "difference", [parameter(d, script=d.script, name=d.script.name) for d in DIFFERENCES]
-)
+@pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda difference: difference.script.name)
 def test_the_picture_is_the_chips_where_qemu_leaves_something_out(difference: Difference) -> None:
     ours = picture_of_ours(difference.script, difference.frame)
     theirs = reference(difference.script)
@@ -55,7 +52,7 @@ def test_the_picture_is_the_chips_where_qemu_leaves_something_out(difference: Di
     compare(difference.script.name, ours, wanted)
 
 
-@pytest.mark.parametrize("script", parameters(SCRIPTS))
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_recordings_are_of_these_scripts(script: Script) -> None:
     recorded = read_recorded(script)
     if REFERENCE_IS_HERE:

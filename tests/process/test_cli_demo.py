@@ -18,8 +18,6 @@ from coalesced.tools.traces.trace import Trace, read
 from helpers.vmm_cli import json_of, run
 from helpers.vmm_model import exits_of
 
-pytestmark = pytest.mark.xdist_group("demo")  # the tests share demos
-
 WINDOW = (0xA0000, 0xBFFFF)
 RUN_KEYS = {
     "coalescing", "accel", "writes", "coalesced", "exits", "exits_by", "stale_drains", "signals",

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.heavy, pytest.mark.xdist_group("dist")]
+pytestmark = pytest.mark.heavy
 
 ABOUT = """
 import json

@@ -22,8 +22,6 @@ from coalesced.tools.traces.trace import read
 from helpers.vmm_cli import PROGRAM, Running, json_of, one_line, run
 from helpers.vmm_model import exits_of
 
-pytestmark = pytest.mark.xdist_group("e1000 demo")  # the tests share a demo
-
 FRAMES = 500
 CARD = 0xFEBE_0000
 CONFIG_ADDRESS = 0xCF8

@@ -30,10 +30,7 @@ def missing() -> str | None:
 
 
 WHY = missing()
-pytestmark = [
-    pytest.mark.skipif(WHY is not None, reason=str(WHY)),
-    pytest.mark.xdist_group("e1000 hosts"),  # the tests share two runs
-]
+pytestmark = pytest.mark.skipif(WHY is not None, reason=str(WHY))
 needs_iperf = pytest.mark.skipif(shutil.which("iperf") is None, reason="no iperf")
 
 
