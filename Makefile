@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A worker for each CPU that this process may use; the tests of a file run in one of them, in order.
+# One that a hung test has ended is not started again: the run ends.
+PYTEST := $(BIN)/python -m pytest -n $(shell nproc) --dist loadfile --max-worker-restart 0
 SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] devices/cirrus/*.[ch] tools/bench/*.[ch] tools/stress/cores/*.[ch]) tools/stress/cores/broken.py
 
 .PHONY: demo quick list-slow test check bench docs dist install clean
@@ -10,13 +13,13 @@ demo: install ## draw the demonstration picture and show what the ring saved
 	$(BIN)/coalesced demo vga
 
 quick: $(VENV)/.test ## run the unit tests, those of more than 0.2 seconds left out
-	$(BIN)/python -m pytest tests/unit -m "not slow and not heavy"
+	$(PYTEST) tests/unit -m "not slow and not heavy"
 
 list-slow: $(VENV)/.test ## list the unit tests that `make quick` leaves out, and the heavy tests
 	$(BIN)/python -m pytest --collect-only -q -m "slow or heavy"
 
 test: $(VENV)/.test ## run the tests, the heavy ones left out
-	$(BIN)/python -m pytest -m "not heavy"
+	$(PYTEST) -m "not heavy"
 
 check: $(VENV)/.lint ## ruff and mypy
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ from coalesced.vmm.accel import kvm
 from coalesced.vmm.accel.kvm import KvmAccelerator
 from coalesced.vmm.accel.recording import MemoryAccess, Recording, Step
 from coalesced.vmm.machine import Machine
+from helpers.hv_processes import names_by
 from helpers.kvm_sides import needs_kvm
 from helpers.vmm_fake import Recorder
 
@@ -217,9 +218,9 @@ def test_a_thousand_zones_with_the_machines_own() -> None:
 
 @contextmanager
 def nothing_stays() -> Iterator[None]:
-    before = sorted(os.listdir("/proc/self/fd")), sorted(os.listdir("/dev/shm"))
+    before = sorted(os.listdir("/proc/self/fd")), names_by(os.getpid())
     yield
-    after = sorted(os.listdir("/proc/self/fd")), sorted(os.listdir("/dev/shm"))
+    after = sorted(os.listdir("/proc/self/fd")), names_by(os.getpid())
     assert before == after
 
 

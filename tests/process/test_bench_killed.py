@@ -12,18 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from helpers.shared_names import left_since, names
 from helpers.vmm_cli import Running, alive, until
 
 _PR_SET_CHILD_SUBREAPER = 36
-
-
-def names(temporary: Path) -> set[str]:
-    """What lies where a benchmark may leave something."""
-    found = set()
-    for folder in ("/dev/shm", "/dev/mqueue", temporary):
-        with suppress(OSError):
-            found |= {f"{folder}/{name}" for name in os.listdir(folder)}
-    return found
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +37,7 @@ def _orphans_are_ours() -> Iterator[None]:
 def benchmark(tmp_path: Path, *arguments: str) -> Iterator[Running]:
     """A running benchmark; afterwards neither a process nor a name of it is there."""
     temporary = tmp_path / "tmp"
-    before, children = names(temporary), set(psutil.Process().children())
+    before, children = names(), set(psutil.Process().children())
     with Running("bench", *arguments, cwd=tmp_path) as program:
         yield program
         err = program.end(20)[2]
@@ -61,7 +53,7 @@ def benchmark(tmp_path: Path, *arguments: str) -> Iterator[Running]:
     for child in orphans():
         with suppress(ChildProcessError):
             os.waitpid(child.pid, 0)
-    until(lambda: names(temporary) <= before, 5)
+    until(lambda: left_since(before) == set() and list(temporary.iterdir()) == [], 5)
 
 
 def processes(program: Running, *words: str) -> list[psutil.Process]:

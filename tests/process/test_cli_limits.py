@@ -24,9 +24,9 @@ COMMANDS = [
     ["demo", "e1000", "--frames", "10"],
     ["run", "g.py:main"],
     ["run", "g.py:main", "--accel", "direct"],
-    ["replay", "e1000", "--png", "none"],
+    ["replay", "boot", "--png", "none"],
     ["stress", "--seconds", "0.5"],
-    ["litmus", "--slots", "2", "--entries", "1"],
+    ["litmus", "--slots", "2", "--entries", "1", "--model", "sc"],
     ["bench", "exit", "--quick"],
 ]
 needs_prlimit = pytest.mark.skipif(shutil.which("prlimit") is None, reason="no prlimit")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import os
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from coalesced.tools import traces
 from helpers.vmm_cli import LIMIT, PROGRAM, json_of, one_line, run
 
 COMMANDS = [["demo", "vga"], ["run"], ["replay"], ["info"]]
@@ -87,8 +90,8 @@ PRINTING = [
     ["--help"],
     ["demo", "--help"],
     ["demo", "vga", "--accel", "direct", "--png", "none"],
-    ["replay", "e1000", "--accel", "direct", "--json"],
-    ["litmus", "--slots", "2", "--entries", "1"],
+    ["replay", "boot", "--accel", "direct", "--png", "none", "--json"],
+    ["litmus", "--slots", "2", "--entries", "1", "--model", "sc"],
     ["bench", "--help"],
 ]
 BUFFERING = pytest.mark.parametrize("unbuffered", [None, "1"], ids=["buffered", "unbuffered"])
@@ -199,9 +202,11 @@ def test_help_prints_on_an_ascii_terminal(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["info", "demo vga --accel direct --png none", "replay e1000 --accel direct --png none"],
+    ["info", "demo vga --accel direct --png none", "replay e1000.trace --accel direct --png none"],
 )
 def test_tables_print_on_an_ascii_terminal(tmp_path: Path, command: str) -> None:
+    with gzip.open(traces.find("e1000"), "rb") as trace:
+        (tmp_path / "e1000.trace").write_bytes(b"".join(itertools.islice(trace, 2000)))
     prefix = ("env", "LC_ALL=C", "PYTHONIOENCODING=ascii")
     done = run(*command.split(), cwd=tmp_path, prefix=prefix)
     assert (done.returncode, done.stderr) == (0, "")

@@ -47,9 +47,9 @@ def prepared(how: str) -> tuple[str, ...]:
     "command",
     [
         ["run", "g.py:main"],
-        ["replay", "e1000", "--png", "none"],
+        ["replay", "boot", "--png", "none"],
         ["stress", "--seconds", "0.3"],
-        ["litmus", "--slots", "2", "--entries", "1"],
+        ["litmus", "--slots", "2", "--entries", "1", "--model", "sc"],
         ["demo", "e1000", "--frames", "20"],
         pytest.param(["demo", "vga", "--png", "none"], marks=pytest.mark.heavy),
         pytest.param(["bench", "ring", "--quick"], marks=pytest.mark.heavy),

@@ -42,7 +42,7 @@ class Picture:
         memory.write(ADDRESS - memory.start, self.palette.tobytes() + b"".join(planes))
 
 
-def load(path: Path) -> Picture:
+def load(path: Path, pixels_max: int = PIXELS_MAX) -> Picture:
     """Read a picture, fit it on the screen (black around it) and quantise it to 16 colours.
 
     A picture of at most 640 x 480 keeps its size; one of at most 16 colours keeps them, as far as
@@ -51,11 +51,11 @@ def load(path: Path) -> Picture:
     from PIL import Image  # noqa: PLC0415 - only who draws a picture pays for it
 
     try:
-        image = _decoded(path)
+        image = _decoded(path, pixels_max)
     except FileNotFoundError as error:
         raise BadInput(f"--image {path}: no such file") from error
     except Image.DecompressionBombError as error:
-        raise BadInput(f"--image {path}: expected at most {PIXELS_MAX:,} pixels") from error
+        raise BadInput(f"--image {path}: expected at most {pixels_max:,} pixels") from error
     except (OSError, ValueError, SyntaxError) as error:
         raise BadInput(f"--image {path}: not a picture that can be read: {error}") from error
     screen = Image.new("RGB", (WIDTH, HEIGHT))
@@ -63,7 +63,7 @@ def load(path: Path) -> Picture:
     return _quantise(np.asarray(screen))
 
 
-def _decoded(path: Path) -> Image.Image:
+def _decoded(path: Path, pixels_max: int) -> Image.Image:
     """The picture, as big as the screen at most; it is not decoded before its size is known."""
     from PIL import Image  # noqa: PLC0415
 
@@ -75,13 +75,13 @@ def _decoded(path: Path) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
                 opened.draft("RGB", (WIDTH, HEIGHT))  # a JPEG may be decoded smaller
-                if opened.width * opened.height > PIXELS_MAX:
+                if opened.width * opened.height > pixels_max:
                     raise BadInput(
-                        f"--image {path}: expected at most {PIXELS_MAX:,} pixels, "
+                        f"--image {path}: expected at most {pixels_max:,} pixels, "
                         f"it has {opened.width} x {opened.height}"
                     )
                 # Pillow stops, at twice this, a file that holds more than it promises.
-                Image.MAX_IMAGE_PIXELS = PIXELS_MAX // 2
+                Image.MAX_IMAGE_PIXELS = pixels_max // 2
                 image = opened.convert("RGB")
     finally:
         Image.MAX_IMAGE_PIXELS = before

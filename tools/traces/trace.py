@@ -18,9 +18,10 @@ from coalesced.tools.traces.qemu import EXPECTED, Foreign, Lines, Names, Reader
 from coalesced.tools.traces.recognise import kind_of
 
 PORTS_END = 0x10000  # accesses below, of at most 4 bytes, are taken as port I/O
-LINES_MAX = 1 << 22
 
-__all__ = ["EXPECTED", "LINES_MAX", "PORTS_END", "Trace", "read", "shown"]
+_LIMITS = source.Limits()
+
+__all__ = ["EXPECTED", "PORTS_END", "Trace", "read", "shown"]
 
 _HEAD = 1 << 16
 
@@ -52,7 +53,7 @@ class Trace:
         return np.asarray((kinds == OP_LOAD) | (kinds == OP_IN))
 
 
-def read(path: Path) -> Trace:
+def read(path: Path, limits: source.Limits = _LIMITS) -> Trace:
     """Read a trace, plain or gzip.
 
     Raises BadInput when there is no such file, it is damaged, too big, or holds no access.
@@ -61,12 +62,12 @@ def read(path: Path) -> Trace:
     parts = [Lines.none()]
     head = b""
     found = 0
-    for block in source.blocks(path):
+    for block in source.blocks(path, limits):
         head = head or block[:_HEAD]
         parts.append(reader.read(block))
         found += len(parts[-1])
-        if found > LINES_MAX:
-            raise BadInput(f"trace {path}: expected at most {LINES_MAX:,} accesses, got more")
+        if found > limits.accesses:
+            raise BadInput(f"trace {path}: expected at most {limits.accesses:,} accesses, got more")
     lines = Lines.joined(parts)
     parts.clear()
     guest, counted = accesses(lines, reader.names)

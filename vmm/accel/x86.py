@@ -22,7 +22,7 @@ from coalesced.vmm.accel.patterns import Item, items_of, loops
 from coalesced.vmm.accel.recording import MemoryAccess, Recording
 
 TOP = 1 << 32
-_PART = 1 << 18  # operations that are looked at together
+_PART = 1 << 18
 
 _LOAD = {1: b"\xa0", 2: b"\x66\xa1", 4: b"\xa1"}  # mov al|ax|eax, [moffs]
 _STORE = {1: b"\xc6\x05", 2: b"\x66\xc7\x05", 4: b"\xc7\x05"}  # mov [disp32], imm
@@ -82,15 +82,18 @@ class Program:
         return values
 
 
-def assemble(recording: Recording) -> Program:
-    """The program of a recorded guest. Raises GuestError for an address of 4 GiB or more."""
+def assemble(recording: Recording, part: int = _PART) -> Program:
+    """The program of a recorded guest, so many operations of which are looked at together.
+
+    Raises GuestError for an address of 4 GiB or more.
+    """
     assembler = _Assembler()
     for step in recording.steps:
         if isinstance(step, MemoryAccess):
             assembler.copy(step)
         else:
-            for start in range(0, len(step), _PART):
-                assembler.run(step[start : start + _PART])
+            for start in range(0, len(step), part):
+                assembler.run(step[start : start + part])
     return assembler.finish()
 
 

@@ -33,6 +33,7 @@ from coalesced.vmm import pc
 from coalesced.vmm.accel.direct import DirectAccelerator
 from coalesced.vmm.machine import Machine
 from helpers.kvm_sides import needs_kvm
+from helpers.shared_names import left_since, names
 
 ROOT = Path(__file__).parents[3]
 
@@ -99,7 +100,7 @@ def test_a_burst_ends_with_an_exit_and_loses_no_entry(alarm: None) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("channel", [FLOOR, *PEERS], ids=lambda channel: channel.name)
 def test_a_peer_brings_every_entry_and_leaves_nothing(channel: type[Channel]) -> None:
-    before = set(os.listdir("/dev/shm"))
+    before = names()
     try:
         peer = Peer(channel(), host.cpus_of(host.placements()[0]))
     except Unavailable as reason:
@@ -109,7 +110,7 @@ def test_a_peer_brings_every_entry_and_leaves_nothing(channel: type[Channel]) ->
     peer.close()
     del peer
     gc.collect()  # multiprocessing's semaphores have names as long as the objects live
-    assert set(os.listdir("/dev/shm")) <= before
+    assert left_since(before) == set()
 
 
 class Broken(FLOOR):  # type: ignore[misc, valid-type]

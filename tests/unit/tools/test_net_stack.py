@@ -139,11 +139,10 @@ def test_a_neighbour_is_asked_for_once() -> None:
     assert packets.parse_arp(question[14:]) == Arp(packets.ARP_REQUEST, MAC, IP, bytes(6), HOST)
 
 
-def test_who_does_not_answer_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "RESOLVE_SECONDS", 0.001)
+def test_who_does_not_answer_is_unreachable() -> None:
     wire = Wire()
     with pytest.raises(Unreachable, match=r"no host answers for 192\.0\.2\.1"):
-        wire.stack.resolve(HOST)
+        wire.stack.resolve(HOST, seconds=0.001)
     assert len(wire.frames) == stack.RESOLVE_TRIES
 
 

@@ -38,7 +38,7 @@ def room_of(module: str) -> str | None:
     return parts[0] if module.startswith("coalesced.tools.") and parts[0] in ROOMS else None
 
 
-@pytest.mark.parametrize("room", list(ROOMS))
+@pytest.mark.parametrize("room", sorted(ROOMS))
 def test_a_room_imports_no_room_above_or_beside_it(room: str) -> None:
     files = list((TOOLS / room).rglob("*.py"))
     assert files

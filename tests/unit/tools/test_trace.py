@@ -13,8 +13,8 @@ import pytest
 from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
 from coalesced.tools import traces
 from coalesced.tools.errors import BadInput
-from coalesced.tools.traces import loads, source
-from coalesced.tools.traces import trace as tracefile
+from coalesced.tools.traces import loads
+from coalesced.tools.traces.source import Limits
 from coalesced.tools.traces.trace import read, shown
 
 GOOD = "memory_region_ops_write cpu 0 mr 0x55d0 addr 0xa0010 value 0x41 size 1 name 'vga-lowmem'"
@@ -202,7 +202,7 @@ def test_a_file_of_another_kind_is_refused_by_its_name(
 # --- damage ---
 
 
-@pytest.mark.parametrize("content", ["", "\n", " \r\n\n", gzip.compress(b"")])
+@pytest.mark.parametrize("content", ["", "\n", " \r\n\n", gzip.compress(b"", mtime=0)])
 def test_a_trace_without_an_access_is_refused(tmp_path: Path, content: str | bytes) -> None:
     with pytest.raises(BadInput, match="expected at least one line"):
         read(trace_of(tmp_path, content))
@@ -237,19 +237,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 # --- what takes too much ---
 
 
-def test_a_fifo_is_read_to_its_end_and_not_waited_for_without_a_writer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fifo_is_read_to_its_end_and_not_waited_for_without_a_writer(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    monkeypatch.setattr(source, "WRITER_WAIT", 0.05)
     with pytest.raises(BadInput, match="nobody wrote to this FIFO"):
-        read(fifo)
+        read(fifo, Limits(writer=0.05))
     text = gzip.compress((GOOD + "\n").encode() * 100_000)
     writer = threading.Thread(target=fifo.write_bytes, args=(text,))
-    monkeypatch.setattr(source, "WRITER_WAIT", 60.0)
     writer.start()
-    assert len(read(fifo).ops) == 100_000
+    assert len(read(fifo, Limits(writer=60.0)).ops) == 100_000
     writer.join()
 
 
@@ -259,32 +255,23 @@ def test_a_line_without_an_end_is_refused_before_it_fills_memory(tmp_path: Path)
         read(trace_of(tmp_path, gzip.compress((GOOD + "\n").encode()) + bomb))
 
 
-def test_more_text_than_the_limit_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(source, "BLOCK", 1 << 16)
-    monkeypatch.setattr(source, "TEXT_MAX", 1 << 20)
+def test_more_text_than_the_limit_is_refused(tmp_path: Path) -> None:
+    path = trace_of(tmp_path, gzip.compress(b"hello\n" * (1 << 20)))
     with pytest.raises(BadInput, match="expected at most 1 MiB of text, got more"):
-        read(trace_of(tmp_path, gzip.compress(b"hello\n" * (1 << 20))))
+        read(path, Limits(block=1 << 16, text=1 << 20))
 
 
-def test_more_accesses_than_the_limit_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tracefile, "LINES_MAX", 3)
-    assert len(read(trace_of(tmp_path, f"{GOOD}\n" * 3)).ops) == 3
+def test_more_accesses_than_the_limit_are_refused(tmp_path: Path) -> None:
+    assert len(read(trace_of(tmp_path, f"{GOOD}\n" * 3), Limits(accesses=3)).ops) == 3
     with pytest.raises(BadInput, match="expected at most 3 accesses, got more"):
-        read(trace_of(tmp_path, f"{GOOD}\n" * 4))
+        read(trace_of(tmp_path, f"{GOOD}\n" * 4), Limits(accesses=3))
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 89, 90, 91, 4096])
-def test_where_a_block_ends_makes_no_difference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
+def test_where_a_block_ends_makes_no_difference(tmp_path: Path, size: int) -> None:
     text = f"hello\n{GOOD}\n\n" * 20 + GOOD
     whole = read(trace_of(tmp_path, text))
-    monkeypatch.setattr(source, "BLOCK", size)
-    cut = read(trace_of(tmp_path, text))
+    cut = read(trace_of(tmp_path, text), Limits(block=size))
     assert cut.ops.tolist() == whole.ops.tolist()
     assert cut.lines.tolist() == whole.lines.tolist()
     assert (cut.foreign, cut.first_foreign) == (20, (1, b"hello"))

@@ -7,15 +7,18 @@ import pytest
 
 from coalesced.hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
 from coalesced.hv.errors import GuestError
-from coalesced.vmm.accel import x86
 from coalesced.vmm.accel.recording import MemoryAccess, Recording
 from coalesced.vmm.accel.x86 import Program, assemble
 
 Operation = tuple[int, int, int, int]
 
 
+def recorded(*ops: Operation) -> Recording:
+    return Recording([np.array(list(ops), dtype=OP)])
+
+
 def program(*ops: Operation) -> Program:
-    return assemble(Recording([np.array(list(ops), dtype=OP)]))
+    return assemble(recorded(*ops))
 
 
 def code(made: Program, length: int) -> bytes:
@@ -97,11 +100,10 @@ def test_a_long_store_is_one_instruction_and_a_repeated_one_a_loop() -> None:
     assert program(*again).results_at < 1024
 
 
-def test_what_is_too_much_at_once_is_assembled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_much_at_once_is_assembled_in_parts() -> None:
     ops = [(OP_LOAD, 1, 0xA0000 + at, at % 251) for at in range(100)]
     whole = program(*ops)
-    monkeypatch.setattr(x86, "_PART", 7)
-    parts = program(*ops)
+    parts = assemble(recorded(*ops), part=7)
     assert (parts.code, parts.results) == (whole.code, whole.results)
     assert parts.loaded(parts.results).tolist() == [at % 251 for at in range(100)]
 

@@ -77,12 +77,12 @@ class Stack:
         """Send one frame."""
         self.transmit(of_rows([frame]))
 
-    def resolve(self, ip: bytes) -> bytes:
-        """The MAC address of a host on the wire. Raises Unreachable."""
+    def resolve(self, ip: bytes, seconds: float = RESOLVE_SECONDS) -> bytes:
+        """The MAC address of a host on the wire, asked for every `seconds`. Raises Unreachable."""
         for _ in range(RESOLVE_TRIES):
             request = Arp(packets.ARP_REQUEST, self.mac, self.ip, bytes(6), ip)
             self._send_arp(packets.BROADCAST, request)
-            deadline = time.monotonic() + RESOLVE_SECONDS
+            deadline = time.monotonic() + seconds
             while ip not in self.neighbours and time.monotonic() < deadline:
                 self.poll(deadline)
             if ip in self.neighbours:
