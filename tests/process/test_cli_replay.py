@@ -145,6 +145,19 @@ def test_another_card_at_the_same_ports_is_not_the_recorded_one(tmp_path: Path) 
     assert result["mismatches"] == []
 
 
+def test_long_names_fit_a_narrow_table_whole(tmp_path: Path) -> None:
+    """Names that differ in their last characters only stay apart."""
+    name = f"{'region-' * 12}{{}}"
+    line = "memory_region_ops_read cpu 0 mr 0x9 addr {:#x} value 0x5 size 4 name '{}'\n"
+    lines = [line.format(0xF0000000 + n * 4, name.format(n)) for n in (1, 2)]
+    (tmp_path / "t.trace").write_text("".join(lines))
+    _, *table = run("replay", "t.trace", "--png", "none", cwd=tmp_path).stdout.splitlines()
+    rows = [row for row in table if row.startswith("│")]
+    assert all(len(row) <= 80 for row in rows)
+    shown = "".join(row.split("│")[1].strip() for row in rows).replace(" ", "")
+    assert all(name.format(n) in shown for n in (1, 2))
+
+
 def test_a_bar_that_the_guest_places_itself_reads_as_in_the_recording(tmp_path: Path) -> None:
     bar = 0x8000_1810
     move = (

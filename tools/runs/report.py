@@ -37,6 +37,8 @@ def print_rows(title: str, rows: Mapping[str, str]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(title=title, title_justify="left", show_header=False)
+    for _ in range(2):
+        table.add_column(overflow="fold")  # the end of a long name tells it from its like
     for name, value in rows.items():
         table.add_row(name, value)
     print_table(table)
