@@ -57,7 +57,7 @@ def until(condition: Callable[[], object], limit: float = 10.0) -> None:
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not happen"
-        time.sleep(0.002)
+        time.sleep(0.01)  # each look may cost milliseconds of a CPU that the program needs
 
 
 class Running:
