@@ -1,5 +1,7 @@
 # Everything happens in .venv, made from the system's python3.
 PYTHON ?= python3
+# Else every command that a test starts compiles its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 # A worker for each CPU that this process may use; the tests of a file run in one of them, in order.

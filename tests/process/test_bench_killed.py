@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from helpers.shared_names import left_since, names
-from helpers.vmm_cli import Running, alive, until
+from helpers.vmm_cli import LIMIT, Running, alive, until
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -40,7 +40,7 @@ def benchmark(tmp_path: Path, *arguments: str) -> Iterator[Running]:
     before, children = names(), set(psutil.Process().children())
     with Running("bench", *arguments, cwd=tmp_path) as program:
         yield program
-        err = program.end(20)[2]
+        err = program.end()[2]
         # The resource tracker of multiprocessing, started again, does not know what it is asked.
         # A process that it starts finds its pipe closed when this program has just been killed.
         killed = program.process.returncode == -signal.SIGKILL and "in spawn_main" in err
@@ -75,19 +75,19 @@ def peers_are_there(program: Running) -> bool:
 def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """Whether it can be caught or not."""
     with benchmark(tmp_path, "ring", "--json") as program:
-        until(lambda: peers_are_there(program), 20)
+        until(lambda: peers_are_there(program))
         os.kill(program.pid, number)
-        assert program.process.wait(20) == (130 if number == signal.SIGINT else -number)
+        assert program.process.wait(LIMIT) == (130 if number == signal.SIGINT else -number)
 
 
 @pytest.mark.parametrize("which", [0, 2])
 def test_a_killed_peer_ends_the_benchmark(tmp_path: Path, which: int) -> None:
     """With a line that says so: most channels would wait for it for good."""
     with benchmark(tmp_path, "ring", "--json") as program:
-        until(lambda: peers_are_there(program), 20)
+        until(lambda: peers_are_there(program))
         victim = processes(program, "multiprocessing.spawn")[which].pid
         os.kill(victim, signal.SIGKILL)
-        assert program.process.wait(20) == 1
+        assert program.process.wait(LIMIT) == 1
         assert program.process.stderr is not None
         said = program.process.stderr.read()
         assert said.endswith(f"coalesced: the benchmark's process {victim} ended\n")
@@ -97,7 +97,7 @@ def test_a_killed_peer_ends_the_benchmark(tmp_path: Path, which: int) -> None:
 def test_a_killed_helper_is_no_loss(tmp_path: Path, word: str) -> None:
     """What it would have removed, the benchmark removes itself."""
     with benchmark(tmp_path, "ring", "--json") as program:
-        until(lambda: peers_are_there(program), 20)
+        until(lambda: peers_are_there(program))
         for helper in processes(program, word):
             os.kill(helper.pid, signal.SIGKILL)
         os.kill(program.pid, signal.SIGTERM)
@@ -108,14 +108,14 @@ def test_a_killed_benchmark_takes_its_processes_along(tmp_path: Path, what: tupl
     """Guest processes, the far end of a network, QEMU."""
     with benchmark(tmp_path, *what, "--quick", "--json") as program:
         program.wait_for_guest()
-        until(lambda: len(psutil.Process(program.pid).children()) >= 2, 20)
+        until(lambda: len(psutil.Process(program.pid).children()) >= 2)
         os.kill(program.pid, signal.SIGKILL)
 
 
 def test_a_killed_far_end_ends_the_benchmark(tmp_path: Path) -> None:
     """The guest would send to it again and again."""
     with benchmark(tmp_path, "e1000", "--quick", "--json") as program:
-        until(lambda: processes(program, "multiprocessing.spawn"), 20)
+        until(lambda: processes(program, "multiprocessing.spawn"))
         (victim, *_) = processes(program, "multiprocessing.spawn")
         os.kill(victim.pid, signal.SIGKILL)
-        assert program.process.wait(20) == 1
+        assert program.process.wait(LIMIT) == 1

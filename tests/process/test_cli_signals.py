@@ -101,9 +101,9 @@ def test_ctrl_c_of_a_guest_that_never_ends_tells_how_far_it_came(
 ) -> None:
     arguments = ("run", f"guest.py:{function}", "--json", "--accel", accel)
     with Running(*arguments, cwd=folder) as program:
-        until(lambda: (folder / "started").exists() or program.process.poll() is not None, 60)
+        until(lambda: (folder / "started").exists() or program.process.poll() is not None)
         program.interrupt()
-        status, out, err = program.end(5)
+        status, out, err = program.end()
         program.nothing_left()
     assert (status, out) == (130, "")
     told = re.fullmatch(
@@ -119,9 +119,9 @@ def test_ctrl_c_of_a_guest_that_never_ends_tells_how_far_it_came(
 def test_ctrl_c_tells_what_the_complete_runs_counted(folder: Path) -> None:
     """The guest ends at once the first time, and never the second."""
     with Running("run", "guest.py:once", cwd=folder) as program:
-        until(lambda: (folder / "again").exists() or program.process.poll() is not None, 60)
+        until(lambda: (folder / "again").exists() or program.process.poll() is not None)
         program.interrupt()
-        status, _, err = program.end(5)
+        status, _, err = program.end()
     assert status == 130
     assert err.startswith("coalesced: interrupted: run 2 of 3: ")
     assert "; process, coalesced: 7 device writes, 7 of them queued, 1 exits, " in err
@@ -146,9 +146,9 @@ def test_ctrl_c_of_a_command_without_a_guest_tells_what_is_known(
     tmp_path: Path, arguments: list[str], known: str, shown: str
 ) -> None:
     with Running(*arguments, cwd=tmp_path) as program:
-        until(lambda: at_work(program.pid), 60)
+        until(lambda: at_work(program.pid))
         program.interrupt()
-        status, out, err = program.end(30)
+        status, out, err = program.end()
     assert status == 130
     assert re.fullmatch(f"coalesced: interrupted: {known}\n", err), err
     assert shown in out
@@ -174,7 +174,7 @@ def test_a_killed_guest_process_is_told_within_a_second(
         started(program, folder)
         before = time.monotonic()
         os.kill(program.guests[-1].pid, signal.SIGKILL)
-        status, out, err = program.end(5)
+        status, out, err = program.end()
         assert time.monotonic() - before < 1
         assert (status, out) == (1, "")
         assert err == "coalesced: the guest process ended: killed by SIGKILL\n"
@@ -186,7 +186,7 @@ def test_a_killed_program_takes_its_guest_process_along(folder: Path, function: 
     with Running("run", f"guest.py:{function}", cwd=folder) as program:
         started(program, folder)
         os.kill(program.pid, signal.SIGKILL)
-        status, _, err = program.end(5)
+        status, _, err = program.end()
         assert (status, err) == (-signal.SIGKILL, "")
         program.nothing_left()
 
@@ -198,9 +198,9 @@ def test_a_signal_that_ends_a_run_leaves_its_trace_whole_under_its_name(
     arguments = ("run", "guest.py:main", "--no-coalesce", "--trace", "out.trace")
     with Running(*arguments, cwd=folder) as program:
         program.wait_for_guest()
-        until(lambda: bool(list(folder.glob(".out.trace.*.part"))), 60)
+        until(lambda: bool(list(folder.glob(".out.trace.*.part"))))
         os.kill(program.pid, number)
-        status, _, err = program.end(20)
+        status, _, err = program.end()
         program.nothing_left()
     assert status == -number, err
     assert sorted(folder.glob(".*")) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -80,3 +81,28 @@ def test_an_environment_that_is_not_whole_is_made_anew(checkout: Path) -> None:
     (checkout / MADE).touch()
     (binary.parent / "pip").unlink()
     assert not is_whole()
+
+
+def test_a_test_that_hangs_ends_the_run_of_make_test_and_shows_where(tmp_path: Path) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine")
+    *_, line = make(ROOT, "--dry-run", "test").stdout.splitlines()
+    _, *options = shlex.split(line)
+    options = options[: options.index("not heavy") - 1]
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nfaulthandler_timeout = 2\nfaulthandler_exit_on_timeout = true\n"
+    )
+    (tmp_path / "test_it.py").write_text(
+        "import time\n\ndef test_it():\n    time.sleep(1000)\n\ndef test_rest():\n    pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode != 0
+    assert 'test_it.py", line 4 in test_it' in done.stderr
+    assert "crashed while running 'test_it.py::test_it'" in done.stdout
