@@ -54,10 +54,10 @@ def hold_handlers() -> None:
 
 
 def inherit_properly() -> None:
-    """Undo what the parent has set and would break this program.
+    """Undo inherited settings that would break this program.
 
-    The end of child processes is told here, also where the parent ignores that of its own; no
-    signal that ends a program or tells of a fault stays blocked.
+    Child processes can be waited for, also when the parent ignores the end of its own; no signal
+    that ends a program or reports a fault stays blocked.
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

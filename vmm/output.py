@@ -18,8 +18,8 @@ class Output:
 
     It is made by the first byte. A target that is no regular file (a terminal, a FIFO, /dev/null,
     a descriptor of this process under /dev/fd) is written to directly, and so is one whose folder
-    takes no new file. A target that is a symbolic link stays one. What a process that was killed
-    left beside the target is removed.
+    takes no new file. A target that is a symbolic link stays one. An unfinished file of a process
+    that was killed is removed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +50,7 @@ class Output:
         self._open()
         lock = os.dup(self._fd)
         try:
-            self._close()  # a network file system tells here what it could not write
+            self._close()  # a network file system reports failed writes here
             if self._temporary is not None:
                 self._temporary.replace(self._target)
                 self._temporary = None
@@ -94,7 +94,7 @@ class Output:
     def _open_beside(self, mode: int | None) -> None:
         """As open(2) would make it, or with the permissions of the file that it replaces.
 
-        It is locked until it has its name, so that other PID namespaces see that its writer lives.
+        It is locked until it is renamed: a process of another PID namespace sees that the writer lives.
         """
         start = f".{self._target.name[:100]}."
         _remove_abandoned(self._target.parent, start)
