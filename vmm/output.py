@@ -94,7 +94,7 @@ class Output:
     def _open_beside(self, mode: int | None) -> None:
         """As open(2) would make it, or with the permissions of the file that it replaces.
 
-        It is locked until it is renamed: a process of another PID namespace sees that the writer lives.
+        It is locked until it is renamed, which shows another PID namespace that its writer lives.
         """
         start = f".{self._target.name[:100]}."
         _remove_abandoned(self._target.parent, start)
