@@ -15,6 +15,7 @@ from coalesced.tools.advise.names import Map
 from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
 from coalesced.tools.advise.zones import Agreement, Zone
+from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.accesses import accesses
 from coalesced.tools.traces.events import NO_TIME, Events, Kind
 from coalesced.tools.traces.reader import Names
@@ -89,8 +90,14 @@ class Advice:
 
 
 def advise(recording: Recording, options: Options) -> Advice:
-    """Judge every range that the recording writes."""
+    """Judge every range that the recording writes. Raises BadInput if no access has an address."""
     events = _guest_events(recording)
+    if not events.is_access.any():
+        apart = sum(recording.reader.apart.values())
+        raise BadInput(
+            f"{recording.path}: expected accesses of a vCPU at absolute addresses, "
+            f"found {apart:,} lines whose addresses are offsets"
+        )
     timeline = Timeline(events)
     slots = ring_slots(1) - 1
     in_force = options.zones

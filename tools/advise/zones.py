@@ -90,30 +90,29 @@ def inferred(timeline: Timeline, slots: int) -> list[Zone]:
     apart = np.unique(events.address[candidates & ~known & timeline.exits & ~full])
     explained = events.address[candidates & ~known & timeline.exits & full]
     joined = np.union1d(addresses, np.setdiff1d(explained, apart))
-    ends = _ends(events, candidates, joined)
-    return _merged(joined, ends, apart)
+    return _merged(joined, _lasts(events, candidates, joined), apart)
 
 
-def _ends(events: Events, which: Mask, addresses: Positions) -> Positions:
-    """The largest end of a write at each address."""
+def _lasts(events: Events, which: Mask, addresses: Positions) -> Positions:
+    """The last byte of the widest write at each address."""
     at, size = events.address[which], events.size[which]
     index = np.searchsorted(addresses, at)
     good = np.isin(at, addresses)
-    largest = np.zeros(len(addresses), np.uint64)
+    largest = np.ones(len(addresses), np.uint64)
     np.maximum.at(largest, index[good], size[good].astype(np.uint64))
-    return np.asarray(addresses + largest)
+    return np.asarray(addresses + (largest - np.uint64(1)))
 
 
-def _merged(starts: Positions, ends: Positions, apart: Positions) -> list[Zone]:
+def _merged(starts: Positions, lasts: Positions, apart: Positions) -> list[Zone]:
     if not len(starts):
         return []
-    gap = starts[1:] - np.minimum(ends[:-1], starts[1:])
+    gap = starts[1:] - np.minimum(lasts[:-1], starts[1:])
     between = np.searchsorted(apart, starts[1:]) != np.searchsorted(apart, starts[:-1])
     new = np.append(True, (gap > GAP_MAX) | between)
     first = np.flatnonzero(new)
     last = np.append(first[1:], len(starts)) - 1
     return [
-        Zone(False, int(starts[a]), int(ends[a : b + 1].max() - starts[a]))
+        Zone(False, int(starts[a]), int(lasts[a : b + 1].max() - starts[a]) + 1)
         for a, b in zip(first, last, strict=True)
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,36 @@ def test_the_report_fits_80_columns(tmp_path: Path) -> None:
     text = list(lines(tape.advice(tmp_path, Options(exit_ns=2500.0))))
     assert max(map(len, text)) < 80
     assert any("agree on" in line for line in text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "memory_region_ram_device_write cpu 0 mr 0x1 addr 0x14 value 0x1 size 4",
+        "memory_region_ops_write cpu -1 mr 0x1 addr 0xfee00000 value 0x1 size 4 name 'apic-msi'",
+    ],
+)
+def test_accesses_at_offsets_or_of_no_vcpu_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t"
+    path.write_text(f"{text}\n")
+    with pytest.raises(BadInput, match="expected accesses of a vCPU at absolute addresses"):
+        of(path)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_part_of_a_recording_is_advised_on(tmp_path: Path, seed: int) -> None:
+    """Seeds 0 to 19: a few lines, in any order, with one access among them."""
+    choose = random.Random(seed)
+    tape = Tape()
+    queued(tape, 3)
+    tape.load(VGA, 1)
+    tape.out(0x1F0, 1, 2, count=4)
+    tape.in_(0x71, 3)
+    tape.store((1 << 64) - 4, 1)
+    tape.store(0xFEE000B0, 1, exits=False, thread=9)
+    tape.lines = choose.sample(tape.lines, choose.randrange(1, len(tape.lines)))
+    tape.lines.append(" q-1 [000] ..... 1.000000: kvm_pio: pio_read at 0x80 size 1 count 1 val 0x1")
+    found = tape.advice(tmp_path)
+    assert found.lines.events == len(tape.lines)
+    assert found.exits_advised <= found.exits
+    assert list(lines(found))
