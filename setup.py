@@ -63,6 +63,7 @@ setup(
         of_folder("hv.core", CORE),
         of_folder("devices.cirrus.engine", SOURCES / "devices" / "cirrus"),
         of_folder("tools.bench.floors", SOURCES / "tools" / "bench"),
+        of_folder("tools.traces.scan", SOURCES / "tools" / "traces"),
         variant("injected", str(CORES / "injected.c")),
         *(
             variant(module, core_source(module, macros))

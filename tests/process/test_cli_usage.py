@@ -16,7 +16,7 @@ from PIL import Image
 from coalesced.tools import traces
 from helpers.vmm_cli import LIMIT, PROGRAM, json_of, one_line, run
 
-COMMANDS = [["demo", "vga"], ["run"], ["replay"], ["info"]]
+COMMANDS = [["demo", "vga"], ["run"], ["replay"], ["advise"], ["info"]]
 
 
 def test_help_lists_the_commands(tmp_path: Path) -> None:
@@ -52,6 +52,10 @@ def test_info_says_what_the_machine_offers(tmp_path: Path) -> None:
         (["demo", "vga", "--ring-pages", "abc"], "Invalid value for '--ring-pages'"),
         (["demo", "vga", "--wait", "x"], "Invalid value for '--wait'"),
         (["run", "g.py:f", "--staleness", "x"], "--staleness x: expected above 0"),
+        (["advise", "boot", "--zone", "x"], "--zone x: expected [pio:]ADDRESS+SIZE"),
+        (["advise", "boot", "--exit-ns", "nan"], "--exit-ns nan: expected above 0"),
+        (["advise", "boot", "--map", "none"], "--map none: No such file or directory"),
+        (["advise", "none"], "trace none: No such file or directory"),
         (["bench", "--json"], "--json: give a benchmark's name"),
         (["demo", "e1000", "--ip", "192.0.2.9"], "--ip 192.0.2.9: needs a --netdev"),
         (
@@ -185,8 +189,8 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 LEAVES = [
     "", "demo", "demo vga", "demo cirrus", "demo e1000", "demo all", "run", "replay", "qtest",
-    "stress", "bench", "bench ring", "bench exit", "bench vga", "bench e1000", "bench model",
-    "bench all", "litmus", "info",
+    "advise", "stress", "bench", "bench ring", "bench exit", "bench vga", "bench e1000",
+    "bench model", "bench all", "litmus", "info",
 ]  # fmt: skip
 
 

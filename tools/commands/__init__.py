@@ -24,6 +24,7 @@ COMMANDS = {
     "stress": Command("stress"),
     "bench": Command("bench"),
     "litmus": Command("litmus"),
+    "advise": Command("advise"),
     "info": Command("info"),
 }
 

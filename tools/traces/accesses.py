@@ -14,14 +14,14 @@ index register with its data register in one word. All other lines count as logg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 
-from coalesced.tools.traces.columns import Mask, Positions
-from coalesced.tools.traces.qemu import Lines, Names
+from coalesced.tools.traces.events import Events, Mask, Positions
+from coalesced.tools.traces.reader import Names
 from coalesced.vmm.tracing import WHOLE_ACCESSES
 
 UNNAMED: Final = b""  # QEMU before 7.0 names no region
@@ -74,10 +74,10 @@ class Counted:
 NOTHING_COUNTED: Final = Counted(0, 0, 0, 0)
 
 
-def accesses(lines: Lines, names: Names) -> tuple[Lines, Counted]:
+def accesses(lines: Events, names: Names) -> tuple[Events, Counted]:
     """The guest's accesses, each at the place of its first line."""
-    guest = lines.take(lines.cpu >= 0)
-    order = np.argsort(guest.cpu, kind="stable")
+    guest = lines.take(lines.thread >= 0)
+    order = np.argsort(guest.thread, kind="stable")
     guest = guest.take(order)
     guest, order, nested = _without_nested(guest, order)
     guest, order, joined = _with_pieces_joined(guest, order, names)
@@ -85,17 +85,19 @@ def accesses(lines: Lines, names: Names) -> tuple[Lines, Counted]:
     return guest.take(np.argsort(order, kind="stable")), counted
 
 
-def _alike(lines: Lines, apart: int, first: Positions) -> Mask:
+def _alike(lines: Events, apart: int, first: Positions) -> Mask:
     """Of the lines at `first`: those with the direction and vCPU of the line `apart` behind."""
     other = np.minimum(first + apart, len(lines) - 1)
-    same = (lines.cpu[first] == lines.cpu[other]) & (lines.is_read[first] == lines.is_read[other])
+    same = (lines.thread[first] == lines.thread[other]) & (
+        lines.is_read[first] == lines.is_read[other]
+    )
     return np.asarray(same & (first + apart < len(lines)) & (lines.mr[first] < WHOLE_ACCESSES))
 
 
 # --- an access that one region passes to another ---
 
 
-def _without_nested(lines: Lines, order: Positions) -> tuple[Lines, Positions, int]:
+def _without_nested(lines: Events, order: Positions) -> tuple[Events, Positions, int]:
     """Keep only the outer region's line of an access that was passed on; it has its address.
 
     The outer one is first of writes and last of reads; the inner one may be in pieces.
@@ -107,7 +109,7 @@ def _without_nested(lines: Lines, order: Positions) -> tuple[Lines, Positions, i
     return lines.take(kept), order[kept], len(lines) - len(kept)
 
 
-def _inner(lines: Lines, pieces: int) -> Positions:
+def _inner(lines: Events, pieces: int) -> Positions:
     """The lines of inner regions that took an outer one's access in so many pieces."""
     first = _candidates(lines, pieces)
     first = first[_alike(lines, pieces, first)]
@@ -120,14 +122,14 @@ def _inner(lines: Lines, pieces: int) -> Positions:
     for piece in range(pieces):
         at, offset = inner + piece, size * piece
         value = lines.value[outer] >> (8 * offset).astype(np.uint64) & mask
-        good &= (lines.mr[at] == lines.mr[inner]) & (lines.cpu[at] == lines.cpu[outer])
+        good &= (lines.mr[at] == lines.mr[inner]) & (lines.thread[at] == lines.thread[outer])
         good &= (lines.is_read[at] == read) & (lines.size[at] == size) & (lines.value[at] == value)
         good &= lines.address[at] == lines.address[outer] + offset.astype(np.uint64)
     found = inner[good]
     return np.asarray((found[:, None] + np.arange(pieces)).reshape(-1))
 
 
-def _candidates(lines: Lines, pieces: int) -> Positions:
+def _candidates(lines: Events, pieces: int) -> Positions:
     """The few lines that are followed by a line of another region for the same address."""
     count = max(len(lines) - pieces, 0)
 
@@ -144,8 +146,8 @@ def _candidates(lines: Lines, pieces: int) -> Positions:
 
 
 def _with_pieces_joined(
-    lines: Lines, order: Positions, names: Names
-) -> tuple[Lines, Positions, int]:
+    lines: Events, order: Positions, names: Names
+) -> tuple[Events, Positions, int]:
     value, size = lines.value.copy(), lines.size.copy()
     gone = np.zeros(len(lines), dtype=bool)
     for name, split in SPLITS.items():
@@ -160,14 +162,12 @@ def _with_pieces_joined(
                 value[first] |= lines.value[first + piece] << np.uint64(8 * split.impl * piece)
                 gone[first + piece] = True
             size[first] = width
-    joined = Lines(
-        lines.number, lines.cpu, lines.mr, lines.address, value, size, lines.is_read, lines.name
-    )
+    joined = replace(lines, value=value, size=size)
     kept = np.flatnonzero(~gone)
     return joined.take(kept), order[kept], int(gone.sum())
 
 
-def _complete(lines: Lines, first: Positions, impl: int, width: int) -> Positions:
+def _complete(lines: Events, first: Positions, impl: int, width: int) -> Positions:
     """The first pieces that are followed by all others."""
     for piece in range(1, width // impl):
         good = _alike(lines, piece, first)

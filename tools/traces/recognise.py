@@ -1,18 +1,15 @@
-"""Recognises files of other formats, which `replay` does not read."""
+"""Recognises files of other formats, which no reader is for."""
 
 from __future__ import annotations
 
 import re
 
 _KINDS = (
-    (rb"memory_region_ops_\w+ .*cpu_index=", "the output of QEMU's simpletrace.py"),
     (rb"\bvfio_region_(?:read|write) ", "QEMU's events vfio_region_*"),
     (rb"\bcpu_(?:in|out) addr ", "QEMU's events cpu_in and cpu_out"),
-    (rb"\bkvm_(?:mmio|pio|fast_mmio|exit|userspace_exit): ", "tracepoints of Linux's KVM"),
-    (rb"^(?:VERSION 20070824|(?:MAP|UNMAP|MARK|[RW] [1248]) \d+\.\d{6} )", "Linux's mmiotrace"),
     (rb"\b(?:IOPORT|MMIO)_(?:READ|WRITE) \[", "the output of xentrace_format"),
     (rb"^[RW]:0x[0-9a-f]+:0x[0-9a-f]+:", "PANDA's mmio_trace"),
-    (rb"^\x7fELF|^\x89PNG|^PK\x03\x04|^BZh|^\xfd7zXZ|^\x28\xb5\x2f\xfd", "a binary file"),
+    (rb"^\x7fELF|^\x89PNG|^PK\x03\x04|^BZh", "a binary file"),
 )
 _PATTERNS = tuple((re.compile(pattern, re.MULTILINE), what) for pattern, what in _KINDS)
 

@@ -1,21 +1,27 @@
-"""The bytes of a trace, plain or gzip, in blocks of whole lines and never more than a limit."""
+"""The text of a trace, plain or packed, in blocks of whole lines and never more than a limit."""
 
 from __future__ import annotations
 
+import gzip
+import importlib
+import io
+import itertools
+import lzma
 import os
 import stat
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from coalesced.tools.errors import BadInput
 
-LINE_MAX = 1 << 20
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
-_GZIP = b"\x1f\x8b"
+LINE_MAX = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,12 @@ class Limits:
 
 
 def blocks(path: Path, limits: Limits) -> Iterator[bytes]:
-    """The text of a trace; each block ends after a line, the last one at the end of the file.
+    """The text of a trace, `-` for standard input; each block but the last ends after a line.
 
     Raises BadInput when the file cannot be read, is damaged, or holds more text than the limit.
     """
     try:
-        with _open(path) as file:
+        with _open(Path("/dev/stdin") if str(path) == "-" else path) as file:
             yield from _whole_lines(path, _unpacked(path, file, limits), limits)
     except OSError as error:
         raise BadInput(f"trace {path}: {error.strerror or error}") from error
@@ -72,38 +78,113 @@ def _first_of_pipe(path: Path, file: IO[bytes], limits: Limits) -> bytes:
     return first or b""
 
 
+class _Readable(Protocol):
+    """An unpacked file."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes, none at the end."""
+
+
+class _Joined(io.RawIOBase):
+    """A file that gives chunks one after the other."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, into: WriteableBuffer, /) -> int:
+        """The next bytes; none at the end."""
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        room = memoryview(into)
+        count = min(len(room), len(self._rest))
+        room[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+class _Damaged(Exception):
+    """What is wrong with a packed file."""
+
+
+class _Zstd:
+    """The text of a zst file of one or more frames."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        try:
+            self._library = importlib.import_module("zstandard")
+        except ImportError:
+            raise _Damaged("to unpack it, install the package zstandard") from None
+        self._file = file
+        self._frame = self._library.ZstdDecompressor().decompressobj()
+        self._rest = b""
+
+    def read(self, _size: int, /) -> bytes:
+        """The next bytes; none at the end. A small piece of the file unpacks to a bounded one."""
+        text = b""
+        while not text:
+            if self._frame.eof:
+                self._rest = self._frame.unused_data or self._rest
+            data = self._rest or self._file.read(1 << 12)
+            if not data:
+                if self._frame.eof:
+                    break
+                raise EOFError
+            if self._frame.eof:
+                self._frame = self._library.ZstdDecompressor().decompressobj()
+            self._rest = b""
+            try:
+                text = self._frame.decompress(data)
+            except self._library.ZstdError as error:
+                raise _Damaged(str(error)) from None
+        return text
+
+
+# By the first bytes of a file: its kind, and a function that opens what it holds.
+_PACKED: Mapping[bytes, tuple[str, Callable[[IO[bytes]], _Readable]]] = {
+    b"\x1f\x8b": ("gzip", lambda file: gzip.GzipFile(fileobj=file)),
+    b"\xfd7zXZ\0": ("xz", lzma.LZMAFile),
+    b"\x28\xb5\x2f\xfd": ("zst", _Zstd),
+}
+
+
 def _unpacked(path: Path, file: IO[bytes], limits: Limits) -> Iterator[bytes]:
-    """The text of a file, which may be gzip with several members."""
+    """The text of a file, which may be packed."""
     chunks = _chunks(path, file, limits)
     head = b""
-    for chunk in chunks:
+    while len(head) < max(map(len, _PACKED)) and (chunk := next(chunks, None)) is not None:
         head += chunk
-        if len(head) >= len(_GZIP):
-            break
-    if not head.startswith(_GZIP):
-        yield head
-        yield from chunks
-        return
-    member = zlib.decompressobj(wbits=31)
-    data = head
+    packed = io.BufferedReader(_Joined(itertools.chain([head], chunks)), limits.block)
+    for magic, (kind, opened) in _PACKED.items():
+        if head.startswith(magic):
+            yield from _whole(path, kind, opened, cast("IO[bytes]", packed), limits)
+            return
+    while chunk := packed.read1(limits.block):
+        yield chunk
+
+
+def _whole(
+    path: Path,
+    kind: str,
+    opened: Callable[[IO[bytes]], _Readable],
+    packed: IO[bytes],
+    limits: Limits,
+) -> Iterator[bytes]:
     try:
-        while True:
-            if member.eof:
-                # Between members, and after the last one, there may be zeros.
-                data = (member.unused_data or data).lstrip(b"\0")
-                if data:
-                    member = zlib.decompressobj(wbits=31)
-            if data:
-                yield member.decompress(data, limits.block)
-                data = member.unconsumed_tail
-            if not data and not (member.eof and member.unused_data):
-                data = next(chunks, b"")
-                if not data:
-                    break
-    except zlib.error as error:
-        raise BadInput(f"trace {path}: expected a whole gzip file: {error}") from error
-    if not member.eof:
-        raise BadInput(f"trace {path}: expected a whole gzip file: it ends too early")
+        unpacked = opened(packed)
+        while chunk := unpacked.read(limits.block):
+            yield chunk
+    except EOFError as error:
+        raise BadInput(f"trace {path}: expected a whole {kind} file: it ends too early") from error
+    except (zlib.error, lzma.LZMAError, gzip.BadGzipFile, _Damaged) as error:
+        raise BadInput(f"trace {path}: expected a whole {kind} file: {error}") from error
 
 
 def _whole_lines(path: Path, chunks: Iterator[bytes], limits: Limits) -> Iterator[bytes]:

@@ -1,9 +1,9 @@
-"""A recorded run of a guest, read from QEMU's traces of the events memory_region_ops_*."""
+"""A recorded run of a guest: its accesses, read from a trace of any format."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +14,15 @@ from coalesced.hv.printable import printable
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces import source
 from coalesced.tools.traces.accesses import NOTHING_COUNTED, Counted, accesses
-from coalesced.tools.traces.qemu import EXPECTED, Foreign, Lines, Names, Reader
+from coalesced.tools.traces.events import Events, Foreign, Kind
+from coalesced.tools.traces.formats import FORMATS
+from coalesced.tools.traces.reader import Names, Reader
 from coalesced.tools.traces.recognise import kind_of
 
 PORTS_END = 0x10000  # accesses below, of at most 4 bytes, are taken as port I/O
 
-_LIMITS = source.Limits()
-
-__all__ = ["EXPECTED", "PORTS_END", "Trace", "read", "shown"]
-
 _HEAD = 1 << 16
+_LIMITS = source.Limits()
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,22 @@ class Trace:
         return np.asarray((kinds == OP_LOAD) | (kinds == OP_IN))
 
 
-def read(path: Path, limits: source.Limits = _LIMITS) -> Trace:
-    """Read a trace, plain or gzip.
+@dataclass(frozen=True)
+class Recording:
+    """All events of a file, of accesses and of exits, and the reader that counted its lines."""
+
+    path: Path
+    events: Events
+    reader: Reader
+
+
+def read_events(path: Path, limits: source.Limits = _LIMITS) -> Recording:
+    """Read a trace, plain or packed; ports are told from memory.
 
     Raises BadInput when there is no such file, it is damaged, too big, or holds no access.
     """
     reader = Reader()
-    parts = [Lines.none()]
+    parts = [Events.none()]
     head = b""
     found = 0
     for block in source.blocks(path, limits):
@@ -68,17 +76,35 @@ def read(path: Path, limits: source.Limits = _LIMITS) -> Trace:
         found += len(parts[-1])
         if found > limits.accesses:
             raise BadInput(f"trace {path}: expected at most {limits.accesses:,} accesses, got more")
-    lines = Lines.joined(parts)
+    events = Events.joined(parts)
     parts.clear()
-    guest, counted = accesses(lines, reader.names)
-    if not len(guest) and not reader.apart:
-        raise BadInput(f"{path}: {_nothing(reader, counted, head)}")
+    if not events.is_access.any() and not reader.apart:
+        raise BadInput(f"{path}: {_nothing(reader, head)}")
+    return Recording(path, replace(events, kind=_kinds(events)), reader)
+
+
+def read(path: Path, limits: source.Limits = _LIMITS) -> Trace:
+    """Read the accesses of a trace, plain or packed, that a replay can repeat.
+
+    Raises BadInput when there is no such file, it is damaged, too big, or holds no access.
+    """
+    recording = read_events(path, limits)
+    reader = recording.reader
+    lines = recording.events.take(recording.events.is_access & (recording.events.count == 1))
+    counted = replace(NOTHING_COUNTED, lines=len(lines))
+    if reader.format is not None and reader.format.handler_calls:
+        lines, counted = accesses(lines, reader.names)
+    if not len(lines) and not reader.apart:
+        raise BadInput(
+            f"{path}: expected at least one access of a vCPU, "
+            f"got {counted.lines:,} of cpu -1, which is none"
+        )
     return Trace(
         path,
-        _ops(guest),
+        _ops(lines),
         _shown(reader.names),
-        guest.name.astype(np.intp),
-        guest.number,
+        lines.name.astype(np.intp),
+        lines.number,
         counted,
         reader.apart,
         reader.foreign,
@@ -86,19 +112,19 @@ def read(path: Path, limits: source.Limits = _LIMITS) -> Trace:
     )
 
 
-def _nothing(reader: Reader, counted: Counted, head: bytes) -> str:
+def _nothing(reader: Reader, head: bytes) -> str:
     """The reason to refuse a file without an access."""
-    if counted.lines:
-        return (
-            f"expected at least one line {EXPECTED} of a vCPU, "
-            f"got {counted.lines:,} of cpu -1, which is none"
-        )
-    text = f"expected at least one line {EXPECTED}, found "
+    if reader.format is not None:
+        seen = f"{reader.format.name} without an access"
+        expected, record = reader.format.expected, reader.format.record
+        return f"expected at least one line {expected}, found {seen}; record with: {record}"
+    known = ", ".join(each.name for each in FORMATS)
+    text = f"expected at least one line with an access ({known}), found "
     kind = kind_of(head)
     first = reader.first_foreign
     if first is None:
         return f"{text}none"
-    found = f"{kind}, which replay does not read" if kind else "none"
+    found = f"{kind}, which is not read" if kind else "none"
     return f"{text}{found}; line {first.line} is {shown(first)}"
 
 
@@ -112,15 +138,26 @@ def _shown(names: Names) -> list[str]:
     return [printable(name.decode(errors="replace")) or "unnamed" for name in names.numbers]
 
 
-def _ops(lines: Lines) -> NDArray[np.void]:
-    last = lines.address + (lines.size - np.uint32(1))
-    port = (last < PORTS_END) & (lines.size <= 4)
+def _kinds(events: Events) -> NDArray[np.uint8]:
+    """The kinds, with ports told from memory where only the address does."""
+    last = events.address + (events.size - np.uint8(1))
+    port = (last < PORTS_END) & (events.size <= 4)
+    kinds = events.kind.copy()
+    for kind, of_port, of_memory in (
+        (Kind.READ, Kind.IN, Kind.LOAD),
+        (Kind.WRITE, Kind.OUT, Kind.STORE),
+    ):
+        kinds = np.where(events.kind == kind, np.where(port, of_port, of_memory), kinds)
+    return kinds.astype(np.uint8)
+
+
+_OP_OF = {Kind.LOAD: OP_LOAD, Kind.STORE: OP_STORE, Kind.IN: OP_IN, Kind.OUT: OP_OUT}
+
+
+def _ops(lines: Events) -> NDArray[np.void]:
     ops = np.empty(len(lines), dtype=OP)
-    ops["kind"] = np.where(
-        port,
-        np.where(lines.is_read, OP_IN, OP_OUT),
-        np.where(lines.is_read, OP_LOAD, OP_STORE),
-    )
+    for kind, op in _OP_OF.items():
+        ops["kind"][lines.kind == kind] = op
     ops["size"] = lines.size
     ops["address"] = lines.address
     ops["value"] = lines.value

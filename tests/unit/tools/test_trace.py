@@ -182,12 +182,8 @@ def test_what_no_vcpu_did_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        (" q-1 [001] ..... 1.0: kvm_pio: pio_write at 0x3c2 size 1 count 1 val 0xe3 ", "KVM"),
-        (" q 1 [0] 1.0: kvm:kvm_mmio: mmio write len 1 gpa 0xa0000 val 0x1", "KVM"),
-        ("VERSION 20070824\nR 4 432.180001 1 0xb0000008 0x0 0x0 0", "mmiotrace"),
         ("vfio_region_write  (0000:01:00.0:region0+0x10, 0x1, 4)", "vfio"),
         ("cpu_in addr 0x3c4(b) value 1", "cpu_in"),
-        ("memory_region_ops_read 1.5 pid=3 cpu_index=0x0 mr=0x1", "simpletrace"),
         ("\x7fELF", "binary"),
     ],
 )

@@ -1,0 +1,61 @@
+"""`coalesced advise` as a program: a recording on standard input, JSON, zones, damage."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from helpers.kvm_trace import Tape
+from helpers.vmm_cli import json_of, one_line, run
+
+WINDOW = 0xFD000000
+
+
+def recording() -> str:
+    tape = Tape()
+    for number in range(3):
+        for at in range(0, 0x200, 4):
+            tape.store(WINDOW + at, at + number)
+        tape.load(WINDOW, number)
+    return "\n".join(tape.lines) + "\n"
+
+
+def test_json_has_the_figures_of_the_report(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text(recording())
+    found = json_of("advise", "t", cwd=tmp_path)
+    assert found["advised"] == [{"pio": False, "address": WINDOW, "size": 0x200}]
+    assert (found["exits"], found["exits_advised"]) == (3 * 129, 3)
+    assert found["ranges"][0]["verdict"] == "coalesce"
+    report = run("advise", "t", cwd=tmp_path)
+    assert report.returncode == 0
+    assert "Exits now 387, with the advice 3: 99.2% saved" in report.stdout
+
+
+def test_zones_alone_are_printed(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text(recording())
+    done = run("advise", "t", "--zones", "json", cwd=tmp_path)
+    assert json.loads(done.stdout) == [{"addr": WINDOW, "size": 0x200, "pio": 0}]
+
+
+def test_a_file_without_an_access_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text(" q-1 [000] ..... 1.000000: kvm_userspace_exit: reason x (1)\n")
+    said = one_line(run("advise", "t", cwd=tmp_path), 2)
+    assert "found KVM's tracepoints without an access; record with: perf record" in said
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_recording_is_read_or_refused_in_one_line(tmp_path: Path, seed: int) -> None:
+    """Seeds 0 to 3."""
+    choose = random.Random(seed)
+    text = bytearray(recording().encode())
+    for _ in range(300):
+        text[choose.randrange(len(text))] = choose.randrange(256)
+    (tmp_path / "t").write_bytes(text[: choose.randrange(len(text))])
+    done = run("advise", "t", cwd=tmp_path)
+    if done.returncode:
+        one_line(done, 2)
+    else:
+        assert "lines that are none of the format were skipped" in done.stdout

@@ -1,0 +1,110 @@
+"""Prints an advice within 80 columns, and the zones for QEMU's C, for Python and as JSON."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from coalesced.tools.advise.advice import Advice, RangeAdvice
+from coalesced.tools.advise.verdicts import Verdict
+from coalesced.tools.advise.zones import Zone
+
+WIDTH = 79
+SHOWN = 8
+
+
+def lines(advice: Advice) -> Iterator[str]:
+    """The report."""
+    yield from _recording(advice)
+    yield from _model(advice)
+    yield from _savings(advice)
+    for verdict in Verdict:
+        found = [each for each in advice.ranges if each.verdict is verdict]
+        yield ""
+        yield f"{verdict.upper()}: {len(found):,} ranges"
+        for each in found[:SHOWN]:
+            yield from _range(each)
+        if len(found) > SHOWN:
+            yield f"  and {len(found) - SHOWN:,} more, see --json"
+
+
+def _wrapped(text: str, indent: str = "") -> Iterator[str]:
+    yield from textwrap.wrap(text, WIDTH, subsequent_indent=indent)
+
+
+def _recording(advice: Advice) -> Iterator[str]:
+    read = advice.lines
+    yield from _wrapped(f"Advice on {advice.trace}: {advice.format}")
+    span = "" if advice.seconds is None else f", {advice.seconds:,.3f} s"
+    yield f"{read.events:,} events of {advice.threads} threads{span}"
+    counts = ", ".join(f"{name} {count:,}" for name, count in advice.counts.items())
+    yield from _wrapped(f"by kind: {counts}", "  ")
+    for count, text in (
+        (read.foreign, "lines that are none of the format were skipped"),
+        (read.lost_marks, "marks of lost events: what follows them may be wrong"),
+        (advice.string_accesses, "string instructions, of which only the first value is known"),
+        (advice.in_kernel, "accesses to interrupt controllers in the kernel"),
+        (sum(read.apart.values()), "lines whose addresses are offsets in a region"),
+    ):
+        if count:
+            yield f"{count:,} {text}"
+
+
+def _model(advice: Advice) -> Iterator[str]:
+    agreed = advice.agreement
+    if agreed is None:
+        yield "The recording tells no exits: every access counts as one, no zone is in force."
+        return
+    zones = ", ".join(advice.zones_in_force) or "none"
+    yield from _wrapped(f"Zones in force: {zones}", "  ")
+    yield from _wrapped(
+        f"The ring's rules agree on {agreed.agreed:,} of {agreed.writes:,} writes in zones: "
+        f"{agreed.exits:,} exit, {agreed.predicted:,} are predicted to.",
+        "  ",
+    )
+    if agreed.disagreements:
+        yield from _wrapped(f"They differ on lines {', '.join(map(str, agreed.disagreements))}")
+
+
+def _savings(advice: Advice) -> Iterator[str]:
+    saved = advice.exits - advice.exits_advised
+    yield ""
+    yield (
+        f"Exits now {advice.exits:,}, with the advice {advice.exits_advised:,}: "
+        f"{saved / max(advice.exits, 1):.1%} saved"
+    )
+    pages = ", ".join(f"{p}: {count:,}" for p, count in advice.exits_by_ring_pages.items())
+    yield from _wrapped(f"with a ring of so many pages: {pages}", "  ")
+    if advice.seconds_saved is not None:
+        cost = f"{advice.exit_ns:,.0f} ns per exit (--exit-ns)"
+        yield f"{advice.seconds_saved:,.3f} s saved at {cost}"
+    yield from _wrapped(f"Zones to add: {', '.join(map(str, advice.advised)) or 'none'}", "  ")
+
+
+def _range(each: RangeAdvice) -> Iterator[str]:
+    name = f" {each.name}" if each.name else ""
+    force = ", in force" if each.in_force else ""
+    saves = "" if each.saves is None else f", saves {each.saves:,}"
+    yield from _wrapped(
+        f"{each.zone}{name}: {each.writes:,} writes, {each.reads:,} reads, {each.exits:,} exits "
+        f"({each.share:.1%}){saves}{force}",
+        "    ",
+    )
+    line = "" if each.line is None else f" (line {each.line:,})"
+    yield from textwrap.wrap(
+        f"{each.reason}{line}", WIDTH, initial_indent="    ", subsequent_indent="    "
+    )
+
+
+def zones_as(form: str, zones: Sequence[Zone]) -> str:
+    """The zones as lines of `c`, `python` or `json`."""
+    if form == "c":
+        return "\n".join(
+            f"memory_region_add_coalescing(mr, {zone.address:#x} - base, {zone.size:#x});"
+            f" /* {'ports' if zone.pio else 'memory'} */"
+            for zone in zones
+        )
+    if form == "python":
+        return f"coalesced={tuple((zone.address, zone.size) for zone in zones)!r}"
+    return json.dumps([{"addr": z.address, "size": z.size, "pio": int(z.pio)} for z in zones])

@@ -1,0 +1,189 @@
+"""Judges ranges by their evidence: a range is advised only for what its writes were seen to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from coalesced.tools.advise.evidence import WINDOW_LEAST, Evidence, Waits
+
+ALWAYS: Final = 0.99
+MOSTLY: Final = 0.5
+COUNTS: Final = 0.75  # of a tail's values; the others wrap
+SELDOM: Final = 0.1
+LEAST: Final = 4  # writes from which a habit is told
+
+
+class Verdict(StrEnum):
+    """May the writes of a range wait in a ring?"""
+
+    COALESCE = "coalesce"
+    LEAVE = "leave"
+    UNPROVEN = "unproven"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict, its reason, and the line of the recording that shows it."""
+
+    verdict: Verdict
+    reason: str
+    line: int | None
+
+
+Rule = Callable[[Evidence, int], Judgement | None]
+
+
+def judge(found: Evidence, staleness: int) -> Judgement:
+    """Judge a range; `staleness`: the nanoseconds that a write may wait."""
+    for rule in _RULES:
+        if (judgement := rule(found, staleness)) is not None:
+            return judgement
+    return Judgement(
+        Verdict.UNPROVEN, "nothing shows that the device may get it later", found.first_line
+    )
+
+
+def duration(ns: int) -> str:
+    """Nanoseconds for people."""
+    for unit, scale in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if ns >= scale:
+            return f"{ns / scale:,.1f} {unit}"
+    return f"{ns} ns"
+
+
+def _strings(found: Evidence, _staleness: int) -> Judgement | None:
+    if found.writes:
+        return None
+    return Judgement(
+        Verdict.LEAVE, "string instructions only, which are never queued", found.first_line
+    )
+
+
+def _mapping(found: Evidence, _staleness: int) -> Judgement | None:
+    if not found.mapping.count:
+        return None
+    reason = f"{found.mapping.count:,} writes change a mapping"
+    return Judgement(Verdict.LEAVE, reason, found.mapping.line)
+
+
+def _read_back(found: Evidence, _staleness: int) -> Judgement | None:
+    """Write-one-to-clear, self-clearing, commands: it is not storage."""
+    if not found.other_back.count:
+        return None
+    reads = found.same_back + found.other_back.count
+    if is_window(found) and found.other_back.count <= reads * (1 - ALWAYS):
+        return None
+    verdict = Verdict.UNPROVEN if is_window(found) else Verdict.LEAVE
+    reason = f"{found.other_back.count:,} of {reads:,} reads give another value than was written"
+    return Judgement(verdict, reason, found.other_back.line)
+
+
+def _index(found: Evidence, staleness: int) -> Judgement | None:
+    """The index of a pair: the access to the data that follows drains the ring.
+
+    In memory a value that counts up is rather a tail, and what follows it a status.
+    """
+    followed = found.writes - found.no_successor
+    if found.writes < LEAST or is_window(found) or found.pair.count < ALWAYS * max(followed, 1):
+        return None
+    if not found.zone.pio and _counts_up(found):
+        return None
+    selects = found.values > 1 and found.pair_reads >= followed / 4
+    if not selects or found.polled > found.pair_reads * SELDOM or found.no_successor > 1:
+        return None
+    if _longer(found.to_next, staleness):
+        return None
+    waits = "" if found.to_next is None else f" after {duration(found.to_next.p50)} (p50)"
+    return Judgement(
+        Verdict.COALESCE,
+        f"selects what the next access reads or writes: it follows{waits}",
+        found.pair.line,
+    )
+
+
+def _counter(found: Evidence, _staleness: int) -> Judgement | None:
+    """A ring's tail or a sequence number: the device is told to go on."""
+    if not _counts_up(found):
+        return None
+    reason = f"{found.counting.count:,} of {found.writes:,} values count up: a tail, a doorbell"
+    return Judgement(Verdict.LEAVE, reason, found.counting.line)
+
+
+def _kernel(found: Evidence, _staleness: int) -> Judgement | None:
+    if found.exits or not found.never_exits:
+        return None
+    reason = "never exits: the kernel answers it, or queues it already"
+    return Judgement(Verdict.LEAVE, reason, found.first_line)
+
+
+def _waits(found: Evidence, staleness: int) -> Judgement | None:
+    """A doorbell: nothing follows that drains the ring. A window's own writes fill and drain it."""
+    window = is_window(found)
+    waits = found.to_next if window else found.waits
+    if waits is None or _is_memory(found) or (waits.p99 if window else waits.max) <= staleness:
+        return None
+    often = waits.p50 > staleness
+    reason = (
+        f"would wait {duration(waits.p50)} (p50), {duration(waits.p99)} (p99), "
+        f"{duration(waits.max)} (max)"
+    )
+    return Judgement(Verdict.LEAVE if often else Verdict.UNPROVEN, reason, found.longest.line)
+
+
+def _fifo(found: Evidence, _staleness: int) -> Judgement | None:
+    if is_window(found) or found.repeated.count < max(LEAST, MOSTLY * found.writes):
+        return None
+    reason = f"{found.repeated.count:,} of {found.writes:,} writes are a stream to one address"
+    return Judgement(Verdict.UNPROVEN, f"{reason}: a data port", found.repeated.line)
+
+
+def _bank(found: Evidence, _staleness: int) -> Judgement | None:
+    if is_window(found) or not found.before_window.count:
+        return None
+    reason = f"{found.before_window.count:,} writes come before accesses to a window: a bank"
+    return Judgement(Verdict.UNPROVEN, reason, found.before_window.line)
+
+
+def _window(found: Evidence, _staleness: int) -> Judgement | None:
+    """A window of memory: filled in runs, and reads give what was written."""
+    if not is_window(found) or found.in_range < MOSTLY * found.writes:
+        return None
+    reason = f"memory: {found.in_range:,} of {found.writes:,} writes are in runs"
+    if found.same_back:
+        reason += f", {found.same_back:,} reads give what was written"
+    return Judgement(Verdict.COALESCE, reason, found.first_line)
+
+
+def _storage(found: Evidence, _staleness: int) -> Judgement | None:
+    """A register that keeps what is written, and never waited long."""
+    if found.waits is None or found.writes < LEAST or found.same_back < LEAST:
+        return None
+    reason = f"{found.same_back:,} reads give what was written; waits {duration(found.waits.max)}"
+    return Judgement(Verdict.UNPROVEN, f"{reason} at most", found.first_line)
+
+
+_RULES: Final[tuple[Rule, ...]] = (
+    _strings, _kernel, _mapping, _read_back, _index, _counter, _waits, _fifo, _bank, _window,
+    _storage,
+)  # fmt: skip
+
+
+def is_window(found: Evidence) -> bool:
+    """Is the range taken for memory?"""
+    return not found.zone.pio and found.addresses >= WINDOW_LEAST
+
+
+def _counts_up(found: Evidence) -> bool:
+    least = max(LEAST, COUNTS * found.writes)
+    return not is_window(found) and found.counting.count >= least
+
+
+def _is_memory(found: Evidence) -> bool:
+    return is_window(found) and found.same_back >= LEAST
+
+
+def _longer(waits: Waits | None, staleness: int) -> bool:
+    return waits is not None and waits.max > staleness

@@ -1,0 +1,160 @@
+"""Coalesced zones, given or inferred from the writes that did not exit; and their ring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from coalesced.tools.advise.timeline import Timeline
+from coalesced.tools.errors import BadInput
+from coalesced.tools.traces.events import Events, Kind, Mask, Positions
+
+GAP_MAX: Final = 0x20000  # an inferred zone has no larger gap between two writes
+# Interrupt controllers of a PC, which KVM plays itself: their writes never exit.
+IN_KERNEL: Final = ((0xFEC00000, 0xFEC01000), (0xFEE00000, 0xFEF00000))
+
+
+@dataclass(frozen=True, order=True)
+class Zone:
+    """A range of addresses whose writes are queued."""
+
+    pio: bool
+    address: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{'pio:' if self.pio else ''}{self.address:#x}+{self.size:#x}"
+
+    def holds(self, other: Zone) -> bool:
+        """Does the other zone lie in this one?"""
+        start, end = other.address, other.address + other.size
+        return self.pio == other.pio and self.address <= start and end <= self.address + self.size
+
+
+def zone_of(text: str) -> Zone:
+    """A zone as `[pio:]ADDRESS+SIZE`. Raises BadInput."""
+    address, _, size = text.removeprefix("pio:").partition("+")
+    try:
+        zone = Zone(text.startswith("pio:"), int(address, 0), int(size, 0))
+    except ValueError:
+        zone = Zone(False, 0, 0)
+    if zone.size <= 0 or zone.address < 0 or zone.address + zone.size > 1 << 64:
+        raise BadInput(f"--zone {text}: expected [pio:]ADDRESS+SIZE")
+    return zone
+
+
+def inside(events: Events, zones: Iterable[Zone]) -> Mask:
+    """Per event: a single write that lies wholly inside one of the zones?"""
+    found = np.zeros(len(events), dtype=bool)
+    last = events.address + (events.size - np.uint8(1))
+    for zone in zones:
+        kind = Kind.OUT if zone.pio else Kind.STORE
+        end = np.uint64(zone.address + zone.size - 1)
+        within = (events.address >= np.uint64(zone.address)) & (last <= end)
+        found |= within & (events.kind == kind) & (events.count == 1)
+    return found
+
+
+def in_kernel(timeline: Timeline) -> Mask:
+    """Per event: is it an access to an interrupt controller, which never exits?"""
+    events = timeline.events
+    memory = np.isin(events.kind, (Kind.STORE, Kind.LOAD, Kind.LOAD_BEGINS))
+    found = np.zeros(len(events), dtype=bool)
+    for start, end in IN_KERNEL:
+        found |= memory & (events.address >= start) & (events.address < end)
+    return found
+
+
+def before_since(wanted: Mask, marks: Mask) -> Positions:
+    """Per event: how many wanted events lie between the last mark before it and itself."""
+    count: Positions = np.cumsum(wanted) - wanted
+    at = np.maximum.accumulate(np.where(marks, np.arange(len(marks)), -1))
+    last = np.append(-1, at[:-1])  # the last mark before each event
+    base = np.where(last >= 0, count[np.maximum(last, 0)], 0)
+    return np.asarray(count - base)
+
+
+def inferred(timeline: Timeline, slots: int) -> list[Zone]:
+    """The zones in force: ranges whose writes do not exit, except where the ring is full."""
+    events = timeline.events
+    if not timeline.has_exits:
+        return []
+    candidates = (events.kind == Kind.STORE) & ~in_kernel(timeline)
+    queued = candidates & ~timeline.exits
+    addresses = np.unique(events.address[queued])
+    known = candidates & np.isin(events.address, addresses)
+    full = before_since(known & queued, timeline.is_exit) >= slots
+    apart = np.unique(events.address[candidates & ~known & timeline.exits & ~full])
+    explained = events.address[candidates & ~known & timeline.exits & full]
+    joined = np.union1d(addresses, np.setdiff1d(explained, apart))
+    return _merged(joined, _lasts(events, candidates, joined), apart)
+
+
+def _lasts(events: Events, which: Mask, addresses: Positions) -> Positions:
+    """The last byte of the widest write at each address."""
+    at, size = events.address[which], events.size[which]
+    index = np.searchsorted(addresses, at)
+    good = np.isin(at, addresses)
+    largest = np.ones(len(addresses), np.uint64)
+    np.maximum.at(largest, index[good], size[good].astype(np.uint64))
+    return np.asarray(addresses + (largest - np.uint64(1)))
+
+
+def _merged(starts: Positions, lasts: Positions, apart: Positions) -> list[Zone]:
+    if not len(starts):
+        return []
+    gap = starts[1:] - np.minimum(lasts[:-1], starts[1:])
+    between = np.searchsorted(apart, starts[1:]) != np.searchsorted(apart, starts[:-1])
+    new = np.append(True, (gap > GAP_MAX) | between)
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(starts)) - 1
+    return [
+        Zone(False, int(starts[a]), int(lasts[a : b + 1].max() - starts[a]) + 1)
+        for a, b in zip(first, last, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The ring's rules held against the recording, write by write."""
+
+    writes: int
+    exits: int
+    predicted: int
+    agreed: int
+    disagreements: Sequence[int]  # the lines of the first ten
+
+
+def agreement(timeline: Timeline, zones: Sequence[Zone], slots: int) -> Agreement:
+    """Each write in a zone: it exits exactly if the ring is full since the last exit."""
+    events = timeline.events
+    within = inside(events, zones)
+    full = before_since(within, timeline.is_exit) >= slots
+    wrong = within & (full != timeline.exits)
+    return Agreement(
+        int(within.sum()),
+        int((within & timeline.exits).sum()),
+        int((within & full).sum()),
+        int((within & ~wrong).sum()),
+        events.number[wrong][:10].tolist(),
+    )
+
+
+def exits_with(timeline: Timeline, zones: Sequence[Zone], slots: int) -> int:
+    """The exits of the same accesses with these zones and a ring of so many usable slots."""
+    events = timeline.events
+    within = inside(events, zones)
+    others = timeline.drains | (timeline.exits & ~within & (events.count == 1))
+    others |= _newly_exiting(timeline, within)
+    full = before_since(within, others) % (slots + 1) == slots
+    return int(others.sum() + (within & full).sum())
+
+
+def _newly_exiting(timeline: Timeline, within: Mask) -> Mask:
+    """Writes that were queued and are in no zone now."""
+    events = timeline.events
+    queued = (events.kind == Kind.STORE) & ~timeline.exits & ~in_kernel(timeline)
+    return np.asarray(queued & ~within)

@@ -1,0 +1,97 @@
+"""`coalesced advise`: from a recording, what to coalesce, what not, and what it saves."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coalesced.tools import traces
+from coalesced.tools.commands.options import JsonOption, staleness_of
+from coalesced.tools.errors import BadInput
+from coalesced.tools.traces.formats import FORMATS
+
+
+class ZonesForm(StrEnum):
+    """Notations of the zones."""
+
+    c = "c"
+    python = "python"
+    json = "json"
+
+
+def advise(
+    trace: Annotated[
+        str,
+        typer.Argument(metavar="TRACE", help="A recording, `-` for stdin, or one of: boot, e1000."),
+    ],
+    zone: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--zone",
+            metavar="[pio:]ADDRESS+SIZE",
+            help="A zone in force when it was recorded. Repeatable. [default: inferred]",
+        ),
+    ] = None,
+    staleness: Annotated[
+        str,
+        typer.Option(
+            "--staleness", metavar="MS|off", help="Milliseconds that a write may wait, or off."
+        ),
+    ] = "1",
+    exit_ns: Annotated[
+        float | None,
+        typer.Option(
+            "--exit-ns", metavar="NS", help="Cost of an exit, as `coalesced bench exit` measures."
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option("--map", metavar="FILE", help="`info mtree -f` or /proc/iomem, for names."),
+    ] = None,
+    zones: Annotated[
+        ZonesForm | None,
+        typer.Option("--zones", help="Print only the zones to add, in this notation."),
+    ] = None,
+    json: JsonOption = False,
+) -> int:
+    """Judge from a recording which registers may wait in a ring, and count the exits saved.
+
+    No model of a device is consulted: the verdicts rest on what the recording shows. Where it
+    tells exits, each write in a zone is predicted by the ring's rules and held against it.
+    """
+    from coalesced.tools.advise import report  # noqa: PLC0415 - start-up time
+    from coalesced.tools.advise.advice import Options  # noqa: PLC0415
+    from coalesced.tools.advise.advice import advise as run_advise  # noqa: PLC0415
+    from coalesced.tools.advise.names import Map  # noqa: PLC0415
+    from coalesced.tools.advise.zones import zone_of  # noqa: PLC0415
+    from coalesced.tools.runs.json_members import print_json  # noqa: PLC0415
+    from coalesced.tools.traces.trace import read_events  # noqa: PLC0415
+
+    limit = staleness_of(staleness)
+    if exit_ns is not None and not 0 < exit_ns < 1e9:
+        raise BadInput(f"--exit-ns {exit_ns:g}: expected above 0 to a thousand million nanoseconds")
+    options = Options(
+        [zone_of(text) for text in zone] if zone else None,
+        1 << 62 if limit is None else round(limit * 1e9),
+        exit_ns,
+        Map.read(names) if names else Map(),
+    )
+    result = run_advise(read_events(traces.find(trace)), options)
+    if json:
+        print_json(result)
+    elif zones:
+        print(report.zones_as(zones.value, result.advised))
+    else:
+        print("\n".join(report.lines(result)))
+    return 0
+
+
+EPILOG = "Examples: coalesced advise e1000; coalesced advise kvm.txt.xz --zones c. Record with: "
+
+
+def register(app: typer.Typer) -> None:
+    """Add `advise` to the program."""
+    app.command("advise", epilog=EPILOG + "; ".join(each.record for each in FORMATS))(advise)

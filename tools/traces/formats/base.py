@@ -1,0 +1,22 @@
+"""The description of a format: its events as patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coalesced.tools.traces.events import Kind
+
+
+@dataclass(frozen=True)
+class Format:
+    """`patterns`: (kind, beginning of the event, rest with fields), as scan.c matches them.
+
+    Patterns that begin alike stand together; the first that matches counts. `handler_calls`: a
+    line is a call of a device's handler, not an access of the guest.
+    """
+
+    name: str
+    expected: str  # the line that makes a file one of this format
+    record: str  # the command that records it
+    patterns: tuple[tuple[Kind, str, str], ...]
+    handler_calls: bool = False

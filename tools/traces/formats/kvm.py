@@ -1,0 +1,42 @@
+"""Linux's tracepoints of KVM, as ftrace's `trace` and trace_pipe, trace-cmd and perf print them.
+
+    qemu-375 [001] .....  3387.787721: kvm_mmio: mmio write len 4 gpa 0xfebc0010 val 0x1
+    qemu-375 [001] .....  3387.787724: kvm_userspace_exit: reason KVM_EXIT_MMIO (6)
+
+perf writes kvm:kvm_mmio. A write is traced before anybody answers it; it exits if the next line of
+its thread is kvm_userspace_exit.
+"""
+
+from __future__ import annotations
+
+from coalesced.tools.traces.events import Kind
+from coalesced.tools.traces.formats.base import Format
+
+_MMIO = " len %su gpa 0x%ax val 0x%vx"
+_PIO = " at 0x%ax size %sw count %cu"
+
+FORMAT = Format(
+    "KVM's tracepoints",
+    "kvm_mmio: mmio read|write len N gpa 0x… val 0x…, or kvm_pio: pio_read|pio_write at 0x… …",
+    "perf record -e kvm:kvm_mmio -e kvm:kvm_pio -e kvm:kvm_userspace_exit -m 8192 -- "
+    "qemu-system-x86_64 -accel kvm …; perf script > FILE",
+    (
+        (Kind.STORE, "kvm_mmio: ", f"%_mmio write{_MMIO}"),
+        (Kind.LOAD_BEGINS, "kvm_mmio: ", f"%_mmio unsatisfied-read{_MMIO}"),
+        (Kind.LOAD, "kvm_mmio: ", f"%_mmio read{_MMIO}"),
+        (Kind.OUT, "kvm_pio: ", f"%_pio_write{_PIO} val 0x%vx%o(...)"),
+        (Kind.IN, "kvm_pio: ", f"%_pio_read{_PIO} val 0x%vx%o(...)"),
+        (Kind.NO_VALUE, "kvm_pio: ", f"%_pio_write{_PIO}"),
+        (Kind.NO_VALUE, "kvm_pio: ", f"%_pio_read{_PIO}"),
+        (Kind.IOEVENTFD, "kvm_fast_mmio: ", "%_fast mmio at gpa 0x%ax"),
+        (Kind.EXIT_MMIO, "kvm_userspace_exit: ", "%_reason KVM_EXIT_MMIO (6)"),
+        (Kind.EXIT_IO, "kvm_userspace_exit: ", "%_reason KVM_EXIT_IO (2)"),
+        (Kind.EXIT_OTHER, "kvm_userspace_exit: ", "%_reason %*"),
+        (Kind.KNOWN, "kvm_exit: ", "%*"),
+        (Kind.KNOWN, "kvm_entry: ", "%*"),
+        (Kind.LOST, "[LOST ", "%*"),
+        (Kind.LOST, "EVENTS DROPPED]", ""),
+        (Kind.LOST, "[EVENTS DROPPED]", ""),
+        (Kind.LOST, "PERF_RECORD_LOST", "%*"),
+    ),
+)
