@@ -1,7 +1,8 @@
-"""How tests run here: hypothesis times no test, and each begins with the same signals and CPUs."""
+"""How tests run here: hypothesis times no test, and each begins with the same process state."""
 
 import os
 import signal
+import sys
 
 from hypothesis import HealthCheck, settings
 
@@ -19,11 +20,21 @@ signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 _MASK = signal.pthread_sigmask(signal.SIG_BLOCK, [])
 _ON_SIGINT = signal.getsignal(signal.SIGINT)
 _CPUS = os.sched_getaffinity(0)
+_MAIN = getattr(sys.modules["__main__"], "__file__", None)
 
 
 def pytest_runtest_setup() -> None:
-    """Undo what a test that failed halfway left to this process, and so to all that it starts."""
+    """Undo what an earlier test left to this process, and so to all that it starts.
+
+    A guest that is loaded here becomes the main module of processes that multiprocessing starts.
+    """
     signal.pthread_sigmask(signal.SIG_SETMASK, _MASK)
     signal.signal(signal.SIGINT, _ON_SIGINT)
     if os.sched_getaffinity(0) != _CPUS:
         os.sched_setaffinity(0, _CPUS)
+    main = sys.modules["__main__"]
+    if getattr(main, "__file__", None) != _MAIN:
+        if _MAIN is None:
+            del main.__file__
+        else:
+            main.__file__ = _MAIN
