@@ -17,7 +17,7 @@ from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
 from coalesced.tools.advise.zones import Agreement, Zone
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.accesses import accesses
-from coalesced.tools.traces.events import NO_TIME, Events, Kind
+from coalesced.tools.traces.events import NO_TIME, Events, Kind, Mask
 from coalesced.tools.traces.reader import Names
 from coalesced.tools.traces.trace import Recording
 
@@ -37,7 +37,7 @@ class Options:
 
 @dataclass(frozen=True)
 class RangeAdvice:
-    """A range of registers. `saves`: the exits that it saves alone, if it is advised."""
+    """A range of registers. `saves`: the exits that it saves alone, if it is a zone to add."""
 
     zone: str
     name: str | None
@@ -109,9 +109,10 @@ def advise(recording: Recording, options: Options) -> Advice:
     advised = [new for new in merged(judged) if not any(old.holds(new) for old in in_force)]
     now = timeline.total_exits
     zones = [*in_force, *advised]
-    after = zoning.exits_with(timeline, zones, slots)
+    unseen = zoning.unseen_drains(timeline, in_force, slots)
+    after = zoning.exits_with(timeline, zones, slots, unseen)
     saved = None if options.exit_ns is None else (now - after) * options.exit_ns / 1e9
-    ranges = _Ranges(timeline, in_force, options.names, recording.reader.names)
+    ranges = _Ranges(timeline, in_force, unseen, options.names, recording.reader.names)
     return Advice(
         trace=printable(str(recording.path)),
         format="unknown" if recording.reader.format is None else recording.reader.format.name,
@@ -130,7 +131,7 @@ def advise(recording: Recording, options: Options) -> Advice:
         advised=advised,
         exits_advised=after,
         exits_by_ring_pages={
-            str(pages): zoning.exits_with(timeline, zones, ring_slots(pages) - 1)
+            str(pages): zoning.exits_with(timeline, zones, ring_slots(pages) - 1, unseen)
             for pages in RING_PAGES
         },
         exit_ns=options.exit_ns,
@@ -174,16 +175,14 @@ class _Ranges:
 
     timeline: Timeline
     in_force: Sequence[Zone]
+    unseen: Mask
     names: Map
     recorded: Names
 
     def of(self, found: Evidence, judgement: Judgement) -> RangeAdvice:
         """The advice about one range."""
-        saves = None
-        if judgement.verdict is Verdict.COALESCE:
-            zones = [*self.in_force, found.zone]
-            slots = ring_slots(1) - 1
-            saves = self.timeline.total_exits - zoning.exits_with(self.timeline, zones, slots)
+        new = not any(zone.holds(found.zone) for zone in self.in_force)
+        advised = new and judgement.verdict is Verdict.COALESCE
         return RangeAdvice(
             str(found.zone),
             self.names.name(found.zone) or self._recorded_name(found),
@@ -196,8 +195,13 @@ class _Ranges:
             judgement.reason,
             judgement.line,
             found.waits,
-            saves,
+            self._saves(found.zone) if advised else None,
         )
+
+    def _saves(self, zone: Zone) -> int:
+        zones, slots = [*self.in_force, zone], ring_slots(1) - 1
+        after = zoning.exits_with(self.timeline, zones, slots, self.unseen)
+        return self.timeline.total_exits - after
 
     def _recorded_name(self, found: Evidence) -> str | None:
         name = list(self.recorded.numbers)[found.name] if self.recorded.numbers else b""

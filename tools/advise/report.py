@@ -63,8 +63,14 @@ def _model(advice: Advice) -> Iterator[str]:
         f"{agreed.exits:,} exit, {agreed.predicted:,} are predicted to.",
         "  ",
     )
+    if agreed.unseen_drains:
+        yield from _wrapped(
+            f"{agreed.explained:,} more agree with drains that no line shows "
+            f"({agreed.unseen_drains:,}): another thread's, such as a display's, or lost events.",
+            "  ",
+        )
     if agreed.disagreements:
-        yield from _wrapped(f"They differ on lines {', '.join(map(str, agreed.disagreements))}")
+        yield from _wrapped(f"Nothing explains lines {', '.join(map(str, agreed.disagreements))}")
 
 
 def _savings(advice: Advice) -> Iterator[str]:

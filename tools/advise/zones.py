@@ -68,13 +68,35 @@ def in_kernel(timeline: Timeline) -> Mask:
     return found
 
 
-def before_since(wanted: Mask, marks: Mask) -> Positions:
-    """Per event: how many wanted events lie between the last mark before it and itself."""
+def before_since(wanted: Mask, marks: Mask, starts: Mask | None = None) -> Positions:
+    """Per event: how many wanted events lie between the last mark before it and itself.
+
+    `starts`: events right before which there is a mark that is no event.
+    """
     count: Positions = np.cumsum(wanted) - wanted
-    at = np.maximum.accumulate(np.where(marks, np.arange(len(marks)), -1))
-    last = np.append(-1, at[:-1])  # the last mark before each event
-    base = np.where(last >= 0, count[np.maximum(last, 0)], 0)
+    base = np.append(0, _latest(count, marks)[:-1])[: len(count)]
+    if starts is not None:
+        base = np.maximum(base, _latest(count, starts))
     return np.asarray(count - base)
+
+
+def _latest(count: Positions, marks: Mask) -> Positions:
+    """Per event: the count at the last mark up to it, 0 before the first one."""
+    return np.asarray(np.maximum.accumulate(np.where(marks, count, 0)))
+
+
+def unseen_drains(timeline: Timeline, zones: Sequence[Zone], slots: int) -> Mask:
+    """Per event: was the ring drained right before it, though no line of an exit shows it?
+
+    More writes were queued between two exits than the ring holds, so another thread of the VMM
+    has drained it. The fewest such drains, and each so late that the ring fills at the next exit.
+    """
+    if not timeline.has_exits:
+        return np.zeros(len(timeline.events), dtype=bool)
+    queued = inside(timeline.events, zones) & ~timeline.exits
+    until = before_since(queued[::-1], timeline.is_exit[::-1])[::-1] + 1  # the next exit
+    since = before_since(queued, timeline.is_exit)
+    return np.asarray(queued & (until % slots == 0) & (since > 0))
 
 
 def inferred(timeline: Timeline, slots: int) -> list[Zone]:
@@ -119,37 +141,46 @@ def _merged(starts: Positions, lasts: Positions, apart: Positions) -> list[Zone]
 
 @dataclass(frozen=True)
 class Agreement:
-    """The ring's rules held against the recording, write by write."""
+    """The ring's rules held against the recording, write by write.
+
+    `explained`: of the writes that do not agree, those that do with the unseen drains.
+    """
 
     writes: int
     exits: int
     predicted: int
     agreed: int
-    disagreements: Sequence[int]  # the lines of the first ten
+    unseen_drains: int
+    explained: int
+    disagreements: Sequence[int]  # the lines of the first ten that nothing explains
 
 
 def agreement(timeline: Timeline, zones: Sequence[Zone], slots: int) -> Agreement:
     """Each write in a zone: it exits exactly if the ring is full since the last exit."""
     events = timeline.events
     within = inside(events, zones)
+    unseen = unseen_drains(timeline, zones, slots)
     full = before_since(within, timeline.is_exit) >= slots
     wrong = within & (full != timeline.exits)
+    left = within & ((before_since(within, timeline.is_exit, unseen) >= slots) != timeline.exits)
     return Agreement(
         int(within.sum()),
         int((within & timeline.exits).sum()),
         int((within & full).sum()),
         int((within & ~wrong).sum()),
-        events.number[wrong][:10].tolist(),
+        int(unseen.sum()),
+        int((wrong & ~left).sum()),
+        events.number[left][:10].tolist(),
     )
 
 
-def exits_with(timeline: Timeline, zones: Sequence[Zone], slots: int) -> int:
-    """The exits of the same accesses with these zones and a ring of so many usable slots."""
+def exits_with(timeline: Timeline, zones: Sequence[Zone], slots: int, unseen: Mask) -> int:
+    """The exits of the same accesses and unseen drains, with these zones and usable slots."""
     events = timeline.events
     within = inside(events, zones)
     others = timeline.drains | (timeline.exits & ~within & (events.count == 1))
     others |= _newly_exiting(timeline, within)
-    full = before_since(within, others) % (slots + 1) == slots
+    full = before_since(within, others, unseen) % (slots + 1) == slots
     return int(others.sum() + (within & full).sum())
 
 

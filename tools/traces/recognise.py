@@ -9,6 +9,9 @@ _KINDS = (
     (rb"\bcpu_(?:in|out) addr ", "QEMU's events cpu_in and cpu_out"),
     (rb"\b(?:IOPORT|MMIO)_(?:READ|WRITE) \[", "the output of xentrace_format"),
     (rb"^[RW]:0x[0-9a-f]+:0x[0-9a-f]+:", "PANDA's mmio_trace"),
+    (rb"\APERFILE2", "perf's binary data (print it with perf script)"),
+    (rb"\A\x17\x08\x44tracing", "trace-cmd's binary data (print it with trace-cmd report)"),
+    (rb"\A(?:\xff\xfe|\xfe\xff)", "text in UTF-16"),
     (rb"^\x7fELF|^\x89PNG|^PK\x03\x04|^BZh", "a binary file"),
 )
 _PATTERNS = tuple((re.compile(pattern, re.MULTILINE), what) for pattern, what in _KINDS)

@@ -114,6 +114,35 @@ def test_an_exit_of_any_vcpu_drains_the_ring(tmp_path: Path) -> None:
     assert (agreed.writes, agreed.agreed, agreed.exits) == (339, 339, 1)
 
 
+def test_drains_that_no_line_shows_are_found_and_counted(tmp_path: Path) -> None:
+    """A display's refresh drains in another thread: after 100 writes the ring holds 169 again."""
+    tape = Tape()
+    tape.load(VGA, 0)
+    queued(tape, 100)
+    queued(tape, 169)
+    tape.store(VGA, 1, size=2)
+    tape.out(0xCF8, 0, 4)
+    queued(tape, 169 + 100)
+    tape.load(VGA, 0)
+    advice = tape.advice(tmp_path)
+    agreed = advice.agreement
+    assert agreed is not None
+    assert (agreed.writes, agreed.exits, agreed.agreed) == (539, 1, 539 - 200)
+    assert (agreed.unseen_drains, agreed.explained, list(agreed.disagreements)) == (2, 200, [])
+    assert advice.exits == advice.exits_advised == 4
+    assert "200 more agree with drains that no line shows (2)" in " ".join(lines(advice))
+
+
+def test_a_range_in_force_saves_nothing_more(tmp_path: Path) -> None:
+    tape = Tape()
+    queued(tape, 168)
+    tape.load(VGA, 0, 2)
+    queued(tape, 300)
+    tape.load(VGA, 0, 2)
+    found = tape.advice(tmp_path).ranges[0]
+    assert (found.verdict, found.in_force, found.saves) == (Verdict.COALESCE, True, None)
+
+
 def test_devices_in_the_kernel_are_in_no_zone(tmp_path: Path) -> None:
     tape = Tape()
     for _ in range(300):

@@ -185,6 +185,8 @@ def test_what_no_vcpu_did_is_left_out(tmp_path: Path) -> None:
         ("vfio_region_write  (0000:01:00.0:region0+0x10, 0x1, 4)", "vfio"),
         ("cpu_in addr 0x3c4(b) value 1", "cpu_in"),
         ("\x7fELF", "binary"),
+        ("PERFILE2h", "perf script"),
+        ("\x17\x08Dtracing6", "trace-cmd report"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_by_its_name(
@@ -193,6 +195,14 @@ def test_a_file_of_another_kind_is_refused_by_its_name(
     with pytest.raises(BadInput, match=rf"expected at least one line .*, found .*{kind}") as raised:
         read(trace_of(tmp_path, f"\n{text}\n"[1:]))
     assert "; line 1 is " in str(raised.value)
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_text_in_utf_16_is_refused_by_its_name(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "t"
+    path.write_bytes(f"\ufeff{GOOD}\n".encode(codec))
+    with pytest.raises(BadInput, match="found text in UTF-16, which is not read"):
+        read(path)
 
 
 # --- damage ---
