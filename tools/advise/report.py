@@ -112,5 +112,14 @@ def zones_as(form: str, zones: Sequence[Zone]) -> str:
             for zone in zones
         )
     if form == "python":
-        return f"coalesced={tuple((zone.address, zone.size) for zone in zones)!r}"
+        kinds = {"memory": False, "ports": True}
+        return "\n".join(
+            f"coalesced=({pairs})  # {kind}"
+            for kind, pio in kinds.items()
+            if (pairs := _pairs([zone for zone in zones if zone.pio is pio]))
+        )
     return json.dumps([{"addr": z.address, "size": z.size, "pio": int(z.pio)} for z in zones])
+
+
+def _pairs(zones: Sequence[Zone]) -> str:
+    return " ".join(f"({zone.address:#x} - base, {zone.size:#x})," for zone in zones)
