@@ -99,10 +99,14 @@ class Output:
         start = f".{self._target.name[:100]}."
         _remove_abandoned(self._target.parent, start)
         temporary = self._target.with_name(f"{start}{os.getpid()}-{os.urandom(4).hex()}.part")
+        self._temporary = temporary  # noted first: Ctrl-C may come before `open` has returned
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._fd = os.open(temporary, flags, 0o666)
+        try:
+            self._fd = os.open(temporary, flags, 0o666)
+        except OSError:
+            self._temporary = None
+            raise
         _locked(self._fd)
-        self._temporary = temporary
         if mode is not None:
             os.fchmod(self._fd, stat.S_IMODE(mode))
 

@@ -350,6 +350,7 @@ def test_nobody_waits_for_a_process_that_left_its_socket_to_another(
             if os.fork():
                 os.kill(os.getpid(), signal.SIGKILL)
             os.closerange(1, 3)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
             signal.alarm(3)
             signal.pause()
         kernel.Kernel._create_vcpu = die

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,25 @@ def test_what_is_discarded_leaves_nothing_behind(tmp_path: Path) -> None:
     assert files(tmp_path) == ["t"]
     Output(tmp_path / "other").discard()
     assert files(tmp_path) == ["t"]
+
+
+def test_ctrl_c_while_the_file_is_made_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def interrupted(*arguments: Any) -> int:
+        os.close(opened(*arguments))
+        raise KeyboardInterrupt
+
+    output = Output(tmp_path / "out")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            output.write(b"some")
+    assert len(os.listdir(tmp_path)) == 1
+    output.discard()
+    assert os.listdir(tmp_path) == []
 
 
 def test_what_is_kept_without_a_byte_is_an_empty_file(tmp_path: Path) -> None:
