@@ -12,7 +12,8 @@ FAULTS: Final = frozenset(
 )
 """Signals of an instruction of the thread itself. One that comes while it is blocked ends the
 process; an access to a segment that the peer has truncated gives SIGBUS."""
-_HANDLED: Final = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
+ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""Signals that end this program after it has released everything."""
 
 
 @contextmanager
@@ -61,4 +62,4 @@ def inherit_properly() -> None:
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED | FAULTS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING | FAULTS | {signal.SIGCHLD})

@@ -110,7 +110,11 @@ def advise(recording: Recording, options: Options) -> Advice:
     now = timeline.total_exits
     zones = [*in_force, *advised]
     unseen = zoning.unseen_drains(timeline, in_force, slots)
-    after = zoning.exits_with(timeline, zones, slots, unseen)
+    by_pages = {
+        pages: zoning.exits_with(timeline, zones, ring_slots(pages) - 1, unseen)
+        for pages in RING_PAGES
+    }
+    after = by_pages[1]
     saved = None if options.exit_ns is None else (now - after) * options.exit_ns / 1e9
     ranges = _Ranges(timeline, in_force, unseen, options.names, recording.reader.names)
     return Advice(
@@ -130,10 +134,7 @@ def advise(recording: Recording, options: Options) -> Advice:
         ranges=sorted((ranges.of(*each) for each in judged), key=lambda r: (-r.exits, r.zone)),
         advised=advised,
         exits_advised=after,
-        exits_by_ring_pages={
-            str(pages): zoning.exits_with(timeline, zones, ring_slots(pages) - 1, unseen)
-            for pages in RING_PAGES
-        },
+        exits_by_ring_pages={str(pages): exits for pages, exits in by_pages.items()},
         exit_ns=options.exit_ns,
         seconds_saved=saved,
     )

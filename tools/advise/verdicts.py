@@ -13,7 +13,7 @@ ALWAYS: Final = 0.99
 MOSTLY: Final = 0.5
 COUNTS: Final = 0.75  # of a tail's values; the others wrap
 SELDOM: Final = 0.1
-LEAST: Final = 4  # writes from which a habit is told
+LEAST: Final = 4  # writes that make a pattern
 
 
 class Verdict(StrEnum):
@@ -105,7 +105,7 @@ def _index(found: Evidence, staleness: int) -> Judgement | None:
 
 
 def _counter(found: Evidence, _staleness: int) -> Judgement | None:
-    """A ring's tail or a sequence number: the device is told to go on."""
+    """A ring's tail or a sequence number: the write tells the device to go on."""
     if not _counts_up(found):
         return None
     reason = f"{found.counting.count:,} of {found.writes:,} values count up: a tail, a doorbell"

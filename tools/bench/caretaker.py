@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import posix_ipc
+
+from coalesced.hv.signals import ENDING
 
 _ENTRY = "from coalesced.tools.bench import caretaker; caretaker.main()"
 _SHARED_MEMORY = Path("/dev/shm")
@@ -41,7 +42,7 @@ def _start() -> int:
             file_actions=[(os.POSIX_SPAWN_DUP2, read, 0)],
             # A signal to this process or its group must not reach the caretaker.
             setsid=True,
-            setsigmask=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+            setsigmask=ENDING,
         )
     finally:
         os.close(read)

@@ -9,15 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from coalesced.hv import children, core
 from coalesced.hv.errors import HostError
+from coalesced.hv.signals import ENDING
 
 if TYPE_CHECKING:
     Control: TypeAlias = Connection[Any, Any]
-
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _running: set[int] = set()  # process ids
 
@@ -48,7 +47,7 @@ class Spawned:
         self._process = context.Process(target=_main, args=(target, arguments, theirs), daemon=True)
         # Only this process handles Ctrl-C: the other one never sees it. Nor does a signal come
         # between the start and what the other one is sent, without which it fails with a traceback.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         try:
             self._process.start()
         finally:
@@ -107,7 +106,7 @@ def _child_ended(_number: int = 0, _frame: FrameType | None = None) -> None:
 
 def _main(target: Callable[..., None], arguments: tuple[object, ...], control: Control) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     core.die_with_parent()
     with suppress(EOFError, BrokenPipeError):  # the process that gave the orders has ended
         target(*arguments, control)

@@ -11,9 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from coalesced.hv.signals import ENDING
 from coalesced.vmm.netdev.spec import Spec
-
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def bind(spec: Spec, sock: socket.socket, where: Address) -> BoundPath | None:
         with suppress(OSError):
             os.unlink(path)
     # Between the bind and its note nothing may end this process without the note being read.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         spec.attempt(f"cannot bind to {where}", lambda: sock.bind(where.where))
         return None if path is None else BoundPath(path)

@@ -1,4 +1,4 @@
-"""The formats of recordings: the lines of each, and what is told from them."""
+"""The formats of recordings: the lines of each, and the events read from them."""
 
 from __future__ import annotations
 
