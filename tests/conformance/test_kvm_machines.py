@@ -18,6 +18,7 @@ from coalesced.vmm.accel import kvm
 from coalesced.vmm.accel.kvm import KvmAccelerator
 from coalesced.vmm.accel.recording import MemoryAccess, Recording, Step
 from coalesced.vmm.machine import Machine
+from helpers.descriptors import descriptors
 from helpers.hv_processes import names_by
 from helpers.kvm_sides import needs_kvm
 from helpers.vmm_fake import Recorder
@@ -218,10 +219,9 @@ def test_a_thousand_zones_with_the_machines_own() -> None:
 
 @contextmanager
 def nothing_stays() -> Iterator[None]:
-    before = sorted(os.listdir("/proc/self/fd")), names_by(os.getpid())
+    before, names = descriptors(), names_by(os.getpid())
     yield
-    after = sorted(os.listdir("/proc/self/fd")), names_by(os.getpid())
-    assert before == after
+    assert (descriptors() - before, names_by(os.getpid())) == (set(), names)
 
 
 def test_descriptors_and_segments_are_given_back() -> None:

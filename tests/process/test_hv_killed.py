@@ -19,6 +19,7 @@ from coalesced.hv import abi, client
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import PeerDied
 from coalesced.hv.process import GuestProcess
+from helpers.descriptors import descriptors
 from helpers.hv_guests import ENDLESS, Write, drained, go_on, run, vcpu_of, writer
 from helpers.hv_processes import RAM, ZONE, gone, is_running, machine, names_by, within
 
@@ -195,7 +196,7 @@ def test_a_closed_machine_leaves_nothing(written: Write) -> None:
     name = written(ENDLESS)
     with machine(name) as vm:  # whatever is opened once and for all
         run(vm)
-    before, children = sorted(os.listdir("/proc/self/fd")), set(psutil.Process().children())
+    before, children = descriptors(), set(psutil.Process().children())
 
     def unused() -> None:
         GuestProcess().close()
@@ -221,7 +222,7 @@ def test_a_closed_machine_leaves_nothing(written: Write) -> None:
     for state in (unused, without_vcpu, never_run, running, killed):
         with within(10):
             state()
-        assert sorted(os.listdir("/proc/self/fd")) == before, state.__name__
+        assert descriptors() - before == set(), state.__name__
     assert names_by(os.getpid()) == []
     assert set(psutil.Process().children()) <= children
 

@@ -31,6 +31,9 @@ class Ended(HostError):
 class NotReady(HostError):
     """A process ended by itself before it was ready."""
 
+    def __init__(self, pid: int | None) -> None:
+        super().__init__(f"the benchmark's process {pid} ended before it was ready")
+
 
 class Spawned:
     """A process that runs `target(*arguments, control)`: the far end of a pipe to this one."""
@@ -45,26 +48,31 @@ class Spawned:
         context = multiprocessing.get_context("spawn")
         self._control, theirs = context.Pipe()
         self._process = context.Process(target=_main, args=(target, arguments, theirs), daemon=True)
-        # Only this process handles Ctrl-C: the other one never sees it. Nor does a signal come
-        # between the start and what the other one is sent, without which it fails with a traceback.
+        try:
+            self._start()
+            theirs.close()
+            self._control.recv()
+        except BaseException as error:
+            theirs.close()
+            pid = self._process.pid
+            ended = isinstance(error, EOFError | OSError) and pid is not None
+            if ended:
+                self._process.join()
+            killed = (self._process.exitcode or 0) < 0
+            self.close()
+            if ended:
+                raise (Ended if killed else NotReady)(pid) from error
+            raise
+        _watch(self._process.pid)
+
+    def _start(self) -> None:
+        """No signal comes between the start and what the other process is sent, without which it
+        fails with a traceback. One that comes meanwhile is raised on return."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         try:
             self._process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-        try:
-            self._control.recv()
-        except (EOFError, OSError) as error:
-            pid = self._process.pid
-            self._process.join()
-            killed = (self._process.exitcode or 0) < 0
-            self.close()
-            raise (Ended if killed else NotReady)(pid) from error
-        except BaseException:
-            self.close()
-            raise
-        _watch(self._process.pid)
 
     def ask(self, order: object) -> Any:
         """Send an order and take the answer. Raises Ended."""
@@ -78,10 +86,11 @@ class Spawned:
         """End the process: it has `grace` seconds to end by itself when the pipe does."""
         _running.discard(self._process.pid or 0)
         self._control.close()
-        if grace:
-            self._process.join(grace)
-        self._process.kill()
-        self._process.join()
+        if self._process.pid is not None:
+            if grace:
+                self._process.join(grace)
+            self._process.kill()
+            self._process.join()
         self._process.close()
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from coalesced.hv import abi, shm
 from coalesced.hv.errors import HostError, SegmentError
+from helpers.descriptors import descriptors
 from helpers.hv_pair import LIMIT, segment
 
 PAGE = abi.PAGE_SIZE
@@ -86,11 +87,11 @@ def test_no_room_is_a_host_error_and_leaves_nothing(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "posix_fallocate", refuse)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with pytest.raises(HostError, match=said):
         shm.create("thing", PAGE)
     assert names() == set()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() - before == set()
 
 
 def test_a_refused_segment_is_a_host_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,11 +291,11 @@ def test_an_interrupted_creation_leaves_nothing(monkeypatch: pytest.MonkeyPatch,
 
     where, what = (posix_ipc, "SharedMemory") if at == "open" else (os, "posix_fallocate")
     monkeypatch.setattr(where, what, interrupted)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with pytest.raises(KeyboardInterrupt):
         shm.create("thing", PAGE)
     assert names() == set()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() - before == set()
 
 
 @pytest.mark.slow

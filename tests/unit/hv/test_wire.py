@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from coalesced.hv import abi, wire
 from coalesced.hv.errors import PeerDied, ProtocolError
 from coalesced.hv.kernel import Kernel
+from helpers.descriptors import descriptors
 from helpers.hv_pair import segment
 
 Sockets = tuple[socket.socket, socket.socket]
@@ -33,11 +34,6 @@ def sockets() -> Iterator[Sockets]:
     ours, theirs = pair_of_sockets()
     with ours, theirs:
         yield ours, theirs
-
-
-def open_descriptors() -> int:
-    """How many this process has."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 # --- messages ---
@@ -96,18 +92,17 @@ def test_a_message_that_is_too_long_is_reported(sockets: Sockets) -> None:
 def test_too_many_descriptors_are_refused_and_none_stays_open(sockets: Sockets, count: int) -> None:
     """Up to 8 pass; of more, those that came are closed."""
     fds = [os.dup(0) for _ in range(count)]
-    before = open_descriptors()
+    before = descriptors()
     socket.send_fds(sockets[0], [abi.HV_REQUEST.pack(1)], fds)
     if count <= 8:
         message = wire.receive(sockets[1], abi.HV_REQUEST)
         assert message is not None
-        assert len(message[2]) == count
+        assert len(message[2]) == len(descriptors() - before) == count
         fds += message[2]
-        before += count
     else:
         with pytest.raises(ProtocolError):
             wire.receive(sockets[1], abi.HV_REQUEST)
-    assert open_descriptors() == before
+        assert descriptors() - before == set()
     for fd in fds:
         os.close(fd)
 
@@ -115,12 +110,12 @@ def test_too_many_descriptors_are_refused_and_none_stays_open(sockets: Sockets, 
 @pytest.mark.parametrize("data", [b"", b"x"])
 def test_descriptors_of_a_short_message_do_not_stay_open(sockets: Sockets, data: bytes) -> None:
     """Also of an empty one, which looks like the end of the stream."""
-    before = open_descriptors()
+    before = descriptors()
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 0]))]
     sockets[0].sendmsg([data], ancillary)
     with pytest.raises((ProtocolError, PeerDied)):
         wire.receive(sockets[1], abi.HV_REQUEST)
-    assert open_descriptors() == before
+    assert descriptors() - before == set()
 
 
 def test_the_end_of_the_stream_is_a_dead_peer(sockets: Sockets) -> None:
@@ -358,9 +353,9 @@ def test_a_memory_slot_that_does_not_fit_is_refused(
     asked.create()
     _, fd, _ = segment("ram", 4096)
     assert asked.ask(abi.KVM_SET_USER_MEMORY_REGION, region(1, 0x1000, 4096), (fd,))[0] == 0
-    before = open_descriptors()
+    before = descriptors()
     assert asked.ask(abi.KVM_SET_USER_MEMORY_REGION, argument, (fd,))[0] == -number
-    assert open_descriptors() == before
+    assert descriptors() - before == set()
     os.close(fd)
 
 
@@ -402,12 +397,12 @@ def test_the_33rd_memory_slot_is_refused(asked: Asked, first: bool) -> None:
 
 def test_descriptors_of_any_request_are_closed(asked: Asked) -> None:
     """Of one that takes none, and of an unknown one."""
-    before = open_descriptors()
+    before = descriptors()
     for number in (abi.KVM_GET_API_VERSION, 0x77, abi.HV_STATISTICS):
         _, fd, _ = segment("x", 4096)
         asked.ask(number, b"", (fd, fd))
         os.close(fd)
-    assert open_descriptors() == before
+    assert descriptors() - before == set()
 
 
 @pytest.mark.slow
@@ -439,7 +434,7 @@ def test_no_sequence_of_requests_breaks_the_kernel(
     one = Asked()
     _, fd, _ = segment("ram", 4096)
     with one.ours, one.kernel.control:
-        before = open_descriptors()
+        before = descriptors()
         ring_made = vcpu_made = False
         for number, argument, count in requests:
             result, _, fds = one.ask(number, argument, (fd,) * count)
@@ -447,7 +442,7 @@ def test_no_sequence_of_requests_breaks_the_kernel(
                 os.close(got)
             ring_made |= number == abi.KVM_CREATE_VM and len(fds) == 1
             vcpu_made |= number == abi.KVM_CREATE_VCPU and result == 0
-        assert open_descriptors() == before + ring_made + 2 * vcpu_made
+        assert len(descriptors() - before) == ring_made + 2 * vcpu_made
         if one.kernel._ring is not None:
             one.kernel._ring.close()
     os.close(fd)

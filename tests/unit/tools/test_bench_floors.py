@@ -9,6 +9,7 @@ import pytest
 
 from coalesced.tools.bench import floors
 from coalesced.tools.bench.exits import FLOORS
+from helpers.descriptors import descriptors
 
 CPU = min(os.sched_getaffinity(0))
 
@@ -38,12 +39,12 @@ def test_single_round_trips_sum_up_to_all_of_them(kind: str) -> None:
 
 
 def test_affinity_is_put_back_and_no_process_or_descriptor_left() -> None:
-    before = os.sched_getaffinity(0), sorted(os.listdir("/proc/self/fd"))
+    affinity, before = os.sched_getaffinity(0), descriptors()
     floors.ring(1000, 1, 64, CPU, CPU)
     floors.ring_alone(1000, 1, 64, CPU)
     for kind in FLOORS:
         floors.ping_pong(kind, 10, CPU, CPU)
-    assert (os.sched_getaffinity(0), sorted(os.listdir("/proc/self/fd"))) == before
+    assert (os.sched_getaffinity(0), descriptors() - before) == (affinity, set())
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
@@ -84,11 +85,11 @@ def test_a_ring_on_a_cpu_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("kind", FLOORS)
 def test_nobody_waits_for_a_side_that_never_ran(kind: str) -> None:
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with pytest.raises(OSError, match="argument"):
         floors.ping_pong(kind, 10, 1023, -1)
     with pytest.raises(RuntimeError, match="second process"):
         floors.ping_pong(kind, 10, -1, 1023)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert descriptors() - before == set()
