@@ -26,8 +26,9 @@ def recording() -> str:
 def test_json_has_the_figures_of_the_report(tmp_path: Path) -> None:
     (tmp_path / "t").write_text(recording())
     found = json_of("advise", "t", cwd=tmp_path)
-    assert found["advised"] == [{"pio": False, "address": WINDOW, "size": 0x200}]
-    assert (found["exits"], found["exits_advised"]) == (3 * 129, 3)
+    assert found["zones_advised"] == [{"address": WINDOW, "size": 0x200, "kind": "mmio"}]
+    assert found["exits_predicted"] == {"now": 3 * 129, "advised": 3}
+    assert (found["accesses"], found["writes"], found["reads"]) == (3 * 129, 3 * 128, 3)
     assert found["ranges"][0]["verdict"] == "coalesce"
     report = run("advise", "t", cwd=tmp_path)
     assert report.returncode == 0

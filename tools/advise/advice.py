@@ -11,6 +11,7 @@ from coalesced.hv.abi import ring_slots
 from coalesced.hv.printable import printable
 from coalesced.tools.advise import zones as zoning
 from coalesced.tools.advise.evidence import Evidence, Measured, Waits
+from coalesced.tools.advise.history import Parts, wait_bins
 from coalesced.tools.advise.names import Map
 from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
@@ -39,7 +40,7 @@ class Options:
 class RangeAdvice:
     """A range of registers. `saves`: the exits that it saves alone, if it is a zone to add."""
 
-    zone: str
+    zone: Zone
     name: str | None
     writes: int
     reads: int
@@ -51,6 +52,8 @@ class RangeAdvice:
     line: int | None
     waits_ns: Waits | None
     saves: int | None
+    parts: Sequence[int]  # its accesses by part of the recording
+    wait_bins: Sequence[int]  # its writes by the power of two of their wait, see wait_bins
 
 
 @dataclass(frozen=True)
@@ -74,24 +77,29 @@ class Advice:
     threads: int
     seconds: float | None
     counts: Mapping[str, int]
+    reads: int
+    writes: int
     string_accesses: int
     in_kernel: int
     has_exits: bool
     exits: int
     exits_by_write: int
-    zones_in_force: Sequence[str]
+    zones_in_force: Sequence[Zone]
     agreement: Agreement | None
     ranges: Sequence[RangeAdvice]
     advised: Sequence[Zone]
     exits_advised: int
     exits_by_ring_pages: Mapping[str, int]
+    part_seconds: float | None  # None: the parts have equally many events
+    exits_by_part: Sequence[int]
+    exits_advised_by_part: Sequence[int]
     exit_ns: float | None
     seconds_saved: float | None
 
 
 def advise(recording: Recording, options: Options) -> Advice:
     """Judge every range that the recording writes. Raises BadInput if no access has an address."""
-    events = _guest_events(recording)
+    events = guest_events(recording)
     if not events.is_access.any():
         apart = sum(recording.reader.apart.values())
         raise BadInput(
@@ -111,12 +119,14 @@ def advise(recording: Recording, options: Options) -> Advice:
     zones = [*in_force, *advised]
     unseen = zoning.unseen_drains(timeline, in_force, slots)
     by_pages = {
-        pages: zoning.exits_with(timeline, zones, ring_slots(pages) - 1, unseen)
+        pages: int(zoning.exits_with(timeline, zones, ring_slots(pages) - 1, unseen).sum())
         for pages in RING_PAGES
     }
     after = by_pages[1]
     saved = None if options.exit_ns is None else (now - after) * options.exit_ns / 1e9
-    ranges = _Ranges(timeline, in_force, unseen, options.names, recording.reader.names)
+    parts = Parts.divide(timeline)
+    of_range = _Ranges(measured, parts, in_force, unseen, options.names, recording.reader.names)
+    ranges = [of_range.of(number, *each) for number, each in enumerate(judged)]
     return Advice(
         trace=printable(str(recording.path)),
         format="unknown" if recording.reader.format is None else recording.reader.format.name,
@@ -124,23 +134,28 @@ def advise(recording: Recording, options: Options) -> Advice:
         threads=len(np.unique(events.thread)),
         seconds=_seconds(events),
         counts=_counts(events),
+        reads=int((timeline.begins & ~events.is_write).sum()),
+        writes=int(events.is_write.sum()),
         string_accesses=int((events.is_access & (events.count > 1)).sum()),
         in_kernel=int((zoning.in_kernel(timeline) & events.is_access).sum()),
         has_exits=timeline.has_exits,
         exits=now,
         exits_by_write=int(timeline.exits.sum()),
-        zones_in_force=[str(zone) for zone in in_force],
+        zones_in_force=in_force,
         agreement=zoning.agreement(timeline, in_force, slots) if timeline.has_exits else None,
-        ranges=sorted((ranges.of(*each) for each in judged), key=lambda r: (-r.exits, r.zone)),
+        ranges=sorted(ranges, key=lambda each: (-each.exits, each.zone)),
         advised=advised,
         exits_advised=after,
         exits_by_ring_pages={str(pages): exits for pages, exits in by_pages.items()},
+        part_seconds=parts.seconds,
+        exits_by_part=parts.count(timeline.all_exits),
+        exits_advised_by_part=parts.count(zoning.exits_with(timeline, zones, slots, unseen)),
         exit_ns=options.exit_ns,
         seconds_saved=saved,
     )
 
 
-def _guest_events(recording: Recording) -> Events:
+def guest_events(recording: Recording) -> Events:
     """The accesses of the guest and its exits; QEMU's calls of handlers joined to accesses."""
     form = recording.reader.format
     events = recording.events
@@ -174,35 +189,42 @@ def _counts(events: Events) -> dict[str, int]:
 class _Ranges:
     """Turns evidence and judgement into advice."""
 
-    timeline: Timeline
+    measured: Measured
+    parts: Parts
     in_force: Sequence[Zone]
     unseen: Mask
     names: Map
     recorded: Names
 
-    def of(self, found: Evidence, judgement: Judgement) -> RangeAdvice:
+    def of(self, number: int, found: Evidence, judgement: Judgement) -> RangeAdvice:
         """The advice about one range."""
+        timeline = self.measured.timeline
+        touches = self.measured.touching(number)
+        writes = touches[self.measured.single[touches]]
         new = not any(zone.holds(found.zone) for zone in self.in_force)
         advised = new and judgement.verdict is Verdict.COALESCE
         return RangeAdvice(
-            str(found.zone),
+            found.zone,
             self.names.name(found.zone) or self._recorded_name(found),
             found.writes + found.strings,
             found.reads,
             found.exits,
-            found.exits / max(self.timeline.total_exits, 1),
+            found.exits / max(timeline.total_exits, 1),
             found.in_force,
             judgement.verdict,
             judgement.reason,
             judgement.line,
             found.waits,
             self._saves(found.zone) if advised else None,
+            self.parts.count(touches[timeline.begins[touches]]),
+            wait_bins(timeline.waits[writes]),
         )
 
     def _saves(self, zone: Zone) -> int:
         zones, slots = [*self.in_force, zone], ring_slots(1) - 1
-        after = zoning.exits_with(self.timeline, zones, slots, self.unseen)
-        return self.timeline.total_exits - after
+        timeline = self.measured.timeline
+        after = int(zoning.exits_with(timeline, zones, slots, self.unseen).sum())
+        return timeline.total_exits - after
 
     def _recorded_name(self, found: Evidence) -> str | None:
         name = list(self.recorded.numbers)[found.name] if self.recorded.numbers else b""

@@ -147,10 +147,14 @@ class Measured:
         data = (events.address >= CONFIG_DATA) & (events.address < CONFIG_DATA + 4)
         return np.asarray((events.kind == Kind.OUT) & data & np.isin(register, MAPPING_REGISTERS))
 
+    def touching(self, number: int) -> Positions:
+        """The events that touch a range, in order."""
+        return self._order[self._bounds[number] : self._bounds[number + 1]]
+
     def of(self, number: int) -> Evidence:
         """The evidence about one range."""
         events, timeline = self.timeline.events, self.timeline
-        touches = self._order[self._bounds[number] : self._bounds[number + 1]]
+        touches = self.touching(number)
         at = touches[self.single[touches]]
         strings = touches[events.is_write[touches] & (events.count[touches] > 1)]
         reads = touches[events.is_read[touches]]

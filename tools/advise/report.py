@@ -56,7 +56,7 @@ def _model(advice: Advice) -> Iterator[str]:
     if agreed is None:
         yield "The recording tells no exits: every access counts as one, no zone is in force."
         return
-    zones = ", ".join(advice.zones_in_force) or "none"
+    zones = ", ".join(map(str, advice.zones_in_force)) or "none"
     yield from _wrapped(f"Zones in force: {zones}", "  ")
     yield from _wrapped(
         f"The ring's rules agree on {agreed.agreed:,} of {agreed.writes:,} writes in zones: "

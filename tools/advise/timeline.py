@@ -81,10 +81,15 @@ class Timeline:
         of_writes[self.next_of_thread[single]] = True
         return np.asarray(self.is_exit & ~of_writes)
 
+    @property
+    def all_exits(self) -> Mask:
+        """Per event: is it an exit as recorded?"""
+        return self.is_exit if self.has_exits else self.begins
+
     @cached_property
     def total_exits(self) -> int:
         """Exits as recorded."""
-        return int(self.is_exit.sum() if self.has_exits else self.begins.sum())
+        return int(self.all_exits.sum())
 
     @cached_property
     def waits(self) -> Positions:

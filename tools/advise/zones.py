@@ -174,14 +174,14 @@ def agreement(timeline: Timeline, zones: Sequence[Zone], slots: int) -> Agreemen
     )
 
 
-def exits_with(timeline: Timeline, zones: Sequence[Zone], slots: int, unseen: Mask) -> int:
-    """The exits of the same accesses and unseen drains, with these zones and usable slots."""
+def exits_with(timeline: Timeline, zones: Sequence[Zone], slots: int, unseen: Mask) -> Mask:
+    """Per event: does it exit with these zones and usable slots, and the same unseen drains?"""
     events = timeline.events
     within = inside(events, zones)
     others = timeline.drains | (timeline.exits & ~within & (events.count == 1))
     others |= _newly_exiting(timeline, within)
     full = before_since(within, others, unseen) % (slots + 1) == slots
-    return int(others.sum() + (within & full).sum())
+    return np.asarray(others | (within & full))
 
 
 def _newly_exiting(timeline: Timeline, within: Mask) -> Mask:

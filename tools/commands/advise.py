@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from coalesced.tools import traces
-from coalesced.tools.commands.options import JsonOption, staleness_of
+from coalesced.tools.commands.options import JsonOption, check_writable, staleness_of
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.formats import FORMATS
 
@@ -55,6 +55,16 @@ def advise(
         ZonesForm | None,
         typer.Option("--zones", help="Print only the zones to add, in this notation."),
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the report with pictures, as one page."),
+    ] = None,
+    perfetto: Annotated[
+        Path | None,
+        typer.Option(
+            "--perfetto", metavar="FILE", help="Write the accesses and the ring for Perfetto."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> int:
     """Judge from a recording which registers may wait in a ring, and count the exits saved.
@@ -65,9 +75,12 @@ def advise(
     from coalesced.tools.advise import report  # noqa: PLC0415 - start-up time
     from coalesced.tools.advise.advice import Options  # noqa: PLC0415
     from coalesced.tools.advise.advice import advise as run_advise  # noqa: PLC0415
+    from coalesced.tools.advise.files import write_html, write_perfetto  # noqa: PLC0415
+    from coalesced.tools.advise.members import members  # noqa: PLC0415
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
     from coalesced.tools.advise.zones import zone_of  # noqa: PLC0415
     from coalesced.tools.runs.json_members import print_json  # noqa: PLC0415
+    from coalesced.tools.runs.outputs import check_apart  # noqa: PLC0415
     from coalesced.tools.traces.trace import read_events  # noqa: PLC0415
 
     limit = staleness_of(staleness)
@@ -79,9 +92,19 @@ def advise(
         exit_ns,
         Map.read(names) if names else Map(),
     )
-    result = run_advise(read_events(traces.find(trace)), options)
+    path = traces.find(trace)
+    check_apart({"--html": page, "--perfetto": perfetto}, {"the recording": path, "--map's": names})
+    for option, file in (("--html", page), ("--perfetto", perfetto)):
+        if file is not None:
+            check_writable(option, file)
+    recording = read_events(path)
+    result = run_advise(recording, options)
+    if page is not None:
+        write_html(page, result)
+    if perfetto is not None:
+        write_perfetto(perfetto, recording, result)
     if json:
-        print_json(result)
+        print_json(members(result))
     elif zones:
         print(report.zones_as(zones.value, result.advised))
     else:

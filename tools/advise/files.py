@@ -1,0 +1,55 @@
+"""The files of an advice, each whole or not there."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from coalesced.tools.advise import perfetto
+from coalesced.tools.advise.advice import Advice, guest_events
+from coalesced.tools.advise.page import page
+from coalesced.tools.errors import BadInput
+from coalesced.tools.traces.trace import Recording
+from coalesced.vmm.output import Output
+
+_PIECE: Final = 1 << 20  # bytes that are written at once
+
+
+def write_html(path: Path, advice: Advice) -> None:
+    """Write the advice as a page. Raises BadInput if the file cannot be written."""
+    with _written("--html", path) as write:
+        write(page(advice).encode(errors="replace"))
+
+
+def write_perfetto(path: Path, recording: Recording, advice: Advice) -> None:
+    """Write the recording for Perfetto. Raises BadInput without the library, or as above."""
+    perfetto.available()
+    with _written("--perfetto", path) as write:
+        perfetto.export(guest_events(recording), advice, write)
+
+
+@contextmanager
+def _written(option: str, path: Path) -> Iterator[Callable[[bytes], None]]:
+    out, held = Output(path), io.BytesIO()
+
+    def write(data: bytes) -> None:
+        held.write(data)
+        if held.tell() >= _PIECE:
+            flush()
+
+    def flush() -> None:
+        out.write(held.getvalue())
+        held.seek(0)
+        held.truncate()
+
+    try:
+        yield write
+        flush()
+        out.keep()
+    except OSError as error:
+        raise BadInput(f"{option} {path}: {error.strerror or error}") from error
+    finally:
+        out.discard()
