@@ -14,6 +14,7 @@ import numpy as np
 from coalesced.hv import abi, core, ring, shm
 from coalesced.hv.client import Memory, Range
 from coalesced.hv.errors import GuestError, KvmUnusable, ProtocolError, RequestError
+from coalesced.hv.signals import held
 
 DEVICE: Final = "/dev/kvm"
 
@@ -109,7 +110,8 @@ class KvmVm:
         self._system = _open()
         try:
             self.capabilities = _check(self._system)
-            self._fd = _ioctl(self._system, abi.KVM_CREATE_VM, 0)
+            with held():  # a signal ends the call, and signals may come faster than it succeeds
+                self._fd = _ioctl(self._system, abi.KVM_CREATE_VM, 0)
         except OSError as error:
             self.close()
             raise KvmUnusable(f"{DEVICE}: no VM can be created: {error.strerror}") from error

@@ -68,7 +68,10 @@ def echo() -> bool:
 
 
 def as_a_sender(folder: Path) -> dict[str, object]:
-    """A real iperf server: what the guest shows of its report, and what itself says."""
+    """A real iperf server: what the guest shows of its report, and what itself says.
+
+    It answers before it has printed its own line, and is ended when that has come for each test.
+    """
     command = ["iperf", "-s", "-u", "-B", HOST]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -79,10 +82,15 @@ def as_a_sender(folder: Path) -> dict[str, object]:
             *("--rate", "4M", "--seconds", "0.5"),
             cwd=folder,
         )["e1000"]["iperf"]
+        reports: list[list[int]] = []
+        while len(reports) < len(tests):
+            line = server.stdout.readline()
+            assert line, f"iperf has ended after {reports}"
+            found = re.search(r"bits/sec\s+[\d.]+ ms\s+(\d+)/\s*(\d+) \(", line)
+            if found is not None:
+                reports.append([int(found[1]), int(found[2])])
         server.terminate()
-        said = server.stdout.read()
-    lines = re.findall(r"Mbits/sec\s+[\d.]+ ms\s+(\d+)/(\d+) \(", said)
-    return {"tests": tests, "server": [[int(lost), int(total)] for lost, total in lines]}
+    return {"tests": tests, "server": reports}
 
 
 def main() -> None:
