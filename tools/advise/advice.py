@@ -103,7 +103,7 @@ def advise(recording: Recording, options: Options) -> Advice:
     in_force = options.zones
     if in_force is None:
         in_force = zoning.inferred(timeline, slots)
-    measured = Measured(timeline, in_force)
+    measured = Measured(timeline, in_force, options.staleness_ns)
     found = [measured.of(number) for number in range(len(measured.ranges))]
     judged = [(each, judge(each, options.staleness_ns)) for each in found]
     advised = [new for new in merged(judged) if not any(old.holds(new) for old in in_force)]
