@@ -14,12 +14,13 @@ from coalesced.tools.advise.evidence import Evidence, Measured, Waits
 from coalesced.tools.advise.names import Map
 from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
-from coalesced.tools.advise.zones import Agreement, Zone
+from coalesced.tools.advise.zones import Agreement
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.accesses import accesses
 from coalesced.tools.traces.events import NO_TIME, Events, Kind, Mask
 from coalesced.tools.traces.reader import Names
 from coalesced.tools.traces.trace import Recording
+from coalesced.vmm.zone import Zone
 
 MERGE_GAP = 0x1000  # two advised ranges with nothing else between them are one zone
 RING_PAGES = (1, 2, 4, 8, 16, 32, 64)

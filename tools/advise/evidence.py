@@ -11,8 +11,9 @@ import numpy as np
 from coalesced.devices.i440fx import CONFIG_ADDRESS, CONFIG_DATA
 from coalesced.tools.advise.pairs import Pair, Pairs
 from coalesced.tools.advise.timeline import Timeline
-from coalesced.tools.advise.zones import Zone, in_kernel, inside
+from coalesced.tools.advise.zones import in_kernel, inside
 from coalesced.tools.traces.events import NO_TIME, Events, Kind, Mask, Positions, Words
+from coalesced.vmm.zone import Zone
 
 WINDOW_LEAST: Final = 64  # addresses of a range that is taken for memory
 WINDOW_GAP: Final = 32

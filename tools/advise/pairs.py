@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.tools.advise.timeline import Timeline
-from coalesced.tools.advise.zones import Zone
 from coalesced.tools.traces.events import NO_TIME, Kind, Mask, Positions, Words
+from coalesced.vmm.zone import Zone
 
 REACH: Final = 8  # bytes between an index and its data, on either side
 SELDOM: Final = 0.1

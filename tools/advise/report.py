@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from coalesced.tools.advise.advice import Advice, RangeAdvice
 from coalesced.tools.advise.verdicts import Verdict
-from coalesced.tools.advise.zones import Zone
+from coalesced.vmm.zone import Zone
 
 WIDTH = 79
 SHOWN = 8

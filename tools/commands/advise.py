@@ -66,15 +66,15 @@ def advise(
     from coalesced.tools.advise.advice import Options  # noqa: PLC0415
     from coalesced.tools.advise.advice import advise as run_advise  # noqa: PLC0415
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
-    from coalesced.tools.advise.zones import zone_of  # noqa: PLC0415
     from coalesced.tools.runs.json_members import print_json  # noqa: PLC0415
+    from coalesced.tools.runs.ranges import zone_of  # noqa: PLC0415
     from coalesced.tools.traces.trace import read_events  # noqa: PLC0415
 
     limit = staleness_of(staleness)
     if exit_ns is not None and not 0 < exit_ns < 1e9:
         raise BadInput(f"--exit-ns {exit_ns:g}: expected above 0 to a thousand million nanoseconds")
     options = Options(
-        [zone_of(text) for text in zone] if zone else None,
+        [zone_of("--zone", text) for text in zone] if zone else None,
         1 << 62 if limit is None else round(limit * 1e9),
         exit_ns,
         Map.read(names) if names else Map(),
