@@ -95,6 +95,12 @@ def _lines(result: Replay) -> Iterator[str]:
     ):
         if count:
             yield f"{count:,} of {counted.lines:,} lines {sentence}."
+    if result.string_accesses:
+        ports = ", ".join(f"{port}: {n:,}" for port, n in result.string_accesses.items())
+        yield (
+            f"{sum(result.string_accesses.values()):,} string instructions left out (ports {ports})"
+            ": a recording has only the first value of each."
+        )
     for event, count in result.apart.items():
         yield f"{count:,} lines {event}_* left out: their addresses are offsets in a region."
     if (first := result.first_skipped) is not None:

@@ -74,6 +74,7 @@ class Replay:
     accesses: int
     counted: Counted = field(metadata=INLINE)
     apart: Mapping[str, int]
+    string_accesses: Mapping[str, int]  # by port; left out
     skipped: int
     first_skipped: SkippedLine | None
     writes: int
@@ -97,7 +98,7 @@ class _Stage(NamedTuple):
     program: GuestMemory | None  # None: the guest is machine code
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """The machine after the replay."""
 
     values: NDArray[np.uint64]  # of each access
@@ -106,18 +107,28 @@ class _Seen(NamedTuple):
     screen: NDArray[np.uint8] | None
     text: list[str] | None
 
+    @property
+    def left_out(self) -> Masks:
+        """The accesses to what the machine lacks, by its name."""
+        return {f"{name}{NOT_HERE}": m for name, m in {**self.functions, **self.regions}.items()}
+
 
 def replay(
     recorded: Trace, specs: list[str], options: RunOptions, picture: Picture | None, text: bool
 ) -> Replay:
     """Replay on a PC with these devices. Raises what `run_job` raises."""
-    with trace_file(options.trace) as trace:
-        ran = run_job(_job(recorded, specs), options, trace)
+    ran = run_once(recorded, specs, options)
     png = None if ran.seen.screen is None else save_picture(picture, ran.seen.screen)
     return _result(recorded, ran, png, TextScreen(ran.seen.text) if text else None)
 
 
-def _job(recorded: Trace, specs: list[str]) -> Job[_Stage, _Seen]:
+def run_once(recorded: Trace, specs: list[str], options: RunOptions) -> Ran[Seen]:
+    """Run the accesses on a PC with these devices. Raises what `run_job` raises."""
+    with trace_file(options.trace) as trace:
+        return run_job(_job(recorded, specs), options, trace)
+
+
+def _job(recorded: Trace, specs: list[str]) -> Job[_Stage, Seen]:
     ops = recorded.ops
     size = max(-(-ops.nbytes // PAGE_SIZE), 1) * PAGE_SIZE
 
@@ -132,10 +143,10 @@ def _job(recorded: Trace, specs: list[str]) -> Job[_Stage, _Seen]:
         if stage.program is not None:
             stage.program.write(0, ops.tobytes())
 
-    def inspect(machine: Machine, stage: _Stage) -> _Seen:
+    def inspect(machine: Machine, stage: _Stage) -> Seen:
         screen = screen_of(machine, stage.board)
         displays = stage.board.displays
-        return _Seen(
+        return Seen(
             _values(machine, stage, recorded),
             missing.regions(machine, recorded),
             missing.functions(stage.board, recorded),
@@ -182,11 +193,10 @@ def _place_bars(board: Board, recorded: Trace) -> None:
             function.config_write(COMMAND, 2, function.command | decode)
 
 
-def _result(recorded: Trace, ran: Ran[_Seen], png: str | None, screen: TextScreen | None) -> Replay:
+def _result(recorded: Trace, ran: Ran[Seen], png: str | None, screen: TextScreen | None) -> Replay:
     run, seen, first = ran.run, ran.seen, recorded.first_foreign
     reads = recorded.reads
-    left_out = {f"{name}{NOT_HERE}": m for name, m in {**seen.functions, **seen.regions}.items()}
-    compared = loads.compare(recorded, seen.values, left_out)
+    compared = loads.compare(recorded, seen.values, seen.left_out)
     wrong = compared.wrong(MISMATCHES_SHOWN)
     return Replay(
         run=replace(run, loads=None),  # `mismatches` has them, with the lines of the trace
@@ -194,6 +204,7 @@ def _result(recorded: Trace, ran: Ran[_Seen], png: str | None, screen: TextScree
         accesses=len(reads),
         counted=recorded.counted,
         apart=dict(recorded.apart),
+        string_accesses=dict(recorded.strings),
         skipped=recorded.foreign,
         first_skipped=SkippedLine(first.line, shown(first)) if first else None,
         writes=int((~reads).sum()),
