@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from coalesced.tools.advise.verify import Verified
 
 from coalesced.hv.abi import ring_slots
 from coalesced.hv.printable import printable
@@ -16,10 +20,11 @@ from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
 from coalesced.tools.advise.zones import Agreement
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs.options import Accel
 from coalesced.tools.traces.accesses import accesses
 from coalesced.tools.traces.events import NO_TIME, Events, Kind, Mask
 from coalesced.tools.traces.reader import Names
-from coalesced.tools.traces.trace import Recording
+from coalesced.tools.traces.trace import Recording, trace_of
 from coalesced.vmm.zone import Zone
 
 MERGE_GAP = 0x1000  # two advised ranges with nothing else between them are one zone
@@ -34,13 +39,14 @@ class Options:
     staleness_ns: int = 1_000_000
     exit_ns: float | None = None
     names: Map = field(default_factory=Map)
+    failed: Mapping[Zone, str] = field(default_factory=dict)  # not to be advised, and why
 
 
 @dataclass(frozen=True)
 class RangeAdvice:
     """A range of registers. `saves`: the exits that it saves alone, if it is a zone to add."""
 
-    zone: str
+    zone: Zone
     name: str | None
     writes: int
     reads: int
@@ -80,7 +86,7 @@ class Advice:
     has_exits: bool
     exits: int
     exits_by_write: int
-    zones_in_force: Sequence[str]
+    zones_in_force: Sequence[Zone]
     agreement: Agreement | None
     ranges: Sequence[RangeAdvice]
     advised: Sequence[Zone]
@@ -88,6 +94,7 @@ class Advice:
     exits_by_ring_pages: Mapping[str, int]
     exit_ns: float | None
     seconds_saved: float | None
+    verified: Verified | None = None
 
 
 def advise(recording: Recording, options: Options) -> Advice:
@@ -106,7 +113,7 @@ def advise(recording: Recording, options: Options) -> Advice:
         in_force = zoning.inferred(timeline, slots)
     measured = Measured(timeline, in_force, options.staleness_ns)
     found = [measured.of(number) for number in range(len(measured.ranges))]
-    judged = [(each, judge(each, options.staleness_ns)) for each in found]
+    judged = [(each, _judged(each, options)) for each in found]
     advised = [new for new in merged(judged) if not any(old.holds(new) for old in in_force)]
     now = timeline.total_exits
     zones = [*in_force, *advised]
@@ -130,7 +137,7 @@ def advise(recording: Recording, options: Options) -> Advice:
         has_exits=timeline.has_exits,
         exits=now,
         exits_by_write=int(timeline.exits.sum()),
-        zones_in_force=[str(zone) for zone in in_force],
+        zones_in_force=in_force,
         agreement=zoning.agreement(timeline, in_force, slots) if timeline.has_exits else None,
         ranges=sorted((ranges.of(*each) for each in judged), key=lambda r: (-r.exits, r.zone)),
         advised=advised,
@@ -139,6 +146,27 @@ def advise(recording: Recording, options: Options) -> Advice:
         exit_ns=options.exit_ns,
         seconds_saved=saved,
     )
+
+
+def _judged(found: Evidence, options: Options) -> Judgement:
+    """The judgement, unless a zone with this range failed in a replay."""
+    judgement = judge(found, options.staleness_ns)
+    for zone, why in options.failed.items():
+        if zone.holds(found.zone) and judgement.verdict is Verdict.COALESCE:
+            reason = f"{judgement.reason}; but a replay with {zone} fails: {why}"
+            return replace(judgement, verdict=Verdict.UNPROVEN, reason=reason)
+    return judgement
+
+
+def verified(recording: Recording, options: Options, specs: list[str], accel: Accel) -> Advice:
+    """The advice, held against replays on this machine; what fails is not advised."""
+    from coalesced.tools.advise.verify import Verifier  # noqa: PLC0415 - it starts machines
+
+    first = advise(recording, options)
+    proof = Verifier(trace_of(recording), specs, accel).of(first.zones_in_force, first.advised)
+    failed = {each.zone: each.reason for each in proof.dropped}
+    advice = advise(recording, replace(options, failed=failed)) if failed else first
+    return replace(advice, verified=proof)
 
 
 def _guest_events(recording: Recording) -> Events:
@@ -186,7 +214,7 @@ class _Ranges:
         new = not any(zone.holds(found.zone) for zone in self.in_force)
         advised = new and judgement.verdict is Verdict.COALESCE
         return RangeAdvice(
-            str(found.zone),
+            found.zone,
             self.names.name(found.zone) or self._recorded_name(found),
             found.writes + found.strings,
             found.reads,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from coalesced.tools import traces
-from coalesced.tools.commands.options import JsonOption, staleness_of
+from coalesced.tools.commands.options import Accel, DeviceOption, JsonOption, staleness_of
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.formats import FORMATS
 
@@ -55,6 +55,16 @@ def advise(
         ZonesForm | None,
         typer.Option("--zones", help="Print only the zones to add, in this notation."),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Replay with the advised zones and without; what fails is taken out."
+        ),
+    ] = False,
+    accel: Annotated[
+        Accel, typer.Option("--accel", help="With --verify: process or kvm.")
+    ] = Accel.process,
+    device: DeviceOption = None,
     json: JsonOption = False,
 ) -> int:
     """Judge from a recording which registers may wait in a ring, and count the exits saved.
@@ -62,31 +72,40 @@ def advise(
     No model of a device is consulted: the verdicts rest on what the recording shows. Where it
     tells exits, each write in a zone is predicted by the ring's rules and held against it.
     """
-    from coalesced.tools.advise import report  # noqa: PLC0415 - start-up time
-    from coalesced.tools.advise.advice import Options  # noqa: PLC0415
-    from coalesced.tools.advise.advice import advise as run_advise  # noqa: PLC0415
+    from coalesced.tools.advise import advice, report  # noqa: PLC0415 - start-up time
+    from coalesced.tools.advise.members import members  # noqa: PLC0415
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
     from coalesced.tools.runs.json_members import print_json  # noqa: PLC0415
     from coalesced.tools.runs.ranges import zone_of  # noqa: PLC0415
     from coalesced.tools.traces.trace import read_events  # noqa: PLC0415
 
+    if accel is Accel.direct:
+        raise BadInput("--accel direct: it has no ring to verify")
+    if not verify and (device or accel is not Accel.process):
+        raise BadInput("--device and --accel are for --verify, which is not given")
     limit = staleness_of(staleness)
     if exit_ns is not None and not 0 < exit_ns < 1e9:
         raise BadInput(f"--exit-ns {exit_ns:g}: expected above 0 to a thousand million nanoseconds")
-    options = Options(
+    options = advice.Options(
         [zone_of("--zone", text) for text in zone] if zone else None,
         1 << 62 if limit is None else round(limit * 1e9),
         exit_ns,
         Map.read(names) if names else Map(),
     )
-    result = run_advise(read_events(traces.find(trace)), options)
+    recording = read_events(traces.find(trace))
+    if verify:
+        from coalesced.tools.runs.boards import DEFAULT_MACHINE  # noqa: PLC0415
+
+        result = advice.verified(recording, options, device or DEFAULT_MACHINE, accel)
+    else:
+        result = advice.advise(recording, options)
     if json:
-        print_json(result)
+        print_json(members(result))
     elif zones:
         print(report.zones_as(zones.value, result.advised))
     else:
         print("\n".join(report.lines(result)))
-    return 0
+    return 0 if result.verified is None or result.verified.ok else 1
 
 
 EPILOG = "Examples: coalesced advise e1000; coalesced advise kvm.txt.xz --zones c. Record with: "

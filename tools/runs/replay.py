@@ -16,6 +16,7 @@ from coalesced.tools.runs.comparison import board_of, screen_of
 from coalesced.tools.runs.json_members import INLINE
 from coalesced.tools.runs.options import Picture, RunOptions
 from coalesced.tools.runs.outputs import save_picture, trace_file
+from coalesced.tools.runs.recorded import as_trace
 from coalesced.tools.runs.results import Run
 from coalesced.tools.runs.runner import Job, Ran, run_job
 from coalesced.tools.traces import loads, missing
@@ -102,6 +103,7 @@ class Seen(NamedTuple):
     """The machine after the replay."""
 
     values: NDArray[np.uint64]  # of each access
+    named: Trace  # the recording, with the names of unnamed regions as they are at the end
     regions: Masks  # that the machine lacks: the accesses to them
     functions: Masks  # the same for PCI functions
     screen: NDArray[np.uint8] | None
@@ -148,6 +150,7 @@ def _job(recorded: Trace, specs: list[str]) -> Job[_Stage, Seen]:
         displays = stage.board.displays
         return Seen(
             _values(machine, stage, recorded),
+            _named(machine, recorded),
             missing.regions(machine, recorded),
             missing.functions(stage.board, recorded),
             screen,
@@ -172,6 +175,13 @@ def _values(machine: Machine, stage: _Stage, recorded: Trace) -> NDArray[np.uint
     if isinstance(machine.accel, KvmAccelerator):
         values[recorded.reads] = machine.accel.loads()[1]
     return values
+
+
+def _named(machine: Machine, recorded: Trace) -> Trace:
+    if "unnamed" not in recorded.names:
+        return recorded
+    reached = as_trace(machine, recorded.ops)
+    return replace(recorded, names=reached.names, region=reached.region)
 
 
 def _place_bars(board: Board, recorded: Trace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,11 @@ class Trace:
         """Per access: is it a load or an in?"""
         kinds = self.ops["kind"]
         return np.asarray((kinds == OP_LOAD) | (kinds == OP_IN))
+
+    def take(self, which: NDArray[np.bool_]) -> Self:
+        """The chosen accesses; what is counted stays as it is."""
+        ops, region, lines = self.ops[which], self.region[which], self.lines[which]
+        return replace(self, ops=ops, region=region, lines=lines)
 
 
 @dataclass(frozen=True)

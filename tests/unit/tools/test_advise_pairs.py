@@ -60,7 +60,7 @@ def scan(tape: Tape, place: Registers, rounds: int = 4) -> None:
 def of_first(tape: Tape, place: Registers, tmp_path: Path) -> RangeAdvice:
     advice = tape.advice(tmp_path)
     zone = Zone(place.pio, place.first, 4)
-    found = next(each for each in advice.ranges if each.zone == str(zone))
+    found = next(each for each in advice.ranges if each.zone == zone)
     assert (found.verdict is Verdict.COALESCE) == any(z.holds(zone) for z in advice.advised)
     assert not any(z.holds(Zone(place.pio, place.second, 4)) for z in advice.advised)
     return found

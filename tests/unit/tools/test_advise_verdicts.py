@@ -112,7 +112,7 @@ TRAPS: list[tuple[Callable[[Tape], None], Zone, Verdict]] = [
 
 def range_of(tape: Tape, tmp_path: Path, zone: Zone, options: Options | None = None) -> RangeAdvice:
     advice = tape.advice(tmp_path, options)
-    return next(each for each in advice.ranges if each.zone == str(zone))
+    return next(each for each in advice.ranges if each.zone == zone)
 
 
 @pytest.mark.parametrize(("record", "zone", "verdict"), TRAPS)

@@ -1,0 +1,94 @@
+"""The JSON object of an advice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from coalesced.tools.advise.advice import Advice, RangeAdvice
+from coalesced.tools.advise.evidence import Waits
+from coalesced.tools.runs.results import Percentiles
+from coalesced.vmm.zone import Zone
+
+if TYPE_CHECKING:
+    from coalesced.tools.advise.verify import Verified
+
+READS = ("read", "load", "in")
+WRITES = ("write", "store", "out")
+
+
+def members(advice: Advice) -> Mapping[str, object]:
+    """The members that the reference names, and what the report has besides."""
+    agreed, lines = advice.agreement, advice.lines
+    reads, writes = (sum(advice.counts.get(kind, 0) for kind in kinds) for kinds in (READS, WRITES))
+    return {
+        "trace": advice.trace,
+        "format": advice.format,
+        "events": lines.events,
+        "lines_skipped": lines.foreign,
+        "lines_known": lines.known,
+        "lost_marks": lines.lost_marks,
+        "apart": lines.apart,
+        "accesses": reads + writes,
+        "reads": reads,
+        "writes": writes,
+        "events_by_kind": advice.counts,
+        "string_accesses": advice.string_accesses,
+        "in_kernel": advice.in_kernel,
+        "threads": advice.threads,
+        "seconds": advice.seconds,
+        "exits_recorded": advice.exits if advice.has_exits else None,
+        "zones_in_force": _zones(advice.zones_in_force),
+        "agreement": agreed
+        and {
+            "checked": agreed.writes,
+            "agreeing": agreed.agreed,
+            "first_disagreements": agreed.disagreements,
+            "exits": agreed.exits,
+            "predicted": agreed.predicted,
+            "unseen_drains": agreed.unseen_drains,
+            "explained": agreed.explained,
+        },
+        "ranges": [_range(each) for each in advice.ranges],
+        "zones_advised": _zones(advice.advised),
+        "exits_predicted": {"now": advice.exits, "advised": advice.exits_advised},
+        "ring_pages": advice.exits_by_ring_pages,
+        "exit_ns": advice.exit_ns,
+        "seconds_saved": advice.seconds_saved,
+        "verified": advice.verified and _verified(advice.verified),
+    }
+
+
+def _zone(zone: Zone) -> dict[str, object]:
+    return {"address": zone.address, "size": zone.size, "kind": "pio" if zone.pio else "mmio"}
+
+
+def _zones(zones: Iterable[Zone]) -> list[dict[str, object]]:
+    return [_zone(zone) for zone in zones]
+
+
+def _range(each: RangeAdvice) -> dict[str, object]:
+    return _zone(each.zone) | {
+        "name": each.name,
+        "reads": each.reads,
+        "writes": each.writes,
+        "exits": each.exits,
+        "share": each.share,
+        "in_force": each.in_force,
+        "verdict": each.verdict,
+        "reasons": [each.reason],
+        "line": each.line,
+        "wait_us": _microseconds(each.waits_ns),
+        "exits_saved": each.saves,
+    }
+
+
+def _microseconds(waits: Waits | None) -> Percentiles:
+    if waits is None:
+        return Percentiles()
+    return Percentiles(waits.p50 / 1e3, waits.p99 / 1e3, waits.max / 1e3)
+
+
+def _verified(proof: Verified) -> dict[str, object]:
+    dropped = [_zone(each.zone) | {"reason": each.reason} for each in proof.dropped]
+    return {**vars(proof), "dropped": dropped}
