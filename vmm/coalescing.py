@@ -11,6 +11,7 @@ from coalesced.devices.bus.address_space import AddressSpace, FlatRange, Mapping
 from coalesced.hv.client import Range
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.drain import Drain
+from coalesced.vmm.zone import AS_DECLARED, Choice
 
 _KINDS_KEPT = 4096  # a guest may write to any number of addresses
 _LARGEST = 1 << 31  # bytes of a zone: KVM counts them in 32 bits
@@ -18,7 +19,7 @@ _TOP = 1 << 64  # a zone that ends here holds nothing: KVM compares 64-bit sums
 
 
 class Coalescing:
-    """Keeps the accelerator's zones equal to the coalescible ranges that are mapped.
+    """Keeps the accelerator's zones equal to the coalescible ranges that are mapped and chosen.
 
     Ranges for which the kernel has no room go without a zone: their writes exit. Before a mapping
     changes the guest stops and the queue is drained.
@@ -31,8 +32,10 @@ class Coalescing:
         enabled: bool,
         drain: Drain,
         warn: Callable[[str], None] = lambda _line: None,
+        choice: Choice = AS_DECLARED,
     ) -> None:
         """`spaces`: the memory (False) and port (True) address spaces. `warn`: takes a line."""
+        self._choice = choice
         self._accel = accel
         self._warn = warn
         self._drain = drain
@@ -76,7 +79,7 @@ class Coalescing:
         self._drain.flush()
 
     def _after_change(self, port: bool, space: AddressSpace) -> None:
-        wanted = _wanted(space)
+        wanted = _registrable(self._choice.of(port, _declared(space)))
         zones = self.zones[port]
         if wanted == zones:
             return
@@ -104,17 +107,24 @@ class Coalescing:
         )
 
 
-def _wanted(space: AddressSpace) -> list[Range]:
+def _declared(space: AddressSpace) -> list[Range]:
     """The visible parts of the coalescible ranges, in ascending order."""
+    return [
+        (start, end - start)
+        for flat in space.flat()
+        if flat.mapping is not None and flat.mapping.region.coalesced
+        for start, end in _visible(flat, flat.mapping)
+    ]
+
+
+def _registrable(ranges: list[Range]) -> list[Range]:
+    """The ranges in parts that the kernel takes; no access crosses a cut, which is at a page."""
     zones: list[Range] = []
-    for flat in space.flat():
-        if flat.mapping is None or not flat.mapping.region.coalesced:
-            continue
-        for start, end in _visible(flat, flat.mapping):
-            # No access of the guest crosses a cut: the processor splits it at each page.
-            cuts = range((start // _LARGEST + 1) * _LARGEST, end, _LARGEST)
-            if end < _TOP:
-                zones += [(one, other - one) for one, other in pairwise([start, *cuts, end])]
+    for start, size in ranges:
+        end = start + size
+        cuts = range((start // _LARGEST + 1) * _LARGEST, end, _LARGEST)
+        if end < _TOP:
+            zones += [(one, other - one) for one, other in pairwise([start, *cuts, end])]
     return zones
 
 

@@ -24,6 +24,7 @@ from coalesced.vmm.loop import Loop
 from coalesced.vmm.netdev.backend import Host
 from coalesced.vmm.netdev.network import Network
 from coalesced.vmm.tracing import Sink, Tracer
+from coalesced.vmm.zone import AS_DECLARED, Choice
 
 LAST_FLUSH: Final = 0.2
 """Seconds for what is queued when a run is interrupted."""
@@ -37,13 +38,15 @@ class Machine:
         accel: Accelerator,
         *,
         coalesce: bool = True,
+        zones: Choice = AS_DECLARED,
         staleness: float | None = None,
         trace: Sink | None = None,
         warn: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        """`staleness`: seconds after which a queued write reaches its device although the guest
-        runs on, None: only at exits. `trace`: where every access of the guest is written down.
-        `warn`: takes a line about something that goes wrong while the guest runs on.
+        """`coalesce`: whether anything is queued; `zones`: what is, beside or instead of what
+        devices declare. `staleness`: seconds after which a queued write reaches its device although
+        the guest runs on, None: only at exits. `trace`: where every access of the guest is written
+        down. `warn`: takes a line about something that goes wrong while the guest runs on.
         """
         self.accel = accel
         self.memory = AddressSpace("memory", 1 << 64, 0x00)
@@ -60,7 +63,7 @@ class Machine:
         self._accesses = Accesses(self.memory, self.ports, self.counters, self.tracer)
         self._drain = Drain(accel.ring, self._accesses, self.counters, self.loop.run_timers)
         spaces = {False: self.memory, True: self.ports}
-        self.coalescing = Coalescing(accel, spaces, coalesce, self._drain, warn)
+        self.coalescing = Coalescing(accel, spaces, coalesce, self._drain, warn, zones)
         self._dispatcher = Dispatcher(
             accel, self._accesses, self._drain, self.coalescing, self.counters
         )

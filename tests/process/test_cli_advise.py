@@ -26,10 +26,19 @@ def recording() -> str:
 def test_json_has_the_figures_of_the_report(tmp_path: Path) -> None:
     (tmp_path / "t").write_text(recording())
     found = json_of("advise", "t", cwd=tmp_path)
-    assert found["zones_advised"] == [{"address": WINDOW, "size": 0x200, "kind": "mmio"}]
+    zone = {"address": WINDOW, "size": 0x200, "kind": "mmio"}
+    assert found["zones_advised"] == [zone]
     assert found["exits_predicted"] == {"now": 3 * 129, "advised": 3}
-    assert (found["accesses"], found["writes"], found["reads"]) == (3 * 129, 3 * 128, 3)
-    assert found["ranges"][0]["verdict"] == "coalesce"
+    assert found["exits_recorded"] == 3 * 129
+    assert (found["accesses"], found["reads"], found["writes"]) == (3 * 129, 3, 3 * 128)
+    assert found["agreement"]["checked"] == found["agreement"]["agreeing"] == 0
+    assert (found["zones_in_force"], found["verified"]) == ([], None)
+    assert found["ring_pages"]["1"] == 3
+    first = found["ranges"][0]
+    assert zone.items() <= first.items()
+    assert (first["verdict"], first["exits_saved"]) == ("coalesce", 3 * 128)
+    assert first["reasons"][0].startswith("memory: ")
+    assert first["wait_us"]["p50"] <= first["wait_us"]["p99"] <= first["wait_us"]["max"]
     report = run("advise", "t", cwd=tmp_path)
     assert report.returncode == 0
     assert "Exits now 387, with the advice 3: 99.2% saved" in report.stdout

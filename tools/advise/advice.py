@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from coalesced.tools.advise.verify import Verified
 
 from coalesced.hv.abi import ring_slots
 from coalesced.hv.printable import printable
@@ -15,12 +19,14 @@ from coalesced.tools.advise.history import Parts, wait_bins
 from coalesced.tools.advise.names import Map
 from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
-from coalesced.tools.advise.zones import Agreement, Zone
+from coalesced.tools.advise.zones import Agreement
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs.options import Accel
 from coalesced.tools.traces.accesses import accesses
 from coalesced.tools.traces.events import NO_TIME, Events, Kind, Mask
 from coalesced.tools.traces.reader import Names
-from coalesced.tools.traces.trace import Recording
+from coalesced.tools.traces.trace import Recording, trace_of
+from coalesced.vmm.zone import Zone
 
 MERGE_GAP = 0x1000  # two advised ranges with nothing else between them are one zone
 RING_PAGES = (1, 2, 4, 8, 16, 32, 64)
@@ -34,6 +40,7 @@ class Options:
     staleness_ns: int = 1_000_000
     exit_ns: float | None = None
     names: Map = field(default_factory=Map)
+    failed: Mapping[Zone, str] = field(default_factory=dict)  # not to be advised, and why
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,6 @@ class Advice:
     threads: int
     seconds: float | None
     counts: Mapping[str, int]
-    reads: int
-    writes: int
     string_accesses: int
     in_kernel: int
     has_exits: bool
@@ -95,6 +100,7 @@ class Advice:
     exits_advised_by_part: Sequence[int]
     exit_ns: float | None
     seconds_saved: float | None
+    verified: Verified | None = None
 
 
 def advise(recording: Recording, options: Options) -> Advice:
@@ -111,9 +117,9 @@ def advise(recording: Recording, options: Options) -> Advice:
     in_force = options.zones
     if in_force is None:
         in_force = zoning.inferred(timeline, slots)
-    measured = Measured(timeline, in_force)
+    measured = Measured(timeline, in_force, options.staleness_ns)
     found = [measured.of(number) for number in range(len(measured.ranges))]
-    judged = [(each, judge(each, options.staleness_ns)) for each in found]
+    judged = [(each, _judged(each, options)) for each in found]
     advised = [new for new in merged(judged) if not any(old.holds(new) for old in in_force)]
     now = timeline.total_exits
     zones = [*in_force, *advised]
@@ -134,8 +140,6 @@ def advise(recording: Recording, options: Options) -> Advice:
         threads=len(np.unique(events.thread)),
         seconds=_seconds(events),
         counts=_counts(events),
-        reads=int((timeline.begins & ~events.is_write).sum()),
-        writes=int(events.is_write.sum()),
         string_accesses=int((events.is_access & (events.count > 1)).sum()),
         in_kernel=int((zoning.in_kernel(timeline) & events.is_access).sum()),
         has_exits=timeline.has_exits,
@@ -153,6 +157,27 @@ def advise(recording: Recording, options: Options) -> Advice:
         exit_ns=options.exit_ns,
         seconds_saved=saved,
     )
+
+
+def _judged(found: Evidence, options: Options) -> Judgement:
+    """The judgement, unless a zone with this range failed in a replay."""
+    judgement = judge(found, options.staleness_ns)
+    for zone, why in options.failed.items():
+        if zone.holds(found.zone) and judgement.verdict is Verdict.COALESCE:
+            reason = f"{judgement.reason}; but a replay with {zone} fails: {why}"
+            return replace(judgement, verdict=Verdict.UNPROVEN, reason=reason)
+    return judgement
+
+
+def verified(recording: Recording, options: Options, specs: list[str], accel: Accel) -> Advice:
+    """The advice, held against replays on this machine; what fails is not advised."""
+    from coalesced.tools.advise.verify import Verifier  # noqa: PLC0415 - it starts machines
+
+    first = advise(recording, options)
+    proof = Verifier(trace_of(recording), specs, accel).of(first.zones_in_force, first.advised)
+    failed = {each.zone: each.reason for each in proof.dropped}
+    advice = advise(recording, replace(options, failed=failed)) if failed else first
+    return replace(advice, verified=proof)
 
 
 def guest_events(recording: Recording) -> Events:

@@ -9,9 +9,11 @@ from typing import Final
 import numpy as np
 
 from coalesced.devices.i440fx import CONFIG_ADDRESS, CONFIG_DATA
+from coalesced.tools.advise.pairs import Pair, Pairs
 from coalesced.tools.advise.timeline import Timeline
-from coalesced.tools.advise.zones import Zone, in_kernel, inside
+from coalesced.tools.advise.zones import in_kernel, inside
 from coalesced.tools.traces.events import NO_TIME, Events, Kind, Mask, Positions, Words
+from coalesced.vmm.zone import Zone
 
 WINDOW_LEAST: Final = 64  # addresses of a range that is taken for memory
 WINDOW_GAP: Final = 32
@@ -53,12 +55,9 @@ class Evidence:
     waits: Waits | None
     longest: Counted  # the line of the write that waited longest
     to_next: Waits | None  # to the next access of the same thread
+    pair: Pair
     same_back: int  # reads of the value that was written
     other_back: Counted
-    values: int  # different ones
-    pair: Counted  # followed by an access to a neighbour, 1 to 8 bytes behind
-    pair_reads: int  # of these
-    polled: int  # of these reads, those that a read of the same address follows
     repeated: Counted  # followed by a write of another value to the same address
     counting: Counted  # one small step above the last value written there
     in_range: int  # followed by a write to the same range
@@ -98,7 +97,10 @@ def _clusters(pio: bool, starts: Positions, size: Positions) -> list[Zone]:
 class Measured:
     """What is known of each event, computed for all at once."""
 
-    def __init__(self, timeline: Timeline, in_force: Sequence[Zone] = ()) -> None:
+    def __init__(
+        self, timeline: Timeline, in_force: Sequence[Zone] = (), staleness: int = 0
+    ) -> None:
+        """`staleness`: the nanoseconds after which what follows a write is late."""
         events = timeline.events
         self.timeline = timeline
         self.in_force = inside(events, in_force)
@@ -114,9 +116,7 @@ class Measured:
         self.read_known, self.read_other = _read_back(events, self.pio)
         self.same_next = (self.next >= 0) & (self.range[self.next] == self.range)
         self.mapping = self._mapping()
-        self.reads = events.is_read | (events.kind == Kind.LOAD_BEGINS)
-        again = np.maximum(self.next, 0)
-        self.polled = self.reads & self.reads[again] & (events.address == events.address[again])
+        self.pairs = Pairs(timeline, self.pio, staleness)
         self._order = np.argsort(self.range, kind="stable")
         self._bounds = np.searchsorted(self.range[self._order], np.arange(len(self.ranges) + 1))
 
@@ -168,8 +168,6 @@ class Measured:
         same_address = has & (events.address[after] == events.address[at])
         same_address &= events.is_write[after] & (self.pio[after] == self.pio[at])
         step = events.value[at] - value[at]
-        beyond = events.address[after] - events.address[at]
-        neighbour = has & (self.pio[after] == self.pio[at]) & (beyond > 0) & (beyond <= 8)
         window = has & self.is_window[self.range[after]] & (self.range[after] != number)
         first = np.concatenate((at, strings))
         return Evidence(
@@ -187,10 +185,7 @@ class Measured:
             to_next=_waits(np.where(timed, events.time[after] - events.time[at], NO_TIME)),
             same_back=int((self.read_known[reads] & ~other).sum()),
             other_back=self._counted(reads, other),
-            values=len(np.unique(events.value[at])),
-            pair=self._counted(at, neighbour),
-            pair_reads=int((neighbour & self.reads[after]).sum()),
-            polled=int((neighbour & self.polled[after]).sum()),
+            pair=self._pair(number, at),
             repeated=self._counted(at, same_address & (events.value[after] != events.value[at])),
             counting=self._counted(at, known[at] & (step > 0) & (step <= STEP_MAX)),
             in_range=int((self.same_next[at] & events.is_write[after]).sum()),
@@ -199,6 +194,9 @@ class Measured:
             no_successor=int((~has).sum()),
             never_exits=timeline.has_exits and not (self.in_force[at] | timeline.exits[at]).any(),
         )
+
+    def _pair(self, number: int, at: Positions) -> Pair:
+        return Pair() if self.is_window[number] else self.pairs.of(self.ranges[number], at)
 
     def _counted(self, at: Positions, which: Mask) -> Counted:
         found = at[which]

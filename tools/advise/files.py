@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from coalesced.tools.advise import page as pages
 from coalesced.tools.advise import perfetto
 from coalesced.tools.advise.advice import Advice, guest_events
-from coalesced.tools.advise.page import page
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.trace import Recording
 from coalesced.vmm.output import Output
@@ -18,10 +18,18 @@ from coalesced.vmm.output import Output
 _PIECE: Final = 1 << 20  # bytes that are written at once
 
 
+def write(recording: Recording, advice: Advice, page: Path | None, trace: Path | None) -> None:
+    """Write the page and the trace for Perfetto that were asked for. Raises BadInput."""
+    if page is not None:
+        write_html(page, advice)
+    if trace is not None:
+        write_perfetto(trace, recording, advice)
+
+
 def write_html(path: Path, advice: Advice) -> None:
     """Write the advice as a page. Raises BadInput if the file cannot be written."""
     with _written("--html", path) as write:
-        write(page(advice).encode(errors="replace"))
+        write(pages.page(advice).encode(errors="replace"))
 
 
 def write_perfetto(path: Path, recording: Recording, advice: Advice) -> None:

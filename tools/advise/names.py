@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from coalesced.hv.printable import printable
-from coalesced.tools.advise.zones import Zone
 from coalesced.tools.errors import BadInput
+from coalesced.vmm.zone import Zone
 
 _LINE = re.compile(r"^\s*([0-9a-f]{4,16})-([0-9a-f]{4,16})\s*(?:\([^)]*\))?\s*:\s*(\S.*?)\s*$")
 

@@ -11,9 +11,9 @@ from coalesced.hv.abi import ring_slots
 from coalesced.tools.advise import zones as zoning
 from coalesced.tools.advise.advice import Advice
 from coalesced.tools.advise.timeline import Timeline
-from coalesced.tools.advise.zones import Zone
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.events import NO_TIME, Events, Kind, Positions
+from coalesced.vmm.zone import Zone
 
 _SEQUENCE: Final = 1
 _STEP: Final = 1_000  # nanoseconds from event to event where the recording has no times

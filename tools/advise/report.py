@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from coalesced.tools.advise.advice import Advice, RangeAdvice
 from coalesced.tools.advise.verdicts import Verdict
-from coalesced.tools.advise.zones import Zone
+from coalesced.vmm.zone import Zone
+
+if TYPE_CHECKING:
+    from coalesced.tools.advise.verify import Verified
 
 WIDTH = 79
 SHOWN = 8
@@ -19,6 +23,8 @@ def lines(advice: Advice) -> Iterator[str]:
     yield from _recording(advice)
     yield from _model(advice)
     yield from _savings(advice)
+    if advice.verified is not None:
+        yield from _proof(advice.verified)
     for verdict in Verdict:
         found = [each for each in advice.ranges if each.verdict is verdict]
         yield ""
@@ -86,6 +92,29 @@ def _savings(advice: Advice) -> Iterator[str]:
         cost = f"{advice.exit_ns:,.0f} ns per exit (--exit-ns)"
         yield f"{advice.seconds_saved:,.3f} s saved at {cost}"
     yield from _wrapped(f"Zones to add: {', '.join(map(str, advice.advised)) or 'none'}", "  ")
+
+
+def _proof(proof: Verified) -> Iterator[str]:
+    processes = "KVM" if proof.accel == "kvm" else "two processes"
+    exits = "as predicted" if proof.exits_equal else f"{proof.exits_predicted:,} predicted"
+    loads = "equal to" if proof.loads_equal else "NOT EQUAL TO"
+    state = "equal" if proof.state_equal else "NOT EQUAL"
+    yield from _wrapped(
+        f"Verified by a replay of {proof.accesses:,} accesses ({processes}): "
+        f"{proof.exits:,} exits, {exits}; {proof.loads_checked:,} loads {loads} those without "
+        f"these zones, the state at the end {state}.",
+        "  ",
+    )
+    for dropped in proof.dropped:
+        yield from _wrapped(f"TAKEN OUT: {dropped.zone}: {dropped.reason}", "  ")
+    for what, counts in (
+        ("Not replayed", proof.not_replayed),
+        ("Not checked, as they depend on time", proof.unchecked),
+        ("Not on this machine", proof.missing),
+    ):
+        if counts:
+            named = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            yield from _wrapped(f"{what}: {named}", "  ")
 
 
 def _range(each: RangeAdvice) -> Iterator[str]:

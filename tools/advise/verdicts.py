@@ -8,9 +8,13 @@ from enum import StrEnum
 from typing import Final
 
 from coalesced.tools.advise.evidence import WINDOW_LEAST, Evidence, Waits
+from coalesced.tools.advise.pairs import Pair
 
 ALWAYS: Final = 0.99
 MOSTLY: Final = 0.5
+BESIDE: Final = 0.9  # of the writes of an index; other accesses come between a few
+CHANGES: Final = 0.5  # reads of data that has changed, of those that repeat
+SELDOM_LATE: Final = 0.01  # of the writes of an index: the guest was held up
 COUNTS: Final = 0.75  # of a tail's values; the others wrap
 SELDOM: Final = 0.1
 LEAST: Final = 4  # writes that make a pattern
@@ -81,27 +85,50 @@ def _read_back(found: Evidence, _staleness: int) -> Judgement | None:
     return Judgement(verdict, reason, found.other_back.line)
 
 
-def _index(found: Evidence, staleness: int) -> Judgement | None:
-    """The index of a pair: the access to the data that follows drains the ring.
+def _index(found: Evidence, _staleness: int) -> Judgement | None:
+    """The index of a pair: the access to its data drains the ring, or is queued behind it.
 
-    In memory a value that counts up is rather a tail, and what follows it a status.
+    Data that repeats under its index and differs between indices shows that the write has no effect
+    of its own; then a few may wait long. Without it, what follows must be prompt each time, and in
+    memory a value that counts up is rather a tail.
     """
-    followed = found.writes - found.no_successor
-    if found.writes < LEAST or is_window(found) or found.pair.count < ALWAYS * max(followed, 1):
+    pair = found.pair
+    if not _begins_pair(found) or pair.echoes or pair.changed > pair.same * CHANGES:
         return None
-    if not found.zone.pio and _counts_up(found):
+    proven = pair.selecting >= LEAST
+    late = max(1, pair.followed * SELDOM_LATE) if proven else 0
+    if pair.awaited or pair.late > late:
         return None
-    selects = found.values > 1 and found.pair_reads >= followed / 4
-    if not selects or found.polled > found.pair_reads * SELDOM or found.no_successor > 1:
+    if found.to_next is None:
+        reason = "may be an index; no time stamp tells whether the guest waits after it"
+        return Judgement(Verdict.UNPROVEN, reason, pair.line)
+    if proven:
+        return Judgement(Verdict.COALESCE, _selects(pair), pair.line)
+    counts = _counts_up(found) and not found.zone.pio
+    if counts or pair.beside < ALWAYS * pair.followed or pair.answers < LEAST:
         return None
-    if _longer(found.to_next, staleness):
-        return None
-    waits = "" if found.to_next is None else f" after {duration(found.to_next.p50)} (p50)"
-    return Judgement(
-        Verdict.COALESCE,
-        f"selects what the next access reads or writes: it follows{waits}",
-        found.pair.line,
+    after = duration(found.to_next.p50)
+    reason = f"selects what the next access reads or writes: it follows after {after} (p50)"
+    return Judgement(Verdict.COALESCE, reason, pair.line)
+
+
+def _selects(pair: Pair) -> str:
+    late = f"; {pair.late:,} waited long, which nothing can tell" if pair.late else ""
+    return (
+        f"selects the data beside it: {pair.same:,} reads repeat under their index, "
+        f"{pair.changed:,} do not; the next access to the data drains the ring first{late}"
     )
+
+
+def _begins_pair(found: Evidence) -> bool:
+    """Does a read or write of the same neighbour follow, neither polled nor in a window?"""
+    pair = found.pair
+    if found.writes < LEAST or found.no_successor > 1 or pair.values < 2:
+        return False
+    if pair.beside < max(LEAST, BESIDE * pair.followed) or pair.read < pair.beside / 4:
+        return False
+    most = SELDOM * pair.beside
+    return max(pair.polled, pair.continued, found.before_window.count) <= most
 
 
 def _counter(found: Evidence, _staleness: int) -> Judgement | None:

@@ -9,41 +9,12 @@ from typing import Final
 import numpy as np
 
 from coalesced.tools.advise.timeline import Timeline
-from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.events import Events, Kind, Mask, Positions
+from coalesced.vmm.zone import Zone
 
 GAP_MAX: Final = 0x20000  # an inferred zone has no larger gap between two writes
 # Interrupt controllers of a PC, which KVM plays itself: their writes never exit.
 IN_KERNEL: Final = ((0xFEC00000, 0xFEC01000), (0xFEE00000, 0xFEF00000))
-
-
-@dataclass(frozen=True, order=True)
-class Zone:
-    """A range of addresses whose writes are queued."""
-
-    pio: bool
-    address: int
-    size: int
-
-    def __str__(self) -> str:
-        return f"{'pio:' if self.pio else ''}{self.address:#x}+{self.size:#x}"
-
-    def holds(self, other: Zone) -> bool:
-        """Does the other zone lie in this one?"""
-        start, end = other.address, other.address + other.size
-        return self.pio == other.pio and self.address <= start and end <= self.address + self.size
-
-
-def zone_of(text: str) -> Zone:
-    """A zone as `[pio:]ADDRESS+SIZE`. Raises BadInput."""
-    address, _, size = text.removeprefix("pio:").partition("+")
-    try:
-        zone = Zone(text.startswith("pio:"), int(address, 0), int(size, 0))
-    except ValueError:
-        zone = Zone(False, 0, 0)
-    if zone.size <= 0 or zone.address < 0 or zone.address + zone.size > 1 << 64:
-        raise BadInput(f"--zone {text}: expected [pio:]ADDRESS+SIZE")
-    return zone
 
 
 def inside(events: Events, zones: Iterable[Zone]) -> Mask:

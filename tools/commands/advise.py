@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from coalesced.tools import traces
-from coalesced.tools.commands.options import JsonOption, check_writable, staleness_of
+from coalesced.tools.commands.options import (
+    Accel,
+    DeviceOption,
+    JsonOption,
+    check_writable,
+    staleness_of,
+)
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.formats import FORMATS
 
@@ -22,49 +28,64 @@ class ZonesForm(StrEnum):
     json = "json"
 
 
+TraceArgument = Annotated[
+    str, typer.Argument(metavar="TRACE", help="A recording, `-` for stdin, or one of: boot, e1000.")
+]
+ZoneOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--zone",
+        metavar="[pio:]ADDRESS+SIZE",
+        help="A zone in force when it was recorded. Repeatable. [default: inferred]",
+    ),
+]
+StalenessOption = Annotated[
+    str,
+    typer.Option("--staleness", metavar="MS|off", help="Milliseconds that a write may wait."),
+]
+ExitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--exit-ns", metavar="NS", help="Cost of an exit, as `coalesced bench exit` measures."
+    ),
+]
+MapOption = Annotated[
+    Path | None,
+    typer.Option("--map", metavar="FILE", help="`info mtree -f` or /proc/iomem, for names."),
+]
+ZonesOption = Annotated[
+    ZonesForm | None,
+    typer.Option("--zones", help="Print only the zones to add, in this notation."),
+]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify", help="Replay with the advised zones and without; what fails is taken out."
+    ),
+]
+AccelOption = Annotated[Accel, typer.Option("--accel", help="With --verify: process or kvm.")]
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write the report with pictures, as one page."),
+]
+PerfettoOption = Annotated[
+    Path | None,
+    typer.Option("--perfetto", metavar="FILE", help="Write accesses and the ring for Perfetto."),
+]
+
+
 def advise(
-    trace: Annotated[
-        str,
-        typer.Argument(metavar="TRACE", help="A recording, `-` for stdin, or one of: boot, e1000."),
-    ],
-    zone: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--zone",
-            metavar="[pio:]ADDRESS+SIZE",
-            help="A zone in force when it was recorded. Repeatable. [default: inferred]",
-        ),
-    ] = None,
-    staleness: Annotated[
-        str,
-        typer.Option(
-            "--staleness", metavar="MS|off", help="Milliseconds that a write may wait, or off."
-        ),
-    ] = "1",
-    exit_ns: Annotated[
-        float | None,
-        typer.Option(
-            "--exit-ns", metavar="NS", help="Cost of an exit, as `coalesced bench exit` measures."
-        ),
-    ] = None,
-    names: Annotated[
-        Path | None,
-        typer.Option("--map", metavar="FILE", help="`info mtree -f` or /proc/iomem, for names."),
-    ] = None,
-    zones: Annotated[
-        ZonesForm | None,
-        typer.Option("--zones", help="Print only the zones to add, in this notation."),
-    ] = None,
-    page: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", help="Write the report with pictures, as one page."),
-    ] = None,
-    perfetto: Annotated[
-        Path | None,
-        typer.Option(
-            "--perfetto", metavar="FILE", help="Write the accesses and the ring for Perfetto."
-        ),
-    ] = None,
+    trace: TraceArgument,
+    zone: ZoneOption = None,
+    staleness: StalenessOption = "1",
+    exit_ns: ExitOption = None,
+    names: MapOption = None,
+    zones: ZonesOption = None,
+    verify: VerifyOption = False,
+    accel: AccelOption = Accel.process,
+    device: DeviceOption = None,
+    page: HtmlOption = None,
+    perfetto: PerfettoOption = None,
     json: JsonOption = False,
 ) -> int:
     """Judge from a recording which registers may wait in a ring, and count the exits saved.
@@ -72,44 +93,48 @@ def advise(
     No model of a device is consulted: the verdicts rest on what the recording shows. Where it
     tells exits, each write in a zone is predicted by the ring's rules and held against it.
     """
-    from coalesced.tools.advise import report  # noqa: PLC0415 - start-up time
-    from coalesced.tools.advise.advice import Options  # noqa: PLC0415
-    from coalesced.tools.advise.advice import advise as run_advise  # noqa: PLC0415
-    from coalesced.tools.advise.files import write_html, write_perfetto  # noqa: PLC0415
+    from coalesced.tools.advise import advice, files, report  # noqa: PLC0415 - start-up time
     from coalesced.tools.advise.members import members  # noqa: PLC0415
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
-    from coalesced.tools.advise.zones import zone_of  # noqa: PLC0415
     from coalesced.tools.runs.json_members import print_json  # noqa: PLC0415
     from coalesced.tools.runs.outputs import check_apart  # noqa: PLC0415
+    from coalesced.tools.runs.ranges import zone_of  # noqa: PLC0415
     from coalesced.tools.traces.trace import read_events  # noqa: PLC0415
 
+    if accel is Accel.direct:
+        raise BadInput("--accel direct: it has no ring to verify")
+    if not verify and (device or accel is not Accel.process):
+        raise BadInput("--device and --accel are for --verify, which is not given")
     limit = staleness_of(staleness)
     if exit_ns is not None and not 0 < exit_ns < 1e9:
         raise BadInput(f"--exit-ns {exit_ns:g}: expected above 0 to a thousand million nanoseconds")
-    options = Options(
-        [zone_of(text) for text in zone] if zone else None,
+    options = advice.Options(
+        [zone_of("--zone", text) for text in zone] if zone else None,
         1 << 62 if limit is None else round(limit * 1e9),
         exit_ns,
         Map.read(names) if names else Map(),
     )
     path = traces.find(trace)
-    check_apart({"--html": page, "--perfetto": perfetto}, {"the recording": path, "--map's": names})
-    for option, file in (("--html", page), ("--perfetto", perfetto)):
-        if file is not None:
-            check_writable(option, file)
+    outputs = {"--html": page, "--perfetto": perfetto}
+    check_apart(outputs, {"the recording": path, "--map's": names})
+    for option, output in outputs.items():
+        if output is not None:
+            check_writable(option, output)
     recording = read_events(path)
-    result = run_advise(recording, options)
-    if page is not None:
-        write_html(page, result)
-    if perfetto is not None:
-        write_perfetto(perfetto, recording, result)
+    if verify:
+        from coalesced.tools.runs.boards import DEFAULT_MACHINE  # noqa: PLC0415
+
+        result = advice.verified(recording, options, device or DEFAULT_MACHINE, accel)
+    else:
+        result = advice.advise(recording, options)
+    files.write(recording, result, page, perfetto)
     if json:
         print_json(members(result))
     elif zones:
         print(report.zones_as(zones.value, result.advised))
     else:
         print("\n".join(report.lines(result)))
-    return 0
+    return 0 if result.verified is None or result.verified.ok else 1
 
 
 EPILOG = "Examples: coalesced advise e1000; coalesced advise kvm.txt.xz --zones c. Record with: "

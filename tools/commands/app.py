@@ -15,6 +15,7 @@ from coalesced.hv import guest
 from coalesced.hv.printable import printable_lines
 from coalesced.tools import errors, failures
 from coalesced.tools.commands import COMMANDS
+from coalesced.tools.commands.arguments import split
 
 COMPLETE = "_COALESCED_COMPLETE"  # the variable by which a shell asks for completions
 
@@ -60,7 +61,7 @@ def run(arguments: list[str]) -> int:
             return shell_complete(command, {}, "coalesced", COMPLETE, asked)
         # Not command.main(): it would turn Ctrl-C into an exit status without a word.
         with command.make_context(
-            "coalesced", list(arguments), help_option_names=["-h", "--help"]
+            "coalesced", split(arguments), help_option_names=["-h", "--help"]
         ) as context:
             status = command.invoke(context)
         return status if isinstance(status, int) else 0

@@ -12,6 +12,7 @@ import typer
 
 from coalesced.hv.abi import RING_PAGES_MAX
 from coalesced.tools import errors
+from coalesced.tools.commands.arguments import RANGE_OPTION
 from coalesced.tools.errors import BadInput
 from coalesced.tools.runs.options import (
     NETWORK_STALENESS,
@@ -22,6 +23,8 @@ from coalesced.tools.runs.options import (
     Wait,
     check_writable,
 )
+from coalesced.tools.runs.ranges import FORM, zone_of
+from coalesced.vmm.zone import Choice
 
 __all__ = ["Accel", "Cpus", "Wait", "check_writable"]
 
@@ -76,8 +79,24 @@ def _run_options(
     wait: WaitOption = Wait.adaptive,
     staleness: str | None = None,  # see `_staleness_option`
     no_coalesce: Annotated[
-        bool, typer.Option("--no-coalesce", help="Queue nothing: every device access exits.")
+        bool,
+        typer.Option(
+            "--no-coalesce",
+            help=f"Queue nothing: every device access exits. With {FORM} after it, queue no write "
+            "to that range; then repeatable.",
+        ),
     ] = False,
+    no_coalesce_range: Annotated[
+        list[str] | None, typer.Option(RANGE_OPTION, metavar=FORM, hidden=True)
+    ] = None,
+    coalesce: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--coalesce",
+            metavar=FORM,
+            help="Queue the writes to this range, too; with --no-coalesce only these. Repeatable.",
+        ),
+    ] = None,
     cpus: Annotated[
         Cpus, typer.Option("--cpus", help="Run both processes on one CPU, on two, or on any.")
     ] = Cpus.ANY,
@@ -102,6 +121,9 @@ def _run_options(
         raise BadInput(f"--ring-pages {ring_pages}: expected 1 to {RING_PAGES_MAX} pages")
     if accel is Accel.kvm:
         _check_kvm(ring_pages, wait, cpus, netdev)
+    zones = _choice(no_coalesce, coalesce or [], no_coalesce_range or [])
+    if zones.added and accel is Accel.direct:
+        raise BadInput(f"--coalesce {zones.added[0]}: --accel direct has no ring")
     for option, path in (("--trace", trace_out), ("--pcap", pcap)):
         if path is not None:
             check_writable(option, path)
@@ -110,7 +132,8 @@ def _run_options(
         ring_pages=ring_pages,
         wait=wait,
         staleness=_staleness(staleness, bool(netdev)),
-        coalesce=not no_coalesce,
+        coalesce=zones.declared or bool(zones.added),
+        zones=zones,
         cpus=cpus,
         trace=trace_out,
         network=NetworkOptions(tuple(netdev or ()), pcap),
@@ -153,6 +176,15 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
     found = inspect.signature(function, eval_str=True).parameters.values()
     return [parameter.replace(kind=_KEYWORD) for parameter in found]
+
+
+def _choice(no_coalesce: bool, added: list[str], removed: list[str]) -> Choice:
+    """The zones of --coalesce and --no-coalesce. Raises BadInput."""
+    return Choice(
+        not no_coalesce,
+        tuple(zone_of("--coalesce", text) for text in added),
+        tuple(zone_of("--no-coalesce", text) for text in removed),
+    )
 
 
 def _staleness_option(default: str | None) -> Any:

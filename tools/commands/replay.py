@@ -12,7 +12,7 @@ from coalesced.hv.printable import printable
 from coalesced.tools import traces
 from coalesced.tools.commands.options import DeviceOption, png_option, with_run_options
 from coalesced.tools.runs import report
-from coalesced.tools.runs.boards import DEFAULT_DEVICE
+from coalesced.tools.runs.boards import DEFAULT_MACHINE
 from coalesced.tools.runs.options import RunOptions, picture
 from coalesced.tools.runs.outputs import check_apart, guest_files
 from coalesced.tools.runs.replay import NOT_HERE, Replay
@@ -27,7 +27,6 @@ JOINED = (
     "joined to another one: QEMU logs each byte of a word that the guest wrote or read in a text "
     "window or as an index and its data"
 )
-DEFAULT_MACHINE = [DEFAULT_DEVICE, "e1000,addr=03.0"]
 
 
 @with_run_options(without=("netdev", "pcap"), staleness="off")
@@ -95,6 +94,12 @@ def _lines(result: Replay) -> Iterator[str]:
     ):
         if count:
             yield f"{count:,} of {counted.lines:,} lines {sentence}."
+    if result.string_accesses:
+        ports = ", ".join(f"{port}: {n:,}" for port, n in result.string_accesses.items())
+        yield (
+            f"{sum(result.string_accesses.values()):,} string instructions left out (ports {ports})"
+            ": a recording has only the first value of each."
+        )
     for event, count in result.apart.items():
         yield f"{count:,} lines {event}_* left out: their addresses are offsets in a region."
     if (first := result.first_skipped) is not None:

@@ -16,6 +16,7 @@ from coalesced.vmm.machine import Machine
 from coalesced.vmm.netdev.spec import NetdevError
 
 DEFAULT_DEVICE = "VGA,addr=02.0"
+DEFAULT_MACHINE = [DEFAULT_DEVICE, "e1000,addr=03.0"]  # of a replay
 
 
 def board(

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from coalesced.tools.errors import BadInput, warn
+from coalesced.vmm.zone import AS_DECLARED, Choice
 
 NETWORK_STALENESS = 0.01  # seconds
 NO_PICTURE = Path("none")
@@ -54,6 +55,7 @@ class RunOptions:
     wait: str = Wait.adaptive
     staleness: float | None = None  # seconds
     coalesce: bool = True
+    zones: Choice = AS_DECLARED
     cpus: str = Cpus.ANY
     trace: Path | None = None
     network: NetworkOptions = NetworkOptions()

@@ -64,7 +64,7 @@ def check_loads(machine: Machine, accel: KvmAccelerator) -> LoadCheck:
     from coalesced.tools.traces import loads  # noqa: PLC0415 - it knows the e1000's registers
 
     ops, got = accel.loads()
-    compared = loads.compare(_as_trace(machine, ops), got)
+    compared = loads.compare(as_trace(machine, ops), got)
     mismatches = []
     for index in compared.wrong(MISMATCHES_SHOWN):
         kind, size, address, value = ops[index].item()
@@ -74,7 +74,7 @@ def check_loads(machine: Machine, accel: KvmAccelerator) -> LoadCheck:
     return LoadCheck(checked, compared.matching, mismatches, accel.differing_copies())
 
 
-def _as_trace(machine: Machine, ops: NDArray[np.void]) -> Trace:
+def as_trace(machine: Machine, ops: NDArray[np.void]) -> Trace:
     """The accesses with the regions that they reach now, as a trace."""
     from coalesced.tools.traces.trace import Trace  # noqa: PLC0415
 

@@ -16,6 +16,7 @@ from coalesced.tools.runs.comparison import board_of, screen_of
 from coalesced.tools.runs.json_members import INLINE
 from coalesced.tools.runs.options import Picture, RunOptions
 from coalesced.tools.runs.outputs import save_picture, trace_file
+from coalesced.tools.runs.recorded import as_trace
 from coalesced.tools.runs.results import Run
 from coalesced.tools.runs.runner import Job, Ran, run_job
 from coalesced.tools.traces import loads, missing
@@ -74,6 +75,7 @@ class Replay:
     accesses: int
     counted: Counted = field(metadata=INLINE)
     apart: Mapping[str, int]
+    string_accesses: Mapping[str, int]  # by port; left out
     skipped: int
     first_skipped: SkippedLine | None
     writes: int
@@ -97,27 +99,38 @@ class _Stage(NamedTuple):
     program: GuestMemory | None  # None: the guest is machine code
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """The machine after the replay."""
 
     values: NDArray[np.uint64]  # of each access
+    named: Trace  # the recording, with the names of unnamed regions as they are at the end
     regions: Masks  # that the machine lacks: the accesses to them
     functions: Masks  # the same for PCI functions
     screen: NDArray[np.uint8] | None
     text: list[str] | None
+
+    @property
+    def left_out(self) -> Masks:
+        """The accesses to what the machine lacks, by its name."""
+        return {f"{name}{NOT_HERE}": m for name, m in {**self.functions, **self.regions}.items()}
 
 
 def replay(
     recorded: Trace, specs: list[str], options: RunOptions, picture: Picture | None, text: bool
 ) -> Replay:
     """Replay on a PC with these devices. Raises what `run_job` raises."""
-    with trace_file(options.trace) as trace:
-        ran = run_job(_job(recorded, specs), options, trace)
+    ran = run_once(recorded, specs, options)
     png = None if ran.seen.screen is None else save_picture(picture, ran.seen.screen)
     return _result(recorded, ran, png, TextScreen(ran.seen.text) if text else None)
 
 
-def _job(recorded: Trace, specs: list[str]) -> Job[_Stage, _Seen]:
+def run_once(recorded: Trace, specs: list[str], options: RunOptions) -> Ran[Seen]:
+    """Run the accesses on a PC with these devices. Raises what `run_job` raises."""
+    with trace_file(options.trace) as trace:
+        return run_job(_job(recorded, specs), options, trace)
+
+
+def _job(recorded: Trace, specs: list[str]) -> Job[_Stage, Seen]:
     ops = recorded.ops
     size = max(-(-ops.nbytes // PAGE_SIZE), 1) * PAGE_SIZE
 
@@ -132,11 +145,12 @@ def _job(recorded: Trace, specs: list[str]) -> Job[_Stage, _Seen]:
         if stage.program is not None:
             stage.program.write(0, ops.tobytes())
 
-    def inspect(machine: Machine, stage: _Stage) -> _Seen:
+    def inspect(machine: Machine, stage: _Stage) -> Seen:
         screen = screen_of(machine, stage.board)
         displays = stage.board.displays
-        return _Seen(
+        return Seen(
             _values(machine, stage, recorded),
+            _named(machine, recorded),
             missing.regions(machine, recorded),
             missing.functions(stage.board, recorded),
             screen,
@@ -163,6 +177,13 @@ def _values(machine: Machine, stage: _Stage, recorded: Trace) -> NDArray[np.uint
     return values
 
 
+def _named(machine: Machine, recorded: Trace) -> Trace:
+    if "unnamed" not in recorded.names:
+        return recorded
+    reached = as_trace(machine, recorded.ops)
+    return replace(recorded, names=reached.names, region=reached.region)
+
+
 def _place_bars(board: Board, recorded: Trace) -> None:
     """Place each BAR that the guest does not place: where its first access to that region is."""
     config = missing.Config.of(recorded)
@@ -182,11 +203,10 @@ def _place_bars(board: Board, recorded: Trace) -> None:
             function.config_write(COMMAND, 2, function.command | decode)
 
 
-def _result(recorded: Trace, ran: Ran[_Seen], png: str | None, screen: TextScreen | None) -> Replay:
+def _result(recorded: Trace, ran: Ran[Seen], png: str | None, screen: TextScreen | None) -> Replay:
     run, seen, first = ran.run, ran.seen, recorded.first_foreign
     reads = recorded.reads
-    left_out = {f"{name}{NOT_HERE}": m for name, m in {**seen.functions, **seen.regions}.items()}
-    compared = loads.compare(recorded, seen.values, left_out)
+    compared = loads.compare(recorded, seen.values, seen.left_out)
     wrong = compared.wrong(MISMATCHES_SHOWN)
     return Replay(
         run=replace(run, loads=None),  # `mismatches` has them, with the lines of the trace
@@ -194,6 +214,7 @@ def _result(recorded: Trace, ran: Ran[_Seen], png: str | None, screen: TextScree
         accesses=len(reads),
         counted=recorded.counted,
         apart=dict(recorded.apart),
+        string_accesses=dict(recorded.strings),
         skipped=recorded.foreign,
         first_skipped=SkippedLine(first.line, shown(first)) if first else None,
         writes=int((~reads).sum()),

@@ -138,6 +138,7 @@ def run_job(job: Job[BoardT, SeenT], options: RunOptions, trace: Sink | None = N
         Machine(
             accelerator(options, record),
             coalesce=options.coalesce,
+            zones=options.zones,
             staleness=options.staleness,
             trace=trace,
             warn=warn,

@@ -192,30 +192,49 @@ static bool matches(struct text t, const char *spec, struct event *e, const char
 
 /* --- what stands before an event: who and when --- */
 
-/* Backwards over [CPU], an optional (TGID) and blanks to the digits of a thread. */
-static void thread_before(const char *start, const char *at, struct event *e)
+static const char *blanks_before(const char *start, const char *at)
 {
-    while (at > start && *at != '[')
-        at--;
     while (at > start && at[-1] == ' ')
         at--;
+    return at;
+}
+
+/* The last [CPU] that ends at or before `at`; NULL if there is none. */
+static const char *cpu_before(const char *start, const char *at)
+{
+    for (; at > start; at--) {
+        if (at[-1] != ']')
+            continue;
+        const char *digit = at - 1;
+        while (digit > start && (unsigned)(digit[-1] - '0') < 10u)
+            digit--;
+        if (digit > start && digit[-1] == '[' && digit < at - 1)
+            return digit - 1;
+    }
+    return NULL;
+}
+
+/* The thread: the number that ends at `at`, but for an optional (TGID) and blanks. */
+static void thread_before(const char *start, const char *at, struct event *e)
+{
+    at = blanks_before(start, at);
     if (at > start && at[-1] == ')') {
         while (at > start && *at != '(')
             at--;
-        while (at > start && at[-1] == ' ')
-            at--;
+        at = blanks_before(start, at);
     }
     const char *end = at;
     while (at > start && (unsigned)(at[-1] - '0') < 10u)
         at--;
     uint64_t value;
     struct text digits = {at, end};
-    if (at > start && (at[-1] == '-' || at[-1] == ' ') && decimal(&digits, &value))
+    if (at > start && (at[-1] == '-' || at[-1] == ' ' || at[-1] == '/') &&
+        decimal(&digits, &value))
         stored(e, 't', value);
 }
 
-/* COMM-TID [CPU] FLAGS SECONDS: of ftrace and perf, or TID@SECONDS: of QEMU, somewhere before. */
-static void prefix(const char *start, const char *at, struct event *e)
+/* Where SECONDS: begins, of ftrace and perf, or of QEMU's TID@SECONDS:; NULL if there is none. */
+static const char *time_before(const char *start, const char *at, struct event *e)
 {
     for (const char *dot = at; dot > start; dot--) {
         if (*dot != '.' || (unsigned)(dot[-1] - '0') >= 10u)
@@ -224,13 +243,27 @@ static void prefix(const char *start, const char *at, struct event *e)
         while (from > start && (unsigned)(from[-1] - '0') < 10u)
             from--;
         struct text t = {from, at};
-        if (!seconds(&t, &e->time) || !literal(&t, ":", 1)) {
-            e->time = -1;
-            continue;
-        }
-        if (from > start && from[-1] == ' ')
-            thread_before(start, from - 1, e);
-        return;
+        if (seconds(&t, &e->time) && literal(&t, ":", 1))
+            return from;
+        e->time = -1;
+    }
+    return NULL;
+}
+
+/* COMM-TID [CPU] FLAGS SECONDS: of ftrace, COMM TID [CPU] SECONDS: of perf; [CPU], FLAGS and
+ * SECONDS: may be missing, as may be all of them. */
+static void prefix(const char *start, const char *at, struct event *e)
+{
+    const char *time = time_before(start, at, e);
+    const char *cpu = cpu_before(start, time ? time : at);
+    if (cpu)
+        thread_before(start, cpu, e);
+    else if (!time || (time > start && time[-1] == ' ')) {
+        static const char group[] = "kvm:";
+        size_t length = sizeof group - 1;
+        if (!time && (size_t)(at - start) > length && !memcmp(at - length, group, length))
+            at -= length;
+        thread_before(start, time ? time : at, e);
     }
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,8 @@ class Trace:
     `ops`: its accesses as `hv.abi.OP`, in order; the value of a read is what the guest got.
     `names`: names of regions; `region`: per access the index into them. `lines`: per access the
     line of the file, from 1. `counted`: the lines by their use. `apart`: lines of events whose
-    addresses are offsets. `foreign`: other lines; `first_foreign`: the first of them.
+    addresses are offsets. `foreign`: other lines; `first_foreign`: the first of them. `strings`: by
+    port, string instructions: all but their first value is unknown.
     """
 
     path: Path
@@ -44,12 +46,18 @@ class Trace:
     apart: Mapping[str, int] = field(default_factory=dict)
     foreign: int = 0
     first_foreign: Foreign | None = None
+    strings: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def reads(self) -> NDArray[np.bool_]:
         """Per access: is it a load or an in?"""
         kinds = self.ops["kind"]
         return np.asarray((kinds == OP_LOAD) | (kinds == OP_IN))
+
+    def take(self, which: NDArray[np.bool_]) -> Self:
+        """The chosen accesses; what is counted stays as it is."""
+        ops, region, lines = self.ops[which], self.region[which], self.lines[which]
+        return replace(self, ops=ops, region=region, lines=lines)
 
 
 @dataclass(frozen=True)
@@ -88,19 +96,25 @@ def read(path: Path, limits: source.Limits = _LIMITS) -> Trace:
 
     Raises BadInput when there is no such file, it is damaged, too big, or holds no access.
     """
-    recording = read_events(path, limits)
-    reader = recording.reader
-    lines = recording.events.take(recording.events.is_access & (recording.events.count == 1))
+    return trace_of(read_events(path, limits))
+
+
+def trace_of(recording: Recording) -> Trace:
+    """The accesses of a recording that a replay can repeat. Raises BadInput if there is none."""
+    reader, events = recording.reader, recording.events
+    lines = events.take(events.is_access & (events.count == 1))
+    strings = _strings(events.take(events.is_access & (events.count > 1)))
     counted = replace(NOTHING_COUNTED, lines=len(lines))
     if reader.format is not None and reader.format.handler_calls:
         lines, counted = accesses(lines, reader.names)
     if not len(lines) and not reader.apart:
+        known = f", and {sum(strings.values()):,} string instructions, which have no values"
         raise BadInput(
-            f"{path}: expected at least one access of a vCPU, "
-            f"got {counted.lines:,} of cpu -1, which is none"
+            f"{recording.path}: expected at least one access of a vCPU, "
+            f"got {counted.lines:,} of cpu -1, which is none{known if strings else ''}"
         )
     return Trace(
-        path,
+        recording.path,
         _ops(lines),
         _shown(reader.names),
         lines.name.astype(np.intp),
@@ -109,7 +123,14 @@ def read(path: Path, limits: source.Limits = _LIMITS) -> Trace:
         reader.apart,
         reader.foreign,
         reader.first_foreign,
+        strings,
     )
+
+
+def _strings(events: Events) -> dict[str, int]:
+    """By port: the string instructions."""
+    ports, counts = np.unique(events.address, return_counts=True)
+    return {f"{port:#x}": n for port, n in zip(ports.tolist(), counts.tolist(), strict=True)}
 
 
 def _nothing(reader: Reader, head: bytes) -> str:

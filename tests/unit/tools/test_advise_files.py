@@ -18,9 +18,9 @@ from coalesced.tools.advise.history import PARTS, WAIT_BINS, wait_bins
 from coalesced.tools.advise.page import page
 from coalesced.tools.advise.perfetto import depth
 from coalesced.tools.advise.timeline import Timeline
-from coalesced.tools.advise.zones import Zone
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.trace import Recording, read_events
+from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
 
 WINDOW = 0xFD000000

@@ -13,9 +13,10 @@ from coalesced.tools.advise.advice import Advice, Options, advise
 from coalesced.tools.advise.names import Map
 from coalesced.tools.advise.report import lines, zones_as
 from coalesced.tools.advise.verdicts import Verdict
-from coalesced.tools.advise.zones import Zone, zone_of
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs.ranges import zone_of
 from coalesced.tools.traces.trace import read_events
+from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
 
 RECORDED = Path(__file__).parents[2] / "data"
@@ -31,7 +32,9 @@ def of(path: Path, options: Options | None = None) -> Advice:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("zones", [None, [zone_of("0xa0000+0x20000"), zone_of("0xfebc0000+0x80")]])
+@pytest.mark.parametrize(
+    "zones", [None, [Zone(False, 0xA0000, 0x20000), Zone(False, 0xFEBC0000, 0x80)]]
+)
 def test_every_write_of_a_recorded_boot_is_predicted(zones: list[Zone] | None) -> None:
     """1,200 of 210,650 writes in zones exit, as the ring was full; and 0xcf8 was not queued."""
     advice = of(IPXE, Options(zones))
@@ -41,7 +44,8 @@ def test_every_write_of_a_recorded_boot_is_predicted(zones: list[Zone] | None) -
         210_650, 1_200, 1_200, 210_650,
     )  # fmt: skip
     assert advice.exits == 97_889 + 6_140 + 22
-    (address,) = [each for each in advice.ranges[:2] if each.zone == Zone(True, 0xCF8, 4)]
+    address = next(each for each in advice.ranges if each.zone == Zone(True, 0xCF8, 4))
+    assert address in advice.ranges[:2]
     assert (address.writes, address.exits) == (9_878, 9_878)
     assert address.verdict is Verdict.COALESCE
     assert address.saves == 9_898  # as fewer exits of full rings are needed, too
@@ -156,7 +160,7 @@ def test_devices_in_the_kernel_are_in_no_zone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "1", "0xa0000+", "0xa0000+0", "x+1", "-1+4", "pio:+1"])
 def test_a_zone_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="--zone"):
-        zone_of(text)
+        zone_of("--zone", text)
 
 
 def test_zones_are_written_for_c_python_and_as_json() -> None:

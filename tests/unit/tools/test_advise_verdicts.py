@@ -9,7 +9,7 @@ import pytest
 
 from coalesced.tools.advise.advice import Options, RangeAdvice
 from coalesced.tools.advise.verdicts import Verdict
-from coalesced.tools.advise.zones import Zone
+from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
 
 BAR = 0xFEB00000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import pytest
 from coalesced.tools import early
 from coalesced.tools.commands import options as options_module
 from coalesced.tools.commands import wants_guest_process
+from coalesced.tools.commands.arguments import split
 from coalesced.tools.errors import BadInput
-from coalesced.tools.runs.options import RunOptions, check_writable
+from coalesced.tools.runs.options import Accel, RunOptions, check_writable
 from coalesced.tools.runs.outputs import trace_file
 from coalesced.tools.runs.results import Run, Savings, Sides, Waits, same_state
+from coalesced.vmm.zone import Choice, Zone
 from helpers.command_line import status_of
 
 
@@ -260,3 +263,44 @@ def test_nothing_to_divide_by_is_no_saving() -> None:
 def test_runs_are_identical_when_every_state_is_the_same() -> None:
     assert same_state([entry("process", True), entry("direct", False)])
     assert not same_state([entry("process", True), entry("direct", False, state="t")])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--no-coalesce"], ["--no-coalesce"]),
+        (["--no-coalesce", "0x10+4"], ["--no-coalesce-range=0x10+4"]),
+        (["--no-coalesce=0x10+4"], ["--no-coalesce-range=0x10+4"]),
+        (["--no-coalesce", "pio:0x3c0+1", "x.py:f"], ["--no-coalesce-range=pio:0x3c0+1", "x.py:f"]),
+        (["--no-coalesce", "0x10"], ["--no-coalesce-range=0x10"]),
+        (["--no-coalesce", "-1+4"], ["--no-coalesce-range=-1+4"]),
+        (["--no-coalesce", "x+y"], ["--no-coalesce-range=x+y"]),
+        (["--no-coalesce", "guest.py:main"], ["--no-coalesce", "guest.py:main"]),
+        (["--no-coalesce", "c++/a.py:main"], ["--no-coalesce", "c++/a.py:main"]),
+        (["--no-coalesce", "boot"], ["--no-coalesce", "boot"]),
+        (["--no-coalesce", "2026.trace.gz"], ["--no-coalesce", "2026.trace.gz"]),
+        (["--no-coalesce", "--", "0x10+4"], ["--no-coalesce", "--", "0x10+4"]),
+    ],
+)
+def test_a_range_may_follow_no_coalesce(given: list[str], expected: list[str]) -> None:
+    assert split(given) == expected
+
+
+def test_zones_are_chosen() -> None:
+    chosen = options(no_coalesce=True, coalesce=["0x100+4"], no_coalesce_range=["pio:0x3c0+1"])
+    assert chosen.coalesce
+    assert chosen.zones == Choice(False, (Zone(False, 0x100, 4),), (Zone(True, 0x3C0, 1),))
+    assert not options(no_coalesce=True).coalesce
+
+
+@pytest.mark.parametrize("text", ["", "1", "0x1+0", "pio:0x10000+1", f"1+{1 << 64}"])
+@pytest.mark.parametrize("option", ["coalesce", "no_coalesce_range"])
+def test_ranges_that_are_none_are_refused(option: str, text: str) -> None:
+    name = option.removesuffix("_range").replace("_", "-")
+    with pytest.raises(BadInput, match=f"^--{name} {re.escape(text)}: expected "):
+        options(**{option: [text]})
+
+
+def test_a_zone_needs_a_ring() -> None:
+    with pytest.raises(BadInput, match="--accel direct has no ring"):
+        options(accel=Accel.direct, coalesce=["0x10+4"])

@@ -66,6 +66,12 @@ def rows(found: Recording) -> list[tuple[int, int, int, int, int]]:
         ("  qemu-kvm-17 [001]  1.000000001: ", 17, 1_000_000_001),
         (PERF, 11183, 1_128_968_390_000),
         (" CPU 0/KVM 7 [01] 12.000001:   kvm:", 7, 12_000_001_000),
+        (" qemu 370/375 [001] 12.000001:   kvm:", 375, 12_000_001_000),
+        (" qemu-kvm 375  12.000001:   kvm:", 375, 12_000_001_000),
+        (" python3.11  375 [001]  kvm:", 375, -1),
+        (" qemu-kvm-375 [001] ..... ", 375, -1),
+        (" [k] 12 CPU 0/KVM 375   kvm:", 375, -1),
+        ("", 0, -1),
     ],
 )
 def test_a_line_of_kvm_behind_every_prefix(
@@ -104,7 +110,11 @@ def test_a_string_instruction_is_not_replayed(tmp_path: Path) -> None:
     pio = f"{FTRACE}kvm_pio: pio_write at 0x1f0 size 2 count "
     found = recording(tmp_path, f"{pio}256 val 0x1 (...)", f"{pio}1 val 0x2 ")
     assert found.events.count.tolist() == [256, 1]
-    assert read(found.path).ops["value"].tolist() == [2]
+    replayed = read(found.path)
+    assert replayed.ops["value"].tolist() == [2]
+    assert replayed.strings == {"0x1f0": 1}
+    with pytest.raises(BadInput, match=r"and 1 string instructions, which have no values"):
+        read(recording(tmp_path, f"{pio}256 val 0x1 (...)").path)
 
 
 def test_lost_events_chatter_and_a_cut_line_are_counted(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Zones that a user adds to those of the devices, or takes away, without editing a device."""
+
+from __future__ import annotations
+
+import pytest
+
+from coalesced.hv.client import Range
+from coalesced.vmm.machine import Machine
+from coalesced.vmm.zone import Choice, Zone
+from helpers.vmm_fake import FakeAccelerator, Recorder
+
+MEM, PORT = 0xA0000, 0x100
+DECLARED: list[Range] = [(MEM, 0x80), (MEM + 0x100, 0x10)]
+
+
+def zone(address: int, size: int, *, pio: bool = False) -> Zone:
+    return Zone(pio, address, size)
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (Choice(), DECLARED),
+        (Choice(declared=False), []),
+        (Choice(False, (zone(MEM + 8, 4),)), [(MEM + 8, 4)]),
+        (Choice(added=(zone(0x10, 4),)), [(0x10, 4), *DECLARED]),
+        (Choice(added=(zone(MEM + 0x70, 0x20),)), [(MEM, 0x90), DECLARED[1]]),
+        (Choice(added=(zone(MEM + 0x80, 0x80),)), [(MEM, 0x80), (MEM + 0x80, 0x80), DECLARED[1]]),
+        (Choice(added=(zone(MEM, 0x200),)), [(MEM, 0x200)]),
+        (Choice(removed=(zone(MEM, 0x80),)), [DECLARED[1]]),
+        (Choice(removed=(zone(MEM + 4, 4),)), [(MEM, 4), (MEM + 8, 0x78), DECLARED[1]]),
+        (Choice(removed=(zone(MEM + 0x70, 0x98),)), [(MEM, 0x70), (MEM + 0x108, 8)]),
+        (Choice(True, (zone(0x10, 8),), (zone(0x14, 8),)), [(0x10, 4), *DECLARED]),
+        (Choice(removed=(zone(MEM, 0x200, pio=True),)), DECLARED),
+        (Choice(added=(zone(0x10, 4, pio=True),)), DECLARED),
+    ],
+)
+def test_what_is_added_is_joined_and_what_is_removed_is_cut_out(
+    choice: Choice, expected: list[Range]
+) -> None:
+    assert choice.of(False, list(DECLARED)) == expected
+
+
+def test_chosen_zones_are_registered_with_those_of_the_devices() -> None:
+    accel = FakeAccelerator()
+    chosen = Choice(True, (zone(0x300, 8), zone(0x72, 1, pio=True)), (zone(MEM + 0x10, 4),))
+    machine = Machine(accel, zones=chosen)
+    machine.memory.map(Recorder("mem", 0x100, coalesced=((0, 0x80),)).region, MEM)
+    machine.ports.map(Recorder("port", 0x10, coalesced=((0, 8),)).region, PORT)
+    assert machine.coalescing.zones == {
+        False: [(0x300, 8), (MEM, 0x10), (MEM + 0x14, 0x6C)],
+        True: [(0x72, 1), (PORT, 8)],
+    }
+    assert machine.coalescing.kind_of(MEM + 0x10, 4, port=False) == "no_zone"
+    assert machine.coalescing.kind_of(MEM + 0xC, 8, port=False) == "straddle"
+
+
+def test_a_chosen_zone_stays_when_its_device_moves() -> None:
+    accel = FakeAccelerator()
+    machine = Machine(accel, zones=Choice(added=(zone(MEM + 0x90, 8),)))
+    device = Recorder("mem", 0x100, coalesced=((0, 0x80),))
+    mapping = machine.memory.map(device.region, MEM)
+    machine.memory.unmap(mapping)
+    assert machine.coalescing.zones[False] == [(MEM + 0x90, 8)]
+
+
+def test_nothing_is_queued_where_coalescing_is_off() -> None:
+    accel = FakeAccelerator()
+    machine = Machine(accel, coalesce=False, zones=Choice(added=(zone(0x300, 8),)))
+    machine.memory.map(Recorder("mem", 0x100, coalesced=((0, 0x80),)).region, MEM)
+    assert machine.coalescing.zones == {False: [], True: []}

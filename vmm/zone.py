@@ -1,0 +1,69 @@
+"""Ranges whose writes are queued: those that devices declare, and those that a user chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from coalesced.hv.client import Range
+
+
+@dataclass(frozen=True, order=True)
+class Zone:
+    """A range of addresses whose writes are queued."""
+
+    pio: bool
+    address: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{'pio:' if self.pio else ''}{self.address:#x}+{self.size:#x}"
+
+    def holds(self, other: Zone) -> bool:
+        """Does the other zone lie in this one?"""
+        start, end = other.address, other.address + other.size
+        return self.pio == other.pio and self.address <= start and end <= self.address + self.size
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`declared`: whether what devices declare counts. `removed` prevails over `added`."""
+
+    declared: bool = True
+    added: tuple[Zone, ...] = ()
+    removed: tuple[Zone, ...] = ()
+
+    def of(self, pio: bool, declared: list[Range]) -> list[Range]:
+        """The ranges to queue, in ascending order; no two overlap."""
+        added = [(zone.address, zone.size) for zone in self.added if zone.pio == pio]
+        found = [*(declared if self.declared else []), *added]
+        if added:
+            found = _merged(found)
+        for zone in self.removed:
+            if zone.pio == pio:
+                end = zone.address + zone.size
+                found = [part for each in found for part in _without(each, zone.address, end)]
+        return found
+
+
+AS_DECLARED: Final = Choice()
+
+
+def _merged(ranges: Iterable[Range]) -> list[Range]:
+    """Overlapping ranges as one: unregistering a zone takes along those that contain it."""
+    merged: list[Range] = []
+    for start, size in sorted(ranges):
+        if merged and start < sum(merged[-1]):
+            first, last = merged[-1][0], sum(merged[-1])
+            merged[-1] = (first, max(last, start + size) - first)
+        else:
+            merged.append((start, size))
+    return merged
+
+
+def _without(one: Range, start: int, end: int) -> list[Range]:
+    """The parts of a range that lie below `start` and from `end` on."""
+    first, last = one[0], sum(one)
+    parts = ((first, min(last, start)), (max(first, end), last))
+    return [(low, high - low) for low, high in parts if low < high]
