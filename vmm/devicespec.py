@@ -6,7 +6,7 @@ import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from coalesced.devices.bus.device import Device
 from coalesced.devices.bus.pci import ROM_LEAST, ROM_MOST, SLOTS, PciFunction
@@ -226,12 +226,18 @@ def create(spec: Spec, addresses: MacAddresses | None = None) -> Device:
         raise SpecError(f"device {spec.text!r}: unknown device {spec.name!r}; known: {known}")
     wanted = model.load()
     is_pci = issubclass(wanted, PciFunction)
-    arguments, values = _converted(spec, model, is_pci)
+    properties = {**model.properties, **(PCI_PROPERTIES if is_pci else {})}
+    values = _converted(spec, properties)
     try:
-        if _MAC in model.properties.values():
-            mac = cast("bytes | None", arguments.get(_MAC.parameter or ""))
-            arguments[_MAC.parameter or ""] = (addresses or MacAddresses()).claim(mac)
-        device = wanted(**arguments)
+        if _MAC in properties.values():
+            values["mac"] = (addresses or MacAddresses()).claim(values.get("mac"))
+        device = wanted(
+            **{
+                parameter: values[key]
+                for key, (parameter, _, _) in properties.items()
+                if parameter is not None and key in values
+            }
+        )
     except (ValueError, TypeError) as error:
         raise SpecError(f"device {spec.text!r}: {error}") from error
     if isinstance(device, PciFunction):
@@ -239,34 +245,28 @@ def create(spec: Spec, addresses: MacAddresses | None = None) -> Device:
     return device
 
 
-def _converted(
-    spec: Spec, model: Model, is_pci: bool
-) -> tuple[dict[str, object], dict[str, object]]:
-    """The class's arguments, and all values by the property's name. Raises SpecError."""
-    properties = {**model.properties, **(PCI_PROPERTIES if is_pci else {})}
-    arguments: dict[str, object] = {}
-    values: dict[str, object] = {}
+def _converted(spec: Spec, properties: Mapping[str, Property]) -> dict[str, Any]:
+    """The values by the property's name. Raises SpecError."""
+    values: dict[str, Any] = {}
     for key, text in spec.properties.items():
         if key not in properties:
             known = ", ".join(["addr", "bus", "id", "netdev", *properties])
             raise SpecError(f"device {spec.text!r}: unknown property {key!r}; known: {known}")
-        parameter, convert, expected = properties[key]
+        _, convert, expected = properties[key]
         try:
             values[key] = convert(text)
         except ValueError:
             raise SpecError(
                 f"device {spec.text!r}: {key}: expected {expected}, got {text!r}"
             ) from None
-        if parameter is not None:
-            arguments[parameter] = values[key]
-    return arguments, values
+    return values
 
 
-def _configure(function: PciFunction, values: Mapping[str, object]) -> None:
+def _configure(function: PciFunction, values: Mapping[str, Any]) -> None:
     """Changes to a configuration space by properties that every PCI function has."""
     if values.get(_MULTIFUNCTION):
         function.mark_multifunction()
     if values.get(_ROM_BAR, 1) == 0 or values.get(_ROM_FILE) == "":
         function.resize_rom(0)
     elif _ROM_SIZE in values:
-        function.resize_rom(cast(int, values[_ROM_SIZE]))
+        function.resize_rom(values[_ROM_SIZE])

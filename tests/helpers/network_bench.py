@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from coalesced.vmm.loop import Loop
 from coalesced.vmm.netdev.backend import Host
@@ -45,9 +45,9 @@ class Bench:
         wire.connect(card)
         return card
 
-    def count(self, name: str, what: str) -> object:
+    def count(self, name: str, what: str) -> Any:
         """A number of a back end's report."""
-        return self.network.report()[name][what]
+        return getattr(self.network.report()[name], what)
 
     def until(self, done: Callable[[], object]) -> None:
         """Serve the loop until something has happened."""

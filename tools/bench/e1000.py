@@ -16,10 +16,11 @@ import psutil
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.process import GuestProcess
 from coalesced.tools.bench import host, iperf, report
-from coalesced.tools.bench.far_end import FarProcess, NearEnd, Order
+from coalesced.tools.bench.far_end import FarProcess, NearEnd
 from coalesced.tools.bench.measure import Step, interleaved, rounds, spread
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.guests.network import memory
+from coalesced.tools.guests.network.bench import Order, Report
 from coalesced.tools.guests.network.packets import PAYLOAD_AT
 from coalesced.tools.runs import boards as devices
 from coalesced.tools.runs.exchange import LOOPBACK, free_ports
@@ -213,34 +214,26 @@ class Link:
     def measure(self, kind: str, frames: int) -> float:
         """Frames per second, from the guest's first to the last one's acknowledgement."""
         what = KINDS[kind]
-        order = Order(what.order, frames, LENGTH, WINDOW, what.ack_every)
-        wanted = {
-            "kind": order.kind,
-            "frames": frames,
-            "length": LENGTH,
-            "window": WINDOW,
-            "each": what.each,
-        }
+        order = Order(what.order, frames, LENGTH, WINDOW, what.each, what.ack_every)
         machine = self._machine
-        memory.order(machine.dma.write, wanted)
+        memory.order(machine.dma.write, order)
         self._far.begin(order)
         exits, cpu = machine.counters.exits, time.process_time_ns()
         with host.on_cpu(self._cpu):
             machine.resume()
         cpu = time.process_time_ns() - cpu
-        told = memory.read_report(machine.dma.read)
-        ns, hv_ns, interrupts = (int(str(told[key])) for key in ("ns", "cpu_ns", "interrupts"))
-        pps = frames / ns * 1e9
+        said = Report(**memory.read_report(machine.dma.read))
+        pps = frames / said.ns * 1e9
         self.frames += frames
         if kind not in self._warm:
             self._warm.add(kind)
         else:
             taken = self.samples[kind]
             taken.pps.append(pps)
-            taken.hv_us.append(hv_ns / frames / 1e3)
+            taken.hv_us.append(said.cpu_ns / frames / 1e3)
             taken.vmm_us.append(cpu / frames / 1e3)
             taken.exits.append((machine.counters.exits - exits) / frames)
-            taken.interrupts.append(interrupts / frames)
+            taken.interrupts.append(said.interrupts / frames)
         return pps
 
     def close(self) -> None:

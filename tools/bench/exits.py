@@ -20,6 +20,7 @@ from coalesced.tools.bench.measure import Spread, Step, Taken, interleaved, perc
 from coalesced.tools.bench.progress import stopped
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.guests import bench as guest
+from coalesced.tools.runs.json_members import OPTIONAL
 from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.machine import Machine
 
@@ -183,19 +184,19 @@ class PlacementFigures:
     block_us: Spread | None = None
     adaptive_us: Spread | None = None
     poll_us: Spread | None = None
-    floor_eventfd_us: Spread | None = field(default=None, metadata=report.OPTIONAL)
-    floor_socketpair_us: Spread | None = field(default=None, metadata=report.OPTIONAL)
-    floor_futex_us: Spread | None = field(default=None, metadata=report.OPTIONAL)
-    floor_spin_us: Spread | None = field(default=None, metadata=report.OPTIONAL)
-    block_ratio: float | None = field(default=None, metadata=report.OPTIONAL)
-    block_p50_ratio: float | None = field(default=None, metadata=report.OPTIONAL)
-    p50_us: Mapping[str, float] | None = field(default=None, metadata=report.OPTIONAL)
-    p99_us: Mapping[str, float] | None = field(default=None, metadata=report.OPTIONAL)
-    p99_9_us: Mapping[str, float] | None = field(default=None, metadata=report.OPTIONAL)
-    max_us: Mapping[str, float] | None = field(default=None, metadata=report.OPTIONAL)
+    floor_eventfd_us: Spread | None = field(default=None, metadata=OPTIONAL)
+    floor_socketpair_us: Spread | None = field(default=None, metadata=OPTIONAL)
+    floor_futex_us: Spread | None = field(default=None, metadata=OPTIONAL)
+    floor_spin_us: Spread | None = field(default=None, metadata=OPTIONAL)
+    block_ratio: float | None = field(default=None, metadata=OPTIONAL)
+    block_p50_ratio: float | None = field(default=None, metadata=OPTIONAL)
+    p50_us: Mapping[str, float] | None = field(default=None, metadata=OPTIONAL)
+    p99_us: Mapping[str, float] | None = field(default=None, metadata=OPTIONAL)
+    p99_9_us: Mapping[str, float] | None = field(default=None, metadata=OPTIONAL)
+    max_us: Mapping[str, float] | None = field(default=None, metadata=OPTIONAL)
     # Number of single round trips.
-    singles: Mapping[str, int] | None = field(default=None, metadata=report.OPTIONAL)
-    spread: Mapping[str, tuple[float, float]] | None = field(default=None, metadata=report.OPTIONAL)
+    singles: Mapping[str, int] | None = field(default=None, metadata=OPTIONAL)
+    spread: Mapping[str, tuple[float, float]] | None = field(default=None, metadata=OPTIONAL)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import os
 import struct
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from coalesced.devices.bus.network import Wire
 from coalesced.tools.bench.spawn import Spawned
 from coalesced.tools.guests.network import packets
+from coalesced.tools.guests.network.bench import ACK_PAYLOAD, Order
 from coalesced.tools.guests.network.blocks import Host
 from coalesced.tools.guests.network.exchange import PEER_IP, ends
 from coalesced.tools.guests.network.packets import PAYLOAD_AT, PROTOCOL_UDP, Arp, Ipv4, Udp
@@ -27,17 +28,6 @@ NAP: Final = 100e-6
 interrupts, and so that waking it is no part of what a frame costs here."""
 
 _NUMBER: Final = struct.Struct("!I")
-_ACK_PAYLOAD: Final = 18
-
-
-class Order(NamedTuple):
-    """The far end's next task."""
-
-    kind: str  # "transmit": take in what the guest sends; "receive": send to it
-    frames: int
-    length: int  # bytes of UDP payload
-    window: int
-    ack_every: int  # frames
 
 
 class FarEnd:
@@ -47,7 +37,7 @@ class FarEnd:
         self._wire = wire
         self._pending: list[bytes] = []
         self._ends: tuple[Host, Host] | None = None
-        self.order = Order("transmit", 0, 0, 0, 1)
+        self.order = Order("transmit", 0, 0, 0, 1, 1)
         self.begin(self.order)
 
     def begin(self, order: Order) -> None:
@@ -56,7 +46,7 @@ class FarEnd:
         self.received = self.acked = self.sent = 0
         if self._ends is not None:
             guest, peer = self._ends
-            self._ack = _frame(peer, guest, bytes(_ACK_PAYLOAD))
+            self._ack = _frame(peer, guest, bytes(ACK_PAYLOAD))
             self._data = _frame(peer, guest, os.urandom(max(order.length, 4)))
             self._send_window(0)
 

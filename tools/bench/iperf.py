@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from coalesced.hv.errors import HostError
 from coalesced.tools.bench import report
 from coalesced.tools.bench.measure import Step, spread
 from coalesced.tools.bench.registry import Options
 from coalesced.tools.errors import BadInput
-from coalesced.tools.guests.network import iperf_wire, memory
+from coalesced.tools.guests.network import iperf_wire
+from coalesced.tools.guests.network.iperf_wire import Summary
+from coalesced.tools.guests.network.serve import Sent
 from coalesced.tools.runs import hosts
 from coalesced.tools.runs.options import NETWORK_STALENESS, NetworkOptions, RunOptions
 from coalesced.tools.runs.runner import Job, run_job
 
 GUEST: Final = "coalesced.tools.guests.network.serve:send"
 ROUNDS: Final = 2
+_ARGUMENTS: Final = ("ip", "host", "port", "rate", "seconds", "each")  # of the guest
 _UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -27,8 +30,13 @@ class Server:
     """An iperf server, and the guest that sends to it through a back end."""
 
     name: str
+    host: str
     port: int
-    arguments: Mapping[str, object]  # of the guest
+    ip: str  # of the guest
+    rate: float  # bits per second, 0: without a limit
+    seconds: float
+    each: int | None  # datagrams for each write of the tail
+    card: str  # its SPEC
     network: NetworkOptions
     wait: str
 
@@ -39,29 +47,32 @@ class Server:
             raise BadInput("--iperf and --netdev: give both, or neither")
         host, port = _server(options.iperf)
         network = NetworkOptions(tuple(options.netdev))
-        hosts.card(network)  # refused before anything starts
-        arguments: dict[str, object] = {
-            "ip": hosts.ipv4("--ip", options.ip),
-            "host": host,
-            "port": port,
-            "rate": bits_per_second(options.rate),
-            "seconds": options.seconds,
-            "each": options.tail_every or None,
-        }
-        return cls(options.iperf, port, arguments, network, options.wait or "adaptive")
+        return cls(
+            options.iperf,
+            host,
+            port,
+            hosts.ipv4("--ip", options.ip),
+            bits_per_second(options.rate),
+            options.seconds,
+            options.tail_every or None,
+            hosts.card(network),
+            network,
+            options.wait or "adaptive",
+        )
 
     @property
     def tests(self) -> int:
         """Number of tests: with coalescing and without it, twice without a rate."""
-        return 2 if self.arguments["rate"] else 2 * ROUNDS
+        return 2 if self.rate else 2 * ROUNDS
 
     def measure(self, step: Step) -> report.Section:
         """Let the guest send, with coalescing on and off in turns. Raises HostError."""
+        arguments = {name: getattr(self, name) for name in _ARGUMENTS}
         job = Job(
             GUEST,
-            self.arguments,
-            lambda machine: hosts.board(machine, self.network),
-            lambda machine, _: memory.read_report(machine.dma.read),
+            arguments,
+            lambda machine: hosts.board(machine, self.card, self.network),
+            lambda machine, _: Sent.read(machine.dma.read),
         )
         tests: list[Test] = []
         while len(tests) < self.tests:
@@ -72,27 +83,13 @@ class Server:
             step()
         return _section(self.name, tests)
 
-    def _test(self, coalesce: bool, told: Mapping[str, Any], exits: int) -> Test:
-        if told["server"] is None:
+    def _test(self, coalesce: bool, done: Sent, exits: int) -> Test:
+        if done.server is None:
             raise HostError(
-                f"--iperf {self.name}: no report came back for {told['sent']:,} datagrams; "
+                f"--iperf {self.name}: no report came back for {done.sent:,} datagrams; "
                 f"expected `iperf -s -u` to run there, on port {self.port}"
             )
-        of_server = ServerReport(**told["server"])
-        return Test(coalesce, told["sent"], told["seconds"], told["interrupts"], of_server, exits)
-
-
-@dataclass(frozen=True)
-class ServerReport:
-    """The report of the iperf server."""
-
-    datagrams: int
-    lost: int
-    out_of_order: int
-    bytes: int
-    seconds: float
-    bits_per_second: float
-    jitter_ms: float
+        return Test(coalesce, done.sent, done.seconds, done.interrupts, done.server, exits)
 
 
 @dataclass(frozen=True)
@@ -103,8 +100,13 @@ class Test:
     sent: int  # datagrams
     seconds: float
     interrupts: int
-    server: ServerReport
+    server: Summary
     exits: int
+
+    @property
+    def megabits(self) -> float:
+        """Megabits per second, as the server reports them; 0 where the test took no time."""
+        return (self.server.bits_per_second or 0.0) / 1e6
 
 
 @dataclass(frozen=True)
@@ -115,27 +117,23 @@ class IperfFigures:
     gain_percent: float | None
 
 
-def _section(server: str, tests: Sequence[Test]) -> report.Section:
+def _section(name: str, tests: Sequence[Test]) -> report.Section:
     rows: list[report.Row] = []
     for test in tests:
         title = "coalesced" if test.coalescing else "every write exits"
-        told = test.server
+        server = test.server
         remark = (
-            f"{test.sent:,} datagrams sent, {test.exits:,} exits; the server: {told.lost:,} of "
-            f"{told.datagrams:,} lost, {told.out_of_order:,} out of order, jitter "
-            f"{told.jitter_ms:.3f} ms, {told.seconds:.2f} s"
+            f"{test.sent:,} datagrams sent, {test.exits:,} exits; the server: {server.lost:,} of "
+            f"{server.datagrams:,} lost, {server.out_of_order:,} out of order, jitter "
+            f"{server.jitter_ms:.3f} ms, {server.seconds:.2f} s"
         )
-        rows.append(report.Row(title, spread([told.bits_per_second / 1e6]), remark))
-    on, off = (_bits(tests, coalescing) for coalescing in (True, False))
-    figures = IperfFigures(tests, (on / off - 1) * 100 if on and off else None)
-    return report.Section("e1000", figures, f"iperf -s -u at {server} reports", "Mbit/s", rows)
-
-
-def _bits(tests: Sequence[Test], coalescing: bool) -> float:
-    """The median of the server's bits per second."""
-    return statistics.median(
-        test.server.bits_per_second for test in tests if test.coalescing is coalescing
+        rows.append(report.Row(title, spread([test.megabits]), remark))
+    on, off = (
+        statistics.median(test.megabits for test in tests if test.coalescing is coalescing)
+        for coalescing in (True, False)
     )
+    figures = IperfFigures(tests, (on / off - 1) * 100 if on and off else None)
+    return report.Section("e1000", figures, f"iperf -s -u at {name} reports", "Mbit/s", rows)
 
 
 def bits_per_second(text: str) -> float:

@@ -28,6 +28,7 @@ from coalesced.hv.ring import usable
 from coalesced.tools.bench import host, report
 from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interleaved, rounds, spread
 from coalesced.tools.bench.registry import Options, Plan
+from coalesced.tools.runs.json_members import HIDDEN, OPTIONAL
 from coalesced.vmm import pc
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.accel.process import ProcessAccelerator
@@ -284,9 +285,9 @@ class ModelFigures:
     predictions: Sequence[Prediction]
     error_percent: Errors
     spread: Mapping[str, Mapping[str, tuple[float, float]]]
-    crossover: Crossover | None = field(default=None, metadata=report.OPTIONAL)
-    rings: Sequence[RingPrediction] | None = field(default=None, metadata=report.OPTIONAL)
-    fitted: Mapping[str, Fitted] = field(default_factory=dict, metadata=report.HIDDEN)
+    crossover: Crossover | None = field(default=None, metadata=OPTIONAL)
+    rings: Sequence[RingPrediction] | None = field(default=None, metadata=OPTIONAL)
+    fitted: Mapping[str, Fitted] = field(default_factory=dict, metadata=HIDDEN)
 
 
 def predictions(choice: Choice, found: Fitted, wait: str, taken: Taken) -> Iterator[Prediction]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from coalesced.tools.bench.host import Host
 from coalesced.tools.bench.measure import Spread
 from coalesced.tools.errors import BadInput
-from coalesced.tools.runs.report import print_json, print_table
+from coalesced.tools.runs.json_members import members, print_json
+from coalesced.tools.runs.report import print_table
 from coalesced.vmm.output import write_whole
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ Line = tuple[str, list[tuple[float, float]]]  # name, points (x, y)
 
 
 WIDTH = 80  # columns of a terminal
-
-# Metadata of fields that JSON leaves out: while they are None, or always.
-OPTIONAL = MappingProxyType({"optional": True})
-HIDDEN = MappingProxyType({"hidden": True})
 
 
 class Row(NamedTuple):
@@ -76,11 +72,10 @@ class Report:
         """Whether everything was measured."""
         return self.ended is None
 
-    def members(self) -> dict[str, object]:
-        """The JSON object: the machine, and each section's figures by its key."""
-        figures = {section.key: section.figures for section in self.sections}
-        whole = {"machine": self.machine, "complete": self.complete, **figures}
-        return {name: encoded(value) for name, value in whole.items()}
+    def members(self) -> Mapping[str, object]:
+        """The members of the JSON object: the machine, and each section's figures by its key."""
+        figures = {section.key: encoded(section.figures) for section in self.sections}
+        return {"machine": encoded(self.machine), "complete": self.complete, **figures}
 
 
 def encoded(value: object) -> object:
@@ -93,14 +88,7 @@ def encoded(value: object) -> object:
         return {str(name): encoded(each) for name, each in value.items()}
     if isinstance(value, tuple | list):
         return [encoded(each) for each in value]
-    if is_dataclass(value):
-        return {
-            each.name: encoded(getattr(value, each.name))
-            for each in fields(value)
-            if not each.metadata.get("hidden")
-            and not (each.metadata.get("optional") and getattr(value, each.name) is None)
-        }
-    return value
+    return encoded(members(value)) if is_dataclass(value) else value
 
 
 def show(report: Report, as_json: bool) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from coalesced.tools.bench import report
 from coalesced.tools.bench.measure import Spread, spread
 from coalesced.tools.errors import BadInput
-from coalesced.tools.runs.report import print_json, print_table
+from coalesced.tools.runs.json_members import INLINE, json_text, print_json
+from coalesced.tools.runs.report import print_table
 from coalesced.vmm.output import write_whole
 
 FORMAT = 1
@@ -23,38 +24,64 @@ SIZE_MAX = 1 << 26  # bytes
 DIGITS = 3  # significant digits of a single time
 
 
+@dataclass(frozen=True)
+class Samples:
+    """The samples of a benchmark's rows, by their names."""
+
+    title: str
+    unit: str
+    samples: Mapping[str, Sequence[float]]
+
+    @classmethod
+    def of(cls, section: report.Section) -> Samples:
+        """Those of the rows that have samples."""
+        samples = {row.what: row.figure.samples for row in section.rows if row.figure.samples}
+        return cls(section.title, section.unit, samples)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Ascending times in microseconds, to three digits, and the count of each."""
+
+    us: Sequence[float]
+    counts: Sequence[int]
+
+    @classmethod
+    def of(cls, nanoseconds: NDArray[np.int64]) -> Histogram:
+        """The histogram of single times."""
+        digits = np.floor(np.log10(np.maximum(nanoseconds, 1))).astype(np.int64)
+        step = 10 ** np.maximum(digits - (DIGITS - 1), 0)
+        values, counts = np.unique((nanoseconds + step // 2) // step * step, return_counts=True)
+        return cls((values / 1e3).tolist(), counts.tolist())
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The content of a file of --save."""
+
+    report: Mapping[str, object] = field(metadata=INLINE)  # the members of --json
+    format: int
+    figures: Mapping[str, Samples]  # by the benchmark's key
+    histograms: Mapping[str, Mapping[str, Histogram]]
+
+
 def save(path: Path, result: report.Report) -> None:
     """Write the members of `--json`, every sample and every single time. Raises BadInput."""
-    whole = result.members()
-    whole["format"] = FORMAT
-    whole["figures"] = {
-        section.key: {
-            "title": section.title,
-            "unit": section.unit,
-            "samples": {row.what: row.figure.samples for row in section.rows if row.figure.samples},
-        }
-        for section in result.sections
-    }
-    whole["histograms"] = {
-        section.key: {name: _histogram(times) for name, times in section.singles.items()}
+    histograms = {
+        section.key: {name: Histogram.of(times) for name, times in section.singles.items()}
         for section in result.sections
         if section.singles
     }
+    figures = {section.key: Samples.of(section) for section in result.sections}
+    whole = Saved(result.members(), FORMAT, figures, histograms)
     try:
-        write_whole(path, (json.dumps(whole) + "\n").encode())
+        write_whole(path, (json_text(whole) + "\n").encode())
     except OSError as error:
         raise BadInput(f"--save {path}: {error.strerror}") from error
 
 
-def _histogram(nanoseconds: NDArray[np.int64]) -> dict[str, list[float]]:
-    """Ascending times in microseconds, to three digits, and the count of each."""
-    digits = np.floor(np.log10(np.maximum(nanoseconds, 1))).astype(np.int64)
-    step = 10 ** np.maximum(digits - (DIGITS - 1), 0)
-    values, counts = np.unique((nanoseconds + step // 2) // step * step, return_counts=True)
-    return {"us": (values / 1e3).tolist(), "counts": counts.tolist()}
-
-
-class Change(NamedTuple):
+@dataclass(frozen=True)
+class Change:
     """A figure in both files."""
 
     section: str
@@ -62,26 +89,25 @@ class Change(NamedTuple):
     unit: str
     before: Spread
     after: Spread
+    ratio: float  # after / before
+    beyond_noise: bool  # the intervals that hold the two medians do not overlap
 
-    @property
-    def ratio(self) -> float:
-        """after / before"""
-        return self.after.median / self.before.median if self.before.median else math.nan
-
-    @property
-    def beyond_noise(self) -> bool:
-        """Whether the intervals that hold the two medians do not overlap."""
-        low, high = self.before.interval()
-        other_low, other_high = self.after.interval()
-        return other_low > high or other_high < low
+    @classmethod
+    def of(cls, section: str, what: str, unit: str, before: Spread, after: Spread) -> Change:
+        """The change of a figure between its samples in either file."""
+        ratio = after.median / before.median if before.median else math.nan
+        low, high = before.interval()
+        other_low, other_high = after.interval()
+        apart = other_low > high or other_high < low
+        return cls(section, what, unit, before, after, ratio, apart)
 
 
 @dataclass(frozen=True)
 class Changes:
     """The figures that two files have in common."""
 
-    before: Path
-    after: Path
+    before: str  # the files' paths
+    after: str
     machine_differs: Mapping[str, Sequence[object]]  # the property in either file
     figures: Sequence[Change]
 
@@ -95,13 +121,13 @@ def compare(before: Path, after: Path) -> Changes:
         for name in machines[0] | machines[1]
         if name != "load" and machines[0].get(name) != machines[1].get(name)
     }
-    return Changes(before, after, differs, _changes(was, now))
+    return Changes(str(before), str(after), differs, _changes(was, now))
 
 
 def show(changes: Changes, as_json: bool) -> None:
     """Print the figures of both files, changes first."""
     if as_json:
-        print_json(_members(changes))
+        print_json(report.encoded(changes))
         return
     for name, (was, now) in changes.machine_differs.items():
         print(f"The machines differ: {name} {was}, then {now}")
@@ -150,32 +176,12 @@ def _is_sample(value: object) -> bool:
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """The figures of both: those beyond the noise first, then by the size of the change."""
     changes = [
-        Change(key, what, told["unit"], spread(samples), spread(others))
+        Change.of(key, what, told["unit"], spread(samples), spread(others))
         for key, told in before["figures"].items()
         for what, samples in told["samples"].items()
         if (others := after["figures"].get(key, {}).get("samples", {}).get(what))
     ]
     return sorted(changes, key=lambda c: (not c.beyond_noise, -abs(math.log(c.ratio or 1))))
-
-
-def _members(changes: Changes) -> dict[str, object]:
-    return {
-        "before": str(changes.before),
-        "after": str(changes.after),
-        "machine_differs": changes.machine_differs,
-        "figures": [
-            {
-                "section": change.section,
-                "what": change.what,
-                "unit": change.unit,
-                "before": report.encoded(change.before),
-                "after": report.encoded(change.after),
-                "ratio": report.encoded(change.ratio),
-                "beyond_noise": change.beyond_noise,
-            }
-            for change in changes.figures
-        ],
-    }
 
 
 def _print(changes: Sequence[Change]) -> None:

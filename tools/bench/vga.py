@@ -16,6 +16,7 @@ from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interlea
 from coalesced.tools.bench.progress import stopped
 from coalesced.tools.bench.qemu import ACCELERATORS, Qemu, Unusable
 from coalesced.tools.bench.registry import Options, Plan
+from coalesced.tools.runs.json_members import OPTIONAL
 from coalesced.vmm import pc
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.accel.direct import DirectAccelerator
@@ -220,7 +221,7 @@ class VgaFigures(RingCost):
     qemu_missing: Mapping[str, str]
     matrix: Sequence[Cell]
     spread: Mapping[str, object]  # least and greatest
-    kvm: kvm.KvmFigures | None = field(default=None, metadata=report.OPTIONAL)
+    kvm: kvm.KvmFigures | None = field(default=None, metadata=OPTIONAL)
 
 
 def section(choice: Choice, taken: Taken, missing: Mapping[str, str]) -> report.Section:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import typer
 
 from coalesced.tools.commands.options import JsonOption
@@ -28,7 +30,7 @@ def info(json: JsonOption = False) -> None:
     report.print_rows("This machine", rows)
 
 
-def _pairs(members: dict[str, object] | dict[str, int]) -> str:
+def _pairs(members: Mapping[str, object]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in members.items())
 
 

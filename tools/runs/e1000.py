@@ -63,7 +63,8 @@ def exchange(options: RunOptions, frames: int, burst: int, each: int) -> Compari
         peer = Peer(wire, frames, burst)
         wire.connect(peer)
         netdev = f"dgram,id=n0,local={here},remote={there}"
-        return hosts.board(machine, NetworkOptions((netdev,), pcaps.pop() if pcaps else None)), peer
+        network = NetworkOptions((netdev,), pcaps.pop() if pcaps else None)
+        return hosts.board(machine, hosts.card(network), network), peer
 
     def inspect(machine: Machine, built: tuple[Board, Peer]) -> tuple[Exchanged, float]:
         board, peer = built
@@ -105,18 +106,19 @@ def serve(
 
     `started` is called when the machine is built, `interrupted` after Ctrl-C. Raises BadInput.
     """
+    card = hosts.card(options.network)
     machines: list[Machine] = []
 
     def build(machine: Machine) -> Board:
         machines.append(machine)
-        board = hosts.board(machine, options.network)
+        board = hosts.board(machine, card, options.network)
         started()
         return board
 
     def inspect(machine: Machine, board: Board) -> Served:
         return Served(Answers.read(machine.dma.read), _counters(board))
 
-    arguments: dict[str, object] = {"ip": hosts.ipv4("--ip", ip), "seconds": seconds}
+    arguments = {"ip": hosts.ipv4("--ip", ip), "seconds": seconds}
     job = Job("coalesced.tools.guests.network.serve:serve", arguments, build, inspect)
     try:
         with trace_file(options.trace) as trace:

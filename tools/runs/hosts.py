@@ -29,6 +29,6 @@ def card(network: NetworkOptions) -> str:
         raise BadInput(str(error)) from error
 
 
-def board(machine: Machine, network: NetworkOptions) -> Board:
-    """A PC with that card. Raises BadInput."""
-    return boards.board(machine, [card(network)], pc.DEFAULT_MEMORY, network)
+def board(machine: Machine, card: str, network: NetworkOptions) -> Board:
+    """A PC with the card of that SPEC on the network. Raises BadInput."""
+    return boards.board(machine, [card], pc.DEFAULT_MEMORY, network)

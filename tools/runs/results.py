@@ -11,6 +11,7 @@ from coalesced.tools.runs.json_members import INLINE, OPTIONAL
 if TYPE_CHECKING:
     from coalesced.tools.guests.network.exchange import Report
     from coalesced.tools.guests.network.serve import Answers
+    from coalesced.vmm.netdev.backend import NetdevReport
 
 T = TypeVar("T")
 
@@ -163,7 +164,7 @@ class Run:
     failed_writes: int
     failures: Sequence[str]
     unassigned: int
-    netdevs: Mapping[str, Mapping[str, object]]
+    netdevs: Mapping[str, NetdevReport]
     start_seconds: float | None
     waits: Waits = field(metadata=INLINE)
     loads: LoadCheck | None = field(default=None, metadata=INLINE)

@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import dataclass, field
 
+from coalesced.tools.runs.json_members import INLINE
 from coalesced.tools.runs.report import print_json, print_table
 from coalesced.tools.stress.jobs import Result
+from coalesced.tools.stress.totals import Totals
+
+
+@dataclass(frozen=True)
+class _Members:
+    """The members of the JSON object."""
+
+    totals: Totals = field(metadata=INLINE)
+    seconds: float
+    entries_per_second: float
+    broken: str | None
+    found: bool | None  # None: nothing is broken
+    seed: int
+    complete: bool
+    ok: bool
+
+    @classmethod
+    def of(cls, result: Result) -> _Members:
+        totals, wanted = result.totals, result.wanted
+        return cls(
+            totals,
+            result.seconds,
+            _rate(result),
+            wanted.broken,
+            not totals.ok if wanted.broken else None,
+            wanted.seed,
+            result.complete,
+            totals.ok,
+        )
 
 
 def show(result: Result, json: bool) -> None:
     """Print the report; failures go to stderr."""
     if json:
-        print_json(_members(result))
+        print_json(_Members.of(result))
         return
     from rich.table import Table  # noqa: PLC0415 - after the run: start-up time
 
@@ -31,23 +61,6 @@ def show(result: Result, json: bool) -> None:
 def in_short(result: Result) -> str:
     """The counts and the seed in one line."""
     return f"{result.totals.in_short(every=True)}, seed {result.wanted.seed}"
-
-
-def _members(result: Result) -> dict[str, object]:
-    """The members of the JSON object."""
-    totals, wanted = result.totals, result.wanted
-    counts = asdict(totals)
-    del counts["failed"]
-    return {
-        **counts,
-        "seconds": result.seconds,
-        "entries_per_second": _rate(result),
-        "broken": wanted.broken,
-        "found": not totals.ok if wanted.broken else None,
-        "seed": wanted.seed,
-        "complete": result.complete,
-        "ok": totals.ok,
-    }
 
 
 def _rate(result: Result) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from coalesced.tools.runs.json_members import HIDDEN
 from coalesced.tools.stress import guest
 from coalesced.tools.stress.checker import Count
 from coalesced.tools.stress.pair import Pair
@@ -14,7 +15,7 @@ WRONG = ("lost", "duplicated", "reordered", "torn")
 
 @dataclass
 class Totals:
-    """Counts, and descriptions of the first failures. Fields are the keys of the JSON object."""
+    """Counts, and descriptions of the first failures."""
 
     entries: int = 0
     lost: int = 0
@@ -34,7 +35,7 @@ class Totals:
     corruptions_harmless: int = 0
     slowest_verdict_seconds: float = 0.0  # from a corruption until it was judged
     leaked_segments: int = 0
-    failed: int = 0  # failures, of which `failures` keeps the first
+    failed: int = field(default=0, metadata=HIDDEN)  # of which `failures` keeps the first
     failures: list[str] = field(default_factory=list)
 
     def fail(self, pair: Pair | None, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -24,6 +24,19 @@ class Recorder(Protocol):
         """Frames pass by now."""
 
 
+@dataclass(frozen=True)
+class NetdevReport:
+    """The counters of one back end, as the JSON object of a command has them."""
+
+    kind: str
+    sent: int
+    sent_bytes: int
+    received: int
+    received_bytes: int
+    dropped: int
+    dropped_by: Mapping[str, int]
+
+
 @dataclass(slots=True)
 class Statistics:
     """Frames of one back end since its start."""
@@ -39,17 +52,17 @@ class Statistics:
         if count:
             self.dropped_by[reason] += count
 
-    def report(self, kind: str) -> dict[str, object]:
-        """For the JSON object of a command."""
-        return {
-            "kind": kind,
-            "sent": self.sent,
-            "sent_bytes": self.sent_bytes,
-            "received": self.received,
-            "received_bytes": self.received_bytes,
-            "dropped": self.dropped_by.total(),
-            "dropped_by": dict(self.dropped_by),
-        }
+    def report(self, kind: str) -> NetdevReport:
+        """The counters so far, of a back end of that kind."""
+        return NetdevReport(
+            kind,
+            self.sent,
+            self.sent_bytes,
+            self.received,
+            self.received_bytes,
+            self.dropped_by.total(),
+            dict(self.dropped_by),
+        )
 
 
 @dataclass
@@ -74,8 +87,8 @@ class Netdev(Wire, Protocol):
     def connect(self, card: Card) -> None:
         """Plug the card in, once."""
 
-    def report(self) -> dict[str, object]:
-        """Its counters so far, for the JSON object of a command."""
+    def report(self) -> NetdevReport:
+        """Its counters so far."""
 
     def close(self) -> None:
         """Give everything back; may be called twice."""
@@ -151,7 +164,7 @@ class Backend:
         if self._card is not None:
             self._card.resume_transmit()
 
-    def report(self) -> dict[str, object]:
+    def report(self) -> NetdevReport:
         return self.statistics.report(self.kind)
 
     def close(self) -> None:

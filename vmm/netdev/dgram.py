@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from coalesced.vmm.netdev import address
 from coalesced.vmm.netdev.address import Address, BoundPath
-from coalesced.vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host
+from coalesced.vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host, NetdevReport
 from coalesced.vmm.netdev.spec import Spec
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Dgram(Backend):
 
     # --- the end ---
 
-    def report(self) -> dict[str, object]:
+    def report(self) -> NetdevReport:
         if self._socket.fileno() >= 0:
             words = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
             lost = _MEMINFO.unpack(words)[-1] if len(words) == _MEMINFO.size else 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from coalesced.devices.bus.network import Card
 from coalesced.vmm.netdev.asking import Asking
-from coalesced.vmm.netdev.backend import Host, Netdev, Recorder, Statistics
+from coalesced.vmm.netdev.backend import Host, Netdev, NetdevReport, Recorder, Statistics
 from coalesced.vmm.netdev.spec import NetdevError, Spec
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ class Port:
 
     # --- the end ---
 
-    def report(self) -> dict[str, object]:
+    def report(self) -> NetdevReport:
         return self.statistics.report("hubport")
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from coalesced.vmm.netdev import spec as specs
-from coalesced.vmm.netdev.backend import Host, Netdev
+from coalesced.vmm.netdev.backend import Host, Netdev, NetdevReport
 from coalesced.vmm.netdev.hub import Hub
 from coalesced.vmm.netdev.pcap import Pcap
 
@@ -59,8 +59,8 @@ class Network:
         """The ids of those that nothing is plugged into."""
         return [name for name in self._netdevs if name not in self._taken_by]
 
-    def report(self) -> dict[str, dict[str, object]]:
-        """The counters of each so far, for the JSON object of a command."""
+    def report(self) -> dict[str, NetdevReport]:
+        """The counters of each so far, by its id."""
         return {name: netdev.report() for name, netdev in self._netdevs.items()}
 
     def close(self, complete: bool = True) -> None:

@@ -7,9 +7,10 @@ import fcntl
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from coalesced.vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host
+from coalesced.vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host, NetdevReport
 from coalesced.vmm.netdev.spec import NetdevError, Spec
 
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ def _refused(spec: Spec, name: str, error: OSError) -> NetdevError:
     return spec.wrong(f"cannot attach to {name or 'a new interface'}: {reason}")
 
 
+@dataclass(frozen=True)
+class TapReport(NetdevReport):
+    """The counters of a tap, and the name of its interface."""
+
+    ifname: str
+
+
 class Tap(Backend):
     """A frame per read and per write."""
 
@@ -77,8 +85,8 @@ class Tap(Backend):
         self._full = False
         self._gone = False  # the interface was deleted
 
-    def report(self) -> dict[str, object]:
-        return {**super().report(), "ifname": self.interface}
+    def report(self) -> TapReport:
+        return TapReport(**vars(super().report()), ifname=self.interface)
 
     def _transmit(self, frames: Sequence[bytes]) -> int:
         if self._full:

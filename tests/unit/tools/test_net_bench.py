@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from coalesced.tools.bench import e1000
-from coalesced.tools.bench.far_end import FarEnd, Order
+from coalesced.tools.bench.far_end import FarEnd
 from coalesced.tools.guests.network import packets
+from coalesced.tools.guests.network.bench import Order
 from coalesced.tools.guests.network.exchange import ends
 from coalesced.tools.guests.network.packets import PAYLOAD_AT, Arp
 
@@ -104,12 +105,12 @@ def data(number: int, length: int) -> bytes:
 
 def test_the_far_end_acknowledges_what_came_in_order() -> None:
     far, line = far_end()
-    far.begin(Order("transmit", 10, 100, 64, 4))
+    far.begin(Order("transmit", 10, 100, 64, 1, 4))
     far.receive([data(number, 100) for number in range(6)])
     assert line.numbers() == [4]
     far.receive([data(number, 100) for number in range(6, 10)])
     assert line.numbers() == [8, 10]
-    far.begin(Order("transmit", 10, 100, 64, 4))
+    far.begin(Order("transmit", 10, 100, 64, 1, 4))
     far.receive([data(0, 100), data(2, 100), data(1, 99), *(data(n, 100) for n in range(3, 9))])
     assert line.numbers() == []
     assert far.received == 1
@@ -117,7 +118,7 @@ def test_the_far_end_acknowledges_what_came_in_order() -> None:
 
 def test_the_far_end_sends_by_the_window() -> None:
     far, line = far_end()
-    far.begin(Order("receive", 10, 100, 4, 1))
+    far.begin(Order("receive", 10, 100, 4, 1, 1))
     assert line.numbers() == [0, 1, 2, 3]
     far.receive([data(1, 18)])
     assert line.numbers() == [4]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from coalesced.tools.bench.iperf import bits_per_second
 from coalesced.tools.errors import BadInput
-from coalesced.tools.guests.network import blocks, memory, packets, serve
+from coalesced.tools.guests.network import blocks, packets, serve
 from coalesced.tools.guests.network.blocks import Frames, Host, UdpFlow
 from coalesced.tools.guests.network.card import Card
 from coalesced.tools.guests.network.iperf import LOCAL_PORT, Receiver, Sender
@@ -273,9 +272,9 @@ def test_the_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_guest_of_the_bench_leaves_the_servers_report() -> None:
     server = Server()
     serve.send(server.card, "192.0.2.2", "192.0.2.1", seconds=60, count=100, each=1)
-    report = memory.read_report(lambda at, size: bytes(server.card.read_memory(at, size)))
-    assert report["sent"] == 101
-    assert report["server"] == asdict(SERVER_REPORT.summary())
+    sent = serve.Sent.read(lambda at, size: bytes(server.card.read_memory(at, size)))
+    assert sent.sent == 101
+    assert sent.server == SERVER_REPORT.summary()
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_a_network_card_is_plugged_into_its_back_end(board: Board) -> None:
     assert board.machine.network.unused() == []
     assert cards[0].wire is not None
     assert cards[0].wire.send([bytes(60)]) == 1
-    assert board.machine.network.report()["p1"]["sent"] == 1
+    assert board.machine.network.report()["p1"].sent == 1
 
 
 @pytest.mark.parametrize(

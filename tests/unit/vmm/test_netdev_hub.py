@@ -38,9 +38,9 @@ def test_every_other_port_hears_a_frame(bench: Bench) -> None:
     assert two.received == [b"first", b"second", b"third"]
     assert three.received == [b"first", b"second"]
     report = bench.network.report()
-    assert report["p1"]["received"] == 3
-    assert report["p0"]["sent_bytes"] == len(b"firstsecond")
-    assert report["p0"]["kind"] == "hubport"
+    assert report["p1"].received == 3
+    assert report["p0"].sent_bytes == len(b"firstsecond")
+    assert report["p0"].kind == "hubport"
 
 
 def test_hubs_are_apart(bench: Bench) -> None:
@@ -144,7 +144,7 @@ def test_frames_that_never_left_are_counted_at_the_end() -> None:
         two.buffers = 0
         one.send(b"frame")
         network = bench.network
-    assert network.report()["p1"]["dropped_by"] == {"not received before the end": 1}
+    assert network.report()["p1"].dropped_by == {"not received before the end": 1}
 
 
 # --- pcap ---

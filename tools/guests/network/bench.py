@@ -8,6 +8,7 @@ and the time of a run is that of the frames all the way.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from coalesced.hv import core
@@ -25,12 +26,29 @@ SEED: Final = 2008
 STALL_SECONDS: Final = 10.0
 
 
-def run(vcpu: Vcpu) -> None:
-    """Halt, execute the order in the mailbox, leave a report, and repeat.
+@dataclass(frozen=True)
+class Order:
+    """A task for the guest and the far end."""
 
-    The mailbox: `kind` "transmit" or "receive", `frames`, `length` (bytes of UDP payload),
-    `window`, `each` (frames per write of the tail).
-    """
+    kind: str  # "transmit": the guest sends; "receive": the far end does
+    frames: int
+    length: int  # bytes of UDP payload
+    window: int  # frames under way
+    each: int  # frames that the guest sends for each write of the tail
+    ack_every: int  # frames that the far end acknowledges by one
+
+
+@dataclass(frozen=True)
+class Report:
+    """The guest's measurements of one order."""
+
+    ns: int
+    cpu_ns: int
+    interrupts: int
+
+
+def run(vcpu: Vcpu) -> None:
+    """Halt, execute the order in the mailbox, leave a report, and repeat."""
     bus = vcpu.bus
     if not isinstance(bus, core.Vcpu):
         raise TypeError("this guest runs in a guest process only")
@@ -40,26 +58,23 @@ def run(vcpu: Vcpu) -> None:
     patterns: dict[int, Pattern] = {}
     while True:
         bus.halt()
-        order = memory.read_order(vcpu)
-        kind, length = str(order["kind"]), int(str(order["length"]))
-        sent = length if kind == "transmit" else ACK_PAYLOAD
+        order = Order(**memory.read_order(vcpu))
+        sent = order.length if order.kind == "transmit" else ACK_PAYLOAD
         if sent not in patterns:
             patterns[sent] = Pattern(*ends(card.mac), SEED, sent)
-        frames, window, each = (int(str(order[key])) for key in ("frames", "window", "each"))
         interrupts = card.interrupts
         started, cpu = time.monotonic_ns(), time.process_time_ns()
-        kinds[kind](card, patterns[sent], frames, window, each)
-        memory.leave_report(
-            vcpu,
-            {
-                "ns": time.monotonic_ns() - started,
-                "cpu_ns": time.process_time_ns() - cpu,
-                "interrupts": card.interrupts - interrupts,
-            },
+        kinds[order.kind](card, patterns[sent], order)
+        report = Report(
+            time.monotonic_ns() - started,
+            time.process_time_ns() - cpu,
+            card.interrupts - interrupts,
         )
+        memory.leave_report(vcpu, report)
 
 
-def _transmit(card: Card, data: Pattern, frames: int, window: int, each: int) -> None:
+def _transmit(card: Card, data: Pattern, order: Order) -> None:
+    frames, window, each = order.frames, order.window, order.each
     sent = acked = 0
     while acked < frames:
         count = min(BURST, frames - sent, window - (sent - acked), card.transmitter.room)
@@ -77,9 +92,9 @@ def _transmit(card: Card, data: Pattern, frames: int, window: int, each: int) ->
             acked = _latest(card.service(), acked)
 
 
-def _receive(card: Card, acks: Pattern, frames: int, window: int, _each: int) -> None:
+def _receive(card: Card, acks: Pattern, order: Order) -> None:
     received = acked = 0
-    while acked < frames:
+    while acked < order.frames:
         _wait(card)
         for part in card.service():
             count = len(part.lengths)
@@ -87,7 +102,7 @@ def _receive(card: Card, acks: Pattern, frames: int, window: int, _each: int) ->
             if first != received or last != received + count - 1:
                 raise ValueError(f"expected frames from {received} on, got {first} to {last}")
             received += count
-        if received - acked >= window // 4 or received == frames:
+        if received - acked >= order.window // 4 or received == order.frames:
             card.send(acks.frames(received, 1))
             acked = received
 

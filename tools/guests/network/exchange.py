@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 from coalesced.hv.vcpu import Vcpu
@@ -62,7 +62,7 @@ def exchange(vcpu: Vcpu, frames: int, burst: int, each: int) -> None:
             for row in part.rows():
                 digest.update(row)
     report = Report(received, received, wrong, digest.hexdigest(), card.interrupts)
-    memory.leave_report(vcpu, asdict(report))
+    memory.leave_report(vcpu, report)
 
 
 def ends(mac: bytes) -> tuple[Host, Host]:

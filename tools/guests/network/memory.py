@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
 
 from coalesced.hv.vcpu import Vcpu
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 TX_RING: Final = 0x100000
 RX_RING: Final = 0x102000
@@ -21,7 +25,7 @@ _SECOND: Final = REPORT + REPORT_SIZE
 _ROOM: Final = REPORT_SIZE - 8
 
 
-def leave_report(vcpu: Vcpu, report: dict[str, object]) -> None:
+def leave_report(vcpu: Vcpu, report: DataclassInstance) -> None:
     """Leave a report for the VMM. Raises ValueError when it is too long.
 
     There are two places, and a word before them with the address of the one that is valid: the
@@ -29,32 +33,35 @@ def leave_report(vcpu: Vcpu, report: dict[str, object]) -> None:
     """
     valid = int.from_bytes(vcpu.read_memory(REPORT, 4), "little")
     other = _SECOND if valid == _FIRST else _FIRST
-    _leave(vcpu, other, _ROOM, report)
+    text = _text(report)
+    if len(text) > _ROOM:
+        raise ValueError(f"expected at most {_ROOM - 4} bytes of report, got {len(text) - 4}")
+    vcpu.write_memory(other, text)
     vcpu.write_memory(REPORT, other.to_bytes(4, "little"))
 
 
 def read_report(read: Callable[[int, int], bytes]) -> dict[str, Any]:
-    """The last report, with what reads guest RAM by address and size; empty before the first."""
+    """The fields of the last report; empty before the first.
+
+    `read` reads guest RAM by address and size.
+    """
     valid = int.from_bytes(read(REPORT, 4), "little")
     return _read(read, valid, _ROOM) if valid in (_FIRST, _SECOND) else {}
 
 
-def order(write: Callable[[int, bytes], None], wanted: dict[str, object]) -> None:
-    """Leave an order for the guest, with what writes guest RAM."""
-    text = json.dumps(wanted).encode()
-    write(MAILBOX, len(text).to_bytes(4, "little") + text)
+def order(write: Callable[[int, bytes], None], wanted: DataclassInstance) -> None:
+    """Leave an order for the guest; `write` writes guest RAM."""
+    write(MAILBOX, _text(wanted))
 
 
-def read_order(vcpu: Vcpu) -> dict[str, object]:
-    """The VMM's last order."""
+def read_order(vcpu: Vcpu) -> dict[str, Any]:
+    """The fields of the VMM's last order."""
     return _read(lambda at, size: bytes(vcpu.read_memory(at, size)), MAILBOX, MAILBOX_SIZE)
 
 
-def _leave(vcpu: Vcpu, at: int, room: int, content: dict[str, object]) -> None:
-    text = json.dumps(content).encode()
-    if len(text) > room - 4:
-        raise ValueError(f"expected at most {room - 4} bytes of report, got {len(text)}")
-    vcpu.write_memory(at, len(text).to_bytes(4, "little") + text)
+def _text(content: DataclassInstance) -> bytes:
+    text = json.dumps(asdict(content)).encode()
+    return len(text).to_bytes(4, "little") + text
 
 
 def _read(read: Callable[[int, int], bytes], at: int, room: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import ipaddress
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 from coalesced.hv.vcpu import Vcpu
@@ -33,11 +33,28 @@ class Answers:
 
     @classmethod
     def read(cls, read: Callable[[int, int], bytes]) -> Answers | None:
-        """The report of `serve`, by what reads guest RAM; None before the first one."""
+        """The report of `serve`; None before the first. `read` reads RAM by address and size."""
         found = memory.read_report(read)
         if not found:
             return None
         return cls(**{**found, "iperf": [Summary(**test) for test in found["iperf"]]})
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The datagrams that `send` sent, and the server's report; None: none came."""
+
+    sent: int
+    seconds: float
+    interrupts: int
+    server: Summary | None
+
+    @classmethod
+    def read(cls, read: Callable[[int, int], bytes]) -> Sent:
+        """The report of `send`. `read` reads RAM by address and size."""
+        found = memory.read_report(read)
+        server = found["server"]
+        return cls(**{**found, "server": None if server is None else Summary(**server)})
 
 
 def serve(vcpu: Vcpu, ip: str, seconds: float | None = None) -> None:
@@ -50,7 +67,7 @@ def serve(vcpu: Vcpu, ip: str, seconds: float | None = None) -> None:
 
     def leave() -> None:
         answers = Answers(**stack.counters, interrupts=stack.card.interrupts, iperf=tests)
-        memory.leave_report(vcpu, asdict(answers))
+        memory.leave_report(vcpu, answers)
 
     def note(report: Report) -> None:
         tests.append(report.summary())
@@ -82,12 +99,6 @@ def send(
     stack = Stack(Card(vcpu), ipaddress.IPv4Address(ip).packed)
     sender = Sender(stack, ipaddress.IPv4Address(host).packed, port, each=each)
     report = sender.run(rate, seconds, count)
-    memory.leave_report(
-        vcpu,
-        {
-            "sent": sender.sent,
-            "seconds": sender.seconds,
-            "interrupts": stack.card.interrupts,
-            "server": None if report is None else asdict(report.summary()),
-        },
-    )
+    summary = None if report is None else report.summary()
+    sent = Sent(sender.sent, sender.seconds, stack.card.interrupts, summary)
+    memory.leave_report(vcpu, sent)
