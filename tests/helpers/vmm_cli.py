@@ -6,23 +6,33 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import psutil
 
-PROGRAM = str(Path(sys.executable).parent / "coalesced")
+from helpers import warm
+from helpers.warm import PROGRAM
+
 LIMIT = 300.0  # seconds; only a hang takes that long, also on a machine with other work
 
 
 def run(
-    *arguments: object, cwd: Path, prefix: tuple[str, ...] = ()
+    *arguments: object,
+    cwd: Path,
+    prefix: tuple[str, ...] = (),
+    stdout: int | None = None,
+    variables: Mapping[str, str] = warm.NOTHING,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `coalesced` to its end."""
+    """Run `coalesced` to its end: a warm start, or what a `prefix` makes of the command line.
+
+    `stdout` and `variables` are those of a `Warm`.
+    """
+    if not prefix:
+        return warm.run(list(map(str, arguments)), cwd, LIMIT, stdout, variables)
     return subprocess.run(
         [*prefix, PROGRAM, *map(str, arguments)],
         cwd=cwd,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from helpers.vmm_cli import PROGRAM
+from helpers.warm import PROGRAM
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from helpers.kvm_sides import needs_kvm
-from helpers.qtest_peer import PROGRAM, Peer
+from helpers.qtest_peer import Peer
 from helpers.vmm_cli import Running, one_line, run, until
+from helpers.warm import PROGRAM
 
 PREPARE = """\
 import os, resource, signal, sys
@@ -64,7 +65,7 @@ def test_a_command_gives_its_result(tmp_path: Path, how: str, command: list[str]
 
 @every_way
 def test_a_qtest_server_answers(how: str) -> None:
-    command = [*prepared(how), *PROGRAM, "qtest", "--device", "isa-vga"]
+    command = [*prepared(how), PROGRAM, "qtest", "--device", "isa-vga"]
     with Peer(command, "--socket PATH") as peer:
         assert peer.ask_all(["outb 0x3c4 2", "outb 0x3c5 5", "inb 0x3c5"])[-1] == "OK 0x0005"
         status, _, err = peer.end()
