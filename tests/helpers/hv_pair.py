@@ -220,7 +220,7 @@ def table(*zones: tuple[int, int]) -> np.ndarray[tuple[int, int], np.dtype[np.ui
     registered = Zones()
     for addr, size in zones:
         registered.register(addr, size)
-    return registered.outermost()
+    return np.array(registered.outermost(), np.uint64).reshape(-1, 2)
 
 
 def ram(start: int, content: bytes, vcpu: core.Vcpu) -> core.Mapping:
