@@ -29,9 +29,10 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run `coalesced` to its end: a warm start, or what a `prefix` makes of the command line.
 
-    `stdout` and `variables` are those of a `Warm`.
+    `stdout` and `variables` are those of a `Warm`. A test that has set a variable of Python's, like
+    PYTHONPATH, gets a cold start.
     """
-    if not prefix:
+    if not prefix and warm.can_start():
         return warm.run(list(map(str, arguments)), cwd, LIMIT, stdout, variables)
     return subprocess.run(
         [*prefix, PROGRAM, *map(str, arguments)],

@@ -20,6 +20,18 @@ NOTHING: Mapping[str, str] = {}
 _SERVER = Path(__file__).with_name("warm_server.py")
 
 
+def _of_python() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
+
+
+_AT_FIRST = _of_python()
+
+
+def can_start() -> bool:
+    """Whether Python would start with the variables that the servers are started with."""
+    return _of_python() == _AT_FIRST
+
+
 @functools.cache
 def _server(*variables: tuple[str, str]) -> socket.socket:
     """The socket to a server of this process that was started with these variables."""
