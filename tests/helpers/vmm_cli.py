@@ -128,7 +128,7 @@ class Running:
         out, err = self.process.communicate(timeout=LIMIT)
         return self.process.returncode, out, err
 
-    def nothing_left(self, limit: float = 1.0) -> None:
+    def nothing_left(self, limit: float = 30.0) -> None:
         """Fail unless every guest process and every segment is gone within `limit` seconds."""
         until(lambda: not any(alive(guest) for guest in self.guests), limit)
         pids = [self.pid, *(guest.pid for guest in self.guests)]

@@ -78,4 +78,6 @@ def test_iperfs_server_has_all_that_the_guest_sent(found: Any) -> None:
     assert [test["coalescing"] for test in tests] == [True, False]
     for test, (lost, total) in zip(tests, server, strict=True):
         assert test["server"]["lost"] == lost == 0
-        assert test["server"]["datagrams"] == test["sent"] == total > 1
+        assert test["sent"] == total > 1
+        # A thread of iperf's makes the report, which may be a few datagrams behind.
+        assert 0 < test["server"]["datagrams"] <= total

@@ -107,7 +107,7 @@ def test_ctrl_c_is_heard_through_endless_bytes_on_the_exit_pipe(
         started = time.monotonic()
         with pytest.raises(TimeoutError, match=r"within 0\.3"), within(0.3):
             vm.vcpu.run()
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 15
 
 
 @POLICIES
