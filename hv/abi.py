@@ -6,9 +6,13 @@ Names are the header's own. What is ours and not KVM's stands at the end and say
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
+
+    KVM_COALESCED_MMIO: np.dtype[np.void]
+    OP: np.dtype[np.void]
 
 PAGE_SIZE: Final = 4096
 KVM_API_VERSION: Final = 12
@@ -43,12 +47,10 @@ KVM_SYSTEM_EVENT_CRASH: Final = 3
 # --- the coalesced ring ---
 
 KVM_COALESCED_MMIO_RING_HEADER: Final = 8  # first u32, last u32
-KVM_COALESCED_MMIO: Final = np.dtype(
-    [("phys_addr", "<u8"), ("len", "<u4"), ("pio", "<u4"), ("data", "<u8")]
-)
+KVM_COALESCED_MMIO_SIZE: Final = 24
 KVM_COALESCED_MMIO_MAX: Final = (
     PAGE_SIZE - KVM_COALESCED_MMIO_RING_HEADER
-) // KVM_COALESCED_MMIO.itemsize
+) // KVM_COALESCED_MMIO_SIZE
 
 # --- ioctls ---
 
@@ -130,14 +132,32 @@ HV_REPLY: Final = struct.Struct("<q")  # result or -errno, then a payload or the
 HV_WHERE: Final = 1 << 40  # the result of a message that nobody requested: where the guest is
 HV_MESSAGE_MAX: Final = 1 << 16
 
-# A bus operation of a guest: kind, size in bytes, address or port, value (of a load: its result).
-OP: Final = np.dtype([("kind", "<u4"), ("size", "<u4"), ("address", "<u8"), ("value", "<u8")])
+# The kinds of a bus operation of a guest, an `OP`.
 OP_LOAD: Final = 0
 OP_STORE: Final = 1
 OP_IN: Final = 2
 OP_OUT: Final = 3
 
+# The types of arrays, made when the first array is: a guest process may do without numpy.
+_ARRAYS: Final = {
+    # An entry of the ring.
+    "KVM_COALESCED_MMIO": [("phys_addr", "<u8"), ("len", "<u4"), ("pio", "<u4"), ("data", "<u8")],
+    # A bus operation of a guest: its kind, its size in bytes, its address or port, and the value
+    # that it writes or has read.
+    "OP": [("kind", "<u4"), ("size", "<u4"), ("address", "<u8"), ("value", "<u8")],
+}
+
+
+if not TYPE_CHECKING:  # where a type checker saw it, every name would exist
+
+    def __getattr__(name: str) -> object:
+        if name not in _ARRAYS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import numpy as np  # noqa: PLC0415 - see _ARRAYS
+
+        return globals().setdefault(name, np.dtype(_ARRAYS[name]))
+
 
 def ring_slots(pages: int) -> int:
     """Slots of a ring of `pages` pages; all but one can be used."""
-    return (pages * PAGE_SIZE - KVM_COALESCED_MMIO_RING_HEADER) // KVM_COALESCED_MMIO.itemsize
+    return (pages * PAGE_SIZE - KVM_COALESCED_MMIO_RING_HEADER) // KVM_COALESCED_MMIO_SIZE

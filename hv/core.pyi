@@ -131,7 +131,7 @@ class Vcpu:
         """Exit with KVM_EXIT_HLT; returns when the VMM enters again."""
     def system_event(self, type: int, /) -> None:
         """Exit with KVM_EXIT_SYSTEM_EVENT."""
-    def set_zones(self, pio: int, pairs: Array, /) -> None:
+    def set_zones(self, pio: int, pairs: Array | Buffer, /) -> None:
         """(first, last) addresses as uint64, both ascending."""
     def set_memory(self, start: int, mapping: Mapping, /) -> None: ...
     def clear_memory(self) -> None: ...

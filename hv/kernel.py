@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import errno
+import itertools
 import json
 import os
 import signal
@@ -239,7 +241,8 @@ class Kernel:
     def _push_zones(self) -> None:
         if self.vcpu is not None:
             for pio, zones in enumerate(self._zones):
-                self.vcpu.set_zones(pio, zones.outermost())
+                pairs = itertools.chain.from_iterable(zones.outermost())
+                self.vcpu.set_zones(pio, array.array("Q", pairs))
 
     def _load_guest(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
-from coalesced.hv import core
-from coalesced.hv.abi import KVM_COALESCED_MMIO, PAGE_SIZE, RING_PAGES_MAX, ring_slots
+from coalesced.hv import abi, core
+from coalesced.hv.abi import PAGE_SIZE, RING_PAGES_MAX, ring_slots
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Producer = core.Producer
 
@@ -19,10 +22,12 @@ class Consumer:
 
         Raises ProtocolError when an index is no slot.
         """
+        import numpy as np  # noqa: PLC0415 - the guest process only produces
+
         self.core = core.Consumer(mapping, offset, size)
         slots = self.core.slots
         buffer = memoryview(self.core)
-        self._batch = np.frombuffer(buffer, KVM_COALESCED_MMIO, slots)
+        self._batch = np.frombuffer(buffer, abi.KVM_COALESCED_MMIO, slots)
         columns = np.frombuffer(buffer, np.uint64, 2 * slots, self._batch.nbytes)
         # Where `core.rebase()` puts addresses less a base, modulo 2**64, and data: gapless.
         self.offsets: NDArray[np.uint64] = columns[:slots]

@@ -6,12 +6,13 @@ on an accelerator without one, in the VMM.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from coalesced.hv import abi
 
-from coalesced.hv.abi import OP
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 ALL_LINES = (1 << 64) - 1
 
@@ -110,6 +111,8 @@ class Vcpu:
 
         Either may be a scalar. Raises ValueError when their shapes do not fit each other.
         """
+        import numpy as np  # noqa: PLC0415 - many guests make no array
+
         at, what = np.broadcast_arrays(
             np.asarray(addresses, dtype=np.uint64), np.asarray(values, dtype=np.uint64)
         )
@@ -128,7 +131,7 @@ class Vcpu:
         array has another type or is not contiguous and writable, GuestError with the index of an
         operation that cannot be carried out.
         """
-        if ops.dtype != OP:
+        if ops.dtype != abi.OP:
             raise ValueError(f"expected an array of coalesced.hv.abi.OP, got {ops.dtype}")
         self.bus.execute(ops)
 

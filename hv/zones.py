@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
 import errno
-
-import numpy as np
-from numpy.typing import NDArray
 
 from coalesced.hv.abi import NR_IOBUS_DEVS
 from coalesced.hv.errors import RequestError
@@ -14,69 +12,55 @@ _U64 = (1 << 64) - 1
 
 
 class Zones:
-    """The zones of one kind, MMIO or PIO, of one VM: addresses `addr` up to `addr + size`.
-
-    They lie in arrays, in no order: a look at all 1,000 costs a few microseconds.
-    """
+    """The zones of one kind, MMIO or PIO, of one VM: addresses `addr` up to `addr + size`."""
 
     def __init__(self) -> None:
-        self._count = 0
-        # In 64 bits, as KVM compares: the end of a zone that reaches the end of the space is 0.
-        self._starts = np.zeros(NR_IOBUS_DEVS, np.uint64)
-        self._ends = np.zeros(NR_IOBUS_DEVS, np.uint64)
+        # (start, end), ascending. In 64 bits, as KVM compares: the end of a zone that reaches the
+        # end of the space is 0.
+        self._zones: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._zones)
 
     def register(self, addr: int, size: int) -> None:
         """Add a zone, also one that is there already.
 
         Raises RequestError with ENOSPC past 1,000 zones.
         """
-        if self._count >= NR_IOBUS_DEVS:
+        if len(self._zones) >= NR_IOBUS_DEVS:
             raise RequestError(
                 errno.ENOSPC, f"no more than {NR_IOBUS_DEVS} coalesced zones of a kind"
             )
-        self._starts[self._count] = addr
-        self._ends[self._count] = (addr + size) & _U64
-        self._count += 1
+        bisect.insort(self._zones, (addr, (addr + size) & _U64))
 
     def unregister(self, addr: int, size: int) -> int:
         """Remove every zone that contains the range; how many, 0 being fine."""
-        kept = ~self._containing(addr, size)
-        removed = self._count - int(np.count_nonzero(kept))
-        if removed:
-            starts, ends = self._starts[: self._count][kept], self._ends[: self._count][kept]
-            self._count -= removed
-            self._starts[: self._count], self._ends[: self._count] = starts, ends
-        return removed
+        before, removed = len(self._zones), set(self._containing(addr, size))
+        self._zones = [zone for zone in self._zones if zone not in removed]
+        return before - len(self._zones)
 
     def covers(self, addr: int, length: int) -> bool:
         """Whether an access of `length` bytes lies wholly inside one zone."""
-        return bool(self._containing(addr, length).any())
+        return bool(self._containing(addr, length))
 
-    def outermost(self) -> NDArray[np.uint64]:
+    def outermost(self) -> list[tuple[int, int]]:
         """(first, last) addresses, ascending, of the zones that lie inside no other one.
 
-        An access is inside one of these exactly when it is inside any zone, and both columns
+        An access is inside one of these exactly when it is inside any zone, and both numbers
         ascend, so that a binary search decides.
         """
-        starts, ends = self._starts[: self._count], self._ends[: self._count]
-        lasts = ends - np.uint64(1)
-        # Of equal starts the longest comes first; a zone that wraps or is empty holds nothing.
-        order = np.lexsort((~lasts, starts))
-        order = order[(ends > starts)[order]]
-        starts, lasts = starts[order], lasts[order]
-        kept = np.ones(len(lasts), bool)
-        kept[1:] = lasts[1:] > np.maximum.accumulate(lasts)[:-1]
-        return np.stack((starts[kept], lasts[kept]), axis=1)
+        found: list[tuple[int, int]] = []
+        reached = 0
+        for start, end in self._zones:
+            if end <= max(start, reached):
+                continue  # it wraps or is empty and holds nothing, or lies inside one before it
+            if found and found[-1][0] == start:
+                found.pop()  # of equal starts the longest comes last
+            found.append((start, end - 1))
+            reached = end
+        return found
 
-    def _containing(self, addr: int, length: int) -> NDArray[np.bool_]:
-        """Per zone: does the range lie wholly inside? As KVM's coalesced_mmio_in_range."""
+    def _containing(self, addr: int, length: int) -> list[tuple[int, int]]:
+        """The zones that the range lies wholly inside of, as KVM's coalesced_mmio_in_range."""
         end = (addr + length) & _U64
-        if end < addr:
-            return np.zeros(self._count, bool)
-        inside: NDArray[np.bool_] = (self._starts[: self._count] <= addr) & (
-            self._ends[: self._count] >= end
-        )
-        return inside
+        return [zone for zone in self._zones if zone[0] <= addr <= end <= zone[1]]

@@ -1,5 +1,6 @@
 """How tests run here: hypothesis times no test, and each begins with the same process state."""
 
+import gc
 import os
 import signal
 import sys
@@ -21,6 +22,12 @@ _MASK = signal.pthread_sigmask(signal.SIG_BLOCK, [])
 _ON_SIGINT = signal.getsignal(signal.SIGINT)
 _CPUS = os.sched_getaffinity(0)
 _MAIN = getattr(sys.modules["__main__"], "__file__", None)
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over thousands of tests, which stay."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup() -> None:

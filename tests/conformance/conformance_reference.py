@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from conformance_script import RESET, Script
@@ -11,9 +10,8 @@ from helpers.qtest_network import Cable, converse, sleep, step
 from helpers.qtest_peer import Peer, coalesced, qemu, result_of
 
 
-@functools.cache
 def replies_of_qemu(script: Script) -> list[str]:
-    """What QEMU replies."""
+    """What QEMU replies now."""
     if not script.network:
         with qemu(script.devices) as peer:
             return ask_all(peer, script.lines())

@@ -6,17 +6,16 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from helpers.warm import Warm
+
 QEMU = "qemu-system-x86_64"
 QEMU_VERSION = "version 7.2."
-PROGRAM: Sequence[str] = (str(Path(sys.executable).parent / "coalesced"),)
 _HALT = bytes.fromhex("faf4ebfd")  # cli; hlt; and again
 LIMIT = 300.0  # seconds; only a hang takes that long, also on a machine with other work
 
@@ -36,28 +35,33 @@ def has_qemu() -> bool:
     return QEMU_VERSION in told.stdout
 
 
+def _started(command: Sequence[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 class Peer:
     """A client of a qtest server. Leaving the context closes the socket and ends the server."""
 
-    def __init__(self, command: Sequence[str], socket_option: str) -> None:
-        """`socket_option` is an argument of the command, with PATH where the path goes."""
+    def __init__(self, command: Sequence[str], socket_option: str, warm: bool = False) -> None:
+        """`socket_option` is an argument of the command, with PATH where the path goes.
+
+        `warm`: the command is the arguments of a warm start of `coalesced`.
+        """
         self._folder = tempfile.TemporaryDirectory(prefix="qtest-")
         path = f"{self._folder.name}/socket"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(path)
             listener.listen(1)
             listener.settimeout(LIMIT)
-            self.process = subprocess.Popen(
-                [*command, *socket_option.replace("PATH", path).split()],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            words = [*command, *socket_option.replace("PATH", path).split()]
+            self.process = Warm(words) if warm else _started(words)
             try:
                 self.socket, _ = listener.accept()
             except TimeoutError:
                 self.process.kill()
-                raise AssertionError(f"no connection: {self.process.communicate()}") from None
+                raise AssertionError(
+                    f"no connection: {self.process.communicate(timeout=LIMIT)}"
+                ) from None
         self.socket.settimeout(LIMIT)
         self._replies = self.socket.makefile("rb")
 
@@ -90,7 +94,7 @@ class Peer:
         self._replies.close()
         self.socket.close()
         out, err = self.process.communicate(timeout=LIMIT)
-        return self.process.returncode, out, err
+        return self.process.wait(LIMIT), out, err
 
     def __enter__(self) -> Peer:
         return self
@@ -105,14 +109,14 @@ class Peer:
         self.socket.close()
         if self.process.returncode is None:
             self.process.kill()
-            self.process.communicate()
+            self.process.communicate(timeout=LIMIT)
         self._folder.cleanup()
 
 
 def coalesced(devices: Iterable[str], *options: str) -> Peer:
     """`coalesced qtest`, connected."""
     arguments = [word for device in devices for word in ("--device", device)]
-    return Peer([*PROGRAM, "qtest", *arguments, *options], "--socket PATH")
+    return Peer(["qtest", *arguments, *options], "--socket PATH", warm=True)
 
 
 def qemu(devices: Iterable[str], netdev: str | None = None, *options: str) -> Peer:

@@ -6,23 +6,34 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import psutil
 
-PROGRAM = str(Path(sys.executable).parent / "coalesced")
+from helpers import warm
+from helpers.warm import PROGRAM
+
 LIMIT = 300.0  # seconds; only a hang takes that long, also on a machine with other work
 
 
 def run(
-    *arguments: object, cwd: Path, prefix: tuple[str, ...] = ()
+    *arguments: object,
+    cwd: Path,
+    prefix: tuple[str, ...] = (),
+    stdout: int | None = None,
+    variables: Mapping[str, str] = warm.NOTHING,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `coalesced` to its end."""
+    """Run `coalesced` to its end: a warm start, or what a `prefix` makes of the command line.
+
+    `stdout` and `variables` are those of a `Warm`. A test that has set a variable of Python's, like
+    PYTHONPATH, gets a cold start.
+    """
+    if not prefix and warm.can_start():
+        return warm.run(list(map(str, arguments)), cwd, LIMIT, stdout, variables)
     return subprocess.run(
         [*prefix, PROGRAM, *map(str, arguments)],
         cwd=cwd,
@@ -117,7 +128,7 @@ class Running:
         out, err = self.process.communicate(timeout=LIMIT)
         return self.process.returncode, out, err
 
-    def nothing_left(self, limit: float = 1.0) -> None:
+    def nothing_left(self, limit: float = 30.0) -> None:
         """Fail unless every guest process and every segment is gone within `limit` seconds."""
         until(lambda: not any(alive(guest) for guest in self.guests), limit)
         pids = [self.pid, *(guest.pid for guest in self.guests)]

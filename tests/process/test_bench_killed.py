@@ -49,11 +49,11 @@ def benchmark(tmp_path: Path, *arguments: str) -> Iterator[Running]:
     def orphans() -> list[psutil.Process]:
         return [child for child in psutil.Process().children() if child not in children]
 
-    until(lambda: not any(map(alive, orphans())), 5)
+    until(lambda: not any(map(alive, orphans())))
     for child in orphans():
         with suppress(ChildProcessError):
             os.waitpid(child.pid, 0)
-    until(lambda: left_since(before) == set() and list(temporary.iterdir()) == [], 5)
+    until(lambda: left_since(before) == set() and list(temporary.iterdir()) == [])
 
 
 def processes(program: Running, *words: str) -> list[psutil.Process]:

@@ -15,6 +15,7 @@ from coalesced.devices.vga.palette import expand_6bit
 from coalesced.hv.abi import OP_OUT, OP_STORE
 from coalesced.hv.ring import usable
 from coalesced.tools.traces.trace import Trace, read
+from helpers.tiers import every, some_heavy
 from helpers.vmm_cli import json_of, run
 from helpers.vmm_model import exits_of
 
@@ -71,14 +72,10 @@ def test_the_json_has_the_keys_that_scripts_rely_on(folder: Path) -> None:
     assert (folder / result["png"]).exists()
 
 
-MATRIX = [("1", "adaptive"), ("2", "block"), ("16", "adaptive")]
-HEAVY = [("1", "block"), ("2", "adaptive"), ("16", "block")]
+RINGS = every(["1", "2", "16"], ["adaptive", "block"])
 
 
-@pytest.mark.parametrize(
-    ("ring_pages", "wait"),
-    [*MATRIX, *(pytest.param(*entry, marks=pytest.mark.heavy) for entry in HEAVY)],
-)
+@some_heavy("ring_pages, wait", RINGS, lambda *ring: ring == ("1", "adaptive"))
 def test_exit_counts_are_those_of_the_rules(
     folder: Path, uncoalesced: tuple[dict[str, Any], Trace], ring_pages: str, wait: str
 ) -> None:
@@ -96,13 +93,20 @@ def test_exit_counts_are_those_of_the_rules(
     assert direct["writes"] == writes
 
 
-def test_a_guest_that_only_writes_exits_at_every_170th_write(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pages", "wait", "full"), [(1, "adaptive", 170), (2, "block", 341), (16, "adaptive", 2730)]
+)
+def test_a_guest_that_only_writes_exits_at_every_write_that_finds_the_ring_full(
+    tmp_path: Path, pages: int, wait: str, full: int
+) -> None:
+    """With a page of ring that is every 170th."""
     (tmp_path / "guest.py").write_text(
-        "def main(vcpu):\n    for i in range(1000):\n        vcpu.store8(0xa0000 + i, i)\n"
+        "def main(vcpu):\n    for i in range(3000):\n        vcpu.store8(0xa0000 + i, i)\n"
     )
-    first, plain, _ = json_of("run", "guest.py:main", cwd=tmp_path)["runs"]
-    assert first["exits_by"]["ring_full"] == 1000 // 170
-    assert plain["exits_by"]["no_zone"] == 1000
+    options = ("--ring-pages", pages, "--wait", wait)
+    first, plain, _ = json_of("run", "guest.py:main", *options, cwd=tmp_path)["runs"]
+    assert first["exits_by"]["ring_full"] == 3000 // full
+    assert plain["exits_by"]["no_zone"] == 3000
 
 
 def test_without_coalescing_there_is_one_run_less_and_no_saving(

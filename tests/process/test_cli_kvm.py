@@ -17,7 +17,7 @@ COUNTS = ("writes", "coalesced", "exits", "exits_by")
 
 
 @needs_kvm
-@pytest.mark.parametrize("guest", ["vga", "cirrus"])
+@pytest.mark.parametrize("guest", [pytest.param("vga", marks=pytest.mark.heavy), "cirrus"])
 def test_demo_is_what_it_is_on_process(tmp_path: Path, guest: str) -> None:
     """The same picture and state; with the ring, and without it, the same counts."""
     process = json_of("demo", guest, "--png", "process.png", cwd=tmp_path)
@@ -41,7 +41,10 @@ def test_demo_is_what_it_is_on_process(tmp_path: Path, guest: str) -> None:
 
 
 @needs_kvm
-@pytest.mark.parametrize(("trace", "checked"), [("boot", 5_695), ("e1000", 46_000)])
+@pytest.mark.parametrize(
+    ("trace", "checked"),
+    [("boot", 5_695), pytest.param("e1000", 46_000, marks=pytest.mark.heavy)],
+)
 def test_replay_is_what_it_is_on_process(tmp_path: Path, trace: str, checked: int) -> None:
     kvm, process = (
         json_of("replay", trace, "--text", "--accel", accel, cwd=tmp_path)

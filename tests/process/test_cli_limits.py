@@ -15,19 +15,22 @@ import pytest
 
 from coalesced.hv.errors import HostError
 from coalesced.hv.process import GuestProcess
+from helpers.tiers import every, some_heavy
 from helpers.vmm_cli import one_line, run
 
 GUEST = "def main(vcpu):\n    vcpu.fill(0xa0000, 99, 1)\n"
+RUN = ["run", "g.py:main"]
+BENCH = ["bench", "exit", "--quick"]
 COMMANDS = [
     ["info"],
     ["demo", "vga", "--png", "none"],
     ["demo", "e1000", "--frames", "10"],
-    ["run", "g.py:main"],
+    RUN,
     ["run", "g.py:main", "--accel", "direct"],
     ["replay", "boot", "--png", "none"],
     ["stress", "--seconds", "0.5"],
     ["litmus", "--slots", "2", "--entries", "1", "--model", "sc"],
-    ["bench", "exit", "--quick"],
+    BENCH,
 ]
 needs_prlimit = pytest.mark.skipif(shutil.which("prlimit") is None, reason="no prlimit")
 
@@ -53,8 +56,11 @@ def works_or_says_why(done: subprocess.CompletedProcess[str], *words: str) -> No
 
 
 @needs_prlimit
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-@pytest.mark.parametrize("files", [5, 7, 9, 11])
+@some_heavy(
+    "files, command",
+    every([5, 7, 9, 11], COMMANDS),
+    lambda files, command: files == 9 or command == RUN,
+)
 def test_few_open_files(folder: Path, command: list[str], files: int) -> None:
     done = run(*command, cwd=folder, prefix=("prlimit", f"--nofile={files}"))
     words = ("open files", "Too many open files")
@@ -69,8 +75,11 @@ def test_fewer_open_files_than_two_processes_need_is_a_failure(folder: Path) -> 
 
 
 @needs_prlimit
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-@pytest.mark.parametrize("megabytes", [60, 150])
+@some_heavy(
+    "megabytes, command",
+    every([60, 150], COMMANDS),
+    lambda megabytes, command: megabytes == 60 or command == RUN,
+)
 def test_little_address_space(folder: Path, command: list[str], megabytes: int) -> None:
     done = run(*command, cwd=folder, prefix=("prlimit", f"--as={megabytes << 20}"))
     works_or_says_why(done, "emory", "allocate", "cannot map", "failed to map")
@@ -100,7 +109,7 @@ def another_user() -> None:
 
 
 @pytest.mark.usefixtures("another_user")
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@some_heavy("command", every(COMMANDS), lambda command: command in (RUN, BENCH))
 def test_no_second_process(folder: Path, command: list[str]) -> None:
     done = run(*command, cwd=folder, prefix=few_processes(1))
     works_or_says_why(done, "Resource temporarily unavailable")
@@ -187,7 +196,7 @@ def test_a_run_without_shared_memory_is_one_line(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("own_mounts")
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@some_heavy("command", every(COMMANDS), lambda command: command in (RUN, ["info"]))
 def test_no_proc(folder: Path, command: list[str]) -> None:
     prefix = (*UNSHARE, 'umount -l /proc && exec "$@"', "-")
     works_or_says_why(run(*command, cwd=folder, prefix=prefix), "/proc: expected the proc file")

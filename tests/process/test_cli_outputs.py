@@ -12,7 +12,8 @@ import pytest
 
 from coalesced.tools import traces
 from coalesced.tools.traces.trace import read
-from helpers.vmm_cli import PROGRAM, one_line, run
+from helpers.vmm_cli import one_line, run
+from helpers.warm import PROGRAM
 
 GUEST = "def main(vcpu):\n    vcpu.out8(0x3ce, 5)\n\ndef fails(vcpu):\n    main(vcpu)\n    1 / 0\n"
 

@@ -6,7 +6,6 @@ import gzip
 import itertools
 import json
 import os
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from PIL import Image
 
 from coalesced.tools import traces
-from helpers.vmm_cli import LIMIT, PROGRAM, json_of, one_line, run
+from helpers.vmm_cli import json_of, one_line, run
 
 COMMANDS = [["demo", "vga"], ["run"], ["replay"], ["advise"], ["info"]]
 
@@ -98,66 +97,45 @@ PRINTING = [
     ["litmus", "--slots", "2", "--entries", "1", "--model", "sc"],
     ["bench", "--help"],
 ]
-BUFFERING = pytest.mark.parametrize("unbuffered", [None, "1"], ids=["buffered", "unbuffered"])
-
-
-def printing_to(
-    target: str, folder: Path, arguments: list[str], unbuffered: str | None
-) -> subprocess.CompletedProcess[str]:
-    """A command whose standard output goes to a shell's redirection."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
-    if unbuffered:
-        environment["PYTHONUNBUFFERED"] = unbuffered
-    return subprocess.run(
-        ["sh", "-c", f'"$@" {target}', "-", PROGRAM, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+BUFFERING = pytest.mark.parametrize(
+    "buffering", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"]
+)
 
 
 @BUFFERING
 @pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
 def test_a_full_standard_output_is_named(
-    tmp_path: Path, arguments: list[str], unbuffered: str | None
+    tmp_path: Path, arguments: list[str], buffering: dict[str, str]
 ) -> None:
-    done = printing_to(">/dev/full", tmp_path, arguments, unbuffered)
+    with open("/dev/full", "wb") as full:
+        done = run(*arguments, cwd=tmp_path, stdout=full.fileno(), variables=buffering)
     assert one_line(done, 1) == "standard output: No space left on device"
 
 
 @BUFFERING
 @pytest.mark.parametrize("arguments", PRINTING[:3], ids=" ".join)
 def test_a_closed_standard_output_is_named(
-    tmp_path: Path, arguments: list[str], unbuffered: str | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    buffering: dict[str, str],
 ) -> None:
-    done = printing_to(">&-", tmp_path, arguments, unbuffered)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    for name, value in buffering.items():
+        monkeypatch.setenv(name, value)
+    done = run(*arguments, cwd=tmp_path, prefix=("sh", "-c", '"$@" >&-', "-"))
     assert one_line(done, 1) == "standard output: Bad file descriptor"
 
 
 @BUFFERING
 @pytest.mark.parametrize("arguments", PRINTING[:3], ids=" ".join)
 def test_a_reader_that_goes_away_is_no_error_text(
-    tmp_path: Path, arguments: list[str], unbuffered: str | None
+    tmp_path: Path, arguments: list[str], buffering: dict[str, str]
 ) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
-    if unbuffered:
-        environment["PYTHONUNBUFFERED"] = unbuffered
-    with os.fdopen(write_end, "w") as pipe:
-        done = subprocess.run(
-            [PROGRAM, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            stdout=pipe,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+    done = run(*arguments, cwd=tmp_path, stdout=write_end, variables=buffering)
+    os.close(write_end)
     assert done.returncode == 1
     assert done.stderr == ""
 
@@ -187,6 +165,7 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 # --- help, version, pictures by default ---
 
+ASCII = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
 LEAVES = [
     "", "demo", "demo vga", "demo cirrus", "demo e1000", "demo all", "run", "replay", "qtest",
     "advise", "stress", "bench", "bench ring", "bench exit", "bench vga", "bench e1000",
@@ -196,8 +175,7 @@ LEAVES = [
 
 @pytest.mark.parametrize("command", LEAVES)
 def test_help_prints_on_an_ascii_terminal(tmp_path: Path, command: str) -> None:
-    prefix = ("env", "LC_ALL=C", "PYTHONIOENCODING=ascii")
-    done = run(*command.split(), "-h", cwd=tmp_path, prefix=prefix)
+    done = run(*command.split(), "-h", cwd=tmp_path, variables=ASCII)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
     assert "\\x" not in done.stdout
@@ -211,8 +189,7 @@ def test_help_prints_on_an_ascii_terminal(tmp_path: Path, command: str) -> None:
 def test_tables_print_on_an_ascii_terminal(tmp_path: Path, command: str) -> None:
     with gzip.open(traces.find("e1000"), "rb") as trace:
         (tmp_path / "e1000.trace").write_bytes(b"".join(itertools.islice(trace, 2000)))
-    prefix = ("env", "LC_ALL=C", "PYTHONIOENCODING=ascii")
-    done = run(*command.split(), cwd=tmp_path, prefix=prefix)
+    done = run(*command.split(), cwd=tmp_path, variables=ASCII)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
     assert "|" in done.stdout
@@ -220,8 +197,7 @@ def test_tables_print_on_an_ascii_terminal(tmp_path: Path, command: str) -> None
 
 def test_a_name_that_the_terminal_lacks_is_escaped(tmp_path: Path) -> None:
     (tmp_path / "gäst.py").write_text("def main(vcpu):\n    pass\n")
-    prefix = ("env", "LC_ALL=C", "PYTHONIOENCODING=ascii")
-    done = run("run", "gäst.py:main", "--accel", "direct", cwd=tmp_path, prefix=prefix)
+    done = run("run", "gäst.py:main", "--accel", "direct", cwd=tmp_path, variables=ASCII)
     assert done.returncode == 0, done.stderr
     assert "g\\xe4st.py:main" in done.stdout
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.vmm_cli import PROGRAM
+from helpers.warm import PROGRAM
 
 
 @pytest.mark.parametrize(

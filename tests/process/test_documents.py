@@ -7,7 +7,6 @@ line of its own for any lines. A Python block with a title is the file of that n
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import shlex
 import subprocess
@@ -18,12 +17,11 @@ from typing import NamedTuple
 
 import pytest
 
-from helpers.vmm_cli import PROGRAM
+from helpers.vmm_cli import LIMIT, run
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-PROGRAMS = {"coalesced": [PROGRAM], "python": [sys.executable]}
 REASONS = {
     "builds the checkout",
     "builds the checkout and runs its tests",
@@ -95,18 +93,20 @@ def test_a_page_runs_as_printed(page: Path, tmp_path: Path) -> None:
 def output_of(command: str, folder: Path) -> str:
     """What a command prints, on either stream; it must succeed."""
     program, *arguments = shlex.split(command)
-    done = subprocess.run(
-        [*PROGRAMS[program], *arguments],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "80"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}"
-    return done.stdout
+    if program == "coalesced":
+        done = run(*arguments, cwd=folder, variables={"COLUMNS": "80"})
+    else:
+        assert program == "python"
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT,
+        )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
 
 
 def test_the_options_of_commands_that_are_not_run_exist(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from coalesced.tools.guests.network import packets
 from coalesced.tools.guests.network.packets import Ipv4
 from coalesced.tools.runs.exchange import free_ports
 from coalesced.tools.traces.trace import read
-from helpers.vmm_cli import PROGRAM, Running, json_of, one_line, run
+from helpers.vmm_cli import Running, json_of, one_line, run
 from helpers.vmm_model import exits_of
+from helpers.warm import PROGRAM
 
 FRAMES = 500
 CARD = 0xFEBE_0000

@@ -74,10 +74,10 @@ def test_iperfs_client_shows_the_guests_report(found: Any) -> None:
 
 @needs_iperf
 def test_iperfs_server_has_all_that_the_guest_sent(found: Any) -> None:
-    """Its answer may leave out the last datagrams, which its reporter has not counted yet."""
     tests, server = found["sender"]["tests"], found["sender"]["server"]
     assert [test["coalescing"] for test in tests] == [True, False]
     for test, (lost, total) in zip(tests, server, strict=True):
         assert test["server"]["lost"] == lost == 0
-        assert test["sent"] == total
-        assert 1 < test["server"]["datagrams"] <= total
+        assert test["sent"] == total > 1
+        # A thread of iperf's makes the report, which may be a few datagrams behind.
+        assert 0 < test["server"]["datagrams"] <= total

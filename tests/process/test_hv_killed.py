@@ -86,7 +86,7 @@ def kill_the_guest(name: str, seed: int, policy: WaitPolicy) -> None:
                 assert got[:4] == (MMIO, ZONE, 8, True), seed
                 seen.append(got[4])
         signal.pidfd_send_signal(vm.process.pidfd, signal.SIGKILL)
-        with within(1), pytest.raises(PeerDied, match="killed by SIGKILL"):
+        with within(15), pytest.raises(PeerDied, match="killed by SIGKILL"):
             go_on(vm, seen)
         seen += drained(vm)
         stored = int.from_bytes(vm.memory[0].mapping.read(0, 8), "little")
@@ -103,7 +103,7 @@ def test_a_guest_killed_at_any_moment_loses_no_published_write(
     name = written(ENDLESS)
     for _ in range(3):
         seed = random.getrandbits(32)
-        with within(10):
+        with within(30):
             kill_the_guest(name, seed, policy)
 
 
@@ -149,7 +149,7 @@ def kill_the_vmm(name: str, policy: WaitPolicy, seed: int, sign: int = signal.SI
         finally:
             vmm.send_signal(sign)
         try:
-            assert gone(pidfd, 1), f"seed {seed}: the guest process {pid} outlives its VMM"
+            assert gone(pidfd, 15), f"seed {seed}: the guest process {pid} outlives its VMM"
         finally:
             os.close(pidfd)
     assert not is_running(pid)
@@ -220,7 +220,7 @@ def test_a_closed_machine_leaves_nothing(written: Write) -> None:
                 go_on(vm, [])
 
     for state in (unused, without_vcpu, never_run, running, killed):
-        with within(10):
+        with within(30):
             state()
         assert descriptors() - before == set(), state.__name__
     assert names_by(os.getpid()) == []

@@ -281,7 +281,7 @@ def test_an_endless_guest_ends_with_close(written: Write) -> None:
     with within(20), machine(name) as vm:
         assert run(vm)[1] == 0x5000
         assert vcpu_of(vm).run(0.01) is Event.TIMED_OUT
-        with within(1):
+        with within(15):
             vm.close()
         assert vm.process.status == -signal.SIGKILL
         vm.close()
@@ -308,7 +308,7 @@ def test_a_guest_that_closes_its_descriptors_is_no_peer_any_more(written: Write,
     name = written(f"import os\ndef main(vcpu):\n    os.closerange(3, 100)\n    {then}\n")
     with within(20), machine(name, policy=WaitPolicy.BLOCK) as vm:
         vcpu_of(vm).handle.enter()
-        with within(2), pytest.raises(CoalescedError):
+        with within(15), pytest.raises(CoalescedError):
             vcpu_of(vm).run()
 
 

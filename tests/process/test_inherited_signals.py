@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from helpers.kvm_sides import needs_kvm
-from helpers.qtest_peer import PROGRAM, Peer
+from helpers.qtest_peer import Peer
+from helpers.tiers import every, some_heavy
 from helpers.vmm_cli import Running, one_line, run, until
+from helpers.warm import PROGRAM
 
 PREPARE = """\
 import os, resource, signal, sys
@@ -34,6 +36,16 @@ os.execv(command[0], command)
 """
 HOW = ["all blocked", "one blocked", "SIGCHLD ignored", "all ignored", "none pending"]
 every_way = pytest.mark.parametrize("how", HOW)
+RUN = ["run", "g.py:main"]
+COMMANDS = [
+    RUN,
+    ["replay", "boot", "--png", "none"],
+    ["stress", "--seconds", "0.3"],
+    ["litmus", "--slots", "2", "--entries", "1", "--model", "sc"],
+    ["demo", "e1000", "--frames", "20"],
+    ["demo", "vga", "--png", "none"],
+    ["bench", "ring", "--quick"],
+]
 GUEST = "def main(vcpu):\n    vcpu.fill(0xa0000, 99, 1)\n"
 
 
@@ -42,19 +54,10 @@ def prepared(how: str) -> tuple[str, ...]:
     return (sys.executable, "-c", PREPARE, how)
 
 
-@every_way
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["run", "g.py:main"],
-        ["replay", "boot", "--png", "none"],
-        ["stress", "--seconds", "0.3"],
-        ["litmus", "--slots", "2", "--entries", "1", "--model", "sc"],
-        ["demo", "e1000", "--frames", "20"],
-        pytest.param(["demo", "vga", "--png", "none"], marks=pytest.mark.heavy),
-        pytest.param(["bench", "ring", "--quick"], marks=pytest.mark.heavy),
-    ],
-    ids=lambda command: " ".join(command[:2]),
+@some_heavy(
+    "how, command",
+    every(HOW, COMMANDS),
+    lambda how, command: command == RUN or (how == "all blocked" and command[1] != "vga"),
 )
 def test_a_command_gives_its_result(tmp_path: Path, how: str, command: list[str]) -> None:
     (tmp_path / "g.py").write_text(GUEST)
@@ -64,7 +67,7 @@ def test_a_command_gives_its_result(tmp_path: Path, how: str, command: list[str]
 
 @every_way
 def test_a_qtest_server_answers(how: str) -> None:
-    command = [*prepared(how), *PROGRAM, "qtest", "--device", "isa-vga"]
+    command = [*prepared(how), PROGRAM, "qtest", "--device", "isa-vga"]
     with Peer(command, "--socket PATH") as peer:
         assert peer.ask_all(["outb 0x3c4 2", "outb 0x3c5 5", "inb 0x3c5"])[-1] == "OK 0x0005"
         status, _, err = peer.end()

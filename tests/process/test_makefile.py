@@ -58,6 +58,7 @@ def test_a_missing_package_is_named_and_nothing_half_made_stays(checkout: Path) 
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.heavy
 def test_an_environment_that_is_not_whole_is_made_anew(checkout: Path) -> None:
     """Without pip, as Debian leaves it; without its stamp; moved to another folder."""
 

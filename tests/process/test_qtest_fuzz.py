@@ -9,9 +9,9 @@ import pytest
 from helpers.qtest_peer import coalesced, result_of
 
 CHIPS = ("VGA,addr=02.0", "isa-vga", "cirrus-vga,addr=02.0", "isa-cirrus-vga")
-FEW = 4_000
+FEW = 1_000
 MANY = 200_000
-AT_ONCE = 4_000
+AT_ONCE = 1_000
 
 LFB = 0xE000_0000
 REGISTERS = 0xFEB0_0000

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from helpers.vmm_cli import PROGRAM, Running, json_of, one_line, run
+from helpers.vmm_cli import Running, json_of, one_line, run
+from helpers.warm import PROGRAM
 
 WRONG = ("lost", "duplicated", "reordered", "torn", "wrong_loads", "leaked_segments")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,8 @@ from coalesced.devices.cirrus.registers import GD5446_PCI, VRAM_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
 
 
 WINDOW_REGISTERS = 0x18000
@@ -77,8 +80,13 @@ def new_chip(*, seed: int | None = None, sr7: int = 0x01) -> CirrusChip:
     outb(chip, 0x3C2, 0x01)
     set_sr(chip, 0x07, sr7)
     if seed is not None:
-        chip.vram[:] = np.random.default_rng(seed).integers(0, 256, VRAM_SIZE, np.uint8)
+        chip.vram[:] = _noise(seed)
     return chip
+
+
+@lru_cache(4)
+def _noise(seed: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, VRAM_SIZE, np.uint8)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,8 @@ from vga_programs import VRAM, planar_vga, set_gr, set_sr, small_vga
 from coalesced.devices.bus.write_run import WriteRun
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from coalesced.devices.vga import Vga
 
 Write = tuple[int, int, int]
@@ -79,10 +82,14 @@ def as_run(run: list[Write]) -> WriteRun:
 def twins(seed: int) -> tuple[Vga, Vga]:
     """Two chips with the same random memory, open for writes."""
     pair = (planar_vga(), planar_vga())
-    memory = np.random.default_rng(seed).integers(0, 256, VRAM, np.uint8)
     for vga in pair:
-        vga.vram[:] = memory
+        vga.vram[:] = _noise(seed)
     return pair
+
+
+@lru_cache(4)
+def _noise(seed: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, VRAM, np.uint8)
 
 
 def run_on(vga: Vga, run: list[Write]) -> None:
@@ -90,10 +97,7 @@ def run_on(vga: Vga, run: list[Write]) -> None:
     assert vga.window.take_run(as_run(run)) == len(run)
 
 
-@pytest.mark.slow
-@settings(max_examples=300)
-@given(st.integers(0, 1000), programs)
-def test_run_equals_single_writes(seed: int, program: list[tuple[list[Step], list[Write]]]) -> None:
+def compare(seed: int, program: list[tuple[list[Step], list[Write]]]) -> None:
     by_run, one_by_one = twins(seed)
     for steps, run in program:
         for step in steps:
@@ -106,6 +110,22 @@ def test_run_equals_single_writes(seed: int, program: list[tuple[list[Step], lis
 
 
 @pytest.mark.slow
+@settings(max_examples=80)
+@given(st.integers(0, 3), programs)
+def test_run_equals_single_writes(seed: int, program: list[tuple[list[Step], list[Write]]]) -> None:
+    compare(seed, program)
+
+
+@pytest.mark.heavy
+@settings(max_examples=600)
+@given(st.integers(0, 3), programs)
+def test_many_runs_equal_single_writes(
+    seed: int, program: list[tuple[list[Step], list[Write]]]
+) -> None:
+    compare(seed, program)
+
+
+@pytest.mark.slow
 @given(st.integers(0, 1 << 32))
 def test_the_same_arrays_may_hold_other_writes(seed: int) -> None:
     """As full rings come: in the arrays of the last one, which hold other numbers by then."""
@@ -115,7 +135,7 @@ def test_the_same_arrays_may_hold_other_writes(seed: int) -> None:
     for column in columns:
         column.flags.writeable = False
     same_run = WriteRun(columns[0], np.ones(40, np.uint32), columns[1], 1, (0, 1 << 64))
-    by_run, one_by_one = twins(seed % 1000)
+    by_run, one_by_one = twins(seed % 4)
     assert by_run.window.take_run is not None
     for _ in range(8):
         size = int(random.choice((1, 1, 1, 2)))

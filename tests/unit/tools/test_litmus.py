@@ -22,9 +22,16 @@ def litmus(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
 
 
 @pytest.mark.slow
-def test_three_slots_and_five_entries(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every execution in the three models: each barrier that a model needs has a witness."""
-    status, out, _ = litmus(capsys, "--json")
+@pytest.mark.parametrize(
+    "arguments",
+    [["--slots", "2", "--entries", "3"], pytest.param([], marks=pytest.mark.heavy)],
+    ids=["2 slots, 3 entries", "3 slots, 5 entries"],
+)
+def test_each_barrier_that_a_model_needs_has_a_witness(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """Every execution in the three models, in a small ring and in the one that is the default."""
+    status, out, _ = litmus(capsys, "--json", *arguments)
     report = json.loads(out)
     assert status == 0
     assert report["ok"]
