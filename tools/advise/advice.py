@@ -18,6 +18,7 @@ from coalesced.tools.advise.evidence import Evidence, Measured, Waits
 from coalesced.tools.advise.names import Map
 from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
+from coalesced.tools.advise.whatif import WhatIf, what_if
 from coalesced.tools.advise.zones import Agreement
 from coalesced.tools.errors import BadInput
 from coalesced.tools.runs.options import Accel
@@ -28,7 +29,14 @@ from coalesced.tools.traces.trace import Recording, trace_of
 from coalesced.vmm.zone import Zone
 
 MERGE_GAP = 0x1000  # two advised ranges with nothing else between them are one zone
-RING_PAGES = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class ExitCost:
+    """What an exit costs, and where the figure is from."""
+
+    ns: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Options:
 
     zones: Sequence[Zone] | None = None  # in force; None: inferred
     staleness_ns: int = 1_000_000
-    exit_ns: float | None = None
+    exit_cost: ExitCost | None = None
     names: Map = field(default_factory=Map)
     failed: Mapping[Zone, str] = field(default_factory=dict)  # not to be advised, and why
 
@@ -91,8 +99,8 @@ class Advice:
     ranges: Sequence[RangeAdvice]
     advised: Sequence[Zone]
     exits_advised: int
-    exits_by_ring_pages: Mapping[str, int]
-    exit_ns: float | None
+    what_if: WhatIf
+    exit_cost: ExitCost | None
     seconds_saved: float | None
     verified: Verified | None = None
 
@@ -118,12 +126,9 @@ def advise(recording: Recording, options: Options) -> Advice:
     now = timeline.total_exits
     zones = [*in_force, *advised]
     unseen = zoning.unseen_drains(timeline, in_force, slots)
-    by_pages = {
-        pages: zoning.exits_with(timeline, zones, ring_slots(pages) - 1, unseen)
-        for pages in RING_PAGES
-    }
-    after = by_pages[1]
-    saved = None if options.exit_ns is None else (now - after) * options.exit_ns / 1e9
+    conditions = what_if(timeline, zones, unseen, found)
+    after = conditions.ring_pages["1"]
+    cost = options.exit_cost
     ranges = _Ranges(timeline, in_force, unseen, options.names, recording.reader.names)
     return Advice(
         trace=printable(str(recording.path)),
@@ -142,9 +147,9 @@ def advise(recording: Recording, options: Options) -> Advice:
         ranges=sorted((ranges.of(*each) for each in judged), key=lambda r: (-r.exits, r.zone)),
         advised=advised,
         exits_advised=after,
-        exits_by_ring_pages={str(pages): exits for pages, exits in by_pages.items()},
-        exit_ns=options.exit_ns,
-        seconds_saved=saved,
+        what_if=conditions,
+        exit_cost=cost,
+        seconds_saved=None if cost is None else (now - after) * cost.ns / 1e9,
     )
 
 

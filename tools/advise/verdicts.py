@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from coalesced.tools.advise.evidence import WINDOW_LEAST, Evidence, Waits
+from coalesced.tools.advise.evidence import Evidence, Waits, is_window
 from coalesced.tools.advise.pairs import Pair
 
 ALWAYS: Final = 0.99
@@ -196,11 +196,6 @@ _RULES: Final[tuple[Rule, ...]] = (
     _strings, _kernel, _mapping, _read_back, _index, _counter, _waits, _fifo, _bank, _window,
     _storage,
 )  # fmt: skip
-
-
-def is_window(found: Evidence) -> bool:
-    """Is the range taken for memory?"""
-    return not found.zone.pio and found.addresses >= WINDOW_LEAST
 
 
 def _counts_up(found: Evidence) -> bool:

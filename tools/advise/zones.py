@@ -147,12 +147,17 @@ def agreement(timeline: Timeline, zones: Sequence[Zone], slots: int) -> Agreemen
 
 def exits_with(timeline: Timeline, zones: Sequence[Zone], slots: int, unseen: Mask) -> int:
     """The exits of the same accesses and unseen drains, with these zones and usable slots."""
-    events = timeline.events
-    within = inside(events, zones)
-    others = timeline.drains | (timeline.exits & ~within & (events.count == 1))
-    others |= _newly_exiting(timeline, within)
+    within = inside(timeline.events, zones)
+    others = other_exits(timeline, within)
     full = before_since(within, others, unseen) % (slots + 1) == slots
     return int(others.sum() + (within & full).sum())
+
+
+def other_exits(timeline: Timeline, within: Mask) -> Mask:
+    """The exits of everything but the writes in zones."""
+    single = timeline.events.count == 1
+    alone = timeline.exits & ~within & single
+    return np.asarray(timeline.drains | alone | _newly_exiting(timeline, within))
 
 
 def _newly_exiting(timeline: Timeline, within: Mask) -> Mask:

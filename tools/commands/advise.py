@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,11 @@ from coalesced.tools import traces
 from coalesced.tools.commands.options import Accel, DeviceOption, JsonOption, staleness_of
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.formats import FORMATS
+
+if TYPE_CHECKING:
+    from coalesced.tools.advise.advice import ExitCost
+
+NS_MAX = 1_000_000_000
 
 
 class ZonesForm(StrEnum):
@@ -42,9 +48,12 @@ def advise(
         ),
     ] = "1",
     exit_ns: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            "--exit-ns", metavar="NS", help="Cost of an exit, as `coalesced bench exit` measures."
+            "--exit-ns",
+            metavar="NS|FILE",
+            help="Cost of an exit, or a file of `coalesced bench exit --save`. "
+            "[default: measured now, in under a second]",
         ),
     ] = None,
     names: Annotated[
@@ -84,12 +93,13 @@ def advise(
     if not verify and (device or accel is not Accel.process):
         raise BadInput("--device and --accel are for --verify, which is not given")
     limit = staleness_of(staleness)
-    if exit_ns is not None and not 0 < exit_ns < 1e9:
-        raise BadInput(f"--exit-ns {exit_ns:g}: expected above 0 to a thousand million nanoseconds")
+    cost = _given_cost(exit_ns) if exit_ns else None
+    if cost is None and not zones:
+        cost = _measured_cost()
     options = advice.Options(
         [zone_of("--zone", text) for text in zone] if zone else None,
         1 << 62 if limit is None else round(limit * 1e9),
-        exit_ns,
+        cost,
         Map.read(names) if names else Map(),
     )
     recording = read_events(traces.find(trace))
@@ -106,6 +116,34 @@ def advise(
     else:
         print("\n".join(report.lines(result)))
     return 0 if result.verified is None or result.verified.ok else 1
+
+
+def _given_cost(text: str) -> ExitCost:
+    """The cost of --exit-ns. Raises BadInput."""
+    from coalesced.tools.advise.advice import ExitCost  # noqa: PLC0415 - start-up time
+    from coalesced.tools.bench import exits, saved  # noqa: PLC0415
+
+    try:
+        ns = float(text)
+    except ValueError:
+        wanted = [exits.key_of(placement, "adaptive") for placement in ("split", "same")]
+        name, us = saved.samples("--exit-ns", Path(text), "exit", wanted)
+        return ExitCost(statistics.median(us) * 1e3, f"{text}, {name}")
+    if not 0 < ns < NS_MAX:
+        raise BadInput(f"--exit-ns {text}: expected above 0 to {NS_MAX:,} nanoseconds, or a file")
+    return ExitCost(ns, "--exit-ns")
+
+
+def _measured_cost() -> ExitCost | None:
+    """The cost of an exit on this machine; None where no guest process can be started."""
+    from coalesced.hv.errors import HostError  # noqa: PLC0415 - start-up time
+    from coalesced.tools.advise.advice import ExitCost  # noqa: PLC0415
+    from coalesced.tools.bench import exits  # noqa: PLC0415
+
+    try:
+        return ExitCost(exits.shortly(), "measured now: a load, --wait adaptive")
+    except HostError:
+        return None
 
 
 EPILOG = "Examples: coalesced advise e1000; coalesced advise kvm.txt.xz --zones c. Record with: "
