@@ -11,11 +11,11 @@ import numpy as np
 if TYPE_CHECKING:
     from coalesced.tools.advise.verify import Verified
 
-from coalesced.hv.abi import ring_slots
 from coalesced.hv.printable import printable
 from coalesced.tools.advise import zones as zoning
 from coalesced.tools.advise.evidence import Evidence, Measured, Waits
 from coalesced.tools.advise.names import Map
+from coalesced.tools.advise.ring import Ring
 from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
 from coalesced.tools.advise.whatif import WhatIf, what_if
@@ -47,6 +47,7 @@ class Options:
     staleness_ns: int = 1_000_000
     exit_cost: ExitCost | None = None
     names: Map = field(default_factory=Map)
+    ring: Ring = field(default_factory=Ring)
     failed: Mapping[Zone, str] = field(default_factory=dict)  # not to be advised, and why
 
 
@@ -115,21 +116,21 @@ def advise(recording: Recording, options: Options) -> Advice:
             f"found {apart:,} lines whose addresses are offsets"
         )
     timeline = Timeline(events)
-    slots = ring_slots(1) - 1
     in_force = options.zones
     if in_force is None:
-        in_force = zoning.inferred(timeline, slots)
+        in_force = zoning.inferred(timeline, options.ring)
     measured = Measured(timeline, in_force, options.staleness_ns)
     found = [measured.of(number) for number in range(len(measured.ranges))]
     judged = [(each, _judged(each, options)) for each in found]
     advised = [new for new in merged(judged) if not any(old.holds(new) for old in in_force)]
     now = timeline.total_exits
     zones = [*in_force, *advised]
-    unseen = zoning.unseen_drains(timeline, in_force, slots)
-    conditions = what_if(timeline, zones, unseen, found)
+    ring = zoning.located(timeline, in_force, options.ring)
+    unseen = zoning.unseen_drains(timeline, in_force, ring)
+    conditions = what_if(timeline, zones, ring, unseen, found)
     after = conditions.ring_pages["1"]
     cost = options.exit_cost
-    ranges = _Ranges(timeline, in_force, unseen, options.names, recording.reader.names)
+    ranges = _Ranges(timeline, in_force, ring, unseen, options.names, recording.reader.names)
     return Advice(
         trace=printable(str(recording.path)),
         format="unknown" if recording.reader.format is None else recording.reader.format.name,
@@ -143,7 +144,7 @@ def advise(recording: Recording, options: Options) -> Advice:
         exits=now,
         exits_by_write=int(timeline.exits.sum()),
         zones_in_force=in_force,
-        agreement=zoning.agreement(timeline, in_force, slots) if timeline.has_exits else None,
+        agreement=zoning.agreement(timeline, in_force, ring) if timeline.has_exits else None,
         ranges=sorted((ranges.of(*each) for each in judged), key=lambda r: (-r.exits, r.zone)),
         advised=advised,
         exits_advised=after,
@@ -210,6 +211,7 @@ class _Ranges:
 
     timeline: Timeline
     in_force: Sequence[Zone]
+    ring: Ring
     unseen: Mask
     names: Map
     recorded: Names
@@ -234,8 +236,8 @@ class _Ranges:
         )
 
     def _saves(self, zone: Zone) -> int:
-        zones, slots = [*self.in_force, zone], ring_slots(1) - 1
-        after = zoning.exits_with(self.timeline, zones, slots, self.unseen)
+        zones = [*self.in_force, zone]
+        after = zoning.exits_with(self.timeline, zones, self.ring, self.unseen)
         return self.timeline.total_exits - after
 
     def _recorded_name(self, found: Evidence) -> str | None:

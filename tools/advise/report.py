@@ -35,6 +35,7 @@ def lines(advice: Advice) -> Iterator[str]:
             yield from _range(each)
         if len(found) > SHOWN:
             yield f"  and {len(found) - SHOWN:,} more, see --json"
+    yield from _what_if(advice.what_if)
 
 
 def _wrapped(text: str, indent: str = "") -> Iterator[str]:
@@ -78,7 +79,10 @@ def _model(advice: Advice) -> Iterator[str]:
             "  ",
         )
     if agreed.disagreements:
-        yield from _wrapped(f"Nothing explains lines {', '.join(map(str, agreed.disagreements))}")
+        numbers = ", ".join(map(str, agreed.disagreements))
+        yield from _wrapped(
+            f"Nothing explains lines {numbers}. If Linux before 6.12 recorded, give --kernel.", "  "
+        )
 
 
 def _savings(advice: Advice) -> Iterator[str]:
@@ -88,7 +92,6 @@ def _savings(advice: Advice) -> Iterator[str]:
         f"Exits now {advice.exits:,}, with the advice {advice.exits_advised:,}: "
         f"{saved / max(advice.exits, 1):.1%} saved"
     )
-    yield from _what_if(advice.what_if)
     if advice.exit_cost is not None:
         cost = f"{advice.exit_cost.ns:,.0f} ns per exit ({advice.exit_cost.source})"
         yield from _wrapped(f"{advice.seconds_saved:,.3f} s saved at {cost}", "  ")
@@ -96,6 +99,8 @@ def _savings(advice: Advice) -> Iterator[str]:
 
 
 def _what_if(found: WhatIf) -> Iterator[str]:
+    yield ""
+    yield "WHAT IF: exits with the advice and"
     pages = ", ".join(f"{p}: {count:,}" for p, count in found.ring_pages.items())
     yield from _wrapped(f"with a ring of so many pages: {pages}", "  ")
     yield f"with a ring for each zone: {found.ring_per_zone:,}"

@@ -8,17 +8,16 @@ from typing import Final
 
 import numpy as np
 
-from coalesced.hv.abi import ring_slots
 from coalesced.tools.advise import zones as zoning
 from coalesced.tools.advise.evidence import Evidence, is_window
+from coalesced.tools.advise.ring import Ring
 from coalesced.tools.advise.timeline import Timeline, following
-from coalesced.tools.advise.zones import before_since, inside
+from coalesced.tools.advise.zones import inside
 from coalesced.tools.traces.events import NO_TIME, Kind, Mask
 from coalesced.vmm.zone import Zone
 
 RING_PAGES: Final = (1, 2, 4, 8, 16, 32, 64)
 STALENESS_MS: Final = (0.1, 1, 10, 100)
-SLOTS: Final = ring_slots(1) - 1
 LEAST: Final = 4  # writes of a doorbell
 SELDOM: Final = 0.1
 PAGE: Final = 0x1000
@@ -58,16 +57,22 @@ class WhatIf:
 
 
 def what_if(
-    timeline: Timeline, zones: Sequence[Zone], unseen: Mask, found: Sequence[Evidence]
+    timeline: Timeline,
+    zones: Sequence[Zone],
+    ring: Ring,
+    unseen: Mask,
+    found: Sequence[Evidence],
 ) -> WhatIf:
     """With the zones in force and the advised ones."""
     timed = bool((timeline.events.time != NO_TIME).all())
     return WhatIf(
         {
-            str(pages): zoning.exits_with(timeline, zones, ring_slots(pages) - 1, unseen)
+            str(pages): zoning.exits_with(timeline, zones, ring.with_pages(pages), unseen)
             for pages in RING_PAGES
         },
-        {f"{ms:g}": _stale(timeline, zones, unseen, ms) for ms in STALENESS_MS} if timed else None,
+        {f"{ms:g}": _stale(timeline, zones, ring, unseen, ms) for ms in STALENESS_MS}
+        if timed
+        else None,
         _ring_per_zone(timeline, zones, unseen),
         sorted(
             (_doorbell(each) for each in found if _is_doorbell(each, zones)),
@@ -76,7 +81,7 @@ def what_if(
     )
 
 
-def _stale(timeline: Timeline, zones: Sequence[Zone], unseen: Mask, ms: float) -> Stale:
+def _stale(timeline: Timeline, zones: Sequence[Zone], ring: Ring, unseen: Mask, ms: float) -> Stale:
     """A timer that starts with the first write in an empty ring drains it when it fires."""
     limit, time = round(ms * 1e6), timeline.events.time
     within = inside(timeline.events, zones)
@@ -92,7 +97,7 @@ def _stale(timeline: Timeline, zones: Sequence[Zone], unseen: Mask, ms: float) -
     last = np.append(first[1:], True)[: len(queued)]
     fires = int((starts & ~unseen).sum())
     fires += int((last & (until - began >= (ticks + 1) * limit)).sum())
-    exits = zoning.exits_with(timeline, zones, SLOTS, starts)
+    exits = zoning.exits_with(timeline, zones, ring, starts)
     return Stale(exits, int((until - time[queued] > limit).sum()), fires)
 
 
@@ -106,7 +111,7 @@ def _ring_per_zone(timeline: Timeline, zones: Sequence[Zone], unseen: Mask) -> i
     for zone in zones:
         own = inside(timeline.events, [zone])
         drains = leaves & _beside(timeline, zone)
-        exits += int((own & (before_since(own, drains, unseen) % (SLOTS + 1) == SLOTS)).sum())
+        exits += zoning.fills(Ring(), own, drains, unseen)
     return exits
 
 

@@ -56,6 +56,14 @@ def advise(
             "[default: measured now, in under a second]",
         ),
     ] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option(
+            "--kernel",
+            metavar="VERSION",
+            help="Linux that recorded, e.g. 6.1: before 6.12 a ring may be full with 85 entries.",
+        ),
+    ] = None,
     names: Annotated[
         Path | None,
         typer.Option("--map", metavar="FILE", help="`info mtree -f` or /proc/iomem, for names."),
@@ -84,6 +92,7 @@ def advise(
     from coalesced.tools.advise import advice, report  # noqa: PLC0415 - start-up time
     from coalesced.tools.advise.members import members  # noqa: PLC0415
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
+    from coalesced.tools.advise.ring import ring_of  # noqa: PLC0415
     from coalesced.tools.runs.json_members import print_json  # noqa: PLC0415
     from coalesced.tools.runs.ranges import zone_of  # noqa: PLC0415
     from coalesced.tools.traces.trace import read_events  # noqa: PLC0415
@@ -101,6 +110,7 @@ def advise(
         1 << 62 if limit is None else round(limit * 1e9),
         cost,
         Map.read(names) if names else Map(),
+        ring_of(kernel),
     )
     recording = read_events(traces.find(trace))
     if verify:
