@@ -44,6 +44,25 @@ def test_json_has_the_figures_of_the_report(tmp_path: Path) -> None:
     assert "Exits now 387, with the advice 3: 99.2% saved" in report.stdout
 
 
+def test_the_cost_of_an_exit_is_measured_given_or_read_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text(recording())
+    measured = json_of("advise", "t", cwd=tmp_path)
+    assert measured["exit_cost"]["source"] == "measured now: a load, --wait adaptive"
+    assert 100 < measured["exit_cost"]["ns"] < 1e9
+    given = json_of("advise", "t", "--exit-ns", "1e6", cwd=tmp_path)
+    assert given["exit_cost"] == {"ns": 1e6, "source": "--exit-ns"}
+    assert given["seconds_saved"] == pytest.approx((3 * 129 - 3) * 1e-3)
+    samples = {"same: --wait adaptive": [5.0], "split: --wait adaptive": [2.0, 9.0, 3.0]}
+    figures = {"exit": {"title": "", "unit": "us", "samples": samples}}
+    (tmp_path / "b").write_text(json.dumps({"format": 1, "machine": {}, "figures": figures}))
+    saved = json_of("advise", "t", "--exit-ns", "b", cwd=tmp_path)
+    assert saved["exit_cost"] == {"ns": 3000.0, "source": "b, split: --wait adaptive"}
+    for bad in ("0", "nan", "none", "t"):
+        assert f"--exit-ns {bad}: " in one_line(
+            run("advise", "t", "--exit-ns", bad, cwd=tmp_path), 2
+        )
+
+
 def test_zones_alone_are_printed(tmp_path: Path) -> None:
     (tmp_path / "t").write_text(recording())
     done = run("advise", "t", "--zones", "json", cwd=tmp_path)

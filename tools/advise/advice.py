@@ -11,14 +11,15 @@ import numpy as np
 if TYPE_CHECKING:
     from coalesced.tools.advise.verify import Verified
 
-from coalesced.hv.abi import ring_slots
 from coalesced.hv.printable import printable
 from coalesced.tools.advise import zones as zoning
 from coalesced.tools.advise.evidence import Evidence, Measured, Waits
 from coalesced.tools.advise.history import Parts, wait_bins
 from coalesced.tools.advise.names import Map
+from coalesced.tools.advise.ring import Ring
 from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
+from coalesced.tools.advise.whatif import WhatIf, what_if
 from coalesced.tools.advise.zones import Agreement
 from coalesced.tools.errors import BadInput
 from coalesced.tools.runs.options import Accel
@@ -29,7 +30,14 @@ from coalesced.tools.traces.trace import Recording, trace_of
 from coalesced.vmm.zone import Zone
 
 MERGE_GAP = 0x1000  # two advised ranges with nothing else between them are one zone
-RING_PAGES = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class ExitCost:
+    """What an exit costs, and where the figure is from."""
+
+    ns: float
+    source: str
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,9 @@ class Options:
 
     zones: Sequence[Zone] | None = None  # in force; None: inferred
     staleness_ns: int = 1_000_000
-    exit_ns: float | None = None
+    exit_cost: ExitCost | None = None
     names: Map = field(default_factory=Map)
+    ring: Ring = field(default_factory=Ring)
     failed: Mapping[Zone, str] = field(default_factory=dict)  # not to be advised, and why
 
 
@@ -94,12 +103,13 @@ class Advice:
     ranges: Sequence[RangeAdvice]
     advised: Sequence[Zone]
     exits_advised: int
-    exits_by_ring_pages: Mapping[str, int]
     part_seconds: float | None  # None: the parts have equally many events
     exits_by_part: Sequence[int]
     exits_advised_by_part: Sequence[int]
-    exit_ns: float | None
+    what_if: WhatIf
+    exit_cost: ExitCost | None
     seconds_saved: float | None
+    ring: Ring
     verified: Verified | None = None
 
 
@@ -113,25 +123,24 @@ def advise(recording: Recording, options: Options) -> Advice:
             f"found {apart:,} lines whose addresses are offsets"
         )
     timeline = Timeline(events)
-    slots = ring_slots(1) - 1
     in_force = options.zones
     if in_force is None:
-        in_force = zoning.inferred(timeline, slots)
+        in_force = zoning.inferred(timeline, options.ring)
     measured = Measured(timeline, in_force, options.staleness_ns)
     found = [measured.of(number) for number in range(len(measured.ranges))]
     judged = [(each, _judged(each, options)) for each in found]
     advised = [new for new in merged(judged) if not any(old.holds(new) for old in in_force)]
     now = timeline.total_exits
     zones = [*in_force, *advised]
-    unseen = zoning.unseen_drains(timeline, in_force, slots)
-    by_pages = {
-        pages: int(zoning.exits_with(timeline, zones, ring_slots(pages) - 1, unseen).sum())
-        for pages in RING_PAGES
-    }
-    after = by_pages[1]
-    saved = None if options.exit_ns is None else (now - after) * options.exit_ns / 1e9
+    ring = zoning.located(timeline, in_force, options.ring)
+    unseen = zoning.unseen_drains(timeline, in_force, ring)
+    conditions = what_if(timeline, zones, ring, unseen, found)
+    after = conditions.ring_pages["1"]
+    cost = options.exit_cost
     parts = Parts.divide(timeline)
-    of_range = _Ranges(measured, parts, in_force, unseen, options.names, recording.reader.names)
+    of_range = _Ranges(
+        measured, parts, in_force, ring, unseen, options.names, recording.reader.names
+    )
     ranges = [of_range.of(number, *each) for number, each in enumerate(judged)]
     return Advice(
         trace=printable(str(recording.path)),
@@ -146,16 +155,17 @@ def advise(recording: Recording, options: Options) -> Advice:
         exits=now,
         exits_by_write=int(timeline.exits.sum()),
         zones_in_force=in_force,
-        agreement=zoning.agreement(timeline, in_force, slots) if timeline.has_exits else None,
+        agreement=zoning.agreement(timeline, in_force, ring) if timeline.has_exits else None,
         ranges=sorted(ranges, key=lambda each: (-each.exits, each.zone)),
         advised=advised,
         exits_advised=after,
-        exits_by_ring_pages={str(pages): exits for pages, exits in by_pages.items()},
         part_seconds=parts.seconds,
         exits_by_part=parts.count(timeline.all_exits),
-        exits_advised_by_part=parts.count(zoning.exits_with(timeline, zones, slots, unseen)),
-        exit_ns=options.exit_ns,
-        seconds_saved=saved,
+        exits_advised_by_part=parts.count(zoning.exits_at(timeline, zones, ring, unseen)),
+        what_if=conditions,
+        exit_cost=cost,
+        seconds_saved=None if cost is None else (now - after) * cost.ns / 1e9,
+        ring=ring,
     )
 
 
@@ -217,6 +227,7 @@ class _Ranges:
     measured: Measured
     parts: Parts
     in_force: Sequence[Zone]
+    ring: Ring
     unseen: Mask
     names: Map
     recorded: Names
@@ -246,10 +257,9 @@ class _Ranges:
         )
 
     def _saves(self, zone: Zone) -> int:
-        zones, slots = [*self.in_force, zone], ring_slots(1) - 1
         timeline = self.measured.timeline
-        after = int(zoning.exits_with(timeline, zones, slots, self.unseen).sum())
-        return timeline.total_exits - after
+        zones = [*self.in_force, zone]
+        return timeline.total_exits - zoning.exits_with(timeline, zones, self.ring, self.unseen)
 
     def _recorded_name(self, found: Evidence) -> str | None:
         name = list(self.recorded.numbers)[found.name] if self.recorded.numbers else b""

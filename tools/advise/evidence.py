@@ -56,6 +56,7 @@ class Evidence:
     longest: Counted  # the line of the write that waited longest
     to_next: Waits | None  # to the next access of the same thread
     pair: Pair
+    only_value: int | None  # of all writes
     same_back: int  # reads of the value that was written
     other_back: Counted
     repeated: Counted  # followed by a write of another value to the same address
@@ -65,6 +66,11 @@ class Evidence:
     mapping: Counted
     no_successor: int  # the last of their thread
     never_exits: bool  # though the recording tells exits, and no zone explains it
+
+
+def is_window(found: Evidence) -> bool:
+    """Is the range taken for memory?"""
+    return not found.zone.pio and found.addresses >= WINDOW_LEAST
 
 
 def ranges(timeline: Timeline) -> list[Zone]:
@@ -186,6 +192,7 @@ class Measured:
             same_back=int((self.read_known[reads] & ~other).sum()),
             other_back=self._counted(reads, other),
             pair=self._pair(number, at),
+            only_value=_only(events.value[at]),
             repeated=self._counted(at, same_address & (events.value[after] != events.value[at])),
             counting=self._counted(at, known[at] & (step > 0) & (step <= STEP_MAX)),
             in_range=int((self.same_next[at] & events.is_write[after]).sum()),
@@ -236,6 +243,11 @@ def _read_back(events: Events, pio: Mask) -> tuple[Mask, Mask]:
     unknown = np.bincount(of[order][~known], minlength=count) > 0
     other = np.bincount(of[order][differs], minlength=count) > 0
     return events.is_read & ~unknown, events.is_read & other
+
+
+def _only(values: Words) -> int | None:
+    """The value that all have; None if they differ, or there is none."""
+    return int(values[0]) if len(values) and (values == values[0]).all() else None
 
 
 def _write_before(writes: Mask) -> Positions:

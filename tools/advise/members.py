@@ -52,8 +52,14 @@ def members(advice: Advice) -> Mapping[str, object]:
         "ranges": [_range(each) for each in advice.ranges],
         "zones_advised": _zones(advice.advised),
         "exits_predicted": {"now": advice.exits, "advised": advice.exits_advised},
-        "ring_pages": advice.exits_by_ring_pages,
-        "exit_ns": advice.exit_ns,
+        "ring_pages": advice.what_if.ring_pages,
+        "staleness_ms": advice.what_if.staleness_ms,
+        "ring_per_zone": advice.what_if.ring_per_zone,
+        "ioeventfds": [
+            _zone(each.zone) | {"value": each.value, "exits": each.exits}
+            for each in advice.what_if.ioeventfds
+        ],
+        "exit_cost": advice.exit_cost,
         "seconds_saved": advice.seconds_saved,
         "verified": advice.verified and _verified(advice.verified),
     }

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from coalesced.hv.abi import ring_slots
 from coalesced.tools.advise import zones as zoning
 from coalesced.tools.advise.advice import Advice
+from coalesced.tools.advise.ring import Ring
 from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.events import NO_TIME, Events, Kind, Positions
@@ -46,7 +46,7 @@ def export(events: Events, advice: Advice, write: Write) -> None:
     ):
         if zones:
             trace.counter(track, name)
-            depths.append((track, depth(timeline, zones, advice.zones_in_force)))
+            depths.append((track, depth(timeline, zones, advice.zones_in_force, advice.ring)))
     exits = timeline.all_exits.tolist()
     kinds, addresses = events.kind.tolist(), events.address.tolist()
     sizes, values = events.size.tolist(), events.value.tolist()
@@ -58,12 +58,13 @@ def export(events: Events, advice: Advice, write: Write) -> None:
                 trace.value(at, track, int(values_of[n]))
 
 
-def depth(timeline: Timeline, zones: Sequence[Zone], recorded: Sequence[Zone]) -> Positions:
-    """Per event: the entries in the ring of one page behind it."""
-    slots = ring_slots(1) - 1
-    unseen = zoning.unseen_drains(timeline, recorded, slots)
+def depth(
+    timeline: Timeline, zones: Sequence[Zone], recorded: Sequence[Zone], ring: Ring
+) -> Positions:
+    """Per event: the entries in the ring behind it."""
+    unseen = zoning.unseen_drains(timeline, recorded, ring)
     queued = zoning.inside(timeline.events, zones)
-    exits = zoning.exits_with(timeline, zones, slots, unseen)
+    exits = zoning.exits_at(timeline, zones, ring, unseen)
     behind = zoning.before_since(queued & ~exits, exits, unseen) + (queued & ~exits)
     return np.asarray(np.where(exits, 0, behind))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from coalesced.tools.advise.advice import Advice, RangeAdvice
 from coalesced.tools.advise.verdicts import Verdict
+from coalesced.tools.advise.whatif import WhatIf
 from coalesced.vmm.zone import Zone
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 WIDTH = 79
 SHOWN = 8
+BELLS = 4  # doorbells that are shown
 
 
 def lines(advice: Advice) -> Iterator[str]:
@@ -33,6 +35,7 @@ def lines(advice: Advice) -> Iterator[str]:
             yield from _range(each)
         if len(found) > SHOWN:
             yield f"  and {len(found) - SHOWN:,} more, see --json"
+    yield from _what_if(advice.what_if)
 
 
 def _wrapped(text: str, indent: str = "") -> Iterator[str]:
@@ -76,7 +79,10 @@ def _model(advice: Advice) -> Iterator[str]:
             "  ",
         )
     if agreed.disagreements:
-        yield from _wrapped(f"Nothing explains lines {', '.join(map(str, agreed.disagreements))}")
+        numbers = ", ".join(map(str, agreed.disagreements))
+        yield from _wrapped(
+            f"Nothing explains lines {numbers}. If Linux before 6.12 recorded, give --kernel.", "  "
+        )
 
 
 def _savings(advice: Advice) -> Iterator[str]:
@@ -86,12 +92,30 @@ def _savings(advice: Advice) -> Iterator[str]:
         f"Exits now {advice.exits:,}, with the advice {advice.exits_advised:,}: "
         f"{saved / max(advice.exits, 1):.1%} saved"
     )
-    pages = ", ".join(f"{p}: {count:,}" for p, count in advice.exits_by_ring_pages.items())
-    yield from _wrapped(f"with a ring of so many pages: {pages}", "  ")
-    if advice.seconds_saved is not None:
-        cost = f"{advice.exit_ns:,.0f} ns per exit (--exit-ns)"
-        yield f"{advice.seconds_saved:,.3f} s saved at {cost}"
+    if advice.exit_cost is not None:
+        cost = f"{advice.exit_cost.ns:,.0f} ns per exit ({advice.exit_cost.source})"
+        yield from _wrapped(f"{advice.seconds_saved:,.3f} s saved at {cost}", "  ")
     yield from _wrapped(f"Zones to add: {', '.join(map(str, advice.advised)) or 'none'}", "  ")
+
+
+def _what_if(found: WhatIf) -> Iterator[str]:
+    yield ""
+    yield "WHAT IF: exits with the advice and"
+    pages = ", ".join(f"{p}: {count:,}" for p, count in found.ring_pages.items())
+    yield from _wrapped(f"with a ring of so many pages: {pages}", "  ")
+    yield f"with a ring for each zone: {found.ring_per_zone:,}"
+    limits = ", ".join(
+        f"{ms}: {stale.exits:,} ({stale.late:,} writes would wait longer)"
+        for ms, stale in (found.staleness_ms or {}).items()
+    )
+    if limits:
+        yield from _wrapped(f"with a limit in ms on the wait of a write: {limits}", "  ")
+    for bell in found.ioeventfds[:BELLS]:
+        yield from _wrapped(
+            f"an ioeventfd at {bell.zone} for the value {bell.value:#x} would save {bell.exits:,}, "
+            "if the device may act later",
+            "  ",
+        )
 
 
 def _proof(proof: Verified) -> Iterator[str]:

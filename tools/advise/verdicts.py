@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from coalesced.tools.advise.evidence import WINDOW_LEAST, Evidence, Waits
+from coalesced.tools.advise.evidence import Evidence, Waits, is_window
 from coalesced.tools.advise.pairs import Pair
 
 ALWAYS: Final = 0.99
@@ -99,13 +99,18 @@ def _index(found: Evidence, _staleness: int) -> Judgement | None:
     late = max(1, pair.followed * SELDOM_LATE) if proven else 0
     if pair.awaited or pair.late > late:
         return None
-    if found.to_next is None:
-        reason = "may be an index; no time stamp tells whether the guest waits after it"
+    if found.to_next is None and proven:
+        reason = "an index by its data, but no time stamp tells whether the guest waits after it"
         return Judgement(Verdict.UNPROVEN, reason, pair.line)
     if proven:
         return Judgement(Verdict.COALESCE, _selects(pair), pair.line)
     counts = _counts_up(found) and not found.zone.pio
-    if counts or pair.beside < ALWAYS * pair.followed or pair.answers < LEAST:
+    if (
+        found.to_next is None
+        or counts
+        or pair.beside < ALWAYS * pair.followed
+        or pair.answers < LEAST
+    ):
         return None
     after = duration(found.to_next.p50)
     reason = f"selects what the next access reads or writes: it follows after {after} (p50)"
@@ -196,11 +201,6 @@ _RULES: Final[tuple[Rule, ...]] = (
     _strings, _kernel, _mapping, _read_back, _index, _counter, _waits, _fifo, _bank, _window,
     _storage,
 )  # fmt: skip
-
-
-def is_window(found: Evidence) -> bool:
-    """Is the range taken for memory?"""
-    return not found.zone.pio and found.addresses >= WINDOW_LEAST
 
 
 def _counts_up(found: Evidence) -> bool:

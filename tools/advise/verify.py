@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE, ring_slots
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
 from coalesced.tools.advise import zones as zoning
+from coalesced.tools.advise.ring import Ring
 from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.runs.options import Accel, RunOptions
 from coalesced.tools.runs.replay import NOT_HERE, Seen, run_once
@@ -173,7 +174,7 @@ def predicted(timeline: Timeline, zones: Sequence[Zone]) -> int:
     choice = Choice(False, tuple(zones))
     joined = [Zone(pio, *each) for pio in (False, True) for each in choice.of(pio, [])]
     unseen = np.zeros(len(timeline.events), dtype=bool)
-    return int(zoning.exits_with(timeline, joined, ring_slots(1) - 1, unseen).sum()) + HALTED
+    return zoning.exits_with(timeline, joined, Ring(), unseen) + HALTED
 
 
 def in_ram(recorded: Trace) -> Mask:

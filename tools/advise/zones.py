@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from coalesced.tools.advise.ring import Ring
 from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.traces.events import Events, Kind, Mask, Positions
 from coalesced.vmm.zone import Zone
@@ -56,7 +57,7 @@ def _latest(count: Positions, marks: Mask) -> Positions:
     return np.asarray(np.maximum.accumulate(np.where(marks, count, 0)))
 
 
-def unseen_drains(timeline: Timeline, zones: Sequence[Zone], slots: int) -> Mask:
+def unseen_drains(timeline: Timeline, zones: Sequence[Zone], ring: Ring) -> Mask:
     """Per event: was the ring drained right before it, though no line of an exit shows it?
 
     More writes were queued between two exits than the ring holds, so another thread of the VMM
@@ -67,10 +68,10 @@ def unseen_drains(timeline: Timeline, zones: Sequence[Zone], slots: int) -> Mask
     queued = inside(timeline.events, zones) & ~timeline.exits
     until = before_since(queued[::-1], timeline.is_exit[::-1])[::-1] + 1  # the next exit
     since = before_since(queued, timeline.is_exit)
-    return np.asarray(queued & (until % slots == 0) & (since > 0))
+    return np.asarray(queued & (until % ring.most == 0) & (since > 0))
 
 
-def inferred(timeline: Timeline, slots: int) -> list[Zone]:
+def inferred(timeline: Timeline, ring: Ring) -> list[Zone]:
     """The zones in force: ranges whose writes do not exit, except where the ring is full."""
     events = timeline.events
     if not timeline.has_exits:
@@ -79,7 +80,7 @@ def inferred(timeline: Timeline, slots: int) -> list[Zone]:
     queued = candidates & ~timeline.exits
     addresses = np.unique(events.address[queued])
     known = candidates & np.isin(events.address, addresses)
-    full = before_since(known & queued, timeline.is_exit) >= slots
+    full = before_since(known & queued, timeline.is_exit) >= ring.least
     apart = np.unique(events.address[candidates & ~known & timeline.exits & ~full])
     explained = events.address[candidates & ~known & timeline.exits & full]
     joined = np.union1d(addresses, np.setdiff1d(explained, apart))
@@ -126,14 +127,14 @@ class Agreement:
     disagreements: Sequence[int]  # the lines of the first ten that nothing explains
 
 
-def agreement(timeline: Timeline, zones: Sequence[Zone], slots: int) -> Agreement:
+def agreement(timeline: Timeline, zones: Sequence[Zone], ring: Ring) -> Agreement:
     """Each write in a zone: it exits exactly if the ring is full since the last exit."""
     events = timeline.events
     within = inside(events, zones)
-    unseen = unseen_drains(timeline, zones, slots)
-    full = before_since(within, timeline.is_exit) >= slots
+    unseen = unseen_drains(timeline, zones, ring)
+    full = _full(timeline, within, ring)
     wrong = within & (full != timeline.exits)
-    left = within & ((before_since(within, timeline.is_exit, unseen) >= slots) != timeline.exits)
+    left = within & (_full(timeline, within, ring, unseen) != timeline.exits)
     return Agreement(
         int(within.sum()),
         int((within & timeline.exits).sum()),
@@ -145,14 +146,52 @@ def agreement(timeline: Timeline, zones: Sequence[Zone], slots: int) -> Agreemen
     )
 
 
-def exits_with(timeline: Timeline, zones: Sequence[Zone], slots: int, unseen: Mask) -> Mask:
-    """Per event: does it exit with these zones and usable slots, and the same unseen drains?"""
-    events = timeline.events
-    within = inside(events, zones)
-    others = timeline.drains | (timeline.exits & ~within & (events.count == 1))
-    others |= _newly_exiting(timeline, within)
-    full = before_since(within, others, unseen) % (slots + 1) == slots
-    return np.asarray(others | (within & full))
+def _full(timeline: Timeline, within: Mask, ring: Ring, starts: Mask | None = None) -> Mask:
+    """Per event: is the ring full of what was queued since the last drain?"""
+    queued = within & ~timeline.exits
+    since = before_since(queued, timeline.is_exit, starts)
+    entries = before_since(within, timeline.is_exit, starts)
+    return ring.is_full(entries, np.cumsum(queued) - queued - since)
+
+
+def located(timeline: Timeline, zones: Sequence[Zone], ring: Ring) -> Ring:
+    """The ring with the slot of the first entry that explains most writes."""
+    if ring.mended or not timeline.has_exits:
+        return ring
+    within = inside(timeline.events, zones)
+    queued = within & ~timeline.exits
+    entries = before_since(within, timeline.is_exit)
+    total = np.cumsum(queued) - queued - before_since(queued, timeline.is_exit)
+    open_ = within & (timeline.exits | (entries >= ring.least))  # the others fit from any slot on
+    entries, total, exits = entries[open_], total[open_], timeline.exits[open_]
+    rings = [replace(ring, start=start) for start in range(ring.slots)]
+    return max(rings, key=lambda each: int((each.is_full(entries, total) == exits).sum()))
+
+
+def exits_with(timeline: Timeline, zones: Sequence[Zone], ring: Ring, unseen: Mask) -> int:
+    """The exits of the same accesses and unseen drains, with these zones and this ring."""
+    return int(exits_at(timeline, zones, ring, unseen).sum())
+
+
+def exits_at(timeline: Timeline, zones: Sequence[Zone], ring: Ring, unseen: Mask) -> Mask:
+    """Per event: is there an exit, with these zones, this ring and the same unseen drains?"""
+    within = inside(timeline.events, zones)
+    others = other_exits(timeline, within)
+    others[np.flatnonzero(within)[full(ring, within, others, unseen)]] = True
+    return others
+
+
+def full(ring: Ring, queued: Mask, drains: Mask, unseen: Mask) -> Mask:
+    """Per queued event: is the ring full, drained behind some events and unseen before others?"""
+    number = np.cumsum(drains) - drains + np.cumsum(unseen)
+    return ring.full(np.bincount(number[queued]))
+
+
+def other_exits(timeline: Timeline, within: Mask) -> Mask:
+    """The exits of everything but the writes in zones."""
+    single = timeline.events.count == 1
+    alone = timeline.exits & ~within & single
+    return np.asarray(timeline.drains | alone | _newly_exiting(timeline, within))
 
 
 def _newly_exiting(timeline: Timeline, within: Mask) -> Mask:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -45,6 +46,7 @@ class Sizes(NamedTuple):
 
 # 11 times 9,100 make 10**5 single round trips of each.
 FULL = Sizes(repetitions=11, sleeping=2_000, spinning=20_000, single=9_100, seconds=30)
+SHORT = Sizes(repetitions=5, sleeping=500, spinning=500, single=0, seconds=1)
 QUICK = Sizes(repetitions=3, sleeping=500, spinning=2_000, single=1_000, seconds=5)
 
 
@@ -101,6 +103,14 @@ class Exits:
         self.measure(count + 1, guest.STAMPED)
         at = np.array(stamps, np.int64)
         return at[1:] - at[:-1]
+
+
+def shortly() -> float:
+    """Nanoseconds of an exit with --wait adaptive, the median of a few thousand: under a second."""
+    exits = Exits(WaitPolicy.named("adaptive"), host.placements()[0])
+    with closing(exits.machine):
+        exits.measure(SHORT.sleeping)
+        return statistics.median(exits.measure(SHORT.sleeping) for _ in range(SHORT.repetitions))
 
 
 class Placement:

@@ -134,22 +134,31 @@ def show(changes: Changes, as_json: bool) -> None:
     _print(changes.figures)
 
 
-def _load(path: Path) -> dict[str, Any]:
+def samples(option: str, path: Path, section: str, what: Sequence[str]) -> tuple[str, list[float]]:
+    """The first of these figures that a section has: its name and samples. Raises BadInput."""
+    found = _load(path, option)["figures"].get(section, {}).get("samples", {})
+    for name in what:
+        if name in found:
+            return name, found[name]
+    raise BadInput(f"{option} {path}: expected a file of `bench {section} --save`")
+
+
+def _load(path: Path, option: str = "--compare") -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(SIZE_MAX + 1)
         if len(data) > SIZE_MAX:
-            raise BadInput(f"--compare {path}: expected at most {SIZE_MAX >> 20} MiB, got more")
+            raise BadInput(f"{option} {path}: expected at most {SIZE_MAX >> 20} MiB, got more")
         whole = json.loads(data)
     except OSError as error:
-        raise BadInput(f"--compare {path}: {error.strerror}") from error
+        raise BadInput(f"{option} {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"--compare {path}: expected a file of --save, got no JSON") from error
+        raise BadInput(f"{option} {path}: expected a file of --save, got no JSON") from error
     if not isinstance(whole, dict) or whole.get("format") != FORMAT:
-        raise BadInput(f"--compare {path}: expected a file of --save, format {FORMAT}")
+        raise BadInput(f"{option} {path}: expected a file of --save, format {FORMAT}")
     wrong = _what_is_wrong(whole)
     if wrong:
-        raise BadInput(f"--compare {path}: expected a file of --save, {wrong} is missing or wrong")
+        raise BadInput(f"{option} {path}: expected a file of --save, {wrong} is missing or wrong")
     return whole
 
 

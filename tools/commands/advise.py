@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,11 @@ from coalesced.tools.commands.options import (
 )
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces.formats import FORMATS
+
+if TYPE_CHECKING:
+    from coalesced.tools.advise.advice import ExitCost
+
+NS_MAX = 1_000_000_000
 
 
 class ZonesForm(StrEnum):
@@ -44,9 +50,20 @@ StalenessOption = Annotated[
     typer.Option("--staleness", metavar="MS|off", help="Milliseconds that a write may wait."),
 ]
 ExitOption = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        "--exit-ns", metavar="NS", help="Cost of an exit, as `coalesced bench exit` measures."
+        "--exit-ns",
+        metavar="NS|FILE",
+        help="Cost of an exit, or a file of `coalesced bench exit --save`. "
+        "[default: measured now, in under a second]",
+    ),
+]
+KernelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kernel",
+        metavar="VERSION",
+        help="Linux that recorded, e.g. 6.1: before 6.12 a ring may be full with 85 entries.",
     ),
 ]
 MapOption = Annotated[
@@ -79,6 +96,7 @@ def advise(
     zone: ZoneOption = None,
     staleness: StalenessOption = "1",
     exit_ns: ExitOption = None,
+    kernel: KernelOption = None,
     names: MapOption = None,
     zones: ZonesOption = None,
     verify: VerifyOption = False,
@@ -96,6 +114,7 @@ def advise(
     from coalesced.tools.advise import advice, files, report  # noqa: PLC0415 - start-up time
     from coalesced.tools.advise.members import members  # noqa: PLC0415
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
+    from coalesced.tools.advise.ring import ring_of  # noqa: PLC0415
     from coalesced.tools.runs.json_members import print_json  # noqa: PLC0415
     from coalesced.tools.runs.outputs import check_apart  # noqa: PLC0415
     from coalesced.tools.runs.ranges import zone_of  # noqa: PLC0415
@@ -106,13 +125,15 @@ def advise(
     if not verify and (device or accel is not Accel.process):
         raise BadInput("--device and --accel are for --verify, which is not given")
     limit = staleness_of(staleness)
-    if exit_ns is not None and not 0 < exit_ns < 1e9:
-        raise BadInput(f"--exit-ns {exit_ns:g}: expected above 0 to a thousand million nanoseconds")
+    cost = _given_cost(exit_ns) if exit_ns else None
+    if cost is None and not zones:
+        cost = _measured_cost()
     options = advice.Options(
         [zone_of("--zone", text) for text in zone] if zone else None,
         1 << 62 if limit is None else round(limit * 1e9),
-        exit_ns,
+        cost,
         Map.read(names) if names else Map(),
+        ring_of(kernel),
     )
     path = traces.find(trace)
     outputs = {"--html": page, "--perfetto": perfetto}
@@ -135,6 +156,34 @@ def advise(
     else:
         print("\n".join(report.lines(result)))
     return 0 if result.verified is None or result.verified.ok else 1
+
+
+def _given_cost(text: str) -> ExitCost:
+    """The cost of --exit-ns. Raises BadInput."""
+    from coalesced.tools.advise.advice import ExitCost  # noqa: PLC0415 - start-up time
+    from coalesced.tools.bench import exits, saved  # noqa: PLC0415
+
+    try:
+        ns = float(text)
+    except ValueError:
+        wanted = [exits.key_of(placement, "adaptive") for placement in ("split", "same")]
+        name, us = saved.samples("--exit-ns", Path(text), "exit", wanted)
+        return ExitCost(statistics.median(us) * 1e3, f"{text}, {name}")
+    if not 0 < ns < NS_MAX:
+        raise BadInput(f"--exit-ns {text}: expected above 0 to {NS_MAX:,} nanoseconds, or a file")
+    return ExitCost(ns, "--exit-ns")
+
+
+def _measured_cost() -> ExitCost | None:
+    """The cost of an exit on this machine; None where no guest process can be started."""
+    from coalesced.hv.errors import HostError  # noqa: PLC0415 - start-up time
+    from coalesced.tools.advise.advice import ExitCost  # noqa: PLC0415
+    from coalesced.tools.bench import exits  # noqa: PLC0415
+
+    try:
+        return ExitCost(exits.shortly(), "measured now: a load, --wait adaptive")
+    except HostError:
+        return None
 
 
 EPILOG = "Examples: coalesced advise e1000; coalesced advise kvm.txt.xz --zones c. Record with: "

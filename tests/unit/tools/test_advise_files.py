@@ -114,7 +114,7 @@ def test_the_depth_of_the_ring_rises_to_the_exit(window: tuple[Recording, Advice
     recording, advice = window
     assert advice.advised == [Zone(False, WINDOW, 4 * ENTRIES)]
     timeline = Timeline(guest_events(recording))
-    depths = depth(timeline, advice.advised, [])
+    depths = depth(timeline, advice.advised, [], advice.ring)
     stores = timeline.events.is_write
     expected = [n % (SLOTS + 1) for n in range(1, ENTRIES + 1)]
     assert depths[stores].tolist() == expected

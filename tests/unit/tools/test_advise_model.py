@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coalesced.tools import traces
-from coalesced.tools.advise.advice import Advice, Options, advise
+from coalesced.tools.advise.advice import Advice, ExitCost, Options, advise
 from coalesced.tools.advise.names import Map
 from coalesced.tools.advise.report import lines, zones_as
 from coalesced.tools.advise.verdicts import Verdict
@@ -198,7 +198,7 @@ def test_the_report_fits_80_columns(tmp_path: Path) -> None:
     tape = Tape()
     queued(tape, 200)
     tape.out(0x80, 1)
-    text = list(lines(tape.advice(tmp_path, Options(exit_ns=2500.0))))
+    text = list(lines(tape.advice(tmp_path, Options(exit_cost=ExitCost(2500.0, "given")))))
     assert max(map(len, text)) < 80
     assert any("agree on" in line for line in text)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coalesced.tools.advise.advice import Options, RangeAdvice
+from coalesced.tools.advise.advice import ExitCost, Options, RangeAdvice
 from coalesced.tools.advise.verdicts import Verdict
 from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
@@ -156,10 +156,10 @@ def test_a_window_is_advised_and_the_ring_of_a_page_fills(tmp_path: Path) -> Non
     """3 fills of 256 stores and a load each: a store exits when 169 are queued."""
     tape = Tape()
     fill(tape)
-    advice = tape.advice(tmp_path, Options(exit_ns=1000.0))
+    advice = tape.advice(tmp_path, Options(exit_cost=ExitCost(1000.0, "given")))
     assert list(advice.advised) == [Zone(False, WINDOW, 0x400)]
     assert (advice.exits, advice.exits_advised) == (3 * 257, 3 * 2)
-    assert advice.exits_by_ring_pages["2"] == 3
+    assert advice.what_if.ring_pages["2"] == 3
     assert advice.seconds_saved == pytest.approx((3 * 257 - 6) * 1e-6)
 
 
