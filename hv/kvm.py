@@ -56,18 +56,18 @@ def _ioctl(fd: int, request: int, argument: int | bytes) -> Any:
             continue
 
 
-def _open() -> int:
+def _open(device: str) -> int:
     """A descriptor of /dev/kvm; raises KvmUnusable."""
     if platform.machine() != "x86_64":
-        raise KvmUnusable(f"{DEVICE}: expected an x86-64 machine, got {platform.machine()}")
+        raise KvmUnusable(f"{device}: expected an x86-64 machine, got {platform.machine()}")
     try:
-        return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        return os.open(device, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         said = _WHY_NOT.get(error.errno or 0, error.strerror)
-        raise KvmUnusable(f"{DEVICE}: {said}") from error
+        raise KvmUnusable(f"{device}: {said}") from error
 
 
-def _check(fd: int) -> Capabilities:
+def _check(fd: int, device: str) -> Capabilities:
     """The capabilities of an open /dev/kvm; raises KvmUnusable when they do not suffice."""
 
     def extension(capability: int) -> int:
@@ -77,24 +77,24 @@ def _check(fd: int) -> Capabilities:
     try:
         version = _ioctl(fd, abi.KVM_GET_API_VERSION, 0)
     except OSError as error:
-        raise KvmUnusable(f"{DEVICE}: it does not answer as KVM: {error.strerror}") from error
+        raise KvmUnusable(f"{device}: it does not answer as KVM: {error.strerror}") from error
     if version != abi.KVM_API_VERSION:
         raise KvmUnusable(
-            f"{DEVICE}: expected version {abi.KVM_API_VERSION} of KVM's interface, got {version}"
+            f"{device}: expected version {abi.KVM_API_VERSION} of KVM's interface, got {version}"
         )
     pages = extension(abi.KVM_CAP_COALESCED_MMIO)
     if not pages:
-        raise KvmUnusable(f"{DEVICE}: KVM lacks coalesced MMIO (KVM_CAP_COALESCED_MMIO)")
+        raise KvmUnusable(f"{device}: KVM lacks coalesced MMIO (KVM_CAP_COALESCED_MMIO)")
     if not extension(abi.KVM_CAP_IMMEDIATE_EXIT):
-        raise KvmUnusable(f"{DEVICE}: KVM lacks immediate_exit (KVM_CAP_IMMEDIATE_EXIT)")
+        raise KvmUnusable(f"{device}: KVM lacks immediate_exit (KVM_CAP_IMMEDIATE_EXIT)")
     return Capabilities(pages, extension(abi.KVM_CAP_COALESCED_PIO) > 0)
 
 
-def capabilities() -> Capabilities:
+def capabilities(device: str = DEVICE) -> Capabilities:
     """The capabilities of this machine's KVM; raises KvmUnusable when it cannot run a guest."""
-    fd = _open()
+    fd = _open(device)
     try:
-        return _check(fd)
+        return _check(fd, device)
     finally:
         os.close(fd)
 
@@ -102,19 +102,19 @@ def capabilities() -> Capabilities:
 class KvmVm:
     """A VM of this machine's KVM. A request that KVM refuses raises RequestError."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = DEVICE) -> None:
         """KVM_CREATE_VM. Raises KvmUnusable."""
         self.memory: dict[int, Memory] = {}
         self.vcpu: KvmVcpu | None = None
         self._fd = -1
-        self._system = _open()
+        self._system = _open(device)
         try:
-            self.capabilities = _check(self._system)
+            self.capabilities = _check(self._system, device)
             with held():  # a signal ends the call, and signals may come faster than it succeeds
                 self._fd = _ioctl(self._system, abi.KVM_CREATE_VM, 0)
         except OSError as error:
             self.close()
-            raise KvmUnusable(f"{DEVICE}: no VM can be created: {error.strerror}") from error
+            raise KvmUnusable(f"{device}: no VM can be created: {error.strerror}") from error
         except BaseException:
             self.close()
             raise

@@ -19,7 +19,7 @@ from coalesced.hv.errors import HostError
 GRACE_MS = 500  # for the end of a process whose pipes are closed already
 UNKNOWN = 256  # no exit status is that
 # What keeps the process from serving goes to the VMM as the answer to its first request.
-_ENTRY = """
+ENTRY = """
 import os
 try:
     import coalesced.hv.kernel
@@ -38,37 +38,37 @@ _MANY = "(limits: ulimit -u and -n, pids.max of a cgroup)"
 class GuestProcess:
     """A running guest process and the control socket to it."""
 
-    def __init__(self) -> None:
-        """Start `python -P`, so that no module of the working directory gets in.
+    def __init__(self, entry: str = ENTRY) -> None:
+        """Start `python -P`, so that no module of the working directory gets in, with this code.
 
         What the guest prints goes to stderr, at once (`-u`): the VMM may kill it at any exit.
         Ctrl-C is this side's affair: the other one starts with SIGINT blocked and then ignores it.
         Raises HostError.
         """
         try:
-            self._start()
+            self._start(entry)
         except OSError as error:
             at_limit = error.errno in _LIMITS
             why = f"{error.strerror} {_MANY}" if at_limit else f"{sys.executable}: {error.strerror}"
             raise HostError(f"the guest process cannot be started: {why}") from error
 
-    def _start(self) -> None:
+    def _start(self, entry: str) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
         try:
             with theirs:
-                self.pid = self._spawn(theirs)
+                self.pid = self._spawn(theirs, entry)
             self.pidfd = self._open_pidfd()
         except BaseException:
             self.socket.close()
             raise
 
     @staticmethod
-    def _spawn(control: socket.socket) -> int:
+    def _spawn(control: socket.socket, entry: str) -> int:
         # Descriptor 0 is the socket: nothing else needs to be inherited.
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-u", "-P", "-c", _ENTRY],
+            [sys.executable, "-u", "-P", "-c", entry],
             {"OPENBLAS_NUM_THREADS": "1", **os.environ},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, control.fileno(), 0),

@@ -123,26 +123,26 @@ def mapped(*segments: Segment) -> core.Mapping:
         raise HostError(f"cannot map {names}: {error.strerror}") from error
 
 
-def orphans() -> list[str]:
+def orphans(directory: Path = DIRECTORY) -> list[str]:
     """The names of segments whose creator was killed in the moment in which it had one.
 
     Ours alone: whatever else lies in /dev/shm, whoever made it and however it is called, is passed
     over.
     """
     try:
-        with os.scandir(DIRECTORY) as entries:
-            return [entry.name for entry in entries if _is_orphan(entry.name)]
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if _is_orphan(directory, entry.name)]
     except OSError:
         return []
 
 
-def _is_orphan(name: str) -> bool:
+def _is_orphan(directory: Path, name: str) -> bool:
     matched = _NAME.fullmatch(name)
     if matched is None or _start_time(int(matched[1])) == int(matched[2]):
         return False
     # A creator in another PID namespace looks gone from here, but it has the segment open.
     try:
-        fd = os.open(DIRECTORY / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -169,10 +169,10 @@ def _is_written(fd: int) -> bool:
     return False
 
 
-def remove_orphans() -> list[str]:
+def remove_orphans(directory: Path = DIRECTORY) -> list[str]:
     """Remove the names that `orphans` finds; returns them."""
     removed = []
-    for name in orphans():
+    for name in orphans(directory):
         try:
             posix_ipc.unlink_shared_memory("/" + name)
         except (OSError, posix_ipc.Error):

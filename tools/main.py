@@ -1,9 +1,11 @@
-"""The entry point of `coalesced`. Nothing is imported before Ctrl-C is taken care of."""
+"""The entry point of `coalesced`. Little is imported before Ctrl-C is taken care of."""
 
 from __future__ import annotations
 
 import os
 import sys
+
+from coalesced.tools.interruption import interrupted
 
 
 def main() -> None:
@@ -23,13 +25,6 @@ def main() -> None:
         _say_interrupted()  # during the import above
         status = 130
     sys.exit(status)
-
-
-def interrupted(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The KeyboardInterrupt behind an error: Python wraps what a class body raises."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__
-    return error
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:

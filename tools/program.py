@@ -11,7 +11,7 @@ from coalesced.hv import signals
 from coalesced.hv.errors import one_line
 from coalesced.hv.printable import printable_lines
 from coalesced.tools import streams, termination
-from coalesced.tools.main import interrupted
+from coalesced.tools.interruption import interrupted
 
 
 def run(arguments: list[str]) -> int:

@@ -21,7 +21,7 @@ from coalesced.vmm.dispatch import Dispatcher
 from coalesced.vmm.dma import MemoryMaster
 from coalesced.vmm.drain import Drain
 from coalesced.vmm.loop import Loop
-from coalesced.vmm.netdev.backend import Host
+from coalesced.vmm.netdev.host import Host
 from coalesced.vmm.netdev.network import Network
 from coalesced.vmm.tracing import Sink, Tracer
 from coalesced.vmm.zone import AS_DECLARED, Choice

@@ -14,8 +14,7 @@ from coalesced.hv.errors import GuestError, HostError
 from coalesced.hv.kvm import KvmVm
 from coalesced.hv.outcome import Event
 from coalesced.vmm import pc
-from coalesced.vmm.accel import kvm
-from coalesced.vmm.accel.kvm import KvmAccelerator
+from coalesced.vmm.accel.kvm import PLACES, KvmAccelerator
 from coalesced.vmm.accel.recording import MemoryAccess, Recording, Step
 from coalesced.vmm.machine import Machine
 from helpers.descriptors import descriptors
@@ -34,9 +33,14 @@ Operation = tuple[int, int, int, int]
 class Board:
     """A machine with RAM and a device, most of which is coalesced, and one behind ports."""
 
-    def __init__(self, *steps: list[Operation] | MemoryAccess, **options: object) -> None:
+    def __init__(
+        self,
+        *steps: list[Operation] | MemoryAccess,
+        places: tuple[int, int] = PLACES,
+        **options: object,
+    ) -> None:
         recording = Recording([self._step(step) for step in steps])
-        self.accel = KvmAccelerator(lambda _guest, _arguments: recording)
+        self.accel = KvmAccelerator(lambda _guest, _arguments: recording, places)
         self.machine = Machine(self.accel, **options)  # type: ignore[arg-type]
         self.ram = self.machine.add_ram(0, 0x10000)
         self.device = Recorder("device", SIZE, coalesced=((0, SIZE - 0x10),))
@@ -123,10 +127,9 @@ def test_the_program_lies_where_the_guest_touches_nothing() -> None:
         assert offsets == [0, 0x1FFF, 0x2000, 0x3FFE, 0x4000, 0x10000]
 
 
-def test_a_machine_full_of_ram_has_no_place_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kvm, "PLACES", (0x8000, 0x10800))
+def test_a_machine_full_of_ram_has_no_place_left() -> None:
     with (
-        Board([(OP_STORE, 1, DEVICE, 1)]) as board,
+        Board([(OP_STORE, 1, DEVICE, 1)], places=(0x8000, 0x10800)) as board,
         pytest.raises(HostError, match="no place for a program of 4096 bytes"),
     ):
         board.machine.run("a guest")

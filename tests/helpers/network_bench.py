@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from coalesced.vmm.loop import Loop
-from coalesced.vmm.netdev.backend import Host
+from coalesced.vmm.netdev.host import Host
 from coalesced.vmm.netdev.network import Network
 from helpers.network_cards import FakeCard
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import coalesced.hv
-from coalesced.hv import abi, client, process
+from coalesced.hv import abi, client
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import PeerDied, ProtocolError
 from coalesced.hv.outcome import Event
@@ -66,22 +66,18 @@ def written(tmp_path: Path) -> Write:
     return write
 
 
-@pytest.fixture
-def lying(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Let the next guest processes run this before they serve."""
-
-    def lie(source: str) -> None:
-        entry = "import os, signal, socket\nfrom coalesced.hv import abi, doorbell, kernel, shm\n"
-        monkeypatch.setattr(process, "_ENTRY", f"{entry}{textwrap.dedent(source)}\nkernel.main()\n")
-
-    return lie
+def lying(source: str) -> GuestProcess:
+    """A guest process that runs this before it serves."""
+    imports = "import os, signal, socket\nfrom coalesced.hv import abi, doorbell, kernel, shm\n"
+    return GuestProcess(f"{imports}{textwrap.dedent(source)}\nkernel.main()\n")
 
 
 @contextmanager
-def vm_of(policy: WaitPolicy = WaitPolicy.ADAPTIVE, ring_pages: int = 1) -> Iterator[client.Vm]:
-    """A VM without a vCPU, in five seconds."""
+def vm_of(
+    started: GuestProcess, policy: WaitPolicy = WaitPolicy.ADAPTIVE, ring_pages: int = 1
+) -> Iterator[client.Vm]:
+    """A VM without a vCPU."""
     with within(30):
-        started = GuestProcess()
         try:
             vm = client.Vm(started, ring_pages, policy)
         except BaseException:
@@ -163,23 +159,23 @@ OTHER_PIPES = {
 
 
 @pytest.mark.parametrize("what", OTHER_PIPES)
-def test_what_is_no_pipe_is_refused(lying: Callable[[str], None], what: str) -> None:
+def test_what_is_no_pipe_is_refused(what: str) -> None:
     """With its name and what it is, and nothing of it stays open."""
     made, said = OTHER_PIPES[what]
-    lying(f"doorbell.pipe = lambda: {made}\nkernel.core.Vcpu = lambda *a: None\n")
-    with vm_of() as vm:
+    process = lying(f"doorbell.pipe = lambda: {made}\nkernel.core.Vcpu = lambda *a: None\n")
+    with vm_of(process) as vm:
         before = descriptors()
         with pytest.raises(ProtocolError, match=said):
             vm.create_vcpu()
         assert descriptors() - before == set()
 
 
-def test_a_full_pipe_that_blocks_stops_nobody(lying: Callable[[str], None]) -> None:
+def test_a_full_pipe_that_blocks_stops_nobody() -> None:
     """Wake-ups for a guest that takes none are left out, and a wait hears of signals.
 
     The guest process makes its pipe block again as soon as the VMM has it.
     """
-    lying(
+    process = lying(
         """
         made = []
         def pipe():
@@ -204,7 +200,7 @@ def test_a_full_pipe_that_blocks_stops_nobody(lying: Callable[[str], None]) -> N
         kernel.core.Vcpu = Vcpu
         """
     )
-    with vm_of(WaitPolicy.BLOCK) as vm:
+    with vm_of(process, WaitPolicy.BLOCK) as vm:
         vcpu = vm.create_vcpu()
         vm.vcpu = None  # it serves no request after this one
         vm.load_guest("os:getpid")
@@ -244,12 +240,10 @@ def on_disk(size):
 
 
 @pytest.mark.parametrize("what", SEGMENTS)
-def test_what_is_no_segment_is_refused(
-    lying: Callable[[str], None], what: str, tmp_path: Path
-) -> None:
+def test_what_is_no_segment_is_refused(what: str, tmp_path: Path) -> None:
     """By its kind, its access, its size and its seals; and nothing of it stays open."""
     made, said = SEGMENTS[what]
-    lying(
+    process = lying(
         f"FOLDER = {str(tmp_path)!r}\n{MAKERS}\n"
         "from coalesced.hv import wire\n"
         "reply = wire.send_reply\n"
@@ -259,7 +253,7 @@ def test_what_is_no_segment_is_refused(
         "    reply(peer, result, payload, fds)\n"
         "wire.send_reply = send\n"
     )
-    with vm_of() as vm:
+    with vm_of(process) as vm:
         before = descriptors()
         with pytest.raises(ProtocolError, match=f"segment run page: {said}"):
             vm.create_vcpu()
@@ -271,13 +265,11 @@ def test_what_is_no_segment_is_refused(
 
 @pytest.mark.parametrize("answer", [1, 3, 4, 2**31 - 1, 2**62])
 @pytest.mark.parametrize("capability", ["KVM_CAP_COALESCED_MMIO", "KVM_CAP_COALESCED_PIO"])
-def test_a_false_capability_is_a_protocol_error(
-    lying: Callable[[str], None], capability: str, answer: int
-) -> None:
+def test_a_false_capability_is_a_protocol_error(capability: str, answer: int) -> None:
     """There is one distance of the ring, and one way to support ports."""
     if capability == "KVM_CAP_COALESCED_PIO" and answer == 1:
         answer = 2
-    lying(
+    process = lying(
         f"""
         honest = kernel.Kernel._check_extension
         def lie(self, argument, fds):
@@ -287,23 +279,21 @@ def test_a_false_capability_is_a_protocol_error(
         """
     )
     with within(30), pytest.raises(ProtocolError, match=f"is {answer}, expected 0 or"):
-        ProcessAccelerator(GuestProcess())
+        ProcessAccelerator(process)
 
 
-def test_a_ring_that_nobody_asked_for_is_a_protocol_error(lying: Callable[[str], None]) -> None:
+def test_a_ring_that_nobody_asked_for_is_a_protocol_error() -> None:
     """A kernel without coalesced I/O has no distance to tell."""
-    lying("kernel.Kernel._check_extension = lambda *a: (2, b'', ())")
+    process = lying("kernel.Kernel._check_extension = lambda *a: (2, b'', ())")
     with within(30), pytest.raises(ProtocolError, match="is 2, expected 0"):
-        ProcessAccelerator(GuestProcess(), 0)
+        ProcessAccelerator(process, 0)
 
 
-def test_a_guest_process_may_deny_the_capability(
-    lying: Callable[[str], None], written: Write
-) -> None:
+def test_a_guest_process_may_deny_the_capability(written: Write) -> None:
     """Then there is no ring, and every write exits."""
-    lying("kernel.Kernel._check_extension = lambda *a: (0, b'', ())")
+    process = lying("kernel.Kernel._check_extension = lambda *a: (0, b'', ())")
     name = written("def main(vcpu):\n    vcpu.store8(0x5000, 1)\n")
-    with within(30), Machine(ProcessAccelerator(GuestProcess())) as made:
+    with within(30), Machine(ProcessAccelerator(process)) as made:
         assert made.accel.ring is None
         made.run(name)
         assert made.counters.exits == 2
@@ -336,11 +326,9 @@ def test_a_first_operation_in_the_future_is_a_protocol_error(written: Write) -> 
         made.run(name)
 
 
-def test_nobody_waits_for_a_process_that_left_its_socket_to_another(
-    lying: Callable[[str], None],
-) -> None:
+def test_nobody_waits_for_a_process_that_left_its_socket_to_another() -> None:
     """The answer cannot come any more: PeerDied, though the socket is still open."""
-    lying(
+    process = lying(
         """
         def die(*_):
             if os.fork():
@@ -352,5 +340,5 @@ def test_nobody_waits_for_a_process_that_left_its_socket_to_another(
         kernel.Kernel._create_vcpu = die
         """
     )
-    with vm_of() as vm, within(15), pytest.raises(PeerDied, match="killed by SIGKILL"):
+    with vm_of(process) as vm, within(15), pytest.raises(PeerDied, match="killed by SIGKILL"):
         vm.create_vcpu()

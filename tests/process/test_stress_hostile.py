@@ -72,32 +72,24 @@ def test_no_lie_hangs_or_crashes_a_side(side: str, number: int) -> None:
         assert totals.corruptions_detected + totals.corruptions_harmless == 1, totals.failures
 
 
-def meddled(
-    makes: Callable[[random.Random, Segments], Intrusion],
-    times: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Totals:
+def meddled(makes: Callable[[random.Random, Segments], Intrusion], times: int) -> Totals:
     """What became of so many intrusions, in pairs of every policy and placement."""
     totals, plan = Totals(), Plan(7, Pins())
-    monkeypatch.setattr(corruptions, "draw", makes)
-    monkeypatch.setattr(corruptions, "_LIARS", 0.0)
     while totals.corruptions < times:
         with own_streams():
-            corruptions.run(plan, times - totals.corruptions, sys.maxsize, totals)
+            corruptions.run(plan, times - totals.corruptions, sys.maxsize, totals, makes, 0.0)
     return totals
 
 
-def test_nothing_in_a_pipe_does_any_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_in_a_pipe_does_any_harm() -> None:
     """Junk, theft, and a pipe that is full and blocks: a byte only wakes."""
-    totals = meddled(intrusions.pipe, 60, monkeypatch)
+    totals = meddled(intrusions.pipe, 60)
     assert (totals.failures, totals.corruptions_harmless) == ([], 60)
 
 
-def test_messages_of_a_third_party_are_found_out_or_harmless(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_messages_of_a_third_party_are_found_out_or_harmless() -> None:
     """Requests that do not exist, replies to nothing, with descriptors or without."""
-    totals = meddled(intrusions.message, 60, monkeypatch)
+    totals = meddled(intrusions.message, 60)
     assert totals.failures == []
     assert totals.corruptions_detected + totals.corruptions_harmless == 60
     assert totals.corruptions_detected > 0

@@ -10,6 +10,7 @@ import os
 import secrets
 import struct
 import tempfile
+from collections.abc import Callable
 from multiprocessing.shared_memory import SharedMemory
 from types import ModuleType
 from typing import Any, ClassVar
@@ -35,6 +36,11 @@ def _module(name: str) -> ModuleType:
         raise Unavailable(f"not installed ({error}); pip install 'coalesced-mmio[bench]'") from None
 
 
+def _repeat(take: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        take()
+
+
 class Pipe:
     """multiprocessing.Pipe: send_bytes, recv_bytes."""
 
@@ -48,9 +54,7 @@ class Pipe:
         return lambda: passed.send_bytes(ENTRY)
 
     def receive(self, entries: int) -> None:
-        take = self._reader.recv_bytes
-        for _ in range(entries):
-            take()
+        _repeat(self._reader.recv_bytes, entries)
 
     def close(self) -> None:
         self._reader.close()
@@ -86,9 +90,7 @@ class Queue:
         return lambda: passed.put(ENTRY)
 
     def receive(self, entries: int) -> None:
-        take = self.passed.get
-        for _ in range(entries):
-            take()
+        _repeat(self.passed.get, entries)
 
     def close(self) -> None:
         self.passed.close()
@@ -115,9 +117,7 @@ class MessageQueue:
         return lambda: queue.send(ENTRY)
 
     def receive(self, entries: int) -> None:
-        take = self._queue.receive
-        for _ in range(entries):
-            take()
+        _repeat(self._queue.receive, entries)
 
     def close(self) -> None:
         self._queue.unlink()
@@ -176,7 +176,7 @@ class LockedMemory:
         self._memory.unlink()
 
 
-class FasterFifo:
+class FasterFifo(Queue):
     """faster_fifo.Queue: put, get."""
 
     name: ClassVar[str] = "faster_fifo.Queue"
@@ -185,18 +185,6 @@ class FasterFifo:
         library = _module("faster_fifo")
         _module("faster_fifo_reduction")  # lets a queue pass to a process that was spawned
         self.passed = library.Queue(max_size_bytes=1 << 20)
-
-    @staticmethod
-    def sender(passed: Any) -> Send:
-        return lambda: passed.put(ENTRY)
-
-    def receive(self, entries: int) -> None:
-        take = self.passed.get
-        for _ in range(entries):
-            take()
-
-    def close(self) -> None:
-        self.passed.close()
 
 
 class Zmq:
@@ -221,9 +209,7 @@ class Zmq:
         return lambda: socket.send(ENTRY)
 
     def receive(self, entries: int) -> None:
-        take = self._socket.recv
-        for _ in range(entries):
-            take()
+        _repeat(self._socket.recv, entries)
 
     def close(self) -> None:
         self._socket.close(linger=0)

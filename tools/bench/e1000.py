@@ -25,6 +25,7 @@ from coalesced.tools.guests.network.packets import PAYLOAD_AT
 from coalesced.tools.runs import boards as devices
 from coalesced.tools.runs.exchange import LOOPBACK, free_ports
 from coalesced.tools.runs.options import NetworkOptions
+from coalesced.tools.runs.results import Sides
 from coalesced.vmm import pc
 from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.machine import Machine
@@ -84,19 +85,11 @@ QUICK: Final = Sizes(2, part=2)
 
 
 @dataclass(frozen=True)
-class CpuTime:
-    """Microseconds per frame in either process."""
-
-    hv: float | None
-    vmm: float | None
-
-
-@dataclass(frozen=True)
 class TrafficFigures:
     """One kind of traffic, with coalescing or without; None without a run."""
 
     pps: float | None  # frames per second
-    cpu_us_per_frame: CpuTime
+    cpu_us_per_frame: Sides[float | None]  # microseconds
     exits_per_frame: float | None
     interrupts_per_frame: float | None
 
@@ -122,19 +115,11 @@ class KindEnds:
 
 
 @dataclass(frozen=True)
-class Rss:
-    """Resident bytes of either process."""
-
-    hv: int
-    vmm: int
-
-
-@dataclass(frozen=True)
 class MemoryUse:
     """Resident bytes after the first round and after the last."""
 
-    before: Rss
-    after: Rss
+    before: Sides[int]
+    after: Sides[int]
 
 
 @dataclass(frozen=True)
@@ -167,7 +152,7 @@ class _Samples:
         """The medians."""
         return TrafficFigures(
             median(self.pps),
-            CpuTime(median(self.hv_us), median(self.vmm_us)),
+            Sides(median(self.hv_us), median(self.vmm_us)),
             median(self.exits),
             median(self.interrupts),
         )
@@ -251,7 +236,7 @@ def measure(wait: str | None, sizes: Sizes, step: Step) -> report.Section:
     `wait`: how both sides wait, None: as each kind has it.
     """
     placement = host.placements()[0]
-    memory_use: list[Rss] = []
+    memory_use: list[Sides[int]] = []
     made: dict[tuple[str, bool], Links] = {}
     links: dict[str, Links] = {}
     with ExitStack() as stack:
@@ -305,7 +290,7 @@ Pair = tuple[_Samples, _Samples]
 
 
 def section(
-    links: Mapping[str, Links], wait: str | None, memory_use: Sequence[Rss]
+    links: Mapping[str, Links], wait: str | None, memory_use: Sequence[Sides[int]]
 ) -> report.Section:
     """Frames per second of every kind of traffic."""
     samples = {
@@ -371,6 +356,6 @@ def _ends(samples: Sequence[float]) -> tuple[float, float] | None:
     return (min(samples), max(samples)) if samples else None
 
 
-def _rss(link: Link) -> Rss:
+def _rss(link: Link) -> Sides[int]:
     hv, vmm = (psutil.Process(pid).memory_info().rss for pid in (link.pid, os.getpid()))
-    return Rss(hv, vmm)
+    return Sides(hv, vmm)

@@ -17,7 +17,7 @@ from coalesced.tools.guests.network.exchange import PEER_IP, ends
 from coalesced.tools.guests.network.packets import PAYLOAD_AT, PROTOCOL_UDP, Arp, Ipv4, Udp
 from coalesced.tools.runs.exchange import LOOPBACK
 from coalesced.vmm.loop import Loop
-from coalesced.vmm.netdev.backend import Host as NetworkHost
+from coalesced.vmm.netdev.host import Host as NetworkHost
 from coalesced.vmm.netdev.network import Network
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.totals import Totals
 
 HANG = 5.0  # seconds in which nothing moves
-_LIARS = 0.2  # share of pairs in which a side lies at the start
+LIARS = 0.2  # share of pairs in which a side lies at the start
 _LONGEST_VERDICT = 60.0  # seconds
 _HAMMERED = 0.5  # share of an index's corruptions that are repeated at full speed
 _MOST_AGAIN = 3000
@@ -77,9 +77,12 @@ class Corruption:
             memory[place] = self.data
 
 
+Draw = Callable[[random.Random, Segments], Corruption | Intrusion]
+
+
 def draw(chance: random.Random, segments: Segments) -> Corruption | Intrusion:
     """The next corruption."""
-    makers: tuple[Callable[[random.Random, Segments], Corruption | Intrusion], ...] = (
+    makers: tuple[Draw, ...] = (
         _index,
         _entry,
         _run_field,
@@ -149,10 +152,20 @@ def _nasty(chance: random.Random, limit: int) -> int:
     )
 
 
-def run(plan: Plan, most: int, deadline: float, totals: Totals) -> None:
-    """Corrupt one pair until a side detects it, `most` times, or until the deadline."""
+def run(
+    plan: Plan,
+    most: int,
+    deadline: float,
+    totals: Totals,
+    draw: Draw = draw,
+    liars: float = LIARS,
+) -> None:
+    """Corrupt one pair until a side detects it, `most` times, or until the deadline.
+
+    `draw` chooses the next corruption. `liars`: share of the pairs in which a side lies instead.
+    """
     setup = plan.short(strict=False)
-    if plan.random.random() < _LIARS:
+    if plan.random.random() < liars:
         setup = replace(setup, lie=Lie.draw(plan.random))
     pair = Pair(setup)
     try:

@@ -41,9 +41,13 @@ class KvmAccelerator(SharedSlots):
     name = "kvm"
     pid: int | None = None
 
-    def __init__(self, record: Recorder) -> None:
-        """`record(guest, arguments)`: what that guest does on this machine. Raises KvmUnusable."""
+    def __init__(self, record: Recorder, places: tuple[int, int] = PLACES) -> None:
+        """`record(guest, arguments)`: what that guest does on this machine. Raises KvmUnusable.
+
+        `places`: the first and last address between which the program may lie.
+        """
         self._record = record
+        self._places = places
         self._vm = KvmVm()
         super().__init__(self._vm)
         try:
@@ -166,7 +170,7 @@ class KvmAccelerator(SharedSlots):
             pages = np.unique(step["address"] // abi.PAGE_SIZE) * abi.PAGE_SIZE
             # The page behind as well: an access may reach into it.
             taken += [(page, page + 2 * abi.PAGE_SIZE) for page in pages.tolist()]
-        base, top = PLACES
+        base, top = self._places
         for start, end in sorted(taken):
             if start >= base + program.size:
                 break

@@ -44,12 +44,14 @@ class Recording:
 class RecordingAccelerator(DirectAccelerator):
     """`direct`, with everything that its guest has done in `recording`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST_ACCESSES) -> None:
+        """`most`: number of accesses after which the guest is ended with a GuestError."""
         super().__init__()
         self.recording = Recording()
+        self._most = most
 
     def guests_bus(self, bus: DirectBus) -> Bus:
-        self._seen = RecordingBus(bus, self.recording)
+        self._seen = RecordingBus(bus, self.recording, self._most)
         return self._seen
 
     def run(self, loop: Loop) -> Exit:
@@ -61,11 +63,11 @@ class RecordingAccelerator(DirectAccelerator):
 class RecordingBus:
     """A bus that carries out and writes down. What the processor refuses leaves no trace."""
 
-    def __init__(self, bus: Bus, recording: Recording) -> None:
+    def __init__(self, bus: Bus, recording: Recording, most: int) -> None:
         self._bus = bus
         self._steps = recording.steps
         self._singles: list[tuple[int, int, int, int]] = []
-        self._left = MOST_ACCESSES
+        self._most = self._left = most
 
     def load(self, address: int, size: int, /) -> int:
         value = self._bus.load(address, size)
@@ -143,7 +145,7 @@ class RecordingBus:
         self._left -= weight
         if self._left < 0:
             raise GuestError(
-                f"more than {MOST_ACCESSES:,} accesses: --accel kvm runs recorded guests, which end"
+                f"more than {self._most:,} accesses: --accel kvm runs recorded guests, which end"
             )
         self._steps.append(step)
 

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from coalesced.devices.bus.network import Card, Wire
-from coalesced.vmm.loop import Loop
-from coalesced.vmm.netdev.asking import Asking
+from coalesced.vmm.netdev.delivery import Delivery
+from coalesced.vmm.netdev.host import Host, Recorder
 from coalesced.vmm.netdev.spec import Spec
 
 FRAME_MAX: Final = 4096 + 65536  # bytes; QEMU's NET_BUFSIZE
 BATCH: Final = 64  # frames that are read at once, about
 _ROUNDS: Final = 8  # batches until the guest's exits have their turn
-
-
-class Recorder(Protocol):
-    """Something that writes frames down."""
-
-    def record(self, frames: Sequence[bytes]) -> None:
-        """Frames pass by now."""
 
 
 @dataclass(frozen=True)
@@ -65,20 +58,6 @@ class Statistics:
         )
 
 
-@dataclass
-class Host:
-    """Services of the machine for its back ends.
-
-    `flush` brings writes of the guest that are queued to their devices: a card that was given
-    buffers by one of them can receive. `warn` takes a line for the user.
-    """
-
-    loop: Loop
-    flush: Callable[[], object] = lambda: None
-    warn: Callable[[str], None] = lambda _line: None
-    recorder: Recorder | None = None
-
-
 class Netdev(Wire, Protocol):
     """A wire made from a SPEC, for one card or one port of a hub."""
 
@@ -110,9 +89,8 @@ class Backend:
         self.recorder = host.recorder
         self._card: Card | None = None
         self._waiting: list[bytes] = []  # read, and not yet taken by the card
-        self._delivering = False
         self.reading = False
-        self._asking = Asking(host.loop, self._deliver)
+        self._delivery = Delivery(host, self._deliver)
 
     # --- for a kind to define ---
 
@@ -170,19 +148,16 @@ class Backend:
     def close(self) -> None:
         """Give everything back; may be called twice. Frames that wait are lost, and counted."""
         self._set_reading(False)
-        self._asking.stop()
+        self._delivery.stop()
         self.statistics.dropped("not received before the end", len(self._waiting))
         self._waiting.clear()
 
     def _deliver(self, asked: bool = False) -> None:
         """Give the card what waits, as far as it takes it; `asked`: it has said that it can."""
-        if self._delivering or self._card is None:
+        if self._delivery.running or self._card is None:
             return
-        self._delivering = True
-        try:
+        with self._delivery:
             self._set_reading(self._carry(self._card, asked))
-        finally:
-            self._delivering = False
 
     def _carry(self, card: Card, asked: bool) -> bool:
         """Read and hand over; False when the card takes no more."""
@@ -190,7 +165,7 @@ class Backend:
         while self._waiting or rounds:
             rounds -= not self._waiting
             if not asked:
-                self._flush()
+                self._delivery.flush()
             asked = False
             if not card.can_receive():
                 return False
@@ -209,14 +184,6 @@ class Backend:
                 break
         return True
 
-    def _flush(self) -> None:
-        """Bring queued writes to the card, which may ask for frames while it handles them."""
-        self._delivering = False
-        try:
-            self.host.flush()
-        finally:
-            self._delivering = True
-
     def _count(self, taken: int) -> None:
         frames = self._waiting if taken == len(self._waiting) else self._waiting[:taken]
         self.statistics.received += taken
@@ -227,9 +194,9 @@ class Backend:
 
     def _set_reading(self, wanted: bool) -> None:
         if wanted:
-            self._asking.stop()
+            self._delivery.stop()
         else:
-            self._asking.later()
+            self._delivery.repeat_later()
         if wanted != self.reading:
             self.reading = wanted
             self._watch(wanted)

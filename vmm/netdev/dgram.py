@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from coalesced.vmm.netdev import address
 from coalesced.vmm.netdev.address import Address, BoundPath
-from coalesced.vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host, NetdevReport
+from coalesced.vmm.netdev.backend import BATCH, FRAME_MAX, Backend, NetdevReport
+from coalesced.vmm.netdev.host import Host
 from coalesced.vmm.netdev.spec import Spec
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from coalesced.devices.bus.network import Card
-from coalesced.vmm.netdev.asking import Asking
-from coalesced.vmm.netdev.backend import Host, Netdev, NetdevReport, Recorder, Statistics
+from coalesced.vmm.netdev.backend import Netdev, NetdevReport, Statistics
+from coalesced.vmm.netdev.delivery import Delivery
+from coalesced.vmm.netdev.host import Host, Recorder
 from coalesced.vmm.netdev.spec import NetdevError, Spec
 
 if TYPE_CHECKING:
@@ -114,12 +115,10 @@ class Port:
         self.recorder: Recorder | None = None  # the hub's frames are recorded once, by the hub
         self.statistics = Statistics()
         self.hub = hub
-        self._host = host
         self._card: Card | None = None
         self._netdev = netdev
         self._queue: deque[bytes] = deque()
-        self._draining = False
-        self._asking = Asking(host.loop, self._drain)
+        self._delivery = Delivery(host, self._drain)
         hub.add(self)
         if netdev is not None:
             netdev.recorder = None
@@ -181,26 +180,23 @@ class Port:
 
     def _drain(self, asked: bool = False) -> None:
         """Hand out what waits, as far as it is taken; `asked`: the card says that it can."""
-        if self._draining:
+        if self._delivery.running:
             return
-        self._draining = True
         was_full = self.room == 0
-        try:
+        with self._delivery:
             while self._queue and (taken := self._hand_out(asked)):
                 for _ in range(taken):
                     self._queue.popleft()
-        finally:
-            self._draining = False
         if self._queue and self._card is not None:
-            self._asking.later()
+            self._delivery.repeat_later()
         else:
-            self._asking.stop()
+            self._delivery.stop()
         if was_full and self.room:
             self.hub.emptied()
 
     def _hand_out(self, asked: bool) -> int:
         if self._card is not None and not asked:
-            self._flush()
+            self._delivery.flush()
         frames = list(islice(self._queue, _AT_ONCE))
         if self._card is None:
             assert self._netdev is not None
@@ -211,20 +207,12 @@ class Port:
         self.statistics.received_bytes += sum(map(len, frames[:taken]))
         return taken
 
-    def _flush(self) -> None:
-        """As `Backend._flush`."""
-        self._draining = False
-        try:
-            self._host.flush()
-        finally:
-            self._draining = True
-
     # --- the end ---
 
     def report(self) -> NetdevReport:
         return self.statistics.report("hubport")
 
     def close(self) -> None:
-        self._asking.stop()
+        self._delivery.stop()
         self.statistics.dropped("not received before the end", len(self._queue))
         self._queue.clear()

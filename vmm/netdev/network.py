@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from coalesced.vmm.netdev import spec as specs
-from coalesced.vmm.netdev.backend import Host, Netdev, NetdevReport
+from coalesced.vmm.netdev.backend import Netdev, NetdevReport
+from coalesced.vmm.netdev.host import Host
 from coalesced.vmm.netdev.hub import Hub
 from coalesced.vmm.netdev.pcap import Pcap
 

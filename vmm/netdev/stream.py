@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 from coalesced.vmm.netdev import address, dgram
 from coalesced.vmm.netdev.address import Address, BoundPath
-from coalesced.vmm.netdev.backend import Backend, Host
+from coalesced.vmm.netdev.backend import Backend
 from coalesced.vmm.netdev.dgram import Dgram
 from coalesced.vmm.netdev.framing import LENGTH, Framer
+from coalesced.vmm.netdev.host import Host
 from coalesced.vmm.netdev.spec import Spec
 
 if TYPE_CHECKING:

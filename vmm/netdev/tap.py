@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from coalesced.vmm.netdev.backend import BATCH, FRAME_MAX, Backend, Host, NetdevReport
+from coalesced.vmm.netdev.backend import BATCH, FRAME_MAX, Backend, NetdevReport
+from coalesced.vmm.netdev.host import Host
 from coalesced.vmm.netdev.spec import NetdevError, Spec
 
 if TYPE_CHECKING:

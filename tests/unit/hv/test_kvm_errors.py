@@ -10,6 +10,7 @@ import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,9 +28,9 @@ GOOD: Answers = {
 }
 
 
-def said() -> str:
+def said(device: str = kvm.DEVICE) -> str:
     with pytest.raises(KvmUnusable) as raised:
-        kvm.capabilities()
+        kvm.capabilities(device)
     return str(raised.value)
 
 
@@ -45,16 +46,14 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Answers], None]
                 return extensions.get(argument, 0)
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
-        monkeypatch.setattr(kvm, "DEVICE", os.devnull)
         monkeypatch.setattr(fcntl, "ioctl", ioctl)
 
     return answer
 
 
-def test_no_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_device(tmp_path: Path) -> None:
     missing = str(tmp_path / "kvm")
-    monkeypatch.setattr(kvm, "DEVICE", missing)
-    assert said().startswith(f"{missing}: no such device here: its file is missing")
+    assert said(missing).startswith(f"{missing}: no such device here: its file is missing")
 
 
 @pytest.mark.parametrize(
@@ -79,22 +78,20 @@ def test_why_the_device_does_not_open(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="no right to make a device file")
-def test_a_device_file_that_no_driver_answers(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_device_file_that_no_driver_answers(tmp_path: Path) -> None:
     """The real thing: a number of the misc devices that nothing has taken."""
     path = tmp_path / "kvm"
     try:
         os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(10, 254))
     except PermissionError:
         pytest.skip("no right to make a device file")
-    monkeypatch.setattr(kvm, "DEVICE", str(path))
-    assert said().startswith(f"{path}: no")
+    assert said(str(path)).startswith(f"{path}: no")
 
 
-def test_another_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kvm, "DEVICE", os.devnull)
-    assert said() == "/dev/null: it does not answer as KVM: Inappropriate ioctl for device"
+def test_another_device() -> None:
+    assert (
+        said(os.devnull) == "/dev/null: it does not answer as KVM: Inappropriate ioctl for device"
+    )
 
 
 def test_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +101,7 @@ def test_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_version(answering: Callable[[int, Answers], None]) -> None:
     answering(11, GOOD)
-    assert said() == f"{os.devnull}: expected version 12 of KVM's interface, got 11"
+    assert said(os.devnull) == f"{os.devnull}: expected version 12 of KVM's interface, got 11"
 
 
 @pytest.mark.parametrize(
@@ -118,12 +115,12 @@ def test_a_capability_that_is_not_there(
     answering: Callable[[int, Answers], None], lacking: int, name: str
 ) -> None:
     answering(12, {**GOOD, lacking: 0})
-    assert said() == f"{os.devnull}: KVM lacks {name}"
+    assert said(os.devnull) == f"{os.devnull}: KVM lacks {name}"
 
 
 def test_ports_may_be_without(answering: Callable[[int, Answers], None]) -> None:
     answering(12, {**GOOD, abi.KVM_CAP_COALESCED_PIO: 0})
-    assert kvm.capabilities() == kvm.Capabilities(coalesced_mmio=2, coalesced_pio=False)
+    assert kvm.capabilities(os.devnull) == kvm.Capabilities(coalesced_mmio=2, coalesced_pio=False)
 
 
 def test_a_vm_that_cannot_be_made_leaves_nothing_open(
@@ -132,7 +129,7 @@ def test_a_vm_that_cannot_be_made_leaves_nothing_open(
     answering(12, GOOD)
     before = descriptors()
     with pytest.raises(KvmUnusable, match="no VM can be created: Device or resource busy"):
-        kvm.KvmVm()
+        kvm.KvmVm(os.devnull)
     assert descriptors() - before == set()
 
 
@@ -181,8 +178,15 @@ def test_every_command_says_it_with_status_2(
 ) -> None:
     lines: list[str] = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(kvm, "DEVICE", "/dev/no-kvm")
+    opened = os.open
+
+    def no_kvm(path: str, flags: int, *rest: Any, **named: Any) -> int:
+        if path == kvm.DEVICE:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return opened(path, flags, *rest, **named)
+
+    monkeypatch.setattr(os, "open", no_kvm)
     assert status_of([*command, "--accel", "kvm", "--json"], lines.append) == 2
     (line,) = lines
-    assert line.startswith("--accel kvm: /dev/no-kvm: no such device here: ")
+    assert line.startswith("--accel kvm: /dev/kvm: no such device here: ")
     assert list(tmp_path.iterdir()) == []

@@ -161,7 +161,6 @@ def test_a_received_segment_is_checked_against_its_size() -> None:
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for /dev/shm, so that no other test's names are touched."""
-    monkeypatch.setattr(shm, "DIRECTORY", tmp_path)
 
     def unlink(name: str) -> None:
         try:
@@ -194,9 +193,9 @@ def test_names_of_dead_creators_go_and_those_of_live_ones_stay(directory: Path) 
     foreign = ["other-1-1-1", "coalesced", "coalesced-", "coalesced-x-1-1", "coalesced-1-x-1"]
     for name in (live, dead, reused, *foreign):
         (directory / name).touch()
-    assert sorted(shm.remove_orphans()) == sorted([dead, reused])
+    assert sorted(shm.remove_orphans(directory)) == sorted([dead, reused])
     assert {path.name for path in directory.iterdir()} == {live, *foreign}
-    assert shm.remove_orphans() == []
+    assert shm.remove_orphans(directory) == []
 
 
 STRANGE = [
@@ -217,7 +216,7 @@ STRANGE = [
 def test_a_strange_name_of_somebody_else_is_passed_over(directory: Path, name: bytes) -> None:
     """Anybody may put names into /dev/shm; none of them keeps a guest process from starting."""
     os.close(os.open(os.fsencode(directory) + b"/" + name, os.O_CREAT | os.O_WRONLY))
-    assert shm.remove_orphans() == []
+    assert shm.remove_orphans(directory) == []
     assert os.listdir(os.fsencode(directory)) == [name]
 
 
@@ -226,7 +225,7 @@ def test_what_is_no_file_is_passed_over(directory: Path, make: Callable[[Path], 
     """Under a name that would be an orphan's."""
     name = f"coalesced-{a_dead_pid()}-1-0011"
     make(directory / name)
-    assert shm.remove_orphans() == []
+    assert shm.remove_orphans(directory) == []
     assert os.listdir(directory) == [name]
 
 
@@ -236,7 +235,7 @@ def test_a_file_of_another_user_is_passed_over(directory: Path) -> None:
     name = f"coalesced-{a_dead_pid()}-1-0011"
     (directory / name).touch()
     os.chown(directory / name, 12345, 12345)
-    assert shm.remove_orphans() == []
+    assert shm.remove_orphans(directory) == []
 
 
 def test_a_name_stays_while_somebody_has_the_segment_open() -> None:
@@ -334,14 +333,11 @@ def test_a_creator_with_a_strange_process_name_is_read(directory: Path) -> None:
         name = f"coalesced-{child.pid}-{int(raw.split()[19])}-0011"
         (directory / name).touch()
         try:
-            assert shm.remove_orphans() == []
+            assert shm.remove_orphans(directory) == []
         finally:
             child.communicate(b"\n", timeout=LIMIT)
 
 
-def test_without_the_directory_there_are_no_orphans(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_the_directory_there_are_no_orphans(tmp_path: Path) -> None:
     """As on a machine without /dev/shm."""
-    monkeypatch.setattr(shm, "DIRECTORY", tmp_path / "none")
-    assert shm.remove_orphans() == []
+    assert shm.remove_orphans(tmp_path / "none") == []

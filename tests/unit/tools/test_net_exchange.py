@@ -87,10 +87,9 @@ def test_a_frame_that_the_guest_did_not_have_to_send_is_wrong() -> None:
     assert peer.wrong == 1
 
 
-def test_a_guest_that_gets_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "_STALL_SECONDS", 0.01)
+def test_a_guest_that_gets_nothing_says_so() -> None:
     with pytest.raises(TimeoutError, match="0 of 1 frames came"):
-        exchange.exchange(FakeCard(), 10, 10, 10)
+        exchange.exchange(FakeCard(), 10, 10, 10, stall=0.01)
 
 
 def test_ports_are_free_and_two() -> None:

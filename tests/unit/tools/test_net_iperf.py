@@ -236,13 +236,14 @@ def test_the_sender_numbers_its_datagrams_and_brings_the_servers_report() -> Non
     assert abs(int.from_bytes(server.payloads[0][4:8], "big") - time.time()) < 100
 
 
-def test_the_end_is_repeated_until_the_report_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coalesced.tools.guests.network.iperf.FINAL_SECONDS", 0.001)
+def test_the_end_is_repeated_until_the_report_comes() -> None:
     server = Server(deaf=3)
-    assert Sender(Stack(Card(server.card), IP), HOST, PORT).run(0, 60, 5) == SERVER_REPORT
+    sender = Sender(Stack(Card(server.card), IP), HOST, PORT, final_seconds=0.001)
+    assert sender.run(0, 60, 5) == SERVER_REPORT
     assert len(server.payloads) == 5 + 4
     deaf = Server(deaf=99)
-    assert Sender(Stack(Card(deaf.card), IP), HOST, PORT).run(0, 60, 5) is None
+    sender = Sender(Stack(Card(deaf.card), IP), HOST, PORT, final_seconds=0.001)
+    assert sender.run(0, 60, 5) is None
     assert len(deaf.payloads) == 5 + 10
 
 
@@ -252,7 +253,7 @@ def test_the_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     server = Server()
     stack = Stack(Card(server.card), IP)
-    sender = Sender(stack, HOST, PORT)
+    sender = Sender(stack, HOST, PORT, final_tries=0)
     rate = 8 * DATAGRAM * 100.0  # 100 datagrams a second
     most: list[float] = []
 
@@ -263,7 +264,6 @@ def test_the_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("coalesced.tools.guests.network.iperf.time.monotonic", lambda: now[0])
     monkeypatch.setattr(stack, "poll", poll)
-    monkeypatch.setattr("coalesced.tools.guests.network.iperf.FINAL_TRIES", 0)
     sender.run(rate, seconds=10)
     assert len(server.payloads) == 1000
     assert max(most) <= 1.01

@@ -28,7 +28,7 @@ SENT_SEED: Final = 2008
 RECEIVED_SEED: Final = 97
 
 _LOOK_SECONDS: Final = 50e-6  # between two looks at the descriptors
-_STALL_SECONDS: Final = 20.0  # without a frame: something is wrong
+STALL_SECONDS: Final = 20.0  # without a frame: something is wrong
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,22 @@ class Report:
     interrupts: int
 
 
-def exchange(vcpu: Vcpu, frames: int, burst: int, each: int) -> None:
+def exchange(vcpu: Vcpu, frames: int, burst: int, each: int, stall: float = STALL_SECONDS) -> None:
     """Send `frames` frames and receive as many, `burst` of them in a round; leave a report.
 
-    The tail register moves after every `each` frames.
+    The tail register moves after every `each` frames. Raises TimeoutError when `stall` seconds
+    pass without a round's frames.
     """
     card = Card(vcpu)
     ours, theirs = ends(card.mac)
     sent, expected = Pattern(ours, theirs, SENT_SEED), Pattern(theirs, ours, RECEIVED_SEED)
-    say_hello(card)
+    say_hello(card, stall)
     digest = hashlib.blake2b(digest_size=16)
     received = wrong = 0
     while received < frames:
         count = min(burst, frames - received)
         card.send(sent.frames(received, count), each)
-        for part in _round(card, count):
+        for part in _round(card, count, stall):
             wrong += expected.wrong(part, received)
             received += len(part.lengths)
             for row in part.rows():
@@ -70,26 +71,26 @@ def ends(mac: bytes) -> tuple[Host, Host]:
     return Host(mac, GUEST_IP, GUEST_PORT), Host(PEER_MAC, PEER_IP, PEER_PORT)
 
 
-def say_hello(card: Card) -> None:
+def say_hello(card: Card, stall: float = STALL_SECONDS) -> None:
     """Tell the other end the card's address; its answer shows that the card receives by now."""
     question = Arp(packets.ARP_REQUEST, card.mac, GUEST_IP, bytes(6), PEER_IP)
     frame = packets.ethernet(
         packets.BROADCAST, card.mac, packets.ETHERTYPE_ARP, packets.arp(question)
     )
     card.send(of_rows([frame]))
-    (answer,) = _round(card, 1)
+    (answer,) = _round(card, 1, stall)
     packet = packets.parse_arp(answer.rows()[0][packets.ETHERNET_SIZE :])
     if packet is None or packet.sender_mac != PEER_MAC:
         raise ValueError("the first frame from the other end is no answer to this card's ARP")
 
 
-def _round(card: Card, count: int) -> list[Frames]:
+def _round(card: Card, count: int, stall: float) -> list[Frames]:
     """Wait until `count` frames are there, then serve the card once and take them."""
-    deadline = time.monotonic() + _STALL_SECONDS
+    deadline = time.monotonic() + stall
     while (found := card.receiver.waiting(count)) < count:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{found} of {count} frames came within {_STALL_SECONDS:.0f} s")
+            raise TimeoutError(f"{found} of {count} frames came within {stall:.0f} s")
         card.pause(_LOOK_SECONDS)
-    if not card.wait(_STALL_SECONDS):
-        raise TimeoutError(f"{count} frames came, but no interrupt for {_STALL_SECONDS:.0f} s")
+    if not card.wait(stall):
+        raise TimeoutError(f"{count} frames came, but no interrupt for {stall:.0f} s")
     return card.service()

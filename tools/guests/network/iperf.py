@@ -26,7 +26,7 @@ from coalesced.tools.guests.network.stack import Stack
 
 LOCAL_PORT: Final = 50_002
 BURST: Final = 32  # datagrams made at once
-FINAL_TRIES: Final = 10  # as iperf: the last datagram, until the report comes
+FINAL_TRIES: Final = 10  # as iperf
 FINAL_SECONDS: Final = 0.25
 
 
@@ -37,9 +37,21 @@ class Sender:
     """Sends datagrams to a host's iperf server at a rate, and asks it for its report."""
 
     def __init__(
-        self, stack: Stack, host: bytes, port: int, length: int = DATAGRAM, each: int | None = None
+        self,
+        stack: Stack,
+        host: bytes,
+        port: int,
+        length: int = DATAGRAM,
+        each: int | None = None,
+        final_tries: int = FINAL_TRIES,
+        final_seconds: float = FINAL_SECONDS,
     ) -> None:
-        """`length` in bytes of payload; `each`: frames per move of the tail. Raises Unreachable."""
+        """`length` in bytes of payload; `each`: frames per move of the tail. Raises Unreachable.
+
+        Until the report comes the last datagram is sent `final_tries` times, `final_seconds` apart.
+        """
+        self._final_tries = final_tries
+        self._final_seconds = final_seconds
         self._stack = stack
         self._length = length
         self._each = each
@@ -88,9 +100,9 @@ class Sender:
 
     def _finish(self) -> Report | None:
         last = self.sent + 1
-        for _ in range(FINAL_TRIES):
+        for _ in range(self._final_tries):
             self._send(np.array([-last]))
-            deadline = time.monotonic() + FINAL_SECONDS
+            deadline = time.monotonic() + self._final_seconds
             while self._report is None and time.monotonic() < deadline:
                 self._stack.poll(deadline)
             if self._report is not None:

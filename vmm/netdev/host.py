@@ -1,0 +1,30 @@
+"""Services of a machine for its back ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from coalesced.vmm.loop import Loop
+
+
+class Recorder(Protocol):
+    """Something that writes frames down."""
+
+    def record(self, frames: Sequence[bytes]) -> None:
+        """Frames pass by now."""
+
+
+@dataclass
+class Host:
+    """Services of the machine for its back ends.
+
+    `flush` brings writes of the guest that are queued to their devices: a card that was given
+    buffers by one of them can receive. `warn` takes a line for the user.
+    """
+
+    loop: Loop
+    flush: Callable[[], object] = lambda: None
+    warn: Callable[[str], None] = lambda _line: None
+    recorder: Recorder | None = None
