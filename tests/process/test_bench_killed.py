@@ -71,7 +71,18 @@ def peers_are_there(program: Running) -> bool:
     return len(processes(program, "multiprocessing.spawn")) >= 5
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+heavy = pytest.mark.heavy
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        signal.SIGTERM,
+        pytest.param(signal.SIGHUP, marks=heavy),
+        pytest.param(signal.SIGINT, marks=heavy),
+    ],
+)
 def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """Whether it can be caught or not."""
     with benchmark(tmp_path, "ring", "--json") as program:
@@ -80,7 +91,7 @@ def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None
         assert program.process.wait(LIMIT) == (130 if number == signal.SIGINT else -number)
 
 
-@pytest.mark.parametrize("which", [0, 2])
+@pytest.mark.parametrize("which", [0, pytest.param(2, marks=heavy)])
 def test_a_killed_peer_ends_the_benchmark(tmp_path: Path, which: int) -> None:
     """With a line that says so: most channels would wait for it for good."""
     with benchmark(tmp_path, "ring", "--json") as program:
@@ -103,7 +114,9 @@ def test_a_killed_helper_is_no_loss(tmp_path: Path, word: str) -> None:
         os.kill(program.pid, signal.SIGTERM)
 
 
-@pytest.mark.parametrize("what", [("exit",), ("e1000",), ("vga",)])
+@pytest.mark.parametrize(
+    "what", [("exit",), pytest.param(("e1000",), marks=heavy), pytest.param(("vga",), marks=heavy)]
+)
 def test_a_killed_benchmark_takes_its_processes_along(tmp_path: Path, what: tuple[str]) -> None:
     """Guest processes, the far end of a network, QEMU."""
     with benchmark(tmp_path, *what, "--quick", "--json") as program:

@@ -26,8 +26,8 @@ def stress(cwd: Path, *arguments: object) -> dict[str, Any]:
 
 def test_full_speed(tmp_path: Path) -> None:
     """Every entry once, in order, whole; loads read what the device answers."""
-    result = stress(tmp_path, "--entries", 500_000, "--seed", 1)
-    assert result["entries"] >= 500_000
+    result = stress(tmp_path, "--entries", 200_000, "--seed", 1)
+    assert result["entries"] >= 200_000
     assert result["loads"] > 0
     assert result["seed"] == 1
     assert result["entries_per_second"] == pytest.approx(result["entries"] / result["seconds"])
@@ -49,8 +49,8 @@ def test_stops(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", ["hv", "vmm", "both"])
 def test_kills(tmp_path: Path, side: str) -> None:
     """What was published is accounted for, and the other side knows within a second."""
-    result = stress(tmp_path, "--kill", side, "--times", 20)
-    assert (result["kills"], result["recovered"]) == (20, 20)
+    result = stress(tmp_path, "--kill", side, "--times", 8)
+    assert (result["kills"], result["recovered"]) == (8, 8)
     assert result["slowest_notice_seconds"] <= 1.0
 
 
@@ -63,9 +63,9 @@ def test_all_in_turn(tmp_path: Path) -> None:
 
 def test_corruptions(tmp_path: Path) -> None:
     """Each is detected or harmless."""
-    result = stress(tmp_path, "--corrupt", "--times", 150)
-    assert result["corruptions"] == 150
-    assert result["corruptions_detected"] + result["corruptions_harmless"] == 150
+    result = stress(tmp_path, "--corrupt", "--times", 60)
+    assert result["corruptions"] == 60
+    assert result["corruptions_detected"] + result["corruptions_harmless"] == 60
     assert result["corruptions_detected"] > 0
     assert result["corruptions_harmless"] > 0
 
@@ -128,10 +128,20 @@ def test_ctrl_c_ends_it_all(tmp_path: Path) -> None:
     [
         ("--entries", 10_000_000),
         ("--kill", "both", "--times", 200),
+        ("--kill", "hv", "--times", 50),
+        ("--kill", "vmm", "--times", 50),
         ("--corrupt", "--times", 2000),
         ("--stop", "--seconds", 20),
     ],
-    ids=["entries", "kills", "corruptions", "stops"],
+    ids=[
+        "entries",
+        "kills",
+        "kills of the guest",
+        "kills of the VMM",
+        "all",
+        "corruptions",
+        "stops",
+    ],
 )
 def test_longer_runs(tmp_path: Path, arguments: tuple[object, ...]) -> None:
     """The same, longer."""
