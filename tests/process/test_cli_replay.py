@@ -106,6 +106,16 @@ def test_lines_that_are_no_accesses_are_skipped_and_the_first_is_named(tmp_path:
     assert result["first_skipped"]["line"] == 2
 
 
+def test_string_instructions_are_left_out_counted_and_named(tmp_path: Path) -> None:
+    out = " q-7 [000] ..... 1.000000: kvm_pio: pio_write at {:#x} size 2 count {} val 0x1 {}\n"
+    text = out.format(0x1F0, 256, "(...)") * 2 + out.format(0x170, 9, "(...)")
+    (tmp_path / "t").write_text(text + out.format(0x80, 1, ""))
+    done = run("replay", "t", "--png", "none", cwd=tmp_path)
+    assert "3 string instructions left out (ports 0x170: 1, 0x1f0: 2)" in done.stdout
+    result = json_of("replay", "t", cwd=tmp_path)
+    assert (result["writes"], result["string_accesses"]) == (1, {"0x170": 1, "0x1f0": 2})
+
+
 CONFIG = (
     "memory_region_ops_write cpu 0 mr 0x2 addr 0xcf8 value {:#x} size 4 name 'pci-conf-idx'\n"
     "memory_region_ops_read cpu 0 mr 0x3 addr 0xcfc value {:#x} size 4 name 'pci-conf-data'\n"

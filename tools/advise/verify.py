@@ -24,6 +24,7 @@ from coalesced.vmm.zone import Choice, Zone
 PAGE = 0x1000
 _KINDS = np.zeros(1 + max(OP_LOAD, OP_STORE, OP_IN, OP_OUT), np.uint8)
 _KINDS[[OP_LOAD, OP_STORE, OP_IN, OP_OUT]] = (Kind.LOAD, Kind.STORE, Kind.IN, Kind.OUT)
+_NAMELESS = {f"unnamed{NOT_HERE}": "addresses without a device"}
 HALTED = 1  # the exit that ends a replay
 
 
@@ -141,7 +142,7 @@ class Verifier:
     def _verified(self, result: _Result, dropped: list[Dropped]) -> Verified:
         compared = self._compared(self._plain)
         missing = {
-            name.removesuffix(NOT_HERE): int(mask.sum())
+            _NAMELESS.get(name, name).removesuffix(NOT_HERE): int(mask.sum())
             for name, mask in self._plain.seen.left_out.items()
         }
         left_out = {
