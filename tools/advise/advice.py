@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,14 @@ class ExitCost:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """A verdict on a range that a replay or another recording has led to."""
+
+    verdict: Verdict
+    reason: str
+
+
+@dataclass(frozen=True)
 class Options:
     """What the advice is for."""
 
@@ -49,7 +57,7 @@ class Options:
     exit_cost: ExitCost | None = None
     names: Map = field(default_factory=Map)
     ring: Ring = field(default_factory=Ring)
-    failed: Mapping[Zone, str] = field(default_factory=dict)  # not to be advised, and why
+    decided: Mapping[Zone, Decision] = field(default_factory=dict)  # by something else
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,8 @@ class RangeAdvice:
     saves: int | None
     parts: Sequence[int]  # its accesses by part of the recording
     wait_bins: Sequence[int]  # its writes by the power of two of their wait, see wait_bins
+    undecided: bool
+    trace: str  # whose line shows the reason
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,7 @@ class Advice:
     seconds_saved: float | None
     ring: Ring
     verified: Verified | None = None
+    recordings: Sequence[Advice] = ()  # where there are several
 
 
 def advise(recording: Recording, options: Options) -> Advice:
@@ -129,7 +140,7 @@ def advise(recording: Recording, options: Options) -> Advice:
     measured = Measured(timeline, in_force, options.staleness_ns)
     found = [measured.of(number) for number in range(len(measured.ranges))]
     judged = [(each, _judged(each, options)) for each in found]
-    advised = [new for new in merged(judged) if not any(old.holds(new) for old in in_force)]
+    advised = added(((each.zone, judgement.verdict) for each, judgement in judged), in_force)
     now = timeline.total_exits
     zones = [*in_force, *advised]
     ring = zoning.located(timeline, in_force, options.ring)
@@ -139,7 +150,14 @@ def advise(recording: Recording, options: Options) -> Advice:
     cost = options.exit_cost
     parts = Parts.divide(timeline)
     of_range = _Ranges(
-        measured, parts, in_force, ring, unseen, options.names, recording.reader.names
+        measured,
+        parts,
+        in_force,
+        ring,
+        unseen,
+        options.names,
+        recording.reader.names,
+        printable(str(recording.path)),
     )
     ranges = [of_range.of(number, *each) for number, each in enumerate(judged)]
     return Advice(
@@ -170,13 +188,13 @@ def advise(recording: Recording, options: Options) -> Advice:
 
 
 def _judged(found: Evidence, options: Options) -> Judgement:
-    """The judgement, unless a zone with this range failed in a replay."""
+    """The judgement, unless the options decide otherwise."""
     judgement = judge(found, options.staleness_ns)
-    for zone, why in options.failed.items():
-        if zone.holds(found.zone) and judgement.verdict is Verdict.COALESCE:
-            reason = f"{judgement.reason}; but a replay with {zone} fails: {why}"
-            return replace(judgement, verdict=Verdict.UNPROVEN, reason=reason)
-    return judgement
+    other = options.decided.get(found.zone)
+    if other is None or other.verdict is judgement.verdict:
+        return judgement
+    reason = f"{judgement.reason}; but {other.reason}"
+    return replace(judgement, verdict=other.verdict, reason=reason)
 
 
 def verified(recording: Recording, options: Options, specs: list[str], accel: Accel) -> Advice:
@@ -185,8 +203,15 @@ def verified(recording: Recording, options: Options, specs: list[str], accel: Ac
 
     first = advise(recording, options)
     proof = Verifier(trace_of(recording), specs, accel).of(first.zones_in_force, first.advised)
-    failed = {each.zone: each.reason for each in proof.dropped}
-    advice = advise(recording, replace(options, failed=failed)) if failed else first
+    failed = {
+        each.zone: Decision(
+            Verdict.UNPROVEN, f"a replay with {dropped.zone} fails: {dropped.reason}"
+        )
+        for dropped in proof.dropped
+        for each in first.ranges
+        if each.verdict is Verdict.COALESCE and dropped.zone.holds(each.zone)
+    }
+    advice = advise(recording, replace(options, decided=failed)) if failed else first
     return replace(advice, verified=proof)
 
 
@@ -231,6 +256,7 @@ class _Ranges:
     unseen: Mask
     names: Map
     recorded: Names
+    trace: str
 
     def of(self, number: int, found: Evidence, judgement: Judgement) -> RangeAdvice:
         """The advice about one range."""
@@ -254,6 +280,8 @@ class _Ranges:
             self._saves(found.zone) if advised else None,
             self.parts.count(touches[timeline.begins[touches]]),
             wait_bins(timeline.waits[writes]),
+            judgement.undecided,
+            self.trace,
         )
 
     def _saves(self, zone: Zone) -> int:
@@ -266,13 +294,12 @@ class _Ranges:
         return printable(name.decode(errors="replace")) or None
 
 
-def merged(judged: Sequence[tuple[Evidence, Judgement]]) -> list[Zone]:
-    """The fewest zones that hold every advised range and no other one."""
+def added(judged: Iterable[tuple[Zone, Verdict]], in_force: Sequence[Zone]) -> list[Zone]:
+    """The zones to add: the fewest that hold every range to coalesce and no other one."""
     zones: list[Zone] = []
     joinable = False
-    for found, judgement in sorted(judged, key=lambda each: each[0].zone):
-        zone = found.zone
-        if judgement.verdict is not Verdict.COALESCE:
+    for zone, verdict in sorted(judged):
+        if verdict is not Verdict.COALESCE:
             joinable = False
             continue
         last = zones[-1] if zones and joinable else None
@@ -283,4 +310,4 @@ def merged(judged: Sequence[tuple[Evidence, Judgement]]) -> list[Zone]:
         else:
             zones.append(zone)
         joinable = True
-    return zones
+    return [new for new in zones if not any(old.holds(new) for old in in_force)]

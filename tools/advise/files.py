@@ -18,11 +18,13 @@ from coalesced.vmm.output import Output
 _PIECE: Final = 1 << 20  # bytes that are written at once
 
 
-def write(recording: Recording, advice: Advice, page: Path | None, trace: Path | None) -> None:
+def write(
+    recording: Recording | None, advice: Advice, page: Path | None, trace: Path | None
+) -> None:
     """Write the page and the trace for Perfetto that were asked for. Raises BadInput."""
     if page is not None:
         write_html(page, advice)
-    if trace is not None:
+    if trace is not None and recording is not None:
         write_perfetto(trace, recording, advice)
 
 

@@ -62,6 +62,21 @@ def members(advice: Advice) -> Mapping[str, object]:
         "exit_cost": advice.exit_cost,
         "seconds_saved": advice.seconds_saved,
         "verified": advice.verified and _verified(advice.verified),
+        "recordings": [_recording(each) for each in advice.recordings],
+    }
+
+
+def _recording(advice: Advice) -> dict[str, object]:
+    """One of several recordings."""
+    agreed = advice.agreement
+    return {
+        "trace": advice.trace,
+        "format": advice.format,
+        "events": advice.lines.events,
+        "lines_skipped": advice.lines.foreign,
+        "zones_in_force": _zones(advice.zones_in_force),
+        "agreement": agreed and {"checked": agreed.writes, "agreeing": agreed.agreed},
+        "exits_predicted": {"now": advice.exits, "advised": advice.exits_advised},
     }
 
 
@@ -84,6 +99,7 @@ def _range(each: RangeAdvice) -> dict[str, object]:
         "verdict": each.verdict,
         "reasons": [each.reason],
         "line": each.line,
+        "trace": each.trace,
         "wait_us": _microseconds(each.waits_ns),
         "exits_saved": each.saves,
     }

@@ -9,7 +9,7 @@ from typing import Final
 
 from coalesced.tools.advise.advice import Advice, RangeAdvice
 from coalesced.tools.advise.history import PARTS
-from coalesced.tools.advise.report import lines, zones_as
+from coalesced.tools.advise.report import evidence, lines, zones_as
 from coalesced.tools.advise.verdicts import Verdict, duration
 
 ROWS: Final = 48  # of the heat map
@@ -84,6 +84,8 @@ def _agreement(advice: Advice) -> str:
 
 
 def _axis(advice: Advice) -> str:
+    if advice.recordings:
+        return f"each recording in {PARTS} parts"
     if advice.part_seconds is None:
         return f"the recording in {PARTS} parts of equally many events"
     return f"the recording in {PARTS} parts of {duration(round(advice.part_seconds * 1e9))}"
@@ -158,18 +160,18 @@ def _ranges(advice: Advice) -> Iterator[str]:
         found = [each for each in advice.ranges if each.verdict is verdict]
         yield f'<h3 class="{verdict}">{verdict}: {len(found):,}</h3>'
         for each in found:
-            yield from _range(each)
+            yield from _range(each, several=bool(advice.recordings))
 
 
-def _range(each: RangeAdvice) -> Iterator[str]:
+def _range(each: RangeAdvice, *, several: bool) -> Iterator[str]:
     saves = "" if each.saves is None else f", saves {each.saves:,}"
     force = ", in force" if each.in_force else ""
     yield (
         f"<details><summary><code>{_text(each.zone)}</code> {_text(each.name or '')} "
         f'<span class="soft">{each.exits:,} exits ({each.share:.1%}){saves}{force}</span></summary>'
     )
-    line = "" if each.line is None else f" (line {each.line:,} of the recording)"
-    yield f"<p>{_text(each.reason)}{line}</p><p>{each.writes:,} writes, {each.reads:,} reads</p>"
+    yield f"<p>{_text(evidence(each, several))}</p>"
+    yield f"<p>{each.writes:,} writes, {each.reads:,} reads</p>"
     if each.waits_ns is not None:
         waits = each.waits_ns
         yield (

@@ -32,7 +32,7 @@ def lines(advice: Advice) -> Iterator[str]:
         yield ""
         yield f"{verdict.upper()}: {len(found):,} ranges"
         for each in found[:SHOWN]:
-            yield from _range(each)
+            yield from _range(each, several=bool(advice.recordings))
         if len(found) > SHOWN:
             yield f"  and {len(found) - SHOWN:,} more, see --json"
     yield from _what_if(advice.what_if)
@@ -96,6 +96,12 @@ def _savings(advice: Advice) -> Iterator[str]:
         cost = f"{advice.exit_cost.ns:,.0f} ns per exit ({advice.exit_cost.source})"
         yield from _wrapped(f"{advice.seconds_saved:,.3f} s saved at {cost}", "  ")
     yield from _wrapped(f"Zones to add: {', '.join(map(str, advice.advised)) or 'none'}", "  ")
+    for each in advice.recordings[:SHOWN]:
+        yield from _wrapped(
+            f"  {each.trace}: {each.exits:,}, with the advice {each.exits_advised:,}", "    "
+        )
+    if len(advice.recordings) > SHOWN:
+        yield f"  and {len(advice.recordings) - SHOWN:,} recordings more, see --json"
 
 
 def _what_if(found: WhatIf) -> Iterator[str]:
@@ -141,7 +147,13 @@ def _proof(proof: Verified) -> Iterator[str]:
             yield from _wrapped(f"{what}: {named}", "  ")
 
 
-def _range(each: RangeAdvice) -> Iterator[str]:
+def evidence(each: RangeAdvice, several: bool) -> str:
+    """The reason of a verdict, and the line that shows it; of which recording, if several."""
+    of = f" of {each.trace}" if several else ""
+    return each.reason if each.line is None else f"{each.reason} (line {each.line:,}{of})"
+
+
+def _range(each: RangeAdvice, *, several: bool) -> Iterator[str]:
     name = f" {each.name}" if each.name else ""
     force = ", in force" if each.in_force else ""
     saves = "" if each.saves is None else f", saves {each.saves:,}"
@@ -150,10 +162,8 @@ def _range(each: RangeAdvice) -> Iterator[str]:
         f"({each.share:.1%}){saves}{force}",
         "    ",
     )
-    line = "" if each.line is None else f" (line {each.line:,})"
-    yield from textwrap.wrap(
-        f"{each.reason}{line}", WIDTH, initial_indent="    ", subsequent_indent="    "
-    )
+    text = evidence(each, several)
+    yield from textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
 
 
 def zones_as(form: str, zones: Sequence[Zone]) -> str:

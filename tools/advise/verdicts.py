@@ -35,6 +35,7 @@ class Judgement:
     verdict: Verdict
     reason: str
     line: int | None
+    undecided: bool = False  # the recording speaks neither for it nor against it
 
 
 Rule = Callable[[Evidence, int], Judgement | None]
@@ -46,7 +47,7 @@ def judge(found: Evidence, staleness: int) -> Judgement:
         if (judgement := rule(found, staleness)) is not None:
             return judgement
     return Judgement(
-        Verdict.UNPROVEN, "nothing shows that the device may get it later", found.first_line
+        Verdict.UNPROVEN, "nothing shows that the device may get it later", found.first_line, True
     )
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coalesced.tools import traces
 from coalesced.tools.commands.options import (
     Accel,
     DeviceOption,
@@ -18,10 +17,11 @@ from coalesced.tools.commands.options import (
     staleness_of,
 )
 from coalesced.tools.errors import BadInput
+from coalesced.tools.traces import find
 from coalesced.tools.traces.formats import FORMATS
 
 if TYPE_CHECKING:
-    from coalesced.tools.advise.advice import ExitCost
+    from coalesced.tools.advise.advice import Advice, ExitCost, Options
 
 NS_MAX = 1_000_000_000
 
@@ -34,8 +34,9 @@ class ZonesForm(StrEnum):
     json = "json"
 
 
-TraceArgument = Annotated[
-    str, typer.Argument(metavar="TRACE", help="A recording, `-` for stdin, or one of: boot, e1000.")
+TracesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="TRACE..", help="Recordings, `-` for stdin, or one of: boot, e1000."),
 ]
 ZoneOption = Annotated[
     list[str] | None,
@@ -90,9 +91,24 @@ PerfettoOption = Annotated[
     typer.Option("--perfetto", metavar="FILE", help="Write accesses and the ring for Perfetto."),
 ]
 
+JobsOption = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        min=0,
+        help="Processes for several recordings. [default: one for each CPU]",
+        show_default=False,
+    ),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="Spread them over a Dask cluster."),
+]
+
 
 def advise(
-    trace: TraceArgument,
+    traces: TracesArgument,
     zone: ZoneOption = None,
     staleness: StalenessOption = "1",
     exit_ns: ExitOption = None,
@@ -104,6 +120,8 @@ def advise(
     device: DeviceOption = None,
     page: HtmlOption = None,
     perfetto: PerfettoOption = None,
+    jobs: JobsOption = 0,
+    scheduler: SchedulerOption = None,
     json: JsonOption = False,
 ) -> int:
     """Judge from a recording which registers may wait in a ring, and count the exits saved.
@@ -111,11 +129,9 @@ def advise(
     No model of a device is consulted: the verdicts rest on what the recording shows. Where it
     tells exits, each write in a zone is predicted by the ring's rules and held against it.
     """
-    from coalesced.tools.advise import advice, files, report  # noqa: PLC0415 - start-up time
-    from coalesced.tools.advise.members import members  # noqa: PLC0415
+    from coalesced.tools.advise import advice, files  # noqa: PLC0415 - start-up time
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
     from coalesced.tools.advise.ring import ring_of  # noqa: PLC0415
-    from coalesced.tools.runs.json_members import print_json  # noqa: PLC0415
     from coalesced.tools.runs.outputs import check_apart  # noqa: PLC0415
     from coalesced.tools.runs.ranges import zone_of  # noqa: PLC0415
     from coalesced.tools.traces.trace import read_events  # noqa: PLC0415
@@ -135,13 +151,17 @@ def advise(
         Map.read(names) if names else Map(),
         ring_of(kernel),
     )
-    path = traces.find(trace)
+    paths = [find(trace) for trace in traces]
     outputs = {"--html": page, "--perfetto": perfetto}
-    check_apart(outputs, {"the recording": path, "--map's": names})
+    check_apart(outputs, {f"the recording {path}": path for path in paths} | {"--map's": names})
     for option, output in outputs.items():
         if output is not None:
             check_writable(option, output)
-    recording = read_events(path)
+    if len(paths) > 1:
+        result = _together(paths, options, jobs, scheduler, verify or perfetto is not None)
+        files.write(None, result, page, None)
+        return _show(result, zones, json)
+    recording = read_events(paths[0])
     if verify:
         from coalesced.tools.runs.boards import DEFAULT_MACHINE  # noqa: PLC0415
 
@@ -149,6 +169,30 @@ def advise(
     else:
         result = advice.advise(recording, options)
     files.write(recording, result, page, perfetto)
+    return _show(result, zones, json)
+
+
+def _together(
+    paths: list[Path], options: Options, jobs: int, scheduler: str | None, one_only: bool
+) -> Advice:
+    from coalesced.tools.advise import fleet, spread  # noqa: PLC0415 - start-up time
+
+    if one_only:
+        raise BadInput("--verify and --perfetto take one recording")
+    if Path("-") in paths:
+        raise BadInput("-: standard input is one recording, with no other")
+    over: fleet.Spread = spread.Processes(jobs or spread.default_count())
+    if scheduler is not None:
+        over = spread.Cluster(scheduler)
+    return fleet.advise_all(paths, options, over)
+
+
+def _show(result: Advice, zones: ZonesForm | None, json: bool) -> int:
+    """Print it; the exit status."""
+    from coalesced.tools.advise import report  # noqa: PLC0415 - start-up time
+    from coalesced.tools.advise.members import members  # noqa: PLC0415
+    from coalesced.tools.runs.json_members import print_json  # noqa: PLC0415
+
     if json:
         print_json(members(result))
     elif zones:

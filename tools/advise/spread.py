@@ -1,0 +1,125 @@
+"""Spreads recordings over processes of this machine, or over a Dask cluster."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from coalesced.hv import children
+from coalesced.hv.errors import HostError
+from coalesced.tools.advise.advice import Advice
+from coalesced.tools.advise.fleet import Study
+from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import progress
+
+TRIES: Final = 3  # of what was on a process when it died
+
+
+def here(function: Study, paths: Sequence[Path]) -> list[Advice]:
+    """In this process, one after the other."""
+    return [function(path, path) for path in paths]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Processes of this machine. What was on one that died is done again."""
+
+    count: int
+
+    def __call__(self, function: Study, paths: Sequence[Path]) -> list[Advice]:
+        """Raises what the function raises, and HostError if processes die again and again."""
+        if self.count < 2 or len(paths) < 2:
+            return here(function, paths)
+        found: dict[int, Advice] = {}
+        with progress.shown(len(paths)) as bar:
+            for _ in range(TRIES):
+                left = [number for number in range(len(paths)) if number not in found]
+                try:
+                    self._go_on(function, paths, left, found, bar)
+                except BrokenProcessPool:
+                    continue
+                return [found[number] for number in range(len(paths))]
+        raise HostError(f"processes that read recordings died {TRIES} times, out of memory?")
+
+    def _go_on(
+        self,
+        function: Study,
+        paths: Sequence[Path],
+        left: Sequence[int],
+        found: dict[int, Advice],
+        bar: progress.Bar,
+    ) -> None:
+        children.keep_folder_out()
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(self.count, len(left)), context) as pool:
+            futures = {n: pool.submit(function, paths[n], paths[n]) for n in left}
+            try:
+                for number, future in futures.items():
+                    found[number] = future.result()
+                    bar.advance()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The workers of a Dask scheduler. They get the recordings' contents, not their paths."""
+
+    address: str
+    connect: float = 10.0  # seconds in which the scheduler must answer
+
+    def __call__(self, function: Study, paths: Sequence[Path]) -> list[Advice]:
+        """Raises what the function raises, and BadInput if there is no cluster."""
+        if not paths:
+            return []
+        client = self._client()
+        try:
+            with progress.shown(len(paths)) as bar:
+                futures = [
+                    client.submit(on_content, function, path, path.read_bytes()) for path in paths
+                ]
+                found = []
+                for future in futures:
+                    found.append(future.result())
+                    bar.advance()
+                return found
+        finally:
+            client.close()
+
+    def _client(self) -> Any:
+        try:
+            distributed: Any = importlib.import_module("distributed")
+        except ImportError as error:
+            raise BadInput(
+                f"--scheduler: not installed ({error}); pip install 'coalesced-mmio[cluster]'"
+            ) from None
+        try:
+            return distributed.Client(self.address, timeout=self.connect, set_as_default=False)
+        except (OSError, ValueError) as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise BadInput(f"--scheduler {self.address}: no scheduler answers: {said}") from None
+
+
+def on_content(function: Study, shown: Path, content: bytes) -> Advice:
+    """On a worker: call the function on a file with this content."""
+    with tempfile.TemporaryDirectory(prefix="coalesced-") as folder:
+        path = Path(folder, "recording")
+        path.write_bytes(content)
+        try:
+            return function(path, shown)
+        except BadInput as error:
+            raise BadInput(str(error).replace(str(path), str(shown))) from None
+
+
+def default_count() -> int:
+    """The CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
