@@ -152,7 +152,6 @@ def test_signals_do_not_keep_a_vm_from_being_made(monkeypatch: pytest.MonkeyPatc
             raise
 
     monkeypatch.setattr(kvm, "fcntl", SimpleNamespace(ioctl=counted))
-    # For good: a signal may be on its way to another thread.
     signal.signal(signal.SIGALRM, lambda _number, _frame: None)
     for microseconds in itertools.cycle(range(10, 1000, 10)):
         signal.setitimer(signal.ITIMER_REAL, microseconds / 1e6)  # one: more might never end
