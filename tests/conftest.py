@@ -5,7 +5,10 @@ import os
 import signal
 import sys
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from helpers import warm
 
 settings.register_profile(
     "untimed", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -19,7 +22,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 _MASK = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-_ON_SIGINT = signal.getsignal(signal.SIGINT)
+_HANDLERS = {
+    number: handler
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    if (handler := signal.getsignal(number)) is not None  # else it is not Python's
+}
 _CPUS = os.sched_getaffinity(0)
 _MAIN = getattr(sys.modules["__main__"], "__file__", None)
 
@@ -30,13 +37,21 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Leave no process behind the tests of a file."""
+    if nextitem is None or nextitem.path != item.path:
+        warm.stop()
+
+
 def pytest_runtest_setup() -> None:
     """Undo what an earlier test left to this process, and so to all that it starts.
 
     A guest that is loaded here becomes the main module of processes that multiprocessing starts.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, _MASK)
-    signal.signal(signal.SIGINT, _ON_SIGINT)
+    for number, handler in _HANDLERS.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
     if os.sched_getaffinity(0) != _CPUS:
         os.sched_setaffinity(0, _CPUS)
     main = sys.modules["__main__"]

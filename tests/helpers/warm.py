@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import os
 import select
@@ -32,9 +30,21 @@ def can_start() -> bool:
     return _of_python() == _AT_FIRST
 
 
-@functools.cache
+_servers: dict[tuple[tuple[str, str], ...], tuple[int, socket.socket]] = {}
+
+
+def stop() -> None:
+    """End all servers, so that this process has no child that a later test did not start."""
+    while _servers:
+        pid, control = _servers.popitem()[1]
+        control.close()
+        os.waitpid(pid, 0)
+
+
 def _server(*variables: tuple[str, str]) -> socket.socket:
     """The socket to a server of this process that was started with these variables."""
+    if variables in _servers:
+        return _servers[variables][1]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         pid = os.posix_spawn(
@@ -45,12 +55,7 @@ def _server(*variables: tuple[str, str]) -> socket.socket:
             setsid=True,
             setsigmask=[],
         )
-
-    def end() -> None:
-        ours.close()
-        os.waitpid(pid, 0)
-
-    atexit.register(end)
+    _servers[variables] = (pid, ours)
     return ours
 
 

@@ -77,7 +77,9 @@ def test_a_line_of_many_mebibytes_fails_and_the_next_is_served() -> None:
         assert peer.line() == "OK little"
 
 
-@every_mode
+@pytest.mark.parametrize(
+    "mode", ["coalesced", "direct", pytest.param("uncoalesced", marks=pytest.mark.heavy)]
+)
 def test_blocks_larger_than_the_mailbox(mode: str) -> None:
     data = random.Random(1).randbytes(1 << 20)
     with coalesced(["isa-vga"], "--memory", "8M", *MODES[mode]) as peer:

@@ -133,15 +133,7 @@ def test_ctrl_c_ends_it_all(tmp_path: Path) -> None:
         ("--corrupt", "--times", 2000),
         ("--stop", "--seconds", 20),
     ],
-    ids=[
-        "entries",
-        "kills",
-        "kills of the guest",
-        "kills of the VMM",
-        "all",
-        "corruptions",
-        "stops",
-    ],
+    ids=lambda arguments: " ".join(map(str, arguments)),
 )
 def test_longer_runs(tmp_path: Path, arguments: tuple[object, ...]) -> None:
     """The same, longer."""

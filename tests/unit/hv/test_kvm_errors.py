@@ -142,7 +142,7 @@ def test_signals_do_not_keep_a_vm_from_being_made() -> None:
         nonlocal came
         came += 1
 
-    signal.signal(signal.SIGALRM, count)  # for good: one more may be on its way to another thread
+    signal.signal(signal.SIGALRM, count)
     signal.setitimer(signal.ITIMER_REAL, 1e-5, 1e-5)
     try:
         while came < 100:
