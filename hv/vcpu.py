@@ -143,6 +143,6 @@ class Vcpu:
     def wait_interrupt(self, lines: int = ALL_LINES, timeout: float | None = None) -> int:
         """Halt until one of the interrupt lines in the mask is high; the mask of those that are.
 
-        0 when `timeout` seconds passed first. This is no exit: the wait is the kernel's.
+        0 when `timeout` seconds passed first. This is no exit: the kernel itself waits.
         """
         return self.bus.wait_interrupt(lines, timeout)

@@ -30,7 +30,7 @@ typedef struct {
     uint8_t *io_data;
     int fd;
     struct pending_load load;
-    bool keeps;   /* a write that `run` told stays the caller's until `enter` */
+    bool keeps;   /* a write that `run` returned stays the caller's until `enter` */
     bool untaken; /* there is such a write */
     pid_t thread; /* whom the timer signals; 0: there is no timer */
     timer_t timer;
@@ -64,7 +64,7 @@ static int make_timer(KvmObject *k, pid_t thread)
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = LEAVE_SIGNAL};
     event.sigev_notify_thread_id = thread;
     sigemptyset(&act.sa_mask);
-    sigset_t leave; /* whoever started this may have blocked it */
+    sigset_t leave; /* the parent process may have blocked it */
     sigemptyset(&leave);
     sigaddset(&leave, LEAVE_SIGNAL);
     drop_timer(k);

@@ -12,7 +12,7 @@ from coalesced.hv.vcpu import Vcpu
 from coalesced.tools.stress import pattern
 from coalesced.tools.stress.pattern import PERIOD, Style
 
-# A page of guest RAM in which both sides leave word, 8 bytes each.
+# A page of guest RAM in which both sides leave notes of 8 bytes.
 NOTES = 0x1000_0000
 STOP = NOTES  # not 0: end after this burst
 WRITTEN = NOTES + 8  # entries whose writes were all carried out

@@ -32,7 +32,7 @@ def zones_of(*pairs: tuple[int, int]) -> Zones:
 
 
 def searched(zones: Zones, addr: int, length: int) -> bool:
-    """What the binary search over `outermost()` says: the last zone that starts at or below."""
+    """The answer of a binary search over `outermost()`: the last zone that starts at or below."""
     table = zones.outermost()
     at = int(np.searchsorted(table[:, 0], np.uint64(addr), side="right"))
     return at > 0 and addr + length - 1 <= int(table[at - 1, 1])
