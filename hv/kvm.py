@@ -34,7 +34,7 @@ _FLAT_DATA: Final = abi.KVM_SEGMENT.pack(0, 0xFFFFFFFF, 16, 3, 1, 0, 1, 1, 0, 1,
 _LEFT: Final = {
     abi.KVM_EXIT_SHUTDOWN: "it shut down by a triple fault (KVM_EXIT_SHUTDOWN)",
     abi.KVM_EXIT_FAIL_ENTRY: "KVM could not enter it (KVM_EXIT_FAIL_ENTRY, reason {detail:#x})",
-    abi.KVM_EXIT_INTERNAL_ERROR: "KVM could not go on with it (KVM_EXIT_INTERNAL_ERROR, suberror "
+    abi.KVM_EXIT_INTERNAL_ERROR: "KVM could not continue it (KVM_EXIT_INTERNAL_ERROR, suberror "
     "{detail}: no code at eip, or an instruction that its emulator does not know)",
 }
 

@@ -118,7 +118,7 @@ class Vcpu:
         )
 
     def fill(self, address: int, count: int, value: int, size: int = 1) -> None:
-        """Store `value` `count` times, one behind the other from `address` on, in `size` bytes."""
+        """Store `value` `count` times, one after the other from `address` on, in `size` bytes."""
         self.bus.fill(address, size, count, value)
 
     def execute(self, ops: NDArray[np.void]) -> None:

@@ -201,7 +201,7 @@ class E1000(PciFunction):
     # --- time ---
 
     def _in_ms(self, delay: int, call: Callable[[], None]) -> Timer:
-        """Call after so many milliseconds; QEMU counts whole ones."""
+        """Call after that many milliseconds; QEMU counts whole ones."""
         return self.clock.call_at((self.clock.now() // _MS + delay) * _MS, call)
 
     def _soon(self, call: Callable[[], None]) -> Timer:

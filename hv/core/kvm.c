@@ -241,12 +241,13 @@ static void kvm_dealloc(PyObject *self)
 
 static PyMethodDef kvm_methods[] = {
     {"run", kvm_run, METH_O, "run(timeout): KVM_RUN until the next exit, or TIMED_OUT."},
-    {"finish", kvm_finish, METH_NOARGS, "Let the instruction that exited end, and no other one."},
+    {"finish", kvm_finish, METH_NOARGS,
+     "End the instruction that exited without running the next."},
     {"complete", kvm_complete, METH_O, "complete(value): answer the load that exited."},
     {"keep_writes", kvm_keep_writes, METH_NOARGS,
-     "From now on run tells a write again until enter has taken it."},
-    {"enter", kvm_taken, METH_NOARGS, "The exit is dealt with; the guest goes on in run."},
-    {"close", kvm_close, METH_NOARGS, "Let no timer signal any thread from now on."},
+     "From now on run returns a write again until enter has taken it."},
+    {"enter", kvm_taken, METH_NOARGS, "Mark the exit as handled; run lets the guest continue."},
+    {"close", kvm_close, METH_NOARGS, "Stop all timers that signal a thread."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -83,7 +83,7 @@ def _burst(vcpu: Vcpu, ops: NDArray[np.void], start: int, end: int) -> None:
 
 
 def _ring_the_bell(vcpu: Vcpu, number: int) -> None:
-    """Only a flush brings this write to its device before the guest goes on."""
+    """Only a flush brings this write to its device before the guest continues."""
     vcpu.store32(pattern.BELL + number % pattern.MEMORY_MODULUS * PAGE_SIZE, 0)
     vcpu.wait_interrupt(1 << LINE)
     vcpu.store32(SILENCE, 0)

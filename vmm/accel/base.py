@@ -56,7 +56,7 @@ class Accelerator(Protocol):
         """Load `module:function` or `FILE.py:function`. Raises RequestError (ENOENT)."""
 
     def pause(self) -> None:
-        """Stop the guest before its next access; the next `run` lets it go on."""
+        """Stop the guest before its next access; the next `run` lets it continue."""
 
     def attach(self, bus: MachineBus) -> None:
         """Set the bus for accesses that never leave this process."""
@@ -74,7 +74,7 @@ class Accelerator(Protocol):
         """The result of the load that exited."""
 
     def enter(self) -> None:
-        """Let the guest go on at once after its exit was handled, ahead of the next `run`."""
+        """Let the guest continue at once after its exit was handled, before the next `run`."""
 
     def guest_error(self) -> Exception:
         """The guest's exception, after a crash event."""

@@ -83,7 +83,7 @@ class Program:
 
 
 def assemble(recording: Recording, part: int = _PART) -> Program:
-    """The program of a recorded guest, so many operations of which are looked at together.
+    """The program of a recorded guest; `part` operations are searched for repetitions at a time.
 
     Raises GuestError for an address of 4 GiB or more.
     """
