@@ -19,7 +19,7 @@ def days_from_civil(year: int, month: int, day: int) -> int:
 
 
 def civil_from_days(days: int) -> tuple[int, int, int]:
-    """The year, month (1 to 12) and day (1 to 31) that is so many days after 1970-01-01."""
+    """The year, month (1 to 12) and day (1 to 31) that is `days` days after 1970-01-01."""
     year = 1970 + days * 400 // 146097
     while days_from_civil(year, 1, 1) > days:
         year -= 1

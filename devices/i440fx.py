@@ -76,7 +76,7 @@ class I440fx(PciFunction):
         reset_machine: Callable[[], None] | None = None,
         show_ram: Callable[[Area, bool], None] = lambda _area, _shown: None,
     ) -> None:
-        """`ram_size` in bytes is what RAM_SIZE tells; `reset_machine` answers the reset port.
+        """RAM_SIZE reports `ram_size` (bytes); a write of the reset port calls `reset_machine`.
 
         `show_ram` is called for each of AREAS that becomes RAM, or is RAM no more.
         """

@@ -83,7 +83,7 @@ class Controller:
         self.region = Region(name, 16 << shift, self._read, self._write)
         self._shift = shift
         self._base = [0] * 8  # address and count of each channel
-        self._now = [0] * 4  # the address that a channel has come to
+        self._now = [0] * 4  # the present address of each channel
         self._modes = bytearray(4)
         self.clear()
 

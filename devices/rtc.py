@@ -375,5 +375,5 @@ def _ticks(time: int) -> int:
 
 
 def _end_of_tick(tick: int) -> int:
-    """The first nanosecond behind the beginning of a tick."""
+    """The first nanosecond after the beginning of a tick."""
     return tick * SECOND // CRYSTAL_HZ + 1

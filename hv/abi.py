@@ -1,6 +1,6 @@
 """Every layout and number that both processes share, as <linux/kvm.h> has them on x86-64.
 
-Names are the header's own. What is ours and not KVM's stands at the end and says so.
+Names are the header's own. Additions to KVM's interface are at the end.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Vm:
         self.policy = policy
         self.vcpu: Vcpu | None = None
         self.memory: list[Memory] = []  # all that was made, whether a slot holds it now or not
-        self._capabilities: dict[int, int] = {}  # asked once: a second answer may be another
+        self._capabilities: dict[int, int] = {}  # asked once: the answer could change
         self._has_ring = ring_pages > 0
         self._owed = False  # a request was sent whose reply an exception gave up
         self._answer = select.poll()
@@ -93,7 +93,7 @@ class Vm:
         return self._capabilities[capability]
 
     def _checked(self, capability: int, answer: int) -> int:
-        """An answer that can be true. Raises ProtocolError for any other."""
+        """The answer, if it is a possible one; raises ProtocolError otherwise."""
         present = {abi.KVM_CAP_COALESCED_MMIO: abi.RUN_PAGES, abi.KVM_CAP_COALESCED_PIO: 1}
         if capability not in present or answer == 0:
             return answer
@@ -246,8 +246,8 @@ class Vm:
         return result, payload, received
 
     def _take_reply(self) -> tuple[int, bytes, tuple[int, ...]]:
-        """Wait for the reply to the request that was sent. An exception leaves it to the next."""
-        # Announced in a word that a third process could overwrite: told again until heard.
+        """Wait for the reply to the last request. An exception leaves it to the next call."""
+        # Announced in a word that a third process could overwrite: repeated until it is answered.
         while True:
             if self.vcpu is not None:
                 self.vcpu.handle.request()
@@ -354,6 +354,6 @@ class Vcpu:
 
 
 def _told(payload: bytes) -> tuple[str, str]:
-    """The line of an error's text, and the traceback that may stand below it."""
+    """The line of an error's text, and the traceback that may follow it."""
     line, _, frames = payload.decode(errors="replace").partition("\n")
     return line, frames

@@ -54,9 +54,9 @@ class Producer:
     slots: int
     def __new__(cls, mapping: Mapping, offset: int, size: int) -> Producer: ...
     def append(self, phys_addr: int, len: int, data: int, pio: bool = False) -> bool:
-        """Put an entry behind the last, not yet shown; False when the ring is full."""
+        """Append an entry without publishing it; False when the ring is full."""
     def publish(self) -> None:
-        """Show the consumer what was appended."""
+        """Publish the appended entries."""
 
 @final
 class Consumer(Buffer):
@@ -153,13 +153,13 @@ class VcpuHandle:
         policy: int,
     ) -> VcpuHandle: ...
     def enter(self) -> None:
-        """Let the guest run on; clears a kick."""
+        """Let the guest continue; clears a kick."""
     def wait(self, timeout: float | None, watch: int, due: float | None = None, /) -> Event:
         """Wait at most `timeout` seconds (None: no limit). `watch`: WATCH_* bits, or 0.
 
         RING_FILLED is returned while the ring is watched, READABLE while the descriptor is. `due`:
         seconds of CLOCK_MONOTONIC after which it is TIMED_OUT, too. A guest that exits all the
-        time keeps out neither: the next call returns its exit. Raises PeerDied when the guest
+        time delays neither: the next call returns its exit. Raises PeerDied when the guest
         process has ended, ProtocolError for a wrong sequence.
         """
     def watch(self, fd: int, /) -> None:
@@ -190,19 +190,19 @@ class KvmHandle:
     def run(self, timeout: float | None, /) -> Outcome:
         """KVM_RUN: the next exit as `VcpuHandle.exit` gives it; TIMED_OUT after `timeout` seconds.
 
-        The guest gets 0.2 ms at least, so that it gets on between timers that are always due.
+        The guest gets 0.2 ms at least, so that it makes progress when timers are always due.
         A reason other than MMIO, IO, HLT and INTR comes with zeros. Raises OSError, ProtocolError.
         """
     def complete(self, value: int, /) -> None:
         """The result of the load that exited."""
     def finish(self) -> Exit | None:
-        """End the instruction that exited, and enter no further.
+        """End the instruction that exited without running the next.
 
-        The exit that this takes, if any: the rest of an access that crosses a page.
+        Returns the exit that this causes, if any: the rest of an access that crosses a page.
         """
     def keep_writes(self) -> None:
-        """From now on `run` tells a write again until `enter` has taken it."""
+        """From now on `run` returns a write again until `enter` has taken it."""
     def enter(self) -> None:
-        """The exit is dealt with; the guest goes on in the next `run`."""
+        """Mark the exit as handled; the next `run` lets the guest continue."""
     def close(self) -> None:
-        """Have no timer signal any thread from now on, until the next `run`."""
+        """Stop all timers that signal a thread, until the next `run`."""

@@ -1,4 +1,4 @@
-"""Descriptors that another process sent: what they are, and pipes of one's own made of them."""
+"""Descriptors that another process sent: the kind of their file, and private copies of pipes."""
 
 from __future__ import annotations
 

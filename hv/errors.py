@@ -17,7 +17,7 @@ class CoalescedError(Exception):
 
 
 class GuestError(CoalescedError):
-    """The guest did what no processor can carry out, or its code raised."""
+    """The guest asked for what no processor can carry out, or its code raised."""
 
 
 class HostError(CoalescedError):
@@ -29,7 +29,7 @@ class KvmUnusable(HostError):
 
 
 class DeviceError(CoalescedError):
-    """A device's model went wrong where nobody can go on without its answer."""
+    """A device's model raised where its answer is needed to continue."""
 
     def __init__(self, device: str, what: str, error: BaseException) -> None:
         super().__init__(f"device {device}: {what}: {one_line(error)}")
@@ -40,11 +40,11 @@ class PeerDied(CoalescedError):
 
 
 class ProtocolError(CoalescedError):
-    """The other process wrote what breaks the layout's rules; names the place and the value."""
+    """The other process broke the layout's rules; the text names the place and the value."""
 
 
 class SegmentError(ProtocolError):
-    """A shared-memory segment is not what it was: another process truncated it."""
+    """A shared-memory segment was truncated by another process."""
 
 
 class RequestError(CoalescedError):

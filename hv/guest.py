@@ -1,4 +1,4 @@
-"""Finding a guest function by its name, and telling where a guest went wrong."""
+"""Finding a guest function by its name, and locating the error of a guest."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def load_file(path: Path, prefix: str = "") -> ModuleType:
 
 def _module_name(path: Path, prefix: str) -> str:
     name = path.stem
-    if "." not in name:  # else it means a package
+    if "." not in name:  # otherwise the name is a package's
         with suppress(ImportError, ValueError):
             found = importlib.util.find_spec(name)
             if found and found.origin and Path(found.origin).resolve() == path.resolve():
@@ -141,7 +141,7 @@ def innermost(stack: Iterable[traceback.FrameSummary]) -> traceback.FrameSummary
 
 
 def raised_by_user(error: BaseException) -> bool:
-    """Does an exception come out of a file that is neither this program's nor a library's?"""
+    """True when an exception was raised in a file of neither this program nor a library."""
     stack = traceback.extract_tb(error.__traceback__)
     return bool(stack) and not stack[-1].filename.startswith(("<", *_machinery(), *_libraries()))
 

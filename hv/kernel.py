@@ -103,7 +103,7 @@ class Kernel:
             return -reason, told.encode(errors="replace"), ()
 
     def serve_waiting(self) -> None:
-        """Answer what has been asked; the vCPU is stopped.
+        """Answer the waiting requests; the vCPU is stopped.
 
         A handler of the guest that raises does so before or after, never between a request and
         its reply.
@@ -275,7 +275,7 @@ class Kernel:
                 self.serve()
             self.vcpu.wait_run()
         error = self._call_guest(self.guest, self.vcpu)
-        signals.hold_handlers()  # the guest is over: what it left behind raises into nothing
+        signals.hold_handlers()  # its remaining handlers raise into nothing
         if error is not None:
             self.guest_error = f"{guest.describe(error)}\n{guest.frames(error)}"
             self.vcpu.system_event(abi.KVM_SYSTEM_EVENT_CRASH)
@@ -283,7 +283,7 @@ class Kernel:
             self.vcpu.halt()
 
     def tell_where(self, _number: int, frame: FrameType | None) -> None:
-        """Tell the VMM, which is about to end this process, where the guest is."""
+        """Send the VMM, which is about to end this process, the guest's file and line."""
         stack = traceback.extract_stack(frame)
         inside = [index for index, known in enumerate(stack) if known.filename == __file__]
         place = guest.place(stack[max(inside, default=-1) + 1 :]) if self.guest else ""

@@ -1,4 +1,4 @@
-"""A VM of the machine's own KVM: what `hv.client` is to the emulated one, over ioctls."""
+"""A VM of the machine's own KVM, over ioctls; `hv.client` is its counterpart for the emulation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from coalesced.hv.signals import held
 
 DEVICE: Final = "/dev/kvm"
 
-_NO_KVM: Final = "no KVM in this kernel: the device is there, and nothing answers to it"
+_NO_KVM: Final = "no KVM in this kernel: the device file exists, and no driver answers"
 _WHY_NOT: Final = {
     errno.ENOENT: "no such device here: its file is missing, as in a container that is not given "
     "it, or KVM is not loaded (modprobe kvm_intel or kvm_amd)",
@@ -35,8 +35,8 @@ _FLAT_DATA: Final = abi.KVM_SEGMENT.pack(0, 0xFFFFFFFF, 16, 3, 1, 0, 1, 1, 0, 1,
 _LEFT: Final = {
     abi.KVM_EXIT_SHUTDOWN: "it shut down by a triple fault (KVM_EXIT_SHUTDOWN)",
     abi.KVM_EXIT_FAIL_ENTRY: "KVM could not enter it (KVM_EXIT_FAIL_ENTRY, reason {detail:#x})",
-    abi.KVM_EXIT_INTERNAL_ERROR: "KVM could not go on with it (KVM_EXIT_INTERNAL_ERROR, suberror "
-    "{detail}: what lies at eip is no code, or none that its emulator knows)",
+    abi.KVM_EXIT_INTERNAL_ERROR: "KVM could not continue it (KVM_EXIT_INTERNAL_ERROR, suberror "
+    "{detail}: no code at eip, or an instruction that its emulator does not know)",
 }
 
 
@@ -230,9 +230,9 @@ class KvmVcpu:
         """Set the registers for flat 32-bit protected mode without paging, code at `address`.
 
         Interrupts are off, and no exception has a handler. `stack`: the first byte above it. An
-        access that the vCPU was in the midst of is given up.
+        unfinished access of the vCPU is dropped.
         """
-        # Or KVM ends it at the next KVM_RUN, and writes the registers of then over these.
+        # Otherwise KVM would finish it at the next KVM_RUN and overwrite these registers.
         while self.handle.finish() is not None:
             pass
         sregs = bytearray(_ioctl(self.fd, abi.KVM_GET_SREGS, bytes(abi.KVM_SREGS_SIZE)))

@@ -17,7 +17,7 @@ from contextlib import suppress
 from coalesced.hv.errors import HostError
 
 GRACE_MS = 500  # for the end of a process whose pipes are closed already
-UNKNOWN = 256  # no exit status is that
+UNKNOWN = 256  # not a possible exit status
 # What keeps the process from serving goes to the VMM as the answer to its first request.
 ENTRY = """
 import os
@@ -30,7 +30,7 @@ except (ImportError, MemoryError, OSError) as error:
     os.write(0, (-12).to_bytes(8, "little", signed=True) + told.encode(errors="replace"))
     os._exit(1)
 """
-ASK_WHERE = signal.SIGRTMIN + 9  # makes the guest process tell where its guest is
+ASK_WHERE = signal.SIGRTMIN + 9  # makes the guest process send its guest's file and line
 _LIMITS = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _MANY = "(limits: ulimit -u and -n, pids.max of a cgroup)"
 
@@ -42,7 +42,7 @@ class GuestProcess:
         """Start `python -P`, so that no module of the working directory gets in, with this code.
 
         What the guest prints goes to stderr, at once (`-u`): the VMM may kill it at any exit.
-        Ctrl-C is this side's affair: the other one starts with SIGINT blocked and then ignores it.
+        Only this side handles Ctrl-C: the other one starts with SIGINT blocked and then ignores it.
         Raises HostError.
         """
         try:
@@ -89,7 +89,7 @@ class GuestProcess:
     def reap(self) -> str:
         """Wait for the end of a process that is ending; says how it ended.
 
-        One that only closed its pipes and lives on is killed: nobody waits for it.
+        A process that only closed its pipes and lives on is killed.
         """
         if self.status is None:
             if not self._ended().poll(GRACE_MS):

@@ -1,4 +1,4 @@
-"""The coalesced ring: the consumer's end in batches, the producer's as it is."""
+"""The coalesced ring: the consumer's end in batches, and the producer's end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Consumer:
     """The consumer's end: batches of entries as a structured array (`KVM_COALESCED_MMIO`)."""
 
     def __init__(self, mapping: core.Mapping, offset: int, size: int) -> None:
-        """Take up the ring in `size` bytes at `offset` of the mapping where its indices stand.
+        """Continue the ring in `size` bytes at `offset` of the mapping from its present indices.
 
         Raises ProtocolError when an index is no slot.
         """

@@ -124,10 +124,9 @@ def mapped(*segments: Segment) -> core.Mapping:
 
 
 def orphans(directory: Path = DIRECTORY) -> list[str]:
-    """The names of segments whose creator was killed in the moment in which it had one.
+    """The names of segments whose creator was killed before it removed the name.
 
-    Ours alone: whatever else lies in /dev/shm, whoever made it and however it is called, is passed
-    over.
+    Everything else in /dev/shm is ignored, whatever its owner or name.
     """
     try:
         with os.scandir(directory) as entries:

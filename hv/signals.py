@@ -1,4 +1,4 @@
-"""Signals kept off what must not be given up halfway, whatever a handler raises."""
+"""Signals kept out of code that must not be left halfway by an exception of a handler."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 def held() -> Iterator[None]:
     """Let no signal but FAULTS reach this thread in the block; others arrive after it.
 
-    What a handler raises comes out of the beginning, before the body has run, or out of the end,
-    when it is done.
+    An exception of a handler is raised at the beginning, before the body has run, or at the end,
+    after it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     try:
-        # Python calls the handlers of what came before this in here.
+        # Python calls the handlers of earlier signals in here.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)
         yield
     finally:
@@ -43,7 +43,7 @@ def let_in() -> Iterator[None]:
 
 
 def hold_handlers() -> None:
-    """Have no handler called in this thread any more; what those that were due raise is dropped."""
+    """Call no handler in this thread any more; exceptions of those that were due are dropped."""
     while True:
         try:
             others = signal.valid_signals() - FAULTS

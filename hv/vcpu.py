@@ -121,7 +121,7 @@ class Vcpu:
         )
 
     def fill(self, address: int, count: int, value: int, size: int = 1) -> None:
-        """Store `value` `count` times, one behind the other from `address` on, in `size` bytes."""
+        """Store `value` `count` times, one after the other from `address` on, in `size` bytes."""
         self.bus.fill(address, size, count, value)
 
     def execute(self, ops: NDArray[np.void]) -> None:
@@ -146,6 +146,6 @@ class Vcpu:
     def wait_interrupt(self, lines: int = ALL_LINES, timeout: float | None = None) -> int:
         """Halt until one of the interrupt lines in the mask is high; the mask of those that are.
 
-        0 when `timeout` seconds passed first. This is no exit: the wait is the kernel's.
+        0 when `timeout` seconds passed first. This is no exit: the kernel itself waits.
         """
         return self.bus.wait_interrupt(lines, timeout)

@@ -1,4 +1,4 @@
-"""How tests run here: hypothesis times no test, and each begins with the same process state."""
+"""Common set-up: hypothesis times no test, and each begins with the same process state."""
 
 import gc
 import os

@@ -286,7 +286,7 @@ MUTATIONS = (
 
 
 def fails(mutation: Mutation, folder: Path) -> bool:
-    """Does the test fail in a copy of the tree, below `folder`, that is mutated?
+    """True when the test fails in a mutated copy of the tree below `folder`.
 
     Raises ValueError when the place to change is not there once, or the copy does not compile.
     """

@@ -1,4 +1,4 @@
-"""Exceptions that end a command early, and warnings, after which it goes on."""
+"""Exceptions that end a command early, and warnings, after which it continues."""
 
 import sys
 
@@ -16,6 +16,6 @@ class Interrupted(KeyboardInterrupt):
 
 
 def warn(line: str) -> None:
-    """Write one line to stderr; the command goes on."""
+    """Write one line to stderr; the command continues."""
     sys.stderr.write(f"coalesced: {printable_lines(line)}\n")
     sys.stderr.flush()

@@ -70,7 +70,7 @@ def _import(error: BaseException) -> str:
 
 
 def _at_limit() -> bool:
-    """Is no descriptor left? Python then reports modules as missing."""
+    """True when no descriptor is left; Python then reports modules as missing."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
             # The rest is short, and a SIGINT while Python shuts down would kill it.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             termination.let_go()
-            signals.hold_handlers()  # what a device left behind raises into nothing
+            signals.hold_handlers()  # exceptions of a device's remaining handlers are dropped
     except BaseException as error:
         interrupt = interrupted(error)
         if interrupt is None:
@@ -56,7 +56,7 @@ def _run(arguments: list[str]) -> int:
     try:
         return cli.run(arguments)
     except Exception as error:
-        signals.hold_handlers()  # one that raises again and again must not end the report, too
+        signals.hold_handlers()  # a handler that raises repeatedly must not end the report, too
         return cli.report(error, _say)
 
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 
 class Absent(NamedTuple):
-    """Ports, first to last, and whose they are."""
+    """A range of ports, first to last, and the device that they belong to."""
 
     first: int
     last: int

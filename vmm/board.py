@@ -9,8 +9,7 @@ from typing import Final, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from coalesced.devices.bus.device import Device
-from coalesced.devices.bus.network import Card, Wire
+from coalesced.devices.bus.device import Card, Device, Wire
 from coalesced.devices.bus.pci import SLOTS, PciBus, PciFunction
 from coalesced.devices.bus.region import Region
 from coalesced.devices.i440fx import AREAS, VIDEO_WINDOW, Area, I440fx
@@ -47,7 +46,7 @@ class NetworkCard(Device, Card, Protocol):
     """A device that takes a network back end."""
 
     def connect(self, wire: Wire) -> None:
-        """Plug in what it sends to."""
+        """Plug in the wire that it sends to."""
 
 
 IrqListener = Callable[[int, bool], None]
@@ -56,7 +55,7 @@ IrqListener = Callable[[int, bool], None]
 class Board:
     """An i440FX PC: RAM, host bridge, RTC, DMA controllers, PCI bus 0, and the added devices.
 
-    Of what else QEMU has at fixed ports, `vmm.absent` is the list.
+    `vmm.absent` lists the devices that QEMU has at fixed ports and this PC has not.
 
     `on_irq` is called on each change of an ISA interrupt, as is the guest's processor; `on_pin` on
     each change of a device's own INTx, by its name.
@@ -114,7 +113,7 @@ class Board:
             self._ids.add(spec.id)
 
     def reset(self) -> None:
-        """As port 0xcf9 does it: every device into its state after power-on; RAM stays."""
+        """Reset every device to its state after power-on, as port 0xcf9 does; RAM stays."""
         for device in self.machine.devices:
             device.reset()
 
@@ -185,7 +184,7 @@ def _cmos(ram_size: int) -> dict[int, int]:
 
 
 class _Bus(PciBus):
-    """Bus 0 that also tells which function's pin changed."""
+    """Bus 0 that also reports which function's pin changed."""
 
     def __init__(self, board: Board) -> None:
         machine = board.machine

@@ -1,4 +1,4 @@
-"""The time that devices go by: real time, until somebody steps it."""
+"""The clock of the devices: real time, until it is stepped."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Clock:
         return self._timers[0][0] if self._timers else None
 
     def step(self, nanoseconds: int | None = None) -> int:
-        """Move on by that, by default to the next timer; the time then."""
+        """Advance by that, by default to the next timer; returns the new time."""
         now = self.now()
         if nanoseconds is None:
             due = self.deadline()
@@ -62,7 +62,7 @@ class Clock:
         return self.set(now + nanoseconds)
 
     def set(self, nanoseconds: int) -> int:
-        """Move on to a time, timer by timer; it never goes back. The time then."""
+        """Advance to a time, timer by timer; it never goes back. Returns the new time."""
         now = self._stopped_at = self.now()
         while (due := self.deadline()) is not None and due <= nanoseconds:
             self._stopped_at = now = max(now, due)
@@ -88,7 +88,7 @@ class Clock:
     def _set_alarm(self) -> None:
         """In real time the loop makes the calls: only the earliest timer is armed.
 
-        An alarm for one that has been cancelled since rings for nothing.
+        The alarm of a cancelled timer does nothing.
         """
         due = self.deadline() if self._stopped_at is None else None
         if due is not None and not (self._alarms and self._alarms[-1] <= due):

@@ -29,14 +29,14 @@ class Counters:
     failures: list[str] = field(default_factory=list)  # texts of the first few
 
     def count_failure(self, text: Callable[[], str]) -> None:
-        """A device raised; the text is asked for while texts are kept."""
+        """Count a device that raised; the text is made only while texts are kept."""
         self.failed_writes += 1
         if len(self.failures) < FAILURES_KEPT:
             self.failures.append(text())
 
     @property
     def exits_by(self) -> Counter[str]:
-        """MMIO, IO and HLT exits by reason; no reason without an exit but "hlt"."""
+        """MMIO, IO and HLT exits by reason; "hlt" is always there, other reasons with an exit."""
         by = Counter({"hlt": self.halts})
         for (reason, _), at in self.exits_at.items():
             if at:

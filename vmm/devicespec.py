@@ -80,7 +80,7 @@ class Model:
 
 
 def _only(value: object, convert: Callable[[str], object], shown: str) -> Property:
-    """A property of which the one value is known by which the device is built."""
+    """A property that accepts only the value that the device is built with."""
 
     def checked(text: str) -> None:
         if convert(text) != value:
@@ -164,7 +164,7 @@ _ID: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Spec:
-    """A device SPEC, taken apart. `slot` is None where the SPEC leaves it open.
+    """A parsed device SPEC. `slot` is None where the SPEC leaves it open.
 
     `netdev`: the id of the back end that the device is to be plugged into. `id`: the device's own.
     """
@@ -179,7 +179,7 @@ class Spec:
 
 
 def parse_spec(text: str) -> Spec:
-    """Take a SPEC apart. Raises SpecError; whether the device exists is seen when it is built."""
+    """Parse a SPEC. Raises SpecError; `create` checks whether the device exists."""
     name, *words = text.split(",")
     if not name:
         raise SpecError(f"device {text!r}: expected NAME,property=value,...")

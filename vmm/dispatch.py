@@ -26,7 +26,7 @@ _RESUME = opmap["RESUME"]  # where a function begins; Python calls signal handle
 
 
 class Dispatcher:
-    """Carries exits out, each after what was queued before it."""
+    """Carries exits out, each after the writes that were queued before it."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Dispatcher:
         self._pending: Callable[[], int] = accel.ring.pending if accel.ring else lambda: 0
 
     def handle(self, exit_: Exit) -> bool:
-        """Carry out an exit, after what was queued before it; False when the guest has halted.
+        """Carry out an exit after the queued writes; False when the guest has halted.
 
         Raises GuestError when the guest crashed, ProtocolError for an exit that cannot be.
         """
@@ -86,7 +86,7 @@ class Dispatcher:
             exits[address] += 1
             read, complete = self._read, self._complete
             complete(read(space, address, size))
-        # The guest wakes up while this process does what is left before its next wait.
+        # The guest wakes up while this process finishes its work before the next wait.
         enter = self._enter
         enter()
         return True

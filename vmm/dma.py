@@ -1,4 +1,4 @@
-"""Memory as the devices of a machine reach it by themselves."""
+"""Memory as the devices of a machine access it (bus mastering)."""
 
 from __future__ import annotations
 

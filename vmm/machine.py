@@ -27,7 +27,7 @@ from coalesced.vmm.tracing import Sink, Tracer
 from coalesced.vmm.zone import AS_DECLARED, Choice
 
 LAST_FLUSH: Final = 0.2
-"""Seconds for what is queued when a run is interrupted."""
+"""Seconds for delivering queued writes when a run is interrupted."""
 
 
 class Machine:
@@ -45,8 +45,8 @@ class Machine:
     ) -> None:
         """`coalesce`: whether anything is queued; `zones`: what is, beside or instead of what
         devices declare. `staleness`: seconds after which a queued write reaches its device although
-        the guest runs on, None: only at exits. `trace`: where every access of the guest is written
-        down. `warn`: takes a line about something that goes wrong while the guest runs on.
+        the guest runs on, None: only at exits. `trace`: receives every access of the
+        guest. `warn`: takes a line about something that goes wrong while the guest runs on.
         """
         self.accel = accel
         self.memory = AddressSpace("memory", 1 << 64, 0x00)
@@ -118,7 +118,7 @@ class Machine:
             self.flush()
             raise
         except KeyboardInterrupt:
-            # So it does here, but nobody who pressed Ctrl-C waits for a ring full of blits.
+            # The same here, but after Ctrl-C the user does not wait for a ring full of blits.
             self._drain.flush_within(LAST_FLUSH)
             raise
         self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
@@ -149,18 +149,18 @@ class Machine:
         self._accesses.write_run(self.memory, run)
 
     def timer_failed(self, call: Callable[[], None], error: BaseException) -> None:
-        """A device raised in a call of its timer: reported, and what else is due goes on."""
+        """Report a device that raised in a call of its timer; other timers still run."""
         if isinstance(error, PeerDied | ProtocolError):
             raise error  # by the guest's side, asked for something on behalf of the device
         name = getattr(call, "__qualname__", type(call).__name__)
         self.counters.count_failure(lambda: f"timer {name}: {guest.describe(error)}")
 
-    # --- looking at it from outside ---
+    # --- its state and output ---
 
     def state(self) -> str:
         """A hash of the declared RAM and of every device's state, after a flush.
 
-        Raises DeviceError for a device that cannot tell.
+        Raises DeviceError for a device whose `state` raises.
         """
         self.flush()
         digest = hashlib.blake2b(digest_size=16)
@@ -181,7 +181,7 @@ class Machine:
     def close(self, complete: bool = True) -> None:
         """End the guest and give everything back; may be called twice.
 
-        `complete`: the guest has run to its end; else what it did not come to write is left.
+        `complete`: the guest has run to its end; otherwise unfinished output files are removed.
         """
         self.accel.close()
         self.network.close(complete)

@@ -20,7 +20,7 @@ def parse(text: str) -> bytes:
 class MacAddresses:
     """Those in use: a card without an address of its own gets 52:54:00:12:34:56 or the next free.
 
-    An address may be given twice, as in QEMU; whoever does so gets what it asked for.
+    The same address may be given to several cards, as in QEMU.
     """
 
     def __init__(self) -> None:

@@ -41,7 +41,7 @@ class Output:
             rest = rest[os.write(self._fd, rest) :]
 
     def cut(self, size: int) -> None:
-        """Take back what was written behind the first `size` bytes, where that can be."""
+        """Truncate the file to its first `size` bytes, where that is possible."""
         with contextlib.suppress(OSError):
             os.ftruncate(self._fd, size)
 
@@ -161,13 +161,13 @@ class TextOutput:
         self.failed = False
 
     def write(self, text: str) -> None:
-        """Write some text, sooner or later. Raises OSError."""
+        """Write some text, possibly later. Raises OSError."""
         self._pieces.append(text)
         if len(self._pieces) >= self._PIECES:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has gathered. Raises OSError; nothing more goes there then."""
+        """Write the collected text. Raises OSError; nothing is written after that."""
         data, self._pieces = "".join(self._pieces), []
         if data and not self.failed:
             self.failed = True

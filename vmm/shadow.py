@@ -1,4 +1,4 @@
-"""Shadow RAM: what lies behind the video window and the ROMs, for a chipset to show and to hide."""
+"""Shadow RAM: the RAM behind the video window and the ROMs, which a chipset shows and hides."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ShadowRam:
         machine.accel.show_memory(self._memory, False)
         machine.ram.remove(self._memory)
 
-    # --- what was queued for it, or comes from a guest in this process ---
+    # --- accesses: queued writes, and a guest in this process ---
 
     def _read(self, offset: int, size: int) -> int:
         assert self._memory is not None

@@ -1,4 +1,4 @@
-"""Writing down every access of the guest, in the format of QEMU's memory_region_ops_* events."""
+"""Tracing every access of the guest, in the format of QEMU's memory_region_ops_* events."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from coalesced.devices.bus.address_space import AddressSpace
 
 UNASSIGNED = "unassigned"
 
-# QEMU's lines are calls of handlers, of which an access may take several; these are accesses. So
-# that a reader knows, the number in place of QEMU's host pointer is none that a program can have.
+# A line of QEMU's is a call of a handler, and an access may take several; a line here is an access.
+# To mark this, the number in place of QEMU's host pointer is one that no program can have.
 WHOLE_ACCESSES: Final = 1 << 63
 
 

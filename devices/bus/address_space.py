@@ -16,7 +16,7 @@ from coalesced.devices.bus.write_run import WriteRun
 
 # Below this many writes the fixed cost of array operations exceeds that of single calls.
 SHORTEST_RUN = 8
-# So many single writes go without a look at what else is due.
+# Single writes between two calls of the observer of long batches.
 SINGLE_WRITES = 16
 
 MASKS = tuple((1 << 8 * size) - 1 for size in range(9))  # of a value, by size
@@ -72,7 +72,7 @@ class AddressSpace:
         self._listeners: list[Callable[[], None]] = []
         self._before_change: list[Callable[[], None]] = []
         self.between_runs: Callable[[], None] = lambda: None
-        """Called now and then amid a batch, so that whoever waits for its end can do more."""
+        """Called during a long batch, so that the machine can do other work meanwhile."""
         self._flatten()
 
     # --- mapping ---
@@ -98,7 +98,7 @@ class AddressSpace:
         self._change(lambda: self._mappings.remove(mapping))
 
     def on_change(self, before: Callable[[], None], after: Callable[[], None]) -> None:
-        """Call `before()` ahead of each change of the mappings and `after()` behind it."""
+        """Call `before()` before each change of the mappings and `after()` after it."""
         self._before_change.append(before)
         self._listeners.append(after)
 
@@ -257,7 +257,7 @@ class AddressSpace:
         ]
 
     def _offer(self, run: WriteRun, mapping: Mapping, take: RunHandler, failed: WriteFailed) -> int:
-        """Have a region take writes of `run`, one at least; how many are done."""
+        """Let a region take writes of `run`, one at least; how many are done."""
         try:
             taken = take(run.rebased(mapping.base))
             if type(taken) is not int:

@@ -13,10 +13,7 @@ from typing import Final
 
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.address_space import Mapping as RegionMapping
-from coalesced.devices.bus.clock import Clock
-from coalesced.devices.bus.device import StateValue
-from coalesced.devices.bus.dma import Dma, Ram
-from coalesced.devices.bus.interrupts import InterruptLine
+from coalesced.devices.bus.device import Clock, Dma, InterruptLine, Ram, StateValue
 from coalesced.devices.bus.region import Region
 
 CONFIG_SIZE: Final = 256
@@ -252,7 +249,7 @@ class PciFunction:
 
     @property
     def is_master(self) -> bool:
-        """May the function reach memory by itself?"""
+        """True while the function is a bus master: it may access memory by itself."""
         return bool(self.config[COMMAND] & COMMAND_MASTER)
 
     def ram_at(self, address: int) -> Ram | None:
@@ -277,7 +274,7 @@ class PciFunction:
 
     @property
     def clock(self) -> Clock:
-        """The time that devices go by."""
+        """The clock of the devices on this bus."""
         return self._bus().clock
 
     def _bus(self) -> PciBus:
@@ -316,7 +313,7 @@ class PciBus:
         """`set_irq(irq, level)` is called on each change of ISA interrupt 10 or 11.
 
         Slot and pin are swizzled to PIRQA to PIRQD as on QEMU's `pc`; see PIRQ_IRQS for the rest.
-        `dma` and `clock` are what the functions reach memory by, and go by.
+        The functions access memory through `dma` and read the time from `clock`.
         """
         self.memory = memory
         self.ports = ports

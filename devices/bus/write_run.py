@@ -12,7 +12,7 @@ U32 = NDArray[np.uint32]
 class WriteRun:
     """Writes in program order, as three arrays of one length with any strides, to be read only.
 
-    Whoever takes a run keeps neither it nor its arrays: the next run may come in the same ones.
+    A region must keep neither a run nor its arrays: the next run may reuse them.
     """
 
     __slots__ = ("addresses", "data", "indices", "size", "sizes", "span", "values")

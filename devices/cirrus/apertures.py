@@ -83,7 +83,7 @@ class Apertures:
     def write_window(self, offset: int, size: int, value: int) -> None:
         """Write 1 to 8 bytes to the window, lowest first; any of them may start or end a blit.
 
-        What is mapped then is so from the next write on.
+        A change of the mapping takes effect with the next write.
         """
         register = offset - WINDOW_REGISTERS
         if 0 <= register <= REGISTERS_SIZE - size and self._r.extended:
@@ -187,7 +187,7 @@ class Apertures:
         return value
 
     def write_linear(self, offset: int, size: int, value: int) -> None:
-        """Write 1 to 8 bytes to BAR0, lowest first; what is mapped counts as for the window."""
+        """Write 1 to 8 bytes to BAR0, lowest first; mappings change as in `write_window`."""
         mapped = self._r.linear_mapped
         register = offset - LINEAR_REGISTERS
         if 0 <= register <= REGISTERS_SIZE - size and self._registers_at_end():
@@ -271,7 +271,7 @@ class Apertures:
     ) -> int:
         """Write one by one, up to SINGLE_WRITES or the first that ends at or below `until`.
 
-        What is behind a large blit waits for another call: a run of writes may start hundreds.
+        Writes after a large blit wait for another call: a run of writes may start hundreds.
         """
         done = 0
         most = self._blitter.drawn + DRAWN_IN_ONE_GO

@@ -67,7 +67,7 @@ class Blitter:
         self._remaining = 0  # bytes of the system's data, those of the row under way included
         self._ended_once = False
         self.drawn = 0
-        """Bytes of all rectangles so far, for whoever must not start too much in one go."""
+        """Bytes of all rectangles so far, so that a caller can limit the work of one call."""
 
     # --- what the bus sees ---
 

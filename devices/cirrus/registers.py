@@ -103,7 +103,7 @@ VRAM_SIZE: Final = 4 << 20
 """Bytes of video memory on the PCI card; SR15 says so to drivers."""
 
 HIDDEN_DAC_KEY: Final = 4
-"""So many reads of 0x3c6 in a row open the hidden DAC register behind it."""
+"""Number of consecutive reads of 0x3c6 that open the hidden DAC register."""
 HIDDEN_DAC_SHUT: Final = 5
 """The count after reset: no number of reads opens it before an access to 0x3c8 restarts it."""
 

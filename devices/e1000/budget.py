@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 TURN: Final = 8 << 20
-"""Units of work in a turn, 10 to 20 ms. A byte that is copied is one; the others cost about as much
-as so many bytes."""
+"""Units of work in a turn of 10 to 20 ms. Copying a byte is one unit; the costs below are the bytes
+that could be copied in the same time."""
 DESCRIPTOR: Final = 2048
 FRAME: Final = 4096
 ACCESS: Final = 512

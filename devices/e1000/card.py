@@ -1,4 +1,4 @@
-"""The 82540EM on PCI: its two BARs, and what ties its parts together.
+"""The 82540EM on PCI: its two BARs, and the connections between its parts.
 
 Registers answer as dwords, whatever part of them is accessed, as QEMU 7.2's do; wider and
 unaligned accesses are cut into aligned ones of at most four bytes.
@@ -23,9 +23,7 @@ from coalesced.devices.e1000.statistics import CLEARED_BY_READ, HIGH_HALVES, Sta
 from coalesced.devices.e1000.transmit import Transmitter
 
 if TYPE_CHECKING:
-    from coalesced.devices.bus.clock import Timer
-    from coalesced.devices.bus.device import StateValue
-    from coalesced.devices.bus.network import Wire
+    from coalesced.devices.bus.device import StateValue, Timer, Wire
 
 ROM_SIZE: Final = 0x40000
 """Of iPXE on QEMU's card; this one has none, only the register for it."""
@@ -203,7 +201,7 @@ class E1000(PciFunction):
     # --- time ---
 
     def _in_ms(self, delay: int, call: Callable[[], None]) -> Timer:
-        """Call after so many milliseconds; QEMU counts whole ones."""
+        """Call after that many milliseconds; QEMU counts whole ones."""
         return self.clock.call_at((self.clock.now() // _MS + delay) * _MS, call)
 
     def _soon(self, call: Callable[[], None]) -> Timer:
@@ -282,7 +280,7 @@ class E1000(PciFunction):
         return taken
 
     def _go_on_receiving(self) -> None:
-        """The break is over."""
+        """The pause is over."""
         if self._receive_break is not None:
             self._receive_break.cancel()
             self._receive_break = None
@@ -316,7 +314,7 @@ class E1000(PciFunction):
         return (many, causes) if many else (1, receiver.take(frames[first]))
 
     def _receive_ready(self, timer: bool = False) -> None:
-        """Tell the wire that frames may come.
+        """Report to the wire that the card can receive.
 
         QEMU 7.2 then hands over the first one that waits without asking whether it can be received.
         It is lost where the card does not listen, and an overrun where no descriptor is free.

@@ -34,7 +34,7 @@ Emit = Callable[[Outgoing], bool]
 
 
 class Frame:
-    """Data so far, and what is to be done with it.
+    """The data so far, and the offloads to apply to it.
 
     `read` reaches memory. `emit` takes a frame and says whether more may follow at once.
     """
@@ -58,7 +58,7 @@ class Frame:
 
     @property
     def begun(self) -> bool:
-        """Has a descriptor left something behind for the next one?"""
+        """True when a descriptor left something for the next one to continue."""
         return bool(self.size or self.checksums or self._tag)
 
     def set_tag(self, tag: bytes) -> None:

@@ -24,7 +24,7 @@ from coalesced.devices.e1000.registers import (
 )
 
 if TYPE_CHECKING:
-    from coalesced.devices.bus.clock import Clock, Timer
+    from coalesced.devices.bus.device import Clock, Timer
 
 ITR_UNIT: Final = 256
 """Nanoseconds of a unit of ITR."""
@@ -50,7 +50,7 @@ class Interrupts:
         self._level = False
         self._throttle: Timer | None = None
         self.transmit_delayed = False
-        """Has a transmit descriptor asked for the transmit delay (IDE) since the last interrupt?"""
+        """True when a transmit descriptor asked for the delay (IDE) since the last interrupt."""
 
     def reset(self) -> None:
         """No cause, no mask, no throttle; the pin falls with the function's own reset."""

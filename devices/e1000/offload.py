@@ -33,7 +33,7 @@ class Checksum:
     end: int
 
     def insert(self, data: bytearray, size: int) -> None:
-        """Do so in a frame of `size` bytes; nothing happens where the result has no room."""
+        """Insert the checksum in a frame of `size` bytes; nothing happens where it has no room."""
         if 0 < self.end < size:
             size = self.end + 1
         if size == 0 or self.at < size - 1:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 DESCRIPTOR: Final = struct.Struct("<QHHBBH")  # address, length, checksum, status, errors, special
 DESCRIPTOR_SIZE: Final = DESCRIPTOR.size
 _RESULT: Final = struct.Struct("<HHBBH")
-"""The half of it that says what has come."""
+"""Its second half: length, checksum, status, errors, special."""
 _LENGTH_AT: Final = 8
 _STATUS_AT: Final = 12
 
@@ -140,7 +140,7 @@ class Receiver:
         return self.go_on()
 
     def go_on(self) -> int:
-        """Go on with the frame that is on its way; the causes as `take`."""
+        """Continue with the frame that is on its way; the causes as `take`."""
         arrival = self._arrival
         if arrival is None:
             return 0
@@ -222,7 +222,7 @@ class Receiver:
         return total <= free * size & 0xFFFFFFFF
 
     def _is_low(self) -> bool:
-        """Are as few descriptors free as RCTL.RDMTS tells?"""
+        """True when no more descriptors are free than RCTL.RDMTS names as the threshold."""
         registers = self._registers
         length, free = registers[RDLEN], registers[RDT] - registers[RDH]
         if free < 0:

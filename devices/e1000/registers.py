@@ -214,7 +214,7 @@ POWER_ON: Final = {
 }
 
 EXCLUDED: Final = (MDIC, ICR, ICS, IMS, IMC, TCTL, TDT)
-"""Registers that must be heard at once; writes to all others may be queued (QEMU's list)."""
+"""Registers whose writes must reach the card at once; others may be queued (QEMU's list)."""
 
 
 def coalesced_ranges() -> tuple[tuple[int, int], ...]:
@@ -234,8 +234,10 @@ def write_masks() -> dict[int, int]:
 
 
 class RegisterFile(dict[int, int]):
-    """The card's registers as plain storage, by offset; further effects of reads and writes,
-    whoever owns a register knows. Those that nobody has written are 0."""
+    """The card's registers as plain storage, by offset; 0 until they are written.
+
+    Further effects of reads and writes are implemented by the part that owns the register.
+    """
 
     def __missing__(self, offset: int) -> int:
         return 0

@@ -88,7 +88,7 @@ class Statistics:
         return value
 
     def sent(self, destinations: Sequence[bytes], sizes: Sequence[int], tags: int = 0) -> None:
-        """Frames have left.
+        """Count frames that were sent.
 
         `destinations` holds their first six bytes; where a frame has fewer, the card's buffer still
         holds those of an earlier one, and these count (QEMU 7.2). `tags` bytes of all the frames
@@ -104,7 +104,7 @@ class Statistics:
             self._add_64(octets, total)
 
     def received(self, sizes: Sequence[int], fcs: int) -> None:
-        """Frames of these sizes have come in; the guest sees each as `fcs` bytes longer."""
+        """Count received frames of these sizes; the guest sees each as `fcs` bytes longer."""
         self._count_sizes(PRC64, sizes, fcs)
         total = sum(sizes) + FCS * len(sizes)
         for frames, octets in ((TPR, TORL), (GPRC, GORCL)):
@@ -118,16 +118,16 @@ class Statistics:
         self._add(MPRC)
 
     def oversized(self) -> None:
-        """A frame longer than allowed was dropped."""
+        """Count a frame that was dropped because it is too long."""
         self._add(ROC)
 
     def overrun(self) -> None:
-        """A frame found too few descriptors."""
+        """Count a frame for which too few descriptors were free."""
         self._add(RNBC)
         self._add(MPC)
 
     def segmented(self) -> None:
-        """A TCP segmentation has come to its last frame."""
+        """Count a TCP segmentation whose last frame was sent."""
         self._add(TSCTC)
 
     def _count_sizes(self, first: int, sizes: Sequence[int], more: int) -> None:

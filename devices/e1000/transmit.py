@@ -1,8 +1,8 @@
 """The transmit ring: from descriptors to frames.
 
 Source: 8254x manual, section 3.3 (descriptors) and 3.4 (the ring). The plain path takes one
-descriptor at a time, in QEMU 7.2's order, and is what counts; the fast path takes whole frames of
-one descriptor each, many at once, where nobody could tell the difference.
+descriptor at a time, in QEMU 7.2's order, and defines the behaviour; the fast path takes whole
+frames of one descriptor each, many at once, where the result is the same.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ from coalesced.devices.e1000.registers import (
 from coalesced.devices.e1000.statistics import Statistics
 
 if TYPE_CHECKING:
-    from coalesced.devices.bus.clock import Timer
-    from coalesced.devices.bus.dma import Ram
+    from coalesced.devices.bus.device import Ram, Timer
     from coalesced.devices.bus.pci import PciFunction
 
 DESCRIPTOR: Final = struct.Struct("<QII")  # buffer address, command and length, status and more
@@ -90,9 +89,11 @@ class Transmitter:
         may_batch: Callable[[], bool],
         resume_soon: Callable[[], Timer],
     ) -> None:
-        """`send` takes frames in order and says how many it took, as `Wire.send`. `may_batch`: is
-        nothing that is sent written to memory before the next descriptor is read? `resume_soon`
-        lets `resume` be called once the machine has had its turn."""
+        """`send` takes frames in order and returns how many it took, as `Wire.send` does.
+
+        `may_batch()` is false while a frame that is sent may be written to memory before the next
+        descriptor is read. `resume_soon` has `resume` called after the machine's own turn.
+        """
         self._function = function
         self._registers = registers
         self._statistics = statistics
@@ -150,7 +151,7 @@ class Transmitter:
         self._interrupts.add(causes)
 
     def resume(self) -> None:
-        """The wire has room again, or the break is over: go on with the rest."""
+        """The wire has room again, or the pause is over: continue with the rest."""
         if not self._busy and (self._blocked or self._break is not None):
             self._blocked = False
             self._end_break()
@@ -187,7 +188,7 @@ class Transmitter:
     # --- the plain path ---
 
     def _send_next(self) -> tuple[int, int]:
-        """Go on with the descriptor at TDH: (1 when it is done, causes)."""
+        """Continue with the descriptor at TDH: (1 when it is done, causes)."""
         current = self._current = self._current or self._read_descriptor()
         if not current.done:
             self._carry_out(current)

@@ -103,7 +103,7 @@ def geometry(r: Registers) -> Geometry:
 
 
 def parts(r: Registers, lines: int) -> list[Part]:
-    """Run the counters through a frame of so many scan lines.
+    """Run the counters through a frame of `lines` scan lines.
 
     Line compare restarts address and row scan counter at 0 below the line it names. (In QEMU the
     row scan counter runs on, and a text screen splits only between rows of characters.)

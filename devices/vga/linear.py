@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LinearMemory:
-    """All of video memory; no register of the VGA has a say in it."""
+    """All of video memory; no register of the VGA affects it."""
 
     def __init__(self, vram: NDArray[np.uint8]) -> None:
         self._bytes = vram.data

@@ -93,8 +93,8 @@ FCR_MASK: Final = 0x10
 class Registers:
     """Everything the guest can set but video memory.
 
-    `generation` counts the changes that may alter what a write to video memory does: whoever
-    changes SR, GR or the latches adds one, so that what is derived from them can be kept.
+    `generation` counts the changes that may alter what a write to video memory does: every change
+    of SR, GR or the latches adds one, so that what is derived from them can be kept.
     The arrays are never replaced, only written into.
     """
 

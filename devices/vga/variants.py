@@ -1,4 +1,4 @@
-"""The standard VGA as one buys it: on PCI, on ISA, and memory-mapped.
+"""The standard VGA on PCI, on ISA, and memory-mapped.
 
 All are a `Vga` with Bochs' VBE extensions or without, at their places. `legacy_memory` and
 `legacy_ports` say where they answer on a PC: (base, region, priority).

@@ -106,7 +106,7 @@ class Vbe:
         self._select_memory(0)
 
     def state(self) -> dict[str, StateValue]:
-        """The registers and what else a guest can tell them by."""
+        """The registers, and the other state that a guest can observe."""
         return {
             "vbe_index": self.index,
             "vbe_registers": b"".join(value.to_bytes(2, "little") for value in self.registers),

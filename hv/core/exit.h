@@ -14,7 +14,7 @@
  *
  * G, V and, for the sleep and the wake-up, S and W are the steps of the table in
  * tools/litmus/steps.py, which `coalesced litmus` explores. G1, G4, V2 and V3 are plain accesses of
- * whoever calls the functions below.
+ * the caller of the functions below.
  *
  * Stopped: resume_sequence == exit_sequence. Running: resume_sequence == exit_sequence + 1.
  */
@@ -235,7 +235,7 @@ static inline bool doorbell_watched(const struct doorbell *b)
 static inline bool doorbell_peer_gone(const struct doorbell *b)
 {
     struct pollfd fds[2] = {
-        {.fd = b->sleep_fd, .events = 0}, /* POLLHUP and POLLERR are always told */
+        {.fd = b->sleep_fd, .events = 0}, /* POLLHUP and POLLERR are always reported */
         {.fd = b->life_fd, .events = POLLIN},
     };
     return poll(fds, 2, 0) > 0;

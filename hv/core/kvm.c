@@ -30,7 +30,7 @@ typedef struct {
     uint8_t *io_data;
     int fd;
     struct pending_load load;
-    bool keeps;   /* a write that `run` told stays the caller's until `enter` */
+    bool keeps;   /* a write that `run` returned stays the caller's until `enter` */
     bool untaken; /* there is such a write */
     pid_t thread; /* whom the timer signals; 0: there is no timer */
     timer_t timer;
@@ -64,7 +64,7 @@ static int make_timer(KvmObject *k, pid_t thread)
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = LEAVE_SIGNAL};
     event.sigev_notify_thread_id = thread;
     sigemptyset(&act.sa_mask);
-    sigset_t leave; /* whoever started this may have blocked it */
+    sigset_t leave; /* the parent process may have blocked it */
     sigemptyset(&leave);
     sigaddset(&leave, LEAVE_SIGNAL);
     drop_timer(k);
@@ -241,12 +241,13 @@ static void kvm_dealloc(PyObject *self)
 
 static PyMethodDef kvm_methods[] = {
     {"run", kvm_run, METH_O, "run(timeout): KVM_RUN until the next exit, or TIMED_OUT."},
-    {"finish", kvm_finish, METH_NOARGS, "Let the instruction that exited end, and no other one."},
+    {"finish", kvm_finish, METH_NOARGS,
+     "End the instruction that exited without running the next."},
     {"complete", kvm_complete, METH_O, "complete(value): answer the load that exited."},
     {"keep_writes", kvm_keep_writes, METH_NOARGS,
-     "From now on run tells a write again until enter has taken it."},
-    {"enter", kvm_taken, METH_NOARGS, "The exit is dealt with; the guest goes on in run."},
-    {"close", kvm_close, METH_NOARGS, "Let no timer signal any thread from now on."},
+     "From now on run returns a write again until enter has taken it."},
+    {"enter", kvm_taken, METH_NOARGS, "Mark the exit as handled; run lets the guest continue."},
+    {"close", kvm_close, METH_NOARGS, "Stop all timers that signal a thread."},
     {NULL, NULL, 0, NULL},
 };
 

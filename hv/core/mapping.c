@@ -2,8 +2,8 @@
  * Mapping: shared-memory segments mapped side by side.
  *
  * The other process can truncate a segment; the next access past its end is a SIGBUS. The handler
- * here puts a page of our own there, so that the access ends, and marks the mapping; whoever used
- * it asks mapping_check and raises. This needs no guarded sections, works for C, numpy and plain
+ * here puts a page of our own there, so that the access ends, and marks the mapping; its user then
+ * calls mapping_check and raises. This needs no guarded sections, works for C, numpy and plain
  * buffers alike, and costs nothing while all is well.
  */
 #define _GNU_SOURCE
@@ -58,7 +58,7 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
         atomic_store(&any_truncated, true);
         return;
     }
-    /* Not ours: whoever was here before us deals with it when the access is tried again. */
+    /* Not ours: restore the previous handler, which gets the signal of the repeated access. */
     sigaction(number, &previous, NULL);
 }
 
@@ -246,8 +246,8 @@ static PyObject *mapping_read(PyObject *self, PyObject *args)
     if (!from)
         return NULL;
     PyObject *bytes = PyBytes_FromStringAndSize(from, size);
-    /* Pairs with the release of whoever wrote these bytes, as a guest a descriptor's status before
-     * its tail: without it, what is read next could be older than what was read here. */
+    /* Pairs with the release of the writer of these bytes, as of a guest that writes a descriptor's
+     * status before its tail: without it, a later read could find older bytes than this one. */
     atomic_thread_fence(memory_order_acquire);
     if (bytes && mapping_check(m) < 0) {
         Py_DECREF(bytes);

@@ -243,7 +243,7 @@ static inline enum ring_status ring_check_entry(const struct coalesced_entry *e,
  * Copy up to `max` of the oldest entries out, checked, data cut to len. They stay in the ring
  * until ring_commit; peeking again before that gives them again. *count is how many. An entry
  * that breaks the rules ends the batch; the status reports it when it is the first. low, high,
- * kinds and lens sum the batch up, so that whoever dispatches it need not look at every entry
+ * kinds and lens sum the batch up, so that the dispatcher need not look at every entry
  * again.
  */
 static inline enum ring_status ring_peek(struct ring_consumer *c, struct coalesced_entry *out,

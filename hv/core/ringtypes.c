@@ -185,7 +185,7 @@ static PyObject *consumer_peek(PyObject *self, PyObject *unused)
     return PyLong_FromLong((long)count);
 }
 
-/* The batch, or its start, for whoever takes few entries: as arrays those would cost more. */
+/* The batch, or its start, as tuples: for few entries arrays would cost more. */
 static PyObject *consumer_entries(PyObject *self, PyObject *argument)
 {
     ConsumerObject *consumer = (ConsumerObject *)self;

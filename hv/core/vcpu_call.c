@@ -11,8 +11,8 @@ static void note_progress(VcpuObject *v)
     PyErr_Fetch(&type, &error, &trace);
     PyErr_NormalizeException(&type, &error, &trace);
     bool begun = v->run->exit_reason != EXIT_INTR;
-    PyObject *text = PyUnicode_FromFormat("operation %zd %s; those before it are done, those "
-                                          "behind it are not begun",
+    PyObject *text = PyUnicode_FromFormat("operation %zd %s; earlier ones are done, later ones "
+                                          "are not begun",
                                           v->op_index, begun ? "is carried out" : "is not begun");
     PyObject *none = text ? PyObject_CallMethod(error, "add_note", "O", text) : NULL;
     if (!none)

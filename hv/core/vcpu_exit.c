@@ -42,7 +42,7 @@ void vcpu_take_gil(VcpuObject *v)
 
 static int vcpu_serve(VcpuObject *v)
 {
-    /* Acquire: what the VMM set up before it sent the request is seen by whoever serves it. */
+    /* Acquire: the server of the request sees what the VMM set up before it sent it. */
     uint32_t before = v->requests;
     v->requests = atomic_load_explicit(&v->words->request_sequence, memory_order_acquire);
     vcpu_take_gil(v);

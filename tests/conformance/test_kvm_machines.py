@@ -141,7 +141,7 @@ def test_a_machine_full_of_ram_has_no_place_left() -> None:
         (b"\x0f\x0b", "it shut down by a triple fault (KVM_EXIT_SHUTDOWN)", CODE + 14),
         (
             b"\xe9" + (0x20000000).to_bytes(4, "little"),
-            "KVM could not go on with it (KVM_EXIT_INTERNAL_ERROR",
+            "KVM could not continue it (KVM_EXIT_INTERNAL_ERROR",
             CODE + 19 + 0x20000000,
         ),
     ],

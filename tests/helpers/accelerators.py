@@ -1,4 +1,4 @@
-"""An accelerator without a machine: what a guest comes to in entries and exits."""
+"""An accelerator without a machine: the entries and exits of a guest."""
 
 from __future__ import annotations
 

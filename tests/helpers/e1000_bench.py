@@ -53,7 +53,7 @@ class FakeWire:
         self.asked += 1
 
     def take(self) -> list[bytes]:
-        """What was sent since the last time."""
+        """The frames sent since the last call."""
         sent, self.sent = self.sent, []
         return sent
 
@@ -106,7 +106,7 @@ class Bench:
 
     @property
     def interrupt(self) -> bool:
-        """Is the pin raised?"""
+        """True while the pin is raised."""
         return bool(self.card.config[STATUS] & STATUS_INTERRUPT)
 
     # --- transmit ---

@@ -1,4 +1,4 @@
-"""What ring and vCPU must do, in plain Python and in one process: slow, obvious, compared with C.
+"""Ring and vCPU in plain Python and in one process: slow, obvious, compared with C.
 
 Nothing here looks at hv.core. A bus operation is (kind, size, address, value) with the numbers of
 `hv.abi.OP_*`; an event is what the VMM's devices get to see.
@@ -53,7 +53,7 @@ class RingOracle:
         return list(self._shown)[:most]
 
     def pending(self) -> int:
-        """How many entries are published and not committed."""
+        """Number of entries that are published and not committed."""
         return len(self._shown)
 
     def commit(self, count: int) -> None:
@@ -86,7 +86,7 @@ Answer = Callable[[int, int, int], int]  # pio, address, size: what a device has
 
 
 def covers(zone: Zone, address: int, length: int) -> bool:
-    """Is every byte of the access in the zone? KVM's 64-bit sums: what wraps holds nothing."""
+    """True when the whole access is in the zone. KVM's 64-bit sums: a zone that wraps is empty."""
     return (
         zone.addr <= address
         and address + length < SPACE
@@ -119,7 +119,7 @@ class VcpuOracle:
         return [self._operation(*operation) for operation in program]
 
     def drain(self) -> None:
-        """What the VMM does before it handles any exit."""
+        """Drain the ring, as the VMM does before it handles any exit."""
         if self.ring is None:
             return
         self.ring.publish()

@@ -34,7 +34,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def gone(pidfd: int, seconds: float) -> bool:
-    """Does the process behind a pidfd end within that time?"""
+    """True when the process behind a pidfd ends within that time."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(seconds * 1000))
@@ -73,7 +73,7 @@ def machine(
 
 
 def is_running(pid: int) -> bool:
-    """Is there a process of that id that is no zombie?"""
+    """True while a process of that id exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
     except OSError:

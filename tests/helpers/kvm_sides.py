@@ -34,7 +34,7 @@ Entry = tuple[int, int, int, int]  # phys_addr, len, pio, data
 
 
 class Seen(NamedTuple):
-    """What a VMM saw of a program: the entries that it drained before each exit, and the exit."""
+    """A VMM's view of a program: the entries that it drained before each exit, and the exit."""
 
     exits: list[tuple[list[Entry], Exit]]
     loads: list[int]
@@ -42,7 +42,7 @@ class Seen(NamedTuple):
 
 
 def why_unusable() -> str | None:
-    """Why /dev/kvm cannot be used here."""
+    """The reason why /dev/kvm cannot be used here."""
     try:
         capabilities()
     except KvmUnusable as error:
@@ -55,7 +55,7 @@ needs_kvm = pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
 
 
 def answer(exit_: Exit) -> int:
-    """What the devices of these tests have everywhere."""
+    """The common part of the devices of these tests."""
     return exit_[1] * 0x9E3779B97F4A7C15 >> 7
 
 

@@ -22,7 +22,7 @@ PINGS = 100
 
 
 def sh(*command: str) -> str:
-    """What a command says, whatever its exit status."""
+    """The output of a command, whatever its exit status."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
 
@@ -55,7 +55,7 @@ def as_a_host(folder: Path) -> dict[str, object]:
 
 
 def echo() -> bool:
-    """Do datagrams of many sizes come back as they were?"""
+    """True when datagrams of many sizes come back unchanged."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(10)
         sock.connect((GUEST, 7))
@@ -94,7 +94,7 @@ def as_a_sender(folder: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    """Do all of it; iperf where it is installed."""
+    """Run all of them; iperf where it is installed."""
     folder = Path(sys.argv[1])
     set_up()
     found: dict[str, object] = {"host": as_a_host(folder)}

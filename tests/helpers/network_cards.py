@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coalesced.devices.bus.network import Wire
+from coalesced.devices.bus.device import Wire
 
 
 class FakeCard:

@@ -1,4 +1,4 @@
-"""What the tests of `tap` do in a network namespace of their own: python -m helpers.network_tap.
+"""The tests of `tap`, run in a network namespace of their own: python -m helpers.network_tap.
 
 Prints one JSON object about it.
 """
@@ -21,7 +21,7 @@ _HEADER = bytes.fromhex("ffffffffffff 525400123456") + _ETHERTYPE.to_bytes(2, "b
 
 
 def refused(spec: str) -> str:
-    """What is said about a SPEC that cannot be used."""
+    """The error for a SPEC that cannot be used."""
     with Bench() as bench:
         try:
             bench.add(spec)
@@ -64,7 +64,7 @@ def exchange() -> dict[str, object]:
 
 
 def deleted(bench: Bench) -> list[str]:
-    """What is said about an interface that goes away; it wakes nobody up from then on."""
+    """The warning for an interface that is deleted; it causes no wake-up from then on."""
     subprocess.run(["ip", "link", "delete", "tap7"], check=True)
     bench.until(lambda: bench.lines)
     bench.settle()
@@ -73,7 +73,7 @@ def deleted(bench: Bench) -> list[str]:
 
 
 def main() -> None:
-    """Do all of it, or with an argument say only what becomes of that SPEC."""
+    """Run all of them, or with an argument print only the result for that SPEC."""
     if sys.argv[1:]:
         found: dict[str, object] = {"refused": refused(sys.argv[1])}
     else:

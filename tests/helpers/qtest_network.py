@@ -13,7 +13,7 @@ from helpers.qtest_peer import Peer
 FRAME = "frame"
 """`frame 0xHEX`: send to the card."""
 FRAMES = "frames"
-"""What the card has sent since the last time."""
+"""The frames that the card has sent since the last call."""
 WAIT = "wait"
 """`wait MS`: let the card's time pass."""
 
@@ -45,7 +45,7 @@ class Cable:
         self._settle()
 
     def take(self) -> list[bytes]:
-        """What has come from the card so far."""
+        """The frames from the card so far."""
         self._settle()
         frames = []
         while True:

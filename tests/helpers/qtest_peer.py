@@ -28,7 +28,7 @@ MODES: dict[str, tuple[str, ...]] = {
 
 
 def has_qemu() -> bool:
-    """Is the reference installed, in the version that the recordings are of?"""
+    """True when the reference is installed in the version of the recordings."""
     if shutil.which(QEMU) is None:
         return False
     told = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=False)

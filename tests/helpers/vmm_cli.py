@@ -138,7 +138,7 @@ class Running:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Does a process run? One that nobody has waited for yet does not."""
+    """True while a process runs; false for one that has ended and was not waited for."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from coalesced.devices.bus.device import StateValue
-from coalesced.devices.bus.dma import Ram
+from coalesced.devices.bus.device import Ram, StateValue
 from coalesced.devices.bus.region import Region
 from coalesced.hv import core
 from coalesced.hv.abi import (

@@ -1,4 +1,4 @@
-"""What a guest's accesses come to: on RAM, on devices, and in exits. In plain Python."""
+"""The effects of a guest's accesses on RAM, on devices, and in exits, in plain Python."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Operation = tuple[int, int, int, int]  # kind, size, address, value
 
 
 def pages(address: int, size: int) -> list[tuple[int, int]]:
-    """(address, size) of the accesses that one comes to: two where it crosses a page."""
+    """(address, size) of the parts of an access: two where it crosses a page."""
     room = PAGE - address % PAGE
     return [(address, size)] if size <= room else [(address, room), (address + room, size - room)]
 
 
 def refusal(kind: int, size: int, address: int) -> str | None:
-    """Why the processor does not carry an operation out."""
+    """The reason why the processor does not carry an operation out."""
     sizes: tuple[int, ...]
     if kind in (OP_LOAD, OP_STORE):
         what, sizes, end = ("load", "store")[kind], (1, 2, 4, 8), 1 << 64

@@ -115,7 +115,7 @@ def test_a_bulk_operation_loses_and_doubles_no_store_and_says_how_far_it_came(
         next_exit(vm)
         said = vm.memory[0].mapping.read(0, 100).split(b"\0")[0].decode()
         assert said == (
-            "operation 3 is carried out; those before it are done, those behind it are not begun"
+            "operation 3 is carried out; earlier ones are done, later ones are not begun"
         )
 
 

@@ -52,16 +52,16 @@ class Kind(NamedTuple):
     frames: int  # of a run
     runs: int = 1  # in a round
     wait: str = "adaptive"
-    near: bool = False  # is the far end in the VMM's process?
+    near: bool = False  # the far end is in the VMM's process
 
 
 _EACH: Final = "transmit as in Linux's trace"
 
 # The first is what the recorded trace of Linux's driver shows: 20,122 writes of TDT and 18,793 of
-# RDT, an acknowledgement for each transmission. Its exits are signals through pipes: as to KVM's,
-# a switch to somebody who sleeps belongs to them. Linux batches both where the stack lets it.
-# Where the wake-up of a third process would be most of what is measured, the far end is near, and
-# the runs are short: a gain is that of two neighbours, on a machine whose speed drifts.
+# RDT, an acknowledgement for each transmission. Its exits are signals through pipes: as with KVM,
+# their cost includes the switch to a sleeping thread. Linux batches both where the stack allows it.
+# Where the wake-up of a third process would dominate the measurement, the far end is near, and the
+# runs are short: a gain is computed from two neighbours, since the machine's speed drifts.
 KINDS: Final = {
     LINUX: Kind(_EACH, "transmit", 1, 1, 400, 3, wait="block", near=True),
     SPINNING: Kind(_EACH, "transmit", 1, 1, 800, near=True),

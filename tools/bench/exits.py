@@ -93,7 +93,7 @@ class Exits:
         with host.on_cpu(self._cpus[0]), host.awake(self._pid, self._cpus[1]):
             started = time.monotonic_ns()
             self.machine.resume()
-            # The load of the command and the halt behind them are exits as well.
+            # The load of the command and the final halt are exits as well.
             return (time.monotonic_ns() - started) / (count + 2)
 
     def singly(self, count: int) -> Times:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from coalesced.devices.bus.network import Wire
+from coalesced.devices.bus.device import Wire
 from coalesced.tools.bench.spawn import Spawned
 from coalesced.tools.guests.network import packets
 from coalesced.tools.guests.network.bench import ACK_PAYLOAD, Order
@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from coalesced.tools.bench.spawn import Control
 
 NAP: Final = 100e-6
-"""Seconds that the far end sleeps after each look: as a machine of its own moderates its
-interrupts, and so that waking it is no part of what a frame costs here."""
+"""Seconds that the far end sleeps between two looks at its socket.
+
+A real machine moderates its interrupts in the same way, and the cost of a frame here does not
+include waking the far end."""
 
 _NUMBER: Final = struct.Struct("!I")
 
 
 class FarEnd:
-    """A card (`devices.bus.network.Card`) that acknowledges frames, or sends them by a window."""
+    """A card (`devices.bus.device.Card`) that acknowledges frames, or sends them by a window."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -69,7 +71,7 @@ class FarEnd:
             self._pending = self._pending[self._wire.send(self._pending) :]
 
     def _take(self, frames: Sequence[bytes]) -> None:
-        """Count frames up to the first that is out of order; the guest will notice."""
+        """Count frames up to the first that is out of order; the guest then times out."""
         size = PAYLOAD_AT + self.order.length
         every, last = self.order.ack_every, self.order.frames
         for frame in frames:
@@ -115,7 +117,7 @@ class FarProcess:
 
 
 class NearEnd:
-    """A far end in the process of the VMM: two processes for two CPUs, and nothing between them."""
+    """A far end in the process of the VMM: two processes for two CPUs, without a third."""
 
     def __init__(self, loop: Loop, local: int, remote: int) -> None:
         """Served by `loop`; `local` and `remote` are UDP ports on loopback."""

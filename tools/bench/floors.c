@@ -144,7 +144,7 @@ static PyObject *floors_kvm(PyObject *module, PyObject *args)
     if (ring_offset < (Py_ssize_t)PAGE || size < (Py_ssize_t)PAGE ||
         ring_offset > size - (Py_ssize_t)PAGE || ring_offset % PAGE) {
         PyErr_Format(PyExc_ValueError,
-                     "expected a page of ring behind the first page, got %zd of %zd", ring_offset,
+                     "expected a page of ring after the first page, got %zd of %zd", ring_offset,
                      size);
         return NULL;
     }
@@ -169,7 +169,7 @@ static PyMethodDef functions[] = {
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "coalesced.tools.bench.floors",
-    .m_doc = "What the measured shapes cost in bare C.",
+    .m_doc = "The cost of the measured shapes in bare C.",
     .m_size = -1,
     .m_methods = functions,
 };

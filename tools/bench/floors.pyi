@@ -1,4 +1,4 @@
-"""What the measured shapes cost in bare C (floors.c), two processes each.
+"""The cost of the measured shapes in bare C (floors.c), two processes each.
 
 CPUs are numbers, -1 for anywhere: `here` is this process's, `there` the other one's. Each function
 takes this thread's affinity for its time and puts it back, and does not look for signals meanwhile.

@@ -137,7 +137,7 @@ def _section(name: str, tests: Sequence[Test]) -> report.Section:
 
 
 def bits_per_second(text: str) -> float:
-    """`--rate`: a number, with K, M or G behind it for 10**3, 10**6 or 10**9. Raises BadInput."""
+    """`--rate`: a number, followed by K, M or G for 10**3, 10**6 or 10**9. Raises BadInput."""
     unit = text[-1:].upper() if not text[-1:].isdigit() else ""
     try:
         number = float(text[: len(text) - len(unit)])

@@ -36,8 +36,9 @@ class Spread(NamedTuple):
     def interval(self) -> tuple[float, float]:
         """An interval that holds the true median with 95 % confidence, for any distribution.
 
-        All but the k least and k greatest of n samples miss it as often as n fair coins show at
-        most k heads, or k tails. Below six samples even all of them miss it more often.
+        The interval from the k-th least to the k-th greatest of n samples misses it with the
+        probability that n fair coins show fewer than k heads, or tails. Below six samples even the
+        whole range misses it more often.
         """
         ordered = sorted(self.samples)
         if not ordered:

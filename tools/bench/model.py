@@ -1,4 +1,4 @@
-"""The cost of a write from three constants: fitted, and tried on points that were not fitted.
+"""The cost of a write from three constants, fitted on some points and checked on others.
 
 A guest that writes fills the ring, exits once, and waits while the VMM carries the batch out:
 

@@ -47,7 +47,7 @@ class Peer:
     def __init__(self, channel: Channel, cpus: tuple[int, int]) -> None:
         """`cpus`: this process's, the other one's. The channel is this object's to close.
 
-        Raises Unavailable when the other process finds none.
+        Raises Unavailable when the other process cannot open the channel.
         """
         self._channel = channel
         self._cpu = cpus[0]

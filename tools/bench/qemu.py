@@ -64,7 +64,7 @@ class Qemu:
         host.park(self.pid)
 
     def measure(self, power: int, filled: bool = False) -> float:
-        """Nanoseconds per write of 1 << `power` writes, scattered or one behind the other."""
+        """Nanoseconds per write of 1 << `power` writes, scattered or one after the other."""
         assert self._process.stdin is not None
         with host.awake(self.pid):
             self._process.stdin.write(bytes((power | FILLED * filled,)))

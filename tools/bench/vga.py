@@ -28,7 +28,7 @@ RINGS = (1, 16, 2, 4, 64)  # pages; the first is the one that all others are com
 POLICIES = ("adaptive", "block", "poll")
 BURST_PAGES = 16
 PATTERNS = ("scattered", "filled")
-SAMPLE_SECONDS = 0.05  # of QEMU's loop; its two ends are seen some 10 us late each
+SAMPLE_SECONDS = 0.05  # of QEMU's loop; each of its two ends is noticed some 10 us late
 
 
 class Sizes(NamedTuple):
@@ -90,7 +90,7 @@ class Choice(NamedTuple):
         return Subject(wait=self.wait, coalesce=False)
 
     def subjects(self) -> list[Subject]:
-        """All but QEMU and KVM, each once."""
+        """Every subject except QEMU and KVM, once."""
         rings = self.rings[:2]
         policies = [policy for policy in self.policies if policy != self.wait]
         return [

@@ -30,7 +30,7 @@ COMMANDS = {
 
 
 def wants_guest_process(arguments: Sequence[str]) -> bool:
-    """Will this command line start a guest process? Decided before the parser is imported."""
+    """True when this command line starts a guest process. Decided before the parser is imported."""
     if not arguments or arguments[0] not in COMMANDS:
         return False
     options = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)

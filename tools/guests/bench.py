@@ -43,7 +43,7 @@ _CHUNK = 8192  # operations of one array: 192 KiB, so that it stays in the secon
 
 
 def ring_command(entries: int, publish_every: int, burst: int) -> int:
-    """What CONTROL reads as for `ring`; the last two below 1 << 16, the last at most 4096."""
+    """The value that CONTROL has for `ring`; the last two below 1 << 16, the last at most 4096."""
     return entries | publish_every << 32 | burst << 48
 
 

@@ -31,7 +31,7 @@ class Picture:
     pixels: NDArray[np.uint8]
 
     def rgb(self) -> NDArray[np.uint8]:
-        """What a VGA shows of it, shape (480, 640, 3)."""
+        """The picture as a VGA shows it, shape (480, 640, 3)."""
         return expand_6bit(self.palette)[self.pixels]
 
     def write_to(self, ram: Sequence[GuestMemory]) -> None:

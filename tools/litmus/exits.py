@@ -22,7 +22,7 @@ def program(orders: Orders) -> Program:
         places=("exit sequence", "resume sequence", "address", "data", "last", *slots),
         memory=(0,) * (SLOTS + ROUNDS),
         threads=(_guest(orders), _vmm(orders)),
-        stuck="neither goes on",
+        stuck="neither side can continue",
         shown=("", "", "that of exit {}", "", "", *(["entry {}"] * ROUNDS)),
     )
 

@@ -70,7 +70,7 @@ class _Side(Generic[Position]):
         self.thread = thread
         self.model = model
         self.steps: list[tuple[_Step, ...] | None] = []
-        self.guessing: list[bool] = []  # has it run on a guess that is still open?
+        self.guessing: list[bool] = []  # it has run on a guess that is still open
         self.ended: list[bool] = []
         self._known: dict[tuple[Position, tuple[Access, ...]], int] = {}
         self._states: list[tuple[Position, tuple[Access, ...]]] = []

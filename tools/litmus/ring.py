@@ -1,4 +1,4 @@
-"""The ring of hv/core/ring.h as two threads: what producer and consumer do to shared memory.
+"""The ring of hv/core/ring.h as two threads: the accesses of producer and consumer.
 
 The producer publishes each entry or any number of them at once; the write that finds the ring full
 exits, as in the product: everything is published, the VMM drains the ring and takes the write

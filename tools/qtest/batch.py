@@ -112,7 +112,7 @@ class Splitter:
         room = (0x10000 if port else _SPACE) - address
         if room >= size:
             return self._noted((kind, size, address, command.value, b""))
-        # QEMU's memory goes on at 0; behind the last port there is nothing, which reads 0.
+        # QEMU's memory wraps to 0; after the last port there is nothing, which reads 0.
         data = command.value.to_bytes(size, "little")
         steps = [*self._pieces(kind, address, room, data[:room])]
         if port:

@@ -51,7 +51,7 @@ def exchange(options: RunOptions, frames: int, burst: int, each: int) -> Compari
     `frames` each way, `burst` of them to a round; the tail moves every `each` frames. The pcap of
     the options holds the first run's frames. Raises BadInput for a burst that is too long.
     """
-    if burst >= BUDGET:  # the driver would go on without interrupts
+    if burst >= BUDGET:  # the driver would continue without interrupts
         raise BadInput(f"--burst {burst}: expected 1 to {BUDGET - 1} frames")
     pcaps = [options.network.pcap]
 

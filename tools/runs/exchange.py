@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from coalesced.devices.bus.network import Wire
+from coalesced.devices.bus.device import Wire
 from coalesced.tools.guests.network import exchange, packets
 from coalesced.tools.guests.network.blocks import of_rows
 from coalesced.tools.guests.network.packets import Arp
@@ -19,7 +19,7 @@ LOOPBACK: Final = "127.0.0.1"
 
 
 class Peer:
-    """A host on the wire (`devices.bus.network.Card`) that exchanges frames with the guest.
+    """A host on the wire (`devices.bus.device.Card`) that exchanges frames with the guest.
 
     It answers the guest's ARP; then, once it has all frames of a round, it sends as many.
     """

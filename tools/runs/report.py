@@ -38,7 +38,7 @@ def print_rows(title: str, rows: Mapping[str, str]) -> None:
 
     table = Table(title=title, title_justify="left", show_header=False)
     for _ in range(2):
-        table.add_column(overflow="fold")  # the end of a long name tells it from its like
+        table.add_column(overflow="fold")  # similar names differ at their ends
     for name, value in rows.items():
         table.add_row(name, value)
     print_table(table)

@@ -114,7 +114,7 @@ class Exchanged:
     peer: PeerCounts
 
     def complete(self, frames: int) -> bool:
-        """Did every frame arrive as it was sent, both ways?"""
+        """True when every frame arrived as it was sent, both ways."""
         ends = (self.guest, self.peer)
         return all(end.received == frames and end.wrong == 0 for end in ends)
 
@@ -174,7 +174,7 @@ class Run:
 
     @property
     def mismatching(self) -> bool:
-        """Did a load or a copy give another value than recorded?"""
+        """True when a load or a copy gave another value than recorded."""
         found = self.loads
         return found is not None and (
             found.loads_matching != found.loads_checked or found.copies_differing_bytes > 0
@@ -231,5 +231,5 @@ class Comparison:
 
 
 def same_state(runs: Sequence[Run]) -> bool:
-    """Did every run end in the same state?"""
+    """True when every run ended in the same state."""
     return len({run.state for run in runs}) == 1

@@ -236,7 +236,7 @@ def _verdict(pair: Pair, segments: Segments, corruption: Corruption | Intrusion)
     ring anew, so that nothing of the corruption is left to be found; indices and segments are
     what they should be.
     """
-    whole = bool(corruption.data)  # else nothing here may look at the segments, either
+    whole = bool(corruption.data)  # otherwise this process must not look at the segments, either
     bursts = segments.note(guest.BURSTS) if whole else 0
     enough = segments.note(guest.WRITTEN) + segments.slots + _ON_ITS_WAY if whole else 0
     seen: object = None
@@ -249,7 +249,7 @@ def _verdict(pair: Pair, segments: Segments, corruption: Corruption | Intrusion)
             pair.wait("last", HANG)
             return _end(pair)
         if not whole:
-            continue  # nothing but an error can come of it
+            continue  # the only allowed outcome is an error
         # On a busy machine a pair may be slow; it hangs when nothing moves.
         moved = segments.indices(), segments.word(core.EXIT_SEQUENCE)
         if moved != seen:

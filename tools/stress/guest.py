@@ -12,7 +12,7 @@ from coalesced.hv.vcpu import Vcpu
 from coalesced.tools.stress import pattern
 from coalesced.tools.stress.pattern import PERIOD, Style
 
-# A page of guest RAM in which both sides leave word, 8 bytes each.
+# A page of guest RAM in which both sides leave notes of 8 bytes.
 NOTES = 0x1000_0000
 STOP = NOTES  # not 0: end after this burst
 WRITTEN = NOTES + 8  # entries whose writes were all carried out
@@ -83,7 +83,7 @@ def _burst(vcpu: Vcpu, ops: NDArray[np.void], start: int, end: int) -> None:
 
 
 def _ring_the_bell(vcpu: Vcpu, number: int) -> None:
-    """Only a flush brings this write to its device before the guest goes on."""
+    """Only a flush brings this write to its device before the guest continues."""
     vcpu.store32(pattern.BELL + number % pattern.MEMORY_MODULUS * PAGE_SIZE, 0)
     vcpu.wait_interrupt(1 << LINE)
     vcpu.store32(SILENCE, 0)

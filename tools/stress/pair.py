@@ -1,4 +1,4 @@
-"""A VMM and its guest as their parent sees them, which can outlive both."""
+"""A VMM and its guest as seen by their parent, which can outlive both."""
 
 from __future__ import annotations
 
@@ -176,5 +176,5 @@ class Pair:
             except ChildProcessError:
                 return
             if not pid:
-                time.sleep(0.0005)  # its parent's end makes it ours in a moment
+                time.sleep(0.0005)  # it becomes our child as soon as its parent has ended
         raise TimeoutError("a process of a stressed pair does not end")

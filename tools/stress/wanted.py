@@ -12,7 +12,7 @@ SECONDS_MAX = 1e6
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a stress run does; None where the run chooses. Raises BadInput."""
+    """The work of a stress run; None where the run chooses. Raises BadInput."""
 
     seed: int
     seconds: float | None = None

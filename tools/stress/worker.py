@@ -92,7 +92,7 @@ class KeepingSocket(LyingSocket):
                 if not stat.S_ISREG(mode):
                     continue
                 if not self.kept:
-                    # The ring, before any of its ends is made: they take up where it stands.
+                    # The ring, before its ends are created: both continue from its indices.
                     os.pwrite(fd, struct.pack("<II", self.start, self.start), 0)
                 self.kept.append(os.dup(fd))
 
@@ -236,7 +236,7 @@ def _build(machine: Machine, setup: Setup, tally: NDArray[np.int64]) -> GuestMem
 
 
 def _await_end(process: GuestProcess) -> None:
-    """Wait a moment: the error may end the guest process, too, and its status is reported."""
+    """Wait a moment: the error may also end the guest process, whose status is then reported."""
     poll = select.poll()
     poll.register(process.pidfd, select.POLLIN)
     poll.poll(_AFTERMATH_MS)

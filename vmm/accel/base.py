@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from coalesced.devices.bus.dma import Ram
+from coalesced.devices.bus.device import Ram
 from coalesced.devices.bus.region import U32, U64
 from coalesced.hv.client import Range
 from coalesced.hv.outcome import Outcome
@@ -56,7 +56,7 @@ class Accelerator(Protocol):
         """Load `module:function` or `FILE.py:function`. Raises RequestError (ENOENT)."""
 
     def pause(self) -> None:
-        """Stop the guest before its next access; the next `run` lets it go on."""
+        """Stop the guest before its next access; the next `run` lets it continue."""
 
     def attach(self, bus: MachineBus) -> None:
         """Set the bus for accesses that never leave this process."""
@@ -65,7 +65,7 @@ class Accelerator(Protocol):
         """Let the guest run until its next exit.
 
         TIMED_OUT: a timer of the loop is due; READABLE: a descriptor of it is ready; a guest that
-        exits all the time keeps out neither. RING_FILLED: the ring should be drained meanwhile. An
+        exits all the time delays neither. RING_FILLED: the ring should be drained meanwhile. An
         exit that neither `complete` nor `enter` has dealt with is returned again: an exception of a
         signal handler may have taken its place. Raises PeerDied, ProtocolError.
         """
@@ -74,7 +74,7 @@ class Accelerator(Protocol):
         """The result of the load that exited."""
 
     def enter(self) -> None:
-        """Let the guest go on at once after its exit was handled, ahead of the next `run`."""
+        """Let the guest continue at once after its exit was handled, before the next `run`."""
 
     def guest_error(self) -> Exception:
         """The guest's exception, after a crash event."""

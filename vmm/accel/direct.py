@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from coalesced.devices.bus.dma import Ram
+from coalesced.devices.bus.device import Ram
 from coalesced.hv import guest
 from coalesced.hv.abi import KVM_EXIT_HLT
 from coalesced.hv.client import Range

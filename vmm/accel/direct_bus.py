@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from coalesced.devices.bus.dma import Ram
+from coalesced.devices.bus.device import Ram
 from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
 from coalesced.hv.errors import GuestError
 from coalesced.vmm.accel.base import MachineBus
@@ -19,7 +19,7 @@ from coalesced.vmm.loop import Loop
 
 T = TypeVar("T")
 
-# Seconds of a guest that does not wait, after which the loop has its turn between two operations.
+# Seconds that a guest may run without waiting before the loop is served between two operations.
 _TURN: Final = 50e-6
 _FORKED: Final = (
     "the vCPU belongs to the guest process, and this is a fork of it: only the guest process "
@@ -221,7 +221,7 @@ class DirectBus:
         self._forked = True
 
     def _turn(self) -> None:
-        """An operation begins: the moment for whatever else the machine has to do."""
+        """Before an operation: serve the machine's loop if it is time."""
         loop = self._loop
         if (loop.timers or loop.watching) and time.monotonic() >= self._turn_at:
             loop.run_timers()

@@ -1,7 +1,7 @@
 """The signal handlers of a guest that runs in this process, kept out of the machine's code.
 
-A handler may raise. In the midst of a device that would be the device's failure, or leave its
-state halfway: so a handler is called between the accesses of the guest alone.
+A handler may raise. Inside a device that would look like the device's failure, or leave its state
+inconsistent: so handlers are called only between accesses of the guest.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class GuestHandlers:
             self.call_due()
 
     def when_any(self, call: Callable[[], None]) -> None:
-        """Call when the guest has a handler: now, or ahead of its first."""
+        """Call when the guest has a handler: now, or before it installs its first."""
         if self._handlers:
             call()
         else:
@@ -80,7 +80,7 @@ class GuestHandlers:
             _current, signal.signal, signal.getsignal = before
 
     def retire(self) -> None:
-        """The guest is over: handlers that it replaced are back, and its own do nothing more."""
+        """The guest has ended: restore the handlers that it replaced; its own do nothing more."""
         self.closed = True
         for number, handler in self._before.items():
             if callable(handler):
@@ -120,7 +120,7 @@ class GuestHandlers:
     def _called(self, number: int, frame: FrameType | None) -> None:
         handler = self._handlers.get(number)
         if handler is None:
-            return  # the guest is over
+            return  # the guest has ended
         if self.closed:
             self.due[number] = frame
         else:

@@ -1,8 +1,8 @@
 """Accelerator `kvm`: the real KVM runs the guest and fills the ring.
 
-The guest is machine code that does what the guest function was recorded to do. The vCPU runs in
-this thread, inside `run` alone: whatever drains the ring, moves a zone or looks at a device does so
-while the vCPU is outside KVM_RUN. Kernels before 6.12, whose full check lets a ring overrun that is
+The guest is machine code that repeats the recorded accesses of the guest function. The vCPU runs in
+this thread, inside `run` alone: the ring is drained, zones move and devices are read only while the
+vCPU is outside KVM_RUN. Kernels before 6.12, whose full check lets a ring overrun that is
 drained under a running vCPU, lose nothing that way.
 """
 
@@ -42,7 +42,7 @@ class KvmAccelerator(SharedSlots):
     pid: int | None = None
 
     def __init__(self, record: Recorder, places: tuple[int, int] = PLACES) -> None:
-        """`record(guest, arguments)`: what that guest does on this machine. Raises KvmUnusable.
+        """`record(guest, arguments)` records that guest on this machine. Raises KvmUnusable.
 
         `places`: the first and last address between which the program may lie.
         """
@@ -131,7 +131,7 @@ class KvmAccelerator(SharedSlots):
         return self._program.loads, self._program.loaded(self._results())
 
     def differing_copies(self) -> int:
-        """Bytes that `read_memory` gave otherwise than recorded, after the guest has halted."""
+        """Bytes of `read_memory` that differ from the recording, after the guest has halted."""
         assert self._program is not None
         program = self._program
         got, recorded = (np.frombuffer(b, np.uint8) for b in (self._results(), program.results))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from coalesced.hv.abi import OP_IN, OP_LOAD, OP_STORE
 
-FEWEST_FOR_RUN = 16  # stores one behind the other; a store costs as much as a few of a run
+FEWEST_FOR_RUN = 16  # consecutive stores; a single store costs as much as a few of a run
 FEWEST_FOR_LOOP = 32  # items of a loop's body, so that counting hardly costs
 LONGEST_PERIOD = 64  # items that may repeat as one
 
@@ -16,7 +16,7 @@ Item = tuple[int, int, int, int | bytes]
 
 
 def items_of(ops: NDArray[np.void]) -> list[Item]:
-    """Each operation, but long runs of stores one behind the other as one item."""
+    """Each operation, but long runs of consecutive stores as one item."""
     kinds, sizes, addresses = ops["kind"], ops["size"], ops["address"]
     follows = (
         (kinds[1:] == OP_STORE)

@@ -108,7 +108,7 @@ class ProcessAccelerator(SharedSlots):
         return self._vm.guest_error()
 
     def where(self) -> str:
-        """File and line of the guest, which must be ended then; empty when it does not tell."""
+        """File and line of the guest, which must be ended afterwards; empty without an answer."""
         return self._vm.where()
 
     def first_operation(self) -> int:

@@ -61,7 +61,7 @@ class RecordingAccelerator(DirectAccelerator):
 
 
 class RecordingBus:
-    """A bus that carries out and writes down. What the processor refuses leaves no trace."""
+    """A bus that carries out and records operations, but for those that the processor refuses."""
 
     def __init__(self, bus: Bus, recording: Recording, most: int) -> None:
         self._bus = bus
@@ -120,12 +120,12 @@ class RecordingBus:
         )
 
     def finish(self) -> None:
-        """Take what was not written down yet along; the guest has ended."""
+        """Add the steps that are not recorded yet; the guest has ended."""
         if self._singles:
             self._append(np.array(self._singles, dtype=OP), len(self._singles))
             self._singles = []
 
-    # --- writing down ---
+    # --- recording ---
 
     def _note(self, kind: int, size: int, address: int, value: int) -> None:
         self._singles.append((kind, size, int(address), int(value) & (1 << 8 * size) - 1))

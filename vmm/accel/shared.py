@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from coalesced.devices.bus.dma import Ram
+from coalesced.devices.bus.device import Ram
 from coalesced.hv.client import Memory, Range
 
 

@@ -1,8 +1,8 @@
 """Machine code that does what a recorded guest did: 32-bit protected mode, flat, no paging.
 
 Every access is one instruction, so that it comes as one entry, one exit, or two where it crosses a
-page. Stores one behind the other are `rep stos` and `rep movs`; what repeats is a loop. What a load
-gave goes to memory, one result behind the other, where the VMM checks it.
+page. Consecutive stores are `rep stos` and `rep movs`; a repetition is a loop. The results of loads
+go to memory, one after the other, where the VMM checks them.
 
 Registers: edi where the next result goes, ebx a loop's counter, mm0 the last 8 bytes stored, dx and
 eax port and value of the last out.
@@ -44,7 +44,7 @@ _HALT = b"\xf4\xeb\xfd"  # hlt, and again when it is entered once more
 
 @dataclass(frozen=True)
 class Program:
-    """Machine code and its data, to lie anywhere below 4 GiB, and what it is expected to get.
+    """Machine code and its data, for any place below 4 GiB, and its expected results.
 
     It starts at its first byte. `results_at` is the offset of the results, `results` what they
     were when the guest was recorded. `loads`: the loads and ins (`hv.abi.OP`) in order, `places`
@@ -83,7 +83,7 @@ class Program:
 
 
 def assemble(recording: Recording, part: int = _PART) -> Program:
-    """The program of a recorded guest, so many operations of which are looked at together.
+    """The program of a recorded guest; `part` operations are searched for repetitions at a time.
 
     Raises GuestError for an address of 4 GiB or more.
     """
@@ -233,7 +233,7 @@ class _Assembler:
         self._data += data
 
     def _forget(self) -> None:
-        """A loop begins or ends: registers may hold one thing or another."""
+        """A loop begins or ends: the contents of registers are unknown."""
         self._dx = self._eax = self._mm0 = None
 
 

@@ -143,8 +143,8 @@ def _is_socket(path: str) -> bool:
 def _is_dead(path: str) -> bool:
     """Whether no process has the socket at that path any more.
 
-    A datagram socket asks: one that listens for a stream refuses it by its type and takes no
-    notice, and one for datagrams takes no notice, either.
+    A datagram socket tests it: a listening stream socket refuses it by its type, and neither that
+    nor a datagram socket notices the attempt.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:

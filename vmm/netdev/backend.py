@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from coalesced.devices.bus.network import Card, Wire
+from coalesced.devices.bus.device import Card, Wire
 from coalesced.vmm.netdev.delivery import Delivery
 from coalesced.vmm.netdev.host import Host, Recorder
 from coalesced.vmm.netdev.spec import Spec
@@ -41,7 +41,7 @@ class Statistics:
     dropped_by: Counter[str] = field(default_factory=Counter)  # by reason
 
     def dropped(self, reason: str, count: int = 1) -> None:
-        """Frames were lost."""
+        """Count lost frames."""
         if count:
             self.dropped_by[reason] += count
 
@@ -61,7 +61,7 @@ class Statistics:
 class Netdev(Wire, Protocol):
     """A wire made from a SPEC, for one card or one port of a hub."""
 
-    recorder: Recorder | None  # whoever records the wire's frames
+    recorder: Recorder | None  # records the wire's frames
 
     def connect(self, card: Card) -> None:
         """Plug the card in, once."""
@@ -95,8 +95,10 @@ class Backend:
     # --- for a kind to define ---
 
     def _transmit(self, frames: Sequence[bytes]) -> int:
-        """Send frames; how many were dealt with, dropped ones included. Then `_resume` is called
-        once there is room."""
+        """Send frames; how many were sent or dropped.
+
+        After fewer than all, call `resume` once there is room.
+        """
         raise NotImplementedError
 
     def _read(self) -> list[bytes]:
@@ -129,7 +131,7 @@ class Backend:
     # --- the wire's side ---
 
     def readable(self) -> None:
-        """Frames have arrived, or may have."""
+        """Frames may have arrived: read and deliver them."""
         self._deliver()
 
     def sent(self, frames: Sequence[bytes]) -> None:
@@ -153,7 +155,7 @@ class Backend:
         self._waiting.clear()
 
     def _deliver(self, asked: bool = False) -> None:
-        """Give the card what waits, as far as it takes it; `asked`: it has said that it can."""
+        """Give the card the waiting frames that it takes; `asked`: it says that it can receive."""
         if self._delivery.running or self._card is None:
             return
         with self._delivery:

@@ -48,7 +48,7 @@ class Delivery:
             self._timer = self._host.loop.call_at(time.monotonic() + self._interval, self._now)
 
     def stop(self) -> None:
-        """Do not repeat it."""
+        """Cancel the repetition."""
         self._interval = _SOONEST
         if self._timer is not None:
             self._timer.cancel()

@@ -88,7 +88,7 @@ def _multicast(spec: Spec, group: Address, local: Address | None) -> socket.sock
 
 
 class Dgram(Backend):
-    """A frame per datagram. Whoever sends to the local address is heard, as in QEMU.
+    """A frame per datagram. Datagrams from any sender are taken, as in QEMU.
 
     Frames of one length that are sent together go to the kernel as one, which cuts them
     (UDP_SEGMENT), and come from it that way (UDP_GRO); on the wire they are datagrams as ever.
@@ -171,9 +171,8 @@ class Dgram(Backend):
         self._full = True
         loop = self.host.loop
         if self._path is not None:
-            # The peer's queue is full, which only a socket that is connected to it can see;
-            # but for a peer that is connected to this one, and may send and hear as much as it has
-            # memory for.
+            # The peer's queue is full, which only a socket that is connected to it can see. A peer
+            # that is itself connected to this socket refuses others, and has no such limit.
             probe = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 probe.connect(self._remote)

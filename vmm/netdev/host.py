@@ -10,10 +10,10 @@ from coalesced.vmm.loop import Loop
 
 
 class Recorder(Protocol):
-    """Something that writes frames down."""
+    """Records frames."""
 
     def record(self, frames: Sequence[bytes]) -> None:
-        """Frames pass by now."""
+        """Record frames that pass now."""
 
 
 @dataclass

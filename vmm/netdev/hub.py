@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from coalesced.devices.bus.network import Card
+from coalesced.devices.bus.device import Card
 from coalesced.vmm.netdev.backend import Netdev, NetdevReport, Statistics
 from coalesced.vmm.netdev.delivery import Delivery
 from coalesced.vmm.netdev.host import Host, Recorder
@@ -44,8 +44,8 @@ def create(spec: Spec, host: Host, network: Network) -> Port:
 class Hub:
     """Ports, and the frames between them.
 
-    A port that takes nothing lets frames wait, and loses more than fit there; only when all that a
-    frame could go to are full its sender has to wait.
+    Frames wait at a port that takes none, and are lost when its queue is full; a sender has to wait
+    only when all ports that its frame could go to are full.
     """
 
     def __init__(self, host: Host) -> None:
@@ -56,8 +56,10 @@ class Hub:
         self._joined = {self}  # hubs between which frames pass
 
     def join(self, other: Hub) -> None:
-        """Frames are going to pass to another hub. Raises NetdevError where they do already: one
-        would go round for ever."""
+        """Let frames pass to another hub.
+
+        Raises NetdevError when the two are joined already: a frame would circulate for ever.
+        """
         if other in self._joined:
             raise NetdevError("its hub is joined to this one already")
         joined = self._joined | other._joined
@@ -87,7 +89,7 @@ class Hub:
         return taken
 
     def emptied(self) -> None:
-        """There is room at a port where there was none: soon told to those that wait for it."""
+        """A port that was full has room again: resume the waiting senders soon."""
         # Not at once: one of them may be the sender of the very frames that have just gone out.
         if self._held:
             self._loop.call_at(0, self._go_on)

@@ -53,7 +53,7 @@ class Network:
         return found
 
     def occupy(self, name: str, taker: str) -> None:
-        """Nobody else may take that one."""
+        """Mark a back end as taken."""
         self._taken_by[name] = taker
 
     def unused(self) -> list[str]:

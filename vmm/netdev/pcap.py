@@ -22,7 +22,7 @@ class Pcap:
     is killed then; the file has its name after `close`, see `vmm.output`."""
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
-        """The first frame starts the file anew. `warn` hears of it when it takes no more."""
+        """The first frame starts the file anew. `warn` is called when no more can be written."""
         self._out: Output | None = Output(path)
         self._warn = warn
         self._size = 0

@@ -27,7 +27,7 @@ class NetdevError(ValueError):
 
 @dataclass
 class Spec:
-    """A network SPEC, taken apart. Who makes the back end takes the properties out one by one."""
+    """A parsed network SPEC. The back end takes its properties out one by one."""
 
     text: str
     kind: str
@@ -68,7 +68,7 @@ class Spec:
         return [key for key in self._properties if key.startswith(prefix)]
 
     def finish(self) -> None:
-        """All properties that there are have been taken. Raises NetdevError for any other."""
+        """Raise NetdevError for a property that was not taken."""
         for key in self._properties:
             known = ", ".join(["id", *dict.fromkeys(self._asked_for)])
             raise self.wrong(f"unknown property {key!r}; known here: {known}")
@@ -87,7 +87,7 @@ class Spec:
 
 
 def parse(text: str) -> Spec:
-    """Take a SPEC apart. Raises NetdevError; what its properties may be the kind knows."""
+    """Parse a SPEC. Raises NetdevError; the kind of back end checks the properties."""
     kind, *words = text.split(",")
     if kind not in KINDS:
         raise NetdevError(f"netdev {text!r}: unknown kind {kind!r}; known: {', '.join(KINDS)}")

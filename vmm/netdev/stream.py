@@ -96,7 +96,7 @@ def _connected(spec: Spec, host: Host, where: Address, reconnect: int) -> Stream
 class Stream(Backend):
     """One peer at a time. Without one, frames of the card are lost, and counted.
 
-    As in QEMU the card's link stays up when the peer goes; whoever listens takes the next one.
+    As in QEMU the card's link stays up when the peer goes; a listener then accepts the next one.
     """
 
     def __init__(

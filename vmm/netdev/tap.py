@@ -28,8 +28,8 @@ _NAME_MAX: Final = 15  # IFNAMSIZ - 1
 def create(spec: Spec, host: Host, _network: Network) -> Tap:
     """Make the back end of a `tap` SPEC. Raises NetdevError.
 
-    Without ifname= the kernel finds a name. Scripts are not run: who has the right brings the
-    interface up.
+    Without ifname= the kernel finds a name. Scripts are not run: the interface must be brought
+    up by a user with the right to.
     """
     name = spec.take("ifname") or ""
     for script in ("script", "downscript"):
@@ -123,7 +123,7 @@ class Tap(Backend):
         return frames
 
     def _check(self, error: OSError) -> None:
-        """A descriptor without its interface is ready at all times: it is watched no more."""
+        """Stop watching a descriptor whose interface is gone: it is always ready."""
         if error.errno != errno.EBADFD or self._gone:
             return
         self._gone = True

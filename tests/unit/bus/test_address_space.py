@@ -243,7 +243,7 @@ def test_flat_ranges_follow_the_rule_for_each_byte(
 def test_writes_land_byte_by_byte_where_reads_find_them(
     regions: list[tuple[int, int, int]], writes: list[tuple[int, int, int]]
 ) -> None:
-    """Every byte of an access belongs to whoever answers its address."""
+    """Every byte of an access belongs to the region that answers its address."""
     space = memory(LIMIT)
     devices = [Recorder(str(number), size) for number, (_, size, _) in enumerate(regions)]
     mappings = [

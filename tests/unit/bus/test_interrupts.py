@@ -1,8 +1,8 @@
-"""Interrupt lines tell of changes, and of nothing else."""
+"""Interrupt lines report changes, and nothing else."""
 
 from __future__ import annotations
 
-from coalesced.devices.bus.interrupts import InterruptLine
+from coalesced.devices.bus.device import InterruptLine
 
 
 def test_a_line_tells_of_each_change_once() -> None:

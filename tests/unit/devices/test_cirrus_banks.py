@@ -23,7 +23,7 @@ def extended(chip: CirrusChip) -> CirrusChip:
 
 
 def blocks(chip: CirrusChip) -> list[int]:
-    """What the window shows, by its quarters."""
+    """The contents of the window, by its quarters."""
     return [chip.window.read(quarter << 14, 1) for quarter in range(4)]
 
 

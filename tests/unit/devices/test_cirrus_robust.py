@@ -121,7 +121,7 @@ def random_batch(random: np.random.Generator, region: Region) -> None:
 
 
 def storm(seed: int, count: int) -> float:
-    """Do `count` random accesses; the longest time that one took, in seconds."""
+    """Make `count` random accesses; the longest time of one, in seconds."""
     random = np.random.default_rng(seed)
     chip = new_chip(seed=seed)
     longest = 0.0
@@ -152,7 +152,7 @@ def test_long_storm_of_accesses() -> None:
 
 
 def test_a_run_of_starts_ends_behind_a_large_blit() -> None:
-    """A blit may take 0.1 s, and so whoever brings a full ring looks around in between."""
+    """A blit may take 0.1 s, so the drain of a full ring serves other work in between."""
     chip = new_chip()
     set_sr(chip, 0x17, 0x04)
     Program(PATTERN | EXPAND, 8192, 1024, 0, 0x3000, dst_pitch=1).load(chip)

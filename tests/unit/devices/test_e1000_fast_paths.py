@@ -55,7 +55,7 @@ descriptors = st.tuples(
 
 
 def seem_the_same(one: Bench, other: Bench) -> None:
-    """What a guest and its network could tell."""
+    """Everything that a guest and its network can observe."""
     assert one.wire.take() == other.wire.take()
     assert one.ram.read(0, RAM_SIZE) == other.ram.read(0, RAM_SIZE)
     registers, others = one.card.registers, other.card.registers

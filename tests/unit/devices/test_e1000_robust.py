@@ -1,4 +1,4 @@
-"""What a guest can do wrong to an e1000, or do on purpose: bounded work, and nothing raised.
+"""Wrong or hostile use of an e1000 by a guest: bounded work, and no exception.
 
 The classes are those of QEMU's vulnerabilities in this device.
 """
@@ -202,7 +202,7 @@ def test_a_frame_of_nothing() -> None:
 
 
 def test_frames_that_never_end() -> None:
-    """What is added to a frame of 64 KiB begins anew."""
+    """Data added to a frame of 64 KiB begins a new one."""
     bench = Bench()
     bench.send_ring(64)
     for index in range(40):

@@ -52,7 +52,7 @@ def test_a_ring_of_the_greatest_length() -> None:
 
 
 def test_one_packet_of_more_segments_than_a_turn_sends() -> None:
-    """The card goes on in the middle of a descriptor, and comes to the same end."""
+    """The card continues in the middle of a descriptor, with the same result."""
     bench = Bench()
     bench.send_ring(8)
     bench.ram.write(DATA, bytes(at * 7 & 0xFF for at in range(0x8000)))

@@ -370,7 +370,7 @@ def test_the_state_of_a_held_clock_has_its_time() -> None:
 
 
 def test_the_state_leaves_out_when_the_clock_was_held() -> None:
-    """What stands in the registers of a stopped clock is the clock's, until the guest writes it."""
+    """The registers of a stopped clock hold its time until the guest writes them."""
     states = []
     for passed in (0, 1234.5):
         board = Board()

@@ -171,7 +171,7 @@ def test_switching_on_clears_the_picture_unless_told_not_to() -> None:
 
 
 def test_the_mode_governs_the_vga_registers() -> None:
-    """What a guest writes there while a mode is on is overruled at once."""
+    """A guest's writes there while a mode is on are overruled at once."""
     board = Board()
     board.ports.write(0x3C2, 1, 0x67)
     board.mode(640, 480, 8)

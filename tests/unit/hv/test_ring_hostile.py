@@ -65,7 +65,7 @@ def test_a_first_past_what_was_published_is_reported() -> None:
 
 
 def test_a_last_that_goes_backwards_is_reported() -> None:
-    """What was once published cannot be taken back, also across the wrap."""
+    """Published entries cannot be taken back, also across the wrap."""
     slots = 6
     for start in range(slots):
         with memory(size_for(slots)) as mapping:

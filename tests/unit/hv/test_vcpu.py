@@ -249,7 +249,7 @@ def test_memory_and_zones_may_change_between_accesses() -> None:
 
 
 def test_zones_must_be_sorted_with_none_inside_another() -> None:
-    """What would break the search is refused and changes nothing."""
+    """Zones that would break the search are refused and change nothing."""
     with Pair() as pair:
         pair.vcpu.set_zones(0, table((0x1000, 8)))
         for pairs in ([(2, 3), (0, 1)], [(0, 9), (2, 3)], [(0, 9), (0, 10)], [(5, 4)]):

@@ -94,7 +94,7 @@ def test_an_exit_of_a_guest_that_was_not_entered_is_reported() -> None:
 @POLICIES
 @pytest.mark.parametrize("word", [core.RESUME_SEQUENCE, core.IRQ_LINES, core.REQUEST_SEQUENCE])
 def test_a_word_of_the_vmm_that_another_process_overwrites(policy: WaitPolicy, word: int) -> None:
-    """What it told may be lost: the VMM's wait says so, and does not wait for ever."""
+    """Its message may be lost: the VMM's wait reports it and does not wait for ever."""
     with Pair(policy) as pair:
         pair.start(lambda vcpu: vcpu.wait_interrupt(1, None))
         pair.handle.set_irq(7, True)

@@ -120,7 +120,7 @@ def test_waiting_for_an_interrupt_ends_after_its_timeout(policy: WaitPolicy) -> 
 
 
 def test_waiting_for_an_interrupt_publishes_first() -> None:
-    """What the guest waits for may be the answer to what it queued."""
+    """The guest may wait for the effect of its own queued write."""
     with Pair(WaitPolicy.POLL) as pair:
         pair.vcpu.set_zones(0, table((0x1000, 8)))
 
@@ -180,7 +180,7 @@ def test_requests_are_served_while_the_guest_is_stopped(policy: WaitPolicy) -> N
 
 
 def test_an_error_while_serving_ends_the_guest() -> None:
-    """What the requests' handler raises comes out of the guest's operation."""
+    """An exception of the requests' handler is raised by the guest's operation."""
 
     def serve() -> None:
         raise CoalescedError("no good")

@@ -33,7 +33,7 @@ def zones_of(*pairs: tuple[int, int]) -> Zones:
 
 
 def searched(zones: Zones, addr: int, length: int) -> bool:
-    """What the binary search over `outermost()` says: the last zone that starts at or below."""
+    """The answer of a binary search over `outermost()`: the last zone that starts at or below."""
     table = zones.outermost()
     at = bisect.bisect_right(table, addr, key=lambda zone: zone[0])
     return at > 0 and addr + length - 1 <= table[at - 1][1]

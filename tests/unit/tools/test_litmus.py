@@ -64,7 +64,7 @@ def test_four_slots_and_five_entries() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("slots", "entries"), [(2, 1), (2, 2), (2, 3), (3, 2), (3, 3), (4, 2)])
 def test_small_rings_are_as_predicted(slots: int, entries: int) -> None:
-    """Also where too few entries come to use a slot twice."""
+    """Also with too few entries to use a slot twice."""
     for case in cases(slots, entries, list(KEEPS), None):
         if case.protocol == "ring" and case.removed != "full-check-2009":
             assert explored(case)[0].as_expected, case
@@ -135,7 +135,7 @@ def test_a_ring_that_is_too_large_is_refused() -> None:
 
 
 def overruns(slots: int) -> bool:
-    """Can an entry be written into a full ring? By walking all the indices, from every start."""
+    """True when an entry can be written into a full ring: tries all indices from every start."""
     seen = {(start, start, 0) for start in range(slots)}
     todo = list(seen)
     while todo:

@@ -122,7 +122,7 @@ LITMUS = {
 @pytest.mark.parametrize("model", KEEPS)
 @pytest.mark.parametrize("name", LITMUS)
 def test_a_model_permits_what_it_is_known_to_permit(name: str, model: str) -> None:
-    """Is there an execution in which every load finds what the outcome says?"""
+    """True when in some execution every load finds the value of the outcome."""
     first, second, permitting = LITMUS[name]
     result = explore(two(first, second), model)
     assert (result.executions > result.illegal) == (model in permitting)

@@ -1,4 +1,4 @@
-"""What the entry of the program makes of Ctrl-C."""
+"""Ctrl-C at the entry of the program."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_a_flow_finds_its_own_frames_among_others(
 
 
 def one_by_one(row: bytes) -> bool:
-    """Is this a whole datagram to THEIRS?"""
+    """True for a whole datagram to THEIRS."""
     if row[:6] != THEIRS.mac or row[12:14] != b"\x08\x00":
         return False
     packet = packets.parse_ipv4(row[14:])

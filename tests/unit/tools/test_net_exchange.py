@@ -12,7 +12,7 @@ from helpers.net_card import FakeCard
 
 
 class Line:
-    """A wire (`devices.bus.network.Wire`) that takes few frames at a time, to a card."""
+    """A wire (`devices.bus.device.Wire`) that takes few frames at a time, to a card."""
 
     def __init__(self, card: FakeCard) -> None:
         self.card = card
@@ -46,7 +46,7 @@ class Line:
 def run(
     frames: int, burst: int, each: int, damage: tuple[int, ...] = ()
 ) -> tuple[dict[str, object], Peer]:
-    """What the guest reports, and its peer."""
+    """The guest's report, and its peer."""
     card = FakeCard()
     line = Line(card)
     line.damage = set(damage)

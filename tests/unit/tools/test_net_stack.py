@@ -27,7 +27,7 @@ class Wire:
         self.stack = Stack(Card(self.card), IP)
 
     def answers(self, *frames: bytes) -> list[bytes]:
-        """What the guest sends after these frames."""
+        """The frames that the guest sends after these."""
         self.frames.clear()
         self.card.arrive(*frames)
         while self.stack.poll(time.monotonic()):

@@ -63,7 +63,6 @@ def test_a_vga_demonstration_imports_no_network_card() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) <= {
-        "coalesced.devices.bus.network",
         "coalesced.tools.commands.demo_e1000",
         "coalesced.vmm.netdev.network",
     }

@@ -1,4 +1,4 @@
-"""What a stressed guest writes, and counting what went wrong with it as what it is."""
+"""The writes of a stressed guest, and the classification of each fault in them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def entries(stream: Stream, start: int, stop: int) -> list[Entry]:
 
 
 def written(operations: NDArray[np.void]) -> Iterator[Entry]:
-    """What operations write, as a processor splits it at the ends of pages."""
+    """The writes of operations, split at page ends as a processor splits them."""
     for kind, size, address, value in operations.tolist():
         if kind in (OP_LOAD, OP_IN):
             continue
@@ -50,7 +50,7 @@ def checker(style: Style = Style.mixed, at: int = 0, strict: bool = True) -> Che
 
 
 def wrong(seen: Checker) -> dict[str, int]:
-    """What was counted as wrong."""
+    """The counts of faults."""
     names = ("lost", "duplicated", "redelivered", "reordered", "torn")
     return {name: int(seen.tally[Count[name]]) for name in names if seen.tally[Count[name]]}
 

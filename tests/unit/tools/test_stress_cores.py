@@ -34,7 +34,7 @@ producer, consumer = core.Producer(mapping, 0, 4096), Consumer(mapping, 0, 4096)
 
 
 def in_variant(variant: str, first: int, last: int, program: str) -> str:
-    """What a program prints that has both ends of a one-page ring, with a variant as its core."""
+    """The output of a program that has both ends of a one-page ring, with a variant as its core."""
     done = subprocess.run(
         [sys.executable, "-c", RING + program, variant, str(first), str(last)],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
@@ -91,7 +91,7 @@ def test_the_check_of_2009_finds_a_ring_full_too_early(start: int, room: int) ->
 
 @pytest.mark.slow
 def test_the_check_of_2009_overruns_a_ring_that_is_drained_meanwhile() -> None:
-    """`first` comes to lie on slot 0 while `last` is 99 ahead: 71 more and it looks empty."""
+    """`first` is slot 0 while `last` is 99 ahead: after 71 more entries the ring looks empty."""
     program = """
 for n in range(70):  # 100 to 169, and `last` is at 0
     assert producer.append(n, 1, 0)

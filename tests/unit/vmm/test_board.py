@@ -292,7 +292,7 @@ def test_the_loop_hears_of_the_first_timer_alone() -> None:
 
 
 def test_a_call_that_raises_keeps_none_of_the_others() -> None:
-    """In real time and in steps; whoever made the clock hears of it."""
+    """In real time and in steps; the clock's `failed` callback gets the error."""
     loop = Loop()
     told: list[str] = []
     clock = Clock(loop, lambda call, error: told.append(f"{call.__name__}: {error}"))

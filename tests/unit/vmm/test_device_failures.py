@@ -1,4 +1,4 @@
-"""Devices that raise, or answer with what is no number: told of, and the rest goes on."""
+"""Devices that raise, or answer with no number, are reported; the rest runs on."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def test_whoever_appends_during_a_drain_does_not_keep_the_exit_waiting() -> None
 
 
 def test_an_entry_that_breaks_the_rules_is_reported_at_the_exit_behind_it() -> None:
-    """What came before it reaches its device first."""
+    """Earlier writes reach their device first."""
     board = Board(Queued(MEM, 1, 1), Queued(0xFFFF, 4, 1, True), store(MEM + 0x90, 1))
     with pytest.raises(ProtocolError, match="slot 1 has address 0xffff"):
         board.run()

@@ -1,4 +1,4 @@
-"""What a bus master finds at an address: RAM, regions, nothing, and the edges between them."""
+"""A bus master's view of an address: RAM, regions, nothing, and the edges between them."""
 
 from __future__ import annotations
 

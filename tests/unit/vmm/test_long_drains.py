@@ -79,7 +79,7 @@ def test_a_timer_amid_a_drain_does_not_change_its_order(monkeypatch: pytest.Monk
 def test_ctrl_c_does_not_wait_for_a_ring_full_of_slow_writes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What is queued then still belongs to the devices, as far as the time goes."""
+    """Writes queued by then still reach the devices, within the time limit."""
     slow = Slow(monkeypatch, LAST_FLUSH / 10, *writes(FULL), press)
     with pytest.raises(KeyboardInterrupt):
         slow.machine.run("guest")

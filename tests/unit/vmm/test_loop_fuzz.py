@@ -44,7 +44,7 @@ sizes = st.sampled_from([1, 2, 4])
 
 
 class RunLoop(RuleBasedStateMachine):
-    """What happens is collected; `go` lets it happen, and each look at the devices is checked."""
+    """Events are collected; `go` carries them out, and checks each observation of the devices."""
 
     @initialize(staleness=st.sampled_from([STALENESS, STALENESS, None]))
     def begin(self, staleness: float | None) -> None:

@@ -268,7 +268,7 @@ def test_frames_wait_for_a_card_without_buffers(bench: Bench, peer: socket.socke
 
 
 def test_while_the_card_takes_nothing_nothing_is_read(bench: Bench, peer: socket.socket) -> None:
-    """What the kernel has no room for then is counted, by its own count."""
+    """Frames that the kernel then has no room for are counted, by its own counter."""
     card, port = plugged(bench, peer, buffers=0)
     sent = 0
     while not (lost := bench.count("n0", "dropped")):

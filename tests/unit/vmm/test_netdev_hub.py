@@ -92,7 +92,7 @@ def test_a_card_behind_a_hub_is_asked_again_after_a_flush(bench: Bench) -> None:
 
 
 def test_a_back_end_behind_a_hub(bench: Bench) -> None:
-    """What does not fit into the hub waits in the socket."""
+    """Frames that do not fit into the hub wait in the socket."""
     (port,) = free_ports(1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What the assembler finds to repeat is the same list of operations again."""
+"""The repetitions that the assembler finds expand to the same list of operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a guest does on `direct`, written down; nothing of what the processor refuses."""
+"""Recording a guest on `direct`, without the operations that the processor refuses."""
 
 from __future__ import annotations
 

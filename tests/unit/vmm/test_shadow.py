@@ -33,7 +33,7 @@ class Bench:
         self.machine.ports.write(0xCFC + (register & 3), 1, value)
 
     def window_zones(self) -> list[str]:
-        """What became of the zone over the video window, in order."""
+        """The changes of the zone over the video window, in order."""
         return [str(entry[0]) for entry in self.accel.log if entry[1:3] == (WINDOW, 0x20000)]
 
 

@@ -1,4 +1,4 @@
-"""What a tracer writes down is what `replay` reads."""
+"""`replay` reads what a tracer writes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_trace_read_back_is_the_program_with_what_its_loads_got(
 
 
 def test_bytes_side_by_side_in_a_text_window_stay_two_accesses(tmp_path: Path) -> None:
-    """What QEMU's own trace has of a word there looks the same but for the region's pointer."""
+    """QEMU's own trace of a word there is the same except for the region's pointer."""
     out_file = io.StringIO()
     machine = Machine(FakeAccelerator([store(0xB8000, 0x41), store(0xB8001, 7)]), trace=out_file)
     machine.memory.map(Recorder("vga-lowmem", 0x20000).region, 0xA0000)

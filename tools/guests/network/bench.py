@@ -1,8 +1,8 @@
 """The guest of `coalesced bench e1000`: sends or receives frames on request.
 
-Both directions go by a window: the far end tells by small frames how many have arrived, as TCP's
-acknowledgements do, and the sender keeps no more than the window under way. So nothing is lost,
-and the time of a run is that of the frames all the way.
+Both directions use a window: the receiver acknowledges frames by small ones, as TCP does, and the
+sender keeps at most a window of unacknowledged frames. So no frame is lost, and the time of a run
+covers the whole way of its frames.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _receive(card: Card, acks: Pattern, order: Order) -> None:
 
 
 def _latest(received: list[Frames], before: int) -> int:
-    """How many frames the far end has, by the last of its frames."""
+    """The number of frames that the far end has acknowledged, from its last frame."""
     return _number(received[-1], -1) if received else before
 
 

@@ -116,7 +116,7 @@ class Card:
         self._write(TDT, self.transmitter.advance(count))
 
     def raised(self) -> bool:
-        """Is there something to `service`?"""
+        """True when there is something to `service`."""
         return self._polling or self._vcpu.wait_interrupt(self._lines, 0) != 0
 
     def wait(self, timeout: float | None) -> bool:

@@ -1,6 +1,6 @@
 """A guest that sends numbered frames and gets as many back, checking every byte.
 
-It goes by rounds: a burst goes out, the other end answers with as many frames once it has all of
+It works in rounds: it sends a burst, and the other end answers with as many once it has all of
 them. The guest looks at its descriptors in RAM until a round is complete, and only then serves the
 card's interrupt, so that its accesses to the card do not depend on how fast anything is.
 """
@@ -72,7 +72,7 @@ def ends(mac: bytes) -> tuple[Host, Host]:
 
 
 def say_hello(card: Card, stall: float = STALL_SECONDS) -> None:
-    """Tell the other end the card's address; its answer shows that the card receives by now."""
+    """Announce the card's address by ARP; the answer shows that the card can receive."""
     question = Arp(packets.ARP_REQUEST, card.mac, GUEST_IP, bytes(6), PEER_IP)
     frame = packets.ethernet(
         packets.BROADCAST, card.mac, packets.ETHERTYPE_ARP, packets.arp(question)

@@ -177,7 +177,7 @@ class Receiver:
         self._transit = float(transit[-1])
 
     def _repeated(self, frames: Frames, at: int) -> bool:
-        """Is this the last datagram of a finished test, sent again?"""
+        """True for the repeated last datagram of a finished test."""
         answered = self._answered
         return not self._received and answered is not None and answered[0] == _flow_of(frames, at)
 

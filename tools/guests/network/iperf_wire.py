@@ -32,7 +32,7 @@ _FIELDS: Final = np.dtype(
 
 
 class Report(NamedTuple):
-    """What a receiver reports about a test. Bytes of payload; seconds since the first datagram."""
+    """A receiver's report of a test. Bytes of payload; seconds since the first datagram."""
 
     octets: int
     seconds: float

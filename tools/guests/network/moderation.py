@@ -1,8 +1,8 @@
 """The interrupt rate that a driver sets: Linux's e1000 in its default, adaptive mode.
 
-Traffic is sorted into three classes of latency, packet counts and bytes of the last interrupt
-decide which, and the rate moves towards the class's in steps. The trace of the real driver shows
-the values that come of it: 976, 434, 279, 205, 195.
+The packets and bytes of the last interrupt choose one of three classes of latency, and the rate
+moves towards that of the class in steps. The trace of the real driver shows the resulting values:
+976, 434, 279, 205, 195.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Moderation:
         return interval_of(self._rate)
 
     def update(self, sent: int, sent_octets: int, received: int, received_octets: int) -> bool:
-        """Count an interrupt that found so many packets each way; does the interval change?"""
+        """Count an interrupt that found so many packets each way; true if the interval changes."""
         before = self._rate
         self._sent = next_class(self._sent, sent, sent_octets)
         self._received = next_class(self._received, received, received_octets)

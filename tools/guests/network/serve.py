@@ -22,7 +22,7 @@ _NO_END: Final = 3600.0  # seconds of one wait
 
 @dataclass(frozen=True)
 class Answers:
-    """What the guest has answered so far, in frames; the last iperf tests that it received."""
+    """The guest's answers so far, in frames, and the last iperf tests that it received."""
 
     arp: int
     icmp_echo: int
@@ -60,7 +60,7 @@ class Sent:
 def serve(vcpu: Vcpu, ip: str, seconds: float | None = None) -> None:
     """Be the host `ip` for `seconds`, None: without end; keep a report (`Answers`) in RAM.
 
-    An answer is counted before it is sent: whoever has received it finds it counted.
+    An answer is counted before it is sent, so that the count includes every received answer.
     """
     stack = Stack(Card(vcpu), ipaddress.IPv4Address(ip).packed)
     tests: list[Summary] = []

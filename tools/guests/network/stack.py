@@ -27,7 +27,7 @@ class Unreachable(Exception):
 
 
 class Stack:
-    """An IPv4 host behind a card. One subnet: whoever it talks to is on the wire.
+    """An IPv4 host behind a card. One subnet: every host that it talks to is on the wire.
 
     `counters` counts the answers, by name.
     """

@@ -3,9 +3,9 @@
 def arm(point: str, passes: int, signal: int = ..., /) -> None:
     """Send this process a signal, SIGKILL by default, at a point, after `passes` passes there.
 
-    `before_last`: entries written, not yet shown; `before_first`: entries dispatched, their slots
-    not yet given back; `before_exit`: an exit written, not yet told; `before_resume`: an exit
-    handled, the guest not yet resumed; `between_parts`: the first part of a store over a page
+    `before_last`: entries written, not yet published; `before_first`: entries dispatched, their
+    slots not yet given back; `before_exit`: an exit written, not yet announced; `before_resume`: an
+    exit handled, the guest not yet resumed; `between_parts`: the first part of a store over a page
     boundary queued, stored or to exit, the second not yet tried; `nowhere`. Raises ValueError for
     another point.
     """
