@@ -21,6 +21,7 @@ from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
 from coalesced.tools.advise.whatif import WhatIf, what_if
 from coalesced.tools.advise.zones import Agreement
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import progress
 from coalesced.tools.runs.options import Accel
 from coalesced.tools.traces.accesses import accesses
 from coalesced.tools.traces.events import NO_TIME, Events, Kind, Mask
@@ -169,7 +170,12 @@ def verified(recording: Recording, options: Options, specs: list[str], accel: Ac
     from coalesced.tools.advise.verify import Verifier  # noqa: PLC0415 - it starts machines
 
     first = advise(recording, options)
-    proof = Verifier(trace_of(recording), specs, accel).of(first.zones_in_force, first.advised)
+    with progress.shown(2) as bar:
+        bar.show("a replay without zones")
+        verifier = Verifier(trace_of(recording), specs, accel)
+        bar.advance()
+        bar.show("a replay with zones")
+        proof = verifier.of(first.zones_in_force, first.advised)
     failed = {each.zone: each.reason for each in proof.dropped}
     advice = advise(recording, replace(options, failed=failed)) if failed else first
     return replace(advice, verified=proof)
@@ -237,7 +243,7 @@ class _Ranges:
 
     def _saves(self, zone: Zone) -> int:
         zones = [*self.in_force, zone]
-        after = zoning.exits_with(self.timeline, zones, self.ring, self.unseen)
+        after = zoning.Exits(self.timeline, zones).with_ring(self.ring, self.unseen)
         return self.timeline.total_exits - after
 
     def _recorded_name(self, found: Evidence) -> str | None:

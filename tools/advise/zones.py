@@ -168,11 +168,16 @@ def located(timeline: Timeline, zones: Sequence[Zone], ring: Ring) -> Ring:
     return max(rings, key=lambda each: int((each.is_full(entries, total) == exits).sum()))
 
 
-def exits_with(timeline: Timeline, zones: Sequence[Zone], ring: Ring, unseen: Mask) -> int:
-    """The exits of the same accesses and unseen drains, with these zones and this ring."""
-    within = inside(timeline.events, zones)
-    others = other_exits(timeline, within)
-    return int(others.sum()) + fills(ring, within, others, unseen)
+class Exits:
+    """The exits of the same accesses with some zones."""
+
+    def __init__(self, timeline: Timeline, zones: Sequence[Zone]) -> None:
+        self.within = inside(timeline.events, zones)
+        self.others = other_exits(timeline, self.within)
+
+    def with_ring(self, ring: Ring, unseen: Mask) -> int:
+        """With this ring, and drains that no line shows right before some events."""
+        return int(self.others.sum()) + fills(ring, self.within, self.others, unseen)
 
 
 def fills(ring: Ring, queued: Mask, drains: Mask, unseen: Mask) -> int:
