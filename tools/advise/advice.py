@@ -165,14 +165,17 @@ def _judged(found: Evidence, options: Options) -> Judgement:
     return judgement
 
 
-def verified(recording: Recording, options: Options, specs: list[str], accel: Accel) -> Advice:
-    """The advice, held against replays on this machine; what fails is not advised."""
+def verified(
+    recording: Recording, options: Options, specs: list[str] | None, accel: Accel
+) -> Advice:
+    """The advice, held against replays on a PC with these devices; what fails is not advised."""
     from coalesced.tools.advise.verify import Verifier  # noqa: PLC0415 - it starts machines
+    from coalesced.tools.runs.boards import DEFAULT_MACHINE  # noqa: PLC0415
 
     first = advise(recording, options)
     with progress.shown(2) as bar:
         bar.show("a replay without zones")
-        verifier = Verifier(trace_of(recording), specs, accel)
+        verifier = Verifier(trace_of(recording), specs or DEFAULT_MACHINE, accel)
         bar.advance()
         bar.show("a replay with zones")
         proof = verifier.of(first.zones_in_force, first.advised)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coalesced.hv.printable import printable
 from coalesced.tools import traces
 from coalesced.tools.commands.options import Accel, DeviceOption, JsonOption, staleness_of
 from coalesced.tools.errors import BadInput
@@ -28,59 +29,68 @@ class ZonesForm(StrEnum):
     json = "json"
 
 
+TraceArgument = Annotated[
+    str,
+    typer.Argument(metavar="TRACE", help="A recording, `-` for stdin, or one of: boot, e1000."),
+]
+ZoneOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--zone",
+        metavar="[pio:]ADDRESS+SIZE",
+        help="A zone in force when it was recorded. Repeatable. [default: inferred]",
+    ),
+]
+StalenessOption = Annotated[
+    str,
+    typer.Option(
+        "--staleness", metavar="MS|off", help="Milliseconds that a write may wait, or off."
+    ),
+]
+ExitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--exit-ns",
+        metavar="NS|FILE",
+        help="Cost of an exit, or a file of `coalesced bench exit --save`. "
+        "[default: measured now, in under a second]",
+    ),
+]
+KernelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kernel",
+        metavar="VERSION",
+        help="Linux that recorded, e.g. 6.1: before 6.12 a ring may be full with 85 entries.",
+    ),
+]
+MapOption = Annotated[
+    Path | None,
+    typer.Option("--map", metavar="FILE", help="`info mtree -f` or /proc/iomem, for names."),
+]
+FormOption = Annotated[
+    ZonesForm | None,
+    typer.Option("--zones", help="Print only the zones to add, in this notation."),
+]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify", help="Replay with the advised zones and without; what fails is taken out."
+    ),
+]
+ProofOption = Annotated[Accel, typer.Option("--accel", help="With --verify: process or kvm.")]
+
+
 def advise(
-    trace: Annotated[
-        str,
-        typer.Argument(metavar="TRACE", help="A recording, `-` for stdin, or one of: boot, e1000."),
-    ],
-    zone: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--zone",
-            metavar="[pio:]ADDRESS+SIZE",
-            help="A zone in force when it was recorded. Repeatable. [default: inferred]",
-        ),
-    ] = None,
-    staleness: Annotated[
-        str,
-        typer.Option(
-            "--staleness", metavar="MS|off", help="Milliseconds that a write may wait, or off."
-        ),
-    ] = "1",
-    exit_ns: Annotated[
-        str | None,
-        typer.Option(
-            "--exit-ns",
-            metavar="NS|FILE",
-            help="Cost of an exit, or a file of `coalesced bench exit --save`. "
-            "[default: measured now, in under a second]",
-        ),
-    ] = None,
-    kernel: Annotated[
-        str | None,
-        typer.Option(
-            "--kernel",
-            metavar="VERSION",
-            help="Linux that recorded, e.g. 6.1: before 6.12 a ring may be full with 85 entries.",
-        ),
-    ] = None,
-    names: Annotated[
-        Path | None,
-        typer.Option("--map", metavar="FILE", help="`info mtree -f` or /proc/iomem, for names."),
-    ] = None,
-    zones: Annotated[
-        ZonesForm | None,
-        typer.Option("--zones", help="Print only the zones to add, in this notation."),
-    ] = None,
-    verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify", help="Replay with the advised zones and without; what fails is taken out."
-        ),
-    ] = False,
-    accel: Annotated[
-        Accel, typer.Option("--accel", help="With --verify: process or kvm.")
-    ] = Accel.process,
+    trace: TraceArgument,
+    zone: ZoneOption = None,
+    staleness: StalenessOption = "1",
+    exit_ns: ExitOption = None,
+    kernel: KernelOption = None,
+    names: MapOption = None,
+    zones: FormOption = None,
+    verify: VerifyOption = False,
+    accel: ProofOption = Accel.process,
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -114,9 +124,7 @@ def advise(
     )
     recording = read_events(traces.find(trace))
     if verify:
-        from coalesced.tools.runs.boards import DEFAULT_MACHINE  # noqa: PLC0415
-
-        result = advice.verified(recording, options, device or DEFAULT_MACHINE, accel)
+        result = advice.verified(recording, options, device, accel)
     else:
         result = advice.advise(recording, options)
     if json:
@@ -138,7 +146,7 @@ def _given_cost(text: str) -> ExitCost:
     except ValueError:
         wanted = [exits.key_of(placement, "adaptive") for placement in ("split", "same")]
         name, us = saved.samples("--exit-ns", Path(text), "exit", wanted)
-        return ExitCost(statistics.median(us) * 1e3, f"{text}, {name}")
+        return ExitCost(statistics.median(us) * 1e3, f"{printable(text)}, {name}")
     if not 0 < ns < NS_MAX:
         raise BadInput(f"--exit-ns {text}: expected above 0 to {NS_MAX:,} nanoseconds, or a file")
     return ExitCost(ns, "--exit-ns")
