@@ -38,7 +38,8 @@ ZoneOption = Annotated[
     typer.Option(
         "--zone",
         metavar="[pio:]ADDRESS+SIZE",
-        help="A zone in force when it was recorded. Repeatable. [default: inferred]",
+        help="A zone in force when it was recorded. Repeatable.",
+        show_default="inferred",
     ),
 ]
 StalenessOption = Annotated[
@@ -52,8 +53,8 @@ ExitOption = Annotated[
     typer.Option(
         "--exit-ns",
         metavar="NS|FILE",
-        help="Cost of an exit, or a file of `coalesced bench exit --save`. "
-        "[default: measured now, in under a second]",
+        help="Cost of an exit, or a file of `coalesced bench exit --save`.",
+        show_default="measured now, in under a second",
     ),
 ]
 KernelOption = Annotated[

@@ -77,8 +77,8 @@ NoCoalesceOption = Annotated[
     bool,
     typer.Option(
         "--no-coalesce",
-        help=f"Queue nothing: every device access exits. With {FORM} after it, queue no write "
-        "to that range; then repeatable.",
+        help="Queue nothing: every device access exits. With a range after it, as for --coalesce, "
+        "queue no write to that range; then repeatable.",
     ),
 ]
 NoCoalesceRangeOption = Annotated[
