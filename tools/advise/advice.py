@@ -22,6 +22,7 @@ from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
 from coalesced.tools.advise.whatif import WhatIf, what_if
 from coalesced.tools.advise.zones import Agreement
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import progress
 from coalesced.tools.runs.options import Accel
 from coalesced.tools.traces.accesses import accesses
 from coalesced.tools.traces.events import NO_TIME, Events, Kind, Mask
@@ -179,7 +180,7 @@ def advise(recording: Recording, options: Options) -> Advice:
         exits_advised=after,
         part_seconds=parts.seconds,
         exits_by_part=parts.count(timeline.all_exits),
-        exits_advised_by_part=parts.count(zoning.exits_at(timeline, zones, ring, unseen)),
+        exits_advised_by_part=parts.count(zoning.Exits(timeline, zones).at(ring, unseen)),
         what_if=conditions,
         exit_cost=cost,
         seconds_saved=None if cost is None else (now - after) * cost.ns / 1e9,
@@ -197,12 +198,20 @@ def _judged(found: Evidence, options: Options) -> Judgement:
     return replace(judgement, verdict=other.verdict, reason=reason)
 
 
-def verified(recording: Recording, options: Options, specs: list[str], accel: Accel) -> Advice:
-    """The advice, held against replays on this machine; what fails is not advised."""
+def verified(
+    recording: Recording, options: Options, specs: list[str] | None, accel: Accel
+) -> Advice:
+    """The advice, held against replays on a PC with these devices; what fails is not advised."""
     from coalesced.tools.advise.verify import Verifier  # noqa: PLC0415 - it starts machines
+    from coalesced.tools.runs.boards import DEFAULT_MACHINE  # noqa: PLC0415
 
     first = advise(recording, options)
-    proof = Verifier(trace_of(recording), specs, accel).of(first.zones_in_force, first.advised)
+    with progress.shown(2) as bar:
+        bar.show("a replay without zones")
+        verifier = Verifier(trace_of(recording), specs or DEFAULT_MACHINE, accel)
+        bar.advance()
+        bar.show("a replay with zones")
+        proof = verifier.of(first.zones_in_force, first.advised)
     failed = {
         each.zone: Decision(
             Verdict.UNPROVEN, f"a replay with {dropped.zone} fails: {dropped.reason}"
@@ -287,7 +296,8 @@ class _Ranges:
     def _saves(self, zone: Zone) -> int:
         timeline = self.measured.timeline
         zones = [*self.in_force, zone]
-        return timeline.total_exits - zoning.exits_with(timeline, zones, self.ring, self.unseen)
+        after = zoning.Exits(timeline, zones).with_ring(self.ring, self.unseen)
+        return timeline.total_exits - after
 
     def _recorded_name(self, found: Evidence) -> str | None:
         name = list(self.recorded.numbers)[found.name] if self.recorded.numbers else b""

@@ -37,7 +37,7 @@ def members(advice: Advice) -> Mapping[str, object]:
         "in_kernel": advice.in_kernel,
         "threads": advice.threads,
         "seconds": advice.seconds,
-        "exits_recorded": advice.exits if advice.has_exits else None,
+        "exits_recorded": advice.exits if advice.has_exits else 0,
         "zones_in_force": _zones(advice.zones_in_force),
         "agreement": agreed
         and {

@@ -64,7 +64,7 @@ def depth(
     """Per event: the entries in the ring behind it."""
     unseen = zoning.unseen_drains(timeline, recorded, ring)
     queued = zoning.inside(timeline.events, zones)
-    exits = zoning.exits_at(timeline, zones, ring, unseen)
+    exits = zoning.Exits(timeline, zones).at(ring, unseen)
     behind = zoning.before_since(queued & ~exits, exits, unseen) + (queued & ~exits)
     return np.asarray(np.where(exits, 0, behind))
 

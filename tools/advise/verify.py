@@ -175,7 +175,7 @@ def predicted(timeline: Timeline, zones: Sequence[Zone]) -> int:
     choice = Choice(False, tuple(zones))
     joined = [Zone(pio, *each) for pio in (False, True) for each in choice.of(pio, [])]
     unseen = np.zeros(len(timeline.events), dtype=bool)
-    return zoning.exits_with(timeline, joined, Ring(), unseen) + HALTED
+    return zoning.Exits(timeline, joined).with_ring(Ring(), unseen) + HALTED
 
 
 def in_ram(recorded: Trace) -> Mask:

@@ -13,7 +13,7 @@ from coalesced.tools.advise.evidence import Evidence, is_window
 from coalesced.tools.advise.ring import Ring
 from coalesced.tools.advise.timeline import Timeline, following
 from coalesced.tools.advise.zones import inside
-from coalesced.tools.traces.events import NO_TIME, Kind, Mask
+from coalesced.tools.traces.events import NO_TIME, Kind, Mask, Times
 from coalesced.vmm.zone import Zone
 
 RING_PAGES: Final = (1, 2, 4, 8, 16, 32, 64)
@@ -64,16 +64,13 @@ def what_if(
     found: Sequence[Evidence],
 ) -> WhatIf:
     """With the zones in force and the advised ones."""
+    exits = zoning.Exits(timeline, zones)
     timed = bool((timeline.events.time != NO_TIME).all())
+    limits = _Limits(timeline.events.time, exits, ring, unseen) if timed else None
     return WhatIf(
-        {
-            str(pages): zoning.exits_with(timeline, zones, ring.with_pages(pages), unseen)
-            for pages in RING_PAGES
-        },
-        {f"{ms:g}": _stale(timeline, zones, ring, unseen, ms) for ms in STALENESS_MS}
-        if timed
-        else None,
-        _ring_per_zone(timeline, zones, unseen),
+        {str(pages): exits.with_ring(ring.with_pages(pages), unseen) for pages in RING_PAGES},
+        {f"{ms:g}": limits.of(round(ms * 1e6)) for ms in STALENESS_MS} if limits else None,
+        _ring_per_zone(timeline, exits, zones, unseen),
         sorted(
             (_doorbell(each) for each in found if _is_doorbell(each, zones)),
             key=lambda each: -each.exits,
@@ -81,38 +78,45 @@ def what_if(
     )
 
 
-def _stale(timeline: Timeline, zones: Sequence[Zone], ring: Ring, unseen: Mask, ms: float) -> Stale:
-    """A timer that starts with the first write in an empty ring drains it when it fires."""
-    limit, time = round(ms * 1e6), timeline.events.time
-    within = inside(timeline.events, zones)
-    drains = zoning.other_exits(timeline, within)
-    queued = np.flatnonzero(within)
-    end = following(drains | np.append(unseen[1:], False))[queued]
-    first = np.append(True, end[1:] != end[:-1])[: len(queued)]
-    began = time[queued][np.maximum.accumulate(np.where(first, np.arange(len(queued)), 0))]
-    ticks = (time[queued] - began) // limit
-    starts = unseen.copy()
-    starts[queued[1:][~first[1:] & (ticks[1:] > ticks[:-1])]] = True
-    until = time[np.minimum(end, len(time) - 1)]
-    last = np.append(first[1:], True)[: len(queued)]
-    fires = int((starts & ~unseen).sum())
-    fires += int((last & (until - began >= (ticks + 1) * limit)).sum())
-    exits = zoning.exits_with(timeline, zones, ring, starts)
-    return Stale(exits, int((until - time[queued] > limit).sum()), fires)
+class _Limits:
+    """Exits by a limit on waits: a timer that the first write in an empty ring starts."""
+
+    def __init__(self, time: Times, exits: zoning.Exits, ring: Ring, unseen: Mask) -> None:
+        self._exits, self._ring, self._unseen = exits, ring, unseen
+        self._queued = np.flatnonzero(exits.within)
+        end = following(exits.others | np.append(unseen[1:], False))[self._queued]
+        self._first = np.append(True, end[1:] != end[:-1])[: len(end)]
+        self._last = np.append(self._first[1:], True)[: len(end)]
+        began = np.maximum.accumulate(np.where(self._first, np.arange(len(end)), 0))
+        at, until = time[self._queued], time[np.minimum(end, len(time) - 1)]
+        self._age = at - at[began]
+        self._wait = until - at
+
+    def of(self, limit: int) -> Stale:
+        """With a limit in nanoseconds."""
+        ticks = self._age // limit
+        fired = ~self._first[1:] & (ticks[1:] > ticks[:-1])
+        starts = self._unseen.copy()
+        starts[self._queued[1:][fired]] = True
+        at_last = self._last & (self._age + self._wait >= (ticks + 1) * limit)
+        return Stale(
+            self._exits.with_ring(self._ring, starts),
+            int((self._wait > limit).sum()),
+            int(fired.sum() + at_last.sum()),
+        )
 
 
-def _ring_per_zone(timeline: Timeline, zones: Sequence[Zone], unseen: Mask) -> int:
-    within = inside(timeline.events, zones)
-    exits = int(zoning.other_exits(timeline, within).sum())
-    leaves = timeline.begins & (
-        timeline.events.is_read | (timeline.events.kind == Kind.LOAD_BEGINS)
-    )
-    leaves |= timeline.exits & ~within
+def _ring_per_zone(
+    timeline: Timeline, exits: zoning.Exits, zones: Sequence[Zone], unseen: Mask
+) -> int:
+    count = int(exits.others.sum())
+    reads = timeline.events.is_read | (timeline.events.kind == Kind.LOAD_BEGINS)
+    leaves = (timeline.begins & reads) | (timeline.exits & ~exits.within)
     for zone in zones:
         own = inside(timeline.events, [zone])
         drains = leaves & _beside(timeline, zone)
-        exits += int(zoning.full(Ring(), own, drains, unseen).sum())
-    return exits
+        count += int(zoning.full(Ring(), own, drains, unseen).sum())
+    return count
 
 
 def _beside(timeline: Timeline, zone: Zone) -> Mask:

@@ -168,17 +168,22 @@ def located(timeline: Timeline, zones: Sequence[Zone], ring: Ring) -> Ring:
     return max(rings, key=lambda each: int((each.is_full(entries, total) == exits).sum()))
 
 
-def exits_with(timeline: Timeline, zones: Sequence[Zone], ring: Ring, unseen: Mask) -> int:
-    """The exits of the same accesses and unseen drains, with these zones and this ring."""
-    return int(exits_at(timeline, zones, ring, unseen).sum())
+class Exits:
+    """The exits of the same accesses with some zones."""
 
+    def __init__(self, timeline: Timeline, zones: Sequence[Zone]) -> None:
+        self.within = inside(timeline.events, zones)
+        self.others = other_exits(timeline, self.within)
 
-def exits_at(timeline: Timeline, zones: Sequence[Zone], ring: Ring, unseen: Mask) -> Mask:
-    """Per event: is there an exit, with these zones, this ring and the same unseen drains?"""
-    within = inside(timeline.events, zones)
-    others = other_exits(timeline, within)
-    others[np.flatnonzero(within)[full(ring, within, others, unseen)]] = True
-    return others
+    def with_ring(self, ring: Ring, unseen: Mask) -> int:
+        """With this ring, and drains that no line shows right before some events."""
+        return int(self.others.sum() + full(ring, self.within, self.others, unseen).sum())
+
+    def at(self, ring: Ring, unseen: Mask) -> Mask:
+        """Per event: is there an exit?"""
+        found = self.others.copy()
+        found[np.flatnonzero(self.within)[full(ring, self.within, self.others, unseen)]] = True
+        return found
 
 
 def full(ring: Ring, queued: Mask, drains: Mask, unseen: Mask) -> Mask:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coalesced.hv.printable import printable
 from coalesced.tools.commands.options import (
     Accel,
     DeviceOption,
@@ -43,20 +44,23 @@ ZoneOption = Annotated[
     typer.Option(
         "--zone",
         metavar="[pio:]ADDRESS+SIZE",
-        help="A zone in force when it was recorded. Repeatable. [default: inferred]",
+        help="A zone in force when it was recorded. Repeatable.",
+        show_default="inferred",
     ),
 ]
 StalenessOption = Annotated[
     str,
-    typer.Option("--staleness", metavar="MS|off", help="Milliseconds that a write may wait."),
+    typer.Option(
+        "--staleness", metavar="MS|off", help="Milliseconds that a write may wait, or off."
+    ),
 ]
 ExitOption = Annotated[
     str | None,
     typer.Option(
         "--exit-ns",
         metavar="NS|FILE",
-        help="Cost of an exit, or a file of `coalesced bench exit --save`. "
-        "[default: measured now, in under a second]",
+        help="Cost of an exit, or a file of `coalesced bench exit --save`.",
+        show_default="measured now, in under a second",
     ),
 ]
 KernelOption = Annotated[
@@ -71,7 +75,7 @@ MapOption = Annotated[
     Path | None,
     typer.Option("--map", metavar="FILE", help="`info mtree -f` or /proc/iomem, for names."),
 ]
-ZonesOption = Annotated[
+FormOption = Annotated[
     ZonesForm | None,
     typer.Option("--zones", help="Print only the zones to add, in this notation."),
 ]
@@ -81,7 +85,7 @@ VerifyOption = Annotated[
         "--verify", help="Replay with the advised zones and without; what fails is taken out."
     ),
 ]
-AccelOption = Annotated[Accel, typer.Option("--accel", help="With --verify: process or kvm.")]
+ProofOption = Annotated[Accel, typer.Option("--accel", help="With --verify: process or kvm.")]
 HtmlOption = Annotated[
     Path | None,
     typer.Option("--html", metavar="FILE", help="Write the report with pictures, as one page."),
@@ -90,15 +94,14 @@ PerfettoOption = Annotated[
     Path | None,
     typer.Option("--perfetto", metavar="FILE", help="Write accesses and the ring for Perfetto."),
 ]
-
 JobsOption = Annotated[
     int,
     typer.Option(
         "--jobs",
         metavar="N",
         min=0,
-        help="Processes for several recordings. [default: one for each CPU]",
-        show_default=False,
+        help="Processes for several recordings.",
+        show_default="one for each CPU",
     ),
 ]
 SchedulerOption = Annotated[
@@ -114,9 +117,9 @@ def advise(
     exit_ns: ExitOption = None,
     kernel: KernelOption = None,
     names: MapOption = None,
-    zones: ZonesOption = None,
+    zones: FormOption = None,
     verify: VerifyOption = False,
-    accel: AccelOption = Accel.process,
+    accel: ProofOption = Accel.process,
     device: DeviceOption = None,
     page: HtmlOption = None,
     perfetto: PerfettoOption = None,
@@ -163,9 +166,7 @@ def advise(
         return _show(result, zones, json)
     recording = read_events(paths[0])
     if verify:
-        from coalesced.tools.runs.boards import DEFAULT_MACHINE  # noqa: PLC0415
-
-        result = advice.verified(recording, options, device or DEFAULT_MACHINE, accel)
+        result = advice.verified(recording, options, device, accel)
     else:
         result = advice.advise(recording, options)
     files.write(recording, result, page, perfetto)
@@ -212,7 +213,7 @@ def _given_cost(text: str) -> ExitCost:
     except ValueError:
         wanted = [exits.key_of(placement, "adaptive") for placement in ("split", "same")]
         name, us = saved.samples("--exit-ns", Path(text), "exit", wanted)
-        return ExitCost(statistics.median(us) * 1e3, f"{text}, {name}")
+        return ExitCost(statistics.median(us) * 1e3, f"{printable(text)}, {name}")
     if not 0 < ns < NS_MAX:
         raise BadInput(f"--exit-ns {text}: expected above 0 to {NS_MAX:,} nanoseconds, or a file")
     return ExitCost(ns, "--exit-ns")

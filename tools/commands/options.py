@@ -66,55 +66,65 @@ def _show_frames(wanted: bool) -> bool:
     return wanted
 
 
+PcapOption = Annotated[
+    Path | None,
+    typer.Option("--pcap", metavar="FILE", help="Write every frame of every netdev, as pcap."),
+]
+RingPagesOption = Annotated[
+    int, typer.Option("--ring-pages", metavar="N", help="Pages of the ring, 1 to 4096.")
+]
+NoCoalesceOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-coalesce",
+        help="Queue nothing: every device access exits. With a range after it, as for --coalesce, "
+        "queue no write to that range; then repeatable.",
+    ),
+]
+NoCoalesceRangeOption = Annotated[
+    list[str] | None, typer.Option(RANGE_OPTION, metavar=FORM, hidden=True)
+]
+CoalesceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--coalesce",
+        metavar=FORM,
+        help="Queue the writes to this range, too; with --no-coalesce only these. Repeatable.",
+    ),
+]
+CpusOption = Annotated[
+    Cpus, typer.Option("--cpus", help="Run both processes on one CPU, on two, or on any.")
+]
+TraceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace", metavar="FILE", help="Write every access of the guest, in QEMU's format."
+    ),
+]
+TracebackOption = Annotated[
+    bool,
+    typer.Option(
+        "--traceback",
+        callback=_show_frames,
+        expose_value=False,
+        help="Show all frames of a guest's error, not only the guest's own line.",
+    ),
+]
+
+
 def _run_options(
     netdev: NetdevOption = None,
-    pcap: Annotated[
-        Path | None,
-        typer.Option("--pcap", metavar="FILE", help="Write every frame of every netdev, as pcap."),
-    ] = None,
+    pcap: PcapOption = None,
     accel: AccelOption = Accel.process,
-    ring_pages: Annotated[
-        int, typer.Option("--ring-pages", metavar="N", help="Pages of the ring, 1 to 4096.")
-    ] = 1,
+    ring_pages: RingPagesOption = 1,
     wait: WaitOption = Wait.adaptive,
     staleness: str | None = None,  # see `_staleness_option`
-    no_coalesce: Annotated[
-        bool,
-        typer.Option(
-            "--no-coalesce",
-            help=f"Queue nothing: every device access exits. With {FORM} after it, queue no write "
-            "to that range; then repeatable.",
-        ),
-    ] = False,
-    no_coalesce_range: Annotated[
-        list[str] | None, typer.Option(RANGE_OPTION, metavar=FORM, hidden=True)
-    ] = None,
-    coalesce: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--coalesce",
-            metavar=FORM,
-            help="Queue the writes to this range, too; with --no-coalesce only these. Repeatable.",
-        ),
-    ] = None,
-    cpus: Annotated[
-        Cpus, typer.Option("--cpus", help="Run both processes on one CPU, on two, or on any.")
-    ] = Cpus.ANY,
-    trace_out: Annotated[
-        Path | None,
-        typer.Option(
-            "--trace", metavar="FILE", help="Write every access of the guest, in QEMU's format."
-        ),
-    ] = None,
-    _traceback: Annotated[
-        bool,
-        typer.Option(
-            "--traceback",
-            callback=_show_frames,
-            expose_value=False,
-            help="Show all frames of a guest's error, not only the guest's own line.",
-        ),
-    ] = False,
+    no_coalesce: NoCoalesceOption = False,
+    no_coalesce_range: NoCoalesceRangeOption = None,
+    coalesce: CoalesceOption = None,
+    cpus: CpusOption = Cpus.ANY,
+    trace_out: TraceOption = None,
+    _traceback: TracebackOption = False,
 ) -> RunOptions:
     """The options, checked as far as that goes without starting anything. Raises BadInput."""
     if not 1 <= ring_pages <= RING_PAGES_MAX:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Positions = NDArray[np.intp]
 Words = NDArray[np.uint64]
 Mask = NDArray[np.bool_]
+Times = NDArray[np.int64]
 
 NO_TIME: Final = -1
 
@@ -66,7 +67,7 @@ class Events:
     value: Words
     size: NDArray[np.uint8]
     count: NDArray[np.uint32]  # of elements; of a string instruction only the first has a value
-    time: NDArray[np.int64]  # nanoseconds, NO_TIME
+    time: Times  # nanoseconds, NO_TIME
     name: NDArray[np.int32]
 
     def __len__(self) -> int:
