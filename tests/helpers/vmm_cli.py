@@ -38,7 +38,9 @@ def run(
     return subprocess.run(
         [*prefix, PROGRAM, *map(str, arguments)],
         cwd=cwd,
-        capture_output=True,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE if stdout is None else stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=LIMIT,
         check=False,
