@@ -30,14 +30,17 @@ def run(
     """Run `coalesced` to its end: a warm start, or what a `prefix` makes of the command line.
 
     `stdout` and `variables` are those of a `Warm`. A test that has set a variable of Python's, like
-    PYTHONPATH, gets a cold start.
+    PYTHONPATH, gets a cold start, and so does `stress`.
     """
-    if not prefix and warm.can_start():
+    # `stress` loads a core of its own in place of the one that a warm start has.
+    if not prefix and warm.can_start() and arguments[:1] != ("stress",):
         return warm.run(list(map(str, arguments)), cwd, LIMIT, stdout, variables)
     return subprocess.run(
         [*prefix, PROGRAM, *map(str, arguments)],
         cwd=cwd,
-        capture_output=True,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE if stdout is None else stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=LIMIT,
         check=False,
