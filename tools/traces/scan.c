@@ -124,16 +124,27 @@ static bool quoted(struct text *t, struct event *e, const char *block)
 static bool stored(struct event *e, char column, uint64_t value)
 {
     switch (column) {
-    case 'a': e->address = value; return true;
-    case 'v': e->value = value; return true;
-    case 'r': e->region = value; return true;
-    case 's': e->size = (uint8_t)value; return value >= 1 && value <= 8;
-    case 'c': e->count = (uint32_t)value; return value >= 1 && value <= UINT32_MAX;
+    case 'a':
+        e->address = value;
+        return true;
+    case 'v':
+        e->value = value;
+        return true;
+    case 'r':
+        e->region = value;
+        return true;
+    case 's':
+        e->size = (uint8_t)value;
+        return value >= 1 && value <= 8;
+    case 'c':
+        e->count = (uint32_t)value;
+        return value >= 1 && value <= UINT32_MAX;
     case 't':
         value = value == UINT32_MAX ? UINT64_MAX : value;
         e->thread = (int32_t)value;
         return value + 1 <= 1u << 30;
-    default: return false;
+    default:
+        return false;
     }
 }
 
@@ -228,8 +239,7 @@ static void thread_before(const char *start, const char *at, struct event *e)
         at--;
     uint64_t value;
     struct text digits = {at, end};
-    if (at > start && (at[-1] == '-' || at[-1] == ' ' || at[-1] == '/') &&
-        decimal(&digits, &value))
+    if (at > start && (at[-1] == '-' || at[-1] == ' ' || at[-1] == '/') && decimal(&digits, &value))
         stored(e, 't', value);
 }
 
@@ -281,8 +291,8 @@ static const char *found(struct text t, const struct pattern *p)
     return NULL;
 }
 
-static bool event_of(struct text line, const struct pattern *patterns, int count,
-                     struct event *e, const char *block)
+static bool event_of(struct text line, const struct pattern *patterns, int count, struct event *e,
+                     const char *block)
 {
     const char *at = NULL;
     for (int n = 0; n < count; n++) {
@@ -375,8 +385,8 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "scan", .m_size = 0, .m_methods = methods};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "scan", .m_size = 0,
+                                        .m_methods = methods};
 
 PyMODINIT_FUNC PyInit_scan(void);
 
