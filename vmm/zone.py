@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from coalesced.hv.client import Range
+if TYPE_CHECKING:  # options are read before a core is chosen, and the client loads one
+    from coalesced.hv.client import Range
 
 
 @dataclass(frozen=True, order=True)

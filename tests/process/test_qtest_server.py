@@ -206,8 +206,8 @@ def test_a_queued_write_raises_its_line_when_it_is_stale() -> None:
     with coalesced([BELL]) as peer:
         peer.ask_all(MAP_SLOT_5)
         assert peer.ask("irq_intercept_out bell") == "OK"
-        assert peer.ask(f"writel {BAR:#x} 1") == "OK"
-        assert peer.line() == "IRQ raise 0"
+        said = [peer.ask(f"writel {BAR:#x} 1"), peer.line()]
+    assert sorted(said) == ["IRQ raise 0", "OK"]  # on a busy machine the timer may be first
 
 
 def test_lines_of_a_long_batch_are_not_early() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ def test_a_suite_started_with_ctrl_c_ignored_starts_processes_that_take_it(tmp_p
         ["sh", "-c", 'trap "" INT; exec "$@"', "-", sys.executable, "-m", "pytest", "-qs",
          "-p", "no:cacheprovider", "test_child.py"],
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
     )  # fmt: skip
     assert "SIGINT: default_int_handler" in done.stdout, done.stdout
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
