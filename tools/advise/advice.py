@@ -128,12 +128,6 @@ class Advice:
 def advise(recording: Recording, options: Options) -> Advice:
     """Judge every range that the recording writes. Raises BadInput if no access has an address."""
     events = guest_events(recording)
-    if not events.is_access.any():
-        apart = sum(recording.reader.apart.values())
-        raise BadInput(
-            f"{recording.path}: expected accesses of a vCPU at absolute addresses, "
-            f"found {apart:,} lines whose addresses are offsets"
-        )
     timeline = Timeline(events)
     in_force = options.zones
     if in_force is None:
@@ -225,12 +219,21 @@ def verified(
 
 
 def guest_events(recording: Recording) -> Events:
-    """The accesses of the guest and its exits; QEMU's calls of handlers joined to accesses."""
+    """The accesses of the guest and its exits; QEMU's calls of handlers joined to accesses.
+
+    Raises BadInput if there is no access with an address.
+    """
     form = recording.reader.format
     events = recording.events
-    if form is None or not form.handler_calls:
-        return events
-    return accesses(events, recording.reader.names)[0]
+    if form is not None and form.handler_calls:
+        events, _ = accesses(events, recording.reader.names)
+    if not events.is_access.any():
+        apart = sum(recording.reader.apart.values())
+        raise BadInput(
+            f"{recording.path}: expected accesses of a vCPU at absolute addresses, "
+            f"found {apart:,} lines whose addresses are offsets"
+        )
+    return events
 
 
 def _lines(recording: Recording) -> Lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -135,7 +136,6 @@ def advise(
     from coalesced.tools.advise import advice, files  # noqa: PLC0415 - start-up time
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
     from coalesced.tools.advise.ring import ring_of  # noqa: PLC0415
-    from coalesced.tools.runs.outputs import check_apart  # noqa: PLC0415
     from coalesced.tools.runs.ranges import zone_of  # noqa: PLC0415
     from coalesced.tools.traces.trace import read_events  # noqa: PLC0415
 
@@ -155,11 +155,8 @@ def advise(
         ring_of(kernel),
     )
     paths = [find(trace) for trace in traces]
-    outputs = {"--html": page, "--perfetto": perfetto}
-    check_apart(outputs, {f"the recording {path}": path for path in paths} | {"--map's": names})
-    for option, output in outputs.items():
-        if output is not None:
-            check_writable(option, output)
+    inputs = {f"the recording {path}": path for path in paths} | {"--map's": names}
+    _check_outputs({"--html": page, "--perfetto": perfetto}, inputs)
     if len(paths) > 1:
         result = _together(paths, options, jobs, scheduler, verify or perfetto is not None)
         files.write(None, result, page, None)
@@ -171,6 +168,15 @@ def advise(
         result = advice.advise(recording, options)
     files.write(recording, result, page, perfetto)
     return _show(result, zones, json)
+
+
+def _check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
+    from coalesced.tools.runs.outputs import check_apart  # noqa: PLC0415 - start-up time
+
+    check_apart(outputs, inputs)
+    for option, output in outputs.items():
+        if output is not None:
+            check_writable(option, output)
 
 
 def _together(
