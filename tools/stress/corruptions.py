@@ -28,6 +28,7 @@ _MOST_AGAIN = 3000
 _LONGEST_WAIT = 0.0005  # seconds between two corruptions at most
 _SETTLED_BURSTS = 3  # after which both sides have answered each other
 _ON_ITS_WAY = 200  # entries that may have been written before, and published after
+_HANGS = "a hang: neither side made progress or reported an error"
 _KNOWN = ("ProtocolError", "SegmentError", "PeerDied", "GuestError", "RequestError", "HostError")
 
 _RUN_WORDS = (
@@ -39,6 +40,7 @@ _RUN_WORDS = (
     core.IRQ_LINES,
     core.FIRST_OPERATION,
 )
+_SEGMENTS = ("ring", "run page", "notes")
 # (offset, bytes) of the fields of kvm_run that either side uses.
 _RUN_FIELDS = (
     (abi.KVM_RUN_IMMEDIATE_EXIT, 1),
@@ -142,7 +144,8 @@ def _wait_note(chance: random.Random, _segments: Segments) -> Corruption:
 def _truncation(chance: random.Random, segments: Segments) -> Corruption:
     segment = chance.randrange(3)
     pages = segments.sizes[segment] // PAGE_SIZE
-    return Corruption("truncation", segment, chance.randrange(pages) * PAGE_SIZE, b"")
+    offset = chance.randrange(pages) * PAGE_SIZE
+    return Corruption(f"truncation of {_SEGMENTS[segment]} to {offset} bytes", segment, offset, b"")
 
 
 def _nasty(chance: random.Random, limit: int) -> int:
@@ -185,13 +188,13 @@ def run(
             totals.corruptions += 1
             started = time.monotonic()
             corruption.carry_out(segments)
-            verdict = _verdict(pair, segments, corruption)
+            verdict = verdict_on(pair, segments, corruption)
             if corruption.data and not canaries.intact():
                 verdict = "a stray access: unused bytes have changed"
             what = f"{corruption.what} <- {corruption.data.hex()}"
             totals.judge(pair, what, verdict, time.monotonic() - started)
-            if verdict != "harmless":
-                return
+            if verdict != "harmless" or not corruption.data:
+                return  # nothing here may write to what is gone
     finally:
         totals.pairs += 1
         pair.close()
@@ -202,7 +205,7 @@ def judge_lie(pair: Pair, lie: Lie, totals: Totals) -> None:
     totals.corruptions += 1
     started = time.monotonic()
     if pair.wait("ready", HANG) and pair.segments is not None:
-        verdict = _verdict(pair, pair.segments, Corruption(str(lie), 0, 0, b"\0"))
+        verdict = verdict_on(pair, pair.segments, Corruption(str(lie), 0, 0, b"\0"))
     elif pair.last or pair.ended("vmm"):
         verdict = _end(pair)
     else:
@@ -229,27 +232,26 @@ class _Canaries:
         return all(not memory[place].strip(b"\xc5") for memory, place in self._places)
 
 
-def _verdict(pair: Pair, segments: Segments, corruption: Corruption | Intrusion) -> str:
+def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusion) -> str:
     """'detected', 'harmless', or what is wrong.
 
     Harmless: the guest has gone on for some bursts, each of which had exits, and has filled the
     ring anew, so that nothing of the corruption is left to be found; indices and segments are
-    what they should be.
+    what they should be. A truncation of the ring is harmless only if the guest has gone on as long
+    without it: an index that was corrupted before can make the ring look full for good.
     """
-    whole = bool(corruption.data)  # otherwise this process must not look at the segments, either
-    bursts = segments.note(guest.BURSTS) if whole else 0
-    enough = segments.note(guest.WRITTEN) + segments.slots + _ON_ITS_WAY if whole else 0
+    cut = isinstance(corruption, Corruption) and not corruption.data
+    if cut and not _may_be_looked_at(corruption):
+        return _fatal(pair)
+    indices = segments.indices()
+    bursts = segments.note(guest.BURSTS)
+    enough = segments.note(guest.WRITTEN) + segments.slots + _ON_ITS_WAY
     seen: object = None
     end = time.monotonic() + _LONGEST_VERDICT
     deadline = time.monotonic() + HANG
     while time.monotonic() < min(deadline, end):
-        if pair.hear(0.0002) is None or pair.last:
+        if _has_ended(pair):
             return _end(pair)
-        if pair.ended("hv"):
-            pair.wait("last", HANG)
-            return _end(pair)
-        if not whole:
-            continue  # the only allowed outcome is an error
         # On a busy machine a pair may be slow; it hangs when nothing moves.
         moved = segments.indices(), segments.word(core.EXIT_SEQUENCE)
         if moved != seen:
@@ -257,9 +259,34 @@ def _verdict(pair: Pair, segments: Segments, corruption: Corruption | Intrusion)
         settled = segments.note(guest.BURSTS) >= bursts + _SETTLED_BURSTS
         if settled and segments.note(guest.WRITTEN) >= enough:
             first, last = segments.indices()
-            if first < segments.slots and last < segments.slots and segments.whole():
+            sound = first < segments.slots and last < segments.slots and segments.whole()
+            if (first, last) == indices if cut else sound:
                 return "harmless"
-    return "a hang: neither side made progress or reported an error"
+    return _HANGS
+
+
+def _may_be_looked_at(corruption: Corruption | Intrusion) -> bool:
+    """Whether the first page of each segment, with all that is read here, is still there."""
+    return isinstance(corruption, Corruption) and corruption.segment == 0 and corruption.offset > 0
+
+
+def _fatal(pair: Pair) -> str:
+    """The verdict about a corruption of which nothing but an error can come."""
+    deadline = time.monotonic() + HANG
+    while time.monotonic() < deadline:
+        if _has_ended(pair):
+            return _end(pair)
+    return _HANGS
+
+
+def _has_ended(pair: Pair) -> bool:
+    """Whether a side has ended, or has reported an error; waits a moment for that."""
+    if pair.hear(0.0002) is None or pair.last:
+        return True
+    if pair.ended("hv"):
+        pair.wait("last", HANG)
+        return True
+    return False
 
 
 def _end(pair: Pair) -> str:

@@ -1,0 +1,97 @@
+"""What is said of a corruption, by what the two sides do afterwards."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, cast
+
+import pytest
+
+from coalesced.hv.abi import PAGE_SIZE
+from coalesced.tools.stress import corruptions, guest
+from coalesced.tools.stress.corruptions import Corruption
+from coalesced.tools.stress.pair import Message, Pair
+from coalesced.tools.stress.segments import Segments
+
+ERROR: Message = {"kind": "error", "type": "SegmentError", "text": "", "guest_status": None}
+
+
+@pytest.fixture
+def segments() -> Iterator[Segments]:
+    fds = []
+    for pages in (2, 2, 1):
+        fds.append(os.memfd_create("segment"))
+        os.ftruncate(fds[-1], pages * PAGE_SIZE)
+    with closing(Segments(fds[0], fds[1], fds[2])) as made:
+        yield made
+
+
+class Sides:
+    """Two sides of which the guest does a burst each time that somebody listens."""
+
+    def __init__(self, segments: Segments, moves: bool, error_after: int | None = None) -> None:
+        self.last: Message = {}
+        self._segments = segments
+        self._moves = moves
+        self._left = error_after
+        self._bursts = 0
+
+    def hear(self, _seconds: float) -> Message | None:
+        self._bursts += 1
+        self._segments.leave_note(guest.BURSTS, self._bursts)
+        self._segments.leave_note(guest.WRITTEN, 200 * self._bursts)
+        if self._moves:
+            struct.pack_into("<II", self._segments.ring, 0, *2 * [self._bursts % 170])
+        if self._left == self._bursts:
+            self.last = ERROR
+        return self.last
+
+    def ended(self, _side: str, _seconds: float = 0) -> bool:
+        return False
+
+
+def verdict(sides: Sides, segments: Segments, corruption: Corruption) -> str:
+    corruption.carry_out(segments)
+    return corruptions.verdict_on(cast("Pair", cast("Any", sides)), segments, corruption)
+
+
+def cut(offset: int, segment: int = 0) -> Corruption:
+    return Corruption("truncation", segment, offset, b"")
+
+
+def test_a_cut_ring_that_is_not_used_any_more_is_harmless(segments: Segments) -> None:
+    """It looks full for good by an index that was corrupted before: each write exits."""
+    assert verdict(Sides(segments, moves=False), segments, cut(PAGE_SIZE)) == "harmless"
+
+
+def test_a_cut_ring_that_is_used_must_be_detected(segments: Segments) -> None:
+    """However many bursts pass until then."""
+    sides = Sides(segments, moves=True, error_after=100)
+    assert verdict(sides, segments, cut(PAGE_SIZE)) == "detected"
+
+
+@pytest.mark.parametrize(("segment", "offset"), [(0, 0), (1, PAGE_SIZE), (2, 0)])
+def test_nothing_but_an_error_can_come_of_another_cut(
+    segments: Segments, segment: int, offset: int
+) -> None:
+    """Its first page is not looked at here, either: that would be a SIGBUS."""
+
+    class Silent(Sides):
+        def hear(self, _seconds: float) -> Message | None:
+            self._bursts += 1
+            self.last = ERROR if self._bursts == 100 else {}
+            return self.last
+
+    sides = Silent(segments, moves=False)
+    assert verdict(sides, segments, cut(offset, segment)) == "detected"
+
+
+def test_another_corruption_is_harmless_once_the_ring_was_filled_anew(segments: Segments) -> None:
+    corruption = Corruption("data", 0, 24, bytes(8))
+    assert verdict(Sides(segments, moves=True), segments, corruption) == "harmless"
+    struct.pack_into("<I", segments.ring, 4, segments.slots)
+    sides = Sides(segments, moves=False, error_after=50)
+    assert verdict(sides, segments, corruption) == "detected"
