@@ -119,12 +119,15 @@ def test_an_end_in_the_middle_of_a_line() -> None:
         assert result_of(peer.end())["commands"] == 1
 
 
-def test_what_was_queued_reaches_the_devices_when_the_peer_has_gone() -> None:
+@pytest.mark.parametrize("listens", [True, False])
+def test_what_was_queued_reaches_the_devices_when_the_peer_has_gone(listens: bool) -> None:
     """As far as it was sent, all is carried out, whether the peer takes the replies or not."""
     states = []
     for options in (["--staleness", "off"], ["--accel", "direct"]):
         with coalesced([ADDER], "--json", *options) as peer:
             peer.ask_all(MAP_SLOT_5)
+            if not listens:
+                peer.socket.shutdown(socket.SHUT_RD)
             peer.send(f"writel {BAR:#x} 3\n".encode() * 5000)
             peer.socket.shutdown(socket.SHUT_WR)
             result = result_of(peer.end())

@@ -60,6 +60,7 @@ class Server:
         self._mailbox: GuestMemory = machine.add_ram(MAILBOX, MAILBOX_SIZE, declared=False)
         registers = Region("qtest", PAGE_SIZE, lambda _at, _size: 0, self._write_register)
         machine.memory.map(registers, REGISTERS)
+        self._deaf = False  # the peer has closed its end
         peer.setblocking(False)
         os.set_blocking(wake, False)
         machine.loop.add_reader(peer.fileno(), self._readable)
@@ -107,17 +108,18 @@ class Server:
         return wanted
 
     def _send(self, lines: list[bytes]) -> None:
-        """Send lines; meanwhile, read from a peer that sends and does not receive."""
+        """Send lines; meanwhile, read from a peer that sends and does not receive.
+
+        A peer that has gone gets no more replies; what it sent before is still carried out.
+        """
         data = memoryview(b"".join([line + b"\n" for line in lines]))
-        while data:
+        while data and not self._deaf:
             try:
                 data = data[self._peer.send(data, socket.MSG_NOSIGNAL) :]
             except BlockingIOError:
                 self._wait_for_room()
             except OSError:
-                self._ended = True
-                self._lines = _Lines()
-                return
+                self._deaf = True
 
     def _wait_for_room(self) -> None:
         more = not self._ended and self._lines.size < _BACKLOG_MAX
