@@ -128,10 +128,10 @@ def test_what_was_queued_reaches_the_devices_when_the_peer_has_gone(listens: boo
             peer.ask_all(MAP_SLOT_5)
             if not listens:
                 peer.socket.shutdown(socket.SHUT_RD)
-            peer.send(f"writel {BAR:#x} 3\n".encode() * 5000)
+            peer.send(f"writel {BAR:#x} 3\n".encode() * 50_000)
             peer.socket.shutdown(socket.SHUT_WR)
             result = result_of(peer.end())
-        assert result["commands"] == len(MAP_SLOT_5) + 5000
+        assert result["commands"] == len(MAP_SLOT_5) + 50_000
         states.append(result["state"])
     assert states[0] == states[1]
 
@@ -268,7 +268,7 @@ def test_a_peer_that_is_killed(tmp_path: Path) -> None:
         peer, _ = listener.accept()
     child = os.fork()
     if child == 0:
-        peer.sendall(b"readq 0x1000\n" * 5000)
+        peer.sendall(b"readq 0x1000\n" * 50_000)
         os.kill(os.getpid(), 9)
     peer.close()
     os.waitpid(child, 0)
