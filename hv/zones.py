@@ -18,6 +18,7 @@ class Zones:
         # (start, end), ascending. In 64 bits, as KVM compares: the end of a zone that reaches the
         # end of the space is 0.
         self._zones: list[tuple[int, int]] = []
+        self._widest = 0  # size of the largest zone so far
 
     def __len__(self) -> int:
         return len(self._zones)
@@ -31,13 +32,16 @@ class Zones:
             raise RequestError(
                 errno.ENOSPC, f"no more than {NR_IOBUS_DEVS} coalesced zones of a kind"
             )
-        bisect.insort(self._zones, (addr, (addr + size) & _U64))
+        zone = (addr, (addr + size) & _U64)
+        bisect.insort(self._zones, zone)
+        self._widest = max(self._widest, zone[1] - zone[0])
 
     def unregister(self, addr: int, size: int) -> int:
         """Remove every zone that contains the range; how many, 0 being fine."""
-        before, removed = len(self._zones), set(self._containing(addr, size))
-        self._zones = [zone for zone in self._zones if zone not in removed]
-        return before - len(self._zones)
+        removed = self._containing(addr, size)
+        for at in reversed(removed):
+            del self._zones[at]
+        return len(removed)
 
     def covers(self, addr: int, length: int) -> bool:
         """Whether an access of `length` bytes lies wholly inside one zone."""
@@ -60,7 +64,9 @@ class Zones:
             reached = end
         return found
 
-    def _containing(self, addr: int, length: int) -> list[tuple[int, int]]:
-        """The zones that the range lies wholly inside of, as KVM's coalesced_mmio_in_range."""
+    def _containing(self, addr: int, length: int) -> list[int]:
+        """Places of the zones that the range lies wholly inside of, as coalesced_mmio_in_range."""
         end = (addr + length) & _U64
-        return [zone for zone in self._zones if zone[0] <= addr <= end <= zone[1]]
+        low = bisect.bisect_left(self._zones, (end - self._widest,))
+        high = bisect.bisect_right(self._zones, (addr, _U64))
+        return [at for at in range(low, high) if addr <= end <= self._zones[at][1]]

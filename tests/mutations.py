@@ -123,8 +123,8 @@ MUTATIONS = (
         "4 unregistering removes the zones that contain the range",
         "the zones inside the range, as in 2008",
         "hv/zones.py",
-        "if zone[0] <= addr <= end <= zone[1]]",
-        "if addr <= zone[0] <= zone[1] <= end]",
+        "for at in range(low, high) if addr <= end <= self._zones[at][1]]",
+        "for at, zone in enumerate(self._zones) if addr <= zone[0] <= zone[1] <= end]",
         "tests/unit/hv/test_zones.py::test_unregister_removes_the_zones_that_contain_the_range",
     ),
     Mutation(
