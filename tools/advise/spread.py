@@ -59,14 +59,16 @@ class Processes:
     ) -> None:
         children.keep_folder_out()
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(self.count, len(left)), context) as pool:
+        size = min(self.count, len(left))
+        with ProcessPoolExecutor(size, context, children.begin) as pool:
             futures = {n: pool.submit(function, paths[n], paths[n]) for n in left}
             try:
                 for number, future in futures.items():
                     found[number] = future.result()
                     bar.advance()
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.kill()  # otherwise the end of the block waits for what it reads
                 raise
 
 

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from coalesced.hv import children, core
+from coalesced.hv import children
 from coalesced.hv.errors import HostError
 from coalesced.hv.signals import ENDING
 
@@ -114,8 +114,6 @@ def _child_ended(_number: int = 0, _frame: FrameType | None = None) -> None:
 
 
 def _main(target: Callable[..., None], arguments: tuple[object, ...], control: Control) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-    core.die_with_parent()
+    children.begin()
     with suppress(EOFError, BrokenPipeError):  # the process that gave the orders has ended
         target(*arguments, control)

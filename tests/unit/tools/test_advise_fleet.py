@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -22,6 +23,7 @@ from coalesced.tools.advise.spread import TRIES, Cluster, Processes, here
 from coalesced.tools.advise.verdicts import Verdict
 from coalesced.tools.errors import BadInput
 from coalesced.vmm.zone import Zone
+from helpers.hv_processes import within
 from helpers.kvm_trace import Tape
 
 WINDOW = 0xFD000000
@@ -179,6 +181,25 @@ def test_processes_that_die_each_time_end_it(fleet: list[Path], tmp_path: Path) 
     (tmp_path / "flag").touch()
     with pytest.raises(HostError, match=f"died {TRIES} times"):
         Processes(2)(Killed(tmp_path / "flag", once=False), fleet)
+
+
+def waiting(path: Path, shown: Path) -> Advice:
+    """A study that Ctrl-C finds at work, in a process that does not see it."""
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    os.kill(os.getppid(), signal.SIGINT)
+    signal.pause()
+    return study(OPTIONS, path, shown)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_processes_at_once(
+    fleet: list[Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They say nothing, and none is left."""
+    with within(30), pytest.raises(KeyboardInterrupt):
+        Processes(2)(waiting, fleet)
+    assert multiprocessing.active_children() == []
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.slow
