@@ -21,10 +21,14 @@ class Zone:
     def __str__(self) -> str:
         return f"{'pio:' if self.pio else ''}{self.address:#x}+{self.size:#x}"
 
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.address + self.size
+
     def holds(self, other: Zone) -> bool:
         """Does the other zone lie in this one?"""
-        start, end = other.address, other.address + other.size
-        return self.pio == other.pio and self.address <= start and end <= self.address + self.size
+        return self.pio == other.pio and self.address <= other.address and other.end <= self.end
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,7 @@ class Choice:
             found = _merged(found)
         for zone in self.removed:
             if zone.pio == pio:
-                end = zone.address + zone.size
-                found = [part for each in found for part in _without(each, zone.address, end)]
+                found = [part for each in found for part in _without(each, zone.address, zone.end)]
         return found
 
 

@@ -140,10 +140,12 @@ def advise(recording: Recording, options: Options) -> Advice:
     zones = [*in_force, *advised]
     ring = zoning.located(timeline, in_force, options.ring)
     unseen = zoning.unseen_drains(timeline, in_force, ring)
-    conditions = what_if(timeline, zones, ring, unseen, found)
+    exits = zoning.Exits(timeline, zones)
+    conditions = what_if(timeline, zones, exits, ring, unseen, found)
     after = conditions.ring_pages["1"]
     cost = options.exit_cost
     parts = Parts.divide(timeline)
+    trace = printable(str(recording.path))
     of_range = _Ranges(
         measured,
         parts,
@@ -152,11 +154,11 @@ def advise(recording: Recording, options: Options) -> Advice:
         unseen,
         options.names,
         recording.reader.names,
-        printable(str(recording.path)),
+        trace,
     )
     ranges = [of_range.of(number, *each) for number, each in enumerate(judged)]
     return Advice(
-        trace=printable(str(recording.path)),
+        trace=trace,
         format="unknown" if recording.reader.format is None else recording.reader.format.name,
         lines=_lines(recording),
         threads=len(np.unique(events.thread)),
@@ -174,7 +176,7 @@ def advise(recording: Recording, options: Options) -> Advice:
         exits_advised=after,
         part_seconds=parts.seconds,
         exits_by_part=parts.count(timeline.all_exits),
-        exits_advised_by_part=parts.count(zoning.Exits(timeline, zones).at(ring, unseen)),
+        exits_advised_by_part=parts.count(exits.at(ring, unseen)),
         what_if=conditions,
         exit_cost=cost,
         seconds_saved=None if cost is None else (now - after) * cost.ns / 1e9,
@@ -316,10 +318,8 @@ def added(judged: Iterable[tuple[Zone, Verdict]], in_force: Sequence[Zone]) -> l
             joinable = False
             continue
         last = zones[-1] if zones and joinable else None
-        end = 0 if last is None else last.address + last.size
-        if last is not None and last.pio == zone.pio and zone.address - end <= MERGE_GAP:
-            size = max(end, zone.address + zone.size) - last.address
-            zones[-1] = Zone(zone.pio, last.address, size)
+        if last is not None and last.pio == zone.pio and zone.address - last.end <= MERGE_GAP:
+            zones[-1] = Zone(zone.pio, last.address, max(last.end, zone.end) - last.address)
         else:
             zones.append(zone)
         joinable = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -27,7 +27,7 @@ from coalesced.tools.advise.zones import Agreement
 from coalesced.tools.traces.trace import read_events
 from coalesced.vmm.zone import Zone
 
-T = TypeVar("T")
+Counts = TypeVar("Counts", Agreement, Lines, Stale)
 Study = Callable[[Path, Path], Advice]  # of a file that has another name for people
 _NAMED = 3  # recordings in the title
 
@@ -109,30 +109,20 @@ def _grouped(advices: Iterable[Advice]) -> list[_Group]:
     """The same registers together, and windows of memory that overlap."""
     members = [(n, each) for n, advice in enumerate(advices) for each in advice.ranges]
     members.sort(key=lambda member: (member[1].zone, member[0]))
-    groups: dict[Zone, _Group] = {}
+    groups: dict[Zone, list[tuple[int, RangeAdvice]]] = {}
     window: Zone | None = None
     for number, each in members:
         zone = each.zone
         if zone.size < WINDOW_LEAST:
-            groups[zone] = _Group(zone, [*_members(groups, zone), (number, each)])
+            groups.setdefault(zone, []).append((number, each))
             continue
-        before: Sequence[tuple[int, RangeAdvice]] = ()
-        if window is None or window.pio != zone.pio or zone.address >= _end(window):
-            window = zone
+        if window is None or window.pio != zone.pio or zone.address >= window.end:
+            window, before = zone, []
         else:
-            size = max(_end(window), _end(zone)) - window.address
-            before = groups.pop(window).members
-            window = Zone(window.pio, window.address, size)
-        groups[window] = _Group(window, [*before, (number, each)])
-    return list(groups.values())
-
-
-def _members(groups: Mapping[Zone, _Group], zone: Zone) -> list[tuple[int, RangeAdvice]]:
-    return list(groups[zone].members) if zone in groups else []
-
-
-def _end(zone: Zone) -> int:
-    return zone.address + zone.size
+            before = groups.pop(window)
+            window = Zone(zone.pio, window.address, max(window.end, zone.end) - window.address)
+        groups[window] = [*before, (number, each)]
+    return [_Group(zone, found) for zone, found in groups.items()]
 
 
 # --- sums ---
@@ -150,12 +140,9 @@ def _joined(advices: Sequence[Advice], alone: Sequence[_Group], options: Options
     return Advice(
         trace=f"{len(advices)} recordings: {shown}{', …' if len(advices) > _NAMED else ''}",
         format=", ".join(dict.fromkeys(advice.format for advice in advices)),
-        lines=Lines(
-            sum(advice.lines.events for advice in advices),
-            sum(advice.lines.known for advice in advices),
-            sum(advice.lines.foreign for advice in advices),
-            sum(advice.lines.lost_marks for advice in advices),
-            _counted(advice.lines.apart for advice in advices),
+        lines=_summed(
+            [advice.lines for advice in advices],
+            apart=_counted(advice.lines.apart for advice in advices),
         ),
         threads=sum(advice.threads for advice in advices),
         seconds=sum(seconds) if seconds else None,
@@ -215,15 +202,8 @@ def _agreement(found: Sequence[Agreement]) -> Agreement | None:
     """The sum; lines that nothing explains are those of the first recording that has some."""
     if not found:
         return None
-    return Agreement(
-        sum(each.writes for each in found),
-        sum(each.exits for each in found),
-        sum(each.predicted for each in found),
-        sum(each.agreed for each in found),
-        sum(each.unseen_drains for each in found),
-        sum(each.explained for each in found),
-        next((each.disagreements for each in found if each.disagreements), ()),
-    )
+    first = next((each.disagreements for each in found if each.disagreements), ())
+    return _summed(found, disagreements=first)
 
 
 def _what_if(found: Sequence[WhatIf]) -> WhatIf:
@@ -237,14 +217,7 @@ def _what_if(found: Sequence[WhatIf]) -> WhatIf:
 
 
 def _stale(found: Sequence[Mapping[str, Stale]]) -> dict[str, Stale]:
-    return {
-        limit: Stale(
-            sum(each[limit].exits for each in found),
-            sum(each[limit].late for each in found),
-            sum(each[limit].drains for each in found),
-        )
-        for limit in found[0]
-    }
+    return {limit: _summed([each[limit] for each in found]) for limit in found[0]}
 
 
 def _doorbells(found: Sequence[Doorbell]) -> list[Doorbell]:
@@ -256,6 +229,16 @@ def _doorbells(found: Sequence[Doorbell]) -> list[Doorbell]:
         if len(value) == 1
     ]
     return sorted(bells, key=lambda bell: (-bell.exits, bell.zone))
+
+
+def _summed(found: Sequence[Counts], **others: Any) -> Counts:
+    """The sum of each field of equal dataclasses; `others`: values of fields that are no count."""
+    sums = {
+        each.name: sum(getattr(one, each.name) for one in found)
+        for each in fields(found[0])
+        if each.name not in others
+    }
+    return type(found[0])(**sums, **others)
 
 
 def _counted(found: Iterable[Mapping[Any, int]]) -> dict[Any, int]:

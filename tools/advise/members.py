@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING
 from coalesced.tools.advise.advice import Advice, RangeAdvice
 from coalesced.tools.advise.evidence import Waits
 from coalesced.tools.runs.results import Percentiles
+from coalesced.tools.traces.events import READS, WRITES, Kind
 from coalesced.vmm.zone import Zone
 
 if TYPE_CHECKING:
     from coalesced.tools.advise.verify import Verified
 
-READS = ("read", "load", "in")
-WRITES = ("write", "store", "out")
-
 
 def members(advice: Advice) -> Mapping[str, object]:
     """The members that the reference names, and what the report has besides."""
     agreed, lines = advice.agreement, advice.lines
-    reads, writes = (sum(advice.counts.get(kind, 0) for kind in kinds) for kinds in (READS, WRITES))
+    reads, writes = (_count(advice, READS), _count(advice, WRITES))
     return {
         "trace": advice.trace,
         "format": advice.format,
@@ -64,6 +62,10 @@ def members(advice: Advice) -> Mapping[str, object]:
         "verified": advice.verified and _verified(advice.verified),
         "recordings": [_recording(each) for each in advice.recordings],
     }
+
+
+def _count(advice: Advice, kinds: Iterable[Kind]) -> int:
+    return sum(advice.counts.get(kind.name.lower(), 0) for kind in kinds)
 
 
 def _recording(advice: Advice) -> dict[str, object]:

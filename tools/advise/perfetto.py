@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -45,7 +46,7 @@ def export(events: Events, advice: Advice, write: Write) -> None:
         (_DEPTH[1], "ring, with the advice", [*advice.zones_in_force, *advice.advised]),
     ):
         if zones:
-            trace.counter(track, name)
+            trace.track(track, name, "entries")
             depths.append((track, depth(timeline, zones, advice.zones_in_force, advice.ring)))
     exits = timeline.all_exits.tolist()
     kinds, addresses = events.kind.tolist(), events.address.tolist()
@@ -78,22 +79,16 @@ class _Trace:
     """Packets of a Perfetto trace, written one by one."""
 
     def __init__(self, write: Write) -> None:
-        self._builder, self._messages = _library()
-        self._builder = self._builder(_File(write))
+        builder, self._messages = _library()
+        self._builder = builder(SimpleNamespace(write=write))
 
-    def track(self, number: int, name: str) -> None:
-        """Name a track of events."""
+    def track(self, number: int, name: str, unit: str | None = None) -> None:
+        """Name a track of events; with a unit, of a counter."""
         packet = self._packet(0)
         packet.track_descriptor.uuid = number
         packet.track_descriptor.name = name
-        self._builder.write_packet(packet)
-
-    def counter(self, number: int, name: str) -> None:
-        """Name a track of a counter."""
-        packet = self._packet(0)
-        packet.track_descriptor.uuid = number
-        packet.track_descriptor.name = name
-        packet.track_descriptor.counter.unit_name = "entries"
+        if unit is not None:
+            packet.track_descriptor.counter.unit_name = unit
         self._builder.write_packet(packet)
 
     def instant(self, at: int, track: int, name: str, exits: bool) -> None:
@@ -120,13 +115,6 @@ class _Trace:
         packet.timestamp = at
         packet.trusted_packet_sequence_id = _SEQUENCE
         return packet
-
-
-class _File:
-    """As much of a file as the library's builder needs."""
-
-    def __init__(self, write: Write) -> None:
-        self.write = write
 
 
 def _library() -> tuple[Any, Any]:

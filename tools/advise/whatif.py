@@ -59,12 +59,12 @@ class WhatIf:
 def what_if(
     timeline: Timeline,
     zones: Sequence[Zone],
+    exits: zoning.Exits,
     ring: Ring,
     unseen: Mask,
     found: Sequence[Evidence],
 ) -> WhatIf:
-    """With the zones in force and the advised ones."""
-    exits = zoning.Exits(timeline, zones)
+    """With the zones in force and the advised ones; `exits`: those with these zones."""
     timed = bool((timeline.events.time != NO_TIME).all())
     limits = _Limits(timeline.events.time, exits, ring, unseen) if timed else None
     return WhatIf(
@@ -123,7 +123,7 @@ def _beside(timeline: Timeline, zone: Zone) -> Mask:
     """The events on the pages of a zone; of ports, on the 8 around it."""
     events, unit = timeline.events, PORTS if zone.pio else PAGE
     start = zone.address // unit * unit
-    end = -(-(zone.address + zone.size) // unit) * unit
+    end = -(-zone.end // unit) * unit
     pio = np.isin(events.kind, (Kind.IN, Kind.OUT))
     within = (events.address >= np.uint64(start)) & (events.address <= np.uint64(end - 1))
     return np.asarray((pio == zone.pio) & within)

@@ -24,7 +24,7 @@ def inside(events: Events, zones: Iterable[Zone]) -> Mask:
     last = events.address + (events.size - np.uint8(1))
     for zone in zones:
         kind = Kind.OUT if zone.pio else Kind.STORE
-        end = np.uint64(zone.address + zone.size - 1)
+        end = np.uint64(zone.end - 1)
         within = (events.address >= np.uint64(zone.address)) & (last <= end)
         found |= within & (events.kind == kind) & (events.count == 1)
     return found
@@ -173,7 +173,7 @@ class Exits:
 
     def __init__(self, timeline: Timeline, zones: Sequence[Zone]) -> None:
         self.within = inside(timeline.events, zones)
-        self.others = other_exits(timeline, self.within)
+        self.others = _other_exits(timeline, self.within)
 
     def with_ring(self, ring: Ring, unseen: Mask) -> int:
         """With this ring, and drains that no line shows right before some events."""
@@ -192,7 +192,7 @@ def full(ring: Ring, queued: Mask, drains: Mask, unseen: Mask) -> Mask:
     return ring.full(np.bincount(number[queued]))
 
 
-def other_exits(timeline: Timeline, within: Mask) -> Mask:
+def _other_exits(timeline: Timeline, within: Mask) -> Mask:
     """The exits of everything but the writes in zones."""
     single = timeline.events.count == 1
     alone = timeline.exits & ~within & single

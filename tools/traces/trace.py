@@ -70,7 +70,7 @@ class Recording:
 
 
 def read_events(path: Path, limits: source.Limits = _LIMITS) -> Recording:
-    """Read a trace, plain or packed; ports are told from memory.
+    """Read a trace, plain or packed, and decide which accesses are to ports.
 
     Raises BadInput when there is no such file, it is damaged, too big, or holds no access.
     """
@@ -160,7 +160,7 @@ def _shown(names: Names) -> list[str]:
 
 
 def _kinds(events: Events) -> NDArray[np.uint8]:
-    """The kinds, with ports told from memory where only the address does."""
+    """The kinds; where the format does not say so, the address decides between port and memory."""
     last = events.address + (events.size - np.uint8(1))
     port = (last < PORTS_END) & (events.size <= 4)
     kinds = events.kind.copy()

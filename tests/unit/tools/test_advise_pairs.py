@@ -16,7 +16,7 @@ from helpers.kvm_trace import Tape
 
 @dataclass(frozen=True)
 class Registers:
-    """A register and the one beside it: ports or memory, the second one above or below."""
+    """Two adjacent registers: ports or memory, the second one above or below the first."""
 
     pio: bool
     first: int
@@ -141,7 +141,7 @@ def tail_and_head(tape: Tape, place: Registers) -> None:
 
 
 def tail_and_counter(tape: Tape, place: Registers) -> None:
-    """What a ring's tail sent is counted beside it."""
+    """The register after a ring's tail counts what the tail sent."""
     for number in range(64):
         place.write(tape, place.first, number % 16)
         place.read(tape, place.second, number * 3)
