@@ -35,6 +35,7 @@ KVM_RUN_INTERNAL: Final = struct.Struct("<I")
 KVM_EXIT_IO: Final = 2
 KVM_EXIT_HLT: Final = 5
 KVM_EXIT_MMIO: Final = 6
+KVM_EXIT_IRQ_WINDOW_OPEN: Final = 7
 KVM_EXIT_SHUTDOWN: Final = 8
 KVM_EXIT_FAIL_ENTRY: Final = 9
 KVM_EXIT_INTR: Final = 10
@@ -75,6 +76,8 @@ KVM_COALESCED_MMIO_ZONE: Final = struct.Struct("<QII")
 # userspace_addr u64}
 KVM_USERSPACE_MEMORY_REGION: Final = struct.Struct("<IIQQQ")
 
+KVM_MEM_READONLY: Final = 2  # a flag of it
+
 # struct kvm_regs: 18 u64
 KVM_REGS_NAMES: Final = (
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp",
@@ -97,6 +100,7 @@ KVM_CHECK_EXTENSION: Final = _io(0x03)
 KVM_GET_VCPU_MMAP_SIZE: Final = _io(0x04)
 KVM_CREATE_VCPU: Final = _io(0x41)
 KVM_RUN: Final = _io(0x80)
+KVM_INTERRUPT: Final = _iow(0x86, 4)
 KVM_GET_REGS: Final = _ior(0x81, KVM_REGS.size)
 KVM_SET_REGS: Final = _iow(0x82, KVM_REGS.size)
 KVM_GET_SREGS: Final = _ior(0x83, KVM_SREGS_SIZE)

@@ -104,13 +104,18 @@ class Vm:
         return answer
 
     def set_user_memory_region(
-        self, slot: int, start: int, size: int, memory: Memory | None = None
+        self,
+        slot: int,
+        start: int,
+        size: int,
+        memory: Memory | None = None,
+        readonly: bool = False,
     ) -> Memory | None:
         """KVM_SET_USER_MEMORY_REGION: `size` bytes of RAM at `start`, shared by both.
 
-        Both are multiples of 4096. Size 0 takes the slot away; `memory` is what a slot taken away
-        held, to come back with its contents; None: new, zeroed RAM, which is this VM's to close.
-        Raises HostError without room.
+        `readonly`: ROM, whose writes go to devices. Both are multiples of 4096. Size 0 takes the
+        slot away; `memory` is what a slot taken away held, to come back with its contents; None:
+        new, zeroed RAM, which is this VM's to close. Raises HostError without room.
         """
         layout = abi.KVM_USERSPACE_MEMORY_REGION
         if size == 0:
@@ -118,7 +123,8 @@ class Vm:
             return None
         if memory is None:
             memory = self._new_memory(slot, start, size)
-        argument = layout.pack(slot, 0, start, size, 0)
+        flags = abi.KVM_MEM_READONLY if readonly else 0
+        argument = layout.pack(slot, flags, start, size, 0)
         self.request(abi.KVM_SET_USER_MEMORY_REGION, argument, (memory.segment.fd,))
         return memory
 

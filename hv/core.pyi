@@ -133,8 +133,19 @@ class Vcpu:
         """Exit with KVM_EXIT_SYSTEM_EVENT."""
     def set_zones(self, pio: int, pairs: Array | Buffer, /) -> None:
         """(first, last) addresses as uint64, both ascending."""
-    def set_memory(self, start: int, mapping: Mapping, /) -> None: ...
+    def set_memory(self, start: int, mapping: Mapping, readonly: bool = False, /) -> None: ...
     def clear_memory(self) -> None: ...
+
+@final
+class Cpu:
+    """Machine code executed by Unicorn: a processor of 32 bits whose exits are its vCPU's."""
+
+    def __new__(cls, vcpu: Vcpu, library: str) -> Cpu:
+        """`library`: path of libunicorn. Raises HostError when it cannot be used."""
+    def run(self) -> None:
+        """Execute until a triple fault. Raises what accesses of the vCPU raise, HostError."""
+    def registers(self) -> dict[str, int]:
+        """The registers by name, "eax" to "cr3"."""
 
 @final
 class VcpuHandle:
@@ -171,7 +182,10 @@ class VcpuHandle:
         has not taken.
         """
     def exit(self) -> Exit:
-        """(exit_reason, address or port, size, is_write, value) of the last exit, checked."""
+        """(exit_reason, address or port, size, is_write, value) of the last exit, checked.
+
+        Of HLT, value is the interrupt flag.
+        """
     def complete(self, value: int, /) -> None:
         """The result of the load that exited."""
     def set_irq(self, line: int, level: bool, /) -> None: ...
@@ -181,6 +195,14 @@ class VcpuHandle:
         """Make the guest exit with KVM_EXIT_INTR before its next operation."""
     def pause(self) -> None:
         """`kick` a running guest and wait; `run` returns an exit of its own that came first."""
+    def interrupt_window(self, wanted: bool, /) -> None:
+        """Have the guest exit with KVM_EXIT_IRQ_WINDOW_OPEN as soon as it takes interrupts."""
+    def interrupt(self, vector: int, /) -> None:
+        """The interrupt that the guest's processor takes when it is entered, 0 to 255."""
+    def reset(self) -> None:
+        """Reset the guest's processor when it is entered."""
+    def note_written(self, address: int, size: int, /) -> None:
+        """A device has written to RAM, where code may lie."""
 
 @final
 class KvmHandle:
@@ -191,7 +213,8 @@ class KvmHandle:
         """KVM_RUN: the next exit as `VcpuHandle.exit` gives it; TIMED_OUT after `timeout` seconds.
 
         The guest gets 0.2 ms at least, so that it makes progress when timers are always due.
-        A reason other than MMIO, IO, HLT and INTR comes with zeros. Raises OSError, ProtocolError.
+        The accesses of a string instruction are returned one by one. A reason other than MMIO, IO,
+        HLT and INTR comes with zeros. Raises OSError, ProtocolError.
         """
     def complete(self, value: int, /) -> None:
         """The result of the load that exited."""
@@ -204,5 +227,7 @@ class KvmHandle:
         """From now on `run` returns a write again until `enter` has taken it."""
     def enter(self) -> None:
         """Mark the exit as handled; the next `run` lets the guest continue."""
+    def interrupt_window(self, wanted: bool, /) -> None:
+        """Have the guest exit with KVM_EXIT_IRQ_WINDOW_OPEN as soon as it takes interrupts."""
     def close(self) -> None:
         """Stop all timers that signal a thread, until the next `run`."""

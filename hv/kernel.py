@@ -33,6 +33,7 @@ from coalesced.hv.vcpu import Vcpu
 from coalesced.hv.zones import Zones
 
 Reply = tuple[int, bytes, tuple[int, ...]]
+Slot = tuple[int, core.Mapping, bool]  # start, and whether it is ROM
 
 
 class Kernel:
@@ -47,7 +48,7 @@ class Kernel:
         self._created = False
         self._policy = WaitPolicy.ADAPTIVE
         self._zones = (Zones(), Zones())  # MMIO, PIO
-        self._memory: dict[int, tuple[int, core.Mapping]] = {}
+        self._memory: dict[int, Slot] = {}
         self._handlers: dict[int, Callable[[bytes, tuple[int, ...]], Reply]] = {
             abi.KVM_GET_API_VERSION: lambda _a, _f: (abi.KVM_API_VERSION, b"", ()),
             abi.KVM_CREATE_VM: self._create_vm,
@@ -159,15 +160,20 @@ class Kernel:
             self._policy,
             self.serve_waiting,
         )
-        for start, mapping in self._memory.values():
-            self.vcpu.set_memory(start, mapping)
+        for slot in self._memory.values():
+            self.vcpu.set_memory(*slot)
         self._push_zones()
         # The ends that go over are not kept: a pipe must close when the VMM does.
         return 0, b"", (run.fd, exit_read, resume_write)
 
     def _set_user_memory_region(self, argument: bytes, fds: tuple[int, ...]) -> Reply:
         slot, flags, start, size, _ = self._unpack(abi.KVM_USERSPACE_MEMORY_REGION, argument)
-        if flags or start % abi.PAGE_SIZE or size % abi.PAGE_SIZE or start + size > 1 << 64:
+        if (
+            flags & ~abi.KVM_MEM_READONLY
+            or start % abi.PAGE_SIZE
+            or size % abi.PAGE_SIZE
+            or start + size > 1 << 64
+        ):
             raise RequestError(
                 errno.EINVAL, f"memory slot {slot}: {start:#x}+{size:#x} with flags {flags:#x}"
             )
@@ -179,7 +185,7 @@ class Kernel:
                 raise RequestError(errno.EINVAL, f"memory slot {slot}: expected one descriptor")
             if len(others) == abi.MEMORY_SLOTS:
                 raise RequestError(errno.EINVAL, f"no more than {abi.MEMORY_SLOTS} memory slots")
-            for other, (base, mapping) in others.items():
+            for other, (base, mapping, _) in others.items():
                 if start < base + len(mapping) and base < start + size:
                     raise RequestError(errno.EEXIST, f"memory slot {slot} overlaps slot {other}")
             segment = shm.received(f"memory slot {slot}", os.dup(fds[0]), size)
@@ -187,11 +193,11 @@ class Kernel:
                 mapping = shm.mapped(segment)
             finally:
                 segment.close()
-            self._memory = {**others, slot: (start, mapping)}
+            self._memory = {**others, slot: (start, mapping, flags != 0)}
         if self.vcpu is not None:
             self.vcpu.clear_memory()
-            for base, mapping in self._memory.values():
-                self.vcpu.set_memory(base, mapping)
+            for held in self._memory.values():
+                self.vcpu.set_memory(*held)
         return 0, b"", ()
 
     def _register_coalesced_mmio(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:

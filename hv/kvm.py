@@ -120,12 +120,18 @@ class KvmVm:
             raise
 
     def set_user_memory_region(
-        self, slot: int, start: int, size: int, memory: Memory | None = None
+        self,
+        slot: int,
+        start: int,
+        size: int,
+        memory: Memory | None = None,
+        readonly: bool = False,
     ) -> Memory | None:
         """KVM_SET_USER_MEMORY_REGION: `size` bytes of RAM at `start`.
 
-        Both are multiples of 4096. Size 0 takes the slot away; `memory` is what a slot taken away
-        held, to come back with its contents; None: new, zeroed RAM. Raises HostError without room.
+        `readonly`: ROM, whose writes exit. Both are multiples of 4096. Size 0 takes the slot away;
+        `memory` is what a slot taken away held, to come back with its contents; None: new, zeroed
+        RAM. Raises HostError without room.
         """
         if size == 0:
             self._set_region(slot, start, 0, 0)
@@ -138,7 +144,7 @@ class KvmVm:
             finally:
                 segment.close()
         address = np.frombuffer(memoryview(memory.mapping), np.uint8).__array_interface__["data"][0]
-        self._set_region(slot, start, size, address)
+        self._set_region(slot, start, size, address, abi.KVM_MEM_READONLY if readonly else 0)
         self.memory[slot] = memory  # KVM writes there: kept mapped while it does
         return memory
 
@@ -188,9 +194,9 @@ class KvmVm:
                 os.close(fd)
         self._fd = self._system = -1
 
-    def _set_region(self, slot: int, start: int, size: int, address: int) -> None:
+    def _set_region(self, slot: int, start: int, size: int, address: int, flags: int = 0) -> None:
         layout = abi.KVM_USERSPACE_MEMORY_REGION
-        argument = layout.pack(slot, 0, start, size, address)
+        argument = layout.pack(slot, flags, start, size, address)
         self._request(self._fd, "KVM_SET_USER_MEMORY_REGION", argument, f"slot {slot}: {start:#x}")
 
     def _zone(self, name: str, addr: int, size: int, pio: bool) -> None:
@@ -220,11 +226,28 @@ class KvmVcpu:
         self.complete = self.handle.complete
         self.run = self.handle.run
         self.enter = self.handle.enter
+        self._at_reset = b"", b""
 
     def registers(self) -> dict[str, int]:
         """KVM_GET_REGS, by the names of struct kvm_regs."""
         data = _ioctl(self.fd, abi.KVM_GET_REGS, bytes(abi.KVM_REGS.size))
         return dict(zip(abi.KVM_REGS_NAMES, abi.KVM_REGS.unpack(data), strict=True))
+
+    def interrupt(self, vector: int) -> None:
+        """KVM_INTERRUPT: the guest takes it when it is entered; it must be ready to."""
+        _ioctl(self.fd, abi.KVM_INTERRUPT, vector.to_bytes(4, "little"))
+
+    def keep_start(self) -> None:
+        """Keep the registers of now, those after power-on, for `reset`."""
+        sregs = _ioctl(self.fd, abi.KVM_GET_SREGS, bytes(abi.KVM_SREGS_SIZE))
+        self._at_reset = sregs, _ioctl(self.fd, abi.KVM_GET_REGS, bytes(abi.KVM_REGS.size))
+
+    def reset(self) -> None:
+        """Put the processor into the state of `keep_start`. An unfinished access is dropped."""
+        while self.handle.finish() is not None:
+            pass
+        _ioctl(self.fd, abi.KVM_SET_SREGS, self._at_reset[0])
+        _ioctl(self.fd, abi.KVM_SET_REGS, self._at_reset[1])
 
     def start_at(self, address: int, stack: int) -> None:
         """Set the registers for flat 32-bit protected mode without paging, code at `address`.

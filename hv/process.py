@@ -102,6 +102,10 @@ class GuestProcess:
             return f"killed by {names.get(-self.status, f'signal {-self.status}')}"
         return f"exit status {self.status}"
 
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self.status is None and not self._ended().poll(0)
+
     def _wait(self) -> int:
         try:
             return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])

@@ -11,6 +11,7 @@ from coalesced.hv.abi import (
     KVM_EXIT_HLT,
     KVM_EXIT_INTR,
     KVM_EXIT_IO,
+    KVM_EXIT_IRQ_WINDOW_OPEN,
     KVM_EXIT_MMIO,
     KVM_EXIT_SYSTEM_EVENT,
 )
@@ -21,6 +22,7 @@ from coalesced.vmm.access import Accesses
 from coalesced.vmm.coalescing import Coalescing
 from coalesced.vmm.counters import Counters
 from coalesced.vmm.drain import Drain
+from coalesced.vmm.interrupts import Interrupts
 
 _RESUME = opmap["RESUME"]  # where a function begins; Python calls signal handlers there, too
 
@@ -50,6 +52,7 @@ class Dispatcher:
         self._complete = accel.complete
         self._enter = accel.enter
         self._flush = drain.flush
+        self.interrupts: Interrupts | None = None  # of a guest that is machine code
         self._pending: Callable[[], int] = accel.ring.pending if accel.ring else lambda: 0
 
     def handle(self, exit_: Exit) -> bool:
@@ -66,7 +69,7 @@ class Dispatcher:
         elif reason == KVM_EXIT_IO:
             space, port = self._ports, True
         else:
-            return self._leave(reason)
+            return self._leave(reason, value)
         if is_write:
             kind = self._kinds.get((address, size, port)) or self._coalescing.kind_of(
                 address, size, port
@@ -101,11 +104,17 @@ class Dispatcher:
         self._exits_at[kind, space is self._ports][exit_[1]] -= 1
         self._counters.single_writes -= 1
 
-    def _leave(self, reason: int) -> bool:
-        """Handle an exit that is no access; False when the guest has halted."""
+    def _leave(self, reason: int, interruptible: int) -> bool:
+        """Handle an exit that is no access; False when the guest has halted.
+
+        `interruptible`: of a HLT, whether an interrupt can end it.
+        """
         if reason == KVM_EXIT_HLT:
             self._counters.halts += 1
-            return False
+            return bool(interruptible) and self.interrupts is not None and self.interrupts.wait()
+        if reason == KVM_EXIT_IRQ_WINDOW_OPEN and self.interrupts is not None:
+            self.interrupts.window_open()
+            return True
         if reason == KVM_EXIT_SYSTEM_EVENT:
             raise self._accel.guest_error()
         if reason != KVM_EXIT_INTR:

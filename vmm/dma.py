@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.vmm.accel.base import GuestMemory
 
@@ -21,6 +23,8 @@ class MemoryMaster:
         self._ram = ram
         self._space = space
         self.device_accesses = 0
+        self.on_write: Callable[[int, int], None] | None = None
+        """Called with address and size of each write to RAM, where code may lie."""
 
     def ram_at(self, address: int) -> GuestMemory | None:
         for memory in self._ram:
@@ -53,6 +57,8 @@ class MemoryMaster:
             offset = address - memory.start
             if offset >= 0 and offset + size <= memory.size:
                 memory.write(offset, data)
+                if self.on_write is not None:
+                    self.on_write(address, size)
                 return
         at = 0
         while at < size:
@@ -61,6 +67,8 @@ class MemoryMaster:
             part = data[at : at + length]
             if ram is not None:
                 ram.write(address - ram.start, part)
+                if self.on_write is not None:
+                    self.on_write(address, length)
             elif self._space.region_at(address) is not None:
                 self._write_region(address, part)
             address += length

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Final, cast
 
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.device import Device, StateValue
@@ -13,13 +13,14 @@ from coalesced.devices.bus.write_run import U32, U64, WriteRun
 from coalesced.hv import guest
 from coalesced.hv.errors import DeviceError, PeerDied, ProtocolError
 from coalesced.hv.outcome import Event
-from coalesced.vmm.accel.base import Accelerator, GuestMemory
+from coalesced.vmm.accel.base import Accelerator, GuestMemory, Processor
 from coalesced.vmm.access import Accesses
 from coalesced.vmm.coalescing import Coalescing
 from coalesced.vmm.counters import Counters
 from coalesced.vmm.dispatch import Dispatcher
 from coalesced.vmm.dma import MemoryMaster
 from coalesced.vmm.drain import Drain
+from coalesced.vmm.interrupts import Interrupts
 from coalesced.vmm.loop import Loop
 from coalesced.vmm.netdev.host import Host
 from coalesced.vmm.netdev.network import Network
@@ -59,6 +60,7 @@ class Machine:
         self.dma = MemoryMaster(self.ram, self.memory)
         self.network = Network(Host(self.loop, self.flush, warn))
         self.seconds = 0.0
+        self._stopping = False
         self.tracer = Tracer(trace, self.memory, self.ports) if trace else None
         self._accesses = Accesses(self.memory, self.ports, self.counters, self.tracer)
         self._drain = Drain(accel.ring, self._accesses, self.counters, self.loop.run_timers)
@@ -84,6 +86,16 @@ class Machine:
     def add_device(self, device: Device) -> None:
         """Count a device to the machine's state; the caller maps its regions."""
         self.devices.append(device)
+
+    def take_interrupts(self, acknowledge: Callable[[], int]) -> Interrupts:
+        """Prepare for a guest that is machine code; `acknowledge` gives an interrupt's vector.
+
+        The accelerator is a `Processor`.
+        """
+        processor = cast(Processor, self.accel)
+        self.dma.on_write = processor.note_written
+        self._dispatcher.interrupts = Interrupts(processor, self.loop, acknowledge)
+        return self._dispatcher.interrupts
 
     # --- running ---
 
@@ -113,6 +125,10 @@ class Machine:
                     if got is Event.READABLE:
                         loop.serve()
                     loop.run_timers()
+                if self._stopping:
+                    accel.pause()
+                    self.flush()
+                    break
         except PeerDied:
             # What the guest had published still belongs to the devices.
             self.flush()
@@ -122,6 +138,12 @@ class Machine:
             self._drain.flush_within(LAST_FLUSH)
             raise
         self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
+
+    def stop(self) -> None:
+        """End `resume` at the guest's next exit or timer; for a call of the loop."""
+        self._stopping = True
+        if self._dispatcher.interrupts is not None:
+            self._dispatcher.interrupts.stopped = True
 
     def flush(self) -> int:
         """Bring every queued write to its device; returns how many there were."""

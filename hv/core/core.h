@@ -13,7 +13,7 @@
 
 /* struct kvm_run on x86-64, as far as either side uses it; checked against <linux/kvm.h>. */
 struct run_page {
-    uint8_t request_interrupt_window;
+    _Atomic uint8_t request_interrupt_window;
     _Atomic uint8_t immediate_exit;
     uint8_t padding1[6];
     uint32_t exit_reason;
@@ -49,7 +49,15 @@ _Static_assert(offsetof(struct run_page, exit_reason) == 8, "kvm_run.exit_reason
 _Static_assert(offsetof(struct run_page, io) == 32, "kvm_run.io");
 _Static_assert(offsetof(struct run_page, mmio.len) == 48, "kvm_run.mmio.len");
 
-enum { EXIT_IO = 2, EXIT_HLT = 5, EXIT_MMIO = 6, EXIT_INTR = 10, EXIT_SYSTEM_EVENT = 24 };
+enum {
+    EXIT_IO = 2,
+    EXIT_HLT = 5,
+    EXIT_MMIO = 6,
+    EXIT_IRQ_WINDOW_OPEN = 7,
+    EXIT_SHUTDOWN = 8,
+    EXIT_INTR = 10,
+    EXIT_SYSTEM_EVENT = 24,
+};
 enum { IO_IN = 0, IO_OUT = 1 };
 
 /* ---- support.c ------------------------------------------------------------------------------ */
@@ -120,7 +128,7 @@ int ring_raise(enum ring_status status, uint64_t bad, uint32_t slot, uint32_t sl
 
 /* A load that exited and waits for its result; size 0: none does. */
 struct pending_load {
-    uint32_t size;
+    uint32_t size, element; /* of a string instruction */
     bool io;
 };
 
@@ -130,6 +138,11 @@ struct pending_load {
  */
 PyObject *exit_read(const volatile struct run_page *run, const uint8_t *io_data,
                     struct pending_load *load);
+/* How many accesses of a string instruction an exit to a port has; 0: it is none. */
+uint32_t exit_elements(const volatile struct run_page *run);
+/* One of them, as exit_read gives it. */
+PyObject *exit_read_element(const volatile struct run_page *run, const uint8_t *io_data,
+                            struct pending_load *load, uint32_t element);
 PyObject *exit_tuple(uint32_t reason, uint64_t address, uint32_t size, bool is_write,
                      uint64_t value);
 /* Put the result of `load` into the page; 0, or -1 with an exception set. */
@@ -138,9 +151,10 @@ bool exit_is_write(PyObject *told);
 int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load,
                   PyObject *value);
 
-/* ---- vcpu.c, handle.c, kvm.c ---------------------------------------------------------------- */
+/* ---- vcpu.c, cpu.c, handle.c, kvm.c ------------------------------------------------------------ */
 
 int vcpu_init_type(PyObject *module);
+int cpu_init_type(PyObject *module);
 int handle_init_type(PyObject *module);
 int kvm_init_type(PyObject *module);
 

@@ -55,6 +55,12 @@
 
 #define RUN_WORDS_OFFSET 2368u /* first cache line past sizeof(struct kvm_run), 2352 */
 
+/* Bits of `interrupt`; the vector is in the lowest eight. */
+#define INTERRUPT_PENDING 0x100u
+#define INTERRUPT_RESET 0x200u /* a reset of the processor */
+
+#define WRITTEN_NOTES 8u
+
 struct run_words {
     _Alignas(64) _Atomic uint32_t exit_sequence;    /* guest: exits so far */
     _Alignas(64) _Atomic uint32_t vmm_need_wakeup;  /* VMM: about to sleep, or asleep */
@@ -63,6 +69,11 @@ struct run_words {
     _Alignas(64) _Atomic uint32_t request_sequence; /* VMM: requests sent so far */
     _Alignas(64) _Atomic uint64_t irq_lines;        /* VMM: a bit per raised line */
     _Alignas(64) _Atomic uint64_t first_operation;  /* guest: CLOCK_MONOTONIC ns, 0 before it */
+    _Alignas(64) _Atomic uint32_t interrupt;        /* VMM: KVM_INTERRUPT of the next entry */
+    _Alignas(64) _Atomic uint32_t written_count;    /* VMM: writes of devices to RAM so far, */
+    struct {
+        _Atomic uint64_t start, size;
+    } written[WRITTEN_NOTES]; /* and where the last ones went */
 };
 
 _Static_assert(RUN_WORDS_OFFSET + sizeof(struct run_words) <= 4096, "words fit in page 0");

@@ -48,7 +48,7 @@ static PyObject *read_mmio(const volatile struct run_page *run, struct pending_l
 }
 
 static PyObject *read_io(const volatile struct run_page *run, const uint8_t *io_data,
-                         struct pending_load *load)
+                         struct pending_load *load, uint32_t element, uint32_t most)
 {
     uint8_t direction = run->io.direction, size = run->io.size;
     uint16_t port = run->io.port;
@@ -60,13 +60,15 @@ static PyObject *read_io(const volatile struct run_page *run, const uint8_t *io_
         return bad_exit("io.direction", direction, "0 or 1");
     if (port > 0x10000 - size)
         return bad_exit("io.port", port, "a port whose last byte is below 0x10000");
-    if (count != 1)
-        return bad_exit("io.count", count, "1");
+    if (count <= element || count > most)
+        return bad_exit("io.count", count, most > 1 ? "no more than fit in the page" : "1");
     if (offset != PAGE)
         return bad_exit("io.data_offset", offset, "4096");
-    memcpy(&data, io_data, 8);
-    data = direction == IO_OUT ? data & (UINT64_MAX >> (64 - 8 * size)) : 0;
-    *load = (struct pending_load){.size = direction == IO_OUT ? 0 : size, .io = true};
+    data = 0;
+    memcpy(&data, io_data + (size_t)element * size, size);
+    data = direction == IO_OUT ? data : 0;
+    *load = (struct pending_load){
+        .size = direction == IO_OUT ? 0 : size, .io = true, .element = element};
     return exit_tuple(EXIT_IO, port, size, direction == IO_OUT, data);
 }
 
@@ -80,15 +82,31 @@ PyObject *exit_read(const volatile struct run_page *run, const uint8_t *io_data,
     case EXIT_MMIO:
         return read_mmio(run, load);
     case EXIT_IO:
-        return read_io(run, io_data, load);
+        return read_io(run, io_data, load, 0, 1);
     case EXIT_SYSTEM_EVENT:
         return exit_tuple(reason, run->system_event.type, 0, false, 0);
     case EXIT_HLT:
+        return exit_tuple(reason, 0, 0, false, run->if_flag != 0);
+    case EXIT_IRQ_WINDOW_OPEN:
+    case EXIT_SHUTDOWN:
     case EXIT_INTR:
         return exit_tuple(reason, 0, 0, false, 0);
     default:
-        return bad_exit("exit_reason", reason, "2, 5, 6, 10 or 24");
+        return bad_exit("exit_reason", reason, "2, 5 to 8, 10 or 24");
     }
+}
+
+uint32_t exit_elements(const volatile struct run_page *run)
+{
+    return run->exit_reason == EXIT_IO ? run->io.count : 0;
+}
+
+PyObject *exit_read_element(const volatile struct run_page *run, const uint8_t *io_data,
+                            struct pending_load *load, uint32_t element)
+{
+    uint8_t size = run->io.size;
+    load->size = 0;
+    return read_io(run, io_data, load, element, size ? PAGE / size : 1);
 }
 
 bool exit_is_write(PyObject *told)
@@ -108,7 +126,7 @@ int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *l
     }
     value &= UINT64_MAX >> (64 - 8 * load->size);
     if (load->io)
-        memcpy(io_data, &value, 8);
+        memcpy(io_data + (size_t)load->element * load->size, &value, load->size);
     else
         run->mmio.data = value;
     load->size = 0;

@@ -261,6 +261,63 @@ static PyObject *handle_kick(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* ---- machine code -------------------------------------------------------------------------- */
+
+static PyObject *handle_interrupt_window(PyObject *self, PyObject *wanted)
+{
+    HandleObject *h = (HandleObject *)self;
+    int level = PyObject_IsTrue(wanted);
+    if (level < 0)
+        return NULL;
+    /* Relaxed: the guest looks at it between two blocks, and leaves with an exit. */
+    atomic_store_explicit(&h->run->request_interrupt_window, (uint8_t)level, memory_order_relaxed);
+    Py_RETURN_NONE;
+}
+
+/* The resume that follows is a release: relaxed suffices here. */
+static PyObject *at_next_entry(HandleObject *h, uint32_t what)
+{
+    if (h->running) {
+        PyErr_SetString(PyExc_RuntimeError, "expected a stopped vCPU");
+        return NULL;
+    }
+    atomic_store_explicit(&h->words->interrupt, what, memory_order_relaxed);
+    Py_RETURN_NONE;
+}
+
+static PyObject *handle_interrupt(PyObject *self, PyObject *argument)
+{
+    uint64_t vector;
+    if (unsigned_from(argument, &vector) < 0)
+        return NULL;
+    if (vector > 255) {
+        PyErr_SetString(PyExc_ValueError, "expected a vector of 0 to 255");
+        return NULL;
+    }
+    return at_next_entry((HandleObject *)self, INTERRUPT_PENDING | (uint32_t)vector);
+}
+
+static PyObject *handle_reset(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return at_next_entry((HandleObject *)self, INTERRUPT_RESET);
+}
+
+static PyObject *handle_note_written(PyObject *self, PyObject *args)
+{
+    HandleObject *h = (HandleObject *)self;
+    unsigned long long start, size;
+    if (!PyArg_ParseTuple(args, "KK", &start, &size))
+        return NULL;
+    struct run_words *w = h->words;
+    uint32_t count = atomic_load_explicit(&w->written_count, memory_order_relaxed);
+    atomic_store_explicit(&w->written[count % WRITTEN_NOTES].start, start, memory_order_relaxed);
+    atomic_store_explicit(&w->written[count % WRITTEN_NOTES].size, size, memory_order_relaxed);
+    /* Release: pairs with the acquire in look_at_written; the note and the bytes come first. */
+    atomic_store_explicit(&w->written_count, count + 1, memory_order_release);
+    Py_RETURN_NONE;
+}
+
 /* An exception only ends the wait: the next call returns the exit. */
 static PyObject *handle_pause(PyObject *self, PyObject *unused)
 {
@@ -355,6 +412,13 @@ static PyMethodDef handle_methods[] = {
     {"request", handle_request, METH_NOARGS, "Announce a request on the control socket."},
     {"kick", handle_kick, METH_NOARGS, "Make the guest exit with KVM_EXIT_INTR soon."},
     {"pause", handle_pause, METH_NOARGS, "Stop a running guest; run returns an exit of its own."},
+    {"interrupt_window", handle_interrupt_window, METH_O,
+     "interrupt_window(wanted): have the guest exit as soon as it takes interrupts."},
+    {"interrupt", handle_interrupt, METH_O,
+     "interrupt(vector): the interrupt that the guest takes when it is entered."},
+    {"reset", handle_reset, METH_NOARGS, "Reset the guest's processor when it is entered."},
+    {"note_written", handle_note_written, METH_VARARGS,
+     "note_written(address, size): a device has written to RAM."},
     {"watch", handle_watch, METH_O, "watch(fd): what WATCH_DESCRIPTOR is; -1: nothing."},
     {NULL, NULL, 0, NULL},
 };

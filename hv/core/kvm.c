@@ -30,9 +30,10 @@ typedef struct {
     uint8_t *io_data;
     int fd;
     struct pending_load load;
-    bool keeps;   /* a write that `run` returned stays the caller's until `enter` */
-    bool untaken; /* there is such a write */
-    pid_t thread; /* whom the timer signals; 0: there is no timer */
+    bool keeps;       /* a write that `run` returned stays the caller's until `enter` */
+    bool untaken;     /* there is such a write */
+    uint32_t element; /* of a string instruction, which `run` returns one by one */
+    pid_t thread;     /* whom the timer signals; 0: there is no timer */
     timer_t timer;
     uint64_t armed; /* when it fires, CLOCK_MONOTONIC ns */
 } KvmObject;
@@ -108,6 +109,7 @@ static int kvm_enter(KvmObject *k)
     int result;
     k->load.size = 0;
     k->untaken = false;
+    k->element = 0;
     Py_BEGIN_ALLOW_THREADS
     result = ioctl(k->fd, KVM_RUN, 0) < 0 ? errno : 0;
     Py_END_ALLOW_THREADS
@@ -125,7 +127,9 @@ static PyObject *failed(int number)
 static PyObject *last_exit(KvmObject *k)
 {
     uint32_t reason = ((const volatile struct run_page *)k->run)->exit_reason;
-    if (reason == EXIT_MMIO || reason == EXIT_IO || reason == EXIT_HLT || reason == EXIT_INTR)
+    if (reason == EXIT_IO)
+        return exit_read_element(k->run, k->io_data, &k->load, k->element);
+    if (reason == EXIT_MMIO || reason == EXIT_HLT || reason == EXIT_INTR)
         return exit_read(k->run, k->io_data, &k->load);
     return exit_tuple(reason, 0, 0, false, 0);
 }
@@ -147,6 +151,10 @@ static PyObject *kvm_run(PyObject *self, PyObject *timeout)
     /* An exception came before it was dealt with: KVM would go on with what lies there. */
     if (k->load.size || k->untaken)
         return kvm_tell(k);
+    if (k->element + 1 < exit_elements(k->run)) {
+        k->element++;
+        return kvm_tell(k);
+    }
     for (;;) {
         /* Before the timer is armed: its signal may come before KVM_RUN does. */
         atomic_store_explicit(&k->run->immediate_exit, 0, memory_order_relaxed);
@@ -201,6 +209,15 @@ static PyObject *kvm_complete(PyObject *self, PyObject *argument)
     Py_RETURN_NONE;
 }
 
+static PyObject *kvm_interrupt_window(PyObject *self, PyObject *wanted)
+{
+    int level = PyObject_IsTrue(wanted);
+    if (level < 0)
+        return NULL;
+    ((KvmObject *)self)->run->request_interrupt_window = (uint8_t)level;
+    Py_RETURN_NONE;
+}
+
 static PyObject *kvm_close(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -247,6 +264,8 @@ static PyMethodDef kvm_methods[] = {
     {"keep_writes", kvm_keep_writes, METH_NOARGS,
      "From now on run returns a write again until enter has taken it."},
     {"enter", kvm_taken, METH_NOARGS, "Mark the exit as handled; run lets the guest continue."},
+    {"interrupt_window", kvm_interrupt_window, METH_O,
+     "interrupt_window(wanted): have the guest exit as soon as it takes interrupts."},
     {"close", kvm_close, METH_NOARGS, "Stop all timers that signal a thread."},
     {NULL, NULL, 0, NULL},
 };

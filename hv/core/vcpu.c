@@ -162,7 +162,8 @@ static PyObject *py_set_memory(PyObject *self, PyObject *args)
     PyObject *start_object;
     uint64_t start;
     MappingObject *mapping;
-    if (!PyArg_ParseTuple(args, "OO!", &start_object, MappingType, &mapping) ||
+    int readonly = 0;
+    if (!PyArg_ParseTuple(args, "OO!|p", &start_object, MappingType, &mapping, &readonly) ||
         unsigned_from(start_object, &start) < 0)
         return NULL;
     if (v->ram_count == RAM_SLOTS) {
@@ -170,8 +171,12 @@ static PyObject *py_set_memory(PyObject *self, PyObject *args)
         return NULL;
     }
     Py_INCREF((PyObject *)mapping);
-    v->ram[v->ram_count++] = (struct ram_slot){
-        .start = start, .size = mapping->size, .host = mapping->base, .mapping = mapping};
+    v->ram[v->ram_count++] = (struct ram_slot){.start = start,
+                                               .size = mapping->size,
+                                               .host = mapping->base,
+                                               .readonly = readonly,
+                                               .mapping = mapping};
+    v->memory_version++;
     mark_zones(v);
     Py_RETURN_NONE;
 }
@@ -182,6 +187,7 @@ static PyObject *py_clear_memory(PyObject *self, PyObject *unused)
     VcpuObject *v = (VcpuObject *)self;
     while (v->ram_count > 0)
         Py_DECREF((PyObject *)v->ram[--v->ram_count].mapping);
+    v->memory_version++;
     mark_zones(v);
     Py_RETURN_NONE;
 }
@@ -298,7 +304,8 @@ static PyMethodDef vcpu_methods[] = {
     {"system_event", py_system_event, METH_O, "Exit with KVM_EXIT_SYSTEM_EVENT of a type."},
     {"set_zones", py_set_zones, METH_VARARGS,
      "set_zones(pio, pairs): (first, last) addresses, uint64, sorted, none inside another."},
-    {"set_memory", py_set_memory, METH_VARARGS, "set_memory(start, mapping): add RAM."},
+    {"set_memory", py_set_memory, METH_VARARGS,
+     "set_memory(start, mapping[, readonly]): add RAM or ROM."},
     {"clear_memory", py_clear_memory, METH_NOARGS, "Take all RAM away."},
     {NULL, NULL, 0, NULL},
 };
@@ -333,8 +340,10 @@ static PyType_Spec vcpu_spec = {
     .slots = vcpu_slots,
 };
 
+PyTypeObject *VcpuType;
+
 int vcpu_init_type(PyObject *module)
 {
-    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&vcpu_spec);
-    return type ? PyModule_AddType(module, type) : -1;
+    VcpuType = (PyTypeObject *)PyType_FromSpec(&vcpu_spec);
+    return VcpuType ? PyModule_AddType(module, VcpuType) : -1;
 }

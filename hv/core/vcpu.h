@@ -25,6 +25,7 @@ struct zone {
 struct ram_slot {
     uint64_t start, size;
     uint8_t *host;
+    bool readonly; /* ROM: stores go to devices */
     MappingObject *mapping;
 };
 
@@ -46,7 +47,8 @@ typedef struct {
     uint32_t exit_sequence, resumed, requests;
     struct ram_slot ram[RAM_SLOTS];
     int ram_count;
-    struct zone *zones[2]; /* by pio; sorted, none inside another */
+    uint32_t memory_version; /* how often `ram` has changed */
+    struct zone *zones[2];   /* by pio; sorted, none inside another */
     uint32_t zone_count[2], zone_hit[2];
     uint32_t unpublished, publish_every;
     struct wait_noter waits;
@@ -59,6 +61,8 @@ typedef struct {
     struct split_store rest; /* size 0: none */
     uint32_t forks;          /* forks_seen of the process that may use it */
 } VcpuObject;
+
+extern PyTypeObject *VcpuType;
 
 /* How many forks lie between this process and the one that loaded the extension. */
 extern uint32_t forks_seen;

@@ -17,13 +17,14 @@ static int guest_error(VcpuObject *v, const char *what, uint32_t size, uint64_t 
     return -1;
 }
 
-static inline uint8_t *ram_find(VcpuObject *v, uint64_t address, uint64_t *left)
+/* The memory at an address, or NULL; for a write, ROM is none. */
+static inline uint8_t *ram_find(VcpuObject *v, uint64_t address, uint64_t *left, bool write)
 {
     for (int i = 0; i < v->ram_count; i++) {
         uint64_t offset = address - v->ram[i].start;
         if (offset < v->ram[i].size) {
             *left = v->ram[i].size - offset;
-            return v->ram[i].host + offset;
+            return write && v->ram[i].readonly ? NULL : v->ram[i].host + offset;
         }
     }
     return NULL;
@@ -135,7 +136,7 @@ static inline int store_without_exit(VcpuObject *v, uint64_t address, uint32_t s
     const struct zone *zone = zone_find(v, 0, address, address + (size - 1));
     if (!zone || !zone->clear_of_ram) {
         uint64_t left;
-        uint8_t *host = ram_find(v, address, &left);
+        uint8_t *host = ram_find(v, address, &left, true);
         if (host) {
             ram_store(host, size, value);
             return 1;
@@ -172,7 +173,7 @@ static int store_across(VcpuObject *v, uint64_t address, uint32_t size, uint64_t
 static inline int load_piece(VcpuObject *v, uint64_t address, uint32_t size, uint64_t *value)
 {
     uint64_t left;
-    const uint8_t *host = ram_find(v, address, &left);
+    const uint8_t *host = ram_find(v, address, &left, false);
     if (host) {
         *value = ram_load(host, size);
         return 0;
@@ -382,7 +383,7 @@ int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t
 {
     while (size > 0) {
         uint64_t left;
-        uint8_t *host = ram_find(v, address, &left);
+        uint8_t *host = ram_find(v, address, &left, write);
         if (!host)
             return guest_error(v, write ? "write" : "read", 1, address, "guest RAM");
         Py_ssize_t part = (uint64_t)size < left ? size : (Py_ssize_t)left;

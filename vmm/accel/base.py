@@ -87,3 +87,25 @@ class Accelerator(Protocol):
 
     def close(self) -> None:
         """Give everything back; may be called twice."""
+
+
+class Processor(Accelerator, Protocol):
+    """An accelerator whose guest is machine code, executed from the reset vector on."""
+
+    def add_rom(self, start: int, contents: bytes) -> GuestMemory:
+        """ROM of whole pages: the guest reads and executes it, its writes go to devices."""
+
+    def interrupt_window(self, wanted: bool) -> None:
+        """Have the guest exit with KVM_EXIT_IRQ_WINDOW_OPEN as soon as it takes interrupts."""
+
+    def interrupt(self, vector: int) -> None:
+        """The interrupt that the guest takes when it is entered; it is stopped, and ready to."""
+
+    def reset(self) -> None:
+        """Reset the guest's processor; it is stopped."""
+
+    def note_written(self, address: int, size: int) -> None:
+        """A device has written to RAM: code that the guest has executed there is another now."""
+
+    def check_alive(self) -> None:
+        """Raises PeerDied when the guest's process has ended."""

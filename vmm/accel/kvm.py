@@ -1,14 +1,10 @@
 """Accelerator `kvm`: the real KVM runs the guest and fills the ring.
 
-The guest is machine code that repeats the recorded accesses of the guest function. The vCPU runs in
-this thread, inside `run` alone: the ring is drained, zones move and devices are read only while the
-vCPU is outside KVM_RUN. Kernels before 6.12, whose full check lets a ring overrun that is
-drained under a running vCPU, lose nothing that way.
+The guest is machine code that repeats the recorded accesses of the guest function.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -17,29 +13,17 @@ from numpy.typing import NDArray
 from coalesced.hv import abi
 from coalesced.hv.client import Memory
 from coalesced.hv.errors import HostError
-from coalesced.hv.kvm import KvmVm
-from coalesced.hv.outcome import Event, Exit, Outcome
-from coalesced.hv.ring import Consumer
-from coalesced.vmm.accel.base import MachineBus
+from coalesced.vmm.accel.kvm_base import KvmBase
 from coalesced.vmm.accel.recording import MemoryAccess, Recording
-from coalesced.vmm.accel.shared import SharedSlots
 from coalesced.vmm.accel.x86 import Program, assemble
-from coalesced.vmm.loop import Loop
 
 Recorder = Callable[[str, Mapping[str, object]], Recording]
 
-_LOOK_EVERY = 0.01  # seconds after which descriptors are looked at while the guest does not exit
-_HELD_UP = 50e-6  # how often exits that keep coming are held up for a look at them
-_OF_DEVICES = (abi.KVM_EXIT_MMIO, abi.KVM_EXIT_IO, abi.KVM_EXIT_HLT, abi.KVM_EXIT_INTR)
-_LOST: Exit = (abi.KVM_EXIT_SYSTEM_EVENT, 0, 0, False, 0)
 PLACES = (0x1000_0000, 0xFEC0_0000)  # where the program may lie
 
 
-class KvmAccelerator(SharedSlots):
-    """A VM of this machine's KVM."""
-
-    name = "kvm"
-    pid: int | None = None
+class KvmAccelerator(KvmBase):
+    """A VM of this machine's KVM, whose guest is a recording as machine code."""
 
     def __init__(self, record: Recorder, places: tuple[int, int] = PLACES) -> None:
         """`record(guest, arguments)` records that guest on this machine. Raises KvmUnusable.
@@ -48,29 +32,9 @@ class KvmAccelerator(SharedSlots):
         """
         self._record = record
         self._places = places
-        self._vm = KvmVm()
-        super().__init__(self._vm)
-        try:
-            self.vcpu = self._vm.create_vcpu()
-        except BaseException:
-            self._vm.close()
-            raise
-        self.ring: Consumer | None = self.vcpu.ring
-        self.coalesced_mmio = True
-        self.coalesced_pio = self._vm.capabilities.coalesced_pio
-        self._run = self.vcpu.run
-        self.complete = self.vcpu.complete
-        self.enter = self.vcpu.enter
-        self.vcpu.handle.keep_writes()
-        self._had_turn = False  # a due timer was reported since the guest ran
-        self._look_at = 0.0
-        self._first_operation = 0
-        self._left_by = 0  # the exit reason that ended the guest
         self._program: Program | None = None
         self._program_memory: Memory | None = None
-
-    def set_irq(self, line: int, level: bool) -> None:
-        """Nothing to do: a recorded guest waits for no interrupt."""
+        super().__init__()
 
     def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
         """Record a guest and load what it does. Raises what recording raises, GuestError for an
@@ -92,36 +56,6 @@ class KvmAccelerator(SharedSlots):
         self.vcpu.start_at(base, base + length)
         return memory
 
-    def attach(self, bus: MachineBus) -> None:
-        """Nothing to do: every access of the guest comes as an exit or through the ring."""
-
-    def pause(self) -> None:
-        """Nothing to do: while the machine's own code runs, the guest does not."""
-
-    def run(self, loop: Loop) -> Outcome:
-        if not self._first_operation:
-            self._first_operation = time.monotonic_ns()
-        timeout = None
-        if loop.timers or loop.watching:
-            timeout = self._turn(loop)
-            if timeout is None:
-                return Event.TIMED_OUT
-        got = self._run(timeout)
-        self._had_turn = False
-        if isinstance(got, Event) or got[0] in _OF_DEVICES:
-            return got
-        self._left_by = got[0]
-        return _LOST
-
-    def guest_error(self) -> Exception:
-        return self.vcpu.why_left(self._left_by)
-
-    def first_operation(self) -> int:
-        return self._first_operation
-
-    def signals(self) -> int:
-        return 0
-
     def loads(self) -> tuple[NDArray[np.void], NDArray[np.uint64]]:
         """The guest's loads and ins as recorded (`hv.abi.OP`), and their values in this run.
 
@@ -140,26 +74,6 @@ class KvmAccelerator(SharedSlots):
         for byte in range(8):
             different[program.places[sizes > byte] + byte] = False
         return int(different.sum())
-
-    def close(self) -> None:
-        self._vm.close()
-
-    def _turn(self, loop: Loop) -> float | None:
-        """Serve descriptors now and then; how long the guest may run. None: a timer is due.
-
-        The guest has its turn before the next one of these.
-        """
-        now = time.monotonic()
-        timeout = loop.timers[0][0] - now if loop.timers else _LOOK_EVERY
-        if timeout <= 0 and not self._had_turn:
-            self._had_turn = True
-            return None
-        if loop.watching:
-            timeout = min(timeout, _LOOK_EVERY)
-            if now >= self._look_at:
-                loop.serve()
-                self._look_at = now + _HELD_UP
-        return max(timeout, 0.0)
 
     def _place(self, program: Program, recording: Recording) -> int:
         """The lowest hole between RAM and what the guest touches that takes the program."""

@@ -85,6 +85,10 @@ class ProcessAccelerator(SharedSlots):
         self.pause = self._vcpu.pause
         self.complete = self._vcpu.complete
         self.enter = self.handle.enter
+        self.interrupt_window = self.handle.interrupt_window
+        self.interrupt = self.handle.interrupt
+        self.reset = self.handle.reset
+        self.note_written = self.handle.note_written
 
     def set_irq(self, line: int, level: bool) -> None:
         self._vm.irq_line(line, level)
@@ -110,6 +114,10 @@ class ProcessAccelerator(SharedSlots):
     def where(self) -> str:
         """File and line of the guest, which must be ended afterwards; empty without an answer."""
         return self._vm.where()
+
+    def check_alive(self) -> None:
+        if not self._process.is_alive():
+            raise self._vm.died()
 
     def first_operation(self) -> int:
         first, now = self.handle.first_operation, time.monotonic_ns()

@@ -13,7 +13,12 @@ class SlotVm(Protocol):
     """The requests of a VM about memory and zones."""
 
     def set_user_memory_region(
-        self, slot: int, start: int, size: int, memory: Memory | None = None
+        self,
+        slot: int,
+        start: int,
+        size: int,
+        memory: Memory | None = None,
+        readonly: bool = False,
     ) -> Memory | None: ...
 
     def change_coalesced_mmio(
@@ -22,10 +27,11 @@ class SlotVm(Protocol):
 
 
 class SharedMemory:
-    """A slot of guest RAM that both processes map."""
+    """A slot of guest RAM, or ROM, that both processes map."""
 
-    def __init__(self, slot: int, memory: Memory) -> None:
+    def __init__(self, slot: int, memory: Memory, readonly: bool = False) -> None:
         self.slot = slot
+        self.readonly = readonly
         self.memory = memory
         self.start = memory.start
         self.size = memory.size
@@ -36,7 +42,7 @@ class SharedMemory:
     def show(self, vm: SlotVm, shown: bool) -> None:
         """Give the slot back to the guest with what it holds, or take it away."""
         size = self.size if shown else 0
-        vm.set_user_memory_region(self.slot, self.start, size, self.memory)
+        vm.set_user_memory_region(self.slot, self.start, size, self.memory, self.readonly)
 
 
 class SharedSlots:
@@ -46,9 +52,9 @@ class SharedSlots:
         self._slot_vm = vm
         self._slots = 0
 
-    def add_slot(self, start: int, size: int) -> Memory:
-        """New, zeroed RAM in the next slot."""
-        memory = self._slot_vm.set_user_memory_region(self._slots, start, size)
+    def add_slot(self, start: int, size: int, readonly: bool = False) -> Memory:
+        """New, zeroed RAM in the next slot, or ROM."""
+        memory = self._slot_vm.set_user_memory_region(self._slots, start, size, readonly=readonly)
         assert memory is not None
         self._slots += 1
         return memory
@@ -56,6 +62,12 @@ class SharedSlots:
     def add_memory(self, start: int, size: int) -> SharedMemory:
         memory = self.add_slot(start, size)
         return SharedMemory(self._slots - 1, memory)
+
+    def add_rom(self, start: int, contents: bytes) -> SharedMemory:
+        """ROM of whole pages: the guest reads and executes it, its writes go to devices."""
+        memory = self.add_slot(start, len(contents), readonly=True)
+        memory.mapping.write(0, contents)
+        return SharedMemory(self._slots - 1, memory, readonly=True)
 
     def show_memory(self, memory: Ram, shown: bool) -> None:
         assert isinstance(memory, SharedMemory)

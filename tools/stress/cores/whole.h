@@ -11,6 +11,9 @@
 #endif
 
 #include "core.h"
+#include "cpu.c"
+#include "cpu_interrupt.c"
+#include "cpu_memory.c"
 #include "exit_page.c"
 #include "kvm.c"
 #include "mapping.c"

@@ -1,0 +1,323 @@
+/* Cpu: machine code executed by Unicorn in the guest process; every exit is its Vcpu's. */
+#define _GNU_SOURCE
+#include "cpu.h"
+
+#include <dlfcn.h>
+#include <string.h>
+
+enum { INVALID_OPCODE = 6 };
+#define CR0_AT_RESET 0x60000010u
+
+int cpu_error(const CpuObject *c, const char *what, int error)
+{
+    vcpu_take_gil(c->vcpu);
+    PyErr_Format(error_host, "unicorn: %s: %s", what, c->uc.strerror(error));
+    return -1;
+}
+
+void cpu_stop(CpuObject *c, enum cpu_stop stop)
+{
+    c->stop = stop;
+    c->uc.emu_stop(c->engine);
+}
+
+/* ---- between two blocks -------------------------------------------------------------------- */
+
+/* Is the next instruction the one behind a STI, or a load of SS? No interrupt comes before it. */
+static bool in_shadow(const CpuObject *c, uint64_t block, uint64_t last_end)
+{
+    uint8_t before[2] = {0};
+    if (block != last_end || !cpu_read(c, (uint32_t)block - 2, before, sizeof before))
+        return false;
+    bool mov_ss = before[0] == 0x8e && (before[1] & 0x38) == 0x10;
+    return before[1] == 0xfb || before[1] == 0x17 || mov_ss;
+}
+
+static void note_executed(CpuObject *c, uint64_t start, uint64_t size)
+{
+    uint64_t last = (start + size - 1) & (SPACE - 1);
+    c->code[start / PAGE / 8] |= (uint8_t)(1u << (start / PAGE % 8));
+    c->code[last / PAGE / 8] |= (uint8_t)(1u << (last / PAGE % 8));
+}
+
+static void leave(CpuObject *c, uint32_t reason)
+{
+    if (vcpu_exit(c->vcpu, reason) < 0)
+        cpu_stop(c, STOP_FAILED);
+    else
+        cpu_look_for_changes(c);
+}
+
+static void on_block(uc_engine *engine, uint64_t address, uint32_t size, void *data)
+{
+    (void)engine;
+    CpuObject *c = data;
+    struct run_page *run = c->vcpu->run;
+    uint64_t last_end = c->block_end;
+    c->block = address & (SPACE - 1);
+    c->block_end = c->block + size;
+    note_executed(c, c->block, size);
+    if (c->stop == STOP_FAILED)
+        return;
+    if (atomic_load_explicit(&run->immediate_exit, memory_order_relaxed))
+        leave(c, EXIT_INTR);
+    else if (atomic_load_explicit(&run->request_interrupt_window, memory_order_relaxed) &&
+             cpu_get(c, UC_X86_REG_EFLAGS) & FLAG_IF && !in_shadow(c, c->block, last_end))
+        leave(c, EXIT_IRQ_WINDOW_OPEN);
+}
+
+static void on_exception(uc_engine *engine, uint32_t vector, void *data)
+{
+    (void)engine;
+    CpuObject *c = data;
+    if (c->stop == STOP_FAILED)
+        return;
+    c->vector = vector;
+    cpu_stop(c, STOP_EXCEPTION);
+}
+
+/* ---- the processor ------------------------------------------------------------------------- */
+
+static void reset(CpuObject *c)
+{
+    static const int zeroed[] = {UC_X86_REG_EAX, UC_X86_REG_EBX, UC_X86_REG_ECX, UC_X86_REG_EDX,
+                                 UC_X86_REG_ESI, UC_X86_REG_EDI, UC_X86_REG_EBP, UC_X86_REG_ESP,
+                                 UC_X86_REG_CR3, UC_X86_REG_CR4, UC_X86_REG_DS,  UC_X86_REG_ES,
+                                 UC_X86_REG_FS,  UC_X86_REG_GS,  UC_X86_REG_SS};
+    struct uc_x86_mmr table = {.limit = 0xffff};
+    cpu_set(c, UC_X86_REG_CR0, CR0_AT_RESET);
+    for (size_t i = 0; i < sizeof zeroed / sizeof *zeroed; i++)
+        cpu_set(c, zeroed[i], 0);
+    c->uc.reg_write(c->engine, UC_X86_REG_IDTR, &table);
+    c->uc.reg_write(c->engine, UC_X86_REG_GDTR, &table);
+    cpu_set(c, UC_X86_REG_EFLAGS, 2);
+    /* The BIOS lies below 1 MiB as well: Unicorn has no segment base but 16 times the selector. */
+    cpu_set(c, UC_X86_REG_CS, 0xf000);
+    cpu_set(c, UC_X86_REG_EIP, 0xfff0);
+}
+
+/* What the VMM asked for at its last entry; false when the processor has shut down. */
+static bool take_interrupt(CpuObject *c)
+{
+    uint32_t wanted = atomic_exchange_explicit(&c->vcpu->words->interrupt, 0, memory_order_relaxed);
+    if (wanted & INTERRUPT_RESET)
+        reset(c);
+    else if (wanted & INTERRUPT_PENDING)
+        return cpu_enter_handler(c, wanted & 0xff, EXTERNAL);
+    return true;
+}
+
+/* An `int` leads to the instruction behind it, a fault to itself. */
+static enum interrupt_kind kind_of(const CpuObject *c)
+{
+    uint8_t before[2];
+    uint32_t behind = cpu_code_base(c) + cpu_get(c, UC_X86_REG_EIP);
+    if (!cpu_read(c, behind - 2, before, sizeof before))
+        return EXCEPTION;
+    bool named = before[0] == 0xcd && before[1] == c->vector;
+    bool shorter = (before[1] == 0xcc && c->vector == 3) || (before[1] == 0xce && c->vector == 4);
+    return named || shorter ? SOFTWARE : EXCEPTION;
+}
+
+/* HLT: the VMM enters with an interrupt, a reset, or never. */
+static int halt(CpuObject *c)
+{
+    VcpuObject *v = c->vcpu;
+    v->run->if_flag = (cpu_get(c, UC_X86_REG_EFLAGS) & FLAG_IF) != 0;
+    v->exits++;
+    return vcpu_exit(v, EXIT_HLT);
+}
+
+enum { ENDED = -1, CONTINUES, SHUT_DOWN };
+
+/* Deal with what ended the emulation; ENDED: an exception is set. */
+static int handle_stop(CpuObject *c, int error)
+{
+    bool alive = true;
+    if (c->stop == STOP_EXCEPTION)
+        alive = cpu_enter_handler(c, c->vector, kind_of(c));
+    else if (error == UC_ERR_INSN_INVALID)
+        alive = cpu_enter_handler(c, INVALID_OPCODE, EXCEPTION);
+    else if (error != UC_ERR_OK)
+        return cpu_error(c, "emulation", error);
+    else if (c->stop == STOP_NONE)
+        return halt(c);
+    return alive ? CONTINUES : SHUT_DOWN;
+}
+
+/* Until a triple fault, or an exception (-1). */
+static int execute(CpuObject *c)
+{
+    int state = CONTINUES;
+    while (state == CONTINUES) {
+        if (c->memory_version != c->vcpu->memory_version && cpu_map_memory(c) < 0)
+            return -1;
+        cpu_forget_written(c);
+        if (!take_interrupt(c))
+            break;
+        c->stop = STOP_NONE;
+        c->block_end = 0;
+        int error = c->uc.emu_start(c->engine, cpu_get(c, UC_X86_REG_EIP), UINT64_MAX, 0, 0);
+        state = c->stop == STOP_FAILED ? ENDED : handle_stop(c, error);
+    }
+    return state == ENDED ? -1 : 0;
+}
+
+static PyObject *py_run(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    CpuObject *c = (CpuObject *)self;
+    if (vcpu_begin(c->vcpu, true) < 0 || vcpu_end(c->vcpu, execute(c)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static const struct {
+    const char *name;
+    int number;
+} registers[] = {
+    {"eax", UC_X86_REG_EAX},       {"ebx", UC_X86_REG_EBX}, {"ecx", UC_X86_REG_ECX},
+    {"edx", UC_X86_REG_EDX},       {"esi", UC_X86_REG_ESI}, {"edi", UC_X86_REG_EDI},
+    {"ebp", UC_X86_REG_EBP},       {"esp", UC_X86_REG_ESP}, {"eip", UC_X86_REG_EIP},
+    {"eflags", UC_X86_REG_EFLAGS}, {"cs", UC_X86_REG_CS},   {"ds", UC_X86_REG_DS},
+    {"es", UC_X86_REG_ES},         {"ss", UC_X86_REG_SS},   {"cr0", UC_X86_REG_CR0},
+    {"cr2", UC_X86_REG_CR2},       {"cr3", UC_X86_REG_CR3},
+};
+
+static PyObject *py_registers(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    PyObject *all = PyDict_New();
+    for (size_t i = 0; all && i < sizeof registers / sizeof *registers; i++) {
+        PyObject *value = PyLong_FromUnsignedLong(cpu_get((CpuObject *)self, registers[i].number));
+        if (!value || PyDict_SetItemString(all, registers[i].name, value) < 0)
+            Py_CLEAR(all);
+        Py_XDECREF(value);
+    }
+    return all;
+}
+
+/* ---- set-up -------------------------------------------------------------------------------- */
+
+#define LOOK_UP(member, symbol)                  \
+    {                                            \
+        symbol, offsetof(struct unicorn, member) \
+    }
+
+/* 0, or -1 with HostError set. */
+static int load_library(struct unicorn *uc, const char *path)
+{
+    static const struct {
+        const char *symbol;
+        size_t offset;
+    } functions[] = {
+        LOOK_UP(open, "uc_open"),
+        LOOK_UP(close, "uc_close"),
+        LOOK_UP(strerror, "uc_strerror"),
+        LOOK_UP(reg_read, "uc_reg_read"),
+        LOOK_UP(reg_write, "uc_reg_write"),
+        LOOK_UP(mem_read, "uc_mem_read"),
+        LOOK_UP(mem_write, "uc_mem_write"),
+        LOOK_UP(mem_map_ptr, "uc_mem_map_ptr"),
+        LOOK_UP(mem_unmap, "uc_mem_unmap"),
+        LOOK_UP(mmio_map, "uc_mmio_map"),
+        LOOK_UP(hook_add, "uc_hook_add"),
+        LOOK_UP(emu_start, "uc_emu_start"),
+        LOOK_UP(emu_stop, "uc_emu_stop"),
+        LOOK_UP(ctl, "uc_ctl"),
+        LOOK_UP(vmem_translate, "uc_vmem_translate"),
+    };
+    uc->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!uc->library) {
+        PyErr_Format(error_host, "unicorn: %s", dlerror());
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        void *found = dlsym(uc->library, functions[i].symbol);
+        if (!found) {
+            PyErr_Format(error_host, "unicorn: %s has no %s: expected version 2.1 or newer", path,
+                         functions[i].symbol);
+            return -1;
+        }
+        memcpy((char *)uc + functions[i].offset, &found, sizeof found);
+    }
+    return 0;
+}
+
+static int open_engine(CpuObject *c)
+{
+    size_t hook;
+    int error = c->uc.open(UC_ARCH_X86, UC_MODE_32, &c->engine);
+    if (error == UC_ERR_OK)
+        error =
+            c->uc.hook_add(c->engine, &hook, UC_HOOK_BLOCK, (void *)(uintptr_t)on_block, c, 1, 0);
+    if (error == UC_ERR_OK)
+        error = c->uc.hook_add(c->engine, &hook, UC_HOOK_INTR, (void *)(uintptr_t)on_exception, c,
+                               1, 0);
+    if (error != UC_ERR_OK)
+        return cpu_error(c, "start", error);
+    if (cpu_add_access_hooks(c) < 0 || cpu_map_memory(c) < 0)
+        return -1;
+    reset(c);
+    return 0;
+}
+
+static PyObject *cpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"vcpu", "library", NULL};
+    VcpuObject *vcpu;
+    const char *path;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!s", names, VcpuType, &vcpu, &path))
+        return NULL;
+    CpuObject *c = (CpuObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!c)
+        return NULL;
+    c->vcpu = (VcpuObject *)Py_NewRef((PyObject *)vcpu);
+    /* A store is seen before a later one to RAM, which nobody intercepts. */
+    vcpu->publish_every = 1;
+    if (load_library(&c->uc, path) < 0 || open_engine(c) < 0) {
+        Py_DECREF((PyObject *)c);
+        return NULL;
+    }
+    return (PyObject *)c;
+}
+
+static void cpu_dealloc(PyObject *self)
+{
+    CpuObject *c = (CpuObject *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    if (c->engine)
+        c->uc.close(c->engine);
+    if (c->uc.library)
+        dlclose(c->uc.library);
+    Py_XDECREF((PyObject *)c->vcpu);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef cpu_methods[] = {
+    {"run", py_run, METH_NOARGS, "Execute machine code until a triple fault."},
+    {"registers", py_registers, METH_NOARGS, "The registers by name."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot cpu_slots[] = {
+    {Py_tp_doc, "A processor that executes machine code."},
+    {Py_tp_new, cpu_new},
+    {Py_tp_dealloc, cpu_dealloc},
+    {Py_tp_methods, cpu_methods},
+    {0, NULL},
+};
+
+static PyType_Spec cpu_spec = {
+    .name = "coalesced.hv.core.Cpu",
+    .basicsize = sizeof(CpuObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = cpu_slots,
+};
+
+int cpu_init_type(PyObject *module)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&cpu_spec);
+    return type ? PyModule_AddType(module, type) : -1;
+}

@@ -1,0 +1,73 @@
+/* A processor that executes machine code: Unicorn, whose accesses go through a Vcpu. */
+#ifndef COALESCED_CPU_H
+#define COALESCED_CPU_H
+
+#include "unicorn.h"
+#include "vcpu.h"
+
+#define SPACE (UINT64_C(1) << 32) /* of physical addresses */
+#define CPU_REGIONS (2 * RAM_SLOTS + 1)
+
+enum cpu_stop {
+    STOP_NONE,      /* the emulation ended by itself: at a HLT */
+    STOP_EXCEPTION, /* an instruction raised `vector` */
+    STOP_RESTART,   /* memory has changed, or the VMM has an interrupt */
+    STOP_FAILED,    /* a Python exception is set */
+};
+
+typedef struct CpuObject {
+    PyObject_HEAD
+    VcpuObject *vcpu;
+    struct unicorn uc;
+    uc_engine *engine;
+    struct cpu_region {
+        struct CpuObject *cpu;
+        uint64_t start, size;
+        uint8_t *host; /* RAM; NULL: devices */
+        bool readonly;
+    } region[CPU_REGIONS];
+    int regions;
+    uint32_t memory_version; /* of the vCPU's memory that `region` shows */
+    uint32_t written_seen;   /* notes of the VMM that have been dealt with */
+    enum cpu_stop stop;
+    uint32_t vector;
+    uint64_t block, block_end;      /* the block that runs, as linear addresses */
+    uint8_t code[SPACE / PAGE / 8]; /* a bit per page that has been executed */
+} CpuObject;
+
+/* cpu_memory.c: RAM and devices in Unicorn's address space. */
+/* Let the guest's accesses come to the vCPU; 0, or -1 with an exception set. */
+int cpu_add_access_hooks(CpuObject *c);
+/* Show Unicorn the vCPU's memory; 0, or -1 with an exception set. */
+int cpu_map_memory(CpuObject *c);
+/* Forget the translations of code that devices have written over. */
+void cpu_forget_written(CpuObject *c);
+/* After an exit: stop when memory has changed, or the VMM has an interrupt. */
+void cpu_look_for_changes(CpuObject *c);
+/* HostError for an error of Unicorn; returns -1. */
+int cpu_error(const CpuObject *c, const char *what, int error);
+
+/* cpu_interrupt.c: what the processor does at an interrupt or an exception. */
+enum interrupt_kind { EXTERNAL, SOFTWARE, EXCEPTION };
+/* Enter the handler of `vector`; false when there is none that can be entered (a triple fault). */
+bool cpu_enter_handler(CpuObject *c, uint32_t vector, enum interrupt_kind kind);
+
+/* The base of the code segment. */
+uint32_t cpu_code_base(const CpuObject *c);
+uint32_t cpu_get(const CpuObject *c, int reg);
+void cpu_set(const CpuObject *c, int reg, uint32_t value);
+/* At a linear address; false where there is no memory. */
+bool cpu_read(const CpuObject *c, uint32_t address, void *bytes, size_t size);
+bool cpu_write(const CpuObject *c, uint32_t address, const void *bytes, size_t size);
+
+/* End the emulation behind the current block, or before it when called at its start. */
+void cpu_stop(CpuObject *c, enum cpu_stop stop);
+
+#define FLAG_TF 0x100u
+#define FLAG_IF 0x200u
+#define FLAG_NT 0x4000u
+#define FLAG_RF 0x10000u
+#define FLAG_VM 0x20000u
+#define FLAG_AC 0x40000u
+
+#endif

@@ -1,0 +1,237 @@
+/* RAM and devices as Unicorn sees them: RAM by pointer, everything else by calls. */
+#define _GNU_SOURCE
+#include "cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- code that devices write over ---------------------------------------------------------- */
+
+static bool executed(const CpuObject *c, uint64_t page)
+{
+    return c->code[page / 8] >> (page % 8) & 1;
+}
+
+/* Drop the translations of the executed pages of a range; where there are none, false. */
+static bool forget(CpuObject *c, uint64_t start, uint64_t size, bool drop)
+{
+    bool any = false;
+    uint64_t end = start + size < SPACE ? start + size : SPACE;
+    for (uint64_t page = start / PAGE; page * PAGE < end; page++)
+        if (executed(c, page)) {
+            any = true;
+            if (drop)
+                c->uc.ctl(c->engine, (int)UC_CTL_TB_REMOVE_CACHE, page * PAGE, (page + 1) * PAGE);
+        }
+    return any;
+}
+
+/* What the VMM noted since the last look: drop its translations, or only tell whether it has any. */
+static bool look_at_written(CpuObject *c, bool drop)
+{
+    const struct run_words *w = c->vcpu->words;
+    /* Acquire: the notes go before the count. */
+    uint32_t count = atomic_load_explicit(&w->written_count, memory_order_acquire);
+    uint32_t seen = c->written_seen;
+    bool any = false;
+    for (uint32_t i = seen; i != count && count - seen <= WRITTEN_NOTES; i++) {
+        uint64_t start =
+            atomic_load_explicit(&w->written[i % WRITTEN_NOTES].start, memory_order_relaxed);
+        uint64_t size =
+            atomic_load_explicit(&w->written[i % WRITTEN_NOTES].size, memory_order_relaxed);
+        any = (start < SPACE && size <= SPACE && forget(c, start, size, drop)) || any;
+    }
+    atomic_thread_fence(memory_order_acquire);
+    uint32_t now = atomic_load_explicit(&w->written_count, memory_order_relaxed);
+    if (now - seen > WRITTEN_NOTES) /* notes were overwritten by newer ones */
+        any = forget(c, 0, SPACE, drop) || any;
+    if (drop || !any)
+        c->written_seen = now - seen > WRITTEN_NOTES ? now : count;
+    return any;
+}
+
+void cpu_forget_written(CpuObject *c)
+{
+    look_at_written(c, true);
+}
+
+/* ---- accesses ------------------------------------------------------------------------------ */
+
+void cpu_look_for_changes(CpuObject *c)
+{
+    const struct run_words *w = c->vcpu->words;
+    if (c->memory_version != c->vcpu->memory_version ||
+        atomic_load_explicit(&w->interrupt, memory_order_relaxed) ||
+        (atomic_load_explicit(&w->written_count, memory_order_relaxed) != c->written_seen &&
+         look_at_written(c, false)))
+        cpu_stop(c, STOP_RESTART);
+}
+
+static uint64_t on_load(uc_engine *engine, uint64_t offset, unsigned size, void *data)
+{
+    (void)engine;
+    struct cpu_region *region = data;
+    CpuObject *c = region->cpu;
+    uint64_t value = 0;
+    if (c->stop == STOP_FAILED)
+        return 0;
+    if (vcpu_load(c->vcpu, region->start + offset, size, &value) < 0)
+        cpu_stop(c, STOP_FAILED);
+    else
+        cpu_look_for_changes(c);
+    return value;
+}
+
+static void store(CpuObject *c, uint64_t address, uint32_t size, uint64_t value)
+{
+    if (c->stop == STOP_FAILED)
+        return;
+    if (vcpu_store(c->vcpu, address, size, value) < 0)
+        cpu_stop(c, STOP_FAILED);
+    else
+        cpu_look_for_changes(c);
+}
+
+static void on_store(uc_engine *engine, uint64_t offset, unsigned size, uint64_t value, void *data)
+{
+    (void)engine;
+    struct cpu_region *region = data;
+    store(region->cpu, region->start + offset, size, value);
+}
+
+/* A store to ROM: a device may take it. */
+static bool on_store_to_rom(uc_engine *engine, int type, uint64_t address, int size, int64_t value,
+                            void *data)
+{
+    (void)engine;
+    (void)type;
+    store(data, address, (uint32_t)size, (uint64_t)value);
+    return true;
+}
+
+static uint32_t on_in(uc_engine *engine, uint32_t port, int size, void *data)
+{
+    (void)engine;
+    CpuObject *c = data;
+    uint64_t value = 0;
+    if (c->stop == STOP_FAILED)
+        return 0;
+    if (vcpu_in(c->vcpu, port & 0xffff, (uint32_t)size, &value) < 0)
+        cpu_stop(c, STOP_FAILED);
+    else
+        cpu_look_for_changes(c);
+    return (uint32_t)value;
+}
+
+static void on_out(uc_engine *engine, uint32_t port, int size, uint32_t value, void *data)
+{
+    (void)engine;
+    CpuObject *c = data;
+    if (c->stop == STOP_FAILED)
+        return;
+    if (vcpu_out(c->vcpu, port & 0xffff, (uint32_t)size, value) < 0)
+        cpu_stop(c, STOP_FAILED);
+    else
+        cpu_look_for_changes(c);
+}
+
+int cpu_add_access_hooks(CpuObject *c)
+{
+    size_t hook;
+    /* Conversions of function pointers to void * are POSIX's, as dlsym has them. */
+    int error = c->uc.hook_add(c->engine, &hook, UC_HOOK_INSN, (void *)(uintptr_t)on_in, c, 1, 0,
+                               UC_X86_INS_IN);
+    if (error == UC_ERR_OK)
+        error = c->uc.hook_add(c->engine, &hook, UC_HOOK_INSN, (void *)(uintptr_t)on_out, c, 1, 0,
+                               UC_X86_INS_OUT);
+    if (error == UC_ERR_OK)
+        error = c->uc.hook_add(c->engine, &hook, UC_HOOK_MEM_WRITE_PROT,
+                               (void *)(uintptr_t)on_store_to_rom, c, 1, 0);
+    return error == UC_ERR_OK ? 0 : cpu_error(c, "hooks", error);
+}
+
+/* ---- the map ------------------------------------------------------------------------------- */
+
+static int by_start(const void *a, const void *b)
+{
+    uint64_t left = ((const struct cpu_region *)a)->start;
+    uint64_t right = ((const struct cpu_region *)b)->start;
+    return left < right ? -1 : left > right;
+}
+
+/* The whole space: the vCPU's RAM in order, and devices between. */
+static int lay_out(const CpuObject *c, struct cpu_region *regions)
+{
+    const VcpuObject *v = c->vcpu;
+    struct cpu_region ram[RAM_SLOTS];
+    int slots = 0, count = 0;
+    uint64_t at = 0;
+    for (int i = 0; i < v->ram_count; i++)
+        if (v->ram[i].start + v->ram[i].size <= SPACE)
+            ram[slots++] = (struct cpu_region){.start = v->ram[i].start,
+                                               .size = v->ram[i].size,
+                                               .host = v->ram[i].host,
+                                               .readonly = v->ram[i].readonly};
+    qsort(ram, (size_t)slots, sizeof *ram, by_start);
+    for (int i = 0; i <= slots; i++) {
+        uint64_t end = i < slots ? ram[i].start : SPACE;
+        if (end > at)
+            regions[count++] = (struct cpu_region){.start = at, .size = end - at};
+        if (i < slots) {
+            regions[count++] = ram[i];
+            at = ram[i].start + ram[i].size;
+        }
+    }
+    return count;
+}
+
+static bool same(const struct cpu_region *a, const struct cpu_region *b)
+{
+    return a->start == b->start && a->size == b->size && a->host == b->host &&
+           a->readonly == b->readonly;
+}
+
+static bool among(const struct cpu_region *region, const struct cpu_region *others, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (same(region, &others[i]))
+            return true;
+    return false;
+}
+
+static int map(CpuObject *c, struct cpu_region *region)
+{
+    uint32_t access = UC_PROT_READ | UC_PROT_EXEC | (region->readonly ? 0 : UC_PROT_WRITE);
+    return region->host
+               ? c->uc.mem_map_ptr(c->engine, region->start, region->size, access, region->host)
+               : c->uc.mmio_map(c->engine, region->start, region->size, on_load, region, on_store,
+                                region);
+}
+
+int cpu_map_memory(CpuObject *c)
+{
+    struct cpu_region wanted[CPU_REGIONS], *old = c->region;
+    int count = lay_out(c, wanted), error = UC_ERR_OK;
+    bool kept[CPU_REGIONS];
+    for (int i = 0; i < c->regions && error == UC_ERR_OK; i++) {
+        /* A region of devices is known to Unicorn by its place in the list: it is mapped anew. */
+        kept[i] = old[i].host && among(&old[i], wanted, count);
+        if (!kept[i])
+            error = c->uc.mem_unmap(c->engine, old[i].start, old[i].size);
+    }
+    for (int i = 0; i < count && error == UC_ERR_OK; i++) {
+        bool mapped = false;
+        for (int k = 0; k < c->regions; k++)
+            mapped = mapped || (kept[k] && same(&wanted[i], &old[k]));
+        wanted[i].cpu = c;
+        if (wanted[i].host && !mapped)
+            error = map(c, &wanted[i]);
+    }
+    memcpy(c->region, wanted, sizeof *wanted * (size_t)count);
+    c->regions = count;
+    for (int i = 0; i < count && error == UC_ERR_OK; i++)
+        if (!c->region[i].host)
+            error = map(c, &c->region[i]);
+    c->memory_version = c->vcpu->memory_version;
+    return error == UC_ERR_OK ? 0 : cpu_error(c, "memory map", error);
+}

@@ -1,0 +1,1 @@
+"""Machine code in the guest process."""

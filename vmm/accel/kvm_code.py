@@ -1,0 +1,31 @@
+"""Accelerator `kvm` for a guest that is machine code: the real KVM executes it, live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from coalesced.hv import abi
+from coalesced.vmm.accel.kvm_base import KvmBase
+
+
+class KvmProcessor(KvmBase):
+    """A VM of this machine's KVM that executes machine code from the reset vector on."""
+
+    known_exits = KvmBase.known_exits | {abi.KVM_EXIT_IRQ_WINDOW_OPEN}
+
+    def __init__(self) -> None:
+        """Raises KvmUnusable."""
+        super().__init__()
+        self.interrupt_window = self.vcpu.handle.interrupt_window
+        self.interrupt = self.vcpu.interrupt
+        self.reset = self.vcpu.reset
+        self.vcpu.keep_start()
+
+    def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
+        """Nothing to do: the code lies in RAM and ROM."""
+
+    def note_written(self, address: int, size: int) -> None:
+        """Nothing to do: the processor sees what is written over its code."""
+
+    def check_alive(self) -> None:
+        """Nothing to do: the guest runs in this process."""
