@@ -20,8 +20,13 @@ from coalesced.vmm.clock import Clock
 from coalesced.vmm.devicespec import ISA_BUS, PCI_BUS, Spec, SpecError
 from coalesced.vmm.machine import Machine
 from coalesced.vmm.macs import MacAddresses
+from coalesced.vmm.rom import Rom
 from coalesced.vmm.shadow import ShadowRam
 
+BIOS_END: Final = 1 << 32
+BIOS_UNIT: Final = 1 << 16
+BIOS_LARGEST: Final = 16 << 20
+BIOS_LOW_SIZE: Final = 0x20000
 FIRST_FREE_SLOT: Final = 2  # 0 is the host bridge, 1 QEMU's ISA bridge
 
 
@@ -132,6 +137,23 @@ class Board:
         if found.mapping is None and found.end >= end:
             self._always_ram.add(VIDEO_WINDOW)
             self._shadows[VIDEO_WINDOW].show(True)
+
+    def add_bios(self, contents: bytes) -> None:
+        """A BIOS below 4 GiB; its last 128 KiB also below 1 MiB, behind the shadow RAM.
+
+        Whole multiples of 64 KiB (ValueError). The guest is machine code.
+        """
+        if not contents or len(contents) % BIOS_UNIT or len(contents) > BIOS_LARGEST:
+            raise ValueError(
+                f"BIOS: expected 64 KiB to 16 MiB in multiples of 64 KiB, got {len(contents)} bytes"
+            )
+        Rom(self.machine, BIOS_END - len(contents), contents)
+        low = contents[-BIOS_LOW_SIZE:]
+        first = pc.HIGH_MEMORY - len(low)
+        for area, shadow in self._shadows.items():
+            if area.start >= first:
+                piece = low[area.start - first :][: area.size]
+                shadow.rom = Rom(self.machine, area.start, piece)
 
     def _show_ram(self, area: Area, shown: bool) -> None:
         self._shadows[area].show(shown or area in self._always_ram)

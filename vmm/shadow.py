@@ -9,6 +9,7 @@ from coalesced.devices.bus.region import Region
 from coalesced.hv.errors import HostError
 from coalesced.vmm.accel.base import GuestMemory
 from coalesced.vmm.machine import Machine
+from coalesced.vmm.rom import Rom
 
 _RAM_PRIORITY: Final = 1 << 16  # RAM hides every device
 
@@ -26,6 +27,8 @@ class ShadowRam:
         self._size = size
         self._memory: GuestMemory | None = None
         self._mapping: Mapping | None = None
+        self.rom: Rom | None = None
+        """The ROM in its place, which the guest sees while the RAM is hidden."""
         self._region = Region("shadow-ram", size, self._read, self._write)
 
     def show(self, shown: bool) -> None:
@@ -44,6 +47,8 @@ class ShadowRam:
         machine = self._machine
         mapping = machine.memory.map(self._region, self._start, _RAM_PRIORITY)
         try:
+            if self.rom is not None:
+                self.rom.show(False)
             if self._memory is None:
                 self._memory = machine.add_ram(self._start, self._size)
             else:
@@ -62,6 +67,8 @@ class ShadowRam:
         self._mapping = None
         machine.accel.show_memory(self._memory, False)
         machine.ram.remove(self._memory)
+        if self.rom is not None:
+            self.rom.show(True)
 
     # --- accesses: queued writes, and a guest in this process ---
 

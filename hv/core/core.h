@@ -54,7 +54,6 @@ enum {
     EXIT_HLT = 5,
     EXIT_MMIO = 6,
     EXIT_IRQ_WINDOW_OPEN = 7,
-    EXIT_SHUTDOWN = 8,
     EXIT_INTR = 10,
     EXIT_SYSTEM_EVENT = 24,
 };

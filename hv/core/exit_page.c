@@ -88,11 +88,10 @@ PyObject *exit_read(const volatile struct run_page *run, const uint8_t *io_data,
     case EXIT_HLT:
         return exit_tuple(reason, 0, 0, false, run->if_flag != 0);
     case EXIT_IRQ_WINDOW_OPEN:
-    case EXIT_SHUTDOWN:
     case EXIT_INTR:
         return exit_tuple(reason, 0, 0, false, 0);
     default:
-        return bad_exit("exit_reason", reason, "2, 5 to 8, 10 or 24");
+        return bad_exit("exit_reason", reason, "2, 5, 6, 7, 10 or 24");
     }
 }
 
