@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import functools
 import signal
 from collections.abc import Iterator
@@ -16,12 +17,15 @@ process; an access to a segment that the peer has truncated gives SIGBUS."""
 ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 """Signals that end this program after it has released everything."""
 block_all: Final = functools.partial(
-    signal.pthread_sigmask, signal.SIG_BLOCK, signal.valid_signals() - FAULTS
+    # Not signal's, which wraps it: handlers may raise where a function in Python begins.
+    _signal.pthread_sigmask,
+    signal.SIG_BLOCK,
+    [int(number) for number in signal.valid_signals() - FAULTS],
 )
 """Block every signal but FAULTS in this thread, also when a handler of an earlier one raises here.
 
-No Python function: a handler that raises repeatedly could raise where one begins. Called in a `try`
-that follows the `except` of the first exception at once, it lets no second one out.
+Called in a `try` that follows the `except` of a handler's exception at once, it lets no second one
+out.
 """
 
 
