@@ -281,7 +281,6 @@ class Kernel:
                 self.serve()
             self.vcpu.wait_run()
         error = self._call_guest(self.guest, self.vcpu)
-        signals.hold_handlers()  # its remaining handlers raise into nothing
         if error is not None:
             self.guest_error = f"{guest.describe(error)}\n{guest.frames(error)}"
             self.vcpu.system_event(abi.KVM_SYSTEM_EVENT_CRASH)
@@ -299,13 +298,22 @@ class Kernel:
 
     @staticmethod
     def _call_guest(function: Callable[[Vcpu], object], vcpu: core.Vcpu) -> BaseException | None:
-        """The guest's exception, if any. A fork of this process that returns from it ends here."""
+        """The guest's exception, if any; its handlers are called no more.
+
+        A fork of this process that returns from it ends here.
+        """
         process = os.getpid()
         error: BaseException | None = None
         try:
             function(Vcpu(vcpu))
+            signals.hold_handlers()
         except BaseException as raised:
+            try:  # noqa: SIM105 - `suppress` is a function, before which a handler could raise
+                signals.block_all()
+            except BaseException:  # of a handler that raises repeatedly
+                pass
             error = raised
+        signals.hold_handlers()
         if os.getpid() != process:
             guest.end_fork(error)
         if isinstance(error, (PeerDied, ProtocolError)):

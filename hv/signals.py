@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
+import functools
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,17 @@ FAULTS: Final = frozenset(
 process; an access to a segment that the peer has truncated gives SIGBUS."""
 ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 """Signals that end this program after it has released everything."""
+block_all: Final = functools.partial(
+    # Not signal's, which wraps it: handlers may raise where a function in Python begins.
+    _signal.pthread_sigmask,
+    signal.SIG_BLOCK,
+    [int(number) for number in signal.valid_signals() - FAULTS],
+)
+"""Block every signal but FAULTS in this thread, also when a handler of an earlier one raises here.
+
+Called in a `try` that follows the `except` of a handler's exception at once, it lets no second one
+out.
+"""
 
 
 @contextmanager
@@ -43,15 +56,18 @@ def let_in() -> Iterator[None]:
 
 
 def hold_handlers() -> None:
-    """Call no handler in this thread any more; exceptions of those that were due are dropped."""
-    while True:
-        try:
-            others = signal.valid_signals() - FAULTS
-            with_handler = [n for n in others if callable(signal.getsignal(n))]
-            signal.pthread_sigmask(signal.SIG_BLOCK, with_handler)
-        except BaseException:
-            continue
-        return
+    """Call no handler in this thread any more; other signals are unblocked.
+
+    Exceptions of handlers that were due are dropped. One that a handler raises before this begins
+    is the caller's, unless it has called `block_all`.
+    """
+    try:  # noqa: SIM105 - as its callers have it
+        block_all()
+    except BaseException:
+        pass
+    others = signal.valid_signals() - FAULTS
+    with_handler = [n for n in others if callable(signal.getsignal(n))]
+    signal.pthread_sigmask(signal.SIG_SETMASK, with_handler)
 
 
 def inherit_properly() -> None:

@@ -17,25 +17,41 @@ from coalesced.tools.interruption import interrupted
 def run(arguments: list[str]) -> int:
     """Carry out a command line, ready for every signal; the exit status of `main`."""
     try:
-        try:
-            termination.watch()
-            streams.open_standard()
-            signals.inherit_properly()
-            status = _flush(_run(arguments))
-        finally:
-            # The rest is short, and a SIGINT while Python shuts down would kill it.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            termination.let_go()
-            signals.hold_handlers()  # exceptions of a device's remaining handlers are dropped
+        termination.watch()
+        streams.open_standard()
+        signals.inherit_properly()
+        status = _flush(_run(arguments))
+        _hold_signals()
     except BaseException as error:
-        interrupt = interrupted(error)
-        if interrupt is None:
-            raise
-        status = 130
-        _say(f"interrupted: {interrupt}".removesuffix(": "))
+        try:  # noqa: SIM105 - `suppress` is a function, before which a handler could raise
+            signals.block_all()
+        except BaseException:  # of a device's handler that raises repeatedly
+            pass
+        _hold_signals()
+        status = _report(error)
     finally:
         _close_early()
     return _flush(status)
+
+
+def _hold_signals() -> None:
+    """Nothing interrupts the rest of the program, which is short."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it would kill Python while it shuts down
+    termination.let_go()
+    signals.hold_handlers()
+
+
+def _report(error: BaseException) -> int:
+    """Print the line about an error and return the exit status; raises a fault of this program."""
+    interrupt = interrupted(error)
+    if interrupt is not None:
+        _say(f"interrupted: {interrupt}".removesuffix(": "))
+        return 130
+    if not isinstance(error, Exception):
+        raise error
+    from coalesced.tools.commands import app as cli  # noqa: PLC0415
+
+    return cli.report(error, _say)
 
 
 def _run(arguments: list[str]) -> int:
@@ -53,11 +69,7 @@ def _run(arguments: list[str]) -> int:
     except (ImportError, MemoryError, OSError) as error:
         _say(f"this program cannot be loaded (limits on open files, memory?): {one_line(error)}")
         return 1
-    try:
-        return cli.run(arguments)
-    except Exception as error:
-        signals.hold_handlers()  # a handler that raises repeatedly must not end the report, too
-        return cli.report(error, _say)
+    return cli.run(arguments)
 
 
 def _flush(status: int) -> int:

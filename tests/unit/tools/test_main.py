@@ -1,10 +1,13 @@
-"""Ctrl-C at the entry of the program."""
+"""Errors and Ctrl-C at the entry of the program."""
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,13 +43,13 @@ def test_an_interrupt_that_python_wrapped_is_still_one(
 
 def test_another_error_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_arguments: list[str]) -> int:
-        raise RuntimeError("a bug")
+        return int(json.loads("no JSON"))
 
     monkeypatch.setattr(program, "_run", broken)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(signals, "hold_handlers", lambda: None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(json.JSONDecodeError):
         main.main()
 
 
@@ -80,3 +83,47 @@ def test_a_refused_command_line_leaves_signals_as_they_are() -> None:
     said: list[str] = []
     assert status_of(["litmus", "--slots", "0"], said.append) == 2
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+RAISING = """
+from coalesced.tools import main
+from coalesced.tools.commands import app
+from raising import raises_repeatedly
+
+app.run = raises_repeatedly
+main.main()
+"""
+REPEATEDLY = """\
+import signal
+
+class Given(Exception):
+    pass
+
+def give_up(*_):
+    raise Given("late")
+
+def raises_repeatedly(_arguments):
+    signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, {first}, 0.00005)
+    for _ in range({steps}):
+        pass
+    return 0
+"""
+
+
+@pytest.mark.parametrize(("first", "steps"), [("0.0001", 10**9), ("0.003", 40_000)])
+def test_a_handler_that_raises_repeatedly_ends_the_program_with_one_line(
+    tmp_path: Path, first: str, steps: int
+) -> None:
+    """In the middle of its work, or where that has just ended."""
+    (tmp_path / "raising.py").write_text(REPEATEDLY.format(first=first, steps=steps))
+    for _ in range(8):
+        done = subprocess.run(
+            [sys.executable, "-c", RAISING, "info"],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        line = f"coalesced: {tmp_path / 'raising.py'}:7: Given: late\n"
+        assert (done.returncode, done.stderr) in ((1, line), (0, ""))
