@@ -212,7 +212,14 @@ class _Bus(PciBus):
         machine = board.machine
         super().__init__(machine.memory, machine.ports, board.set_irq, machine.dma, board.clock)
         self._board = board
+        self._machine = machine
         self._pins: dict[PciFunction, bool] = {}
+
+    def show_rom(self, address: int, contents: bytes) -> Callable[[], None]:
+        # Memory of its own, if the guest is machine code, which may copy or execute it.
+        if self._machine.executes_code:
+            return Rom(self._machine, address, contents).remove
+        return super().show_rom(address, contents)
 
     def set_pin(self, function: PciFunction, pin: int, level: bool) -> None:
         super().set_pin(function, pin, level)

@@ -97,6 +97,11 @@ class Machine:
         self._dispatcher.interrupts = Interrupts(processor, self.loop, acknowledge)
         return self._dispatcher.interrupts
 
+    @property
+    def executes_code(self) -> bool:
+        """Whether the guest is machine code."""
+        return self._dispatcher.interrupts is not None
+
     # --- running ---
 
     def run(self, name: str, arguments: Mapping[str, object] | None = None) -> None:

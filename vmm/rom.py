@@ -17,12 +17,19 @@ class Rom:
     def __init__(self, machine: Machine, start: int, contents: bytes) -> None:
         self._accel = cast(Processor, machine.accel)
         self._contents = contents
+        self._space = machine.memory
         self._memory = self._accel.add_rom(start, contents)
-        machine.memory.map(Region("rom", len(contents), self._read, _ignore), start, _PRIORITY)
+        region = Region("rom", len(contents), self._read, _ignore)
+        self._mapping = self._space.map(region, start, _PRIORITY)
 
     def show(self, shown: bool) -> None:
         """Take it out of the guest's reach, or put it back."""
         self._accel.show_memory(self._memory, shown)
+
+    def remove(self) -> None:
+        """Take it away for good."""
+        self.show(False)
+        self._space.unmap(self._mapping)
 
     def _read(self, offset: int, size: int) -> int:
         return int.from_bytes(self._contents[offset : offset + size], "little")

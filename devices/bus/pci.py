@@ -115,7 +115,7 @@ class PciFunction:
         """`class_code` has 24 bits; `interrupt_pin` 1 to 4 stands for INTA to INTD, 0 for none.
 
         `rom_size` is in bytes, a power of two from 2048 up. The register of an expansion ROM then
-        takes addresses as QEMU's does, but no ROM is there: what it maps reads as unassigned.
+        takes addresses as QEMU's does; without `set_rom`, what it maps reads as unassigned.
         Raises ValueError for numbers outside these ranges and BARs other than 0 to 5.
         """
         if not 0 <= interrupt_pin <= 4:
@@ -132,6 +132,8 @@ class PciFunction:
         self.bus: PciBus | None = None
         self._bars = dict(bars)
         self._mapped: dict[int, RegionMapping] = {}
+        self._rom = b""
+        self._rom_shown: tuple[int, Callable[[], None]] | None = None  # where, and its end
         self._pin = interrupt_pin
         self._put(VENDOR_ID, 2, vendor_id)
         self._put(DEVICE_ID, 2, device_id)
@@ -147,6 +149,15 @@ class PciFunction:
     def resize_rom(self, size: int) -> None:
         """Another size of the expansion ROM's register, as for `rom_size`; 0: no such register."""
         self._writable = self._make_write_mask(size)
+
+    def set_rom(self, contents: bytes) -> None:
+        """Give the function an expansion ROM, shown where its register says.
+
+        Padded to a power of two from 2048 bytes up. Called before the function is added to a bus.
+        """
+        size = max(ROM_LEAST, 1 << (len(contents) - 1).bit_length())
+        self._rom = contents.ljust(size, b"\0")
+        self.resize_rom(size)
 
     def mark_multifunction(self) -> None:
         """Say in the header that the slot may have further functions."""
@@ -230,6 +241,26 @@ class PciFunction:
             if address is not None:
                 region = self._bars[number].region
                 self._mapped[number] = space.map(region, address, BAR_PRIORITY)
+
+        self._update_rom(self.bus)
+
+    def _rom_address(self) -> int | None:
+        """Where the expansion ROM decodes now."""
+        register = self._get(ROM_ADDRESS, 4)
+        address = register & -ROM_LEAST
+        if not self._rom or not register & ROM_ENABLE or not self.command & COMMAND_MEMORY:
+            return None
+        return address if address and address + len(self._rom) < MEMORY_LIMIT else None
+
+    def _update_rom(self, bus: PciBus) -> None:
+        address = self._rom_address()
+        if address == (self._rom_shown and self._rom_shown[0]):
+            return
+        if self._rom_shown is not None:
+            self._rom_shown[1]()
+            self._rom_shown = None
+        if address is not None:
+            self._rom_shown = address, bus.show_rom(address, self._rom)
 
     # --- interrupt ---
 
@@ -342,6 +373,16 @@ class PciBus:
             self.memory.map(region, base, priority)
         for base, region, priority in function.legacy_ports:
             self.ports.map(region, base, priority)
+
+    def show_rom(self, address: int, contents: bytes) -> Callable[[], None]:
+        """Map an expansion ROM; the answer takes it away again."""
+
+        def read(offset: int, size: int) -> int:
+            return int.from_bytes(contents[offset : offset + size], "little")
+
+        region = Region("rom", len(contents), read, lambda _offset, _size, _value: None)
+        mapping = self.memory.map(region, address, BAR_PRIORITY)
+        return lambda: self.memory.unmap(mapping)
 
     def functions(self) -> Mapping[int, PciFunction]:
         """The functions by slot."""

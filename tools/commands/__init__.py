@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": Command("demo", starts_guest=True),
     "run": Command("run", starts_guest=True),
     "replay": Command("replay", starts_guest=True),
+    "boot": Command("boot", starts_guest=True),
     "qtest": Command("qtest", starts_guest=True),
     "stress": Command("stress"),
     "bench": Command("bench"),

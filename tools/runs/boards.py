@@ -20,9 +20,16 @@ DEFAULT_MACHINE = [DEFAULT_DEVICE, "e1000,addr=03.0"]  # of a replay
 
 
 def board(
-    machine: Machine, specs: list[str], ram_size: int, network: NetworkOptions | None = None
+    machine: Machine,
+    specs: list[str],
+    ram_size: int,
+    network: NetworkOptions | None = None,
+    rom_of: Callable[[Spec], bytes] = lambda _spec: b"",
 ) -> Board:
-    """A PC with these devices and their network. Raises BadInput."""
+    """A PC with these devices and their network. Raises BadInput.
+
+    `rom_of`: the contents of a PCI device's expansion ROM, empty for none.
+    """
     try:
         built = Board(machine, ram_size)
         if network is not None:
@@ -30,7 +37,10 @@ def board(
         for text in specs:
             spec = devicespec.parse_spec(text)
             own = ".py:" in spec.name
-            built.add(_own(spec) if own else devicespec.create(spec, built.addresses), spec)
+            device = _own(spec) if own else devicespec.create(spec, built.addresses)
+            if isinstance(device, PciFunction) and (rom := rom_of(spec)):
+                device.set_rom(rom)
+            built.add(device, spec)
         built.complete()
     except (SpecError, NetdevError) as error:
         raise BadInput(str(error)) from error

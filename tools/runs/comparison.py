@@ -24,17 +24,18 @@ from coalesced.vmm.machine import Machine
 Screen = NDArray[np.uint8]
 
 
-def combinations(options: RunOptions) -> list[RunOptions]:
+def combinations(options: RunOptions, machine_code: bool = False) -> list[RunOptions]:
     """The options of each run: coalescing on, off, and direct, as far as they are wanted.
 
-    Only the first one has a trace.
+    Only the first one has a trace. Machine code has no direct run.
     """
     first = replace(options, coalesce=options.coalesce and options.accel != Accel.direct)
     plain = replace(options, coalesce=False, trace=None)
     direct = replace(plain, accel=Accel.direct)
     if options.accel == Accel.direct:
         return [first]
-    return [first, plain, direct] if first.coalesce else [first, direct]
+    runs = [first, plain] if first.coalesce else [first]
+    return runs if machine_code else [*runs, direct]
 
 
 def board_of(
@@ -77,7 +78,7 @@ def compare(
 def run_each(name: str, job: Job[BoardT, SeenT], options: RunOptions) -> list[Ran[SeenT]]:
     """Run the job in every combination; `--trace` records the first run."""
     ran: list[Ran[SeenT]] = []
-    wanted = combinations(options)
+    wanted = combinations(options, job.machine_code)
     # A guest that runs as machine code is recorded once for all its runs.
     job = replace(job, record=once(job.record or recorder(job)))
     with progress.shown(len(wanted)) as bar:

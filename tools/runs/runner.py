@@ -38,6 +38,7 @@ from coalesced.vmm.accel import direct
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.accel.direct import DirectAccelerator
 from coalesced.vmm.accel.kvm import KvmAccelerator, Recorder
+from coalesced.vmm.accel.kvm_code import KvmProcessor
 from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.counters import EXIT_REASONS, Counters
 from coalesced.vmm.machine import Machine
@@ -59,6 +60,7 @@ class Job(Generic[BoardT, SeenT]):
     inspect: Callable[[Machine, BoardT], SeenT]
     write_rom: Callable[[Machine, BoardT], None] = lambda _machine, _board: None
     record: Recorder | None = None  # set where the guest's accesses are known beforehand
+    machine_code: bool = False  # the guest is `hv.cpu.guest`, or on KVM what RAM and ROM hold
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,13 @@ def _check_proc() -> None:
         raise HostError("/proc: expected the proc file system there: mount -t proc proc /proc")
 
 
-def accelerator(options: RunOptions, record: Recorder) -> Accelerator:
+def accelerator(options: RunOptions, record: Recorder, machine_code: bool) -> Accelerator:
     """The accelerator of the options; starts the guest process. Raises BadInput without KVM."""
     if options.accel == "direct":
         return DirectAccelerator()
     if options.accel == "kvm":
         check_kvm()
-        return KvmAccelerator(record)
+        return KvmProcessor() if machine_code else KvmAccelerator(record)
     return ProcessAccelerator(
         early.take(), options.ring_pages, WaitPolicy.named(options.wait), options.cpus
     )
@@ -136,7 +138,7 @@ def run_job(job: Job[BoardT, SeenT], options: RunOptions, trace: Sink | None = N
         # A user's device prints to stderr, as a guest does.
         contextlib.redirect_stdout(printable_stream(sys.stderr)),
         Machine(
-            accelerator(options, record),
+            accelerator(options, record, job.machine_code),
             coalesce=options.coalesce,
             zones=options.zones,
             staleness=options.staleness,

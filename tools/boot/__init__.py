@@ -1,0 +1,1 @@
+"""Machine code as the guest: images, firmware, and when it is done."""

@@ -1,0 +1,156 @@
+"""Images to boot: a BIOS alone, boot sectors and floppies, flat binaries, ELF and multiboot."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from coalesced.tools.boot import start
+from coalesced.tools.errors import BadInput
+
+SECTOR: Final = 512
+_SIGNATURE: Final = b"\x55\xaa"
+FLOPPIES: Final = tuple(kib << 10 for kib in (160, 180, 320, 360, 720, 1200, 1440, 2880))
+_LARGEST: Final = 64 << 20
+_HIGH: Final = 1 << 20
+
+_ELF: Final = b"\x7fELF"
+_ELF_HEADER: Final = struct.Struct("<4sBBBBB7xHHIIIIIHHHHHH")
+_PROGRAM_HEADER: Final = struct.Struct("<IIIIIIII")
+_I386, _LOAD = 3, 1
+_MULTIBOOT_MAGIC: Final = 0x1BADB002
+_MULTIBOOT_LOADER: Final = 0x2BADB002
+_MULTIBOOT_SEARCH: Final = 8192
+_INFO_AT: Final = 0x500
+_INFO_MEMORY: Final = 1
+
+
+@dataclass(frozen=True)
+class Image:
+    """What lies in RAM or on a floppy when the machine starts.
+
+    `start`: the ROM that starts it; None: a BIOS does. `floppy`: the disk in the first drive, of a
+    standard size, empty for none.
+    """
+
+    name: str
+    start: bytes | None = None
+    loaded: tuple[tuple[int, bytes], ...] = ()  # address, contents
+    floppy: bytes = b""
+
+
+def load(name: str, at: int | None, bios: bool, memory: int) -> Image:
+    """The image of a command line. `at`: where a flat binary is loaded.
+
+    `bios`: whether a BIOS starts it where that makes a difference; `memory`: bytes of RAM. Raises
+    BadInput.
+    """
+    data = _contents(Path(name))
+    if at is not None:
+        return _flat(name, data, at)
+    if data[: len(_ELF)] == _ELF:
+        return _elf(name, data, memory)
+    if data[SECTOR - 2 : SECTOR] == _SIGNATURE:
+        return _disk(name, data, bios)
+    raise BadInput(
+        f"{name}: expected a boot sector with 55 aa at byte 510, an ELF file, or --at ADDRESS for "
+        "a flat binary"
+    )
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        if path.suffix == ".asm":
+            return _assembled(path)
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+    if not data or len(data) > _LARGEST:
+        raise BadInput(f"{path}: expected 1 byte to {_LARGEST >> 20} MiB")
+    return data
+
+
+def _assembled(path: Path) -> bytes:
+    """Raises BadInput without nasm, or for what it refuses."""
+    path.open("rb").close()
+    nasm = shutil.which("nasm")
+    if nasm is None:
+        raise BadInput(f"{path}: nasm is not installed (on Debian: apt install nasm)")
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "image")
+        done = subprocess.run(
+            [nasm, "-f", "bin", "-o", output, path], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise BadInput((done.stderr or f"{path}: nasm failed").splitlines()[0])
+        return output.read_bytes()
+
+
+def _flat(name: str, data: bytes, at: int) -> Image:
+    rom = start.real_mode(at) if at < _HIGH else start.protected_mode(at)
+    return Image(name, rom, ((at, data),))
+
+
+def _disk(name: str, data: bytes, bios: bool) -> Image:
+    if not bios:
+        return Image(
+            name, start.real_mode(start.BOOT_SECTOR), ((start.BOOT_SECTOR, data[:SECTOR]),)
+        )
+    size = next((size for size in FLOPPIES[-2:] if len(data) <= size), None)
+    size = len(data) if len(data) in FLOPPIES else size
+    if size is None:
+        raise BadInput(f"{name}: {len(data)} bytes: expected a floppy of at most {FLOPPIES[-1]}")
+    return Image(name, floppy=data.ljust(size, b"\0"))
+
+
+# --- ELF ---
+
+
+def _elf(name: str, data: bytes, memory: int) -> Image:
+    try:
+        entry, segments = _segments(data)
+    except struct.error as error:
+        raise BadInput(f"{name}: the ELF file is cut short") from error
+    except ValueError as error:
+        raise BadInput(f"{name}: {error}") from error
+    if not _is_multiboot(data):
+        return Image(name, start.protected_mode(entry), segments)
+    info = struct.pack("<III", _INFO_MEMORY, 640, (memory - _HIGH) >> 10)
+    rom = start.protected_mode(entry, _MULTIBOOT_LOADER, _INFO_AT)
+    return Image(name, rom, (*segments, (_INFO_AT, info.ljust(128, b"\0"))))
+
+
+def _segments(data: bytes) -> tuple[int, tuple[tuple[int, bytes], ...]]:
+    """The entry point and what is loaded where. Raises ValueError, struct.error."""
+    header = _ELF_HEADER.unpack_from(data)
+    bits, order, machine, entry, table = header[1], header[2], header[7], header[9], header[10]
+    size, count = header[14], header[15]
+    if (bits, order, machine) != (1, 1, _I386):
+        raise ValueError("expected an ELF file of 32 bits for the i386")
+    loaded = []
+    for number in range(count):
+        kind, offset, _, address, in_file, in_memory, _, _ = _PROGRAM_HEADER.unpack_from(
+            data, table + number * size
+        )
+        if kind != _LOAD or not in_memory:
+            continue
+        if offset + in_file > len(data) or in_file > in_memory or in_memory > _LARGEST:
+            raise ValueError(f"segment {number} lies outside the file, or is too large")
+        loaded.append((address, data[offset : offset + in_file].ljust(in_memory, b"\0")))
+    if not loaded:
+        raise ValueError("no segment is to be loaded")
+    return entry, tuple(loaded)
+
+
+def _is_multiboot(data: bytes) -> bool:
+    words = struct.unpack_from(f"<{min(len(data), _MULTIBOOT_SEARCH) // 4}I", data)
+    return any(
+        magic == _MULTIBOOT_MAGIC and (magic + flags + checksum) % (1 << 32) == 0
+        for magic, flags, checksum in zip(words, words[1:], words[2:], strict=False)
+    )

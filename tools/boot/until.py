@@ -1,0 +1,76 @@
+"""The end of a boot: a text on the screen or on the serial line, a time, or a halt for good."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from coalesced.tools.errors import BadInput
+from coalesced.vmm.board import Board
+from coalesced.vmm.machine import Machine
+
+HALT: Final = "hlt"
+_LOOK_EVERY: Final = 0.02  # seconds between two looks at the screen
+
+
+@dataclass(frozen=True)
+class Until:
+    """Seconds, a text, or neither: then the guest ends by itself."""
+
+    seconds: float | None = None
+    text: str | None = None
+
+
+def parse(given: str) -> Until:
+    """--until: `hlt`, a number of seconds above 0, or a text. Raises BadInput."""
+    if given == HALT:
+        return Until()
+    try:
+        seconds = float(given)
+    except ValueError:
+        if not given.strip():
+            raise BadInput("--until: expected hlt, seconds or a text, got nothing") from None
+        return Until(text=given)
+    if not 0 < seconds <= 86400:
+        raise BadInput(f"--until {given}: expected above 0 to 86400 seconds")
+    return Until(seconds=seconds)
+
+
+class Watch:
+    """Stops a machine when its end has come, and tells which one that was."""
+
+    def __init__(self, machine: Machine, board: Board, until: Until, serial: bytearray) -> None:
+        self._machine = machine
+        self._board = board
+        self._until = until
+        self._serial = serial
+        self.stopped_by = HALT
+        if until.seconds is not None:
+            machine.loop.call_at(time.monotonic() + until.seconds, self._stopper("time"))
+        if until.text is not None:
+            self._look_again()
+
+    def _stopper(self, reason: str) -> Callable[[], None]:
+        def stop() -> None:
+            self.stopped_by = reason
+            self._machine.stop()
+
+        return stop
+
+    def _look_again(self) -> None:
+        self._machine.loop.call_at(time.monotonic() + _LOOK_EVERY, self._look)
+
+    def _look(self) -> None:
+        text = self._until.text or ""
+        if text.encode(errors="replace") in self._serial or self._on_screen(text):
+            self._stopper("text")()
+        else:
+            self._look_again()
+
+    def _on_screen(self, text: str) -> bool:
+        self._machine.flush()
+        return any(
+            text in line for display in self._board.displays for line in display.text() or ()
+        )

@@ -1,0 +1,149 @@
+"""`coalesced boot`: machine code as the guest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coalesced.hv.cpu.guest import library
+from coalesced.hv.errors import HostError
+from coalesced.tools.boot import firmware, images
+from coalesced.tools.boot.images import Image
+from coalesced.tools.boot.machine import Hardware
+from coalesced.tools.boot.run import Boot, boot
+from coalesced.tools.boot.until import HALT, parse
+from coalesced.tools.commands.options import (
+    DeviceOption,
+    check_pcap,
+    png_option,
+    with_run_options,
+)
+from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import report
+from coalesced.tools.runs.boards import DEFAULT_DEVICE, memory_size
+from coalesced.tools.runs.options import Accel, RunOptions, picture
+from coalesced.tools.runs.outputs import check_apart
+
+EXAMPLES = (
+    "Examples: coalesced boot seabios · coalesced boot hello.bin --png hello.png · "
+    "coalesced boot seabios --accel kvm · coalesced boot kernel.elf --until 'Welcome'"
+)
+SEABIOS = "seabios"
+SEABIOS_ENDS = "No bootable device"
+NONE = "none"
+
+
+@with_run_options()
+def boot_command(
+    options: RunOptions,
+    json: bool,
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE",
+            help="A boot sector or floppy image, an ELF or multiboot kernel, a flat binary with "
+            "--at, an .asm file for nasm, or seabios: the BIOS alone.",
+        ),
+    ],
+    device: DeviceOption = None,
+    bios: Annotated[
+        str | None,
+        typer.Option(
+            "--bios",
+            metavar="FILE|none",
+            help="The BIOS; none: a boot sector is started at 0x7c00.",
+            show_default="SeaBIOS",
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="ADDRESS",
+            help="Load a flat binary there and start it: in real mode below 1 MiB, else in "
+            "32-bit protected mode.",
+        ),
+    ] = None,
+    memory: Annotated[str, typer.Option("--memory", metavar="SIZE", help="RAM, 2M to 3G.")] = "16M",
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="TEXT|hlt|SECONDS",
+            help="Stop when this text is on the screen or the serial line, when the processor "
+            "halts for good, or after so many seconds.",
+            show_default=HALT,
+        ),
+    ] = None,
+    png: Annotated[Path | None, png_option()] = None,
+) -> int:
+    """Boot machine code with coalescing on and off.
+
+    The processor is Unicorn's, in the guest process (extra `cpu`), or the real one (--accel kvm).
+    """
+    check_pcap(options.network)
+    wanted = picture(png)
+    check_apart(options.outputs(wanted), {"IMAGE": Path(image)})
+    _check_accelerator(options)
+    size = memory_size(memory)
+    found = _image(image, at, bios, size)
+    contents = b"" if found.start is not None else firmware.bios(bios)
+    hardware = Hardware(device or [DEFAULT_DEVICE], size, contents, options.network)
+    default = SEABIOS_ENDS if image == SEABIOS else HALT
+    result = boot(found, hardware, options, parse(until or default), wanted)
+    return _show(image, result, json)
+
+
+def _check_accelerator(options: RunOptions) -> None:
+    if options.accel == Accel.direct:
+        raise BadInput("--accel direct: machine code needs a processor: process or kvm")
+    if options.accel == Accel.process:
+        try:
+            library()
+        except HostError as error:
+            raise BadInput(str(error)) from error
+
+
+def _image(name: str, at: str | None, bios: str | None, memory: int) -> Image:
+    if name == SEABIOS:
+        if bios == NONE or at is not None:
+            raise BadInput(f"{SEABIOS}: it is the BIOS: no --bios none, and no --at")
+        return Image(SEABIOS)
+    return images.load(name, _address(at), bios != NONE, memory)
+
+
+def _address(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        address = int(text, 0)
+    except ValueError:
+        address = -1
+    if not 0 <= address < 1 << 32:
+        raise BadInput(f"--at {text}: expected an address of 0 to 0xffffffff")
+    return address
+
+
+def _show(name: str, result: Boot, as_json: bool) -> int:
+    compared = result.comparison
+    if as_json:
+        report.print_json(result)
+    else:
+        alike = (
+            "All runs showed the same."
+            if compared.identical
+            else "THE RUNS SHOWED DIFFERENT THINGS."
+        )
+        report.print_comparison(name, compared, identical=alike if len(compared.runs) > 1 else "")
+        print(f"Stopped by: {result.stopped_by}")
+        for line in (*result.text.splitlines(), *result.serial.splitlines()):
+            print(f"  {line}".rstrip())
+    report.print_failures(compared.runs)
+    return 0 if compared.ok else 1
+
+
+def register(app: typer.Typer) -> None:
+    """Add `boot` to the program."""
+    app.command("boot", epilog=EXAMPLES)(boot_command)
