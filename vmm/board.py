@@ -14,6 +14,8 @@ from coalesced.devices.bus.pci import SLOTS, PciBus, PciFunction
 from coalesced.devices.bus.region import Region
 from coalesced.devices.i440fx import AREAS, VIDEO_WINDOW, Area, I440fx
 from coalesced.devices.i8237 import I8237
+from coalesced.devices.pic import I8259Pair
+from coalesced.devices.pit import I8254
 from coalesced.devices.rtc import SECOND, Mc146818
 from coalesced.vmm import pc
 from coalesced.vmm.clock import Clock
@@ -27,6 +29,7 @@ BIOS_END: Final = 1 << 32
 BIOS_UNIT: Final = 1 << 16
 BIOS_LARGEST: Final = 16 << 20
 BIOS_LOW_SIZE: Final = 0x20000
+TIMER_IRQ: Final = 0
 FIRST_FREE_SLOT: Final = 2  # 0 is the host bridge, 1 QEMU's ISA bridge
 
 
@@ -74,6 +77,7 @@ class Board:
         self.on_pin: Callable[[str, bool], None] = lambda _name, _level: None
         self.addresses = MacAddresses()
         self._ids: set[str] = set()
+        self._raised = 0  # ISA interrupts, a bit each
         self.displays: list[Display] = []
         self.functions: list[PciFunction] = []
         pc.add_ram(machine, ram_size)
@@ -88,6 +92,11 @@ class Board:
             machine.ports.map(region, base, priority)
         machine.add_device(self.rtc)
         self._map_fixed(I8237())
+        self.pic = I8259Pair()
+        self._map_fixed(self.pic)
+        self.pit = I8254(self.clock, lambda level: self.set_irq(TIMER_IRQ, level))
+        self.pic.before_access(self.pit.follow)
+        self._map_fixed(self.pit)
 
     def add(self, device: Device, spec: Spec) -> None:
         """Plug a device in where its SPEC says. Raises SpecError."""
@@ -124,8 +133,11 @@ class Board:
 
     def set_irq(self, irq: int, level: bool) -> None:
         """Raise or lower an ISA interrupt."""
-        self.machine.accel.set_irq(irq, level)
-        self.on_irq(irq, level)
+        self.pic.set_irq(irq, level)
+        if level != bool(self._raised >> irq & 1):
+            self._raised ^= 1 << irq
+            self.machine.accel.set_irq(irq, level)
+            self.on_irq(irq, level)
 
     def complete(self) -> None:
         """No more devices are added: the video window is RAM where no device took it, as in QEMU.

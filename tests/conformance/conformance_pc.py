@@ -337,7 +337,10 @@ def _differences(lines: Lines) -> None:
     lines.in_(0x70, 4)
     lines.read(0xFFFF0, 4)
     lines.config_read(1, 0)
-    lines.in_(0x21)
+    lines.in_(0x3F4)
+    lines.out(0x4D0, 0x08)
+    lines.out(0x4D1, 0x02)
+    lines.in_(0x4D0, 2)
     lines.append("b64write 0x2000 5 AQID")
     lines.read(0x2000, 5)
 

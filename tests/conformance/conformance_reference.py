@@ -35,10 +35,14 @@ def ask_all(peer: Peer, commands: list[str]) -> list[str]:
 def replies_of_ours(
     script: Script, *options: str, together: bool = True
 ) -> tuple[list[str], dict[str, Any]]:
-    """What this program replies, and its report; `together`: not each command on its own."""
+    """What this program replies, and its report; `together`: not each command on its own.
+
+    As QEMU's, the clock stands still where there is no network.
+    """
     commands = script.lines()
     if not script.network:
         with coalesced(script.devices, *options, "--json") as peer:
+            step(peer, 0)
             replies = peer.ask_all(commands) if together else [*map(peer.ask, commands)]
             return replies, result_of(peer.end())
     with (

@@ -112,10 +112,11 @@ def test_a_zone_with_which_a_device_ends_in_another_state_is_taken_out_and_named
 def test_what_is_not_checked_is_named(tmp_path: Path) -> None:
     lines = [*recording(lossy=True), op("write", 0x200000, 1, 4, "board")]
     lines += [op("read", 0x3DA, 1, 1, "vga"), op("read", 0x61, 1, 1, "pcspk")]
+    lines += [op("read", 0x1F7, 1, 1, "ide")]
     (tmp_path / "t").write_text("".join(lines))
     proof = json_of("advise", "t", "--verify", cwd=tmp_path)["verified"]
-    assert proof["missing"] == {"lossy": 3 * (COUNT + 1), "pcspk": 1}
-    assert proof["unchecked"] == {"VGA status 1 (0x3da)": 1}
+    assert proof["missing"] == {"lossy": 3 * (COUNT + 1), "ide": 1}
+    assert proof["unchecked"] == {"VGA status 1 (0x3da)": 1, "speaker and timer gate (0x61)": 1}
     assert proof["not_replayed"] == {"accesses to addresses that are RAM here": 1}
     assert proof["loads_checked"] == 3
 

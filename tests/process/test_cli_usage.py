@@ -251,19 +251,18 @@ def test_accesses_that_no_device_answers_are_reported_with_the_device_that_a_pc_
     tmp_path: Path,
 ) -> None:
     (tmp_path / "g.py").write_text(
-        "def main(vcpu):\n    vcpu.out8(0x43, 0x34)\n"
-        "    vcpu.store8(0xf0000000, 1)\n    vcpu.in8(0x64)\n    vcpu.in8(0x64)\n"
+        "def main(vcpu):\n    vcpu.out8(0x1f6, 0xa0)\n"
+        "    vcpu.store8(0xf0000000, 1)\n    vcpu.in8(0x3f4)\n    vcpu.in8(0x3f4)\n"
     )
     for run_ in json_of("run", "g.py:main", cwd=tmp_path)["runs"]:
         assert [(e["address"], e["kind"], e["accesses"]) for e in run_["unanswered"]] == [
-            (0x64, "pio", 2),
+            (0x3F4, "pio", 2),
             (0xF0000000, "mmio", 1),
-            (0x43, "pio", 1),
+            (0x1F6, "pio", 1),
         ]
     lines = run("run", "g.py:main", cwd=tmp_path).stdout.splitlines()
     assert [line for line in lines if line.startswith("No device at ")] == [
-        "No device at pio 0x64: 2 accesses; a PC has there: keyboard controller (8042), status "
-        "and commands",
+        "No device at pio 0x3f4: 2 accesses; a PC has there: floppy disk controller",
         "No device at mmio 0xf0000000: 1 access",
-        "No device at pio 0x43: 1 access; a PC has there: interval timer (8254)",
+        "No device at pio 0x1f6: 1 access; a PC has there: IDE, first channel",
     ]

@@ -28,7 +28,13 @@ Mask = NDArray[np.bool_]
 
 # Port: name of the register.
 _PORTS = {
+    0x20: "interrupt controller (0x20)",  # requests come by the time
+    0x40: "timer (0x40)",
+    0x41: "timer (0x41)",
+    0x42: "timer (0x42)",
+    0x61: "speaker and timer gate (0x61)",
     0x71: "RTC data (0x71)",  # the time, and facts about the host in CMOS
+    0xA0: "interrupt controller (0xa0)",
     0x3BA: "VGA status 1 (0x3ba)",  # bits 0 and 3 follow the beam
     0x3DA: "VGA status 1 (0x3da)",
 }

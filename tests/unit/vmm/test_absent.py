@@ -13,7 +13,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "guides" / "qemu.md"
 
 @pytest.mark.parametrize(
     ("port", "device"),
-    [(0x3F, None), (0x40, "timer"), (0x43, "timer"), (0x44, None), (0x51B, "fw_cfg")],
+    [(0x3F0, None), (0x3F1, "floppy"), (0x3F5, "floppy"), (0x375, None), (0xB13F, "SMBus")],
 )
 def test_a_port_is_that_of_the_device_whose_range_holds_it(port: int, device: str | None) -> None:
     found = device_at(port)
