@@ -93,6 +93,12 @@ KVM_SREGS_SIZE: Final = 312
 KVM_SREGS_CS: Final = 0
 KVM_SREGS_DS: Final = 24  # then ES, FS, GS and SS
 KVM_SREGS_CR0: Final = 224  # u64
+KVM_SREGS_APIC_BASE: Final = 272  # u64
+
+# struct kvm_cpuid2 {nent u32, padding u32}, then entries {function, index, flags, eax, ebx, ecx,
+# edx u32, padding u32[3]}
+KVM_CPUID2: Final = struct.Struct("<II")
+KVM_CPUID_ENTRY2: Final = struct.Struct("<7I12x")
 
 KVM_GET_API_VERSION: Final = _io(0x00)
 KVM_CREATE_VM: Final = _io(0x01)
@@ -100,6 +106,7 @@ KVM_CHECK_EXTENSION: Final = _io(0x03)
 KVM_GET_VCPU_MMAP_SIZE: Final = _io(0x04)
 KVM_CREATE_VCPU: Final = _io(0x41)
 KVM_RUN: Final = _io(0x80)
+KVM_SET_CPUID2: Final = _iow(0x90, KVM_CPUID2.size)
 KVM_INTERRUPT: Final = _iow(0x86, 4)
 KVM_GET_REGS: Final = _ior(0x81, KVM_REGS.size)
 KVM_SET_REGS: Final = _iow(0x82, KVM_REGS.size)

@@ -140,8 +140,11 @@ class Vcpu:
 class Cpu:
     """Machine code executed by Unicorn: a processor of 32 bits whose exits are its vCPU's."""
 
-    def __new__(cls, vcpu: Vcpu, library: str) -> Cpu:
-        """`library`: path of libunicorn. Raises HostError when it cannot be used."""
+    def __new__(cls, vcpu: Vcpu, library: str, cpuid: bytes) -> Cpu:
+        """`library`: path of libunicorn. Raises HostError when it cannot be used.
+
+        `cpuid`: five u32 for each function: its number, EAX, EBX, ECX and EDX.
+        """
     def run(self) -> None:
         """Execute until a triple fault. Raises what accesses of the vCPU raise, HostError."""
     def registers(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from coalesced.hv import abi, core, ring, shm
 from coalesced.hv.client import Memory, Range
+from coalesced.hv.cpu.cpuid import Leaf
 from coalesced.hv.errors import GuestError, KvmUnusable, ProtocolError, RequestError
 from coalesced.hv.signals import held
 
@@ -237,10 +238,21 @@ class KvmVcpu:
         """KVM_INTERRUPT: the guest takes it when it is entered; it must be ready to."""
         _ioctl(self.fd, abi.KVM_INTERRUPT, vector.to_bytes(4, "little"))
 
+    def set_cpuid(self, leaves: Sequence[Leaf]) -> None:
+        """KVM_SET_CPUID2: what CPUID answers; zeros for other functions."""
+        entries = (
+            abi.KVM_CPUID_ENTRY2.pack(each.function, 0, 0, each.eax, each.ebx, each.ecx, each.edx)
+            for each in leaves
+        )
+        argument = abi.KVM_CPUID2.pack(len(leaves), 0) + b"".join(entries)
+        _ioctl(self.fd, abi.KVM_SET_CPUID2, argument)
+
     def keep_start(self) -> None:
-        """Keep the registers of now, those after power-on, for `reset`."""
-        sregs = _ioctl(self.fd, abi.KVM_GET_SREGS, bytes(abi.KVM_SREGS_SIZE))
-        self._at_reset = sregs, _ioctl(self.fd, abi.KVM_GET_REGS, bytes(abi.KVM_REGS.size))
+        """Keep the registers of now, those after power-on, for `reset`, and turn the APIC off."""
+        sregs = bytearray(_ioctl(self.fd, abi.KVM_GET_SREGS, bytes(abi.KVM_SREGS_SIZE)))
+        sregs[abi.KVM_SREGS_APIC_BASE : abi.KVM_SREGS_APIC_BASE + 8] = bytes(8)
+        _ioctl(self.fd, abi.KVM_SET_SREGS, bytes(sregs))
+        self._at_reset = bytes(sregs), _ioctl(self.fd, abi.KVM_GET_REGS, bytes(abi.KVM_REGS.size))
 
     def reset(self) -> None:
         """Put the processor into the state of `keep_start`. An unfinished access is dropped."""

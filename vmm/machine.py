@@ -147,6 +147,10 @@ class Machine:
     def stop(self) -> None:
         """End `resume` at the guest's next exit or timer; for a call of the loop."""
         self._stopping = True
+        self.stop_at_halt()
+
+    def stop_at_halt(self) -> None:
+        """End `resume` when the guest, which is machine code, halts next."""
         if self._dispatcher.interrupts is not None:
             self._dispatcher.interrupts.stopped = True
 

@@ -76,6 +76,23 @@ static void on_exception(uc_engine *engine, uint32_t vector, void *data)
     cpu_stop(c, STOP_EXCEPTION);
 }
 
+/* CPUID; Unicorn's own is that of a processor with an APIC. */
+static int on_cpuid(uc_engine *engine, void *data)
+{
+    (void)engine;
+    CpuObject *c = data;
+    static const int answer[] = {UC_X86_REG_EAX, UC_X86_REG_EBX, UC_X86_REG_ECX, UC_X86_REG_EDX};
+    static const uint32_t unknown[5];
+    const uint32_t *leaf = unknown;
+    uint32_t function = cpu_get(c, UC_X86_REG_EAX);
+    for (size_t i = 0; i < c->leaves; i++)
+        if (c->cpuid[i][0] == function)
+            leaf = c->cpuid[i];
+    for (int i = 0; i < 4; i++)
+        cpu_set(c, answer[i], leaf[1 + i]);
+    return 1; /* it is carried out */
+}
+
 /* ---- the processor ------------------------------------------------------------------------- */
 
 static void reset(CpuObject *c)
@@ -252,6 +269,9 @@ static int open_engine(CpuObject *c)
         error =
             c->uc.hook_add(c->engine, &hook, UC_HOOK_BLOCK, (void *)(uintptr_t)on_block, c, 1, 0);
     if (error == UC_ERR_OK)
+        error = c->uc.hook_add(c->engine, &hook, UC_HOOK_INSN, (void *)(uintptr_t)on_cpuid, c, 1, 0,
+                               UC_X86_INS_CPUID);
+    if (error == UC_ERR_OK)
         error = c->uc.hook_add(c->engine, &hook, UC_HOOK_INTR, (void *)(uintptr_t)on_exception, c,
                                1, 0);
     if (error != UC_ERR_OK)
@@ -264,14 +284,24 @@ static int open_engine(CpuObject *c)
 
 static PyObject *cpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"vcpu", "library", NULL};
+    static char *names[] = {"vcpu", "library", "cpuid", NULL};
     VcpuObject *vcpu;
     const char *path;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!s", names, VcpuType, &vcpu, &path))
+    Py_buffer table;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!sy*", names, VcpuType, &vcpu, &path, &table))
         return NULL;
     CpuObject *c = (CpuObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-    if (!c)
-        return NULL;
+    if (c) {
+        c->leaves = (size_t)table.len / sizeof *c->cpuid;
+        c->cpuid = PyMem_Malloc(c->leaves * sizeof *c->cpuid + 1);
+        if (c->cpuid)
+            memcpy(c->cpuid, table.buf, c->leaves * sizeof *c->cpuid);
+    }
+    PyBuffer_Release(&table);
+    if (!c || !c->cpuid) {
+        Py_XDECREF((PyObject *)c);
+        return PyErr_NoMemory();
+    }
     c->vcpu = (VcpuObject *)Py_NewRef((PyObject *)vcpu);
     /* A store is seen before a later one to RAM, which nobody intercepts. */
     vcpu->publish_every = 1;
@@ -290,6 +320,7 @@ static void cpu_dealloc(PyObject *self)
         c->uc.close(c->engine);
     if (c->uc.library)
         dlclose(c->uc.library);
+    PyMem_Free(c->cpuid);
     Py_XDECREF((PyObject *)c->vcpu);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);

@@ -29,6 +29,8 @@ typedef struct CpuObject {
     int regions;
     uint32_t memory_version; /* of the vCPU's memory that `region` shows */
     uint32_t written_seen;   /* notes of the VMM that have been dealt with */
+    uint32_t (*cpuid)[5]; /* function, EAX, EBX, ECX, EDX */
+    size_t leaves;
     enum cpu_stop stop;
     uint32_t vector;
     uint64_t block, block_end;      /* the block that runs, as linear addresses */

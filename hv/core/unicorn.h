@@ -18,7 +18,7 @@ enum {
     UC_HOOK_BLOCK = 1 << 3,
     UC_HOOK_MEM_WRITE_PROT = 1 << 8,
 };
-enum { UC_X86_INS_IN = 218, UC_X86_INS_OUT = 500 };
+enum { UC_X86_INS_CPUID = 113, UC_X86_INS_IN = 218, UC_X86_INS_OUT = 500 };
 enum {
     UC_X86_REG_CS = 11,
     UC_X86_REG_DS = 17,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from coalesced.hv import core
+from coalesced.hv.cpu.cpuid import TABLE
 from coalesced.hv.cpu.crash import describe
 from coalesced.hv.errors import GuestError, HostError
 from coalesced.hv.vcpu import Vcpu
@@ -34,6 +35,6 @@ def library() -> str:
 def run(vcpu: Vcpu) -> None:
     """Execute machine code until the VMM ends it. Raises GuestError after a triple fault."""
     assert isinstance(vcpu.bus, core.Vcpu)
-    cpu = core.Cpu(vcpu.bus, library())
+    cpu = core.Cpu(vcpu.bus, library(), TABLE)
     cpu.run()
     raise GuestError(f"the guest: it shut down by a triple fault; {describe(cpu.registers())}")

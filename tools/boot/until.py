@@ -13,6 +13,7 @@ from coalesced.vmm.machine import Machine
 
 HALT: Final = "hlt"
 _LOOK_EVERY: Final = 0.02  # seconds between two looks at the screen
+_HALTS_WITHIN: Final = 0.5  # seconds: where the guest halts after the text, it has printed it all
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class Watch:
     def _look(self) -> None:
         text = self._until.text or ""
         if text.encode(errors="replace") in self._serial or self._on_screen(text):
-            self._stopper("text")()
+            self._machine.stop_at_halt()
+            self._machine.loop.call_at(time.monotonic() + _HALTS_WITHIN, self._machine.stop)
+            self.stopped_by = "text"
         else:
             self._look_again()
 

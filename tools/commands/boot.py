@@ -31,7 +31,7 @@ EXAMPLES = (
     "coalesced boot seabios --accel kvm · coalesced boot kernel.elf --until 'Welcome'"
 )
 SEABIOS = "seabios"
-SEABIOS_ENDS = "No bootable device"
+SEABIOS_ENDS = "No bootable device.  Retrying in 60 seconds."
 NONE = "none"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from coalesced.hv import abi
+from coalesced.hv.cpu.cpuid import LEAVES
 from coalesced.vmm.accel.kvm_base import KvmBase
 
 
@@ -19,6 +20,7 @@ class KvmProcessor(KvmBase):
         self.interrupt_window = self.vcpu.handle.interrupt_window
         self.interrupt = self.vcpu.interrupt
         self.reset = self.vcpu.reset
+        self.vcpu.set_cpuid(LEAVES)
         self.vcpu.keep_start()
 
     def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
