@@ -18,6 +18,7 @@ from coalesced.devices.pic import I8259Pair
 from coalesced.devices.pit import I8254
 from coalesced.devices.rtc import SECOND, Mc146818
 from coalesced.vmm import pc
+from coalesced.vmm.accel.base import Processor
 from coalesced.vmm.clock import Clock
 from coalesced.vmm.devicespec import ISA_BUS, PCI_BUS, Spec, SpecError
 from coalesced.vmm.machine import Machine
@@ -127,9 +128,14 @@ class Board:
             self._ids.add(spec.id)
 
     def reset(self) -> None:
-        """Reset every device to its state after power-on, as port 0xcf9 does; RAM stays."""
+        """Reset every device, and the processor of machine code, to the state after power-on.
+
+        RAM stays.
+        """
         for device in self.machine.devices:
             device.reset()
+        if self.machine.executes_code:
+            cast(Processor, self.machine.accel).reset()
 
     def set_irq(self, irq: int, level: bool) -> None:
         """Raise or lower an ISA interrupt."""

@@ -236,6 +236,7 @@ static int load_library(struct unicorn *uc, const char *path)
         LOOK_UP(mem_read, "uc_mem_read"),
         LOOK_UP(mem_write, "uc_mem_write"),
         LOOK_UP(mem_map_ptr, "uc_mem_map_ptr"),
+        LOOK_UP(mem_protect, "uc_mem_protect"),
         LOOK_UP(mem_unmap, "uc_mem_unmap"),
         LOOK_UP(mmio_map, "uc_mmio_map"),
         LOOK_UP(hook_add, "uc_hook_add"),

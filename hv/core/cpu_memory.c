@@ -201,11 +201,16 @@ static bool among(const struct cpu_region *region, const struct cpu_region *othe
 
 static int map(CpuObject *c, struct cpu_region *region)
 {
-    uint32_t access = UC_PROT_READ | UC_PROT_EXEC | (region->readonly ? 0 : UC_PROT_WRITE);
-    return region->host
-               ? c->uc.mem_map_ptr(c->engine, region->start, region->size, access, region->host)
-               : c->uc.mmio_map(c->engine, region->start, region->size, on_load, region, on_store,
-                                region);
+    const struct unicorn *uc = &c->uc;
+    uint32_t all = UC_PROT_READ | UC_PROT_WRITE | UC_PROT_EXEC;
+    if (!region->host)
+        return uc->mmio_map(c->engine, region->start, region->size, on_load, region, on_store,
+                            region);
+    int error = uc->mem_map_ptr(c->engine, region->start, region->size, all, region->host);
+    /* Mapped without write access, Unicorn would write there behind the hook. */
+    if (error == UC_ERR_OK && region->readonly)
+        error = uc->mem_protect(c->engine, region->start, region->size, all & ~UC_PROT_WRITE);
+    return error;
 }
 
 int cpu_map_memory(CpuObject *c)

@@ -66,6 +66,7 @@ struct unicorn {
     int (*mem_write)(uc_engine *engine, uint64_t address, const void *bytes, uint64_t size);
     int (*mem_map_ptr)(uc_engine *engine, uint64_t address, uint64_t size, uint32_t perms,
                        void *host);
+    int (*mem_protect)(uc_engine *engine, uint64_t address, uint64_t size, uint32_t perms);
     int (*mem_unmap)(uc_engine *engine, uint64_t address, uint64_t size);
     int (*mmio_map)(uc_engine *engine, uint64_t address, uint64_t size,
                     uint64_t (*read)(uc_engine *, uint64_t, unsigned, void *), void *read_data,

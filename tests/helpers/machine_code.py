@@ -1,0 +1,99 @@
+"""Programs in assembly that run as a guest in the guest process, and live on KVM."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from coalesced.hv.cpu.guest import GUEST
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import GuestError
+from coalesced.hv.process import GuestProcess
+from coalesced.tools.boot import start
+from coalesced.vmm.accel.kvm_code import KvmProcessor
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.board import Board
+from coalesced.vmm.devicespec import create, parse_spec
+from coalesced.vmm.machine import Machine
+from helpers.kvm_sides import needs_kvm
+
+needs_nasm = pytest.mark.skipif(shutil.which("nasm") is None, reason="no nasm on this machine")
+needs_unicorn = pytest.mark.skipif(
+    importlib.util.find_spec("unicorn") is None, reason="unicorn comes with the extra [cpu]"
+)
+WORLDS = [
+    pytest.param("process", marks=[needs_nasm, needs_unicorn]),
+    pytest.param("kvm", marks=[needs_nasm, needs_kvm]),
+]
+
+CODE = 0x8000
+RESULTS = 0x6000
+MEMORY = 4 << 20
+LATEST = 20.0  # seconds after which a program that does not end is stopped
+
+
+def assemble(source: str, folder: Path) -> bytes:
+    """Machine code of a program that is loaded at CODE; RESULTS is a name of its."""
+    text = f"bits 16\norg {CODE:#x}\nRESULTS equ {RESULTS:#x}\n{source}\n"
+    (folder / "program.asm").write_text(text)
+    output = folder / "program"
+    subprocess.run(
+        ["nasm", "-f", "bin", "-o", output, folder / "program.asm"], check=True, text=True
+    )
+    return output.read_bytes()
+
+
+class Pc:
+    """A PC with a VGA whose guest is machine code."""
+
+    def __init__(self, machine: Machine, *specs: str) -> None:
+        self.machine = machine
+        self.board = Board(machine, MEMORY)
+        for text in specs:
+            spec = parse_spec(text)
+            self.board.add(create(spec, self.board.addresses), spec)
+        self.board.complete()
+        interrupts = machine.take_interrupts(self.board.pic.acknowledge)
+        self.board.pic.on_intr = interrupts.set_pin
+        self.timed_out = False
+
+    def run(self, code: bytes) -> None:
+        """Execute a program in real mode until it halts with interrupts off."""
+        self.board.add_bios(start.real_mode(CODE))
+        self.machine.dma.write(CODE, code)
+        self.machine.loop.call_at(time.monotonic() + LATEST, self._give_up)
+        try:
+            self.machine.run(GUEST)
+        except GuestError as error:
+            if "emulator does not know" in str(error):
+                pytest.skip(f"this machine's KVM: {error}")
+            raise
+        assert not self.timed_out
+
+    def _give_up(self) -> None:
+        self.timed_out = True
+        self.machine.stop()
+
+    def results(self, count: int) -> list[int]:
+        """The first 32-bit words at RESULTS."""
+        data = self.machine.dma.read(RESULTS, 4 * count)
+        return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data), 4)]
+
+
+@contextmanager
+def pc(world: str, *specs: str, ring_pages: int = 1, coalesce: bool = True) -> Iterator[Pc]:
+    """A PC in one of WORLDS."""
+    accel = (
+        KvmProcessor()
+        if world == "kvm"
+        else ProcessAccelerator(GuestProcess(), ring_pages, WaitPolicy.ADAPTIVE)
+    )
+    with Machine(accel, coalesce=coalesce) as machine:
+        yield Pc(machine, *specs)
