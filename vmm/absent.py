@@ -27,7 +27,6 @@ ABSENT_PORTS: Final = (
     Absent(0x3F1, 0x3F5, "floppy disk controller"),
     Absent(0x3F6, 0x3F6, "IDE, control of the first channel"),
     Absent(0x3F7, 0x3F7, "floppy disk controller, direction"),
-    Absent(0x510, 0x51B, "fw_cfg"),
     Absent(0x5658, 0x5658, "VMware's back door"),
     Absent(0xAE00, 0xAE17, "PCI hot-plug of ACPI"),
     Absent(0xAF00, 0xAF1F, "CPU hot-plug of ACPI"),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from coalesced.devices.bus.device import Card, Device, Wire
 from coalesced.devices.bus.pci import SLOTS, PciBus, PciFunction
 from coalesced.devices.bus.region import Region
+from coalesced.devices.fw_cfg import FwCfg
 from coalesced.devices.i440fx import AREAS, VIDEO_WINDOW, Area, I440fx
 from coalesced.devices.i8237 import I8237
 from coalesced.devices.pic import I8259Pair
@@ -92,6 +93,8 @@ class Board:
         self.pit = I8254(self.clock, lambda level: self.set_irq(TIMER_IRQ, level))
         self.pic.before_access(self.pit.follow)
         self._map_fixed(self.pit)
+        self.fw_cfg = FwCfg(machine.dma, ram_size)
+        self._map_fixed(self.fw_cfg)
 
     def add(self, device: Device, spec: Spec) -> None:
         """Plug a device in where its SPEC says. Raises SpecError."""

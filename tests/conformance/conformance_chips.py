@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from random import Random
+from struct import pack
 
 from conformance_script import Lines, Script, seeded
 
 LENGTH = 1500
+MEMORY = 16 << 20
+FW_CFG_KEYS = (0, 0, 1, 2, 3, 5, 0x0F, 0x8002, 0x4000, 0x4003, 0x31, 0x60, 0x7FFF, 0xFFFF)
 
 
 def _initialise_pic(lines: Lines, rng: Random, port: int) -> None:
@@ -68,7 +71,44 @@ def _pit(lines: Lines) -> None:
             lines.reset()
 
 
+def _dma_request(lines: Lines, rng: Random) -> None:
+    """One of fw_cfg, in RAM or in none, and what it has left."""
+    at = rng.choice((0x1000, 0x2000, 0xFF0000, 0x5000000))
+    to = rng.choice((0x3000, 0x3004, 0xFFFFF8, 0x4000000, 0x10000))
+    control = rng.choice((2, 2, 4, 8, 10, 10, 12, 16, 24, rng.randrange(32)))
+    request = (control | rng.choice(FW_CFG_KEYS) << 16, rng.choice((0, 1, 4, 8, 16, 40)), to)
+    if at < MEMORY:
+        lines.write(at, pack(">IIQ", *request))
+    if rng.randrange(3) == 0:
+        lines.out(0x514, rng.choice((0, 0, 0x0100_0000)), 4)
+    lines.out(0x518, int.from_bytes(at.to_bytes(4, "big"), "little"), 4)
+    if at < MEMORY:
+        lines.read(at, 16)
+    lines.read(to - 8 if to < MEMORY else 0x3000, 16)
+
+
+def _fw_cfg(lines: Lines) -> None:
+    """Keys that a PC has with any devices, and such as it has not; reads and DMA."""
+    rng = seeded("fw_cfg")
+    lines.reset()
+    while len(lines) < LENGTH:
+        do = rng.randrange(20)
+        if do < 9:
+            lines.in_(rng.choice((0x510, 0x511)))
+        elif do < 10:
+            lines.in_(rng.choice((0x50F, 0x510, 0x511, *range(0x513, 0x51C))), rng.choice((1, 2)))
+        elif do < 13:
+            lines.out(0x510, rng.choice(FW_CFG_KEYS), 2)
+        elif do < 14:
+            lines.out(rng.choice((0x510, 0x511)), rng.randrange(4))
+        elif do < 18:
+            _dma_request(lines, rng)
+        elif rng.randrange(30) == 0:
+            lines.reset()
+
+
 SCRIPTS = (
+    Script("fw_cfg", (), _fw_cfg),
     Script("pic", (), _pic),
     Script("pit", (), _pit),
 )

@@ -35,6 +35,8 @@ _PORTS = {
     0x61: "speaker and timer gate (0x61)",
     0x71: "RTC data (0x71)",  # the time, and facts about the host in CMOS
     0xA0: "interrupt controller (0xa0)",
+    0x510: "fw_cfg (0x510)",  # facts about the host
+    0x511: "fw_cfg (0x511)",
     0x3BA: "VGA status 1 (0x3ba)",  # bits 0 and 3 follow the beam
     0x3DA: "VGA status 1 (0x3da)",
 }
