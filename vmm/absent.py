@@ -17,9 +17,6 @@ class Absent(NamedTuple):
 
 
 ABSENT_PORTS: Final = (
-    Absent(0x60, 0x60, "keyboard controller (8042), data"),
-    Absent(0x64, 0x64, "keyboard controller (8042), status and commands"),
-    Absent(0x92, 0x92, "A20 gate and fast reset"),
     Absent(0xB2, 0xB3, "power management, commands to SMM"),
     Absent(0x170, 0x177, "IDE, second channel"),
     Absent(0x1F0, 0x1F7, "IDE, first channel"),

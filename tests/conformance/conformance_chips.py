@@ -10,6 +10,27 @@ from conformance_script import Lines, Script, seeded
 LENGTH = 1500
 MEMORY = 16 << 20
 FW_CFG_KEYS = (0, 0, 1, 2, 3, 5, 0x0F, 0x8002, 0x4000, 0x4003, 0x31, 0x60, 0x7FFF, 0xFFFF)
+CONTROLLER = (
+    0x20,
+    0x20,
+    0x60,
+    0xA7,
+    0xA8,
+    0xA9,
+    0xAA,
+    0xAB,
+    0xAD,
+    0xAE,
+    0xC0,
+    0xD0,
+    0xD1,
+    0xD2,
+    0xD3,
+    0xDD,
+    0xDF,
+)
+KEYBOARD = (0x05, 0xF2, 0xEE, 0xF4, 0xF0, 0xED, 0xF3, 0xFC, 0xF5, 0xF6, 0xFF, 0xFA, 1, 2, 3)
+MOUSE = (*range(0xE6, 0xED), 0xEE, 0xF0, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xFF, 0xE9, 0xEB, 0xF2)
 
 
 def _initialise_pic(lines: Lines, rng: Random, port: int) -> None:
@@ -107,7 +128,45 @@ def _fw_cfg(lines: Lines) -> None:
             lines.reset()
 
 
+def _mouse(lines: Lines, *values: int) -> None:
+    for value in values:
+        lines.out(0x64, 0xD4)
+        lines.out(0x60, value)
+
+
+def _i8042(lines: Lines) -> None:
+    """Commands of controller, keyboard and mouse, and their interrupts; no resets."""
+    rng = seeded("i8042")
+    lines.reset()
+    while len(lines) < LENGTH:
+        do = rng.randrange(40)
+        if do < 12:
+            lines.in_(0x60)
+        elif do < 20:
+            lines.in_(rng.choice((0x64, 0x64, 0x92, 0x20, 0xA0)))
+        elif do < 25:
+            lines.out(0x64, rng.choice(CONTROLLER))
+        elif do < 30:
+            lines.out(0x60, rng.choice((*KEYBOARD, rng.randrange(256))) | 1)
+        elif do < 35:
+            _mouse(lines, rng.choice((*MOUSE, 200, 100, 80, rng.randrange(256))))
+        elif do < 36:
+            for rate in rng.choice(((200, 100, 80), (200, 200, 80), (200, 80, 100))):
+                _mouse(lines, 0xF3)
+                lines.in_(0x60)
+                _mouse(lines, rate)
+        elif do < 38:
+            lines.out(0x64, 0x60)
+            lines.out(0x60, rng.choice((0x47, 0x77, 0x03, 0x41, 0x65, 0, rng.randrange(256))))
+        elif do < 39:
+            lines.out(0x92, rng.choice((0, 2, rng.randrange(256) & ~1)))
+        elif rng.randrange(3) == 0:
+            lines.reset()
+            _initialise_pic(lines, rng, rng.choice((0x20, 0xA0)))
+
+
 SCRIPTS = (
+    Script("i8042", (), _i8042),
     Script("fw_cfg", (), _fw_cfg),
     Script("pic", (), _pic),
     Script("pit", (), _pit),
