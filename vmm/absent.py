@@ -17,9 +17,6 @@ class Absent(NamedTuple):
 
 
 ABSENT_PORTS: Final = (
-    Absent(0x60, 0x60, "keyboard controller (8042), data"),
-    Absent(0x64, 0x64, "keyboard controller (8042), status and commands"),
-    Absent(0x92, 0x92, "A20 gate and fast reset"),
     Absent(0xB2, 0xB3, "power management, commands to SMM"),
     Absent(0x170, 0x177, "IDE, second channel"),
     Absent(0x1F0, 0x1F7, "IDE, first channel"),
@@ -27,7 +24,6 @@ ABSENT_PORTS: Final = (
     Absent(0x3F1, 0x3F5, "floppy disk controller"),
     Absent(0x3F6, 0x3F6, "IDE, control of the first channel"),
     Absent(0x3F7, 0x3F7, "floppy disk controller, direction"),
-    Absent(0x510, 0x51B, "fw_cfg"),
     Absent(0x5658, 0x5658, "VMware's back door"),
     Absent(0xAE00, 0xAE17, "PCI hot-plug of ACPI"),
     Absent(0xAF00, 0xAF1F, "CPU hot-plug of ACPI"),

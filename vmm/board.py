@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from coalesced.devices.bus.device import Card, Device, Wire
 from coalesced.devices.bus.pci import SLOTS, PciBus, PciFunction
 from coalesced.devices.bus.region import Region
+from coalesced.devices.fw_cfg import FwCfg
 from coalesced.devices.i440fx import AREAS, VIDEO_WINDOW, Area, I440fx
+from coalesced.devices.i8042 import I8042
 from coalesced.devices.i8237 import I8237
 from coalesced.devices.pic import I8259Pair
 from coalesced.devices.pit import I8254
@@ -67,7 +69,7 @@ class Board:
     `vmm.absent` lists the devices that QEMU has at fixed ports and this PC has not.
 
     `on_irq` is called on each change of an ISA interrupt, as is the guest's processor; `on_pin` on
-    each change of a device's own INTx, by its name.
+    each change of a device's own INTx, by its name; `on_a20` when the guest sets the A20 gate.
     """
 
     def __init__(self, machine: Machine, ram_size: int = pc.DEFAULT_MEMORY) -> None:
@@ -76,6 +78,7 @@ class Board:
         self.clock = Clock(machine.loop, machine.timer_failed)
         self.on_irq: IrqListener = lambda _irq, _level: None
         self.on_pin: Callable[[str, bool], None] = lambda _name, _level: None
+        self.on_a20: Callable[[bool], None] = lambda _level: None
         self.addresses = MacAddresses()
         self._ids: set[str] = set()
         self._raised = 0  # ISA interrupts, a bit each
@@ -98,6 +101,10 @@ class Board:
         self.pit = I8254(self.clock, lambda level: self.set_irq(TIMER_IRQ, level))
         self.pic.before_access(self.pit.follow)
         self._map_fixed(self.pit)
+        self.fw_cfg = FwCfg(machine.dma, ram_size)
+        self._map_fixed(self.fw_cfg)
+        self.i8042 = I8042(self.set_irq, self._set_a20, self.reset)
+        self._map_fixed(self.i8042)
 
     def add(self, device: Device, spec: Spec) -> None:
         """Plug a device in where its SPEC says. Raises SpecError."""
@@ -144,6 +151,9 @@ class Board:
             self._raised ^= 1 << irq
             self.machine.accel.set_irq(irq, level)
             self.on_irq(irq, level)
+
+    def _set_a20(self, level: bool) -> None:
+        self.on_a20(level)
 
     def complete(self) -> None:
         """No more devices are added: the video window is RAM where no device took it, as in QEMU.

@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 from random import Random
+from struct import pack
 
 from conformance_script import Lines, Script, seeded
 
 LENGTH = 1500
+MEMORY = 16 << 20
+FW_CFG_KEYS = (0, 0, 1, 2, 3, 5, 0x0F, 0x8002, 0x4000, 0x4003, 0x31, 0x60, 0x7FFF, 0xFFFF)
+CONTROLLER = (
+    0x20,
+    0x20,
+    0x60,
+    0xA7,
+    0xA8,
+    0xA9,
+    0xAA,
+    0xAB,
+    0xAD,
+    0xAE,
+    0xC0,
+    0xD0,
+    0xD1,
+    0xD2,
+    0xD3,
+    0xDD,
+    0xDF,
+)
+KEYBOARD = (0x05, 0xF2, 0xEE, 0xF4, 0xF0, 0xED, 0xF3, 0xFC, 0xF5, 0xF6, 0xFF, 0xFA, 1, 2, 3)
+MOUSE = (*range(0xE6, 0xED), 0xEE, 0xF0, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xFF, 0xE9, 0xEB, 0xF2)
 
 
 def _initialise_pic(lines: Lines, rng: Random, port: int) -> None:
@@ -68,7 +92,82 @@ def _pit(lines: Lines) -> None:
             lines.reset()
 
 
+def _dma_request(lines: Lines, rng: Random) -> None:
+    """One of fw_cfg, in RAM or in none, and what it has left."""
+    at = rng.choice((0x1000, 0x2000, 0xFF0000, 0x5000000))
+    to = rng.choice((0x3000, 0x3004, 0xFFFFF8, 0x4000000, 0x10000))
+    control = rng.choice((2, 2, 4, 8, 10, 10, 12, 16, 24, rng.randrange(32)))
+    request = (control | rng.choice(FW_CFG_KEYS) << 16, rng.choice((0, 1, 4, 8, 16, 40)), to)
+    if at < MEMORY:
+        lines.write(at, pack(">IIQ", *request))
+    if rng.randrange(3) == 0:
+        lines.out(0x514, rng.choice((0, 0, 0x0100_0000)), 4)
+    lines.out(0x518, int.from_bytes(at.to_bytes(4, "big"), "little"), 4)
+    if at < MEMORY:
+        lines.read(at, 16)
+    lines.read(to - 8 if to < MEMORY else 0x3000, 16)
+
+
+def _fw_cfg(lines: Lines) -> None:
+    """Keys that a PC has with any devices, and such as it has not; reads and DMA."""
+    rng = seeded("fw_cfg")
+    lines.reset()
+    while len(lines) < LENGTH:
+        do = rng.randrange(20)
+        if do < 9:
+            lines.in_(rng.choice((0x510, 0x511)))
+        elif do < 10:
+            lines.in_(rng.choice((0x50F, 0x510, 0x511, *range(0x513, 0x51C))), rng.choice((1, 2)))
+        elif do < 13:
+            lines.out(0x510, rng.choice(FW_CFG_KEYS), 2)
+        elif do < 14:
+            lines.out(rng.choice((0x510, 0x511)), rng.randrange(4))
+        elif do < 18:
+            _dma_request(lines, rng)
+        elif rng.randrange(30) == 0:
+            lines.reset()
+
+
+def _mouse(lines: Lines, *values: int) -> None:
+    for value in values:
+        lines.out(0x64, 0xD4)
+        lines.out(0x60, value)
+
+
+def _i8042(lines: Lines) -> None:
+    """Commands of controller, keyboard and mouse, and their interrupts; no resets."""
+    rng = seeded("i8042")
+    lines.reset()
+    while len(lines) < LENGTH:
+        do = rng.randrange(40)
+        if do < 12:
+            lines.in_(0x60)
+        elif do < 20:
+            lines.in_(rng.choice((0x64, 0x64, 0x92, 0x20, 0xA0)))
+        elif do < 25:
+            lines.out(0x64, rng.choice(CONTROLLER))
+        elif do < 30:
+            lines.out(0x60, rng.choice((*KEYBOARD, rng.randrange(256))) | 1)
+        elif do < 35:
+            _mouse(lines, rng.choice((*MOUSE, 200, 100, 80, rng.randrange(256))))
+        elif do < 36:
+            for rate in rng.choice(((200, 100, 80), (200, 200, 80), (200, 80, 100))):
+                _mouse(lines, 0xF3)
+                lines.in_(0x60)
+                _mouse(lines, rate)
+        elif do < 38:
+            lines.out(0x64, 0x60)
+            lines.out(0x60, rng.choice((0x47, 0x77, 0x03, 0x41, 0x65, 0, rng.randrange(256))))
+        elif do < 39:
+            lines.out(0x92, rng.choice((0, 2, rng.randrange(256) & ~1)))
+        elif rng.randrange(3) == 0:
+            lines.reset()
+            _initialise_pic(lines, rng, rng.choice((0x20, 0xA0)))
+
+
 SCRIPTS = (
+    Script("i8042", (), _i8042),
+    Script("fw_cfg", (), _fw_cfg),
     Script("pic", (), _pic),
     Script("pit", (), _pit),
 )

@@ -32,9 +32,13 @@ _PORTS = {
     0x40: "timer (0x40)",
     0x41: "timer (0x41)",
     0x42: "timer (0x42)",
+    0x60: "keyboard data (0x60)",  # keys come from the host
     0x61: "speaker and timer gate (0x61)",
+    0x64: "keyboard status (0x64)",
     0x71: "RTC data (0x71)",  # the time, and facts about the host in CMOS
     0xA0: "interrupt controller (0xa0)",
+    0x510: "fw_cfg (0x510)",  # facts about the host
+    0x511: "fw_cfg (0x511)",
     0x3BA: "VGA status 1 (0x3ba)",  # bits 0 and 3 follow the beam
     0x3DA: "VGA status 1 (0x3da)",
 }
