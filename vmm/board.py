@@ -142,7 +142,9 @@ class Board:
         for device in self.machine.devices:
             device.reset()
         if self.machine.executes_code:
-            cast(Processor, self.machine.accel).reset()
+            processor = cast(Processor, self.machine.accel)
+            processor.pause()  # it runs on where the write of the reset port was queued
+            processor.reset()
 
     def set_irq(self, irq: int, level: bool) -> None:
         """Raise or lower an ISA interrupt."""

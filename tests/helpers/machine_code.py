@@ -95,5 +95,5 @@ def pc(world: str, *specs: str, ring_pages: int = 1, coalesce: bool = True) -> I
         if world == "kvm"
         else ProcessAccelerator(GuestProcess(), ring_pages, WaitPolicy.ADAPTIVE)
     )
-    with Machine(accel, coalesce=coalesce) as machine:
+    with Machine(accel, coalesce=coalesce, staleness=0.05) as machine:
         yield Pc(machine, *specs)

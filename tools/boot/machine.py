@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from coalesced.tools.boot import firmware
@@ -23,6 +23,7 @@ class Hardware:
     specs: Sequence[str]
     memory: int
     bios: bytes = b""
+    roms: Mapping[str, bytes] = field(default_factory=dict)  # more option ROMs, by name
     network: NetworkOptions | None = None
 
 
@@ -32,6 +33,10 @@ def build(machine: Machine, hardware: Hardware, image: Image) -> Board:
     interrupts = machine.take_interrupts(board.pic.acknowledge)
     board.pic.on_intr = interrupts.set_pin
     board.add_bios(image.start if image.start is not None else hardware.bios)
+    for name, contents in hardware.roms.items():
+        board.fw_cfg.add_file(f"genroms/{name}", contents)
+    if image.floppy:
+        board.fw_cfg.add_file("floppyimg/disk", image.floppy)
     _load(machine, image)
     return board
 

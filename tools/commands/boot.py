@@ -33,9 +33,11 @@ EXAMPLES = (
 SEABIOS = "seabios"
 SEABIOS_ENDS = "No bootable device.  Retrying in 60 seconds."
 NONE = "none"
+STALENESS = "100"
+"""Milliseconds: a guest that has asked for a reset by a queued write waits for it in a loop."""
 
 
-@with_run_options()
+@with_run_options(staleness=STALENESS)
 def boot_command(
     options: RunOptions,
     json: bool,
@@ -77,6 +79,10 @@ def boot_command(
             show_default=HALT,
         ),
     ] = None,
+    rom: Annotated[
+        list[Path] | None,
+        typer.Option("--rom", metavar="FILE", help="An option ROM more. Repeatable."),
+    ] = None,
     png: Annotated[Path | None, png_option()] = None,
 ) -> int:
     """Boot machine code with coalescing on and off.
@@ -90,7 +96,8 @@ def boot_command(
     size = memory_size(memory)
     found = _image(image, at, bios, size)
     contents = b"" if found.start is not None else firmware.bios(bios)
-    hardware = Hardware(device or [DEFAULT_DEVICE], size, contents, options.network)
+    more = {path.name: firmware.read(path) for path in rom or []}
+    hardware = Hardware(device or [DEFAULT_DEVICE], size, contents, more, options.network)
     default = SEABIOS_ENDS if image == SEABIOS else HALT
     result = boot(found, hardware, options, parse(until or default), wanted)
     return _show(image, result, json)
