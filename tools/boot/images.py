@@ -44,13 +44,23 @@ class Image:
     floppy: bytes = b""
 
 
+EXAMPLES: Final = Path(__file__).parent / "examples"
+
+
+def examples() -> list[str]:
+    """The names of the boot sectors that are installed with the program."""
+    return sorted(path.stem for path in EXAMPLES.glob("*.bin"))
+
+
 def load(name: str, at: int | None, bios: bool, memory: int) -> Image:
-    """The image of a command line. `at`: where a flat binary is loaded.
+    """The image of a command line: a file, or one of `examples`. `at`: where a flat binary goes.
 
     `bios`: whether a BIOS starts it where that makes a difference; `memory`: bytes of RAM. Raises
     BadInput.
     """
-    data = _contents(Path(name))
+    installed = EXAMPLES / f"{name}.bin"
+    use_installed = name in examples() and not Path(name).exists()
+    data = _contents(installed if use_installed else Path(name))
     if at is not None:
         return _flat(name, data, at)
     if data[: len(_ELF)] == _ELF:
@@ -85,7 +95,10 @@ def _assembled(path: Path) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "image")
         done = subprocess.run(
-            [nasm, "-f", "bin", "-o", output, path], capture_output=True, text=True, check=False
+            [nasm, "-f", "bin", "-i", f"{path.parent}/", "-o", output, path],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise BadInput((done.stderr or f"{path}: nasm failed").splitlines()[0])

@@ -27,7 +27,7 @@ from coalesced.tools.runs.options import Accel, RunOptions, picture
 from coalesced.tools.runs.outputs import check_apart
 
 EXAMPLES = (
-    "Examples: coalesced boot seabios · coalesced boot hello.bin --png hello.png · "
+    "Examples: coalesced boot seabios · coalesced boot plasma --bios none --png plasma.png · "
     "coalesced boot seabios --accel kvm · coalesced boot kernel.elf --until 'Welcome'"
 )
 SEABIOS = "seabios"
@@ -46,7 +46,8 @@ def boot_command(
         typer.Argument(
             metavar="IMAGE",
             help="A boot sector or floppy image, an ELF or multiboot kernel, a flat binary with "
-            "--at, an .asm file for nasm, or seabios: the BIOS alone.",
+            "--at, an .asm file for nasm, seabios for the BIOS alone, or one of the examples "
+            "hello, plasma, lines, timer.",
         ),
     ],
     device: DeviceOption = None,
