@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from coalesced.devices.bus.byte_registers import byte_registers
 from coalesced.devices.bus.device import StateValue
+from coalesced.devices.bus.narrow_registers import byte_registers
 from coalesced.devices.bus.region import Region
 from coalesced.devices.ps2 import Keyboard, Mouse
 

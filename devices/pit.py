@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from coalesced.devices.bus.byte_registers import byte_registers
 from coalesced.devices.bus.device import Clock, StateValue, Timer
+from coalesced.devices.bus.narrow_registers import byte_registers
 from coalesced.devices.bus.region import Region
 
 PIT_PORT: Final = 0x40

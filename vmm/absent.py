@@ -17,7 +17,6 @@ class Absent(NamedTuple):
 
 
 ABSENT_PORTS: Final = (
-    Absent(0xB2, 0xB3, "power management, commands to SMM"),
     Absent(0x170, 0x177, "IDE, second channel"),
     Absent(0x1F0, 0x1F7, "IDE, first channel"),
     Absent(0x376, 0x376, "IDE, control of the second channel"),

@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.devices.bus.device import Card, Device, Wire
-from coalesced.devices.bus.pci import SLOTS, PciBus, PciFunction
+from coalesced.devices.bus.pci import PIRQ_IRQS, SLOTS, PciBus, PciFunction
 from coalesced.devices.bus.region import Region
 from coalesced.devices.fw_cfg import FwCfg
 from coalesced.devices.i440fx import AREAS, VIDEO_WINDOW, Area, I440fx
 from coalesced.devices.i8042 import I8042
 from coalesced.devices.i8237 import I8237
 from coalesced.devices.pic import I8259Pair
+from coalesced.devices.piix3 import Piix3
+from coalesced.devices.piix4_pm import SCI, Piix4Pm
 from coalesced.devices.pit import I8254
 from coalesced.devices.rtc import SECOND, Mc146818
 from coalesced.vmm import pc
@@ -32,8 +34,11 @@ BIOS_END: Final = 1 << 32
 BIOS_UNIT: Final = 1 << 16
 BIOS_LARGEST: Final = 16 << 20
 BIOS_LOW_SIZE: Final = 0x20000
+ISA: Final = "isa"
+PCI: Final = "pci"
 TIMER_IRQ: Final = 0
-FIRST_FREE_SLOT: Final = 2  # 0 is the host bridge, 1 QEMU's ISA bridge
+ISA_BRIDGE_SLOT: Final = 1
+FIRST_FREE_SLOT: Final = 2
 
 
 class FixedDevice(Device, Protocol):
@@ -81,7 +86,7 @@ class Board:
         self.on_a20: Callable[[bool], None] = lambda _level: None
         self.addresses = MacAddresses()
         self._ids: set[str] = set()
-        self._raised = 0  # ISA interrupts, a bit each
+        self._raised = {ISA: 0, PCI: 0}  # interrupts by who raises them, a bit each
         self.displays: list[Display] = []
         self.functions: list[PciFunction] = []
         pc.add_ram(machine, ram_size)
@@ -98,13 +103,18 @@ class Board:
         self._map_fixed(I8237())
         self.pic = I8259Pair()
         self._map_fixed(self.pic)
-        self.pit = I8254(self.clock, lambda level: self.set_irq(TIMER_IRQ, level))
+        self.pit = I8254(self.clock, lambda level: self.set_irq(TIMER_IRQ, level, ISA))
         self.pic.before_access(self.pit.follow)
         self._map_fixed(self.pit)
         self.fw_cfg = FwCfg(machine.dma, ram_size)
         self._map_fixed(self.fw_cfg)
-        self.i8042 = I8042(self.set_irq, self._set_a20, self.reset)
+        self.i8042 = I8042(self._set_isa_irq, self._set_a20, self.reset)
         self._map_fixed(self.i8042)
+        self.on_sleep: Callable[[int], None] = lambda _type: None
+        self.isa_bridge = Piix3(PIRQ_IRQS)
+        self._plug(self.isa_bridge, ISA_BRIDGE_SLOT)
+        self.pm = Piix4Pm(self.clock, lambda level: self.set_irq(SCI, level, ISA), self._sleep)
+        self._plug(self.pm, ISA_BRIDGE_SLOT, 3)
 
     def add(self, device: Device, spec: Spec) -> None:
         """Plug a device in where its SPEC says. Raises SpecError."""
@@ -146,16 +156,25 @@ class Board:
             processor.pause()  # it runs on where the write of the reset port was queued
             processor.reset()
 
-    def set_irq(self, irq: int, level: bool) -> None:
-        """Raise or lower an ISA interrupt."""
+    def set_irq(self, irq: int, level: bool, bus: str = PCI) -> None:
+        """Raise or lower an ISA interrupt, which is raised while a device of either bus does."""
+        before = self._raised[ISA] | self._raised[PCI]
+        self._raised[bus] = self._raised[bus] & ~(1 << irq) | level << irq
+        now = self._raised[ISA] | self._raised[PCI]
+        level = bool(now >> irq & 1)
         self.pic.set_irq(irq, level)
-        if level != bool(self._raised >> irq & 1):
-            self._raised ^= 1 << irq
+        if now != before:
             self.machine.accel.set_irq(irq, level)
             self.on_irq(irq, level)
 
+    def _set_isa_irq(self, irq: int, level: bool) -> None:
+        self.set_irq(irq, level, ISA)
+
     def _set_a20(self, level: bool) -> None:
         self.on_a20(level)
+
+    def _sleep(self, kind: int) -> None:
+        self.on_sleep(kind)
 
     def complete(self) -> None:
         """No more devices are added: the video window is RAM where no device took it, as in QEMU.
@@ -196,13 +215,13 @@ class Board:
         card.connect(wire)
         wire.connect(card)
 
-    def _plug(self, function: PciFunction, slot: int) -> None:
-        self.bus.add(function, slot)
+    def _plug(self, function: PciFunction, slot: int, number: int = 0) -> None:
+        self.bus.add(function, slot, number)
         self.functions.append(function)
         self.machine.add_device(function)
 
     def _free_slot(self) -> int:
-        taken = self.bus.functions()
+        taken = {slot for slot, _ in self.bus.functions()}
         for slot in range(FIRST_FREE_SLOT, SLOTS):
             if slot not in taken:
                 return slot

@@ -6,7 +6,7 @@ Which bits stick, when a base address decodes and how pins reach interrupt lines
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -59,8 +59,10 @@ BAR_PRIORITY: Final = 1
 MEMORY_LIMIT: Final = 1 << 32
 IO_LIMIT: Final = 1 << 16
 
+PIRQS: Final = 4
 PIRQ_IRQS: Final = (10, 10, 11, 11)
-"""ISA interrupts of PIRQA to PIRQD. A PIIX3 would hold them; SeaBIOS sets it up like this."""
+"""ISA interrupts of PIRQA to PIRQD, as SeaBIOS sets them up."""
+ISA_IRQS: Final = 16
 
 _NO_BARS: Final[Mapping[int, Bar]] = MappingProxyType({})
 
@@ -92,7 +94,7 @@ class Bar:
 
 
 class PciFunction:
-    """Function 0 of a device on bus 0. Chips derive from it.
+    """A function of a device on bus 0. Chips derive from it.
 
     `legacy_memory` and `legacy_ports` are (base, region, priority), filled in before the function
     is added to a bus; they answer whatever the BARs and the command register say.
@@ -341,32 +343,34 @@ class PciBus:
         dma: Dma,
         clock: Clock,
     ) -> None:
-        """`set_irq(irq, level)` is called on each change of ISA interrupt 10 or 11.
+        """`set_irq(irq, level)` is called on each change of an ISA interrupt.
 
-        Slot and pin are swizzled to PIRQA to PIRQD as on QEMU's `pc`; see PIRQ_IRQS for the rest.
+        Slot and pin are swizzled to PIRQA to PIRQD as on QEMU's `pc`, which are led to PIRQ_IRQS
+        until `route` says otherwise.
         The functions access memory through `dma` and read the time from `clock`.
         """
         self.memory = memory
         self.ports = ports
         self.dma = dma
         self.clock = clock
-        self._functions: dict[int, PciFunction] = {}
+        self._functions: dict[tuple[int, int], PciFunction] = {}
         self._slots: dict[PciFunction, int] = {}
-        self._raised: dict[int, set[PciFunction]] = {irq: set() for irq in PIRQ_IRQS}
-        self._lines = {irq: InterruptLine(irq, set_irq) for irq in PIRQ_IRQS}
+        self._raised: tuple[set[PciFunction], ...] = tuple(set() for _ in range(PIRQS))
+        self._routes: tuple[int, ...] = PIRQ_IRQS
+        self._lines = [InterruptLine(irq, set_irq) for irq in range(ISA_IRQS)]
 
-    def add(self, function: PciFunction, slot: int) -> None:
+    def add(self, function: PciFunction, slot: int, number: int = 0) -> None:
         """Plug a function into a slot, 0 to 31, and map its legacy regions.
 
-        Raises ValueError if the slot is taken or does not exist.
+        `number`: 0 to 7, of the function. Raises ValueError if the slot does not exist, or is taken
+        by a function of that number.
         """
         if not 0 <= slot < SLOTS:
             raise ValueError(f"{function.name}: expected a PCI slot of 0 to 31, got {slot}")
-        if slot in self._functions:
-            raise ValueError(
-                f"{function.name}: PCI slot {slot:02x} holds {self._functions[slot].name!r} already"
-            )
-        self._functions[slot] = function
+        taken = self._functions.get((slot, number))
+        if taken is not None:
+            raise ValueError(f"{function.name}: PCI slot {slot:02x} holds {taken.name!r} already")
+        self._functions[slot, number] = function
         self._slots[function] = slot
         function.bus = self
         for base, region, priority in function.legacy_memory:
@@ -384,29 +388,43 @@ class PciBus:
         mapping = self.memory.map(region, address, BAR_PRIORITY)
         return lambda: self.memory.unmap(mapping)
 
-    def functions(self) -> Mapping[int, PciFunction]:
-        """The functions by slot."""
+    def functions(self) -> Mapping[tuple[int, int], PciFunction]:
+        """The functions by slot and number."""
         return MappingProxyType(self._functions)
 
     def config_read(self, slot: int, function: int, offset: int, size: int) -> int:
         """Read configuration space; all ones where there is no such function."""
-        found = self._functions.get(slot)
-        if found is None or function != 0:
+        found = self._functions.get((slot, function))
+        if found is None:
             return (1 << (8 * size)) - 1
         return found.config_read(offset, size)
 
     def config_write(self, slot: int, function: int, offset: int, size: int, value: int) -> None:
         """Write configuration space; nothing happens where there is no such function."""
-        found = self._functions.get(slot)
-        if found is not None and function == 0:
+        found = self._functions.get((slot, function))
+        if found is not None:
             found.config_write(offset, size, value)
 
     def set_pin(self, function: PciFunction, pin: int, level: bool) -> None:
         """Drive INTA to INTD (1 to 4) of a function on this bus; lines are shared by OR."""
-        irq = PIRQ_IRQS[(self._slots[function] - 1 + pin - 1) & 3]
-        raised = self._raised[irq]
+        pirq = (self._slots[function] - 1 + pin - 1) & 3
+        raised = self._raised[pirq]
         if level:
             raised.add(function)
         else:
             raised.discard(function)
-        self._lines[irq].set(bool(raised))
+        self._drive(self._routes[pirq])
+
+    def route(self, irqs: Sequence[int]) -> None:
+        """Lead PIRQA to PIRQD to these ISA interrupts; 16 and above stand for none."""
+        before, self._routes = self._routes, tuple(irqs)
+        if before != self._routes:
+            for irq in sorted({*before, *self._routes}):
+                self._drive(irq)
+
+    def _drive(self, irq: int) -> None:
+        if irq < ISA_IRQS:
+            led = (
+                raised for raised, to in zip(self._raised, self._routes, strict=True) if to == irq
+            )
+            self._lines[irq].set(any(led))

@@ -165,7 +165,64 @@ def _i8042(lines: Lines) -> None:
             _initialise_pic(lines, rng, rng.choice((0x20, 0xA0)))
 
 
+PM_BASES = (0xB000, 0x600, 0xC000, 0xB040)
+BRIDGE = (0x04, 0x3C, 0x4C, 0x4E, *range(0x60, 0x64), 0x69, 0x70, 0x76, 0x78, *range(0xA0, 0xB0))
+
+
+def _pm_config(lines: Lines, register: int, value: int, size: int) -> None:
+    lines.config_address(1, register, 3)
+    lines.out(0xCFC, value, size)
+
+
+def _piix_reset(lines: Lines) -> None:
+    """Power-on, with the routes of PCI interrupts as on QEMU: see DIFFERENCES."""
+    lines.reset()
+    lines.config_write(1, 0x60, 0x80808080)
+
+
+def _pm_write(lines: Lines, rng: Random, base: int) -> None:
+    """Events and control, without a sleep."""
+    if rng.randrange(4) == 0:
+        lines.out(base + rng.choice((1, 3, 8)), rng.randrange(0xE0))
+    else:
+        value = rng.choice((0, 1, 0x21, 0x521, 0xFFFF, rng.randrange(1 << 16)))
+        register = rng.choice((0, 0, 2, 2, 4))
+        lines.out(base + register, value & 0xDFDF if register == 4 else value, 2)
+
+
+def _piix(lines: Lines) -> None:
+    """Configuration of bridge and power management, ACPI's registers, the SMI command port."""
+    rng = seeded("piix")
+    base = PM_BASES[0]
+    _piix_reset(lines)
+    while len(lines) < LENGTH:
+        do = rng.randrange(40)
+        if do < 6:
+            lines.config_address(1, rng.randrange(256), rng.choice((0, 3)))
+            lines.in_(0xCFC, rng.choice((1, 2, 4)))
+        elif do < 11:
+            if rng.randrange(2):
+                lines.config_write(1, rng.choice(BRIDGE), rng.randrange(1 << 8), 1)
+        elif do < 14:
+            base = rng.choice(PM_BASES)
+            _pm_config(lines, 0x40, base | rng.randrange(64), 4)
+            _pm_config(lines, 0x80, rng.choice((1, 1, 1, 0, 3)), 1)
+        elif do < 25:
+            lines.in_(base + rng.choice((0, 0, 1, 2, 2, 3, 4, 4, 5, 6, 12)), rng.choice((1, 2)))
+        elif do < 32:
+            _pm_write(lines, rng, base)
+        elif do < 36:
+            lines.in_(rng.choice((0xB2, 0xB3)))
+            lines.out(0xB2, rng.choice((0xF0, 0xF1, rng.randrange(1 << 16))), rng.choice((1, 2)))
+        elif do < 39:
+            lines.out(0xA0, rng.choice((0x0A, 0x0C, 0x20)))
+            lines.in_(rng.choice((0xA0, 0x20)))
+        elif rng.randrange(10) == 0:
+            _piix_reset(lines)
+
+
 SCRIPTS = (
+    Script("piix", (), _piix),
     Script("i8042", (), _i8042),
     Script("fw_cfg", (), _fw_cfg),
     Script("pic", (), _pic),

@@ -336,13 +336,32 @@ def _differences(lines: Lines) -> None:
     lines.out(0x70, 0x40)
     lines.in_(0x70, 4)
     lines.read(0xFFFF0, 4)
-    lines.config_read(1, 0)
+    lines.config_address(1, 0, 1)
+    lines.in_(0xCFC, 2)
+    lines.config_read(1, 0x60)
     lines.in_(0x3F4)
     lines.out(0x4D0, 0x08)
     lines.out(0x4D1, 0x02)
     lines.in_(0x4D0, 2)
+    lines.out(0x4D1, 0)
+    _shared_line(lines)
     lines.append("b64write 0x2000 5 AQID")
     lines.read(0x2000, 5)
+
+
+def _shared_line(lines: Lines) -> None:
+    """ISA interrupt 9 of ACPI, acknowledged by a poll, then a write of a PCI interrupt's route."""
+    for register, value in ((0x40, 0x601), (0x80, 1)):
+        lines.config_address(1, register, 3)
+        lines.out(0xCFC, value, 4)
+    lines.out(0x602, 1, 2)
+    for value in (0x0C, 0x20):
+        lines.out(0xA0, value)
+        lines.in_(0xA0)
+    lines.config_write(1, 0x60, 0x80, 1)
+    lines.out(0x602, 1, 2)
+    lines.out(0xA0, 0x0C)
+    lines.in_(0xA0, 2)
 
 
 SCRIPTS = (

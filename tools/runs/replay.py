@@ -187,7 +187,7 @@ def _named(machine: Machine, recorded: Trace) -> Trace:
 def _place_bars(board: Board, recorded: Trace) -> None:
     """Place each BAR that the guest does not place: where its first access to that region is."""
     config = missing.Config.of(recorded)
-    for slot, function in board.bus.functions().items():
+    for place, function in board.bus.functions().items():
         for number, bar in function.bars.items():
             named = [
                 index
@@ -195,7 +195,7 @@ def _place_bars(board: Board, recorded: Trace) -> None:
                 if name != "unnamed" and missing.is_region(name, bar.region)
             ]
             found = np.flatnonzero(np.isin(recorded.region, named))
-            if not len(found) or config.places_bar(slot, number):
+            if not len(found) or config.places_bar(*place, number):
                 continue
             base = int(recorded.ops["address"][found[0]]) & ~(bar.region.size - 1)
             function.config_write(BASE_ADDRESS_0 + 4 * number, 4, base & 0xFFFFFFFF)

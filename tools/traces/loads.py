@@ -43,6 +43,9 @@ _PORTS = {
     0x3DA: "VGA status 1 (0x3da)",
 }
 
+# Region, wherever it is placed: name of the register.
+_REGIONS = {"acpi-evt": "ACPI events", "acpi-tmr": "ACPI timer"}
+
 E1000 = "e1000-mmio"
 # (first offset, end): name of the registers.
 _E1000 = {
@@ -103,6 +106,8 @@ def unchecked(recorded: Trace) -> dict[str, Mask]:
     ops = recorded.ops
     is_in = ops["kind"] == OP_IN
     found = {name: is_in & _touches(ops, port, port + 1) for port, name in _PORTS.items()}
+    for region, name in _REGIONS.items():
+        found[name] = recorded.reads & _is_in(recorded, region)
     card, offsets = _e1000_reads(recorded)
     for (first, end), name in _E1000.items():
         found[name] = card & (offsets >= first) & (offsets < end)
@@ -128,6 +133,11 @@ def _touches(ops: NDArray[np.void], first: int, end: int) -> Mask:
 
 def _e1000_reads(recorded: Trace) -> tuple[Mask, NDArray[np.uint64]]:
     """The accesses that read a register of the card, and every access's offset in the card."""
-    names = [index for index, name in enumerate(recorded.names) if name == E1000]
     offsets = recorded.ops["address"] & np.uint64(MMIO_SIZE - 4)
-    return np.isin(recorded.region, names) & recorded.reads, offsets
+    return _is_in(recorded, E1000) & recorded.reads, offsets
+
+
+def _is_in(recorded: Trace, region: str) -> Mask:
+    """The accesses to a region."""
+    names = [index for index, name in enumerate(recorded.names) if name == region]
+    return np.isin(recorded.region, names)

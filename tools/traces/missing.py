@@ -103,9 +103,9 @@ class Config:
             found[1] = int(recorded.ops["value"][both[0]]) >> 16
         return found[0], found[1]
 
-    def places_bar(self, slot: int, number: int) -> bool:
+    def places_bar(self, slot: int, function: int, number: int) -> bool:
         """Does the guest itself write this BAR?"""
-        wanted = self.accesses & (self.function == slot << 3)
+        wanted = self.accesses & (self.function == slot << 3 | function)
         return bool(
             (wanted & (self.register & np.uint64(0xFC) == BASE_ADDRESS_0 + 4 * number)).any()
         )
@@ -123,8 +123,8 @@ def functions(board: Board, recorded: Trace) -> dict[str, Mask]:
 
 
 def _differs(board: Board, function: int, vendor: int | None, device: int | None) -> bool:
-    is_first = function >> 8 == 0 and function & 7 == 0
-    here = board.bus.functions().get(function >> 3) if is_first else None
+    is_on_bus_0 = function >> 8 == 0
+    here = board.bus.functions().get((function >> 3, function & 7)) if is_on_bus_0 else None
     if here is None:
         return vendor != NO_FUNCTION
     return any(wanted is not None and wanted != is_ for wanted, is_ in _ids(here, vendor, device))

@@ -91,9 +91,7 @@ def test_a_multiboot_kernel_gets_its_magic_and_the_size_of_memory(tmp_path: Path
         (elf(0, (0, b"code", 1 << 31)), "segment 0 lies outside the file, or is too large"),
     ],
 )
-def test_an_image_that_cannot_be_booted_is_one_line(
-    tmp_path: Path, data: bytes, said: str
-) -> None:
+def test_an_image_that_cannot_be_booted_is_one_line(tmp_path: Path, data: bytes, said: str) -> None:
     with pytest.raises(BadInput) as error:
         images.load(written(tmp_path, data), None, True, MEMORY)
     assert said in str(error.value)

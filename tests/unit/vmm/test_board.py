@@ -60,7 +60,7 @@ def test_a_memory_mapped_display(board: Board) -> None:
 
 def test_properties_reach_the_device(board: Board) -> None:
     add(board, "VGA,addr=2,vgamem_mb=8")
-    function = board.bus.functions()[2]
+    function = board.bus.functions()[2, 0]
     assert len(memoryview(function.state()["vram"])) == 8 << 20  # type: ignore[arg-type]
 
 
