@@ -30,6 +30,9 @@ _STATUS: Final = 0x0280
 
 _AT_POWER_ON: Final = ((0x5F, b"\x10"), (0x63, b"\x60"), (0x90, b"\x01\xb1"), (0xD2, b"\x09"))
 _AT_RESET: Final = ((PMBA, b"\x01"), (0x58, bytes(4)), (PMREGMISC, b"\x00"))
+DEVACTB: Final = 0x58
+DEVACTB_APMC_ENABLE: Final = 1 << 25
+"""Writes of the SMI command port raise SMIs."""
 
 
 class Piix4Pm(PciFunction):
@@ -54,12 +57,21 @@ class Piix4Pm(PciFunction):
         self._put(STATUS, 2, _STATUS)
         for first, values in (*_AT_POWER_ON, *_AT_RESET):
             self.config[first : first + len(values)] = values
+        self._smm = True
         self._base: int | None = None
         self._answering: list[RegionMapping] = []
         self._smi = bytearray(2)
         self.legacy_ports = [
             (SMI_PORT, byte_registers("apm-io", 2, self._smi.__getitem__, self._write_smi), 0)
         ]
+
+    def disable_smm(self) -> None:
+        """The processor has no system management mode: tell firmware not to wait for one.
+
+        QEMU does so by a DEVACTB whose SMIs are set up already.
+        """
+        self._smm = False
+        self._put(DEVACTB, 4, DEVACTB_APMC_ENABLE)
 
     def config_write(self, offset: int, size: int, value: int) -> None:
         super().config_write(offset, size, value)
@@ -69,6 +81,8 @@ class Piix4Pm(PciFunction):
         super().reset()
         for first, values in _AT_RESET:
             self.config[first : first + len(values)] = values
+        if not self._smm:
+            self.disable_smm()
         self.acpi.reset()
         self._place()
 
