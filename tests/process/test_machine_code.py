@@ -269,7 +269,7 @@ early:
     """
     )
     ticks, done = results(world, tmp_path, code + END, 2)
-    assert (ticks, done) == (200, 1)
+    assert (ticks >= 200, done) == (True, 1)
 
 
 class Loader(PciFunction):
