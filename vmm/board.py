@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.devices.bus.device import Card, Device, Wire
+from coalesced.devices.bus.device import Clock as DeviceClock
 from coalesced.devices.bus.pci import PIRQ_IRQS, SLOTS, PciBus, PciFunction
 from coalesced.devices.bus.region import Region
 from coalesced.devices.fw_cfg import FwCfg
@@ -35,11 +36,21 @@ ISA_BRIDGE_SLOT: Final = 1
 FIRST_FREE_SLOT: Final = 2
 
 
+IrqListener = Callable[[int, bool], None]
+
+
 class FixedDevice(Device, Protocol):
     """A device at addresses of its own: (base, region, priority)."""
 
     legacy_memory: list[tuple[int, Region, int]]
     legacy_ports: list[tuple[int, Region, int]]
+
+
+class IsaDevice(Device, Protocol):
+    """A device that raises ISA interrupts."""
+
+    def attach(self, clock: DeviceClock, set_irq: IrqListener) -> None:
+        """Join it to the clock and to the interrupts; called once."""
 
 
 class Display(Device, Protocol):
@@ -57,9 +68,6 @@ class NetworkCard(Device, Card, Protocol):
 
     def connect(self, wire: Wire) -> None:
         """Plug in the wire that it sends to."""
-
-
-IrqListener = Callable[[int, bool], None]
 
 
 class Board:
@@ -116,6 +124,8 @@ class Board:
             self._check_place(device, spec)
             if spec.netdev is not None:
                 self._connect(device, spec.name, spec.netdev)
+            if hasattr(device, "attach"):
+                cast(IsaDevice, device).attach(self.clock, self._set_isa_irq)
             if isinstance(device, PciFunction):
                 self._plug(device, self._free_slot() if spec.slot is None else spec.slot)
             elif spec.slot is not None:

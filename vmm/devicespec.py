@@ -141,6 +141,17 @@ MODELS: Final[dict[str, Model]] = {
     ),
     "cirrus-vga": Model("coalesced.devices.cirrus", "CirrusVga", {**_CIRRUS, **_PCI_DISPLAY}),
     "isa-cirrus-vga": Model("coalesced.devices.cirrus", "IsaCirrusVga", _CIRRUS),
+    "isa-serial": Model(
+        "coalesced.devices.uart",
+        "Uart",
+        {
+            "iobase": Property("base", _integer),
+            "irq": Property("irq", _integer),
+            "index": Property("index", _integer),
+            "baudbase": _only(115200, _integer, "115200"),
+            "wakeup": _ANY_BOOLEAN,
+        },
+    ),
     "e1000": Model(
         "coalesced.devices.e1000",
         "E1000",
