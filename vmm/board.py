@@ -13,6 +13,7 @@ from coalesced.devices.bus.device import Card, Device, Wire
 from coalesced.devices.bus.device import Clock as DeviceClock
 from coalesced.devices.bus.pci import PIRQ_IRQS, SLOTS, PciBus, PciFunction
 from coalesced.devices.bus.region import Region
+from coalesced.devices.diagnostics import PostCodes
 from coalesced.devices.fw_cfg import FwCfg
 from coalesced.devices.i440fx import AREAS, VIDEO_WINDOW, Area, I440fx
 from coalesced.devices.i8042 import I8042
@@ -76,7 +77,8 @@ class Board:
     `vmm.absent` lists the devices that QEMU has at fixed ports and this PC has not.
 
     `on_irq` is called on each change of an ISA interrupt, as is the guest's processor; `on_pin` on
-    each change of a device's own INTx, by its name; `on_a20` when the guest sets the A20 gate.
+    each change of a device's own INTx, by its name; `on_a20` when the guest sets the A20 gate;
+    `on_sleep` when it asks ACPI for a type of sleep (0 turns the machine off).
     """
 
     def __init__(self, machine: Machine, ram_size: int = pc.DEFAULT_MEMORY) -> None:
@@ -85,6 +87,7 @@ class Board:
         self.clock = Clock(machine.loop, machine.timer_failed)
         self.on_irq: IrqListener = lambda _irq, _level: None
         self.on_pin: Callable[[str, bool], None] = lambda _name, _level: None
+        self.on_sleep: Callable[[int], None] = lambda _type: None
         self.on_a20: Callable[[bool], None] = lambda _level: None
         self.addresses = MacAddresses()
         self._ids: set[str] = set()
@@ -112,7 +115,8 @@ class Board:
         self._map_fixed(self.fw_cfg)
         self.i8042 = I8042(self._set_isa_irq, self._set_a20, self.reset)
         self._map_fixed(self.i8042)
-        self.on_sleep: Callable[[int], None] = lambda _type: None
+        self.post_codes = PostCodes()
+        self._map_fixed(self.post_codes)
         self.isa_bridge = Piix3(PIRQ_IRQS)
         self._plug(self.isa_bridge, ISA_BRIDGE_SLOT)
         self.pm = Piix4Pm(self.clock, lambda level: self.set_irq(SCI, level, ISA), self._sleep)

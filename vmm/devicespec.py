@@ -152,6 +152,11 @@ MODELS: Final[dict[str, Model]] = {
             "wakeup": _ANY_BOOLEAN,
         },
     ),
+    "isa-debugcon": Model(
+        "coalesced.devices.diagnostics",
+        "DebugConsole",
+        {"iobase": Property("base", _integer), "readback": Property("readback", _integer)},
+    ),
     "e1000": Model(
         "coalesced.devices.e1000",
         "E1000",

@@ -260,7 +260,20 @@ def _uart(lines: Lines) -> None:
             lines.reset()
 
 
+def _diagnostics(lines: Lines) -> None:
+    """POST codes, the FPU's error, a debugging console beside ports without one."""
+    rng = seeded("diagnostics")
+    while len(lines) < LENGTH:
+        port = rng.choice((0x80, 0xF0, 0xE9, 0x402))
+        size = 1 if port == 0x80 else rng.choice((1, 2))
+        if rng.randrange(2):
+            lines.out(port, rng.randrange(1 << 8 * size), size)
+        else:
+            lines.in_(port, size)
+
+
 SCRIPTS = (
+    Script("diagnostics", ("isa-debugcon,iobase=0x402",), _diagnostics),
     Script("uart", ("isa-serial",), _uart),
     Script("piix", (), _piix),
     Script("i8042", (), _i8042),

@@ -17,7 +17,7 @@ from helpers.warm import Warm
 QEMU = "qemu-system-x86_64"
 QEMU_VERSION = "version 7.2."
 _HALT = bytes.fromhex("faf4ebfd")  # cli; hlt; and again
-SERIAL = ("isa-serial",)  # devices that QEMU wants to write somewhere
+SERIAL = ("isa-serial", "isa-debugcon")  # devices that QEMU wants to write somewhere
 LIMIT = 300.0  # seconds; only a hang takes that long, also on a machine with other work
 
 # How a script may be run; the replies are the same.
@@ -129,7 +129,8 @@ def qemu(devices: Iterable[str], netdev: str | None = None, *options: str) -> Pe
     machine = "-accel tcg -machine pc -m 16 -nodefaults -display none -qtest-log /dev/null"
     arguments = ["-chardev", "null,id=null"]
     for device in devices:
-        arguments += ["-device", f"{device},chardev=null" if device in SERIAL else device]
+        serial = device.partition(",")[0] in SERIAL
+        arguments += ["-device", f"{device},chardev=null" if serial else device]
     arguments += options
     if netdev is None:
         return Peer([QEMU, *machine.split(), "-S", *arguments], "-qtest unix:PATH")
