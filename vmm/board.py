@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.devices.bus.device import Card, Device, Wire
+from coalesced.devices.bus.device import Clock as DeviceClock
 from coalesced.devices.bus.pci import PIRQ_IRQS, SLOTS, PciBus, PciFunction
 from coalesced.devices.bus.region import Region
+from coalesced.devices.diagnostics import PostCodes
 from coalesced.devices.fw_cfg import FwCfg
 from coalesced.devices.i440fx import AREAS, VIDEO_WINDOW, Area, I440fx
 from coalesced.devices.i8042 import I8042
@@ -41,11 +43,21 @@ ISA_BRIDGE_SLOT: Final = 1
 FIRST_FREE_SLOT: Final = 2
 
 
+IrqListener = Callable[[int, bool], None]
+
+
 class FixedDevice(Device, Protocol):
     """A device at addresses of its own: (base, region, priority)."""
 
     legacy_memory: list[tuple[int, Region, int]]
     legacy_ports: list[tuple[int, Region, int]]
+
+
+class IsaDevice(Device, Protocol):
+    """A device that raises ISA interrupts."""
+
+    def attach(self, clock: DeviceClock, set_irq: IrqListener) -> None:
+        """Join it to the clock and to the interrupts; called once."""
 
 
 class Display(Device, Protocol):
@@ -65,16 +77,14 @@ class NetworkCard(Device, Card, Protocol):
         """Plug in the wire that it sends to."""
 
 
-IrqListener = Callable[[int, bool], None]
-
-
 class Board:
     """An i440FX PC: RAM, host bridge, RTC, DMA controllers, PCI bus 0, and the added devices.
 
     `vmm.absent` lists the devices that QEMU has at fixed ports and this PC has not.
 
     `on_irq` is called on each change of an ISA interrupt, as is the guest's processor; `on_pin` on
-    each change of a device's own INTx, by its name; `on_a20` when the guest sets the A20 gate.
+    each change of a device's own INTx, by its name; `on_a20` when the guest sets the A20 gate;
+    `on_sleep` when it asks ACPI for a type of sleep (0 turns the machine off).
     """
 
     def __init__(self, machine: Machine, ram_size: int = pc.DEFAULT_MEMORY) -> None:
@@ -83,6 +93,7 @@ class Board:
         self.clock = Clock(machine.loop, machine.timer_failed)
         self.on_irq: IrqListener = lambda _irq, _level: None
         self.on_pin: Callable[[str, bool], None] = lambda _name, _level: None
+        self.on_sleep: Callable[[int], None] = lambda _type: None
         self.on_a20: Callable[[bool], None] = lambda _level: None
         self.addresses = MacAddresses()
         self._ids: set[str] = set()
@@ -110,7 +121,8 @@ class Board:
         self._map_fixed(self.fw_cfg)
         self.i8042 = I8042(self._set_isa_irq, self._set_a20, self.reset)
         self._map_fixed(self.i8042)
-        self.on_sleep: Callable[[int], None] = lambda _type: None
+        self.post_codes = PostCodes()
+        self._map_fixed(self.post_codes)
         self.isa_bridge = Piix3(PIRQ_IRQS)
         self._plug(self.isa_bridge, ISA_BRIDGE_SLOT)
         self.pm = Piix4Pm(self.clock, lambda level: self.set_irq(SCI, level, ISA), self._sleep)
@@ -122,6 +134,8 @@ class Board:
             self._check_place(device, spec)
             if spec.netdev is not None:
                 self._connect(device, spec.name, spec.netdev)
+            if hasattr(device, "attach"):
+                cast(IsaDevice, device).attach(self.clock, self._set_isa_irq)
             if isinstance(device, PciFunction):
                 self._plug(device, self._free_slot() if spec.slot is None else spec.slot)
             elif spec.slot is not None:

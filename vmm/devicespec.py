@@ -141,6 +141,22 @@ MODELS: Final[dict[str, Model]] = {
     ),
     "cirrus-vga": Model("coalesced.devices.cirrus", "CirrusVga", {**_CIRRUS, **_PCI_DISPLAY}),
     "isa-cirrus-vga": Model("coalesced.devices.cirrus", "IsaCirrusVga", _CIRRUS),
+    "isa-serial": Model(
+        "coalesced.devices.uart",
+        "Uart",
+        {
+            "iobase": Property("base", _integer),
+            "irq": Property("irq", _integer),
+            "index": Property("index", _integer),
+            "baudbase": _only(115200, _integer, "115200"),
+            "wakeup": _ANY_BOOLEAN,
+        },
+    ),
+    "isa-debugcon": Model(
+        "coalesced.devices.diagnostics",
+        "DebugConsole",
+        {"iobase": Property("base", _integer), "readback": Property("readback", _integer)},
+    ),
     "e1000": Model(
         "coalesced.devices.e1000",
         "E1000",

@@ -221,7 +221,60 @@ def _piix(lines: Lines) -> None:
             _piix_reset(lines)
 
 
+COM1 = 0x3F8
+
+
+def _uart_write(lines: Lines, rng: Random) -> None:
+    any_ = rng.randrange(256)
+    values = {
+        1: (0, 1, 2, 3, 4, 5, 7, any_),
+        2: (0, 1, 1, 3, 5, 7, 0x41, 0x81, 0xC1, 0xC7, any_),
+        3: (3, 3, 0x83, 0, 7, 0x1B, 0x43, any_),
+        4: (0x10, 0x18, 0x1F, 0x1B, 8, 0, any_),
+        5: (any_,),
+        6: (any_,),
+        7: (any_,),
+    }
+    register = rng.choice((1, 1, 1, 2, 2, 3, 4, 4, 4, *range(5, 8)))
+    lines.out(COM1 + register, rng.choice(values[register]))
+
+
+def _uart(lines: Lines) -> None:
+    """All registers, interrupts polled, and much of it in a loop."""
+    rng = seeded("uart")
+    lines.reset()
+    while len(lines) < LENGTH:
+        do = rng.randrange(40)
+        if do < 17:
+            lines.in_(COM1 + rng.choice((0, 0, 0, 1, 2, 2, 2, 3, 4, 5, 5, 5, 6, 7)))
+        elif do < 18:
+            lines.in_(COM1 + rng.randrange(5), rng.choice((2, 4)))
+        elif do < 25:
+            lines.out(COM1, rng.randrange(256))
+        elif do < 37:
+            _uart_write(lines, rng)
+        elif do < 39:
+            lines.out(0x20, rng.choice((0x0A, 0x0B, 0x0C, 0x20)))
+            lines.in_(0x20)
+        elif rng.randrange(10) == 0:
+            lines.reset()
+
+
+def _diagnostics(lines: Lines) -> None:
+    """POST codes, the FPU's error, a debugging console beside ports without one."""
+    rng = seeded("diagnostics")
+    while len(lines) < LENGTH:
+        port = rng.choice((0x80, 0xF0, 0xE9, 0x402))
+        size = 1 if port == 0x80 else rng.choice((1, 2))
+        if rng.randrange(2):
+            lines.out(port, rng.randrange(1 << 8 * size), size)
+        else:
+            lines.in_(port, size)
+
+
 SCRIPTS = (
+    Script("diagnostics", ("isa-debugcon,iobase=0x402",), _diagnostics),
+    Script("uart", ("isa-serial",), _uart),
     Script("piix", (), _piix),
     Script("i8042", (), _i8042),
     Script("fw_cfg", (), _fw_cfg),

@@ -17,6 +17,7 @@ from helpers.warm import Warm
 QEMU = "qemu-system-x86_64"
 QEMU_VERSION = "version 7.2."
 _HALT = bytes.fromhex("faf4ebfd")  # cli; hlt; and again
+SERIAL = ("isa-serial", "isa-debugcon")  # devices that QEMU wants to write somewhere
 LIMIT = 300.0  # seconds; only a hang takes that long, also on a machine with other work
 
 # How a script may be run; the replies are the same.
@@ -126,7 +127,10 @@ def qemu(devices: Iterable[str], netdev: str | None = None, *options: str) -> Pe
     its first instruction. `options` are further arguments.
     """
     machine = "-accel tcg -machine pc -m 16 -nodefaults -display none -qtest-log /dev/null"
-    arguments = [word for device in devices for word in ("-device", device)]
+    arguments = ["-chardev", "null,id=null"]
+    for device in devices:
+        serial = device.partition(",")[0] in SERIAL
+        arguments += ["-device", f"{device},chardev=null" if serial else device]
     arguments += options
     if netdev is None:
         return Peer([QEMU, *machine.split(), "-S", *arguments], "-qtest unix:PATH")
