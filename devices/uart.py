@@ -91,7 +91,7 @@ class Uart:
         self.send: Callable[[bytes], object] = lambda _data: None
         """Takes what the guest sends."""
         self.on_room: Callable[[], None] = lambda: None
-        """Called when the guest has read, so that there may be room for `receive` again."""
+        """Called when there may be room for `receive` again: after a read, or a cleared FIFO."""
         self._clock: Clock | None = None
         self._set_irq: Callable[[int, bool], None] = lambda _line, _level: None
         self._alarm: Timer | None = None
@@ -266,6 +266,7 @@ class Uart:
             self._lcr = value
         elif offset == MCR:
             self._mcr = value & 0x1F
+            self.on_room()  # a loop may have ended
         elif offset == SCR:
             self._scr = value
 
@@ -302,3 +303,5 @@ class Uart:
         self._fcr = value & FCR_STORED
         self._shown = IIR_FIFOS if self._fifos else 0
         self._update()
+        if value & FCR_CLEAR_RECEIVER:
+            self.on_room()

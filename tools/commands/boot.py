@@ -9,10 +9,12 @@ import typer
 
 from coalesced.hv.cpu.guest import library
 from coalesced.hv.errors import HostError
+from coalesced.hv.printable import printable
 from coalesced.tools.boot import firmware, images
 from coalesced.tools.boot.images import Image
 from coalesced.tools.boot.machine import Hardware
-from coalesced.tools.boot.run import Boot, boot
+from coalesced.tools.boot.run import Boot, Plan, boot
+from coalesced.tools.boot.serial import STDIO, check, to_terminal
 from coalesced.tools.boot.until import HALT, parse
 from coalesced.tools.commands.options import (
     DeviceOption,
@@ -47,7 +49,7 @@ def boot_command(
             metavar="IMAGE",
             help="A boot sector or floppy image, an ELF or multiboot kernel, a flat binary with "
             "--at, an .asm file for nasm, seabios for the BIOS alone, or one of the examples "
-            "hello, plasma, lines, timer.",
+            "echo, hello, lines, plasma, timer.",
         ),
     ],
     device: DeviceOption = None,
@@ -80,6 +82,14 @@ def boot_command(
             show_default=HALT,
         ),
     ] = None,
+    serial: Annotated[
+        str,
+        typer.Option(
+            "--serial",
+            metavar="stdio|FILE|none",
+            help="COM1: this terminal, of a single run, or a file. Its output is shown at the end.",
+        ),
+    ] = NONE,
     rom: Annotated[
         list[Path] | None,
         typer.Option("--rom", metavar="FILE", help="An option ROM more. Repeatable."),
@@ -100,8 +110,9 @@ def boot_command(
     more = {path.name: firmware.read(path) for path in rom or []}
     hardware = Hardware(device or [DEFAULT_DEVICE], size, contents, more, options.network)
     default = SEABIOS_ENDS if image == SEABIOS else HALT
-    result = boot(found, hardware, options, parse(until or default), wanted)
-    return _show(image, result, json)
+    plan = Plan(found, hardware, parse(until or default), check(serial), to_terminal(json))
+    result = boot(plan, options, wanted)
+    return _show(image, result, json, serial == STDIO)
 
 
 def _check_accelerator(options: RunOptions) -> None:
@@ -134,7 +145,8 @@ def _address(text: str | None) -> int | None:
     return address
 
 
-def _show(name: str, result: Boot, as_json: bool) -> int:
+def _show(name: str, result: Boot, as_json: bool, shown: bool) -> int:
+    """Print the result; `shown`: its serial output is on the terminal already."""
     compared = result.comparison
     if as_json:
         report.print_json(result)
@@ -146,8 +158,9 @@ def _show(name: str, result: Boot, as_json: bool) -> int:
         )
         report.print_comparison(name, compared, identical=alike if len(compared.runs) > 1 else "")
         print(f"Stopped by: {result.stopped_by}")
-        for line in (*result.text.splitlines(), *result.serial.splitlines()):
-            print(f"  {line}".rstrip())
+        serial = [] if shown else result.serial.splitlines()
+        for line in (*result.text.splitlines(), *serial):
+            print(f"  {printable(line)}".rstrip())
     report.print_failures(compared.runs)
     return 0 if compared.ok else 1
 

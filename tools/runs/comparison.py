@@ -78,7 +78,7 @@ def compare(
 def run_each(name: str, job: Job[BoardT, SeenT], options: RunOptions) -> list[Ran[SeenT]]:
     """Run the job in every combination; `--trace` records the first run."""
     ran: list[Ran[SeenT]] = []
-    wanted = combinations(options, job.machine_code)
+    wanted = combinations(options, job.machine_code)[: 1 if job.once else None]
     # A guest that runs as machine code is recorded once for all its runs.
     job = replace(job, record=once(job.record or recorder(job)))
     with progress.shown(len(wanted)) as bar:
