@@ -10,7 +10,6 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
@@ -18,6 +17,7 @@ from coalesced.hv import children
 from coalesced.hv.errors import one_line
 
 Guest = Callable[..., object]
+_ROOT = os.path.dirname(os.path.dirname(__file__))
 
 
 class GuestNotFound(ValueError):
@@ -34,7 +34,7 @@ def load(name: str) -> Guest:
     if not separator or not where or not function:
         raise GuestNotFound(f"guest {name!r}: expected FILE.py:FUNCTION or module:function")
     try:
-        module = load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        module = load_file(where) if where.endswith(".py") else importlib.import_module(where)
     except (GuestNotFound, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -48,7 +48,7 @@ def load(name: str) -> Guest:
     return found
 
 
-def load_file(path: Path, prefix: str = "") -> ModuleType:
+def load_file(path: str, prefix: str = "") -> ModuleType:
     """Run a user's file as a module; its folder becomes the last place to import from.
 
     The module has the name that an import finds the file by. Where that is another module's it is
@@ -56,9 +56,9 @@ def load_file(path: Path, prefix: str = "") -> ModuleType:
     starts, so that they find its functions. Raises GuestNotFound when there is no such Python file,
     and whatever its code raises.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise GuestNotFound(f"guest {path}: no such file")
-    folder = str(path.resolve().parent)
+    folder = os.path.dirname(os.path.realpath(path))
     if folder not in sys.path:
         sys.path.append(folder)
     spec = importlib.util.spec_from_file_location(_module_name(path, prefix), path)
@@ -70,17 +70,17 @@ def load_file(path: Path, prefix: str = "") -> ModuleType:
     return module
 
 
-def _module_name(path: Path, prefix: str) -> str:
-    name = path.stem
+def _module_name(path: str, prefix: str) -> str:
+    name, resolved = os.path.splitext(os.path.basename(path))[0], os.path.realpath(path)
     if "." not in name:  # otherwise the name is a package's
         with suppress(ImportError, ValueError):
             found = importlib.util.find_spec(name)
-            if found and found.origin and Path(found.origin).resolve() == path.resolve():
+            if found and found.origin and os.path.realpath(found.origin) == resolved:
                 return name
     if prefix:
         return f"{prefix}_{name}"
     children.keep_folder_out()  # this imports multiprocessing, which changes the name
-    sys.modules["__main__"].__file__ = str(path.resolve())
+    sys.modules["__main__"].__file__ = resolved
     return "__mp_main__"
 
 
@@ -152,13 +152,12 @@ def _place(filename: str, line: int | None, where: str) -> str:
 
 def _machinery() -> tuple[str, ...]:
     """The folders of the code that carries out a guest's accesses."""
-    root = Path(__file__).parent.parent
-    return tuple(f"{root / folder}{os.sep}" for folder in ("hv", "vmm", "devices"))
+    return tuple(f"{_ROOT}{os.sep}{folder}{os.sep}" for folder in ("hv", "vmm", "devices"))
 
 
 def _libraries() -> tuple[str, ...]:
     """The folders of code that no user wrote for this run."""
     paths = sysconfig.get_paths()
     folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    folders.add(str(Path(__file__).parent.parent / "tools"))
+    folders.add(f"{_ROOT}{os.sep}tools")
     return tuple(f"{folder}{os.sep}" for folder in folders)

@@ -15,12 +15,10 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import signal
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import posix_ipc
 
@@ -29,13 +27,12 @@ from coalesced.hv.abi import PAGE_SIZE
 from coalesced.hv.errors import HostError, SegmentError
 
 PREFIX = "coalesced-"
-DIRECTORY = Path("/dev/shm")
+DIRECTORY = "/dev/shm"
 _SEAL_FUTURE_WRITE = 0x10  # <linux/fcntl.h>
 _NAME = re.compile(rf"{PREFIX}([0-9]{{1,10}})-([0-9]{{1,20}})-[0-9A-Za-z]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A shared memory segment without a name. `close` gives the descriptor back, mappings stay."""
 
     name: str  # what it is for, in messages
@@ -57,7 +54,7 @@ def create(name: str, size: int) -> Segment:
     """
     if size <= 0 or size % PAGE_SIZE:
         raise ValueError(f"segment {name!r}: expected a positive multiple of 4096, got {size}")
-    path = f"/{PREFIX}{os.getpid()}-{_start_time(os.getpid()) or 0}-{secrets.token_hex(8)}"
+    path = f"/{PREFIX}{os.getpid()}-{_start_time(os.getpid()) or 0}-{os.urandom(8).hex()}"
     try:
         fd = _open_unnamed(path)
     except (OSError, posix_ipc.Error) as error:
@@ -123,7 +120,7 @@ def mapped(*segments: Segment) -> core.Mapping:
         raise HostError(f"cannot map {names}: {error.strerror}") from error
 
 
-def orphans(directory: Path = DIRECTORY) -> list[str]:
+def orphans(directory: str = DIRECTORY) -> list[str]:
     """The names of segments whose creator was killed before it removed the name.
 
     Everything else in /dev/shm is ignored, whatever its owner or name.
@@ -135,13 +132,13 @@ def orphans(directory: Path = DIRECTORY) -> list[str]:
         return []
 
 
-def _is_orphan(directory: Path, name: str) -> bool:
+def _is_orphan(directory: str, name: str) -> bool:
     matched = _NAME.fullmatch(name)
     if matched is None or _start_time(int(matched[1])) == int(matched[2]):
         return False
     # A creator in another PID namespace looks gone from here, but it has the segment open.
     try:
-        fd = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -168,7 +165,7 @@ def _is_written(fd: int) -> bool:
     return False
 
 
-def remove_orphans(directory: Path = DIRECTORY) -> list[str]:
+def remove_orphans(directory: str = DIRECTORY) -> list[str]:
     """Remove the names that `orphans` finds; returns them."""
     removed = []
     for name in orphans(directory):
@@ -183,7 +180,8 @@ def remove_orphans(directory: Path = DIRECTORY) -> list[str]:
 def _start_time(pid: int) -> int | None:
     """Clock ticks from boot to a process's start (field 22 of its stat), None if it is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()  # the process's name may be any bytes
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()  # the process's name may be any bytes
     except OSError:
         return None
     return int(stat.rpartition(b")")[2].split()[19])

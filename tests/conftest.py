@@ -41,6 +41,8 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Leave no process behind the tests of a file."""
     if nextitem is None or nextitem.path != item.path:
         warm.stop()
+        if (module := sys.modules.get("multiprocessing.resource_tracker")) is not None:
+            module._resource_tracker._stop()
 
 
 def pytest_runtest_setup() -> None:

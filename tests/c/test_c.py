@@ -38,6 +38,7 @@ Build = Callable[[str, list[str]], list[str]]
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Compile a program of this folder once per set of flags; the command to run it with."""
     made: dict[tuple[str, ...], list[str]] = {}
+    works: set[str] = set()
     folder = tmp_path_factory.mktemp("c")
     compiler = shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
@@ -60,11 +61,13 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         prefix = (
             ["setarch", "-R"] if "-fsanitize=thread" in flags and shutil.which("setarch") else []
         )
-        probe = run([compiler, *flags, str(empty), "-o", str(program)])
-        if probe.returncode == 0:
-            probe = run([*prefix, str(program)])
-        if probe.returncode != 0:
-            pytest.skip(f"no sanitizer {flags[0]}: {probe.stderr.strip()[:200]}")
+        if flags[0] not in works:
+            probe = run([compiler, *flags, str(empty), "-o", str(program)])
+            if probe.returncode == 0:
+                probe = run([*prefix, str(program)])
+            if probe.returncode != 0:
+                pytest.skip(f"no sanitizer {flags[0]}: {probe.stderr.strip()[:200]}")
+            works.add(flags[0])
         command = [compiler, *STRICT, "-O1", "-g", *flags, f"-I{CORE}", str(HERE / source)]
         built = run([*command, "-o", str(program), "-pthread"])
         assert built.returncode == 0, built.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,9 +110,14 @@ class Script:
 
     def lines(self) -> list[str]:
         """The commands."""
-        lines = Lines()
-        self.build(lines)
-        return list(lines)
+        return list(_lines(self.build))
+
+
+@functools.cache
+def _lines(build: Callable[[Lines], None]) -> tuple[str, ...]:
+    lines = Lines()
+    build(lines)
+    return tuple(lines)
 
 
 def seeded(name: str) -> random.Random:

@@ -22,10 +22,14 @@ def check(script: Script, mode: str) -> None:
         assert result["coalesced"] == 0
 
 
-@pytest.mark.parametrize("mode", ["coalesced", "direct"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-def test_replies_are_those_of_qemu(script: Script, mode: str) -> None:
-    check(script, mode)
+def test_replies_are_those_of_qemu(script: Script) -> None:
+    check(script, "coalesced")
+
+
+@some_heavy(SCRIPTS)
+def test_replies_are_those_of_qemu_in_one_process(script: Script) -> None:
+    check(script, "direct")
 
 
 # With a wire it is the frames that count, and they exit anyway.

@@ -69,9 +69,14 @@ def one_line(done: subprocess.CompletedProcess[str], status: int) -> str:
 def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
     """Poll until a condition holds; fails when it does not within `limit` seconds."""
     deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not happen"
-        time.sleep(0.01)  # each look may cost milliseconds of a CPU that the program needs
+    while True:
+        started = time.monotonic()
+        if condition():
+            return
+        now = time.monotonic()
+        assert now < deadline, "what was waited for did not happen"
+        # A look at all processes costs milliseconds of a CPU that the program needs.
+        time.sleep(max(0.01, 5 * (now - started)))
 
 
 class Running:

@@ -87,6 +87,8 @@ class Server:
 
 def load() -> None:
     """Import what the commands import, but nothing that they import for a few runs only."""
+    import typer.rich_utils  # noqa: F401, PLC0415 - tables and help
+
     from coalesced.tools import early, program  # noqa: F401, PLC0415
     from coalesced.tools.commands import app  # noqa: PLC0415
 

@@ -15,6 +15,7 @@ from coalesced.hv import abi
 from coalesced.hv.process import GuestProcess
 from coalesced.vmm.accel.process import ProcessAccelerator, place, put_back
 from helpers.hv_processes import machine, within
+from helpers.tiers import every, some_heavy
 
 IGNORING = """\
 import os, signal, sys
@@ -106,9 +107,13 @@ def main(vcpu):
 """
 
 
-@pytest.mark.parametrize("accel", ["process", "direct"])
-@pytest.mark.parametrize(
-    "stem", ["spawns", "json", "numpy", "hv", "in.two", "multiprocessing", "types"]
+@some_heavy(
+    "stem, accel",
+    every(
+        ["spawns", "json", "numpy", "hv", "in.two", "multiprocessing", "types"],
+        ["process", "direct"],
+    ),
+    lambda stem, accel: accel == "process" or stem in ("spawns", "json"),
 )
 def test_a_guest_s_functions_run_in_processes_that_are_spawned(
     tmp_path: Path, stem: str, accel: str

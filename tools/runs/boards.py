@@ -87,7 +87,7 @@ def _class(spec: Spec, path: Path, name: str) -> Callable[..., object]:
         raise _wrong(spec, f"there is no file {path}")
 
     def load() -> object:
-        return guest.load_file(path.absolute(), "device")
+        return guest.load_file(str(path.absolute()), "device")
 
     found = getattr(_guarded(spec, path, f"import of {path}", load), name, None)
     if found is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ WINDOW_REGISTERS = 0x18000
 END_REGISTERS = VRAM_SIZE - 256
 FROM_SYSTEM, TO_SYSTEM, BACKWARDS, TRANSPARENT, PATTERN, EXPAND = 4, 2, 1, 8, 0x40, 0x80
 SOLID, INVERT = 4, 2
+_NOISE, _APART = 1 << 20, 0x1081
 COPY = 0x0D
 
 TRUTH: dict[int, Callable[[int, int], int]] = {
@@ -80,13 +81,15 @@ def new_chip(*, seed: int | None = None, sr7: int = 0x01) -> CirrusChip:
     outb(chip, 0x3C2, 0x01)
     set_sr(chip, 0x07, sr7)
     if seed is not None:
-        chip.vram[:] = _noise(seed)
+        at = seed * _APART % _NOISE
+        chip.vram[:] = _noise()[at : at + VRAM_SIZE]
     return chip
 
 
-@lru_cache(4)
-def _noise(seed: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, VRAM_SIZE, np.uint8)
+@cache
+def _noise() -> NDArray[np.uint8]:
+    """Random bytes; each seed has its own part of them, since drawing a part takes long."""
+    return np.random.default_rng(1).integers(0, 256, _NOISE + VRAM_SIZE, np.uint8)
 
 
 @dataclass(frozen=True)

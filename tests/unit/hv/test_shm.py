@@ -193,9 +193,9 @@ def test_names_of_dead_creators_go_and_those_of_live_ones_stay(directory: Path) 
     foreign = ["other-1-1-1", "coalesced", "coalesced-", "coalesced-x-1-1", "coalesced-1-x-1"]
     for name in (live, dead, reused, *foreign):
         (directory / name).touch()
-    assert sorted(shm.remove_orphans(directory)) == sorted([dead, reused])
+    assert sorted(shm.remove_orphans(str(directory))) == sorted([dead, reused])
     assert {path.name for path in directory.iterdir()} == {live, *foreign}
-    assert shm.remove_orphans(directory) == []
+    assert shm.remove_orphans(str(directory)) == []
 
 
 STRANGE = [
@@ -216,7 +216,7 @@ STRANGE = [
 def test_a_strange_name_of_somebody_else_is_passed_over(directory: Path, name: bytes) -> None:
     """Anybody may put names into /dev/shm; none of them keeps a guest process from starting."""
     os.close(os.open(os.fsencode(directory) + b"/" + name, os.O_CREAT | os.O_WRONLY))
-    assert shm.remove_orphans(directory) == []
+    assert shm.remove_orphans(str(directory)) == []
     assert os.listdir(os.fsencode(directory)) == [name]
 
 
@@ -225,7 +225,7 @@ def test_what_is_no_file_is_passed_over(directory: Path, make: Callable[[Path], 
     """Under a name that would be an orphan's."""
     name = f"coalesced-{a_dead_pid()}-1-0011"
     make(directory / name)
-    assert shm.remove_orphans(directory) == []
+    assert shm.remove_orphans(str(directory)) == []
     assert os.listdir(directory) == [name]
 
 
@@ -235,7 +235,7 @@ def test_a_file_of_another_user_is_passed_over(directory: Path) -> None:
     name = f"coalesced-{a_dead_pid()}-1-0011"
     (directory / name).touch()
     os.chown(directory / name, 12345, 12345)
-    assert shm.remove_orphans(directory) == []
+    assert shm.remove_orphans(str(directory)) == []
 
 
 def test_a_name_stays_while_somebody_has_the_segment_open() -> None:
@@ -333,11 +333,11 @@ def test_a_creator_with_a_strange_process_name_is_read(directory: Path) -> None:
         name = f"coalesced-{child.pid}-{int(raw.split()[19])}-0011"
         (directory / name).touch()
         try:
-            assert shm.remove_orphans(directory) == []
+            assert shm.remove_orphans(str(directory)) == []
         finally:
             child.communicate(b"\n", timeout=LIMIT)
 
 
 def test_without_the_directory_there_are_no_orphans(tmp_path: Path) -> None:
     """As on a machine without /dev/shm."""
-    assert shm.remove_orphans(tmp_path / "none") == []
+    assert shm.remove_orphans(str(tmp_path / "none")) == []
