@@ -69,11 +69,12 @@ class AcpiPm:
 
     # --- time ---
 
-    def _ticks(self) -> int:
-        return self._clock.now() * TIMER_FREQUENCY // SECOND
+    def ticks(self, time: int | None = None) -> int:
+        """The timer at a time, by default now, with more bits than it has."""
+        return (self._clock.now() if time is None else time) * TIMER_FREQUENCY // SECOND
 
     def _present_status(self) -> int:
-        if self._ticks() >= self._overflow:
+        if self.ticks() >= self._overflow:
             self._status |= STATUS_TIMER
         return self._status
 
@@ -89,7 +90,7 @@ class AcpiPm:
             self._alarm = self._clock.call_at(due, self._update)
 
     def _read_timer(self, offset: int, size: int) -> int:
-        return self._ticks() & TIMER_MASK  # from its lowest byte, wherever the access begins
+        return self.ticks() & TIMER_MASK  # from its lowest byte, wherever the access begins
 
     # --- registers ---
 
@@ -106,7 +107,7 @@ class AcpiPm:
     def _write_status(self, value: int) -> None:
         """A one clears an event."""
         if self._present_status() & value & STATUS_TIMER:
-            self._overflow = (self._ticks() + TIMER_HALF) & -TIMER_HALF
+            self._overflow = (self.ticks() + TIMER_HALF) & -TIMER_HALF
         self._status &= ~value
         self._update()
 

@@ -70,8 +70,8 @@ class Counter:
 
     # --- time ---
 
-    def _ticks(self, time: int) -> int:
-        """Since the count was loaded."""
+    def ticks(self, time: int) -> int:
+        """How many have been counted since the count was loaded, at a time."""
         return (time - self.loaded_at) * FREQUENCY // SECOND
 
     def _time(self, ticks: int) -> int:
@@ -79,7 +79,7 @@ class Counter:
 
     def value(self) -> int:
         """The present count, 16 bits."""
-        ticks = self._ticks(self._now())
+        ticks = self.ticks(self._now())
         if self.mode in {0, 1, 4, 5}:
             gone = ticks
         else:
@@ -88,7 +88,7 @@ class Counter:
 
     def output(self, time: int) -> bool:
         """OUT at a time."""
-        ticks = self._ticks(time)
+        ticks = self.ticks(time)
         if self.mode == 1:
             return ticks < self.count
         if self.mode == 2:
@@ -101,7 +101,7 @@ class Counter:
 
     def next_change(self, time: int) -> int | None:
         """When OUT changes after `time`; None for never."""
-        ticks = self._ticks(time)
+        ticks = self.ticks(time)
         into = ticks % self.count
         start = ticks - into
         if self.mode == 2:
