@@ -134,7 +134,7 @@ MMIO, IO = abi.KVM_RUN_MMIO, abi.KVM_RUN_IO
     ("number", "union", "said"),
     [
         (0, b"", "exit_reason is 0, expected 2, 5, 6, 7, 10 or 24"),
-        (7, b"", "exit_reason is 7, expected"),
+        (8, b"", "exit_reason is 8, expected"),
         (2**32 - 1, b"", "exit_reason is 4294967295, expected"),
         (6, MMIO.pack(0, bytes(8), 0, 0), "mmio.len is 0, expected 1 to 8"),
         (6, MMIO.pack(0, bytes(8), 9, 0), "mmio.len is 9, expected 1 to 8"),
