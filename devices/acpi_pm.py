@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from coalesced.devices.bus.device import Clock, Timer
+from coalesced.devices.bus.device import Clock
 from coalesced.devices.bus.narrow_registers import aligned_registers
+from coalesced.devices.bus.timed_line import TimedLine
 
 TIMER_FREQUENCY: Final = 3579545
 SECOND: Final = 1_000_000_000
@@ -41,9 +42,8 @@ class AcpiPm:
     ) -> None:
         """`sleep` is called with the type, 0 to 7, of a sleep that the guest asks for."""
         self._clock = clock
-        self._set_sci = set_sci
+        self._sci = TimedLine(set_sci, clock.call_at)
         self._sleep = sleep
-        self._alarm: Timer | None = None
         self._clear()
         self.events = aligned_registers("acpi-evt", 4, 2, self._read_events, self._write_events)
         self.control = aligned_registers("acpi-cnt", 2, 2, self._read_control, self._write_control)
@@ -81,13 +81,10 @@ class AcpiPm:
     def _update(self) -> None:
         """Drive the SCI; where the timer could raise it, that is an alarm."""
         status = self._present_status()
-        self._set_sci(bool(status & self._enabled & STATUS_INTERRUPTS))
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if self._enabled & STATUS_TIMER and not status & STATUS_TIMER:
+        due = None
+        if self._enabled & ~status & STATUS_TIMER:
             due = -(-self._overflow * SECOND // TIMER_FREQUENCY)
-            self._alarm = self._clock.call_at(due, self._update)
+        self._sci.drive(bool(status & self._enabled & STATUS_INTERRUPTS), due, self._update)
 
     def _read_timer(self, offset: int, size: int) -> int:
         return self.ticks() & TIMER_MASK  # from its lowest byte, wherever the access begins

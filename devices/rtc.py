@@ -13,6 +13,7 @@ from typing import Final
 
 from coalesced.devices.bus.device import StateValue
 from coalesced.devices.bus.region import Region
+from coalesced.devices.bus.timed_line import TimedLine
 from coalesced.devices.gregorian import civil_from_days, days_from_civil
 
 INDEX_PORT: Final = 0x70
@@ -48,6 +49,8 @@ B_SET: Final = 0x80
 B_PIE: Final = 0x40
 B_AIE: Final = 0x20
 B_UIE: Final = 0x10
+B_ENABLES: Final = B_PIE | B_AIE | B_UIE
+"""The bits of C_PF, C_AF and C_UF."""
 B_SQWE: Final = 0x08
 B_DM: Final = 0x04
 """Numbers are binary (1) or two decimal digits (0)."""
@@ -74,17 +77,24 @@ _UNREADABLE: Final = 0xFF
 class Mc146818:
     """Ports 0x70 and 0x71. The index port is coalesced: only the data port uses it, and flushes.
 
-    The interrupt flags of register C are worked out when somebody looks; no line is raised.
+    The flags of register C are worked out when somebody looks, or when one is due that interrupts.
     """
 
     name = "mc146818rtc"
 
-    def __init__(self, now: Callable[[], int], cmos: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        now: Callable[[], int],
+        cmos: Mapping[int, int] | None = None,
+        line: TimedLine | None = None,
+    ) -> None:
         """`now` is the time source: nanoseconds since 1970 in UTC, not going backwards.
 
-        `cmos` has bytes (0 to 255) that firmware would find, by index 0x0e to 0x7f.
+        `cmos` has bytes (0 to 255) that firmware would find, by index 0x0e to 0x7f. `line`: the
+        interrupt, which goes by the same time.
         """
         self._now = now
+        self._line = line
         self._offset = 0  # from `now` to what the guest has set
         self._fraction = now() % SECOND  # of a second that is over whenever the guest sets the time
         self._update_due: int | None = None  # when the next flags of an update are set, by `now`
@@ -101,14 +111,10 @@ class Mc146818:
                 raise ValueError(f"expected CMOS bytes of 0x0e to 0x7f, got {index:#x}")
             self._cmos[index] = value
         self._await_update()
-        self.legacy_ports = [
-            (
-                INDEX_PORT,
-                Region("rtc-index", 1, self._read_index, self._write_index, coalesced=((0, 1),)),
-                0,
-            ),
-            (DATA_PORT, Region("rtc", 1, self._read_data, self._write_data, flush=True), 0),
-        ]
+        at_once = Region("rtc", 1, self._read_data, self._write_data, flush=True)
+        queued = Region("rtc-index", 1, self._read_index, self._write_index, coalesced=((0, 1),))
+        ports: list[tuple[int, Region, int]] = [(INDEX_PORT, queued, 0), (DATA_PORT, at_once, 0)]
+        self.legacy_ports = ports
 
     def reset(self) -> None:
         """Disable interrupts and drop their flags; time and CMOS are kept by the battery.
@@ -119,6 +125,7 @@ class Mc146818:
         self._cmos[REG_B] &= ~(B_PIE | B_AIE | B_SQWE)
         self._cmos[REG_C] = 0
         self._await_update()
+        self._drive()
 
     def state(self) -> Mapping[str, StateValue]:
         """Index and CMOS, without what the clock has counted, held or not, and register C."""
@@ -166,6 +173,7 @@ class Mc146818:
                 self._await_update()
         elif index in {SECONDS_ALARM, MINUTES_ALARM, HOURS_ALARM}:
             self._await_update()
+        self._drive()
 
     def _write_control(self, index: int, value: int) -> None:
         """Write register A or B, either of which may stop the clock or start it again."""
@@ -190,6 +198,7 @@ class Mc146818:
         if changed:
             self._start_period(old_period)
         self._await_update()
+        self._drive()
 
     # --- time ---
 
@@ -228,8 +237,7 @@ class Mc146818:
         cmos = self._cmos
         year = self._decode(cmos[CENTURY]) * 100 + self._decode(cmos[YEAR])
         days = days_from_civil(year, self._decode(cmos[MONTH]), self._decode(cmos[DAY_OF_MONTH]))
-        seconds = days * DAY + self._second_of_day()
-        self._offset = seconds * SECOND + self._fraction - self._now()
+        self._offset = (days * DAY + self._second_of_day()) * SECOND + self._fraction - self._now()
 
     def _second_of_day(self) -> int:
         """Second of the day by the registers."""
@@ -264,8 +272,21 @@ class Mc146818:
         self._cmos[REG_C] = 0
         if flags & (C_UF | C_AF):
             self._await_update()
-        enabled = self._cmos[REG_B] & (B_PIE | B_AIE | B_UIE)  # the bits of C_PF, C_AF, C_UF
-        return flags | C_IRQF if flags & enabled else flags
+        self._drive()
+        return flags | C_IRQF if flags & self._cmos[REG_B] & B_ENABLES else flags
+
+    def _drive(self) -> None:
+        """Drive the interrupt, and await the next flag that raises it."""
+        if self._line is None:
+            return
+        flags, enabled = self._cmos[REG_C], self._cmos[REG_B] & B_ENABLES
+        ends = ((C_PF, self._period_due), (C_AF, self._alarm_due), (C_UF, self._update_due))
+        awaited = [due for flag, due in ends if due is not None and enabled & ~flags & flag]
+        self._line.drive(bool(flags & enabled), min(awaited, default=None), self._ring)
+
+    def _ring(self) -> None:
+        self._catch_up()
+        self._drive()
 
     def _catch_up(self) -> None:
         """Note what has happened since the last look: updates, alarms, periods."""

@@ -13,6 +13,7 @@ from coalesced.devices.bus.device import Card, Device, Wire
 from coalesced.devices.bus.device import Clock as DeviceClock
 from coalesced.devices.bus.pci import PIRQ_IRQS, SLOTS, PciBus, PciFunction
 from coalesced.devices.bus.region import Region
+from coalesced.devices.bus.timed_line import TimedLine
 from coalesced.devices.diagnostics import PostCodes
 from coalesced.devices.fw_cfg import FwCfg
 from coalesced.devices.i440fx import AREAS, VIDEO_WINDOW, Area, I440fx
@@ -39,6 +40,7 @@ BIOS_LOW_SIZE: Final = 0x20000
 ISA: Final = "isa"
 PCI: Final = "pci"
 TIMER_IRQ: Final = 0
+CLOCK_IRQ: Final = 8
 ISA_BRIDGE_SLOT: Final = 1
 FIRST_FREE_SLOT: Final = 2
 
@@ -107,7 +109,11 @@ class Board:
         self.host = I440fx(ram_size=ram_size, reset_machine=self.reset, show_ram=self._show_ram)
         self._plug(self.host, 0)
         started = int(time.time()) * SECOND  # as QEMU's, it begins with a whole second
-        self.rtc = Mc146818(lambda: started + self.clock.now(), _cmos(ram_size))
+        line = TimedLine(
+            lambda level: self.set_irq(CLOCK_IRQ, level, ISA),
+            lambda due, call: self.clock.call_at(due - started, call),
+        )
+        self.rtc = Mc146818(lambda: started + self.clock.now(), _cmos(ram_size), line)
         for base, region, priority in self.rtc.legacy_ports:
             machine.ports.map(region, base, priority)
         machine.add_device(self.rtc)
