@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from coalesced.tools.advise.advice import Advice, Options, advise
-from coalesced.tools.traces.trace import read_events
+from coalesced.tools.advise.recording import read
 
 
 class Tape:
@@ -63,4 +63,4 @@ class Tape:
         """The advice about the recording."""
         path = folder / "tape.txt"
         path.write_text("\n".join(self.lines) + "\n")
-        return advise(read_events(path), options or Options())
+        return advise(read(path), options or Options())

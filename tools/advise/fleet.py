@@ -21,10 +21,10 @@ from coalesced.tools.advise.advice import (
     advise,
 )
 from coalesced.tools.advise.evidence import WINDOW_LEAST
+from coalesced.tools.advise.recording import read
 from coalesced.tools.advise.verdicts import Verdict
 from coalesced.tools.advise.whatif import Doorbell, Stale, WhatIf
 from coalesced.tools.advise.zones import Agreement
-from coalesced.tools.traces.trace import read_events
 from coalesced.vmm.zone import Zone
 
 Counts = TypeVar("Counts", Agreement, Lines, Stale)
@@ -41,7 +41,7 @@ class Spread(Protocol):
 
 def study(options: Options, path: Path, shown: Path) -> Advice:
     """The advice about a recording alone. Raises BadInput."""
-    return advise(replace(read_events(path), path=shown), options)
+    return advise(replace(read(path), path=shown), options)
 
 
 def advise_all(paths: Sequence[Path], options: Options, spread: Spread) -> Advice:
@@ -151,7 +151,6 @@ def _joined(advices: Sequence[Advice], alone: Sequence[_Group], options: Options
         in_kernel=sum(advice.in_kernel for advice in advices),
         has_exits=any(advice.has_exits for advice in advices),
         exits=exits,
-        exits_by_write=sum(advice.exits_by_write for advice in advices),
         zones_in_force=sorted({zone for advice in advices for zone in advice.zones_in_force}),
         agreement=_agreement([a.agreement for a in advices if a.agreement is not None]),
         ranges=sorted(ranges, key=lambda each: (-each.exits, each.zone)),
@@ -212,6 +211,7 @@ def _what_if(found: Sequence[WhatIf]) -> WhatIf:
         _counted(each.ring_pages for each in found),
         _stale(stale) if len(stale) == len(found) else None,
         sum(each.ring_per_zone for each in found),
+        sum(each.ring_per_device for each in found),
         _doorbells([bell for each in found for bell in each.ioeventfds]),
     )
 

@@ -135,9 +135,10 @@ def advise(
     """
     from coalesced.tools.advise import advice, files  # noqa: PLC0415 - start-up time
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
+    from coalesced.tools.advise.recording import read  # noqa: PLC0415
     from coalesced.tools.advise.ring import ring_of  # noqa: PLC0415
+    from coalesced.tools.advise.spread import default_count  # noqa: PLC0415
     from coalesced.tools.runs.ranges import zone_of  # noqa: PLC0415
-    from coalesced.tools.traces.trace import read_events  # noqa: PLC0415
 
     if accel is Accel.direct:
         raise BadInput("--accel direct: it has no ring to verify")
@@ -161,7 +162,7 @@ def advise(
         result = _together(paths, options, jobs, scheduler, verify or perfetto is not None)
         files.write(None, result, page, None)
         return _show(result, zones, json)
-    recording = read_events(paths[0])
+    recording = read(paths[0], jobs or default_count())
     if verify:
         result = advice.verified(recording, options, device, accel)
     else:
