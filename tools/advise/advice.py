@@ -24,6 +24,7 @@ from coalesced.tools.runs.options import Accel
 from coalesced.tools.traces.events import Kind
 from coalesced.vmm.zone import Zone
 
+_PASSES = 7  # over the events, at most
 MERGE_GAP = 0x1000  # two advised ranges with nothing else between them are one zone
 
 
@@ -119,7 +120,14 @@ class Advice:
 
 
 def advise(recording: Recording, options: Options) -> Advice:
-    """Judge every range that the recording writes. Raises BadInput if no access has an address."""
+    """Judge every range that the recording writes."""
+    with progress.shown(len(recording.spool) * _PASSES) as bar:
+        bar.show("judging")
+        recording.spool.watch = bar.advance
+        return _advice(recording, options)
+
+
+def _advice(recording: Recording, options: Options) -> Advice:
     written = zones.Written.of_recording(recording, options.ring)
     in_force = options.zones
     if in_force is None:

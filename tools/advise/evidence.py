@@ -116,8 +116,9 @@ def measured(
     whole, spool = recording.whole, recording.spool
     windows = [not z.pio and z.size >= WINDOW_LEAST for z in zones]
     areas = array_of(zones, windows)
-    rows, to_next = spool.through(passes.evidence(whole, areas, array_of(in_force), _PCI))
-    longest, waits = spool.through(passes.waits(whole, areas), backward=True)
+    (rows, to_next), (longest, waits) = spool.both(
+        passes.evidence(whole, areas, array_of(in_force), _PCI), passes.waits(whole, areas)
+    )
     of_ranges = _Ranges(
         np.frombuffer(rows, FOUND),
         np.frombuffer(longest, LONGEST),

@@ -60,8 +60,8 @@ def pairs(candidates: Array, staleness: int, /) -> Pass:
 def unseen(whole: Whole, zones: Array, slots: int, count: bool, /) -> Pass:
     """Find drains that no line shows, and count the fullness of the ring.
 
-    Gives the numbers of the writes before which they are, among those that were queued, and the
-    counts by first slot, entries and exit.
+    Gives the numbers of the writes before which they are, among those that were queued; how many
+    were; and the counts by first slot, entries and exit.
     """
 
 def exits(

@@ -16,7 +16,7 @@ from coalesced.tools.runs import progress
 from coalesced.tools.traces import source, trace
 from coalesced.tools.traces.accesses import Joiner
 from coalesced.tools.traces.events import NO_TIME, Events, Kind
-from coalesced.tools.traces.reader import Reader
+from coalesced.tools.traces.reader import Reader, Scanners
 
 MEGABYTE = 1e6
 
@@ -38,11 +38,11 @@ class Recording:
 
 def read(
     path: Path,
-    jobs: int = 1,
+    scanners: Scanners | None = None,
     limits: source.Limits = source.ENDLESS,
     part: int = PART,
 ) -> Recording:
-    """Read a recording, with `jobs` threads; `part`: the events that are judged at once.
+    """Read a recording; `scanners` read ahead; `part`: the events that are judged at once.
 
     Raises BadInput if there is no such file, it is damaged, or no access has an address; HostError
     if there is no room for its events.
@@ -51,7 +51,7 @@ def read(
     kept = _Kept(part)
     with progress.shown(_size(path)) as bar:
         watched = _Watched(bar)
-        found = trace.parts(path, reader, limits, jobs, watched.read)
+        found = trace.parts(path, reader, limits, scanners, watched.read)
         for events in _guest_events(reader, found, kept):
             kept.add(events)
             watched.show()
@@ -131,12 +131,12 @@ class _Kept:
         )
 
 
-def _size(path: Path) -> int:
-    """The bytes of a file; 1 for what has no size."""
+def _size(path: Path) -> int | None:
+    """The bytes of a file; None for a pipe."""
     try:
-        return max(path.stat().st_size, 1)
+        return path.stat().st_size or None
     except OSError:
-        return 1
+        return None
 
 
 class _Watched:
@@ -152,4 +152,4 @@ class _Watched:
 
     def show(self) -> None:
         """Show it."""
-        self._bar.show("reading", self._read)
+        self._bar.show_rate("reading", self._read, "MB", MEGABYTE)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -53,6 +54,7 @@ class Spool:
 
     def __init__(self, part: int = PART) -> None:
         """`part`: the events that are read at once."""
+        self.watch: Callable[[int], object] = abs  # is told how many events a pass has taken
         self._part = part
         self._count = 0
         try:
@@ -99,7 +101,16 @@ class Spool:
         """What a pass finds in all events."""
         for start, part in self.parts(backward):
             passes.run(step, part, start, backward)
+            self.watch(len(part))
         return passes.end(step)
+
+    def both(self, forward: passes.Pass, backward: passes.Pass) -> tuple[Any, Any]:
+        """What two passes find, one of them from the end, at the same time."""
+        if self._count <= self._part:
+            return self.through(forward), self.through(backward, backward=True)
+        with ThreadPoolExecutor(1) as other:
+            found = other.submit(self.through, backward, True)
+            return self.through(forward), found.result()
 
 
 def _no_room(error: OSError) -> HostError:

@@ -1,4 +1,4 @@
-"""Spreads recordings over processes of this machine, or over a Dask cluster."""
+"""Spreads recordings, or the blocks of one, over this machine or over a Dask cluster."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import importlib
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from coalesced.tools.advise.advice import Advice
 from coalesced.tools.advise.fleet import Study
 from coalesced.tools.errors import BadInput
 from coalesced.tools.runs import progress
+from coalesced.tools.traces.reader import Scanners
 
 TRIES: Final = 3  # of what was on a process when it died
 
@@ -72,6 +74,13 @@ class Processes:
                 raise
 
 
+@contextmanager
+def threads(count: int) -> Iterator[Scanners]:
+    """Threads for the blocks of one recording; scanning does not hold Python's lock."""
+    with ThreadPoolExecutor(count) as pool:
+        yield Scanners(pool, count)
+
+
 @dataclass(frozen=True)
 class Cluster:
     """The workers of a Dask scheduler. They get the recordings' contents, not their paths."""
@@ -97,6 +106,16 @@ class Cluster:
         finally:
             client.close()
 
+    @contextmanager
+    def scanners(self) -> Iterator[Scanners]:
+        """The workers, for the blocks of one recording."""
+        client = self._client()
+        try:
+            ahead = 2 * max(sum(client.nthreads().values()), 1)
+            yield Scanners(client, ahead)
+        finally:
+            client.close()
+
     def _client(self) -> Any:
         try:
             distributed: Any = importlib.import_module("distributed")
@@ -109,6 +128,11 @@ class Cluster:
         except (OSError, ValueError) as error:
             said = " ".join(str(error).split()) or type(error).__name__
             raise BadInput(f"--scheduler {self.address}: no scheduler answers: {said}") from None
+
+
+def scanners(jobs: int, scheduler: str | None) -> AbstractContextManager[Scanners]:
+    """Who reads one recording: so many threads, 0 for one on each CPU, or a cluster's workers."""
+    return threads(jobs or default_count()) if scheduler is None else Cluster(scheduler).scanners()
 
 
 def on_content(function: Study, shown: Path, content: bytes) -> Advice:

@@ -78,22 +78,23 @@ def outcome(
     limits = STALENESS_MS if recording.whole.timed else ()
     ns = np.array([round(ms * 1e6) for ms in limits], np.int64)
     rings = [force.ring.with_pages(pages).slots for pages in RING_PAGES]
-    pages, alone, limited, own, now, after, agreed = recording.spool.through(
-        passes.exits(
-            recording.whole,
-            array_of(force.zones),
-            array_of(zones),
-            array_of(singles),
-            force.drains,
-            np.array(rings, np.uint64),
-            ns,
-            (force.ring.mended, force.ring.start),
-            np.arange(len(zones), dtype=np.uint32),
-            _numbers([device(zone) for zone in zones]),
-        )
+    exits = passes.exits(
+        recording.whole,
+        array_of(force.zones),
+        array_of(zones),
+        array_of(singles),
+        force.drains,
+        np.array(rings, np.uint64),
+        ns,
+        (force.ring.mended, force.ring.start),
+        np.arange(len(zones), dtype=np.uint32),
+        _numbers([device(zone) for zone in zones]),
     )
-    late = _late(recording, force, zones, ns, agreed[0] - agreed[1])
-    stale = zip(limited[::2], late, limited[1::2], strict=True)
+    waiting = passes.late(
+        recording.whole, array_of(force.zones), array_of(zones), force.drains, force.queued, ns
+    )
+    (pages, alone, limited, own, now, after, agreed), late = recording.spool.both(exits, waiting)
+    stale = zip(limited[::2], np.frombuffer(late, "<i8").tolist(), limited[1::2], strict=True)
     bells = [_doorbell(each) for each in found if _is_doorbell(each, zones)]
     return Outcome(
         Agreement(*agreed),
@@ -108,18 +109,6 @@ def outcome(
         now,
         after,
     )
-
-
-def _late(
-    recording: Recording, force: Force, zones: Sequence[Zone], limits: passes.Array, queued: int
-) -> list[int]:
-    step = passes.late(
-        recording.whole, array_of(force.zones), array_of(zones), force.drains, queued, limits
-    )
-    if not len(limits):
-        return []
-    found: list[int] = np.frombuffer(recording.spool.through(step, backward=True), "<i8").tolist()
-    return found
 
 
 def _numbers(keys: Sequence[Hashable]) -> passes.Array:

@@ -91,12 +91,14 @@ class Agreement:
 class Force:
     """The zones in force, their ring, and its drains that no line of an exit shows.
 
-    `drains`: the numbers of the writes right before which they are, among those that were queued.
+    `queued`: the writes that were queued; `drains`: the numbers among them of those right before
+    which there is such a drain.
     """
 
     zones: Sequence[Zone]
     ring: Ring
     drains: NDArray[np.int64]
+    queued: int = 0
 
     @classmethod
     def of(cls, recording: Recording, zones: Sequence[Zone], ring: Ring) -> Self:
@@ -104,11 +106,11 @@ class Force:
         if not recording.whole.has_exits:
             return cls(zones, ring, np.empty(0, np.int64))
         step = passes.unseen(recording.whole, array_of(zones), ring.slots, not ring.mended)
-        drains, counts = recording.spool.through(step)
+        drains, queued, counts = recording.spool.through(step)
         if counts:
             fullness = np.frombuffer(counts, np.int64).reshape(ring.slots, ring.slots, 2)
             ring = _located(fullness, ring)
-        return cls(zones, ring, np.frombuffer(drains, np.int64))
+        return cls(zones, ring, np.frombuffer(drains, np.int64), queued)
 
 
 def _located(fullness: NDArray[np.int64], ring: Ring) -> Ring:

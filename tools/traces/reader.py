@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +49,7 @@ class Names:
         return np.int32(number)
 
 
-class _Scanned(NamedTuple):
+class Scanned(NamedTuple):
     """What `scan` says of a block."""
 
     found: NDArray[np.void]
@@ -59,10 +58,33 @@ class _Scanned(NamedTuple):
     first: list[int]
 
 
-def _scanned(block: bytes, form: Format) -> _Scanned:
+def scanned(block: bytes, form: Format) -> Scanned:
+    """The events of a block, found anywhere."""
     room = np.empty(lines_of(block) + 1, EVENT)
     events, lines, foreign, *first = scan(block, form.patterns, room)
-    return _Scanned(room[:events], lines, foreign, first)
+    return Scanned(room[:events], lines, foreign, first)
+
+
+class _Result(Protocol):
+    """What will be there later."""
+
+    def result(self) -> Scanned:
+        """Wait for it."""
+
+
+class Pool(Protocol):
+    """Calls functions elsewhere: in threads, or on the workers of a cluster."""
+
+    def submit(self, function: Callable[[bytes, Format], Scanned], /, *args: Any) -> _Result:
+        """Call it soon."""
+
+
+@dataclass(frozen=True)
+class Scanners:
+    """A pool, and how many blocks it works on at once."""
+
+    pool: Pool
+    ahead: int
 
 
 class Reader:
@@ -81,35 +103,34 @@ class Reader:
         """By event: lines whose addresses are offsets."""
         return {name: self.counts[kind] for kind, name in APART.items() if self.counts[kind]}
 
-    def read(self, blocks: Iterable[bytes], jobs: int = 1) -> Iterator[Events]:
-        """The events of each block of whole lines; `jobs`: threads that scan."""
-        if jobs == 1:
+    def read(self, blocks: Iterable[bytes], scanners: Scanners | None = None) -> Iterator[Events]:
+        """The events of each block of whole lines; `scanners` work on the next blocks meanwhile."""
+        if scanners is None:
             for block in blocks:
-                yield self._events(block, _scanned(block, self._format(block)))
+                yield self._events(block, scanned(block, self._format(block)))
             return
-        waiting: deque[tuple[bytes, Future[_Scanned]]] = deque()
-        with ThreadPoolExecutor(jobs) as pool:
-            for block in blocks:
-                waiting.append((block, pool.submit(_scanned, block, self._format(block))))
-                if len(waiting) > jobs:
-                    first, scanned = waiting.popleft()
-                    yield self._events(first, scanned.result())
-            for first, scanned in waiting:
-                yield self._events(first, scanned.result())
+        waiting: deque[tuple[bytes, _Result]] = deque()
+        for block in blocks:
+            waiting.append((block, scanners.pool.submit(scanned, block, self._format(block))))
+            if len(waiting) > scanners.ahead:
+                first, result = waiting.popleft()
+                yield self._events(first, result.result())
+        for first, result in waiting:
+            yield self._events(first, result.result())
 
-    def _events(self, block: bytes, scanned: _Scanned) -> Events:
-        kept = self._kept(scanned.found)
+    def _events(self, block: bytes, done: Scanned) -> Events:
+        kept = self._kept(done.found)
         name = self.names.of(block, kept) if len(kept) else np.empty(0, np.int32)
         result = Events.of(kept, name, self.lines)
-        self._count_foreign(block, scanned.foreign, scanned.first)
-        self.lines += scanned.lines
+        self._count_foreign(block, done.foreign, done.first)
+        self.lines += done.lines
         return result
 
     def _format(self, block: bytes) -> Format:
         """The format of which the first block has most events; the first one if it has none."""
         if self.format is not None:
             return self.format
-        counts = [len(_scanned(block, form).found) for form in FORMATS]
+        counts = [len(scanned(block, form).found) for form in FORMATS]
         best = FORMATS[int(np.argmax(counts))]
         if max(counts):
             self.format = best

@@ -17,7 +17,7 @@ from coalesced.tools.traces import source
 from coalesced.tools.traces.accesses import NOTHING_COUNTED, Counted, accesses
 from coalesced.tools.traces.events import Events, Foreign, Kind
 from coalesced.tools.traces.formats import FORMATS
-from coalesced.tools.traces.reader import Names, Reader
+from coalesced.tools.traces.reader import Names, Reader, Scanners
 from coalesced.tools.traces.recognise import kind_of
 
 PORTS_END = 0x10000  # accesses below, of at most 4 bytes, are taken as port I/O
@@ -73,17 +73,17 @@ def parts(
     path: Path,
     reader: Reader,
     limits: source.Limits = _LIMITS,
-    jobs: int = 1,
+    scanners: Scanners | None = None,
     watch: source.Watch = abs,
 ) -> Iterator[Events]:
     """The events of a trace, plain or packed, part by part; which accesses are to ports is decided.
 
-    `jobs`: threads that scan; `watch`: is told of bytes that were read. Raises BadInput when there
+    `scanners`: read ahead; `watch`: is told of bytes that were read. Raises BadInput when there
     is no such file, it is damaged, too big, or holds no access.
     """
     head = _Head()
     count, accesses = 0, False
-    for events in reader.read(head.of(source.blocks(path, limits, watch)), jobs):
+    for events in reader.read(head.of(source.blocks(path, limits, watch)), scanners):
         count += len(events)
         if count > limits.accesses:
             raise BadInput(f"trace {path}: expected at most {limits.accesses:,} accesses, got more")

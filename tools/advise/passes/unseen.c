@@ -63,13 +63,13 @@ static bool step(struct pass *pass, struct record *r)
     return true;
 }
 
-/* The numbers of the writes right before which the ring was drained; and the counts by first slot,
- * entries and exit, which are empty if they were not wanted. */
+/* The numbers of the writes right before which the ring was drained, and how many were queued; the
+ * counts by first slot, entries and exit, which are empty if they were not wanted. */
 static PyObject *result(struct pass *pass)
 {
     struct unseen *u = (struct unseen *)pass;
     size_t counts = u->fullness ? (size_t)(u->slots * u->slots) * 2 : 0;
-    return Py_BuildValue("NN", bytes_of(u->drains, u->count * sizeof *u->drains),
+    return Py_BuildValue("NLN", bytes_of(u->drains, u->count * sizeof *u->drains), u->queued,
                          bytes_of(u->fullness, counts * sizeof *u->fullness));
 }
 
