@@ -7,21 +7,25 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from coalesced.hv.errors import HostError
 from coalesced.tools.advise import report
-from coalesced.tools.advise.advice import Advice, Options
+from coalesced.tools.advise.advice import Advice, Options, advise
 from coalesced.tools.advise.fleet import advise_all, study
 from coalesced.tools.advise.members import members
-from coalesced.tools.advise.spread import TRIES, Cluster, Processes, here
+from coalesced.tools.advise.recording import read
+from coalesced.tools.advise.spread import TRIES, Cluster, Processes, here, scanners
 from coalesced.tools.advise.verdicts import Verdict
 from coalesced.tools.errors import BadInput
+from coalesced.tools.traces.reader import Pool, Scanned, Scanners
+from coalesced.tools.traces.source import ENDLESS
 from coalesced.vmm.zone import Zone
 from helpers.hv_processes import within
 from helpers.kvm_trace import Tape
@@ -229,13 +233,8 @@ def test_a_cluster_says_the_same_also_when_a_worker_is_killed(
 ) -> None:
     expected = as_json(advise_all(fleet, OPTIONS, here))
     assert as_json(advise_all(fleet, OPTIONS, Cluster(cluster))) == expected
-    workers = [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if any("spawn_main" in word for word in child.cmdline())
-    ]
-    assert len(workers) >= 2
-    killer = threading.Timer(0.05, workers[0].kill)
+    assert len(workers()) >= 2
+    killer = threading.Timer(0.05, workers()[0].kill)
     killer.start()
     assert as_json(advise_all(fleet * 4, OPTIONS, Cluster(cluster))) == as_json(
         advise_all(fleet * 4, OPTIONS, here)
@@ -244,6 +243,41 @@ def test_a_cluster_says_the_same_also_when_a_worker_is_killed(
     fleet[3].write_text("nothing\n")
     with pytest.raises(BadInput, match=f"^{fleet[3]}: expected at least one line"):
         advise_all(fleet, OPTIONS, Cluster(cluster))
+
+
+def workers() -> list[psutil.Process]:
+    """The processes of the cluster's workers."""
+    children = psutil.Process().children(recursive=True)
+    return [each for each in children if any("spawn_main" in word for word in each.cmdline())]
+
+
+@dataclass
+class Killing:
+    """A pool that loses a worker when it has got so many blocks."""
+
+    pool: Pool
+    left: int = 20
+
+    def submit(self, function: Callable[..., Scanned], /, *args: Any) -> Any:
+        self.left -= 1
+        if not self.left:
+            workers()[0].kill()
+        return self.pool.submit(function, *args)
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_reads_parts_of_one_recording_also_when_a_worker_is_killed(
+    tmp_path: Path, cluster: str
+) -> None:
+    path = indexed(tmp_path / "long", rounds=200)
+    expected = as_json(study(OPTIONS, path, path))
+    with scanners(0, cluster) as found:
+        killing = Killing(found.pool)
+        small = replace(ENDLESS, block=4096)
+        recording = read(path, Scanners(killing, found.ahead), small)
+    assert killing.left < 0
+    assert as_json(advise(recording, OPTIONS)) == expected
 
 
 @pytest.mark.slow
