@@ -57,6 +57,7 @@ class Spool:
         self.watch: Callable[[int], object] = abs  # is told how many events a pass has taken
         self._part = part
         self._count = 0
+        self.stopped = False  # ends the passes that are under way
         try:
             self._fd, path = tempfile.mkstemp(prefix="coalesced-")
         except OSError as error:
@@ -102,6 +103,8 @@ class Spool:
         for start, part in self.parts(backward):
             passes.run(step, part, start, backward)
             self.watch(len(part))
+            if self.stopped:
+                break
         return passes.end(step)
 
     def both(self, forward: passes.Pass, backward: passes.Pass) -> tuple[Any, Any]:
@@ -110,7 +113,11 @@ class Spool:
             return self.through(forward), self.through(backward, backward=True)
         with ThreadPoolExecutor(1) as other:
             found = other.submit(self.through, backward, True)
-            return self.through(forward), found.result()
+            try:
+                return self.through(forward), found.result()
+            except BaseException:
+                self.stopped = True  # otherwise the end of the block waits for the other pass
+                raise
 
 
 def _no_room(error: OSError) -> HostError:
