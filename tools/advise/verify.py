@@ -28,6 +28,7 @@ PAGE = 0x1000
 _KINDS = np.zeros(1 + max(OP_LOAD, OP_STORE, OP_IN, OP_OUT), np.uint8)
 _KINDS[[OP_LOAD, OP_STORE, OP_IN, OP_OUT]] = (Kind.LOAD, Kind.STORE, Kind.IN, Kind.OUT)
 _NAMELESS = {f"unnamed{NOT_HERE}": "addresses without a device"}
+MOST = Limits().accesses
 HALTED = 1  # the exit that ends a replay
 
 
@@ -184,11 +185,10 @@ def predicted(accesses: Recording, zones: Sequence[Zone]) -> int:
 
 def trace_of(recording: Recording) -> Trace:
     """The accesses that a replay can repeat. Raises BadInput if they are too many, or none."""
-    most = Limits().accesses
-    if len(recording.spool) > most:
+    if len(recording.spool) > MOST:
         raise BadInput(
             f"--verify: {recording.path} has {len(recording.spool):,} events, "
-            f"a replay takes at most {most:,}"
+            f"a replay takes at most {MOST:,}"
         )
     records = np.concatenate([part.copy() for _, part in recording.spool.parts()])
     lines = records[np.isin(records["kind"], _KINDS) & (records["count"] == 1)]

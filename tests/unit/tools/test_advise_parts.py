@@ -94,3 +94,48 @@ def test_real_recordings_give_the_same_report_in_parts(path: Path) -> None:
     whole = report(path, text=1 << 27, part=1 << 24)
     assert report(path, text=100_000, part=1000) == whole
     assert report(path, text=1 << 22, part=PART, jobs=2) == whole
+
+
+def random_log(seed: int, lines: int = 3000) -> str:
+    """Lines of QEMU's log of two vCPUs: accesses in pieces, and passed on to another region."""
+    choose = random.Random(seed)
+    found: list[str] = []
+
+    def line(cpu: int, mr: int, kind: str, address: int, value: int, size: int) -> None:
+        found.append(
+            f"memory_region_ops_{kind} cpu {cpu} mr {mr:#x} addr {address:#x} "
+            f"value {value:#x} size {size} name 'vga-lowmem'"
+        )
+
+    while len(found) < lines:
+        cpu, kind = choose.choice((0, 1, -1)), choose.choice(("read", "write"))
+        address, value = 0xB8000 + 2 * choose.randrange(300), choose.getrandbits(16)
+        pieces = [(address, value & 0xFF), (address + 1, value >> 8)]
+        match choose.randrange(4):
+            case 0:
+                line(cpu, 1, kind, *pieces[choose.randrange(2)], 1)
+            case 1 if kind == "write":
+                line(cpu, 2, kind, address, value, 2)
+                for piece in pieces:
+                    line(cpu, 1, kind, *piece, 1)
+            case _:
+                line(cpu, 1, kind, *pieces[0], 1)
+                if choose.random() < 0.3:
+                    line(1 - max(cpu, 0), 1, kind, 0xA0000 + value, value & 0xFF, 1)
+                line(cpu, 1, kind, *pieces[1], 1)
+    return "\n".join(found) + "\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_calls_of_handlers_are_joined_to_the_same_accesses_in_parts(
+    tmp_path: Path, seed: int
+) -> None:
+    """Seeds 0 to 2."""
+    path = tmp_path / "t"
+    path.write_text(random_log(seed))
+    whole = report(path, text=1 << 24, part=1 << 24)
+    events = json.loads(whole)["events_by_kind"]
+    assert 0.3 < sum(events.values()) / 3000 < 0.6
+    assert report(path, text=500, part=7) == whole
+    assert report(path, text=20_000, part=1000, jobs=2) == whole

@@ -1,4 +1,4 @@
-"""The events of a recording in a file: read in parts, from either end, and no longer than needed."""
+"""The events of a recording in a file: read in parts, from either end, until it is interrupted."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from coalesced.tools.advise.advice import Options
+from coalesced.tools.advise.names import Map
 from coalesced.tools.advise.whatif import Doorbell, Stale
 from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
@@ -56,6 +58,22 @@ def test_a_ring_for_each_zone_is_drained_by_its_own_exits_alone(tmp_path: Path) 
     advice = tape.advice(tmp_path)
     assert advice.exits_advised == 4
     assert advice.what_if.ring_per_zone == 4 + 1
+
+
+def test_a_ring_for_each_device_is_drained_by_exits_to_any_of_its_zones(tmp_path: Path) -> None:
+    """Two windows, far apart, with the name of one device or without names."""
+    tape = Tape()
+    for _ in range(2):
+        for start in (WINDOW, WINDOW + 0x10000):
+            for at in range(100):
+                tape.store(start + 4 * at, at)
+        tape.load(WINDOW + 0xFFC, 0)
+    path = tmp_path / "map"
+    path.write_text(f"{WINDOW:08x}-{WINDOW + 0x1FFFF:08x} : card\n")
+    plain = tape.advice(tmp_path).what_if
+    named = tape.advice(tmp_path, Options(names=Map.read(path))).what_if
+    assert plain.ring_per_zone == plain.ring_per_device == named.ring_per_zone == 2 + 1
+    assert named.ring_per_device == 2 + 2
 
 
 def test_a_doorbell_of_one_value_may_be_an_ioeventfd(tmp_path: Path) -> None:
