@@ -49,7 +49,8 @@ def blocks(path: Path, limits: Limits, watch: Watch = abs) -> Iterator[bytes]:
     """
     try:
         with _open(Path("/dev/stdin") if str(path) == "-" else path) as file:
-            yield from _whole_lines(path, _unpacked(path, file, limits, watch), limits)
+            chunks = _gathered(_unpacked(path, file, limits, watch), limits.block // 4)
+            yield from _whole_lines(path, chunks, limits)
     except OSError as error:
         raise BadInput(f"trace {path}: {error.strerror or error}") from error
 
@@ -194,6 +195,20 @@ def _whole(
         raise BadInput(f"trace {path}: expected a whole {kind} file: it ends too early") from error
     except (zlib.error, lzma.LZMAError, gzip.BadGzipFile, _Damaged) as error:
         raise BadInput(f"trace {path}: expected a whole {kind} file: {error}") from error
+
+
+def _gathered(chunks: Iterator[bytes], least: int) -> Iterator[bytes]:
+    """Chunks of at least this size: a pipe gives 64 KiB at once, zst what it likes."""
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        held.append(chunk)
+        size += len(chunk)
+        if size >= least:
+            yield b"".join(held)
+            held.clear()
+            size = 0
+    yield b"".join(held)
 
 
 def lines_of(text: bytes) -> int:
