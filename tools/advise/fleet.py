@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,18 @@ from coalesced.tools.advise.recording import read
 from coalesced.tools.advise.verdicts import Verdict
 from coalesced.tools.advise.whatif import Doorbell, Stale, WhatIf
 from coalesced.tools.advise.zones import Agreement
+from coalesced.tools.traces.reader import Scanners
 from coalesced.vmm.zone import Zone
 
 Counts = TypeVar("Counts", Agreement, Lines, Stale)
-Study = Callable[[Path, Path], Advice]  # of a file that has another name for people
 _NAMED = 3  # recordings in the title
+
+
+class Study(Protocol):
+    """Gives the advice about a file, which has another name for people."""
+
+    def __call__(self, path: Path, shown: Path, scanners: Scanners | None = None) -> Advice:
+        """`scanners` read ahead. Raises BadInput."""
 
 
 class Spread(Protocol):
@@ -39,9 +46,9 @@ class Spread(Protocol):
         """Raises what the function raises."""
 
 
-def study(options: Options, path: Path, shown: Path) -> Advice:
+def study(options: Options, path: Path, shown: Path, scanners: Scanners | None = None) -> Advice:
     """The advice about a recording alone. Raises BadInput."""
-    return advise(replace(read(path), path=shown), options)
+    return advise(replace(read(path, scanners), path=shown), options)
 
 
 def advise_all(paths: Sequence[Path], options: Options, spread: Spread) -> Advice:

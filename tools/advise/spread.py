@@ -6,6 +6,7 @@ import importlib
 import multiprocessing
 import os
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +23,7 @@ from coalesced.tools.errors import BadInput
 from coalesced.tools.runs import progress
 from coalesced.tools.traces.reader import Scanners
 
+LARGE: Final = 1 << 26  # bytes of a recording that no worker gets as a whole
 TRIES: Final = 3  # of what was on a process when it died
 
 
@@ -89,30 +91,36 @@ class Cluster:
     connect: float = 10.0  # seconds in which the scheduler must answer
 
     def __call__(self, function: Study, paths: Sequence[Path]) -> list[Advice]:
-        """Raises what the function raises, and BadInput if there is no cluster."""
+        """Raises what the function raises, and BadInput if there is no cluster.
+
+        Of a large recording the workers only scan the blocks, so that none keeps it as a whole.
+        """
         if not paths:
             return []
-        client = self._client()
-        try:
-            with progress.shown(len(paths)) as bar:
-                futures = [
-                    client.submit(on_content, function, path, path.read_bytes()) for path in paths
-                ]
-                found = []
-                for future in futures:
-                    found.append(future.result())
+        found: dict[int, Advice] = {}
+        waiting: deque[tuple[int, Any]] = deque()
+        with self.scanners() as found_by, progress.shown(len(paths)) as bar:
+            for number, path in enumerate(paths):
+                if path.stat().st_size > LARGE:
+                    found[number] = function(path, path, found_by)
+                    continue
+                content = path.read_bytes()
+                waiting.append((number, found_by.pool.submit(on_content, function, path, content)))
+                if len(waiting) > found_by.ahead:
+                    first, future = waiting.popleft()
+                    found[first] = future.result()
                     bar.advance()
-                return found
-        finally:
-            client.close()
+            for first, future in waiting:
+                found[first] = future.result()
+                bar.advance()
+        return [found[number] for number in range(len(paths))]
 
     @contextmanager
     def scanners(self) -> Iterator[Scanners]:
         """The workers, for the blocks of one recording."""
         client = self._client()
         try:
-            ahead = 2 * max(sum(client.nthreads().values()), 1)
-            yield Scanners(client, ahead)
+            yield Scanners(client, 2 * max(sum(client.nthreads().values()), 1))
         finally:
             client.close()
 

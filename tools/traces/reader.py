@@ -65,18 +65,11 @@ def scanned(block: bytes, form: Format) -> Scanned:
     return Scanned(room[:events], lines, foreign, first)
 
 
-class _Result(Protocol):
-    """What will be there later."""
-
-    def result(self) -> Scanned:
-        """Wait for it."""
-
-
 class Pool(Protocol):
     """Calls functions elsewhere: in threads, or on the workers of a cluster."""
 
-    def submit(self, function: Callable[[bytes, Format], Scanned], /, *args: Any) -> _Result:
-        """Call it soon."""
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Any:
+        """Call it soon; what is returned has a method `result` that waits for it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +102,7 @@ class Reader:
             for block in blocks:
                 yield self._events(block, scanned(block, self._format(block)))
             return
-        waiting: deque[tuple[bytes, _Result]] = deque()
+        waiting: deque[tuple[bytes, Any]] = deque()
         for block in blocks:
             waiting.append((block, scanners.pool.submit(scanned, block, self._format(block))))
             if len(waiting) > scanners.ahead:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from coalesced.hv.errors import HostError
-from coalesced.tools.advise import report
+from coalesced.tools.advise import report, spread
 from coalesced.tools.advise.advice import Advice, Options, advise
 from coalesced.tools.advise.fleet import advise_all, study
 from coalesced.tools.advise.members import members
@@ -162,7 +162,7 @@ class Killed:
     flag: Path
     once: bool
 
-    def __call__(self, path: Path, shown: Path) -> Advice:
+    def __call__(self, path: Path, shown: Path, scanners: Scanners | None = None) -> Advice:
         if self.flag.exists() and path.name == "indexed-0":
             if self.once:
                 self.flag.unlink()
@@ -187,7 +187,7 @@ def test_processes_that_die_each_time_end_it(fleet: list[Path], tmp_path: Path) 
         Processes(2)(Killed(tmp_path / "flag", once=False), fleet)
 
 
-def waiting(path: Path, shown: Path) -> Advice:
+def waiting(path: Path, shown: Path, scanners: Scanners | None = None) -> Advice:
     """A study that Ctrl-C finds at work, in a process that does not see it."""
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     os.kill(os.getppid(), signal.SIGINT)
@@ -229,9 +229,13 @@ def cluster() -> Iterator[str]:
 @pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore")  # of the library
 def test_a_cluster_says_the_same_also_when_a_worker_is_killed(
-    fleet: list[Path], cluster: str
+    fleet: list[Path], cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also of large recordings, of which a worker gets a part."""
     expected = as_json(advise_all(fleet, OPTIONS, here))
+    assert as_json(advise_all(fleet, OPTIONS, Cluster(cluster))) == expected
+    monkeypatch.setattr(spread, "LARGE", 2000)
+    assert max(path.stat().st_size for path in fleet) > 2000 > fleet[2].stat().st_size
     assert as_json(advise_all(fleet, OPTIONS, Cluster(cluster))) == expected
     assert len(workers()) >= 2
     killer = threading.Timer(0.05, workers()[0].kill)
