@@ -126,16 +126,18 @@ static bool in_order(struct evidence *e, const struct record *r, long range)
 
 /* --- values --- */
 
-static struct bytes *memory_of(struct evidence *e, const struct record *r, uint64_t address)
+static struct key granule_of(const struct record *r, uint64_t address)
 {
-    return table_add(&e->memory, (struct key){address / GRANULE, is_port(r), 0});
+    return (struct key){address / GRANULE, is_port(r), 0};
 }
 
 static bool write_bytes(struct evidence *e, const struct record *r)
 {
+    struct bytes *bytes = NULL;
     for (unsigned n = 0; n < r->size; n++) {
         uint64_t address = r->address + n;
-        struct bytes *bytes = memory_of(e, r, address);
+        if (n == 0 || address % GRANULE == 0)
+            bytes = table_add(&e->memory, granule_of(r, address));
         if (!bytes)
             return false;
         bytes->at[address % GRANULE] = (uint8_t)(r->value >> 8 * n);
@@ -148,10 +150,11 @@ static bool write_bytes(struct evidence *e, const struct record *r)
 static void read_back(struct evidence *e, const struct record *r, struct found *f)
 {
     bool other = false, known = true;
+    const struct bytes *bytes = NULL;
     for (unsigned n = 0; n < r->size; n++) {
         uint64_t address = r->address + n;
-        struct bytes *bytes =
-            table_find(&e->memory, (struct key){address / GRANULE, is_port(r), 0});
+        if (n == 0 || address % GRANULE == 0)
+            bytes = table_find(&e->memory, granule_of(r, address));
         bool here = bytes && bytes->known >> address % GRANULE & 1;
         known &= here;
         other |= here && bytes->at[address % GRANULE] != (uint8_t)(r->value >> 8 * n);

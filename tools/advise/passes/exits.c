@@ -112,9 +112,8 @@ static void wait_in(struct counts *c, const struct record *r)
         c->began = r->time;
     for (size_t n = 0; n < c->limited; n++) {
         struct limit *l = &c->limits[n];
-        int64_t ticks = (r->time - c->began) / l->ns;
-        if (ticks > l->ticks) {
-            l->ticks = ticks;
+        if (r->time - c->began >= (l->ticks + 1) * l->ns) {
+            l->ticks = (r->time - c->began) / l->ns;
             l->drains++;
             drain(&l->ring);
         }
