@@ -24,6 +24,8 @@ from coalesced.tools.runs import progress
 from coalesced.tools.traces.reader import Scanners
 
 LARGE: Final = 1 << 26  # bytes of a recording that no worker gets as a whole
+THREADS: Final = 4
+AHEAD: Final = 16  # blocks, each with its events, that are away at once
 TRIES: Final = 3  # of what was on a process when it died
 
 
@@ -78,7 +80,8 @@ class Processes:
 
 @contextmanager
 def threads(count: int) -> Iterator[Scanners]:
-    """Threads for the blocks of one recording; scanning does not hold Python's lock."""
+    """Threads for the blocks of one recording, THREADS at most; more wait for the next block."""
+    count = min(count, THREADS)
     with ThreadPoolExecutor(count) as pool:
         yield Scanners(pool, count)
 
@@ -120,7 +123,8 @@ class Cluster:
         """The workers, for the blocks of one recording."""
         client = self._client()
         try:
-            yield Scanners(client, 2 * max(sum(client.nthreads().values()), 1))
+            threads = sum(client.nthreads().values())
+            yield Scanners(client, min(2 * max(threads, 1), AHEAD))
         finally:
             client.close()
 

@@ -101,7 +101,7 @@ JobsOption = Annotated[
         "--jobs",
         metavar="N",
         min=0,
-        help="Threads that read a recording, or processes for several.",
+        help="Threads that read a recording (4 at most), or processes for several.",
         show_default="one for each CPU",
     ),
 ]

@@ -27,7 +27,7 @@ struct agreement {
 /* Each owner of zones has a ring, which its own exits drain. `touched`: by this event. */
 struct own {
     struct ring ring;
-    int64_t queued, touched;
+    int64_t touched;
 };
 
 struct counts {
@@ -281,18 +281,18 @@ static bool made(struct counts *c, struct ring ring, const uint64_t *slots, cons
         if (!c->own[g])
             return false;
         for (size_t n = 0; n < c->owners; n++)
-            c->own[g][n] = (struct own){{.slots = slots[0], .mended = true}, 0, -1};
+            c->own[g][n] = (struct own){{.slots = slots[0], .mended = true}, -1};
     }
     c->agreement.plain = c->agreement.shown = ring;
     c->start = ring.first;
     return true;
 }
 
-static struct pass *released(struct counts *c, PyObject *error)
+static struct pass *released(struct counts *c)
 {
     clear(&c->pass);
     free(c);
-    return (struct pass *)error;
+    return NULL;
 }
 
 struct pass *exits_new(PyObject *args)
@@ -306,7 +306,7 @@ struct pass *exits_new(PyObject *args)
                           &c->whole.begin, &c->whole.end, &c->whole.events, &of[0], &of[1], &of[2],
                           &drained, &slots_of, &ns_of, &ring.mended, &ring.first, &owners[0],
                           &owners[1]))
-        return released(c, NULL);
+        return released(c);
     c->pass = (struct pass){.step = step, .end = end, .result = result, .clear = clear};
     c->began = NO_TIME;
     uint64_t *slots = NULL;
@@ -327,5 +327,5 @@ struct pass *exits_new(PyObject *args)
     }
     free(slots);
     free(ns);
-    return good ? &c->pass : released(c, NULL);
+    return good ? &c->pass : released(c);
 }
