@@ -42,6 +42,24 @@ def test_a_limit_on_waits_keeps_a_ring_from_filling(tmp_path: Path) -> None:
     assert [limits[ms].exits for ms in ("0.1", "1", "10")] == [1, 1, 3]
 
 
+def test_a_drain_that_no_line_shows_ends_waits(tmp_path: Path) -> None:
+    """269 stores, one in 8 µs: the ring is drained before the 101st, and by the load at the end.
+
+    Of the first 100 the last 12 wait 100 µs at most, of the others the last 12 do.
+    """
+    tape = Tape()
+    tape.load(WINDOW, 0)
+    fill(tape, 269, exits=False)
+    tape.load(WINDOW, 0)
+    advice = tape.advice(tmp_path)
+    limits = advice.what_if.staleness_ms
+    assert advice.agreement is not None
+    assert limits is not None
+    assert advice.agreement.unseen_drains == 1
+    assert limits["0.1"].late == 88 + 157
+    assert limits["1"] == Stale(exits=2, late=45, drains=1)
+
+
 def test_without_times_there_is_no_limit_on_waits(tmp_path: Path) -> None:
     tape = Tape()
     fill(tape, 100, exits=True)
