@@ -21,7 +21,7 @@ from coalesced.tools.advise.whatif import WhatIf, outcome
 from coalesced.tools.advise.zones import Agreement, Force
 from coalesced.tools.runs import progress
 from coalesced.tools.runs.options import Accel
-from coalesced.tools.traces.events import Kind
+from coalesced.tools.traces.events import NO_TIME, Kind
 from coalesced.vmm.zone import Zone
 
 _PASSES = 7  # over the events, at most
@@ -155,7 +155,7 @@ def _advice(recording: Recording, options: Options) -> Advice:
         format="unknown" if recording.reader.format is None else recording.reader.format.name,
         lines=_lines(recording),
         threads=recording.threads,
-        seconds=span if whole.end else None,
+        seconds=None if whole.end == NO_TIME else span,
         counts=recording.counts,
         string_accesses=recording.string_accesses,
         in_kernel=recording.in_kernel,

@@ -122,7 +122,7 @@ class _Kept:
         corrections, threads = passes.end(self._order)
         self._spool.correct(corrections)
         exits = self._kinds[[Kind.EXIT_MMIO, Kind.EXIT_IO, Kind.EXIT_OTHER]]
-        begin, end = self._times or (0, 0)
+        begin, end = self._times or (NO_TIME, NO_TIME)
         whole = Whole(bool(exits.any()), not self._untimed, begin, end, len(self._spool))
         kinds = {kind.name.lower(): int(self._kinds[kind]) for kind in Kind if self._kinds[kind]}
         strings, kernel = self._counts["strings"], self._counts["kernel"]

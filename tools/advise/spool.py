@@ -37,7 +37,7 @@ class Whole(NamedTuple):
 
     has_exits: bool
     timed: bool  # every event has a time
-    begin: int  # the first and the last time in nanoseconds, 0 if none is known
+    begin: int  # the first and the last time in nanoseconds, NO_TIME if none is known
     end: int
     events: int
 
