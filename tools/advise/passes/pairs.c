@@ -26,7 +26,7 @@ struct candidate {
 };
 
 struct entry {
-    uint64_t value, index;
+    uint64_t value;
     int64_t count, late;
     bool known, read;
 };
@@ -101,10 +101,10 @@ static bool access_data(struct pairs *p, struct candidate *c, const struct recor
         bool same = before->value == r->value;
         c->same += same;
         c->changed += !same && before->read;
-        if (same && last->index != c->index && last->value != r->value)
+        if (same && last->value != r->value) /* the last one was another index's */
             differs(&c->selecting, c->index);
     }
-    struct entry now = {.value = r->value, .index = c->index, .known = true, .read = read};
+    struct entry now = {.value = r->value, .known = true, .read = read};
     if (before)
         *before = now;
     if (last)
