@@ -64,6 +64,7 @@ setup(
         of_folder("devices.cirrus.engine", SOURCES / "devices" / "cirrus"),
         of_folder("tools.bench.floors", SOURCES / "tools" / "bench"),
         of_folder("tools.traces.scan", SOURCES / "tools" / "traces"),
+        of_folder("tools.advise.passes", SOURCES / "tools" / "advise" / "passes"),
         variant("injected", str(CORES / "injected.c")),
         *(
             variant(module, core_source(module, macros))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from coalesced.tools.advise.advice import Advice, Options, advise
-from coalesced.tools.traces.trace import read_events
+from coalesced.tools.advise.recording import read
 
 
 class Tape:
@@ -49,11 +49,14 @@ class Tape:
         )
         self.exit("KVM_EXIT_IO (2)")
 
-    def in_(self, port: int, value: int, size: int = 1) -> None:
+    def in_(self, port: int, value: int, size: int = 1, count: int = 1) -> None:
         """A read of a port."""
         self.now_us += 8
         self.exit("KVM_EXIT_IO (2)")
-        self._line(f"kvm_pio: pio_read at {port:#x} size {size} count 1 val {value:#x} ", 7)
+        more = "(...)" if count > 1 else ""
+        self._line(
+            f"kvm_pio: pio_read at {port:#x} size {size} count {count} val {value:#x} {more}", 7
+        )
 
     def idle(self, us: int) -> None:
         """The guest does nothing that is recorded."""
@@ -63,4 +66,4 @@ class Tape:
         """The advice about the recording."""
         path = folder / "tape.txt"
         path.write_text("\n".join(self.lines) + "\n")
-        return advise(read_events(path), options or Options())
+        return advise(read(path), options or Options())

@@ -63,6 +63,23 @@ def test_the_cost_of_an_exit_is_measured_given_or_read_from_a_file(tmp_path: Pat
         )
 
 
+def test_the_report_does_not_depend_on_who_reads(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text(recording() * 40)
+    one, four = (
+        json_of("advise", "t", "--exit-ns", "9", "--jobs", jobs, cwd=tmp_path) for jobs in (1, 4)
+    )
+    assert one == four
+
+
+def test_no_room_for_the_events_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text(recording() * 40)
+    command = ("advise", "t", "--exit-ns", "9")
+    done = run(*command, cwd=tmp_path, prefix=("prlimit", "--fsize=65536"))
+    said = one_line(done, 1)
+    assert said.startswith("the events of a recording are kept in a file in ")
+    assert said.endswith(" (TMPDIR): File too large")
+
+
 def test_zones_alone_are_printed(tmp_path: Path) -> None:
     (tmp_path / "t").write_text(recording())
     done = run("advise", "t", "--zones", "json", cwd=tmp_path)

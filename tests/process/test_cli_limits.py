@@ -28,6 +28,7 @@ COMMANDS = [
     RUN,
     ["run", "g.py:main", "--accel", "direct"],
     ["replay", "boot", "--png", "none"],
+    ["advise", "boot"],
     ["stress", "--seconds", "0.5"],
     ["litmus", "--slots", "2", "--entries", "1", "--model", "sc"],
     BENCH,
@@ -112,7 +113,7 @@ def another_user() -> None:
 @some_heavy("command", every(COMMANDS), lambda command: command in (RUN, BENCH))
 def test_no_second_process(folder: Path, command: list[str]) -> None:
     done = run(*command, cwd=folder, prefix=few_processes(1))
-    works_or_says_why(done, "Resource temporarily unavailable")
+    works_or_says_why(done, "Resource temporarily unavailable", "the limit on processes is reached")
 
 
 @pytest.mark.parametrize(

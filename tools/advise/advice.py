@@ -6,30 +6,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from coalesced.tools.advise.verify import Verified
 
 from coalesced.hv.printable import printable
-from coalesced.tools.advise import zones as zoning
-from coalesced.tools.advise.evidence import Evidence, Measured, Waits
-from coalesced.tools.advise.history import Parts, wait_bins
-from coalesced.tools.advise.names import Map
+from coalesced.tools.advise import passes, zones
+from coalesced.tools.advise.bins import Waits
+from coalesced.tools.advise.evidence import Evidence, measured, ranges
+from coalesced.tools.advise.names import Map, device
+from coalesced.tools.advise.recording import Recording
 from coalesced.tools.advise.ring import Ring
-from coalesced.tools.advise.timeline import Timeline
 from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
-from coalesced.tools.advise.whatif import WhatIf, what_if
-from coalesced.tools.advise.zones import Agreement
-from coalesced.tools.errors import BadInput
+from coalesced.tools.advise.whatif import WhatIf, outcome
+from coalesced.tools.advise.zones import Agreement, Force
 from coalesced.tools.runs import progress
 from coalesced.tools.runs.options import Accel
-from coalesced.tools.traces.accesses import accesses
-from coalesced.tools.traces.events import NO_TIME, Events, Kind, Mask
-from coalesced.tools.traces.reader import Names
-from coalesced.tools.traces.trace import Recording, trace_of
+from coalesced.tools.traces.events import NO_TIME, Kind
 from coalesced.vmm.zone import Zone
 
+_PASSES = 7  # over the events, at most
 MERGE_GAP = 0x1000  # two advised ranges with nothing else between them are one zone
 
 
@@ -78,7 +73,7 @@ class RangeAdvice:
     waits_ns: Waits | None
     saves: int | None
     parts: Sequence[int]  # its accesses by part of the recording
-    wait_bins: Sequence[int]  # its writes by the power of two of their wait, see wait_bins
+    wait_bins: Sequence[int]  # its writes by the power of two of their wait, see Bins.powers
     undecided: bool
     trace: str  # whose line shows the reason
 
@@ -108,7 +103,6 @@ class Advice:
     in_kernel: int
     has_exits: bool
     exits: int
-    exits_by_write: int
     zones_in_force: Sequence[Zone]
     agreement: Agreement | None
     ranges: Sequence[RangeAdvice]
@@ -126,61 +120,59 @@ class Advice:
 
 
 def advise(recording: Recording, options: Options) -> Advice:
-    """Judge every range that the recording writes. Raises BadInput if no access has an address."""
-    events = guest_events(recording)
-    timeline = Timeline(events)
+    """Judge every range that the recording writes."""
+    with progress.shown(len(recording.spool) * _PASSES) as bar:
+        bar.show("judging")
+        recording.spool.watch = bar.advance
+        return _advice(recording, options)
+
+
+def _advice(recording: Recording, options: Options) -> Advice:
+    written = zones.Written.of_recording(recording, options.ring)
     in_force = options.zones
     if in_force is None:
-        in_force = zoning.inferred(timeline, options.ring)
-    measured = Measured(timeline, in_force, options.staleness_ns)
-    found = [measured.of(number) for number in range(len(measured.ranges))]
+        in_force = zones.inferred(written, recording)
+    found = measured(recording, ranges(written), in_force, options.staleness_ns)
     judged = [(each, _judged(each, options)) for each in found]
     advised = added(((each.zone, judgement.verdict) for each, judgement in judged), in_force)
-    now = timeline.total_exits
-    zones = [*in_force, *advised]
-    ring = zoning.located(timeline, in_force, options.ring)
-    unseen = zoning.unseen_drains(timeline, in_force, ring)
-    exits = zoning.Exits(timeline, zones)
-    conditions = what_if(timeline, zones, exits, ring, unseen, found)
-    after = conditions.ring_pages["1"]
-    cost = options.exit_cost
-    parts = Parts.divide(timeline)
+    force = Force.of(recording, in_force, options.ring)
+    singles = [
+        each.zone
+        for each, judgement in judged
+        if judgement.verdict is Verdict.COALESCE
+        and not any(zone.holds(each.zone) for zone in in_force)
+    ]
+    naming = _Naming(recording, options.names, found)
+    done = outcome(recording, force, advised, singles, found, naming.device)
+    now, after = sum(done.by_part), done.what_if.ring_pages["1"]
+    saves = {zone: now - exits for zone, exits in zip(singles, done.alone, strict=True)}
     trace = printable(str(recording.path))
-    of_range = _Ranges(
-        measured,
-        parts,
-        in_force,
-        ring,
-        unseen,
-        options.names,
-        recording.reader.names,
-        trace,
-    )
-    ranges = [of_range.of(number, *each) for number, each in enumerate(judged)]
+    advices = [_range(each, how, now, naming, saves, trace) for each, how in judged]
+    whole, cost = recording.whole, options.exit_cost
+    span = (whole.end - whole.begin) / 1e9
     return Advice(
         trace=trace,
         format="unknown" if recording.reader.format is None else recording.reader.format.name,
         lines=_lines(recording),
-        threads=len(np.unique(events.thread)),
-        seconds=_seconds(events),
-        counts=_counts(events),
-        string_accesses=int((events.is_access & (events.count > 1)).sum()),
-        in_kernel=int((zoning.in_kernel(timeline) & events.is_access).sum()),
-        has_exits=timeline.has_exits,
+        threads=recording.threads,
+        seconds=None if whole.end == NO_TIME else span,
+        counts=recording.counts,
+        string_accesses=recording.string_accesses,
+        in_kernel=recording.in_kernel,
+        has_exits=whole.has_exits,
         exits=now,
-        exits_by_write=int(timeline.exits.sum()),
         zones_in_force=in_force,
-        agreement=zoning.agreement(timeline, in_force, ring) if timeline.has_exits else None,
-        ranges=sorted(ranges, key=lambda each: (-each.exits, each.zone)),
+        agreement=done.agreement if whole.has_exits else None,
+        ranges=sorted(advices, key=lambda each: (-each.exits, each.zone)),
         advised=advised,
         exits_advised=after,
-        part_seconds=parts.seconds,
-        exits_by_part=parts.count(timeline.all_exits),
-        exits_advised_by_part=parts.count(exits.at(ring, unseen)),
-        what_if=conditions,
+        part_seconds=span / passes.PARTS if whole.timed and span else None,
+        exits_by_part=done.by_part,
+        exits_advised_by_part=done.advised_by_part,
+        what_if=done.what_if,
         exit_cost=cost,
         seconds_saved=None if cost is None else (now - after) * cost.ns / 1e9,
-        ring=ring,
+        ring=force.ring,
     )
 
 
@@ -197,14 +189,18 @@ def _judged(found: Evidence, options: Options) -> Judgement:
 def verified(
     recording: Recording, options: Options, specs: list[str] | None, accel: Accel
 ) -> Advice:
-    """The advice, held against replays on a PC with these devices; what fails is not advised."""
-    from coalesced.tools.advise.verify import Verifier  # noqa: PLC0415 - it starts machines
+    """The advice, held against replays on a PC with these devices; what fails is not advised.
+
+    Raises BadInput for a recording that is too long to be replayed.
+    """
+    from coalesced.tools.advise.verify import Verifier, trace_of  # noqa: PLC0415 - machines
     from coalesced.tools.runs.boards import DEFAULT_MACHINE  # noqa: PLC0415
 
+    recorded = trace_of(recording)
     first = advise(recording, options)
     with progress.shown(2) as bar:
         bar.show("a replay without zones")
-        verifier = Verifier(trace_of(recording), specs or DEFAULT_MACHINE, accel)
+        verifier = Verifier(recorded, specs or DEFAULT_MACHINE, accel)
         bar.advance()
         bar.show("a replay with zones")
         proof = verifier.of(first.zones_in_force, first.advised)
@@ -220,28 +216,10 @@ def verified(
     return replace(advice, verified=proof)
 
 
-def guest_events(recording: Recording) -> Events:
-    """The accesses of the guest and its exits; QEMU's calls of handlers joined to accesses.
-
-    Raises BadInput if there is no access with an address.
-    """
-    form = recording.reader.format
-    events = recording.events
-    if form is not None and form.handler_calls:
-        events, _ = accesses(events, recording.reader.names)
-    if not events.is_access.any():
-        apart = sum(recording.reader.apart.values())
-        raise BadInput(
-            f"{recording.path}: expected accesses of a vCPU at absolute addresses, "
-            f"found {apart:,} lines whose addresses are offsets"
-        )
-    return events
-
-
 def _lines(recording: Recording) -> Lines:
     reader = recording.reader
     return Lines(
-        len(recording.events),
+        recording.lines,
         reader.counts[Kind.KNOWN] + reader.counts[Kind.NO_VALUE],
         reader.foreign,
         reader.counts[Kind.LOST],
@@ -249,64 +227,53 @@ def _lines(recording: Recording) -> Lines:
     )
 
 
-def _seconds(events: Events) -> float | None:
-    times = events.time[events.time != NO_TIME]
-    return float(times.max() - times.min()) / 1e9 if len(times) else None
+class _Naming:
+    """Names of ranges, and the devices of zones."""
+
+    def __init__(self, recording: Recording, names: Map, found: Sequence[Evidence]) -> None:
+        recorded = [name.decode(errors="replace") for name in recording.reader.names.numbers]
+        self._found = found
+        self._names = names
+        self._recorded = {
+            each.zone: printable(recorded[each.name]) if recorded else "" for each in found
+        }
+
+    def of(self, zone: Zone) -> str | None:
+        """The name of a range."""
+        return self._names.name(zone) or self._recorded.get(zone) or None
+
+    def device(self, zone: Zone) -> object:
+        """What a zone belongs to, by its name or that of the first range in it, or by its page."""
+        name = next((self.of(e.zone) for e in self._found if zone.holds(e.zone)), self.of(zone))
+        return device(zone, name)
 
 
-def _counts(events: Events) -> dict[str, int]:
-    kinds = np.bincount(events.kind, minlength=len(Kind))
-    return {kind.name.lower(): int(kinds[kind]) for kind in Kind if kinds[kind]}
-
-
-@dataclass(frozen=True)
-class _Ranges:
-    """Turns evidence and judgement into advice."""
-
-    measured: Measured
-    parts: Parts
-    in_force: Sequence[Zone]
-    ring: Ring
-    unseen: Mask
-    names: Map
-    recorded: Names
-    trace: str
-
-    def of(self, number: int, found: Evidence, judgement: Judgement) -> RangeAdvice:
-        """The advice about one range."""
-        timeline = self.measured.timeline
-        touches = self.measured.touching(number)
-        writes = touches[self.measured.single[touches]]
-        new = not any(zone.holds(found.zone) for zone in self.in_force)
-        advised = new and judgement.verdict is Verdict.COALESCE
-        return RangeAdvice(
-            found.zone,
-            self.names.name(found.zone) or self._recorded_name(found),
-            found.writes + found.strings,
-            found.reads,
-            found.exits,
-            found.exits / max(timeline.total_exits, 1),
-            found.in_force,
-            judgement.verdict,
-            judgement.reason,
-            judgement.line,
-            found.waits,
-            self._saves(found.zone) if advised else None,
-            self.parts.count(touches[timeline.begins[touches]]),
-            wait_bins(timeline.waits[writes]),
-            judgement.undecided,
-            self.trace,
-        )
-
-    def _saves(self, zone: Zone) -> int:
-        timeline = self.measured.timeline
-        zones = [*self.in_force, zone]
-        after = zoning.Exits(timeline, zones).with_ring(self.ring, self.unseen)
-        return timeline.total_exits - after
-
-    def _recorded_name(self, found: Evidence) -> str | None:
-        name = list(self.recorded.numbers)[found.name] if self.recorded.numbers else b""
-        return printable(name.decode(errors="replace")) or None
+def _range(
+    found: Evidence,
+    judgement: Judgement,
+    exits: int,
+    naming: _Naming,
+    saves: Mapping[Zone, int],
+    trace: str,
+) -> RangeAdvice:
+    return RangeAdvice(
+        found.zone,
+        naming.of(found.zone),
+        found.writes + found.strings,
+        found.reads,
+        found.exits,
+        found.exits / max(exits, 1),
+        found.in_force,
+        judgement.verdict,
+        judgement.reason,
+        judgement.line,
+        found.waits,
+        saves.get(found.zone),
+        found.parts,
+        found.wait_bins,
+        judgement.undecided,
+        trace,
+    )
 
 
 def added(judged: Iterable[tuple[Zone, Verdict]], in_force: Sequence[Zone]) -> list[Zone]:

@@ -10,9 +10,9 @@ from typing import Final
 
 from coalesced.tools.advise import page as pages
 from coalesced.tools.advise import perfetto
-from coalesced.tools.advise.advice import Advice, guest_events
+from coalesced.tools.advise.advice import Advice
+from coalesced.tools.advise.recording import Recording
 from coalesced.tools.errors import BadInput
-from coalesced.tools.traces.trace import Recording
 from coalesced.vmm.output import Output
 
 _PIECE: Final = 1 << 20  # bytes that are written at once
@@ -38,7 +38,7 @@ def write_perfetto(path: Path, recording: Recording, advice: Advice) -> None:
     """Write the recording for Perfetto. Raises BadInput without the library, or as above."""
     perfetto.available()
     with _written("--perfetto", path) as write:
-        perfetto.export(guest_events(recording), advice, write)
+        perfetto.export(recording, advice, write)
 
 
 @contextmanager

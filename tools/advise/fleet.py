@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -21,15 +21,22 @@ from coalesced.tools.advise.advice import (
     advise,
 )
 from coalesced.tools.advise.evidence import WINDOW_LEAST
+from coalesced.tools.advise.recording import read
 from coalesced.tools.advise.verdicts import Verdict
 from coalesced.tools.advise.whatif import Doorbell, Stale, WhatIf
 from coalesced.tools.advise.zones import Agreement
-from coalesced.tools.traces.trace import read_events
+from coalesced.tools.traces.reader import Scanners
 from coalesced.vmm.zone import Zone
 
 Counts = TypeVar("Counts", Agreement, Lines, Stale)
-Study = Callable[[Path, Path], Advice]  # of a file that has another name for people
 _NAMED = 3  # recordings in the title
+
+
+class Study(Protocol):
+    """Gives the advice about a file, which has another name for people."""
+
+    def __call__(self, path: Path, shown: Path, scanners: Scanners | None = None) -> Advice:
+        """`scanners` read ahead. Raises BadInput."""
 
 
 class Spread(Protocol):
@@ -39,9 +46,9 @@ class Spread(Protocol):
         """Raises what the function raises."""
 
 
-def study(options: Options, path: Path, shown: Path) -> Advice:
+def study(options: Options, path: Path, shown: Path, scanners: Scanners | None = None) -> Advice:
     """The advice about a recording alone. Raises BadInput."""
-    return advise(replace(read_events(path), path=shown), options)
+    return advise(replace(read(path, scanners), path=shown), options)
 
 
 def advise_all(paths: Sequence[Path], options: Options, spread: Spread) -> Advice:
@@ -151,7 +158,6 @@ def _joined(advices: Sequence[Advice], alone: Sequence[_Group], options: Options
         in_kernel=sum(advice.in_kernel for advice in advices),
         has_exits=any(advice.has_exits for advice in advices),
         exits=exits,
-        exits_by_write=sum(advice.exits_by_write for advice in advices),
         zones_in_force=sorted({zone for advice in advices for zone in advice.zones_in_force}),
         agreement=_agreement([a.agreement for a in advices if a.agreement is not None]),
         ranges=sorted(ranges, key=lambda each: (-each.exits, each.zone)),
@@ -212,6 +218,7 @@ def _what_if(found: Sequence[WhatIf]) -> WhatIf:
         _counted(each.ring_pages for each in found),
         _stale(stale) if len(stale) == len(found) else None,
         sum(each.ring_per_zone for each in found),
+        sum(each.ring_per_device for each in found),
         _doorbells([bell for each in found for bell in each.ioeventfds]),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from coalesced.tools.advise.advice import Advice, RangeAdvice
-from coalesced.tools.advise.evidence import Waits
+from coalesced.tools.advise.bins import Waits
 from coalesced.tools.runs.results import Percentiles
 from coalesced.tools.traces.events import READS, WRITES, Kind
 from coalesced.vmm.zone import Zone
@@ -53,6 +53,7 @@ def members(advice: Advice) -> Mapping[str, object]:
         "ring_pages": advice.what_if.ring_pages,
         "staleness_ms": advice.what_if.staleness_ms,
         "ring_per_zone": advice.what_if.ring_per_zone,
+        "ring_per_device": advice.what_if.ring_per_device,
         "ioeventfds": [
             _zone(each.zone) | {"value": each.value, "exits": each.exits}
             for each in advice.what_if.ioeventfds

@@ -12,6 +12,9 @@ from coalesced.hv.printable import printable
 from coalesced.tools.errors import BadInput
 from coalesced.vmm.zone import Zone
 
+PAGE = 0x1000
+PORTS = 8  # that are taken for those of one device
+
 _LINE = re.compile(r"^\s*([0-9a-f]{4,16})-([0-9a-f]{4,16})\s*(?:\([^)]*\))?\s*:\s*(\S.*?)\s*$")
 
 
@@ -42,6 +45,13 @@ class Map:
             return None
         _, address, name = min(containing)
         return f"{name}+{zone.address - address:#x}"
+
+
+def device(zone: Zone, name: str | None) -> object:
+    """What a zone belongs to: the same name without its offset, or else the same page or ports."""
+    if name is not None:
+        return name.rpartition("+")[0] or name
+    return zone.pio, zone.address // (PORTS if zone.pio else PAGE)
 
 
 def _ranges(text: str) -> Iterator[tuple[Zone, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from coalesced.tools.advise.advice import Advice, RangeAdvice
-from coalesced.tools.advise.history import PARTS
+from coalesced.tools.advise.passes import PARTS
 from coalesced.tools.advise.report import evidence, lines, zones_as
 from coalesced.tools.advise.verdicts import Verdict, duration
 

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from coalesced.tools.advise import zones as zoning
+from coalesced.tools.advise import passes
 from coalesced.tools.advise.advice import Advice
-from coalesced.tools.advise.ring import Ring
-from coalesced.tools.advise.timeline import Timeline
+from coalesced.tools.advise.recording import Recording
+from coalesced.tools.advise.spool import Records, array_of
+from coalesced.tools.advise.zones import Force
 from coalesced.tools.errors import BadInput
-from coalesced.tools.traces.events import NO_TIME, Events, Kind, Positions
+from coalesced.tools.runs import progress
+from coalesced.tools.traces.events import Kind
 from coalesced.vmm.zone import Zone
 
 _SEQUENCE: Final = 1
@@ -29,17 +31,10 @@ def available() -> None:
     _library()
 
 
-def export(events: Events, advice: Advice, write: Write) -> None:
+def export(recording: Recording, advice: Advice, write: Write) -> None:
     """Write the accesses, the exits, and the depth of the ring as recorded and with the advice."""
     trace = _Trace(write)
-    timeline = Timeline(events)
-    threads = np.unique(events.thread).tolist()
-    for thread in threads:
-        name = "no vCPU" if thread < 0 else f"vCPU thread {thread}"
-        trace.track(_THREADS + thread + 1, name)
-    time = events.time
-    if (time == NO_TIME).any():
-        time = np.arange(len(events)) * _STEP
+    force = Force.of(recording, advice.zones_in_force, advice.ring)
     depths = []
     for track, name, zones in (
         (_DEPTH[0], "ring, as recorded", advice.zones_in_force),
@@ -47,27 +42,59 @@ def export(events: Events, advice: Advice, write: Write) -> None:
     ):
         if zones:
             trace.track(track, name, "entries")
-            depths.append((track, depth(timeline, zones, advice.zones_in_force, advice.ring)))
-    exits = timeline.all_exits.tolist()
-    kinds, addresses = events.kind.tolist(), events.address.tolist()
-    sizes, values = events.size.tolist(), events.value.tolist()
-    tracks = (events.thread + _THREADS + 1).tolist()
-    for n, at in enumerate(time.tolist()):
-        trace.instant(at, tracks[n], _label(kinds[n], addresses[n], sizes[n], values[n]), exits[n])
-        for track, values_of in depths:
-            if n == 0 or values_of[n] != values_of[n - 1]:
-                trace.value(at, track, int(values_of[n]))
+            depths.append((track, Depth(recording, zones, force)))
+    threads: set[int] = set()
+    before = dict.fromkeys((track for track, _ in depths), -1)
+    with progress.shown(len(recording.spool)) as bar:
+        for start, part in recording.spool.parts():
+            for thread in np.unique(part["thread"]).tolist():
+                if thread not in threads:
+                    threads.add(thread)
+                    name = "no vCPU" if thread < 0 else f"vCPU thread {thread}"
+                    trace.track(_THREADS + thread + 1, name)
+            behind = [(track, depth.of(part, start)) for track, depth in depths]
+            _events(trace, recording, start, part, behind, before)
+            bar.advance(len(part))
 
 
-def depth(
-    timeline: Timeline, zones: Sequence[Zone], recorded: Sequence[Zone], ring: Ring
-) -> Positions:
-    """Per event: the entries in the ring behind it."""
-    unseen = zoning.unseen_drains(timeline, recorded, ring)
-    queued = zoning.inside(timeline.events, zones)
-    exits = zoning.Exits(timeline, zones).at(ring, unseen)
-    behind = zoning.before_since(queued & ~exits, exits, unseen) + (queued & ~exits)
-    return np.asarray(np.where(exits, 0, behind))
+def _events(
+    trace: _Trace,
+    recording: Recording,
+    start: int,
+    part: Records,
+    depths: Sequence[tuple[int, list[int]]],
+    before: dict[int, int],
+) -> None:
+    """Events from the index `start` on; `before`: the depth of each ring as it was written last."""
+    times = part["time"].tolist()
+    if not recording.whole.timed:
+        times = [(start + n) * _STEP for n in range(len(part))]
+    exits = (part["traits"] & passes.EXIT) != 0
+    if not recording.whole.has_exits:
+        begins = (part["traits"] & (passes.READ | passes.WRITE | passes.ANNOUNCED)) != 0
+        exits = begins & ((part["traits"] & passes.ENDED) == 0)
+    rows = part[["kind", "address", "size", "value", "thread"]].tolist()
+    for n, (*access, thread) in enumerate(rows):
+        trace.instant(times[n], thread + _THREADS + 1, _label(*access), bool(exits[n]))
+        for track, values in depths:
+            if values[n] != before[track]:
+                before[track] = values[n]
+                trace.value(times[n], track, values[n])
+
+
+class Depth:
+    """The entries in the ring."""
+
+    def __init__(self, recording: Recording, zones: Sequence[Zone], force: Force) -> None:
+        ring = (force.ring.slots, force.ring.mended, force.ring.start)
+        recorded = array_of(force.zones)
+        self._step = passes.depth(recording.whole, recorded, array_of(zones), force.drains, ring)
+
+    def of(self, part: Records, start: int) -> list[int]:
+        """Behind each of the next events."""
+        passes.run(self._step, part, start)
+        found: list[int] = np.frombuffer(passes.result(self._step), np.int64).tolist()
+        return found
 
 
 def _label(kind: int, address: int, size: int, value: int) -> str:

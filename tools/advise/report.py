@@ -110,6 +110,7 @@ def _what_if(found: WhatIf) -> Iterator[str]:
     pages = ", ".join(f"{p}: {count:,}" for p, count in found.ring_pages.items())
     yield from _wrapped(f"with a ring of so many pages: {pages}", "  ")
     yield f"with a ring for each zone: {found.ring_per_zone:,}"
+    yield f"with a ring for each device: {found.ring_per_device:,}"
     limits = ", ".join(
         f"{ms}: {stale.exits:,} ({stale.late:,} writes would wait longer)"
         for ms, stale in (found.staleness_ms or {}).items()

@@ -52,29 +52,6 @@ class Ring:
             entries >= np.where(first + self.least < self.slots, self.least, self.most)
         )
 
-    def full(self, writes: Positions) -> Mask:
-        """Per write: is it full, where so many writes stand between two drains, one after another?
-
-        The write that finds it full exits, which drains it.
-        """
-        before = np.append(0, np.cumsum(writes))
-        if self.mended:
-            place = np.arange(before[-1]) - np.repeat(before[:-1], writes)
-            return np.asarray(place % self.slots == self.most)
-        found = np.zeros(before[-1], dtype=bool)
-        first, done = self.start, 0
-        for number in np.flatnonzero(writes > self.least).tolist():
-            first += int(before[number]) - done
-            at, done = int(before[number]), int(before[number + 1])
-            while done - at > (room := self._room(first)):
-                found[at + room] = True
-                first, at = first + room, at + room + 1
-            first += done - at
-        return found
-
-    def _room(self, first: int) -> int:
-        return self.least if first % self.slots + self.least < self.slots else self.most
-
 
 def ring_of(kernel: str | None) -> Ring:
     """The ring of a Linux version, of a new one without. Raises BadInput."""

@@ -1,4 +1,4 @@
-"""Spreads recordings over processes of this machine, or over a Dask cluster."""
+"""Spreads recordings, or the blocks of one, over this machine or over a Dask cluster."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import importlib
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +21,11 @@ from coalesced.tools.advise.advice import Advice
 from coalesced.tools.advise.fleet import Study
 from coalesced.tools.errors import BadInput
 from coalesced.tools.runs import progress
+from coalesced.tools.traces.reader import Scanners
 
+LARGE: Final = 1 << 26  # bytes of a recording that no worker gets as a whole
+THREADS: Final = 4
+AHEAD: Final = 16  # blocks, each with its events, that are away at once
 TRIES: Final = 3  # of what was on a process when it died
 
 
@@ -72,6 +78,14 @@ class Processes:
                 raise
 
 
+@contextmanager
+def threads(count: int) -> Iterator[Scanners]:
+    """Threads for the blocks of one recording, THREADS at most; more wait for the next block."""
+    count = min(count, THREADS)
+    with ThreadPoolExecutor(count) as pool:
+        yield Scanners(pool, count)
+
+
 @dataclass(frozen=True)
 class Cluster:
     """The workers of a Dask scheduler. They get the recordings' contents, not their paths."""
@@ -80,20 +94,37 @@ class Cluster:
     connect: float = 10.0  # seconds in which the scheduler must answer
 
     def __call__(self, function: Study, paths: Sequence[Path]) -> list[Advice]:
-        """Raises what the function raises, and BadInput if there is no cluster."""
+        """Raises what the function raises, and BadInput if there is no cluster.
+
+        Of a large recording the workers only scan the blocks, so that none keeps it as a whole.
+        """
         if not paths:
             return []
+        found: dict[int, Advice] = {}
+        waiting: deque[tuple[int, Any]] = deque()
+        with self.scanners() as found_by, progress.shown(len(paths)) as bar:
+            for number, path in enumerate(paths):
+                if path.stat().st_size > LARGE:
+                    found[number] = function(path, path, found_by)
+                    continue
+                content = path.read_bytes()
+                waiting.append((number, found_by.pool.submit(on_content, function, path, content)))
+                if len(waiting) > found_by.ahead:
+                    first, future = waiting.popleft()
+                    found[first] = future.result()
+                    bar.advance()
+            for first, future in waiting:
+                found[first] = future.result()
+                bar.advance()
+        return [found[number] for number in range(len(paths))]
+
+    @contextmanager
+    def scanners(self) -> Iterator[Scanners]:
+        """The workers, for the blocks of one recording."""
         client = self._client()
         try:
-            with progress.shown(len(paths)) as bar:
-                futures = [
-                    client.submit(on_content, function, path, path.read_bytes()) for path in paths
-                ]
-                found = []
-                for future in futures:
-                    found.append(future.result())
-                    bar.advance()
-                return found
+            threads = sum(client.nthreads().values())
+            yield Scanners(client, min(2 * max(threads, 1), AHEAD))
         finally:
             client.close()
 
@@ -109,6 +140,11 @@ class Cluster:
         except (OSError, ValueError) as error:
             said = " ".join(str(error).split()) or type(error).__name__
             raise BadInput(f"--scheduler {self.address}: no scheduler answers: {said}") from None
+
+
+def scanners(jobs: int, scheduler: str | None) -> AbstractContextManager[Scanners]:
+    """Who reads one recording: so many threads, 0 for one on each CPU, or a cluster's workers."""
+    return threads(jobs or default_count()) if scheduler is None else Cluster(scheduler).scanners()
 
 
 def on_content(function: Study, shown: Path, content: bytes) -> Advice:

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from coalesced.tools.advise.evidence import Evidence, Waits, is_window
-from coalesced.tools.advise.pairs import Pair
+from coalesced.tools.advise.bins import Waits
+from coalesced.tools.advise.evidence import Evidence, begins_pair
+from coalesced.tools.advise.pairs import LEAST, Values
 
 ALWAYS: Final = 0.99
 MOSTLY: Final = 0.5
-BESIDE: Final = 0.9  # of the writes of an index; other accesses come between a few
 CHANGES: Final = 0.5  # reads of data that has changed, of those that repeat
 SELDOM_LATE: Final = 0.03  # of the writes of an index: the guest was held up
 COUNTS: Final = 0.75  # of a tail's values; the others wrap
-SELDOM: Final = 0.1
-LEAST: Final = 4  # writes that make a pattern
 
 
 class Verdict(StrEnum):
@@ -79,9 +77,9 @@ def _read_back(found: Evidence, _staleness: int) -> Judgement | None:
     if not found.other_back.count:
         return None
     reads = found.same_back + found.other_back.count
-    if is_window(found) and found.other_back.count <= reads * (1 - ALWAYS):
+    if found.is_window and found.other_back.count <= reads * (1 - ALWAYS):
         return None
-    verdict = Verdict.UNPROVEN if is_window(found) else Verdict.LEAVE
+    verdict = Verdict.UNPROVEN if found.is_window else Verdict.LEAVE
     reason = f"{found.other_back.count:,} of {reads:,} reads give another value than was written"
     return Judgement(verdict, reason, found.other_back.line)
 
@@ -93,24 +91,24 @@ def _index(found: Evidence, _staleness: int) -> Judgement | None:
     of its own; then a few may wait long. Without it, what follows must be prompt each time, and in
     memory a value that counts up is rather a tail.
     """
-    pair = found.pair
-    if not _begins_pair(found) or pair.echoes or pair.changed > pair.same * CHANGES:
+    pair, values = found.pair, found.pair.values
+    if not begins_pair(found) or values.echoes or values.changed > values.same * CHANGES:
         return None
-    proven = pair.selecting >= LEAST
+    proven = values.selecting >= LEAST
     late = max(1, pair.followed * SELDOM_LATE) if proven else 0
-    if pair.awaited or pair.late > late:
+    if values.awaited or values.late > late:
         return None
     if found.to_next is None and proven:
         reason = "an index by its data, but no time stamp tells whether the guest waits after it"
         return Judgement(Verdict.UNPROVEN, reason, pair.line)
     if proven:
-        return Judgement(Verdict.COALESCE, _selects(pair), pair.line)
+        return Judgement(Verdict.COALESCE, _selects(values), pair.line)
     counts = _counts_up(found) and not found.zone.pio
     if (
         found.to_next is None
         or counts
         or pair.beside < ALWAYS * pair.followed
-        or pair.answers < LEAST
+        or values.answers < LEAST
     ):
         return None
     after = duration(found.to_next.p50)
@@ -118,23 +116,12 @@ def _index(found: Evidence, _staleness: int) -> Judgement | None:
     return Judgement(Verdict.COALESCE, reason, pair.line)
 
 
-def _selects(pair: Pair) -> str:
-    late = f"; {pair.late:,} waited long, which nothing can tell" if pair.late else ""
+def _selects(found: Values) -> str:
+    late = f"; {found.late:,} waited long, which nothing can tell" if found.late else ""
     return (
-        f"selects the data beside it: {pair.same:,} reads repeat under their index, "
-        f"{pair.changed:,} do not; the next access to the data drains the ring first{late}"
+        f"selects the data beside it: {found.same:,} reads repeat under their index, "
+        f"{found.changed:,} do not; the next access to the data drains the ring first{late}"
     )
-
-
-def _begins_pair(found: Evidence) -> bool:
-    """Does a read or write of the same neighbour follow, neither polled nor in a window?"""
-    pair = found.pair
-    if found.writes < LEAST or found.no_successor > 1 or pair.values < 2:
-        return False
-    if pair.beside < max(LEAST, BESIDE * pair.followed) or pair.read < pair.beside / 4:
-        return False
-    most = SELDOM * pair.beside
-    return max(pair.polled, pair.continued, found.before_window.count) <= most
 
 
 def _counter(found: Evidence, _staleness: int) -> Judgement | None:
@@ -154,7 +141,7 @@ def _kernel(found: Evidence, _staleness: int) -> Judgement | None:
 
 def _waits(found: Evidence, staleness: int) -> Judgement | None:
     """A doorbell: nothing follows that drains the ring. A window's own writes fill and drain it."""
-    window = is_window(found)
+    window = found.is_window
     waits = found.to_next if window else found.waits
     if waits is None or _is_memory(found) or (waits.p99 if window else waits.max) <= staleness:
         return None
@@ -163,18 +150,18 @@ def _waits(found: Evidence, staleness: int) -> Judgement | None:
         f"would wait {duration(waits.p50)} (p50), {duration(waits.p99)} (p99), "
         f"{duration(waits.max)} (max)"
     )
-    return Judgement(Verdict.LEAVE if often else Verdict.UNPROVEN, reason, found.longest.line)
+    return Judgement(Verdict.LEAVE if often else Verdict.UNPROVEN, reason, found.longest_line)
 
 
 def _fifo(found: Evidence, _staleness: int) -> Judgement | None:
-    if is_window(found) or found.repeated.count < max(LEAST, MOSTLY * found.writes):
+    if found.is_window or found.repeated.count < max(LEAST, MOSTLY * found.writes):
         return None
     reason = f"{found.repeated.count:,} of {found.writes:,} writes are a stream to one address"
     return Judgement(Verdict.UNPROVEN, f"{reason}: a data port", found.repeated.line)
 
 
 def _bank(found: Evidence, _staleness: int) -> Judgement | None:
-    if is_window(found) or not found.before_window.count:
+    if found.is_window or not found.before_window.count:
         return None
     reason = f"{found.before_window.count:,} writes come before accesses to a window: a bank"
     return Judgement(Verdict.UNPROVEN, reason, found.before_window.line)
@@ -182,7 +169,7 @@ def _bank(found: Evidence, _staleness: int) -> Judgement | None:
 
 def _window(found: Evidence, _staleness: int) -> Judgement | None:
     """A window of memory: filled in runs, and reads give what was written."""
-    if not is_window(found) or found.in_range < MOSTLY * found.writes:
+    if not found.is_window or found.in_range < MOSTLY * found.writes:
         return None
     reason = f"memory: {found.in_range:,} of {found.writes:,} writes are in runs"
     if found.same_back:
@@ -206,11 +193,11 @@ _RULES: Final[tuple[Rule, ...]] = (
 
 def _counts_up(found: Evidence) -> bool:
     least = max(LEAST, COUNTS * found.writes)
-    return not is_window(found) and found.counting.count >= least
+    return not found.is_window and found.counting.count >= least
 
 
 def _is_memory(found: Evidence) -> bool:
-    return is_window(found) and found.same_back >= LEAST
+    return found.is_window and found.same_back >= LEAST
 
 
 def _longer(waits: Waits | None, staleness: int) -> bool:

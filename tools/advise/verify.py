@@ -7,17 +7,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, OP_STORE
-from coalesced.tools.advise import zones as zoning
+from coalesced.hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.tools.advise.recording import Recording, of_events
 from coalesced.tools.advise.ring import Ring
-from coalesced.tools.advise.timeline import Timeline
+from coalesced.tools.advise.whatif import outcome
+from coalesced.tools.advise.zones import Force
+from coalesced.tools.errors import BadInput
 from coalesced.tools.runs.options import Accel, RunOptions
 from coalesced.tools.runs.replay import NOT_HERE, Seen, run_once
 from coalesced.tools.runs.results import Run
 from coalesced.tools.runs.runner import Ran
 from coalesced.tools.traces import loads
 from coalesced.tools.traces.events import NO_TIME, Events, Kind, Mask
-from coalesced.tools.traces.trace import Trace
+from coalesced.tools.traces.source import Limits
+from coalesced.tools.traces.trace import Trace, names_of
 from coalesced.vmm import pc
 from coalesced.vmm.zone import Choice, Zone
 
@@ -25,6 +28,7 @@ PAGE = 0x1000
 _KINDS = np.zeros(1 + max(OP_LOAD, OP_STORE, OP_IN, OP_OUT), np.uint8)
 _KINDS[[OP_LOAD, OP_STORE, OP_IN, OP_OUT]] = (Kind.LOAD, Kind.STORE, Kind.IN, Kind.OUT)
 _NAMELESS = {f"unnamed{NOT_HERE}": "addresses without a device"}
+MOST = Limits().accesses
 HALTED = 1  # the exit that ends a replay
 
 
@@ -92,7 +96,7 @@ class Verifier:
         self._recorded = recorded.take(~self._in_ram)
         self._specs = specs
         self._accel = accel
-        self._timeline = Timeline(events_of(self._recorded))
+        self._accesses = of_events(events_of(self._recorded), recorded.path)
         self._plain = self._run(())
         values = self._recorded.ops.copy()
         values["value"] = self._plain.seen.values
@@ -125,7 +129,7 @@ class Verifier:
         compared = self._compared(ran)
         return _Result(
             ran.run,
-            predicted(self._timeline, zones),
+            predicted(self._accesses, zones),
             int(compared.checked.sum()),
             self._first_wrong(ran, compared),
             ran.run.state == self._plain.run.state,
@@ -170,12 +174,35 @@ class Verifier:
         )
 
 
-def predicted(timeline: Timeline, zones: Sequence[Zone]) -> int:
+def predicted(accesses: Recording, zones: Sequence[Zone]) -> int:
     """The exits of a replay with these zones and a ring of one page, its end included."""
     choice = Choice(False, tuple(zones))
     joined = [Zone(pio, *each) for pio in (False, True) for each in choice.of(pio, [])]
-    unseen = np.zeros(len(timeline.events), dtype=bool)
-    return zoning.Exits(timeline, joined).with_ring(Ring(), unseen) + HALTED
+    none = Force((), Ring(), np.empty(0, np.int64))
+    found = outcome(accesses, none, joined, (), (), hash)
+    return found.what_if.ring_pages["1"] + HALTED
+
+
+def trace_of(recording: Recording) -> Trace:
+    """The accesses that a replay can repeat. Raises BadInput if they are too many, or none."""
+    if len(recording.spool) > MOST:
+        raise BadInput(
+            f"--verify: {recording.path} has {len(recording.spool):,} events, "
+            f"a replay takes at most {MOST:,}"
+        )
+    records = np.concatenate([part.copy() for _, part in recording.spool.parts()])
+    lines = records[np.isin(records["kind"], _KINDS) & (records["count"] == 1)]
+    if not len(lines):
+        raise BadInput(f"--verify: {recording.path}: expected at least one access with a value")
+    ops = np.empty(len(lines), OP)
+    for op, kind in enumerate(_KINDS):
+        ops["kind"][lines["kind"] == kind] = op
+    for field in ("size", "address", "value"):
+        ops[field] = lines[field]
+    names = names_of(recording.reader.names)
+    strings = {"string instructions": recording.string_accesses}
+    region = lines["name"].astype(np.intp)
+    return Trace(recording.path, ops, names, region, lines["line"].copy(), strings=strings)
 
 
 def in_ram(recorded: Trace) -> Mask:

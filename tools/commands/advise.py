@@ -101,13 +101,13 @@ JobsOption = Annotated[
         "--jobs",
         metavar="N",
         min=0,
-        help="Processes for several recordings.",
+        help="Threads that read a recording (4 at most), or processes for several.",
         show_default="one for each CPU",
     ),
 ]
 SchedulerOption = Annotated[
     str | None,
-    typer.Option("--scheduler", metavar="ADDRESS", help="Spread them over a Dask cluster."),
+    typer.Option("--scheduler", metavar="ADDRESS", help="Let a Dask cluster read."),
 ]
 
 
@@ -133,11 +133,11 @@ def advise(
     No model of a device is consulted: the verdicts rest on what the recording shows. Where it
     tells exits, each write in a zone is predicted by the ring's rules and held against it.
     """
-    from coalesced.tools.advise import advice, files  # noqa: PLC0415 - start-up time
+    from coalesced.tools.advise import advice, files, spread  # noqa: PLC0415 - start-up time
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
+    from coalesced.tools.advise.recording import read  # noqa: PLC0415
     from coalesced.tools.advise.ring import ring_of  # noqa: PLC0415
     from coalesced.tools.runs.ranges import zone_of  # noqa: PLC0415
-    from coalesced.tools.traces.trace import read_events  # noqa: PLC0415
 
     if accel is Accel.direct:
         raise BadInput("--accel direct: it has no ring to verify")
@@ -161,7 +161,8 @@ def advise(
         result = _together(paths, options, jobs, scheduler, verify or perfetto is not None)
         files.write(None, result, page, None)
         return _show(result, zones, json)
-    recording = read_events(paths[0])
+    with spread.scanners(jobs, scheduler) as scanners:
+        recording = read(paths[0], scanners)
     if verify:
         result = advice.verified(recording, options, device, accel)
     else:

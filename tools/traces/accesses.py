@@ -25,6 +25,8 @@ from coalesced.tools.traces.reader import Names
 from coalesced.vmm.tracing import WHOLE_ACCESSES
 
 UNNAMED: Final = b""  # QEMU before 7.0 names no region
+TOGETHER: Final = 64  # the lines of one access: lines of other vCPUs may come between
+_REACH: Final = 4 * TOGETHER  # lines that may decide about one
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,42 @@ def accesses(lines: Events, names: Names) -> tuple[Events, Counted]:
     return guest.take(np.argsort(order, kind="stable")), counted
 
 
+class Joiner:
+    """Restores accesses from lines that come in parts, as `accesses` does from all of them."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._held = Events.none()
+        self._done = 0  # up to this line the accesses were given
+
+    def feed(self, lines: Events) -> Events:
+        """Take the next lines; the accesses about which no later line can decide."""
+        self._held = Events.joined((self._held, lines))
+        if not len(self._held):
+            return self._held
+        newest = int(self._held.number[-1]) - _REACH
+        found = self._until(newest)
+        self._held = self._held.take(self._held.number > newest - _REACH)
+        return found
+
+    def end(self) -> Events:
+        """The other accesses."""
+        return self._until(int(self._held.number[-1])) if len(self._held) else self._held
+
+    def _until(self, line: int) -> Events:
+        found, _ = accesses(self._held, self._names)
+        found = found.take((found.number > self._done) & (found.number <= line))
+        self._done = max(self._done, line)
+        return found
+
+
 def _alike(lines: Events, apart: int, first: Positions) -> Mask:
     """Of the lines at `first`: those with the direction and vCPU of the line `apart` behind."""
     other = np.minimum(first + apart, len(lines) - 1)
     same = (lines.thread[first] == lines.thread[other]) & (
         lines.is_read[first] == lines.is_read[other]
     )
+    same &= lines.number[other] - lines.number[first] <= TOGETHER
     return np.asarray(same & (first + apart < len(lines)) & (lines.mr[first] < WHOLE_ACCESSES))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from coalesced.tools.traces.events import EVENT, Events, Foreign, Kind
 from coalesced.tools.traces.formats import FORMATS, Format
 from coalesced.tools.traces.scan import scan
+from coalesced.tools.traces.source import lines_of
 
 APART = {
     Kind.OFFSET_RAM_DEVICE: "memory_region_ram_device",
@@ -46,6 +49,37 @@ class Names:
         return np.int32(number)
 
 
+class Scanned(NamedTuple):
+    """What `scan` says of a block."""
+
+    found: NDArray[np.void]
+    lines: int
+    foreign: int
+    first: list[int]
+
+
+def scanned(block: bytes, form: Format) -> Scanned:
+    """The events of a block, found anywhere."""
+    room = np.empty(lines_of(block) + 1, EVENT)
+    events, lines, foreign, *first = scan(block, form.patterns, room)
+    return Scanned(room[:events], lines, foreign, first)
+
+
+class Pool(Protocol):
+    """Calls functions elsewhere: in threads, or on the workers of a cluster."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Any:
+        """Call it soon; what is returned has a method `result` that waits for it."""
+
+
+@dataclass(frozen=True)
+class Scanners:
+    """A pool, and how many blocks it works on at once."""
+
+    pool: Pool
+    ahead: int
+
+
 class Reader:
     """Detects the format by the first block with an access, and counts lines of other kinds."""
 
@@ -56,33 +90,40 @@ class Reader:
         self.foreign = 0
         self.first_foreign: Foreign | None = None
         self.lines = 0
-        self._room = np.empty(0, EVENT)
 
     @property
     def apart(self) -> dict[str, int]:
         """By event: lines whose addresses are offsets."""
         return {name: self.counts[kind] for kind, name in APART.items() if self.counts[kind]}
 
-    def read(self, block: bytes) -> Events:
-        """The events of a block of whole lines."""
-        self._make_room(block.count(b"\n") + 1)
-        form = self.format or self._detected(block)
-        events, lines, foreign, *first = scan(block, form.patterns, self._room)
-        found = self._room[:events]
-        kept = self._kept(found)
+    def read(self, blocks: Iterable[bytes], scanners: Scanners | None = None) -> Iterator[Events]:
+        """The events of each block of whole lines; `scanners` work on the next blocks meanwhile."""
+        if scanners is None:
+            for block in blocks:
+                yield self._events(block, scanned(block, self._format(block)))
+            return
+        waiting: deque[tuple[bytes, Any]] = deque()
+        for block in blocks:
+            waiting.append((block, scanners.pool.submit(scanned, block, self._format(block))))
+            if len(waiting) > scanners.ahead:
+                first, result = waiting.popleft()
+                yield self._events(first, result.result())
+        for first, result in waiting:
+            yield self._events(first, result.result())
+
+    def _events(self, block: bytes, done: Scanned) -> Events:
+        kept = self._kept(done.found)
         name = self.names.of(block, kept) if len(kept) else np.empty(0, np.int32)
         result = Events.of(kept, name, self.lines)
-        self._count_foreign(block, foreign, first)
-        self.lines += lines
+        self._count_foreign(block, done.foreign, done.first)
+        self.lines += done.lines
         return result
 
-    def _make_room(self, lines: int) -> None:
-        if len(self._room) < lines:
-            self._room = np.empty(lines, EVENT)
-
-    def _detected(self, block: bytes) -> Format:
-        """The format of which the block has most events; the first one if it has none."""
-        counts = [scan(block, form.patterns, self._room)[0] for form in FORMATS]
+    def _format(self, block: bytes) -> Format:
+        """The format of which the first block has most events; the first one if it has none."""
+        if self.format is not None:
+            return self.format
+        counts = [len(scanned(block, form).found) for form in FORMATS]
         best = FORMATS[int(np.argmax(counts))]
         if max(counts):
             self.format = best

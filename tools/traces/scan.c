@@ -281,12 +281,14 @@ static void prefix(const char *start, const char *at, struct event *e)
 
 static const char *found(struct text t, const struct pattern *p)
 {
-    const char *from = t.at;
-    while ((from = memmem(from, (size_t)(t.end - from), p->anchor, p->anchor_length))) {
-        if (from == t.at || from[-1] == ' ' || from[-1] == ':' || from[-1] == 'Z' ||
-            from[-1] == '\t')
+    if ((size_t)(t.end - t.at) < p->anchor_length)
+        return NULL;
+    const char *from = t.at, *last = t.end - p->anchor_length; /* it fits up to there */
+    for (; from <= last && (from = memchr(from, *p->anchor, (size_t)(last - from) + 1)); from++) {
+        bool begins = from == t.at || from[-1] == ' ' || from[-1] == ':' || from[-1] == 'Z' ||
+                      from[-1] == '\t';
+        if (begins && !memcmp(from, p->anchor, p->anchor_length))
             return from;
-        from++;
     }
     return NULL;
 }

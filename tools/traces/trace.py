@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ from coalesced.tools.traces import source
 from coalesced.tools.traces.accesses import NOTHING_COUNTED, Counted, accesses
 from coalesced.tools.traces.events import Events, Foreign, Kind
 from coalesced.tools.traces.formats import FORMATS
-from coalesced.tools.traces.reader import Names, Reader
+from coalesced.tools.traces.reader import Names, Reader, Scanners
 from coalesced.tools.traces.recognise import kind_of
 
 PORTS_END = 0x10000  # accesses below, of at most 4 bytes, are taken as port I/O
@@ -69,26 +69,46 @@ class Recording:
     reader: Reader
 
 
-def read_events(path: Path, limits: source.Limits = _LIMITS) -> Recording:
-    """Read a trace, plain or packed, and decide which accesses are to ports.
+def parts(
+    path: Path,
+    reader: Reader,
+    limits: source.Limits = _LIMITS,
+    scanners: Scanners | None = None,
+    watch: source.Watch = abs,
+) -> Iterator[Events]:
+    """The events of a trace, plain or packed, part by part; which accesses are to ports is decided.
 
-    Raises BadInput when there is no such file, it is damaged, too big, or holds no access.
+    `scanners`: read ahead; `watch`: is told of bytes that were read. Raises BadInput when there
+    is no such file, it is damaged, too big, or holds no access.
     """
-    reader = Reader()
-    parts = [Events.none()]
-    head = b""
-    found = 0
-    for block in source.blocks(path, limits):
-        head = head or block[:_HEAD]
-        parts.append(reader.read(block))
-        found += len(parts[-1])
-        if found > limits.accesses:
+    head = _Head()
+    count, accesses = 0, False
+    for events in reader.read(head.of(source.blocks(path, limits, watch)), scanners):
+        count += len(events)
+        if count > limits.accesses:
             raise BadInput(f"trace {path}: expected at most {limits.accesses:,} accesses, got more")
-    events = Events.joined(parts)
-    parts.clear()
-    if not events.is_access.any() and not reader.apart:
-        raise BadInput(f"{path}: {_nothing(reader, head)}")
-    return Recording(path, replace(events, kind=_kinds(events)), reader)
+        accesses = accesses or bool(events.is_access.any())
+        yield replace(events, kind=_kinds(events))
+    if not accesses and not reader.apart:
+        raise BadInput(f"{path}: {_nothing(reader, head.text)}")
+
+
+class _Head:
+    """The beginning of what passes."""
+
+    text = b""
+
+    def of(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass the blocks on."""
+        for block in blocks:
+            self.text = self.text or block[:_HEAD]
+            yield block
+
+
+def read_events(path: Path, limits: source.Limits = _LIMITS) -> Recording:
+    """All events of a trace; raises BadInput as `parts` does."""
+    reader = Reader()
+    return Recording(path, Events.joined([Events.none(), *parts(path, reader, limits)]), reader)
 
 
 def read(path: Path, limits: source.Limits = _LIMITS) -> Trace:
@@ -116,7 +136,7 @@ def trace_of(recording: Recording) -> Trace:
     return Trace(
         recording.path,
         _ops(lines),
-        _shown(reader.names),
+        names_of(reader.names),
         lines.name.astype(np.intp),
         lines.number,
         counted,
@@ -155,7 +175,8 @@ def shown(foreign: Foreign) -> str:
     return f"{text!r}{' …' if len(foreign.text) > 80 else ''}"
 
 
-def _shown(names: Names) -> list[str]:
+def names_of(names: Names) -> list[str]:
+    """The names of regions for people."""
     return [printable(name.decode(errors="replace")) or "unnamed" for name in names.numbers]
 
 

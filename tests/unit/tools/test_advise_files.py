@@ -8,18 +8,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from coalesced.hv.abi import ring_slots
-from coalesced.tools.advise.advice import Advice, Options, advise, guest_events
+from coalesced.tools.advise.advice import Advice, Options, advise
+from coalesced.tools.advise.bins import WAIT_BINS, Bins
 from coalesced.tools.advise.files import write_html, write_perfetto
-from coalesced.tools.advise.history import PARTS, WAIT_BINS, wait_bins
 from coalesced.tools.advise.page import page
-from coalesced.tools.advise.perfetto import depth
-from coalesced.tools.advise.timeline import Timeline
+from coalesced.tools.advise.passes import PARTS
+from coalesced.tools.advise.perfetto import Depth
+from coalesced.tools.advise.recording import Recording, read
+from coalesced.tools.advise.zones import Force
 from coalesced.tools.errors import BadInput
-from coalesced.tools.traces.trace import Recording, read_events
 from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
 
@@ -30,7 +30,7 @@ SLOTS = ring_slots(1) - 1
 
 def recorded(path: Path, text: str) -> tuple[Recording, Advice]:
     path.write_text(text)
-    recording = read_events(path)
+    recording = read(path)
     return recording, advise(recording, Options())
 
 
@@ -103,8 +103,9 @@ def test_the_parts_hold_all_exits_and_accesses(window: tuple[Recording, Advice])
 
 
 def test_waits_fall_into_the_powers_of_two() -> None:
-    """0 and 1 ns are in bin 0, 2 in 1, 3 and 4 in 2; unknown ones in none."""
-    counted = wait_bins(np.array([-1, 0, 1, 2, 3, 4, 5, 1 << 39, 1 << 50]))
+    """0 and 1 ns are in bin 0, 2 in 1, 3 and 4 in 2."""
+    waits = (0, 1, 2, 3, 4, 5, 1 << 39, 1 << 50)
+    counted = Bins.of([(7, number, 1, wait) for number, wait in enumerate(waits)]).powers(7)
     assert len(counted) == WAIT_BINS
     assert (counted[:4], counted[-1], sum(counted)) == ([2, 1, 2, 1], 2, 8)
 
@@ -113,11 +114,10 @@ def test_the_depth_of_the_ring_rises_to_the_exit(window: tuple[Recording, Advice
     """Every 170th write finds it full and exits; so does the load."""
     recording, advice = window
     assert advice.advised == [Zone(False, WINDOW, 4 * ENTRIES)]
-    timeline = Timeline(guest_events(recording))
-    depths = depth(timeline, advice.advised, [], advice.ring)
-    stores = timeline.events.is_write
+    depth = Depth(recording, advice.advised, Force.of(recording, [], advice.ring))
+    depths = [each for start, part in recording.spool.parts() for each in depth.of(part, start)]
     expected = [n % (SLOTS + 1) for n in range(1, ENTRIES + 1)]
-    assert depths[stores].tolist() == expected
+    assert depths[: 2 * ENTRIES : 2] == expected
     assert depths[-1] == 0
 
 
@@ -142,12 +142,13 @@ def test_perfetto_gets_every_event_and_the_depth(
     depths = [each for each in found if each.track_event.type == kinds.TYPE_COUNTER]
     names = {each.track_descriptor.name for each in found if each.HasField("track_descriptor")}
     assert names == {"vCPU thread 7", "ring, with the advice"}
-    assert len(events) == len(recording.events)
+    assert len(events) == recording.whole.events
     exits = [each for each in events if list(each.track_event.categories) == ["exit"]]
     assert len(exits) == advice.exits
     assert events[0].track_event.name == f"store {WINDOW:#x}/4 0x0"
     assert max(each.track_event.counter_value for each in depths) == SLOTS
-    assert [e.timestamp for e in events] == recording.events.time.tolist()
+    times = [time for _, part in recording.spool.parts() for time in part["time"].tolist()]
+    assert [e.timestamp for e in events] == times
 
 
 def test_without_the_library_one_line_says_how_to_get_it(

@@ -7,21 +7,25 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from coalesced.hv.errors import HostError
-from coalesced.tools.advise import report
-from coalesced.tools.advise.advice import Advice, Options
+from coalesced.tools.advise import report, spread
+from coalesced.tools.advise.advice import Advice, Options, advise
 from coalesced.tools.advise.fleet import advise_all, study
 from coalesced.tools.advise.members import members
-from coalesced.tools.advise.spread import TRIES, Cluster, Processes, here
+from coalesced.tools.advise.recording import read
+from coalesced.tools.advise.spread import TRIES, Cluster, Processes, here, scanners
 from coalesced.tools.advise.verdicts import Verdict
 from coalesced.tools.errors import BadInput
+from coalesced.tools.traces.reader import Pool, Scanned, Scanners
+from coalesced.tools.traces.source import ENDLESS
 from coalesced.vmm.zone import Zone
 from helpers.hv_processes import within
 from helpers.kvm_trace import Tape
@@ -158,7 +162,7 @@ class Killed:
     flag: Path
     once: bool
 
-    def __call__(self, path: Path, shown: Path) -> Advice:
+    def __call__(self, path: Path, shown: Path, scanners: Scanners | None = None) -> Advice:
         if self.flag.exists() and path.name == "indexed-0":
             if self.once:
                 self.flag.unlink()
@@ -183,7 +187,7 @@ def test_processes_that_die_each_time_end_it(fleet: list[Path], tmp_path: Path) 
         Processes(2)(Killed(tmp_path / "flag", once=False), fleet)
 
 
-def waiting(path: Path, shown: Path) -> Advice:
+def waiting(path: Path, shown: Path, scanners: Scanners | None = None) -> Advice:
     """A study that Ctrl-C finds at work, in a process that does not see it."""
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     os.kill(os.getppid(), signal.SIGINT)
@@ -225,17 +229,16 @@ def cluster() -> Iterator[str]:
 @pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore")  # of the library
 def test_a_cluster_says_the_same_also_when_a_worker_is_killed(
-    fleet: list[Path], cluster: str
+    fleet: list[Path], cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also of large recordings, of which a worker gets a part."""
     expected = as_json(advise_all(fleet, OPTIONS, here))
     assert as_json(advise_all(fleet, OPTIONS, Cluster(cluster))) == expected
-    workers = [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if any("spawn_main" in word for word in child.cmdline())
-    ]
-    assert len(workers) >= 2
-    killer = threading.Timer(0.05, workers[0].kill)
+    monkeypatch.setattr(spread, "LARGE", 2000)
+    assert max(path.stat().st_size for path in fleet) > 2000 > fleet[2].stat().st_size
+    assert as_json(advise_all(fleet, OPTIONS, Cluster(cluster))) == expected
+    assert len(workers()) >= 2
+    killer = threading.Timer(0.05, workers()[0].kill)
     killer.start()
     assert as_json(advise_all(fleet * 4, OPTIONS, Cluster(cluster))) == as_json(
         advise_all(fleet * 4, OPTIONS, here)
@@ -244,6 +247,41 @@ def test_a_cluster_says_the_same_also_when_a_worker_is_killed(
     fleet[3].write_text("nothing\n")
     with pytest.raises(BadInput, match=f"^{fleet[3]}: expected at least one line"):
         advise_all(fleet, OPTIONS, Cluster(cluster))
+
+
+def workers() -> list[psutil.Process]:
+    """The processes of the cluster's workers."""
+    children = psutil.Process().children(recursive=True)
+    return [each for each in children if any("spawn_main" in word for word in each.cmdline())]
+
+
+@dataclass
+class Killing:
+    """A pool that loses a worker when it has got so many blocks."""
+
+    pool: Pool
+    left: int = 20
+
+    def submit(self, function: Callable[..., Scanned], /, *args: Any) -> Any:
+        self.left -= 1
+        if not self.left:
+            workers()[0].kill()
+        return self.pool.submit(function, *args)
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_reads_parts_of_one_recording_also_when_a_worker_is_killed(
+    tmp_path: Path, cluster: str
+) -> None:
+    path = indexed(tmp_path / "long", rounds=200)
+    expected = as_json(study(OPTIONS, path, path))
+    with scanners(0, cluster) as found:
+        killing = Killing(found.pool)
+        small = replace(ENDLESS, block=4096)
+        recording = read(path, Scanners(killing, found.ahead), small)
+    assert killing.left < 0
+    assert as_json(advise(recording, OPTIONS)) == expected
 
 
 @pytest.mark.slow

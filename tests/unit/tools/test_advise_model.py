@@ -11,11 +11,11 @@ import pytest
 from coalesced.tools import traces
 from coalesced.tools.advise.advice import Advice, ExitCost, Options, advise
 from coalesced.tools.advise.names import Map
+from coalesced.tools.advise.recording import read
 from coalesced.tools.advise.report import lines, zones_as
 from coalesced.tools.advise.verdicts import Verdict
 from coalesced.tools.errors import BadInput
 from coalesced.tools.runs.ranges import zone_of
-from coalesced.tools.traces.trace import read_events
 from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
 
@@ -28,7 +28,7 @@ EXCLUDED = (0x20, 0xC0, 0xC8, 0xD0, 0xD8, 0x400, 0x3818)
 
 
 def of(path: Path, options: Options | None = None) -> Advice:
-    return advise(read_events(path), options or Options())
+    return advise(read(path), options or Options())
 
 
 @pytest.mark.slow

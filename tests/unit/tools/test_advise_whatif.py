@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from coalesced.tools.advise.advice import Options
+from coalesced.tools.advise.names import Map
 from coalesced.tools.advise.whatif import Doorbell, Stale
 from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
@@ -40,6 +42,24 @@ def test_a_limit_on_waits_keeps_a_ring_from_filling(tmp_path: Path) -> None:
     assert [limits[ms].exits for ms in ("0.1", "1", "10")] == [1, 1, 3]
 
 
+def test_a_drain_that_no_line_shows_ends_waits(tmp_path: Path) -> None:
+    """269 stores, one in 8 µs: the ring is drained before the 101st, and by the load at the end.
+
+    Of the first 100 the last 12 wait 100 µs at most, of the others the last 12 do.
+    """
+    tape = Tape()
+    tape.load(WINDOW, 0)
+    fill(tape, 269, exits=False)
+    tape.load(WINDOW, 0)
+    advice = tape.advice(tmp_path)
+    limits = advice.what_if.staleness_ms
+    assert advice.agreement is not None
+    assert limits is not None
+    assert advice.agreement.unseen_drains == 1
+    assert limits["0.1"].late == 88 + 157
+    assert limits["1"] == Stale(exits=2, late=45, drains=1)
+
+
 def test_without_times_there_is_no_limit_on_waits(tmp_path: Path) -> None:
     tape = Tape()
     fill(tape, 100, exits=True)
@@ -56,6 +76,22 @@ def test_a_ring_for_each_zone_is_drained_by_its_own_exits_alone(tmp_path: Path) 
     advice = tape.advice(tmp_path)
     assert advice.exits_advised == 4
     assert advice.what_if.ring_per_zone == 4 + 1
+
+
+def test_a_ring_for_each_device_is_drained_by_exits_to_any_of_its_zones(tmp_path: Path) -> None:
+    """Two windows, far apart, with the name of one device or without names."""
+    tape = Tape()
+    for _ in range(2):
+        for start in (WINDOW, WINDOW + 0x10000):
+            for at in range(100):
+                tape.store(start + 4 * at, at)
+        tape.load(WINDOW + 0xFFC, 0)
+    path = tmp_path / "map"
+    path.write_text(f"{WINDOW:08x}-{WINDOW + 0x1FFFF:08x} : card\n")
+    plain = tape.advice(tmp_path).what_if
+    named = tape.advice(tmp_path, Options(names=Map.read(path))).what_if
+    assert plain.ring_per_zone == plain.ring_per_device == named.ring_per_zone == 2 + 1
+    assert named.ring_per_device == 2 + 2
 
 
 def test_a_doorbell_of_one_value_may_be_an_ioeventfd(tmp_path: Path) -> None:
