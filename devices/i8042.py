@@ -162,6 +162,7 @@ class I8042:
         self._source = source
         of_mouse = source == "mouse" or (self._own is not None and self._own[1])
         self._status |= STATUS_OUTPUT_FULL | (STATUS_MOUSE if of_mouse else 0)
+        self._output &= ~OUTPUT_MOUSE_FULL  # the guest may have written it
         self._output |= OUTPUT_FULL | (OUTPUT_MOUSE_FULL if of_mouse else 0)
         self._set_interrupts()
 

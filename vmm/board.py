@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,9 @@ class FixedDevice(Device, Protocol):
 
     legacy_memory: list[tuple[int, Region, int]]
     legacy_ports: list[tuple[int, Region, int]]
+
+
+FixedT = TypeVar("FixedT", bound=FixedDevice)
 
 
 class IsaDevice(Device, Protocol):
@@ -108,31 +111,30 @@ class Board:
         self._shadows = {area: ShadowRam(machine, area.start, area.size) for area in AREAS}
         self.host = I440fx(ram_size=ram_size, reset_machine=self.reset, show_ram=self._show_ram)
         self._plug(self.host, 0)
+        self.rtc = self._make_clock(ram_size)
+        self._fix(I8237())
+        self.pic = self._fix(I8259Pair())
+        self.pit = self._fix(I8254(self.clock, lambda level: self.set_irq(TIMER_IRQ, level, ISA)))
+        self.pic.before_access(self.pit.follow)
+        self.fw_cfg = self._fix(FwCfg(machine.dma, ram_size))
+        self.i8042 = self._fix(I8042(self._set_isa_irq, self._set_a20, self.reset))
+        self.post_codes = self._fix(PostCodes())
+        self.isa_bridge = Piix3(PIRQ_IRQS)
+        self._plug(self.isa_bridge, ISA_BRIDGE_SLOT)
+        self.pm = Piix4Pm(self.clock, lambda level: self.set_irq(SCI, level, ISA), self._sleep)
+        self._plug(self.pm, ISA_BRIDGE_SLOT, 3)
+
+    def _make_clock(self, ram_size: int) -> Mc146818:
         started = int(time.time()) * SECOND  # as QEMU's, it begins with a whole second
         line = TimedLine(
             lambda level: self.set_irq(CLOCK_IRQ, level, ISA),
             lambda due, call: self.clock.call_at(due - started, call),
         )
-        self.rtc = Mc146818(lambda: started + self.clock.now(), _cmos(ram_size), line)
-        for base, region, priority in self.rtc.legacy_ports:
-            machine.ports.map(region, base, priority)
-        machine.add_device(self.rtc)
-        self._map_fixed(I8237())
-        self.pic = I8259Pair()
-        self._map_fixed(self.pic)
-        self.pit = I8254(self.clock, lambda level: self.set_irq(TIMER_IRQ, level, ISA))
-        self.pic.before_access(self.pit.follow)
-        self._map_fixed(self.pit)
-        self.fw_cfg = FwCfg(machine.dma, ram_size)
-        self._map_fixed(self.fw_cfg)
-        self.i8042 = I8042(self._set_isa_irq, self._set_a20, self.reset)
-        self._map_fixed(self.i8042)
-        self.post_codes = PostCodes()
-        self._map_fixed(self.post_codes)
-        self.isa_bridge = Piix3(PIRQ_IRQS)
-        self._plug(self.isa_bridge, ISA_BRIDGE_SLOT)
-        self.pm = Piix4Pm(self.clock, lambda level: self.set_irq(SCI, level, ISA), self._sleep)
-        self._plug(self.pm, ISA_BRIDGE_SLOT, 3)
+        rtc = Mc146818(lambda: started + self.clock.now(), _cmos(ram_size), line)
+        for base, region, priority in rtc.legacy_ports:
+            self.machine.ports.map(region, base, priority)
+        self.machine.add_device(rtc)
+        return rtc
 
     def add(self, device: Device, spec: Spec) -> None:
         """Plug a device in where its SPEC says. Raises SpecError."""
@@ -147,7 +149,7 @@ class Board:
             elif spec.slot is not None:
                 raise ValueError(f"{spec.name} is no PCI device and takes no addr")
             else:
-                self._map_fixed(cast(FixedDevice, device))
+                self._fix(cast(FixedDevice, device))
         except ValueError as error:
             raise SpecError(f"device {spec.text!r}: {error}") from error
         if hasattr(device, "render"):
@@ -247,12 +249,14 @@ class Board:
                 return slot
         raise ValueError("no PCI slot is free")
 
-    def _map_fixed(self, device: FixedDevice) -> None:
+    def _fix(self, device: FixedT) -> FixedT:
+        """Map a device at its own addresses, and return it."""
         for base, region, priority in device.legacy_memory:
             self.machine.memory.map(region, base, priority)
         for base, region, priority in device.legacy_ports:
             self.machine.ports.map(region, base, priority)
         self.machine.add_device(device)
+        return device
 
 
 def _cmos(ram_size: int) -> dict[int, int]:

@@ -190,6 +190,19 @@ def test_a20_is_what_was_written_last() -> None:
     assert board.resets == 0
 
 
+def test_bits_of_a_full_buffer_that_were_written_give_way_to_those_of_the_next_byte() -> None:
+    board = Board()
+    board.command(0xD1, 0x23)
+    board.command(0xD0)
+    assert board.read() == [0x23]
+    board.command(0xD1, 0x23)
+    board.command(0xD2, 0x55)
+    board.command(0xD0)
+    assert board.read() == [0x13]
+    board.command(0xD0)
+    assert board.read() == [0x03]
+
+
 def test_ways_to_reset_the_machine() -> None:
     board = Board()
     board.command(0xFE)
