@@ -32,6 +32,8 @@ def build(machine: Machine, hardware: Hardware, image: Image) -> Board:
     board = boards.board(machine, list(hardware.specs), hardware.memory, hardware.network, _rom_of)
     interrupts = machine.take_interrupts(board.pic.acknowledge)
     board.pic.on_intr = interrupts.set_pin
+    if image.start is None:
+        board.isa_bridge.route_at_reset(None)  # firmware routes the interrupts
     board.pm.disable_smm()  # neither Unicorn nor every KVM has it
     board.add_bios(image.start if image.start is not None else hardware.bios)
     for name, contents in hardware.roms.items():
