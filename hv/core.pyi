@@ -157,6 +157,7 @@ class VcpuHandle:
     first_operation: int
     signals: int
     running: bool
+    resetting: bool
     def __new__(
         cls,
         mapping: Mapping,

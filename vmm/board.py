@@ -286,12 +286,18 @@ class _Bus(PciBus):
         super().__init__(machine.memory, machine.ports, board.set_irq, machine.dma, board.clock)
         self._board = board
         self._machine = machine
+        self._roms: dict[int, Rom] = {}  # by the contents, which its function keeps
         self._pins: dict[PciFunction, bool] = {}
 
     def show_rom(self, address: int, contents: bytes) -> Callable[[], None]:
         # Memory of its own, if the guest is machine code, which may copy or execute it.
         if self._machine.executes_code:
-            return Rom(self._machine, address, contents).remove
+            known = self._roms.get(id(contents))
+            if known is None:
+                known = self._roms[id(contents)] = Rom(self._machine, address, contents)
+            else:
+                known.move(address)
+            return known.remove
         return super().show_rom(address, contents)
 
     def set_pin(self, function: PciFunction, pin: int, level: bool) -> None:

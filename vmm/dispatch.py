@@ -111,7 +111,7 @@ class Dispatcher:
         """
         if reason == KVM_EXIT_HLT:
             self._counters.halts += 1
-            return bool(interruptible) and self.interrupts is not None and self.interrupts.wait()
+            return self.interrupts is not None and self.interrupts.halted(bool(interruptible))
         if reason == KVM_EXIT_IRQ_WINDOW_OPEN and self.interrupts is not None:
             self.interrupts.window_open()
             return True

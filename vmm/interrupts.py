@@ -37,18 +37,20 @@ class Interrupts:
         if self._pin:
             self._processor.interrupt(self._acknowledge())
 
-    def wait(self) -> bool:
-        """Wait for the interrupt that ends a HLT; False when none can come, or when `stopped`.
+    def halted(self, interruptible: bool) -> bool:
+        """Wait for what ends a HLT: an interrupt, if the guest takes any, or a reset.
 
-        Raises PeerDied.
+        False when none can come, or when `stopped`. Raises PeerDied.
         """
-        loop = self._loop
-        while not self._pin:
+        loop, resetting = self._loop, self._processor.is_resetting
+        while not resetting() and not (self._pin and interruptible):
             timeout = loop.timeout()
-            if self.stopped or (timeout is None and not loop.watching):
+            endless = timeout is None and not loop.watching
+            if self.stopped or not interruptible or endless:
                 return False
             loop.wait(_LOOK_AGAIN if timeout is None else min(timeout, _LOOK_AGAIN))
             loop.run_timers()
             self._processor.check_alive()
-        self.window_open()
+        if not resetting():
+            self.window_open()
         return not self.stopped

@@ -19,15 +19,21 @@ class Rom:
         self._contents = contents
         self._space = machine.memory
         self._memory = self._accel.add_rom(start, contents)
-        region = Region("rom", len(contents), self._read, _ignore)
-        self._mapping = self._space.map(region, start, _PRIORITY)
+        self._region = Region("rom", len(contents), self._read, _ignore)
+        self._mapping = self._space.map(self._region, start, _PRIORITY)
+
+    def move(self, start: int) -> None:
+        """Put it back elsewhere after `remove`."""
+        self._memory.start = start
+        self.show(True)
+        self._mapping = self._space.map(self._region, start, _PRIORITY)
 
     def show(self, shown: bool) -> None:
         """Take it out of the guest's reach, or put it back."""
         self._accel.show_memory(self._memory, shown)
 
     def remove(self) -> None:
-        """Take it away for good."""
+        """Take it away; `move` puts it back."""
         self.show(False)
         self._space.unmap(self._mapping)
 

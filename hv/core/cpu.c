@@ -3,6 +3,7 @@
 #include "cpu.h"
 
 #include <dlfcn.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { INVALID_OPCODE = 6 };
@@ -42,10 +43,13 @@ static void note_executed(CpuObject *c, uint64_t start, uint64_t size)
 
 static void leave(CpuObject *c, uint32_t reason)
 {
-    if (vcpu_exit(c->vcpu, reason) < 0)
+    if (vcpu_exit(c->vcpu, reason) < 0) {
         cpu_stop(c, STOP_FAILED);
-    else
-        cpu_look_for_changes(c);
+        return;
+    }
+    cpu_look_for_changes(c);
+    if (c->restart)
+        cpu_stop(c, STOP_RESTART);
 }
 
 static void on_block(uc_engine *engine, uint64_t address, uint32_t size, void *data)
@@ -54,11 +58,15 @@ static void on_block(uc_engine *engine, uint64_t address, uint32_t size, void *d
     CpuObject *c = data;
     struct run_page *run = c->vcpu->run;
     uint64_t last_end = c->block_end;
+    if (c->stop == STOP_FAILED)
+        return;
+    if (c->restart) {
+        cpu_stop(c, STOP_RESTART);
+        return;
+    }
     c->block = address & (SPACE - 1);
     c->block_end = c->block + size;
     note_executed(c, c->block, size);
-    if (c->stop == STOP_FAILED)
-        return;
     if (atomic_load_explicit(&run->immediate_exit, memory_order_relaxed))
         leave(c, EXIT_INTR);
     else if (atomic_load_explicit(&run->request_interrupt_window, memory_order_relaxed) &&
@@ -173,7 +181,7 @@ static int execute(CpuObject *c)
         if (!take_interrupt(c))
             break;
         c->stop = STOP_NONE;
-        c->block_end = 0;
+        c->restart = false;
         int error = c->uc.emu_start(c->engine, cpu_get(c, UC_X86_REG_EIP), UINT64_MAX, 0, 0);
         state = c->stop == STOP_FAILED ? ENDED : handle_stop(c, error);
     }
@@ -319,6 +327,8 @@ static void cpu_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     if (c->engine)
         c->uc.close(c->engine);
+    for (int i = 0; i < c->regions; i++)
+        free(c->region[i]);
     if (c->uc.library)
         dlclose(c->uc.library);
     PyMem_Free(c->cpuid);

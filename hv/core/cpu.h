@@ -25,13 +25,14 @@ typedef struct CpuObject {
         uint64_t start, size;
         uint8_t *host; /* RAM; NULL: devices */
         bool readonly;
-    } region[CPU_REGIONS];
+    } * region[CPU_REGIONS]; /* Unicorn keeps pointers to those of devices */
     int regions;
     uint32_t memory_version; /* of the vCPU's memory that `region` shows */
     uint32_t written_seen;   /* notes of the VMM that have been dealt with */
-    uint32_t (*cpuid)[5]; /* function, EAX, EBX, ECX, EDX */
+    uint32_t (*cpuid)[5];    /* function, EAX, EBX, ECX, EDX */
     size_t leaves;
     enum cpu_stop stop;
+    bool restart; /* before the next block: until then a HLT would pass for the stop */
     uint32_t vector;
     uint64_t block, block_end;      /* the block that runs, as linear addresses */
     uint8_t code[SPACE / PAGE / 8]; /* a bit per page that has been executed */
@@ -44,7 +45,7 @@ int cpu_add_access_hooks(CpuObject *c);
 int cpu_map_memory(CpuObject *c);
 /* Forget the translations of code that devices have written over. */
 void cpu_forget_written(CpuObject *c);
-/* After an exit: stop when memory has changed, or the VMM has an interrupt. */
+/* After an exit: restart when memory has changed, or the VMM has an interrupt. */
 void cpu_look_for_changes(CpuObject *c);
 /* HostError for an error of Unicorn; returns -1. */
 int cpu_error(const CpuObject *c, const char *what, int error);
@@ -62,9 +63,11 @@ void cpu_set(const CpuObject *c, int reg, uint32_t value);
 bool cpu_read(const CpuObject *c, uint32_t address, void *bytes, size_t size);
 bool cpu_write(const CpuObject *c, uint32_t address, const void *bytes, size_t size);
 
-/* End the emulation behind the current block, or before it when called at its start. */
+/* End the emulation: at the start of a block before it, else behind it. */
 void cpu_stop(CpuObject *c, enum cpu_stop stop);
 
+#define CR0_PE 1u
+#define CR0_PG 0x80000000u
 #define FLAG_TF 0x100u
 #define FLAG_IF 0x200u
 #define FLAG_NT 0x4000u

@@ -8,9 +8,6 @@
 #define _GNU_SOURCE
 #include "cpu.h"
 
-#define CR0_PE 1u
-#define CR0_PG 0x80000000u
-
 enum { GATE_TRAP = 1, GATE_32 = 8 }; /* bits of a gate's type */
 
 uint32_t cpu_get(const CpuObject *c, int reg)

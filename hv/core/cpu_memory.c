@@ -33,8 +33,10 @@ static bool look_at_written(CpuObject *c, bool drop)
     /* Acquire: the notes go before the count. */
     uint32_t count = atomic_load_explicit(&w->written_count, memory_order_acquire);
     uint32_t seen = c->written_seen;
-    bool any = false;
-    for (uint32_t i = seen; i != count && count - seen <= WRITTEN_NOTES; i++) {
+    /* Translations are found by linear addresses, and the notes have physical ones. */
+    bool all = count != seen && cpu_get(c, UC_X86_REG_CR0) & CR0_PG;
+    bool any = all && forget(c, 0, SPACE, drop);
+    for (uint32_t i = seen; !all && i != count && count - seen <= WRITTEN_NOTES; i++) {
         uint64_t start =
             atomic_load_explicit(&w->written[i % WRITTEN_NOTES].start, memory_order_relaxed);
         uint64_t size =
@@ -64,7 +66,7 @@ void cpu_look_for_changes(CpuObject *c)
         atomic_load_explicit(&w->interrupt, memory_order_relaxed) ||
         (atomic_load_explicit(&w->written_count, memory_order_relaxed) != c->written_seen &&
          look_at_written(c, false)))
-        cpu_stop(c, STOP_RESTART);
+        c->restart = true;
 }
 
 static uint64_t on_load(uc_engine *engine, uint64_t offset, unsigned size, void *data)
@@ -191,14 +193,6 @@ static bool same(const struct cpu_region *a, const struct cpu_region *b)
            a->readonly == b->readonly;
 }
 
-static bool among(const struct cpu_region *region, const struct cpu_region *others, int count)
-{
-    for (int i = 0; i < count; i++)
-        if (same(region, &others[i]))
-            return true;
-    return false;
-}
-
 static int map(CpuObject *c, struct cpu_region *region)
 {
     const struct unicorn *uc = &c->uc;
@@ -213,30 +207,44 @@ static int map(CpuObject *c, struct cpu_region *region)
     return error;
 }
 
+/* The region of `old` that is like `wanted`, taken out of the list; or NULL. */
+static struct cpu_region *take(struct cpu_region **old, int count, const struct cpu_region *wanted)
+{
+    for (int i = 0; i < count; i++)
+        if (old[i] && same(wanted, old[i])) {
+            struct cpu_region *found = old[i];
+            old[i] = NULL;
+            return found;
+        }
+    return NULL;
+}
+
 int cpu_map_memory(CpuObject *c)
 {
-    struct cpu_region wanted[CPU_REGIONS], *old = c->region;
+    struct cpu_region wanted[CPU_REGIONS], *now[CPU_REGIONS];
     int count = lay_out(c, wanted), error = UC_ERR_OK;
-    bool kept[CPU_REGIONS];
-    for (int i = 0; i < c->regions && error == UC_ERR_OK; i++) {
-        /* A region of devices is known to Unicorn by its place in the list: it is mapped anew. */
-        kept[i] = old[i].host && among(&old[i], wanted, count);
-        if (!kept[i])
-            error = c->uc.mem_unmap(c->engine, old[i].start, old[i].size);
+    for (int i = 0; i < count; i++)
+        now[i] = take(c->region, c->regions, &wanted[i]);
+    for (int i = 0; i < c->regions; i++)
+        if (c->region[i]) {
+            error =
+                error ? error : c->uc.mem_unmap(c->engine, c->region[i]->start, c->region[i]->size);
+            free(c->region[i]);
+        }
+    c->regions = 0;
+    for (int i = 0; i < count; i++) {
+        if (!now[i] && (now[i] = malloc(sizeof *now[i]))) {
+            *now[i] = wanted[i];
+            now[i]->cpu = c;
+            error = error ? error : map(c, now[i]);
+        }
+        if (!now[i]) {
+            vcpu_take_gil(c->vcpu);
+            PyErr_NoMemory();
+            return -1;
+        }
+        c->region[c->regions++] = now[i];
     }
-    for (int i = 0; i < count && error == UC_ERR_OK; i++) {
-        bool mapped = false;
-        for (int k = 0; k < c->regions; k++)
-            mapped = mapped || (kept[k] && same(&wanted[i], &old[k]));
-        wanted[i].cpu = c;
-        if (wanted[i].host && !mapped)
-            error = map(c, &wanted[i]);
-    }
-    memcpy(c->region, wanted, sizeof *wanted * (size_t)count);
-    c->regions = count;
-    for (int i = 0; i < count && error == UC_ERR_OK; i++)
-        if (!c->region[i].host)
-            error = map(c, &c->region[i]);
     c->memory_version = c->vcpu->memory_version;
     return error == UC_ERR_OK ? 0 : cpu_error(c, "memory map", error);
 }

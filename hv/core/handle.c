@@ -281,7 +281,8 @@ static PyObject *at_next_entry(HandleObject *h, uint32_t what)
         PyErr_SetString(PyExc_RuntimeError, "expected a stopped vCPU");
         return NULL;
     }
-    atomic_store_explicit(&h->words->interrupt, what, memory_order_relaxed);
+    if (!(atomic_load_explicit(&h->words->interrupt, memory_order_relaxed) & INTERRUPT_RESET))
+        atomic_store_explicit(&h->words->interrupt, what, memory_order_relaxed);
     Py_RETURN_NONE;
 }
 
@@ -394,6 +395,14 @@ static PyObject *get_signals(PyObject *self, void *unused)
     return PyLong_FromUnsignedLongLong(((HandleObject *)self)->bell.signals);
 }
 
+static PyObject *get_resetting(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(
+        atomic_load_explicit(&((HandleObject *)self)->words->interrupt, memory_order_relaxed) &
+        INTERRUPT_RESET);
+}
+
 static PyObject *get_running(PyObject *self, void *unused)
 {
     (void)unused;
@@ -426,6 +435,7 @@ static PyMethodDef handle_methods[] = {
 static PyGetSetDef handle_getset[] = {
     {"first_operation", get_first_operation, NULL, "CLOCK_MONOTONIC ns, 0 before it.", NULL},
     {"signals", get_signals, NULL, "Bytes written to the resume pipe.", NULL},
+    {"resetting", get_resetting, NULL, "The processor is reset when it is entered.", NULL},
     {"running", get_running, NULL, "Entered and not yet seen to exit.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -403,3 +403,108 @@ handler:
     """
     )
     assert results(world, tmp_path, code, 2) == [0x40007000 - 12, 2]
+
+
+PAM_RAM = """
+    mov eax, 0x80000058
+    mov dx, 0xcf8
+    out dx, eax
+    mov al, 0x30
+    mov dx, 0xcfd
+"""
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_halt_right_behind_a_change_of_the_memory_map_halts(world: str, tmp_path: Path) -> None:
+    code = PAM_RAM + "    out dx, al\n    nop\n    hlt\n    mov dword [RESULTS], 1\n"
+    assert results(world, tmp_path, code + END, 1) == [0]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_instruction_behind_sti_is_safe_from_a_change_of_the_map(
+    world: str, tmp_path: Path
+) -> None:
+    code = (
+        TICKS
+        + PAM_RAM
+        + """
+    mov bx, ax
+pending:
+    mov al, 0x0a
+    out 0x20, al
+    in al, 0x20
+    test al, 1
+    jz pending
+    mov ax, bx
+    out dx, al
+    sti
+    hlt                             ; ends by the tick that is pending, or by the next one
+    mov dword [RESULTS + 4], 1
+    """
+    )
+    ticks, done = results(world, tmp_path, code + END, 2)
+    assert (ticks >= 1, done) == (True, 1)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_queued_reset_is_carried_out_at_a_halt(world: str, tmp_path: Path) -> None:
+    code = """
+    inc dword [RESULTS]
+    cmp dword [RESULTS], 2
+    je end
+    mov dx, 0xcf9
+    mov al, 2
+    out dx, al
+    mov al, 6
+    out dx, al
+    cli
+    hlt
+    mov dword [RESULTS + 4], 1
+end:
+    """
+    assert results(world, tmp_path, code + END, 2) == [2, 0]
+
+
+@pytest.mark.parametrize("world", WORLDS[:1])  # a KVM without hardware support has no paging
+def test_code_behind_a_page_table_that_a_device_writes_over_is_executed_anew(
+    world: str, tmp_path: Path
+) -> None:
+    """Page 0x400000 is page 0x9000, where the device writes `mov eax, 2`."""
+    code = (
+        PROTECTED
+        + """
+main:
+    mov edi, 0x100000
+    mov ecx, 3072
+    xor eax, eax
+    rep stosd
+    mov dword [0x100000], 0x101003
+    mov dword [0x100004], 0x102003
+    mov dword [0x102000], 0x9003
+    mov edi, 0x101000
+    mov eax, 3
+fill:
+    stosd
+    add eax, 0x1000
+    cmp edi, 0x102000
+    jb fill
+    mov dword [0x9000], 0x000001b8      ; mov eax, 1; ret
+    mov word [0x9004], 0xc300
+    mov eax, 0x100000
+    mov cr3, eax
+    mov eax, cr0
+    or eax, 0x80000000
+    mov cr0, eax
+    mov ebx, 0x400000
+    call ebx
+    mov [RESULTS], eax
+    mov dx, 0x2f0
+    out dx, al
+    call ebx
+    mov [RESULTS + 4], eax
+    """
+    )
+    with pc(world) as found:
+        found.board.bus.add(Loader(bytes.fromhex("b802000000c3"), 0x9000), 5)
+        found.run(assemble(code + END, tmp_path))
+        assert found.results(2) == [1, 2]

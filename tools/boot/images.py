@@ -127,7 +127,7 @@ def _disk(name: str, data: bytes, bios: bool) -> Image:
 
 def _elf(name: str, data: bytes, memory: int) -> Image:
     try:
-        entry, segments = _segments(data)
+        entry, segments = _segments(data, memory)
     except struct.error as error:
         raise BadInput(f"{name}: the ELF file is cut short") from error
     except ValueError as error:
@@ -139,13 +139,15 @@ def _elf(name: str, data: bytes, memory: int) -> Image:
     return Image(name, rom, (*segments, (_INFO_AT, info.ljust(128, b"\0"))))
 
 
-def _segments(data: bytes) -> tuple[int, tuple[tuple[int, bytes], ...]]:
+def _segments(data: bytes, memory: int) -> tuple[int, tuple[tuple[int, bytes], ...]]:
     """The entry point and what is loaded where. Raises ValueError, struct.error."""
     header = _ELF_HEADER.unpack_from(data)
     bits, order, machine, entry, table = header[1], header[2], header[7], header[9], header[10]
     size, count = header[14], header[15]
     if (bits, order, machine) != (1, 1, _I386):
         raise ValueError("expected an ELF file of 32 bits for the i386")
+    if size < _PROGRAM_HEADER.size:
+        raise ValueError(f"expected program headers of 32 bytes, got {size}")
     loaded = []
     for number in range(count):
         kind, offset, _, address, in_file, in_memory, _, _ = _PROGRAM_HEADER.unpack_from(
@@ -153,7 +155,8 @@ def _segments(data: bytes) -> tuple[int, tuple[tuple[int, bytes], ...]]:
         )
         if kind != _LOAD or not in_memory:
             continue
-        if offset + in_file > len(data) or in_file > in_memory or in_memory > _LARGEST:
+        memory -= in_memory
+        if offset + in_file > len(data) or in_file > in_memory or memory < 0:
             raise ValueError(f"segment {number} lies outside the file, or is too large")
         loaded.append((address, data[offset : offset + in_file].ljust(in_memory, b"\0")))
     if not loaded:

@@ -91,7 +91,8 @@ def _start(plan: Plan, machine: Machine) -> _Running:
     board.add(uart, parse_spec("isa-serial"))
     if plan.serial == STDIO:
         serial = Serial(uart, plan.terminal)
-        serial.read_from(sys.stdin.fileno(), machine.loop)
+        if sys.stdin is not None:  # it was closed
+            serial.read_from(sys.stdin.fileno(), machine.loop)
     else:
         serial = Serial(uart)
     return _Running(board, Watch(machine, board, plan.until, serial.output), serial)

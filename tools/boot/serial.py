@@ -16,7 +16,6 @@ from coalesced.vmm.loop import Loop
 STDIO: Final = "stdio"
 NONE: Final = "none"
 _AT_ONCE: Final = 4096
-_FILE_MOST: Final = 1 << 20
 
 Target = Callable[[bytes], object]
 
@@ -51,13 +50,16 @@ class Serial:
                 self._uart.on_room = lambda: None
                 loop.add_reader(fd, read)
 
+        def read_file() -> None:
+            self._waiting = self._waiting or os.read(fd, _AT_ONCE)
+            self._give()
+
         def begin() -> None:
             try:
                 loop.add_reader(fd, read)
             except PermissionError:  # a file, which epoll does not take
-                self._waiting = os.read(fd, _FILE_MOST)
-                self._uart.on_room = self._give
-                self._give()
+                self._uart.on_room = read_file
+                read_file()
 
         self._begin = begin
 

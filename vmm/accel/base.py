@@ -104,6 +104,9 @@ class Processor(Accelerator, Protocol):
     def reset(self) -> None:
         """Reset the guest's processor; it is stopped."""
 
+    def is_resetting(self) -> bool:
+        """Whether the processor begins anew when it is entered next."""
+
     def note_written(self, address: int, size: int) -> None:
         """A device has written to RAM: code that the guest has executed there is another now."""
 

@@ -115,6 +115,9 @@ class ProcessAccelerator(SharedSlots):
         """File and line of the guest, which must be ended afterwards; empty without an answer."""
         return self._vm.where()
 
+    def is_resetting(self) -> bool:
+        return self.handle.resetting
+
     def check_alive(self) -> None:
         if not self._process.is_alive():
             raise self._vm.died()
