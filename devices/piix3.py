@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from coalesced.devices.bus.pci import PIRQS, STATUS, PciFunction
+from coalesced.devices.bus.pci import STATUS, PciFunction
+from coalesced.devices.bus.pci_bus import PIRQS
 
 PIRQ_ROUTE: Final = 0x60
 """A byte for each of PIRQA to PIRQD: the ISA interrupt; 16 and above stand for none."""

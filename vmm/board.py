@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from coalesced.devices.bus.device import Card, Device, Wire
 from coalesced.devices.bus.device import Clock as DeviceClock
-from coalesced.devices.bus.pci import PIRQ_IRQS, SLOTS, PciBus, PciFunction
+from coalesced.devices.bus.pci import PciFunction
+from coalesced.devices.bus.pci_bus import PIRQ_IRQS, SLOTS, PciBus
 from coalesced.devices.bus.region import Region
 from coalesced.devices.bus.timed_line import TimedLine
 from coalesced.devices.diagnostics import PostCodes

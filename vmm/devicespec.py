@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from coalesced.devices.bus.device import Device
-from coalesced.devices.bus.pci import ROM_LEAST, ROM_MOST, SLOTS, PciFunction
+from coalesced.devices.bus.pci import ROM_LEAST, ROM_MOST, PciFunction
+from coalesced.devices.bus.pci_bus import SLOTS
 from coalesced.vmm import macs
 from coalesced.vmm.macs import MacAddresses
 from coalesced.vmm.properties import parse_properties

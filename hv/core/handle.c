@@ -1,26 +1,6 @@
 /* VcpuHandle: what a VMM holds of a vCPU, as it holds a descriptor and kvm_run of a KVM vCPU. */
 #define _GNU_SOURCE
-#include "core.h"
-
-typedef struct {
-    PyObject_HEAD
-    MappingObject *mapping;
-    ConsumerObject *ring; /* or NULL */
-    struct run_page *run;
-    uint8_t *io_data;
-    struct run_words *words;
-    struct doorbell bell;
-    int watch_fd;       /* or -1 */
-    uint64_t looked_at; /* for news of watch_fd, though exits kept coming */
-    uint32_t exits, resumes, requests;
-    uint64_t lines;
-    struct pending_load load;
-    bool running, watch_ring, kicked;
-    bool unread;      /* the guest exited for its own reasons when it was paused */
-    bool keeps;       /* KEEP_WRITES was asked for */
-    bool untaken;     /* a write that the caller has until `enter` */
-    bool passed_over; /* another event was reported before an exit that was there */
-} HandleObject;
+#include "handle.h"
 
 enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2, KEEP_WRITES = 4 };
 
@@ -261,64 +241,6 @@ static PyObject *handle_kick(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* ---- machine code -------------------------------------------------------------------------- */
-
-static PyObject *handle_interrupt_window(PyObject *self, PyObject *wanted)
-{
-    HandleObject *h = (HandleObject *)self;
-    int level = PyObject_IsTrue(wanted);
-    if (level < 0)
-        return NULL;
-    /* Relaxed: the guest looks at it between two blocks, and leaves with an exit. */
-    atomic_store_explicit(&h->run->request_interrupt_window, (uint8_t)level, memory_order_relaxed);
-    Py_RETURN_NONE;
-}
-
-/* The resume that follows is a release: relaxed suffices here. */
-static PyObject *at_next_entry(HandleObject *h, uint32_t what)
-{
-    if (h->running) {
-        PyErr_SetString(PyExc_RuntimeError, "expected a stopped vCPU");
-        return NULL;
-    }
-    if (!(atomic_load_explicit(&h->words->interrupt, memory_order_relaxed) & INTERRUPT_RESET))
-        atomic_store_explicit(&h->words->interrupt, what, memory_order_relaxed);
-    Py_RETURN_NONE;
-}
-
-static PyObject *handle_interrupt(PyObject *self, PyObject *argument)
-{
-    uint64_t vector;
-    if (unsigned_from(argument, &vector) < 0)
-        return NULL;
-    if (vector > 255) {
-        PyErr_SetString(PyExc_ValueError, "expected a vector of 0 to 255");
-        return NULL;
-    }
-    return at_next_entry((HandleObject *)self, INTERRUPT_PENDING | (uint32_t)vector);
-}
-
-static PyObject *handle_reset(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    return at_next_entry((HandleObject *)self, INTERRUPT_RESET);
-}
-
-static PyObject *handle_note_written(PyObject *self, PyObject *args)
-{
-    HandleObject *h = (HandleObject *)self;
-    unsigned long long start, size;
-    if (!PyArg_ParseTuple(args, "KK", &start, &size))
-        return NULL;
-    struct run_words *w = h->words;
-    uint32_t count = atomic_load_explicit(&w->written_count, memory_order_relaxed);
-    atomic_store_explicit(&w->written[count % WRITTEN_NOTES].start, start, memory_order_relaxed);
-    atomic_store_explicit(&w->written[count % WRITTEN_NOTES].size, size, memory_order_relaxed);
-    /* Release: pairs with the acquire in look_at_written; the note and the bytes come first. */
-    atomic_store_explicit(&w->written_count, count + 1, memory_order_release);
-    Py_RETURN_NONE;
-}
-
 /* An exception only ends the wait: the next call returns the exit. */
 static PyObject *handle_pause(PyObject *self, PyObject *unused)
 {
@@ -395,14 +317,6 @@ static PyObject *get_signals(PyObject *self, void *unused)
     return PyLong_FromUnsignedLongLong(((HandleObject *)self)->bell.signals);
 }
 
-static PyObject *get_resetting(PyObject *self, void *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(
-        atomic_load_explicit(&((HandleObject *)self)->words->interrupt, memory_order_relaxed) &
-        INTERRUPT_RESET);
-}
-
 static PyObject *get_running(PyObject *self, void *unused)
 {
     (void)unused;
@@ -435,7 +349,7 @@ static PyMethodDef handle_methods[] = {
 static PyGetSetDef handle_getset[] = {
     {"first_operation", get_first_operation, NULL, "CLOCK_MONOTONIC ns, 0 before it.", NULL},
     {"signals", get_signals, NULL, "Bytes written to the resume pipe.", NULL},
-    {"resetting", get_resetting, NULL, "The processor is reset when it is entered.", NULL},
+    {"resetting", handle_get_resetting, NULL, "The processor is reset when it is entered.", NULL},
     {"running", get_running, NULL, "Entered and not yet seen to exit.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

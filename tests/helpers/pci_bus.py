@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coalesced.devices.bus.address_space import AddressSpace
-from coalesced.devices.bus.pci import PciBus
+from coalesced.devices.bus.pci_bus import PciBus
 from coalesced.vmm.clock import Clock
 from coalesced.vmm.dma import MemoryMaster
 from coalesced.vmm.loop import Loop

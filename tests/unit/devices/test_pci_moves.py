@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coalesced.devices.bus.pci import PciBus
+from coalesced.devices.bus.pci_bus import PciBus
 from coalesced.devices.i440fx import I440fx
 from coalesced.devices.vga import PciVga
 from coalesced.vmm.clock import Clock

@@ -11,10 +11,9 @@ from coalesced.devices.bus.pci import (
     COMMAND_MEMORY,
     INTERRUPT_LINE,
     INTERRUPT_PIN,
-    PIRQ_IRQS,
-    SLOTS,
     VENDOR_ID,
 )
+from coalesced.devices.bus.pci_bus import PIRQ_IRQS, SLOTS
 from coalesced.hv.vcpu import Vcpu
 
 CONFIG_ADDRESS: Final = 0xCF8

@@ -28,5 +28,6 @@
 /* vcpu.c has one of that name. */
 #define get_signals handle_get_signals
 #include "handle.c"
+#include "handle_code.c"
 #include "wait.c"
 #include "waits.c"

@@ -1,0 +1,34 @@
+/* What a VMM holds of a vCPU: its state, and what its parts call of each other. */
+#ifndef COALESCED_HANDLE_H
+#define COALESCED_HANDLE_H
+
+#include "core.h"
+
+typedef struct {
+    PyObject_HEAD
+    MappingObject *mapping;
+    ConsumerObject *ring; /* or NULL */
+    struct run_page *run;
+    uint8_t *io_data;
+    struct run_words *words;
+    struct doorbell bell;
+    int watch_fd;       /* or -1 */
+    uint64_t looked_at; /* for news of watch_fd, though exits kept coming */
+    uint32_t exits, resumes, requests;
+    uint64_t lines;
+    struct pending_load load;
+    bool running, watch_ring, kicked;
+    bool unread;      /* the guest exited for its own reasons when it was paused */
+    bool keeps;       /* KEEP_WRITES was asked for */
+    bool untaken;     /* a write that the caller has until `enter` */
+    bool passed_over; /* another event was reported before an exit that was there */
+} HandleObject;
+
+/* handle_code.c: methods for a guest that is machine code. */
+PyObject *handle_interrupt_window(PyObject *self, PyObject *wanted);
+PyObject *handle_interrupt(PyObject *self, PyObject *vector);
+PyObject *handle_reset(PyObject *self, PyObject *unused);
+PyObject *handle_note_written(PyObject *self, PyObject *args);
+PyObject *handle_get_resetting(PyObject *self, void *unused);
+
+#endif
