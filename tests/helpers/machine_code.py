@@ -38,6 +38,80 @@ RESULTS = 0x6000
 MEMORY = 4 << 20
 LATEST = 20.0  # seconds after which a program that does not end is stopped
 
+END = "\ncli\nhlt\n"
+
+# To 32-bit protected mode without paging; `main` is 32-bit code with a stack.
+PROTECTED = """
+    lgdt [gdtr]
+    mov eax, cr0
+    or al, 1
+    mov cr0, eax
+    jmp 8:flat
+align 8
+gdt: dq 0, 0x00cf9a000000ffff, 0x00cf92000000ffff
+gdtr: dw 23
+    dd gdt
+bits 32
+flat:
+    mov ax, 16
+    mov ds, ax
+    mov es, ax
+    mov ss, ax
+    mov esp, 0x7000
+    lidt [idtr]
+    jmp main
+align 8
+idt: times 64 dq 0
+idtr: dw 64 * 8 - 1
+    dd idt
+%macro gate 3           ; vector, handler, type
+    mov eax, %2
+    mov [idt + 8 * %1], ax
+    mov word [idt + 8 * %1 + 2], 8
+    mov word [idt + 8 * %1 + 4], %3 << 8
+    shr eax, 16
+    mov [idt + 8 * %1 + 6], ax
+%endmacro
+"""
+INTERRUPT_GATE, TRAP_GATE = 0x8E, 0x8F
+
+# Interrupts 8 to 15 for the first controller, of which only the timer's comes, at 1 kHz.
+TIMER = """
+    mov al, 0x11
+    out 0x20, al
+    mov al, 8
+    out 0x21, al
+    mov al, 4
+    out 0x21, al
+    mov al, 1
+    out 0x21, al
+    mov al, 0xfe
+    out 0x21, al
+    mov al, 0x34
+    out 0x43, al
+    mov al, 0xa9
+    out 0x40, al
+    mov al, 0x04
+    out 0x40, al
+"""
+TICKS = (
+    """
+    mov word [8 * 4], tick
+    mov word [8 * 4 + 2], 0
+    mov dword [RESULTS], 0
+    jmp start
+tick:
+    push ax
+    inc dword [RESULTS]
+    mov al, 0x20
+    out 0x20, al
+    pop ax
+    iret
+start:
+"""
+    + TIMER
+)
+
 
 def assemble(source: str, folder: Path) -> bytes:
     """Machine code of a program that is loaded at CODE; RESULTS is a name of its."""
@@ -98,3 +172,9 @@ def pc(world: str, *specs: str, ring_pages: int = 1, coalesce: bool = True) -> I
     )
     with Machine(accel, coalesce=coalesce, staleness=0.05) as machine:
         yield Pc(machine, *specs)
+
+
+def results(world: str, folder: Path, source: str, count: int) -> list[int]:
+    with pc(world) as found:
+        found.run(assemble(source, folder))
+        return found.results(count)
