@@ -70,6 +70,22 @@ def test_seabios_reaches_its_prompt(tmp_path: Path, accel: str) -> None:
 
 
 @needs_unicorn
+@needs_kvm
+@pytest.mark.parametrize(
+    "image",
+    ["lines", pytest.param("seabios", marks=[needs_seabios, pytest.mark.heavy])],
+)
+def test_both_worlds_have_the_same_exits_but_for_time(tmp_path: Path, image: str) -> None:
+    options = ["--staleness", "off", *([] if image == "seabios" else ["--bios", "none"])]
+    result = booted(image, *options, "--against", "kvm", cwd=tmp_path)
+    found = result["against"]
+    assert (found["worlds"], found["ok"], result["identical"]) == (["process", "kvm"], True, True)
+    differing = [row for row in found["rows"] if len(set(row["exits"])) > 1]
+    assert all(row["by_time"] for row in differing)
+    assert len(found["rows"]) - len(differing) >= (5 if image == "lines" else 40)
+
+
+@needs_unicorn
 @needs_seabios
 def test_the_bios_loads_a_boot_sector_from_a_floppy(tmp_path: Path) -> None:
     result = booted("hello", "--until", "boot sector", cwd=tmp_path)
@@ -104,6 +120,8 @@ def test_the_first_error_of_the_assembler_is_the_one_line(tmp_path: Path) -> Non
         (["none.img"], "none.img: No such file or directory"),
         (["plasma", "--accel", "direct"], "--accel direct: machine code needs a processor"),
         (["seabios", "--bios", "none"], "seabios: it is the BIOS: no --bios none, and no --at"),
+        (["plasma", "--against", "kvm", "--ring-pages", "2"], "--against kvm: compares --accel"),
+        (["plasma", "--against", "kvm", "--serial", "stdio"], "--against kvm: there are two runs"),
         (["plasma", "--at", "high"], "--at high: expected an address of 0 to 0xffffffff"),
         (["plasma", "--at", "0xa0000"], "512 bytes at 0xa0000: expected RAM there (--memory)"),
         (["plasma", "--until", "-1"], "--until -1: expected above 0 to 86400 seconds"),

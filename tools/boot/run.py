@@ -1,4 +1,4 @@
-"""Boots an image with coalescing on and off, and compares the runs."""
+"""Boots an image with coalescing on and off, or in two worlds, and compares the runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ import numpy as np
 
 from coalesced.devices.uart import Uart
 from coalesced.hv.cpu.guest import GUEST
+from coalesced.tools.boot.against import Against, Exits, against, exits_of
 from coalesced.tools.boot.images import Image
 from coalesced.tools.boot.machine import Hardware, build
 from coalesced.tools.boot.serial import STDIO, Serial, Target, write_file
 from coalesced.tools.boot.until import Until, Watch
-from coalesced.tools.runs.comparison import Screen, comparison, run_each, screen_of
-from coalesced.tools.runs.json_members import INLINE
-from coalesced.tools.runs.options import Picture, RunOptions
+from coalesced.tools.runs.comparison import (
+    Screen,
+    combinations,
+    comparison,
+    run_each,
+    screen_of,
+)
+from coalesced.tools.runs.json_members import INLINE, OPTIONAL
+from coalesced.tools.runs.options import Accel, Picture, RunOptions
 from coalesced.tools.runs.outputs import save_picture
 from coalesced.tools.runs.results import Comparison
 from coalesced.tools.runs.runner import Job, Ran
@@ -34,6 +41,7 @@ class Seen:
     text: str
     serial: str
     stopped_by: str
+    exits: Exits
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,12 @@ class Boot:
     text: str
     serial: str
     stopped_by: str
+    against: Against | None = field(default=None, metadata=OPTIONAL)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the runs agree."""
+        return self.comparison.ok and (self.against is None or self.against.ok)
 
 
 @dataclass
@@ -60,6 +74,8 @@ class Plan:
     """An image, its machine, when it is done, and where its serial line goes.
 
     `serial`: --serial; of STDIO `terminal` shows what comes over the line, and there is one run.
+    `against`: the accelerator of a second world, whose run takes the place of that without
+    coalescing.
     """
 
     image: Image
@@ -67,14 +83,23 @@ class Plan:
     until: Until
     serial: str
     terminal: Target
+    against: Accel | None = None
+
+    def runs(self, options: RunOptions) -> list[RunOptions]:
+        """The options of each run; machine code has no direct one."""
+        first, *others = combinations(options)
+        if self.serial == STDIO:
+            return [first]
+        if self.against is not None:
+            return [first, replace(first, accel=self.against, trace=None)]
+        return [first, *(each for each in others if each.accel != Accel.direct)]
 
 
 def boot(plan: Plan, options: RunOptions, picture: Picture | None) -> Boot:
-    """Run the image in every combination. Raises what `run_job` raises, BadInput."""
-    on_terminal = plan.serial == STDIO
-    job = Job(GUEST, {}, partial(_start, plan), _seen, once=on_terminal, machine_code=True)
+    """Run the image as planned. Raises what `run_job` raises, BadInput."""
+    job = Job(GUEST, {}, partial(_start, plan), _seen, machine_code=True)
     image = plan.image
-    ran = run_each(image.name, job, options)
+    ran = run_each(image.name, job, plan.runs(options))
     first = ran[0].seen
     write_file(plan.serial, first.serial.encode("latin-1"))
     result = replace(
@@ -82,7 +107,10 @@ def boot(plan: Plan, options: RunOptions, picture: Picture | None) -> Boot:
         identical=_alike(ran),
         png=save_picture(picture, first.screen),
     )
-    return Boot(result, first.text, first.serial, first.stopped_by)
+    compared = None
+    if plan.against is not None:
+        compared = against([each.run.accel for each in ran], [each.seen.exits for each in ran])
+    return Boot(result, first.text, first.serial, first.stopped_by, compared)
 
 
 def _start(plan: Plan, machine: Machine) -> _Running:
@@ -103,7 +131,8 @@ def _seen(machine: Machine, running: _Running) -> Seen:
     lines = running.board.displays[0].text() if running.board.displays else None
     text = "\n".join(line.rstrip() for line in lines or ()).rstrip("\n")
     # A byte for each character: what a guest sends need not be UTF-8.
-    return Seen(screen, text, running.serial.output.decode("latin-1"), running.watch.stopped_by)
+    serial = running.serial.output.decode("latin-1")
+    return Seen(screen, text, serial, running.watch.stopped_by, exits_of(machine))
 
 
 def _alike(ran: Sequence[Ran[Seen]]) -> bool:

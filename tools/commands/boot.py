@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from coalesced.hv.cpu.guest import library
 from coalesced.hv.errors import HostError
 from coalesced.hv.printable import printable
 from coalesced.tools.boot import firmware, images
+from coalesced.tools.boot.against import Against as Compared
 from coalesced.tools.boot.images import Image
 from coalesced.tools.boot.machine import Hardware
 from coalesced.tools.boot.run import Boot, Plan, boot
@@ -27,11 +29,20 @@ from coalesced.tools.runs import report
 from coalesced.tools.runs.boards import DEFAULT_DEVICE, memory_size
 from coalesced.tools.runs.options import Accel, RunOptions, picture
 from coalesced.tools.runs.outputs import check_apart
+from coalesced.tools.runs.runner import check_kvm
 
 EXAMPLES = (
     "Examples: coalesced boot seabios · coalesced boot plasma --bios none --png plasma.png · "
     "coalesced boot seabios --accel kvm · coalesced boot kernel.elf --until 'Welcome'"
 )
+
+
+class Against(StrEnum):
+    """The worlds that a boot can be compared with."""
+
+    KVM = "kvm"
+
+
 SEABIOS = "seabios"
 SEABIOS_ENDS = "No bootable device.  Retrying in 60 seconds."
 NONE = "none"
@@ -82,6 +93,14 @@ def boot_command(
             show_default=HALT,
         ),
     ] = None,
+    against: Annotated[
+        Against | None,
+        typer.Option(
+            "--against",
+            help="Compare with the real KVM: exits by reason and place, in place of a run "
+            "without coalescing.",
+        ),
+    ] = None,
     serial: Annotated[
         str,
         typer.Option(
@@ -110,7 +129,10 @@ def boot_command(
     more = {path.name: firmware.read(path) for path in rom or []}
     hardware = Hardware(device or [DEFAULT_DEVICE], size, contents, more, options.network)
     default = SEABIOS_ENDS if image == SEABIOS else HALT
-    plan = Plan(found, hardware, parse(until or default), check(serial), to_terminal(json))
+    other = None if against is None else Accel(against)
+    _check_against(other, options, serial)
+    terminal = to_terminal(json)
+    plan = Plan(found, hardware, parse(until or default), check(serial), terminal, other)
     result = boot(plan, options, wanted)
     return _show(image, result, json, serial == STDIO)
 
@@ -123,6 +145,18 @@ def _check_accelerator(options: RunOptions) -> None:
             library()
         except HostError as error:
             raise BadInput(str(error)) from error
+
+
+def _check_against(other: Accel | None, options: RunOptions, serial: str) -> None:
+    if other is None:
+        return
+    if options.accel != Accel.process or options.ring_pages != 1:
+        raise BadInput(
+            f"--against {other}: compares --accel process, with the one page of KVM's ring"
+        )
+    if serial == STDIO:
+        raise BadInput(f"--against {other}: there are two runs, and --serial stdio is for one")
+    check_kvm()
 
 
 def _image(name: str, at: str | None, bios: str | None, memory: int) -> Image:
@@ -159,10 +193,25 @@ def _show(name: str, result: Boot, as_json: bool, shown: bool) -> int:
         report.print_comparison(name, compared, identical=alike if len(compared.runs) > 1 else "")
         print(f"Stopped by: {result.stopped_by}")
         serial = [] if shown else result.serial.splitlines()
+        if result.against is not None:
+            _show_against(result.against)
         for line in (*result.text.splitlines(), *serial):
             print(f"  {printable(line)}".rstrip())
     report.print_failures(compared.runs)
-    return 0 if compared.ok else 1
+    return 0 if result.ok else 1
+
+
+def _show_against(found: Compared) -> None:
+    """The rows that differ, and how many do not."""
+    equal = sum(row.equal for row in found.rows)
+    print(f"Exits by reason and place: {equal} of {len(found.rows)} counts are equal.")
+    for row in found.rows:
+        if not row.equal:
+            counts = ", ".join(
+                f"{world} {count:,}" for world, count in zip(found.worlds, row.exits, strict=True)
+            )
+            where = f"{row.reason} {row.place}".rstrip()
+            print(f"  {where}: {counts}{'; depends on time' * row.by_time}")
 
 
 def register(app: typer.Typer) -> None:

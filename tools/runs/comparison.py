@@ -24,18 +24,17 @@ from coalesced.vmm.machine import Machine
 Screen = NDArray[np.uint8]
 
 
-def combinations(options: RunOptions, machine_code: bool = False) -> list[RunOptions]:
+def combinations(options: RunOptions) -> list[RunOptions]:
     """The options of each run: coalescing on, off, and direct, as far as they are wanted.
 
-    Only the first one has a trace. Machine code has no direct run.
+    Only the first one has a trace.
     """
     first = replace(options, coalesce=options.coalesce and options.accel != Accel.direct)
     plain = replace(options, coalesce=False, trace=None)
     direct = replace(plain, accel=Accel.direct)
     if options.accel == Accel.direct:
         return [first]
-    runs = [first, plain] if first.coalesce else [first]
-    return runs if machine_code else [*runs, direct]
+    return [first, plain, direct] if first.coalesce else [first, direct]
 
 
 def board_of(
@@ -69,16 +68,15 @@ def compare(
 
     Raises what `run_job` raises, and BadInput when a file cannot be written.
     """
-    ran = run_each(name, job, options)
+    ran = run_each(name, job, combinations(options))
     screen = ran[0].seen
     result = comparison(name, options, ran)
     return replace(result, png=save_picture(picture, screen)), screen
 
 
-def run_each(name: str, job: Job[BoardT, SeenT], options: RunOptions) -> list[Ran[SeenT]]:
-    """Run the job in every combination; `--trace` records the first run."""
+def run_each(name: str, job: Job[BoardT, SeenT], wanted: Sequence[RunOptions]) -> list[Ran[SeenT]]:
+    """Run the job with each of the options, as those of `combinations`."""
     ran: list[Ran[SeenT]] = []
-    wanted = combinations(options, job.machine_code)[: 1 if job.once else None]
     # A guest that runs as machine code is recorded once for all its runs.
     job = replace(job, record=once(job.record or recorder(job)))
     with progress.shown(len(wanted)) as bar:

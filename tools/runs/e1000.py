@@ -13,7 +13,7 @@ from coalesced.tools.guests.network import memory
 from coalesced.tools.guests.network.card import BUDGET
 from coalesced.tools.guests.network.serve import Answers
 from coalesced.tools.runs import hosts
-from coalesced.tools.runs.comparison import comparison, run_each
+from coalesced.tools.runs.comparison import combinations, comparison, run_each
 from coalesced.tools.runs.exchange import LOOPBACK, Peer, free_ports
 from coalesced.tools.runs.options import NetworkOptions, RunOptions
 from coalesced.tools.runs.outputs import trace_file
@@ -75,7 +75,7 @@ def exchange(options: RunOptions, frames: int, burst: int, each: int) -> Compari
 
     arguments = {"frames": frames, "burst": burst, "each": each}
     job = Job("coalesced.tools.guests.network.exchange:exchange", arguments, build, inspect)
-    ran = run_each("e1000", job, options)
+    ran = run_each("e1000", job, combinations(options))
     result = comparison(
         "e1000", options, [replace(one, run=_with_traffic(one.run, *one.seen)) for one in ran]
     )

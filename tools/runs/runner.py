@@ -60,7 +60,6 @@ class Job(Generic[BoardT, SeenT]):
     inspect: Callable[[Machine, BoardT], SeenT]
     write_rom: Callable[[Machine, BoardT], None] = lambda _machine, _board: None
     record: Recorder | None = None  # set where the guest's accesses are known beforehand
-    once: bool = False  # there is nothing to compare: one run
     machine_code: bool = False  # the guest is `hv.cpu.guest`, or on KVM what RAM and ROM hold
 
 
