@@ -110,6 +110,11 @@ class Ps2Device:
         turned = self._buffer[at:] + self._buffer[:at]
         return bytes((self._count, self._command or 0)) + bytes(turned)
 
+    @property
+    def waiting(self) -> int:
+        """The bytes that wait to be read."""
+        return self._count
+
     def read(self) -> int:
         """The next byte."""
         if not self._count:
@@ -209,6 +214,7 @@ class Keyboard(Ps2Device):
             self._queue(code)
 
     def _set_defaults(self, *, enabled: bool) -> None:
+        self.turned_on = False  # by the guest, not only since power-on
         self._enabled = enabled
         self._set = 2
         self.leds = 0
@@ -221,7 +227,7 @@ class Keyboard(Ps2Device):
         elif value == ECHO:
             self._answer(ECHO)
         elif value == ENABLE:
-            self._enabled = True
+            self._enabled = self.turned_on = True
             self._answer(ACK)
         elif value in {DISABLE, SET_DEFAULTS, RESET}:
             self._clear()

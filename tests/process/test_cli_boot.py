@@ -196,3 +196,32 @@ def test_the_extra_is_named_where_unicorn_is_missing(tmp_path: Path) -> None:
 
 def test_the_guest_of_machine_code_is_a_function_that_can_be_loaded() -> None:
     assert GUEST == "coalesced.hv.cpu.guest:run"
+
+
+READ_KEYS = """
+bits 16
+org 0x7c00
+next:
+    xor ah, ah
+    int 0x16
+    mov ah, 0x0e
+    mov bx, 7
+    int 0x10
+    cmp al, 13
+    jne next
+    cli
+    hlt
+times 510 - ($ - $$) db 0
+    dw 0xaa55
+"""
+
+
+@needs_unicorn
+@needs_seabios
+@needs_nasm
+def test_what_is_typed_comes_from_the_keyboard(tmp_path: Path) -> None:
+    (tmp_path / "keys.asm").write_text(READ_KEYS)
+    text = 'Hello, "World"! {1+2}~'
+    result = booted("keys.asm", "--type", text + r"\n", cwd=tmp_path)
+    assert result["text"].splitlines()[-1] == text
+    assert (result["identical"], result["stopped_by"]) == (True, "hlt")

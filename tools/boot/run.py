@@ -13,6 +13,7 @@ from coalesced.devices.uart import Uart
 from coalesced.hv.cpu.guest import GUEST
 from coalesced.tools.boot.against import Against, Exits, against, exits_of
 from coalesced.tools.boot.images import Image
+from coalesced.tools.boot.keys import Typist
 from coalesced.tools.boot.machine import Hardware, build
 from coalesced.tools.boot.serial import STDIO, Serial, Target, write_file
 from coalesced.tools.boot.until import Until, Watch
@@ -84,6 +85,7 @@ class Plan:
     serial: str
     terminal: Target
     against: Accel | None = None
+    keys: Sequence[list[int]] = ()  # scan codes of each key that is typed
 
     def runs(self, options: RunOptions) -> list[RunOptions]:
         """The options of each run; machine code has no direct one."""
@@ -123,6 +125,7 @@ def _start(plan: Plan, machine: Machine) -> _Running:
             serial.read_from(sys.stdin.fileno(), machine.loop)
     else:
         serial = Serial(uart)
+    Typist(board.i8042.keyboard, list(plan.keys), machine.loop)
     return _Running(board, Watch(machine, board, plan.until, serial.output), serial)
 
 

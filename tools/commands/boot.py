@@ -14,6 +14,7 @@ from coalesced.hv.printable import printable
 from coalesced.tools.boot import firmware, images
 from coalesced.tools.boot.against import Against as Compared
 from coalesced.tools.boot.images import Image
+from coalesced.tools.boot.keys import keys_of
 from coalesced.tools.boot.machine import Hardware
 from coalesced.tools.boot.run import Boot, Plan, boot
 from coalesced.tools.boot.serial import STDIO, check, to_terminal
@@ -93,6 +94,14 @@ def boot_command(
             show_default=HALT,
         ),
     ] = None,
+    type_: Annotated[
+        str,
+        typer.Option(
+            "--type",
+            metavar="TEXT",
+            help="Type this when the guest has turned the keyboard on; \\n is Enter, \\e Esc.",
+        ),
+    ] = "",
     against: Annotated[
         Against | None,
         typer.Option(
@@ -132,7 +141,8 @@ def boot_command(
     other = None if against is None else Accel(against)
     _check_against(other, options, serial)
     terminal = to_terminal(json)
-    plan = Plan(found, hardware, parse(until or default), check(serial), terminal, other)
+    ending, keys = parse(until or default), keys_of(type_)
+    plan = Plan(found, hardware, ending, check(serial), terminal, other, keys)
     result = boot(plan, options, wanted)
     return _show(image, result, json, serial == STDIO)
 
