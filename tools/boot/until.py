@@ -47,7 +47,6 @@ class Watch:
         self._board = board
         self._until = until
         self._serial = serial
-        self._exits = -1  # at the last look
         self.stopped_by = HALT
         if until.seconds is not None:
             machine.loop.call_at(time.monotonic() + until.seconds, self._stopper("time"))
@@ -74,11 +73,7 @@ class Watch:
             self._look_again()
 
     def _on_screen(self, text: str) -> bool:
-        """Whether a screen shows the text. Exits drain the ring; where none came, this does."""
-        exits = self._machine.counters.exits
-        if exits == self._exits:
-            self._machine.flush()
-        self._exits = exits
+        """Whether a screen shows the text; exits and the staleness timer drain the ring."""
         return any(
             text in line for display in self._board.displays for line in display.text() or ()
         )
