@@ -37,6 +37,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(trylast=True)  # fixtures have ended the processes that use the tracker
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Leave no process behind the tests of a file."""
     if nextitem is None or nextitem.path != item.path:
