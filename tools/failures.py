@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import traceback
 from pathlib import Path
 
@@ -48,7 +49,10 @@ def _of_run(error: Exception) -> str | None:
     if isinstance(error, ImportError):
         return _import(error)
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
-        return f"no thread can be started: {_LIMITS[errno.EAGAIN]}: {_where(error)}"
+        # Python does not say which: a stack needs address space, too.
+        limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        reason = _LIMITS[errno.ENOMEM if limited else errno.EAGAIN]
+        return f"no thread can be started: {reason}: {_where(error)}"
     return None
 
 
