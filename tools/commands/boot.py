@@ -132,17 +132,16 @@ def boot_command(
     wanted = picture(png)
     check_apart(options.outputs(wanted), {"IMAGE": Path(image)})
     _check_accelerator(options)
-    size = memory_size(memory)
-    found = _image(image, at, bios, size)
-    contents = b"" if found.start is not None else firmware.bios(bios)
-    more = {path.name: firmware.read(path) for path in rom or []}
-    hardware = Hardware(device or [DEFAULT_DEVICE], size, contents, more, options.network)
-    default = SEABIOS_ENDS if image == SEABIOS else HALT
     other = None if against is None else Accel(against)
     _check_against(other, options, serial)
-    terminal = to_terminal(json)
+    default = SEABIOS_ENDS if image == SEABIOS else HALT
     ending, keys = parse(until or default), keys_of(type_)
-    plan = Plan(found, hardware, ending, check(serial), terminal, other, keys)
+    size, line, terminal = memory_size(memory), check(serial), to_terminal(json)
+    found = _image(image, at, bios, size)
+    more = {path.name: firmware.read(path) for path in rom or []}
+    contents = b"" if found.start is not None else firmware.bios(bios)
+    hardware = Hardware(device or [DEFAULT_DEVICE], size, contents, more, options.network)
+    plan = Plan(found, hardware, ending, line, terminal, other, keys)
     result = boot(plan, options, wanted)
     return _show(image, result, json, serial == STDIO)
 
