@@ -68,7 +68,7 @@ class Controller:
 
     def _initialise(self) -> None:
         self.irr &= self.elcr
-        self.inputs = 0  # the levels that the edges are told by
+        self.inputs = 0  # their levels, from which an edge is seen
         self.imr = self.isr = self.base = 0
         self._lowest = 7  # the input of the lowest priority
         self._read_isr = self._polled = self._special_mask = False

@@ -7,6 +7,7 @@ drops what is left of it; a mouse's replies wait in line. An empty queue reads a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -88,11 +89,11 @@ def in_set_2(codes: Sequence[int]) -> list[int]:
     return found
 
 
-class Ps2Device:
+class Ps2Device(ABC):
     """The queue between a device and the controller."""
 
     def __init__(self, ready: Callable[[bool], None]) -> None:
-        """`ready` is told whether a byte waits, also when that has not changed."""
+        """`ready(level)` is called with whether a byte waits, also when that has not changed."""
         self._ready = ready
         self._buffer = bytearray(_BUFFER)
         self._first = self._count = 0
@@ -135,11 +136,13 @@ class Ps2Device:
         else:
             self._finish(command, value)
 
+    @abstractmethod
     def _begin(self, value: int) -> None:
-        raise NotImplementedError
+        """Carry out a command, or wait for its parameter."""
 
+    @abstractmethod
     def _finish(self, command: int, value: int) -> None:
-        raise NotImplementedError
+        """Carry out a command that has its parameter."""
 
     def _clear(self) -> None:
         # To the start of the buffer, as in QEMU: what an empty queue reads as shows it.

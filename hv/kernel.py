@@ -312,8 +312,8 @@ class Kernel:
                 signals.block_all()
             except BaseException:  # of a handler that raises repeatedly
                 pass
+            signals.hold_handlers()
             error = raised
-        signals.hold_handlers()
         if os.getpid() != process:
             guest.end_fork(error)
         if isinstance(error, (PeerDied, ProtocolError)):

@@ -130,10 +130,10 @@ class Machine:
                     if got is Event.READABLE:
                         loop.serve()
                     loop.run_timers()
-                if self._stopping:
-                    accel.pause()
-                    self.flush()
-                    break
+                    if self._stopping:
+                        accel.pause()
+                        self.flush()
+                        break
         except PeerDied:
             # What the guest had published still belongs to the devices.
             self.flush()
@@ -145,8 +145,9 @@ class Machine:
         self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
 
     def stop(self) -> None:
-        """End `resume` at the guest's next exit or timer; for a call of the loop."""
+        """End `resume` as soon as the loop runs its timers; for a call of the loop."""
         self._stopping = True
+        self.loop.call_at(time.monotonic(), lambda: None)  # a drain may be making this call
         self.stop_at_halt()
 
     def stop_at_halt(self) -> None:

@@ -64,13 +64,13 @@ static void on_block(uc_engine *engine, uint64_t address, uint32_t size, void *d
         cpu_stop(c, STOP_RESTART);
         return;
     }
-    c->block = address & (SPACE - 1);
-    c->block_end = c->block + size;
-    note_executed(c, c->block, size);
+    uint64_t block = address & (SPACE - 1);
+    c->block_end = block + size;
+    note_executed(c, block, size);
     if (atomic_load_explicit(&run->immediate_exit, memory_order_relaxed))
         leave(c, EXIT_INTR);
     else if (atomic_load_explicit(&run->request_interrupt_window, memory_order_relaxed) &&
-             cpu_get(c, UC_X86_REG_EFLAGS) & FLAG_IF && !in_shadow(c, c->block, last_end))
+             cpu_get(c, UC_X86_REG_EFLAGS) & FLAG_IF && !in_shadow(c, block, last_end))
         leave(c, EXIT_IRQ_WINDOW_OPEN);
 }
 

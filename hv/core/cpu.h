@@ -34,7 +34,7 @@ typedef struct CpuObject {
     enum cpu_stop stop;
     bool restart; /* before the next block: until then a HLT would pass for the stop */
     uint32_t vector;
-    uint64_t block, block_end;      /* the block that runs, as linear addresses */
+    uint64_t block_end;             /* of the block that runs, a linear address */
     uint8_t code[SPACE / PAGE / 8]; /* a bit per page that has been executed */
 } CpuObject;
 

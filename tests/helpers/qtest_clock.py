@@ -1,4 +1,4 @@
-"""QEMU whose clock runs only when it is told to, and says to 10 ns how far it has come."""
+"""QEMU whose clock runs only on request; its HPET gives the time to 10 ns."""
 
 from __future__ import annotations
 

@@ -20,6 +20,30 @@ from helpers.machine_code import (
     results,
 )
 
+# A page directory, a table that has the first 4 MiB where they are, and room for one more.
+PAGING = """
+%macro page_tables 0
+    mov edi, 0x100000
+    mov ecx, 3072
+    xor eax, eax
+    rep stosd
+    mov dword [0x100000], 0x101003
+    mov edi, 0x101000
+    mov eax, 3
+%%fill:
+    stosd
+    add eax, 0x1000
+    cmp edi, 0x102000
+    jb %%fill
+%endmacro
+%macro paging_on 0
+    mov eax, 0x100000
+    mov cr3, eax
+    mov eax, cr0
+    or eax, 0x80000000
+    mov cr0, eax
+%endmacro
+"""
 PAM_RAM = """
     mov eax, 0x80000058
     mov dx, 0xcf8
@@ -104,27 +128,13 @@ def test_paging_translates_accesses_and_the_frames_of_interrupts(
     """The first 4 MiB lie where they are, and once more at 1 GiB, where the stack is."""
     code = (
         PROTECTED
+        + PAGING
         + f"""
 main:
-    mov edi, 0x100000
-    mov ecx, 2048
-    xor eax, eax
-    rep stosd
-    mov dword [0x100000], 0x101003
+    page_tables
     mov dword [0x100400], 0x101003
-    mov edi, 0x101000
-    mov eax, 3
-fill:
-    stosd
-    add eax, 0x1000
-    cmp edi, 0x102000
-    jb fill
     gate 0x20, handler, {INTERRUPT_GATE}
-    mov eax, 0x100000
-    mov cr3, eax
-    mov eax, cr0
-    or eax, 0x80000000
-    mov cr0, eax
+    paging_on
     mov esp, 0x40007000
     int 0x20
     mov dword [0x40000000 + RESULTS + 4], 2
@@ -177,29 +187,15 @@ def test_code_behind_a_page_table_that_a_device_writes_over_is_executed_anew(
     """Page 0x400000 is page 0x9000, where the device writes `mov eax, 2`."""
     code = (
         PROTECTED
+        + PAGING
         + """
 main:
-    mov edi, 0x100000
-    mov ecx, 3072
-    xor eax, eax
-    rep stosd
-    mov dword [0x100000], 0x101003
+    page_tables
     mov dword [0x100004], 0x102003
     mov dword [0x102000], 0x9003
-    mov edi, 0x101000
-    mov eax, 3
-fill:
-    stosd
-    add eax, 0x1000
-    cmp edi, 0x102000
-    jb fill
     mov dword [0x9000], 0x000001b8      ; mov eax, 1; ret
     mov word [0x9004], 0xc300
-    mov eax, 0x100000
-    mov cr3, eax
-    mov eax, cr0
-    or eax, 0x80000000
-    mov cr0, eax
+    paging_on
     mov ebx, 0x400000
     call ebx
     mov [RESULTS], eax

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from coalesced.tools.boot import files
 from coalesced.tools.errors import BadInput
 
 BIOS: Final = "bios-256k.bin"
@@ -42,11 +43,4 @@ def bios(given: str | None) -> bytes:
 
 def read(path: Path) -> bytes:
     """A firmware file, 1 byte to 16 MiB. Raises BadInput."""
-    try:
-        with path.open("rb") as file:
-            contents = file.read((16 << 20) + 1)
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from error
-    if not contents or len(contents) > 16 << 20:
-        raise BadInput(f"{path}: expected 1 byte to 16 MiB of firmware")
-    return contents
+    return files.read(path, 16, " of firmware")

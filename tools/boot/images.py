@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from coalesced.tools.boot import start
+from coalesced.tools.boot import files, start
 from coalesced.tools.errors import BadInput
 
 SECTOR: Final = 512
 _SIGNATURE: Final = b"\x55\xaa"
 FLOPPIES: Final = tuple(kib << 10 for kib in (160, 180, 320, 360, 720, 1200, 1440, 2880))
-_LARGEST: Final = 64 << 20
+_LARGEST: Final = 64  # MiB
 _HIGH: Final = 1 << 20
 
 _ELF: Final = b"\x7fELF"
@@ -74,21 +74,13 @@ def load(name: str, at: int | None, bios: bool, memory: int) -> Image:
 
 
 def _contents(path: Path) -> bytes:
-    try:
-        if path.suffix == ".asm":
-            return _assembled(path)
-        with path.open("rb") as file:
-            data = file.read(_LARGEST + 1)
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from error
-    if not data or len(data) > _LARGEST:
-        raise BadInput(f"{path}: expected 1 byte to {_LARGEST >> 20} MiB")
-    return data
+    """Raises BadInput."""
+    return _assembled(path) if path.suffix == ".asm" else files.read(path, _LARGEST)
 
 
 def _assembled(path: Path) -> bytes:
     """Raises BadInput without nasm, or for what it refuses."""
-    path.open("rb").close()
+    files.read(path, _LARGEST)  # it is there
     nasm = shutil.which("nasm")
     if nasm is None:
         raise BadInput(f"{path}: nasm is not installed (on Debian: apt install nasm)")
@@ -102,7 +94,10 @@ def _assembled(path: Path) -> bytes:
         )
         if done.returncode:
             raise BadInput((done.stderr or f"{path}: nasm failed").splitlines()[0])
-        return output.read_bytes()
+        assembled = output.read_bytes()
+    if not assembled:
+        raise BadInput(f"{path}: expected 1 byte to {_LARGEST} MiB")
+    return assembled
 
 
 def _flat(name: str, data: bytes, at: int) -> Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ class Netdev(Wire, Protocol):
         """Give everything back; may be called twice."""
 
 
-class Backend:
+class Backend(ABC):
     """A wire that ends in a descriptor of the host system.
 
     A kind says how frames get out (`_transmit`) and in (`_read`), and when to look (`_watch`).
@@ -94,20 +95,20 @@ class Backend:
 
     # --- for a kind to define ---
 
+    @abstractmethod
     def _transmit(self, frames: Sequence[bytes]) -> int:
         """Send frames; how many were sent or dropped.
 
         After fewer than all, call `resume` once there is room.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self) -> list[bytes]:
         """Frames that have arrived, `BATCH` or so; none does not wait for one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _watch(self, wanted: bool) -> None:
         """Call `readable` when frames arrive, or stop doing so; called with changes only."""
-        raise NotImplementedError
 
     # --- the card's side ---
 

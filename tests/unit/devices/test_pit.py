@@ -12,7 +12,7 @@ from coalesced.devices.pit import FREQUENCY, I8254, SECOND
 
 
 class Clock:
-    """A clock that moves when it is told to, and makes the calls that are due."""
+    """A clock that a test moves, and that makes the calls that are due."""
 
     def __init__(self) -> None:
         self.time = 0
