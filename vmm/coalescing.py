@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -41,8 +41,9 @@ class Coalescing:
         self._drain = drain
         # By port?: the registered zones, in ascending order; no two overlap.
         self.zones: dict[bool, list[Range]] = {False: [], True: []}
+        self._edges: dict[bool, list[int]] = {False: [], True: []}  # the same: starts and ends
         self._warned: set[bool] = set()
-        # The answers of `kind_of` so far, which dispatching an exit looks up by itself.
+        # The first answers of `kind_of`, which dispatching an exit looks up by itself.
         self.kinds: dict[tuple[int, int, bool], str] = {}
         self.supported = {
             False: enabled and accel.coalesced_mmio,
@@ -56,22 +57,16 @@ class Coalescing:
 
     def kind_of(self, address: int, size: int, port: bool) -> str:
         """The reason for a write's exit: 'ring_full', 'straddle' or 'no_zone'."""
-        known = self.kinds.get((address, size, port))
-        if known is None:
-            known = self._find_kind(address, size, port)
-            if len(self.kinds) < _KINDS_KEPT:
-                self.kinds[address, size, port] = known
-        return known
-
-    def _find_kind(self, address: int, size: int, port: bool) -> str:
-        zones = self.zones[port]
-        # The last zone that starts at or below the address, and the next one.
-        at = bisect_right(zones, address, key=lambda zone: zone[0])
-        near = zones[max(at - 1, 0) : at + 1]
-        if any(start <= address and address + size <= start + length for start, length in near):
-            return "ring_full"
-        touched = (start < address + size and address < start + length for start, length in near)
-        return "straddle" if any(touched) else "no_zone"
+        # Starts and ends alternate: behind an odd number of them an address is in a zone.
+        edges = self._edges[port]
+        before = bisect_right(edges, address)
+        if before != bisect_left(edges, address + size, before):
+            kind = "straddle"
+        else:
+            kind = "ring_full" if before & 1 else "no_zone"
+        if len(self.kinds) < _KINDS_KEPT:
+            self.kinds[address, size, port] = kind
+        return kind
 
     def _before_change(self) -> None:
         # The guest must not queue under the old mapping what would be drained under the new one.
@@ -90,6 +85,9 @@ class Coalescing:
         added = [zone for zone in wanted if zone not in known]
         taken = self._accel.change_coalesced(removed, added, port) if removed or added else 0
         self.zones[port] = sorted(kept + added[:taken])
+        self._edges[port] = [
+            edge for start, length in self.zones[port] for edge in (start, start + length)
+        ]
         self.kinds.clear()
         if taken < len(added):
             self._warn_of_no_room(port, added[taken:])

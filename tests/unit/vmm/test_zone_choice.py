@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coalesced.hv.client import Range
 from coalesced.vmm.machine import Machine
@@ -69,3 +71,24 @@ def test_nothing_is_queued_where_coalescing_is_off() -> None:
     machine = Machine(accel, coalesce=False, zones=Choice(added=(zone(0x300, 8),)))
     machine.memory.map(Recorder("mem", 0x100, coalesced=((0, 0x80),)).region, MEM)
     assert machine.coalescing.zones == {False: [], True: []}
+
+
+@given(
+    st.lists(st.integers(0, 40), max_size=8),
+    st.integers(0, 48),
+    st.sampled_from([1, 2, 4, 8]),
+)
+def test_the_reason_for_an_exit_is_that_of_the_zones_one_by_one(
+    edges: list[int], address: int, size: int
+) -> None:
+    """Zones may touch, and an access may cover several; none overlaps another."""
+    ordered = sorted(edges)
+    pairs = zip(ordered[::2], ordered[1::2], strict=False)
+    added = tuple(zone(start, stop - start) for start, stop in pairs if start < stop)
+    coalescing = Machine(FakeAccelerator(), zones=Choice(False, added)).coalescing
+    inside, touched = False, False
+    for start, length in coalescing.zones[False]:
+        inside |= start <= address and address + size <= start + length
+        touched |= start < address + size and address < start + length
+    expected = "ring_full" if inside else "straddle" if touched else "no_zone"
+    assert coalescing.kind_of(address, size, port=False) == expected
