@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import posix_ipc
 
-from coalesced.hv import core, descriptors
+from coalesced.hv import core, descriptors, signals
 from coalesced.hv.abi import PAGE_SIZE
 from coalesced.hv.errors import HostError, SegmentError
 
@@ -77,14 +77,22 @@ def create(name: str, size: int) -> Segment:
 
 
 def _open_unnamed(path: str) -> int:
-    """The descriptor of a new, empty segment, its name gone again, also when a signal handler
-    raises meanwhile. Raises OSError, posix_ipc.Error."""
+    """The descriptor of a new, empty segment whose name is gone again.
+
+    A signal arrives after that, whether it ends the process or its handler raises. Raises OSError,
+    posix_ipc.Error.
+    """
+    fd = -1
     try:
-        shared = posix_ipc.SharedMemory(path, flags=posix_ipc.O_CREX, mode=0o600)
-    finally:
-        with suppress(posix_ipc.ExistentialError):  # somebody else removed it: done
-            posix_ipc.unlink_shared_memory(path)
-    fd: int = shared.fd
+        with signals.held():
+            shared = posix_ipc.SharedMemory(path, flags=posix_ipc.O_CREX, mode=0o600)
+            fd = int(shared.fd)
+            with suppress(posix_ipc.ExistentialError):  # somebody else removed it: done
+                posix_ipc.unlink_shared_memory(path)
+    except BaseException:
+        if fd >= 0:
+            os.close(fd)
+        raise
     return fd
 
 

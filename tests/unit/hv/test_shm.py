@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -278,23 +279,51 @@ def test_a_segment_whose_name_somebody_else_removed_is_as_good(
     made.close()
 
 
-@pytest.mark.parametrize("at", ["open", "reserve"])
-def test_an_interrupted_creation_leaves_nothing(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
-    """Ctrl-C may come between any two steps."""
+def raising(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    """Let a signal come right behind the opening of a segment."""
     made = posix_ipc.SharedMemory
 
-    def interrupted(*args: object, **kwargs: object) -> None:
-        if at == "open":
-            os.close(made(*args, **kwargs).fd)
-        raise KeyboardInterrupt
+    def interrupted(*args: object, **kwargs: object) -> object:
+        shared = made(*args, **kwargs)
+        os.kill(os.getpid(), number)
+        return shared
 
-    where, what = (posix_ipc, "SharedMemory") if at == "open" else (os, "posix_fallocate")
-    monkeypatch.setattr(where, what, interrupted)
+    monkeypatch.setattr(posix_ipc, "SharedMemory", interrupted)
+
+
+def test_ctrl_c_behind_the_opening_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(monkeypatch, signal.SIGINT)
     before = descriptors()
     with pytest.raises(KeyboardInterrupt):
         shm.create("thing", PAGE)
     assert names() == set()
     assert descriptors() - before == set()
+
+
+def test_ctrl_c_while_room_is_reserved_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "posix_fallocate", interrupted)
+    before = descriptors()
+    with pytest.raises(KeyboardInterrupt):
+        shm.create("thing", PAGE)
+    assert names() == set()
+    assert descriptors() - before == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_the_creator_leaves_no_name(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    raising(monkeypatch, number)
+    child = os.fork()
+    if child == 0:
+        signal.signal(number, signal.SIG_DFL)
+        shm.create("thing", PAGE)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -number
+    assert [name for name in os.listdir(shm.DIRECTORY) if f"{shm.PREFIX}{child}-" in name] == []
 
 
 @pytest.mark.slow
