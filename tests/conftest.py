@@ -15,11 +15,14 @@ settings.register_profile(
 )
 settings.load_profile("untimed")
 
-# A shell starts what runs in the background with SIGINT ignored, and processes inherit that. With
-# a handler here, each child begins with the default action.
+# A shell starts what runs in the background with SIGINT ignored, nohup with SIGHUP, and processes
+# inherit that. With a handler here, each child begins with the default action.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+for _ignored in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python's own choice
+    if signal.getsignal(_ignored) is signal.SIG_IGN:
+        signal.signal(_ignored, lambda *_: None)
+signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 _MASK = signal.pthread_sigmask(signal.SIG_BLOCK, [])
 _HANDLERS = {
