@@ -52,6 +52,15 @@ def test_every_byte_of_declared_ram_counts(place: tuple[int, int]) -> None:
     assert machine.state() == before
 
 
+def test_the_place_of_a_byte_in_ram_counts() -> None:
+    states = set()
+    for offset in (0, 0x2000, 0x10000, 0x20000):
+        machine, _ = pc_of(FakeAccelerator())
+        machine.ram[0].write(offset, b"\1")
+        states.add(machine.state())
+    assert len(states) == 4
+
+
 def test_ram_that_is_not_declared_does_not_count() -> None:
     machine, _ = pc_of(FakeAccelerator())
     before = machine.state()
