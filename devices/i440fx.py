@@ -103,12 +103,20 @@ class I440fx(PciFunction):
                     self._read_address,
                     self._write_address,
                     coalesced=((0, 4),),
+                    register=lambda _offset: "CONFADD",
                 ),
                 0,
             ),
             (
                 CONFIG_DATA,
-                Region("pci-conf-data", 4, self._read_data, self._write_data, flush=True),
+                Region(
+                    "pci-conf-data",
+                    4,
+                    self._read_data,
+                    self._write_data,
+                    flush=True,
+                    register=self._selected,
+                ),
                 0,
             ),
         ]
@@ -172,6 +180,12 @@ class I440fx(PciFunction):
             self.reset_control = value & RESET_HARD
 
     # --- 0xcfc: the data port ---
+
+    def _selected(self, offset: int) -> str:
+        """CONFDATA with the function and the register that CONFADD selects."""
+        address = self.config_address
+        slot, function = address >> 11 & 0x1F, address >> 8 & 7
+        return f"CONFDATA({slot:02x}.{function}, {address & 0xFC | offset:#04x})"
 
     def _read_data(self, offset: int, size: int) -> int:
         value = 0

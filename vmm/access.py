@@ -8,7 +8,7 @@ from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.write_run import WriteRun
 from coalesced.hv.errors import PeerDied, ProtocolError, one_line
 from coalesced.vmm.counters import Counters
-from coalesced.vmm.tracing import Tracer
+from coalesced.vmm.tracing import Observer
 
 
 class Accesses:
@@ -23,11 +23,10 @@ class Accesses:
         memory: AddressSpace,
         ports: AddressSpace,
         counters: Counters,
-        tracer: Tracer | None = None,
     ) -> None:
         self.memory = memory
         self.ports = ports
-        self.tracer = tracer
+        self.observers: list[Observer] = []
         self._counters = counters
         self._failed_in = {space: partial(self._failed, space) for space in (memory, ports)}
 
@@ -40,14 +39,14 @@ class Accesses:
         except BaseException as error:
             self._failed(space, address, size, None, error)
             value = 0
-        if self.tracer is not None:
-            self.tracer.access("read", space, address, size, value)
+        for observer in self.observers:
+            observer.access("read", space, address, size, value)
         return value
 
     def write(self, space: AddressSpace, address: int, size: int, value: int) -> None:
         """Carry out one write."""
-        if self.tracer is not None:
-            self.tracer.access("write", space, address, size, value)
+        for observer in self.observers:
+            observer.access("write", space, address, size, value)
         try:
             space.write(address, size, value)
         except KeyboardInterrupt:
@@ -56,7 +55,7 @@ class Accesses:
             self._failed(space, address, size, value, error)
 
     def write_run(self, space: AddressSpace, run: WriteRun) -> None:
-        """Carry out a run of writes, which the caller traces."""
+        """Carry out a run of writes, which the observers have seen."""
         space.write_batch(run, self._failed_in[space])
 
     def _failed(

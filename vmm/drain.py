@@ -95,12 +95,13 @@ class Drain:
     def _carry_out(self, ring: Consumer, count: int) -> None:
         """Carry out the batch of the last peek."""
         accesses = self._accesses
-        if count < SHORTEST_RUN:  # arrays would cost more than they save
+        if accesses.observers:
+            for observer in accesses.observers:
+                observer.batch(ring.batch(count))
+        elif count < SHORTEST_RUN:  # arrays would cost more than they save
             for address, length, port, value in ring.core.entries(count):
                 accesses.write(accesses.ports if port else accesses.memory, address, length, value)
             return
-        if accesses.tracer is not None:
-            accesses.tracer.batch(ring.batch(count))
         self._turn_ends = 0.0
         size, kinds, span = ring.core.summary()
         run = self._run

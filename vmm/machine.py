@@ -24,7 +24,7 @@ from coalesced.vmm.interrupts import Interrupts
 from coalesced.vmm.loop import Loop
 from coalesced.vmm.netdev.host import Host
 from coalesced.vmm.netdev.network import Network
-from coalesced.vmm.tracing import Sink, Tracer
+from coalesced.vmm.tracing import Observer, Sink, Tracer
 from coalesced.vmm.zone import AS_DECLARED, Choice
 
 _ZEROS: Final = bytes(1 << 16)
@@ -63,8 +63,9 @@ class Machine:
         self.network = Network(Host(self.loop, self.flush, warn))
         self.seconds = 0.0
         self._stopping = False
-        self.tracer = Tracer(trace, self.memory, self.ports) if trace else None
-        self._accesses = Accesses(self.memory, self.ports, self.counters, self.tracer)
+        self._accesses = Accesses(self.memory, self.ports, self.counters)
+        if trace is not None:
+            self.observe(Tracer(trace, self.memory, self.ports))
         self._drain = Drain(accel.ring, self._accesses, self.counters, self.loop.run_timers)
         spaces = {False: self.memory, True: self.ports}
         self.coalescing = Coalescing(accel, spaces, coalesce, self._drain, warn, zones)
@@ -88,6 +89,10 @@ class Machine:
     def add_device(self, device: Device) -> None:
         """Count a device to the machine's state; the caller maps its regions."""
         self.devices.append(device)
+
+    def observe(self, observer: Observer) -> None:
+        """Show every access of the guest to an observer."""
+        self._accesses.observers.append(observer)
 
     def take_interrupts(self, acknowledge: Callable[[], int]) -> Interrupts:
         """Prepare for a guest that is machine code; `acknowledge` gives an interrupt's vector.
@@ -177,9 +182,9 @@ class Machine:
     def write_many(self, addresses: U64, sizes: U32, values: U64) -> None:
         run = WriteRun.of(addresses, sizes, values)
         self.counters.single_writes += len(run)
-        if self.tracer is not None:
+        for observer in self._accesses.observers:
             for address, size, value in run.entries():
-                self.tracer.access("write", self.memory, address, size, value)
+                observer.access("write", self.memory, address, size, value)
         self._accesses.write_run(self.memory, run)
 
     def timer_failed(self, call: Callable[[], None], error: BaseException) -> None:

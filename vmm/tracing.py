@@ -1,4 +1,4 @@
-"""Tracing every access of the guest, in the format of QEMU's memory_region_ops_* events."""
+"""Observing every access of the guest; tracing it in the format of QEMU's memory_region_ops_*."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ class Sink(Protocol):
 
     def write(self, text: str, /) -> object:
         """Take some more of it."""
+
+
+class Observer(Protocol):
+    """Sees every access of the guest, in the order in which the devices see them."""
+
+    def access(self, kind: str, space: AddressSpace, address: int, size: int, value: int) -> None:
+        """An access that exited, or came from a guest in this process: a 'read', which has been
+        answered, or a 'write', which has not reached its device."""
+
+    def batch(self, entries: NDArray[np.void]) -> None:
+        """Writes out of the ring, before any of them reaches its device."""
 
 
 class Tracer:

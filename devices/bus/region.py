@@ -14,6 +14,7 @@ ReadHandler = Callable[[int, int], int]
 WriteHandler = Callable[[int, int, int], None]
 WriteRunHandler = Callable[[U64, U32, U64], int]
 RunHandler = Callable[[WriteRun], int]
+RegisterNames = Callable[[int], str | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +39,8 @@ class Region:
     notice before its next exit, so that they may be queued. `flush` says that queued writes must
     reach the devices before this region is accessed by anyone but the queue itself.
 
+    `register(offset)` is the datasheet's name of the register there, None where there is none.
+
     Names follow QEMU's memory regions, so that traces of both can be compared.
     """
 
@@ -49,6 +52,7 @@ class Region:
     coalesced: tuple[tuple[int, int], ...] = ()
     flush: bool = False
     take_run: RunHandler | None = None
+    register: RegisterNames | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):

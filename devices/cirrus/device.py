@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,6 +23,7 @@ from coalesced.devices.cirrus.registers import (
 )
 from coalesced.devices.vga.layout import WINDOW_SIZE
 from coalesced.devices.vga.memory import PlanarMemory
+from coalesced.devices.vga.port_names import port_name
 from coalesced.devices.vga.ports import PORT_BASE, PORT_COUNT
 from coalesced.devices.vga.registers import GR6_GRAPHICS, GR_MISC
 from coalesced.devices.vga.text import text_rows
@@ -93,6 +95,7 @@ class CirrusChip:
             self.port_decoder.read,
             self.port_decoder.write,
             flush=True,
+            register=partial(port_name, self.registers),
         )
 
     def reset(self) -> None:

@@ -51,6 +51,7 @@ class E1000(PciFunction):
             self.write,
             coalesced=reg.coalesced_ranges(),
             flush=True,
+            register=reg.register_name,
         )
         ports = Region("e1000-io", reg.IO_SIZE, _read_port, _write_port)
         super().__init__(

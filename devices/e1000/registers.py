@@ -217,6 +217,24 @@ EXCLUDED: Final = (MDIC, ICR, ICS, IMS, IMC, TCTL, TDT)
 """Registers whose writes must reach the card at once; others may be queued (QEMU's list)."""
 
 
+_ARRAYS: Final = {"MTA": (MTA, MTA_COUNT), "VFTA": (VFTA, VFTA_COUNT)}
+# Registers are the constants whose names have no underscore: their fields have one.
+_NAMES: Final = {
+    value: name for name, value in list(globals().items()) if name.isupper() and "_" not in name
+}
+
+
+def register_name(offset: int) -> str | None:
+    """The manual's name of the register of 4 bytes that an offset lies in."""
+    offset &= ~3
+    for name, (first, count) in _ARRAYS.items():
+        if first <= offset < first + 4 * count:
+            return f"{name}[{(offset - first) >> 2}]"
+    if RA <= offset < RA + 8 * RA_COUNT:
+        return f"{'RAH' if offset & 4 else 'RAL'}[{(offset - RA) >> 3}]"
+    return _NAMES.get(offset)
+
+
 def coalesced_ranges() -> tuple[tuple[int, int], ...]:
     """The ranges between the registers of EXCLUDED, as (offset, size)."""
     starts = (0, *(offset + 4 for offset in EXCLUDED))

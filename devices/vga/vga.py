@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from coalesced.devices.bus.region import Region
 from coalesced.devices.vga.layout import WINDOW_SIZE
 from coalesced.devices.vga.memory import PlanarMemory
+from coalesced.devices.vga.port_names import port_name
 from coalesced.devices.vga.ports import PORT_COUNT, Ports
 from coalesced.devices.vga.registers import GR6_GRAPHICS, GR_MISC, Registers
 from coalesced.devices.vga.render import render
@@ -54,7 +56,12 @@ class Vga:
             take_run=self.memory.take_run,
         )
         self.ports = Region(
-            "vga", PORT_COUNT, self.port_decoder.read, self.port_decoder.write, flush=True
+            "vga",
+            PORT_COUNT,
+            self.port_decoder.read,
+            self.port_decoder.write,
+            flush=True,
+            register=partial(port_name, self.registers),
         )
 
     def reset(self) -> None:

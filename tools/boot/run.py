@@ -93,7 +93,7 @@ class Plan:
         if self.serial == STDIO:
             return [first]
         if self.against is not None:
-            return [first, replace(first, accel=self.against, trace=None)]
+            return [first, replace(first, accel=self.against, trace=None, explain=None)]
         return [first, *(each for each in others if each.accel != Accel.direct)]
 
 

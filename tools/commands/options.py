@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,12 +13,13 @@ import typer
 
 from coalesced.hv.abi import RING_PAGES_MAX
 from coalesced.tools import errors
-from coalesced.tools.commands.arguments import RANGE_OPTION
+from coalesced.tools.commands.arguments import COUNT_OPTION, RANGE_OPTION
 from coalesced.tools.errors import BadInput
 from coalesced.tools.runs.options import (
     NETWORK_STALENESS,
     Accel,
     Cpus,
+    Explain,
     NetworkOptions,
     RunOptions,
     Wait,
@@ -101,6 +103,15 @@ TraceOption = Annotated[
         "--trace", metavar="FILE", help="Write every access of the guest, in QEMU's format."
     ),
 ]
+ExplainOption = Annotated[
+    bool,
+    typer.Option(
+        "--explain",
+        help="Explain each access of the first run: its slot in the ring or its exit, and why. "
+        "With a number after it, only so many.",
+    ),
+]
+ExplainFirstOption = Annotated[int | None, typer.Option(COUNT_OPTION, metavar="N", hidden=True)]
 TracebackOption = Annotated[
     bool,
     typer.Option(
@@ -124,6 +135,8 @@ def _run_options(
     coalesce: CoalesceOption = None,
     cpus: CpusOption = Cpus.ANY,
     trace_out: TraceOption = None,
+    explain: ExplainOption = False,
+    explain_first: ExplainFirstOption = None,
     _traceback: TracebackOption = False,
 ) -> RunOptions:
     """The options, checked as far as that goes without starting anything. Raises BadInput."""
@@ -134,6 +147,7 @@ def _run_options(
     zones = _choice(no_coalesce, coalesce or [], no_coalesce_range or [])
     if zones.added and accel is Accel.direct:
         raise BadInput(f"--coalesce {zones.added[0]}: --accel direct has no ring")
+    explained = _explained(explain, explain_first, accel)
     for option, path in (("--trace", trace_out), ("--pcap", pcap)):
         if path is not None:
             check_writable(option, path)
@@ -146,6 +160,7 @@ def _run_options(
         zones=zones,
         cpus=cpus,
         trace=trace_out,
+        explain=explained,
         network=NetworkOptions(tuple(netdev or ()), pcap),
     )
 
@@ -170,6 +185,8 @@ def with_run_options(
         @functools.wraps(command)
         def with_options(**given: Any) -> int:
             options = _run_options(**{name: given.pop(name) for name in names if name in given})
+            if options.explain is not None:
+                options = replace(options, explain=replace(options.explain, aside=given["json"]))
             return command(options=options, **given)
 
         own = [one for one in _parameters(command) if one.name not in ("options", "json")]
@@ -195,6 +212,17 @@ def _choice(no_coalesce: bool, added: list[str], removed: list[str]) -> Choice:
         tuple(zone_of("--coalesce", text) for text in added),
         tuple(zone_of("--no-coalesce", text) for text in removed),
     )
+
+
+def _explained(wanted: bool, first: int | None, accel: Accel) -> Explain | None:
+    """--explain, with its number or without. Raises BadInput."""
+    if not wanted and first is None:
+        return None
+    if first is not None and first < 1:
+        raise BadInput(f"--explain {first}: expected 1 access or more")
+    if accel is Accel.direct:
+        raise BadInput("--explain: --accel direct has neither a ring nor exits")
+    return Explain(first)
 
 
 def _staleness_option(default: str | None) -> Any:

@@ -27,10 +27,10 @@ Screen = NDArray[np.uint8]
 def combinations(options: RunOptions) -> list[RunOptions]:
     """The options of each run: coalescing on, off, and direct, as far as they are wanted.
 
-    Only the first one has a trace.
+    Only the first one is traced and explained.
     """
     first = replace(options, coalesce=options.coalesce and options.accel != Accel.direct)
-    plain = replace(options, coalesce=False, trace=None)
+    plain = replace(options, coalesce=False, trace=None, explain=None)
     direct = replace(plain, accel=Accel.direct)
     if options.accel == Accel.direct:
         return [first]

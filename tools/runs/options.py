@@ -47,6 +47,14 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True)
+class Explain:
+    """--explain."""
+
+    limit: int | None = None  # accesses, None: all
+    aside: bool = False  # to stderr: stdout has JSON
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """How a guest is run."""
 
@@ -58,6 +66,7 @@ class RunOptions:
     zones: Choice = AS_DECLARED
     cpus: str = Cpus.ANY
     trace: Path | None = None
+    explain: Explain | None = None
     network: NetworkOptions = NetworkOptions()
 
     def outputs(self, picture: Picture | None = None) -> dict[str, Path | None]:

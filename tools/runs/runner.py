@@ -33,6 +33,7 @@ from coalesced.tools.runs.results import (
     Unanswered,
     Waits,
 )
+from coalesced.tools.runs.story import Story
 from coalesced.vmm import absent
 from coalesced.vmm.accel import direct
 from coalesced.vmm.accel.base import Accelerator
@@ -134,6 +135,7 @@ def run_job(job: Job[BoardT, SeenT], options: RunOptions, trace: Sink | None = N
     """
     _check_proc()
     record = job.record or recorder(job)
+    story_to = sys.stderr if options.explain and options.explain.aside else sys.stdout
     with (
         # A user's device prints to stderr, as a guest does.
         contextlib.redirect_stdout(printable_stream(sys.stderr)),
@@ -148,6 +150,8 @@ def run_job(job: Job[BoardT, SeenT], options: RunOptions, trace: Sink | None = N
     ):
         try:
             board = job.build(machine)
+            if options.explain is not None:
+                machine.observe(Story(machine, story_to, options.explain.limit))
             job.write_rom(machine, board)
             before = Usage.of_both(machine)
             machine.run(job.guest, job.arguments)

@@ -280,6 +280,11 @@ def test_runs_are_identical_when_every_state_is_the_same() -> None:
         (["--no-coalesce", "boot"], ["--no-coalesce", "boot"]),
         (["--no-coalesce", "2026.trace.gz"], ["--no-coalesce", "2026.trace.gz"]),
         (["--no-coalesce", "--", "0x10+4"], ["--no-coalesce", "--", "0x10+4"]),
+        (["--explain"], ["--explain"]),
+        (["--explain", "20"], ["--explain-first=20"]),
+        (["--explain=20", "9"], ["--explain-first=20", "9"]),
+        (["--explain", "guest.py:main"], ["--explain", "guest.py:main"]),
+        (["--no-coalesce", "--explain", "20"], ["--no-coalesce", "--explain-first=20"]),
     ],
 )
 def test_a_range_may_follow_no_coalesce(given: list[str], expected: list[str]) -> None:

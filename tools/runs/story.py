@@ -1,0 +1,93 @@
+"""`--explain`: what becomes of each access of the guest, a line each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.vmm.machine import Machine
+from coalesced.vmm.tracing import UNASSIGNED, Sink
+
+_REASONS: Final = {
+    "ring_full": "the ring is full",
+    "straddle": "it crosses the edge of a zone",
+    "no_zone": "no zone contains it",
+}
+
+
+class Story:
+    """Explains accesses in the guest's order: its slot in the ring, or the reason of its exit.
+
+    Queued writes are explained when the VMM drains them, before that it does not know of them.
+    """
+
+    def __init__(self, machine: Machine, out: Sink, limit: int | None) -> None:
+        """`limit`: accesses to explain, None for all."""
+        ring = machine.accel.ring
+        self._slots = ring.core.slots if ring is not None else 1
+        self._machine = machine
+        self._out = out
+        self._limit = limit
+        self._explained = 0
+        self._drained = 0
+
+    def access(self, kind: str, space: AddressSpace, address: int, size: int, value: int) -> None:
+        """Explain an access that exited."""
+        if self._is_over():
+            return
+        if kind == "read":
+            how = "exit: a load"
+        else:
+            reason = self._machine.coalescing.kind_of(address, size, space is self._machine.ports)
+            how = f"exit: {_REASONS[reason]}"
+        self._explain(kind, space, address, size, value, how)
+
+    def batch(self, entries: NDArray[np.void]) -> None:
+        """Explain the writes of a drain."""
+        slots = self._slots
+        oldest = self._drained % slots
+        for number, (address, size, pio, value) in enumerate(entries.tolist()):
+            if self._is_over():
+                break
+            slot = (oldest + number) % slots
+            space = self._machine.ports if pio else self._machine.memory
+            how = f"slot {slot}: first {oldest}, last {(slot + 1) % slots}"
+            self._explain("write", space, address, size, value, how)
+        self._drained += len(entries)
+        if not self._is_over():
+            count = len(entries)
+            plural = "s" if count > 1 else ""
+            self._out.write(
+                f"       drain of {count} write{plural}, {count} exit{plural} saved: "
+                f"first {self._drained % self._slots}\n"
+            )
+
+    def _is_over(self) -> bool:
+        return self._limit is not None and self._explained >= self._limit
+
+    def _explain(
+        self, kind: str, space: AddressSpace, address: int, size: int, value: int, how: str
+    ) -> None:
+        self._explained += 1
+        port = space is self._machine.ports
+        verb = {"read": ("load", "in"), "write": ("store", "out")}[kind][port]
+        self._out.write(
+            f"{self._explained:>5}  {verb:<5} {size} {'at' if kind == 'read' else 'to'} "
+            f"{address:#x} {_place(space, address)} {'=' if kind == 'read' else '<-'} "
+            f"{value:#0{2 + 2 * size}x}  {how}\n"
+        )
+        if self._is_over():
+            self._out.write("       The guest runs on; later accesses are not explained.\n")
+
+
+def _place(space: AddressSpace, address: int) -> str:
+    """The register at an address, or the region with the offset in it."""
+    mapping = space.find(address).mapping
+    if mapping is None:
+        return UNASSIGNED
+    region, offset = mapping.region, address - mapping.base
+    register = region.register(offset) if region.register is not None else None
+    return f"{region.name} {register}" if register else f"{region.name}+{offset:#x}"
