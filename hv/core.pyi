@@ -145,8 +145,11 @@ class Cpu:
 
         `cpuid`: five u32 for each function: its number, EAX, EBX, ECX and EDX.
         """
-    def run(self) -> None:
-        """Execute until a triple fault. Raises what accesses of the vCPU raise, HostError."""
+    def run(self) -> bool:
+        """Execute until the processor cannot go on. True: a triple fault; False: no code at EIP.
+
+        Raises what accesses of the vCPU raise, HostError.
+        """
     def registers(self) -> dict[str, int]:
         """The registers by name, "eax" to "cr3"."""
 

@@ -153,7 +153,7 @@ static int halt(CpuObject *c)
     return vcpu_exit(v, EXIT_HLT);
 }
 
-enum { ENDED = -1, CONTINUES, SHUT_DOWN };
+enum { ENDED = -1, CONTINUES, SHUT_DOWN, NO_CODE };
 
 /* Deal with what ended the emulation; ENDED: an exception is set. */
 static int handle_stop(CpuObject *c, int error)
@@ -163,6 +163,8 @@ static int handle_stop(CpuObject *c, int error)
         alive = cpu_enter_handler(c, c->vector, kind_of(c));
     else if (error == UC_ERR_INSN_INVALID)
         alive = cpu_enter_handler(c, INVALID_OPCODE, EXCEPTION);
+    else if (error == UC_ERR_FETCH_UNMAPPED || error == UC_ERR_FETCH_PROT)
+        return NO_CODE;
     else if (error != UC_ERR_OK)
         return cpu_error(c, "emulation", error);
     else if (c->stop == STOP_NONE)
@@ -170,7 +172,7 @@ static int handle_stop(CpuObject *c, int error)
     return alive ? CONTINUES : SHUT_DOWN;
 }
 
-/* Until a triple fault, or an exception (-1). */
+/* Until the processor cannot go on: SHUT_DOWN, NO_CODE, or ENDED with an exception. */
 static int execute(CpuObject *c)
 {
     int state = CONTINUES;
@@ -179,22 +181,25 @@ static int execute(CpuObject *c)
             return -1;
         cpu_forget_written(c);
         if (!take_interrupt(c))
-            break;
+            return SHUT_DOWN;
         c->stop = STOP_NONE;
         c->restart = false;
         int error = c->uc.emu_start(c->engine, cpu_get(c, UC_X86_REG_EIP), UINT64_MAX, 0, 0);
         state = c->stop == STOP_FAILED ? ENDED : handle_stop(c, error);
     }
-    return state == ENDED ? -1 : 0;
+    return state;
 }
 
 static PyObject *py_run(PyObject *self, PyObject *unused)
 {
     (void)unused;
     CpuObject *c = (CpuObject *)self;
-    if (vcpu_begin(c->vcpu, true) < 0 || vcpu_end(c->vcpu, execute(c)) < 0)
+    if (vcpu_begin(c->vcpu, true) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    int state = execute(c);
+    if (vcpu_end(c->vcpu, state == ENDED ? -1 : 0) < 0)
+        return NULL;
+    return PyBool_FromLong(state == SHUT_DOWN);
 }
 
 static const struct {
@@ -338,7 +343,7 @@ static void cpu_dealloc(PyObject *self)
 }
 
 static PyMethodDef cpu_methods[] = {
-    {"run", py_run, METH_NOARGS, "Execute machine code until a triple fault."},
+    {"run", py_run, METH_NOARGS, "Execute machine code to its end; whether that is a triple fault."},
     {"registers", py_registers, METH_NOARGS, "The registers by name."},
     {NULL, NULL, 0, NULL},
 };

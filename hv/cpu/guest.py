@@ -33,8 +33,9 @@ def library() -> str:
 
 
 def run(vcpu: Vcpu) -> None:
-    """Execute machine code until the VMM ends it. Raises GuestError after a triple fault."""
+    """Execute machine code until the VMM ends it. Raises GuestError when it crashes."""
     assert isinstance(vcpu.bus, core.Vcpu)
     cpu = core.Cpu(vcpu.bus, library(), TABLE)
-    cpu.run()
-    raise GuestError(f"the guest: it shut down by a triple fault; {describe(cpu.registers())}")
+    shut_down = cpu.run()
+    end = "it shut down by a triple fault" if shut_down else "there is no memory with code at eip"
+    raise GuestError(f"the guest: {end}; {describe(cpu.registers())}")

@@ -224,6 +224,14 @@ def test_a_triple_fault_is_the_guest_s_error_with_its_registers(world: str, tmp_
         found.run(assemble(code, tmp_path))
 
 
+def test_code_outside_of_memory_is_the_guest_s_error_with_its_registers(tmp_path: Path) -> None:
+    """KVM's emulator gives up with KVM_EXIT_INTERNAL_ERROR, or executes what a device reads as."""
+    code = PROTECTED + "main: mov ebx, 0x1badcafe\njmp 8:0xe0000000"
+    expected = r"no memory with code at eip; eip 0xe0000000.* ebx 0x1badcafe"
+    with pc("process") as found, pytest.raises(GuestError, match=expected):
+        found.run(assemble(code, tmp_path))
+
+
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_queued_reset_is_carried_out_at_a_halt(world: str, tmp_path: Path) -> None:
     code = """
