@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-CORE = HERE.parents[1] / "hv" / "core"
-FLOORS = HERE.parents[1] / "tools" / "bench"
-BLITTER = HERE.parents[1] / "devices" / "cirrus"
+ROOT = HERE.parents[1]
+CORE = ROOT / "hv" / "core"
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
 # TSan knows no fences. Here they only decide who sleeps: words and payload have their own order.
 THREAD = ["-fsanitize=thread", "-Wno-tsan"]
@@ -172,16 +171,18 @@ def test_a_hostile_peer_reaches_nothing_outside_the_ring(build: Build) -> None:
     must_succeed(build("ring_hostile.c", MEMORY), random.getrandbits(63), 100_000)
 
 
+@pytest.mark.parametrize("rounds", [5_000, pytest.param(100_000, marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("policy", [0, 1, 2], ids=["block", "adaptive", "poll"])
-def test_the_doorbell_is_free_of_races(build: Build, policy: int) -> None:
+def test_the_doorbell_is_free_of_races(build: Build, policy: int, rounds: int) -> None:
     """Exits and answers between two threads through ThreadSanitizer."""
-    must_succeed(build("exit_pingpong.c", THREAD), policy, 100_000 if policy == 1 else 10_000)
+    must_succeed(build("exit_pingpong.c", THREAD), policy, rounds)
 
 
+@pytest.mark.parametrize("rounds", [20_000, pytest.param(100_000, marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("spin", [0, 300])
-def test_no_wake_up_is_lost(build: Build, spin: int) -> None:
-    """100,000 rounds in which going to sleep races the signal, without a sanitizer's slowness."""
-    must_succeed(build("exit_pingpong.c", ["-O2"]), 1, 100_000, spin)
+def test_no_wake_up_is_lost(build: Build, spin: int, rounds: int) -> None:
+    """Going to sleep races the signal in each round, without a sanitizer's slowness."""
+    must_succeed(build("exit_pingpong.c", ["-O2"]), 1, rounds, spin)
 
 
 def test_the_doorbell_touches_only_its_memory(build: Build) -> None:
@@ -205,14 +206,19 @@ def test_both_compilers_take_the_headers_without_a_warning(compiler: str, optimi
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_both_compilers_take_the_extensions_without_a_warning(compiler: str) -> None:
-    """Every file of hv/core, of the floors and of the blitter, with the limited API."""
+    """Every C file of the program, with the limited API."""
     include = sysconfig.get_paths()["include"]
     if not (Path(include) / "Python.h").exists():
         pytest.skip("no Python.h on this machine")
-    folders = (CORE, FLOORS, BLITTER)
-    sources = [source for folder in folders for source in sorted(folder.glob("*.c"))]
+    sources = [
+        source
+        for folder in ("hv", "devices", "tools")
+        for source in sorted((ROOT / folder).rglob("*.c"))
+    ]
+    assert len(sources) > 20
     command = [compiler, *STRICT, "-O2", "-fsyntax-only", "-DPy_LIMITED_API=0x030B0000"]
     done = subprocess.run(
         [*command, f"-I{include}", f"-I{CORE}", *map(str, sources)],

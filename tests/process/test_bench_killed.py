@@ -125,6 +125,7 @@ def test_a_killed_benchmark_takes_its_processes_along(tmp_path: Path, what: tupl
         os.kill(program.pid, signal.SIGKILL)
 
 
+@heavy
 def test_a_killed_far_end_ends_the_benchmark(tmp_path: Path) -> None:
     """The guest would send to it again and again."""
     with benchmark(tmp_path, "e1000", "--quick", "--json") as program:

@@ -209,6 +209,7 @@ def test_an_answer_that_has_arrived_is_counted_whenever_ctrl_c_comes(tmp_path: P
     assert " 5 ping" in out
 
 
+@pytest.mark.heavy
 def test_an_iperf_server_that_never_answers_is_a_failure(tmp_path: Path) -> None:
     ours, theirs = free_ports()
     with Running(

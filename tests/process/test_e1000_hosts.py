@@ -30,7 +30,7 @@ def missing() -> str | None:
 
 
 WHY = missing()
-pytestmark = pytest.mark.skipif(WHY is not None, reason=str(WHY))
+pytestmark = [pytest.mark.heavy, pytest.mark.skipif(WHY is not None, reason=str(WHY))]
 needs_iperf = pytest.mark.skipif(shutil.which("iperf") is None, reason="no iperf")
 
 

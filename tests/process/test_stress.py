@@ -54,6 +54,7 @@ def test_kills(tmp_path: Path, side: str) -> None:
     assert result["slowest_notice_seconds"] <= 1.0
 
 
+@pytest.mark.heavy
 def test_all_in_turn(tmp_path: Path) -> None:
     """What is done to one pair is not done to the next."""
     result = stress(tmp_path, "--kill", "both", "--stop", "--corrupt", "--times", 8)

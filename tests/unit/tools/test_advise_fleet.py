@@ -180,7 +180,7 @@ def test_what_a_killed_process_had_is_done_again(fleet: list[Path], tmp_path: Pa
     assert not flag.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_processes_that_die_each_time_end_it(fleet: list[Path], tmp_path: Path) -> None:
     (tmp_path / "flag").touch()
     with pytest.raises(HostError, match=f"died {TRIES} times"):

@@ -83,7 +83,7 @@ def test_random_recordings_give_the_same_report_in_parts(
 @pytest.mark.parametrize(
     "path",
     [
-        RECORDED / "kvm-ipxe-e1000.perf.txt.xz",
+        pytest.param(RECORDED / "kvm-ipxe-e1000.perf.txt.xz", marks=pytest.mark.heavy),
         RECORDED / "kvm-ahci-smp2.ftrace.txt.xz",
         traces.find("boot"),
         traces.find("e1000"),

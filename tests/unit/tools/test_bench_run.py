@@ -147,7 +147,7 @@ VGA = vga.Choice((1,), "block", bursts=(64,), policies=(), qemu=())
 VGA_SIZES = vga.Sizes(1, writes=5_000, shorter=1_000, exits=200, on_kvm=2_000, seconds=1)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_vga() -> None:
     step = Steps()
     section = vga.measure(VGA, VGA_SIZES, step)
@@ -167,7 +167,7 @@ def test_vga_on_kvm() -> None:
     assert 0 < low <= figures.floor_ratio.median <= high
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_model() -> None:
     step = Steps()
     choice = model.Choice(("adaptive",), 4, fitted=(8, 400), tried_burst=64, tried_rings=(1,))

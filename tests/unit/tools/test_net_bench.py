@@ -24,7 +24,7 @@ def _guests_find_this_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_every_kind_of_traffic_with_coalescing_and_without() -> None:
     before = os.sched_getaffinity(0)
     sizes = e1000.Sizes(repetitions=1, part=8)
