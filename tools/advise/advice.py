@@ -191,16 +191,18 @@ def verified(
 ) -> Advice:
     """The advice, held against replays on a PC with these devices; what fails is not advised.
 
-    Raises BadInput for a recording that is too long to be replayed.
+    Of a recording that is too long the beginning is replayed. Raises BadInput for one without an
+    access that can be.
     """
-    from coalesced.tools.advise.verify import Verifier, trace_of  # noqa: PLC0415 - machines
+    from coalesced.tools.advise.verify import MOST, Verifier, trace_of  # noqa: PLC0415 - machines
     from coalesced.tools.runs.boards import DEFAULT_MACHINE  # noqa: PLC0415
 
     recorded = trace_of(recording)
+    later = {f"events behind the first {MOST:,}": max(len(recording.spool) - MOST, 0)}
     first = advise(recording, options)
     with progress.shown(2) as bar:
         bar.show("a replay without zones")
-        verifier = Verifier(recorded, specs or DEFAULT_MACHINE, accel)
+        verifier = Verifier(recorded, specs or DEFAULT_MACHINE, accel, later)
         bar.advance()
         bar.show("a replay with zones")
         proof = verifier.of(first.zones_in_force, first.advised)

@@ -91,7 +91,11 @@ class _Result:
 class Verifier:
     """Replays a recording on a PC with some devices."""
 
-    def __init__(self, recorded: Trace, specs: list[str], accel: Accel) -> None:
+    def __init__(
+        self, recorded: Trace, specs: list[str], accel: Accel, left_out: Mapping[str, int]
+    ) -> None:
+        """`left_out`: what of the recording is not in `recorded`, with how much."""
+        self._left_out = left_out
         self._in_ram = in_ram(recorded)
         self._recorded = recorded.take(~self._in_ram)
         self._specs = specs
@@ -150,6 +154,7 @@ class Verifier:
             for name, mask in self._plain.seen.left_out.items()
         }
         left_out = {
+            **self._left_out,
             "string instructions": sum(self._recorded.strings.values()),
             "accesses to addresses that are RAM here": int(self._in_ram.sum()),
         }
@@ -183,14 +188,13 @@ def predicted(accesses: Recording, zones: Sequence[Zone]) -> int:
     return found.what_if.ring_pages["1"] + HALTED
 
 
-def trace_of(recording: Recording) -> Trace:
-    """The accesses that a replay can repeat. Raises BadInput if they are too many, or none."""
-    if len(recording.spool) > MOST:
-        raise BadInput(
-            f"--verify: {recording.path} has {len(recording.spool):,} events, "
-            f"a replay takes at most {MOST:,}"
-        )
-    records = np.concatenate([part.copy() for _, part in recording.spool.parts()])
+def trace_of(recording: Recording, most: int = MOST) -> Trace:
+    """The accesses that a replay can repeat, of the first `most` events.
+
+    Raises BadInput if there is none.
+    """
+    parts = (part[: most - start].copy() for start, part in recording.spool.parts() if start < most)
+    records = np.concatenate(list(parts))
     lines = records[np.isin(records["kind"], _KINDS) & (records["count"] == 1)]
     if not len(lines):
         raise BadInput(f"--verify: {recording.path}: expected at least one access with a value")
