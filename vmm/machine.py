@@ -12,7 +12,7 @@ from coalesced.devices.bus.device import Device, StateValue
 from coalesced.devices.bus.write_run import U32, U64, WriteRun
 from coalesced.hv import guest
 from coalesced.hv.errors import DeviceError, PeerDied, ProtocolError
-from coalesced.hv.outcome import Event
+from coalesced.hv.outcome import Event, Exit
 from coalesced.vmm.accel.base import Accelerator, GuestMemory, Processor
 from coalesced.vmm.access import Accesses
 from coalesced.vmm.coalescing import Coalescing
@@ -72,6 +72,7 @@ class Machine:
         self._dispatcher = Dispatcher(
             accel, self._accesses, self._drain, self.coalescing, self.counters
         )
+        self._see: Callable[[Exit], object] | None = None
         accel.attach(self)
         if staleness is not None and accel.ring is not None:
             self.loop.call_every(staleness, self._flush_stale)
@@ -104,6 +105,10 @@ class Machine:
         self._dispatcher.interrupts = Interrupts(processor, self.loop, acknowledge)
         return self._dispatcher.interrupts
 
+    def show_exits(self, see: Callable[[Exit], object]) -> None:
+        """Call `see` with each exit before it is handled; what was queued before it is drained."""
+        self._see = see
+
     @property
     def executes_code(self) -> bool:
         """Whether the guest is machine code."""
@@ -123,7 +128,8 @@ class Machine:
 
     def resume(self) -> None:
         """Run the loaded guest until it halts; errors as in `run`."""
-        accel, loop, handle = self.accel, self.loop, self._dispatcher.handle
+        accel, loop = self.accel, self.loop
+        handle = self._dispatcher.handle if self._see is None else self._handle_shown
         started = time.monotonic_ns()
         try:
             while True:
@@ -150,6 +156,12 @@ class Machine:
             self._drain.flush_within(LAST_FLUSH)
             raise
         self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
+
+    def _handle_shown(self, exit_: Exit) -> bool:
+        assert self._see is not None
+        self.flush()
+        self._see(exit_)
+        return self._dispatcher.handle(exit_)
 
     def stop(self) -> None:
         """End `resume` as soon as the loop runs its timers; for a call of the loop."""

@@ -64,6 +64,11 @@ class PlanarMemory:
         self._plan = make_plan(registers, self.sr, vram, 0)
         self._plan_generation = registers.generation
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the window is plain memory: chain 4 and all planes. QEMU maps it as RAM then."""
+        return bool(self.sr[SR_MEMORY_MODE] & SR4_CHAIN_4) and self.sr[SR_MAP_MASK] & 15 == 15
+
     def read(self, offset: int, size: int) -> int:
         """Read 1 to 8 bytes of the window, lowest first; each may load the latches."""
         if size == 1:

@@ -52,6 +52,19 @@ static void leave(CpuObject *c, uint32_t reason)
         cpu_stop(c, STOP_RESTART);
 }
 
+/* The same block again, which has made one store to a device; true: the emulation stops. */
+static bool go_on(CpuObject *c, uint32_t size)
+{
+    if (cpu_go_on_with_string(c, (uint32_t)c->block, size) < 0)
+        cpu_stop(c, STOP_FAILED);
+    else {
+        cpu_look_for_changes(c);
+        if (c->restart)
+            cpu_stop(c, STOP_RESTART);
+    }
+    return c->stop != STOP_NONE;
+}
+
 static void on_block(uc_engine *engine, uint64_t address, uint32_t size, void *data)
 {
     (void)engine;
@@ -65,8 +78,14 @@ static void on_block(uc_engine *engine, uint64_t address, uint32_t size, void *d
         return;
     }
     uint64_t block = address & (SPACE - 1);
+    if (block == c->block && c->block_end == block + size) {
+        if (c->stored.count == 1 && go_on(c, size))
+            return;
+    } else
+        note_executed(c, block, size);
+    c->stored.count = 0;
+    c->block = block;
     c->block_end = block + size;
-    note_executed(c, block, size);
     if (atomic_load_explicit(&run->immediate_exit, memory_order_relaxed))
         leave(c, EXIT_INTR);
     else if (atomic_load_explicit(&run->request_interrupt_window, memory_order_relaxed) &&
@@ -184,6 +203,7 @@ static int execute(CpuObject *c)
             return SHUT_DOWN;
         c->stop = STOP_NONE;
         c->restart = false;
+        c->stored.count = 0;
         int error = c->uc.emu_start(c->engine, cpu_get(c, UC_X86_REG_EIP), UINT64_MAX, 0, 0);
         state = c->stop == STOP_FAILED ? ENDED : handle_stop(c, error);
     }
@@ -317,6 +337,7 @@ static PyObject *cpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return PyErr_NoMemory();
     }
     c->vcpu = (VcpuObject *)Py_NewRef((PyObject *)vcpu);
+    c->no_string = UINT64_MAX;
     /* A store is seen before a later one to RAM, which nobody intercepts. */
     vcpu->publish_every = 1;
     if (load_library(&c->uc, path) < 0 || open_engine(c) < 0) {

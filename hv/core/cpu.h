@@ -34,7 +34,13 @@ typedef struct CpuObject {
     enum cpu_stop stop;
     bool restart; /* before the next block: until then a HLT would pass for the stop */
     uint32_t vector;
-    uint64_t block_end;             /* of the block that runs, a linear address */
+    uint64_t block, block_end;      /* of the block that runs, linear addresses */
+    uint64_t no_string;             /* a block that is known not to be a string instruction */
+    struct cpu_store {
+        const struct cpu_region *region;
+        uint64_t address, value;
+        uint32_t size, count; /* count: of stores to devices since the block began */
+    } stored;                 /* the last store to a device */
     uint8_t code[SPACE / PAGE / 8]; /* a bit per page that has been executed */
 } CpuObject;
 
@@ -50,6 +56,10 @@ void cpu_look_for_changes(CpuObject *c);
 /* HostError for an error of Unicorn; returns -1. */
 int cpu_error(const CpuObject *c, const char *what, int error);
 
+/* cpu_string.c: at the start of a block that has begun a store to a device each time it ran. */
+/* If it is a REP STOS, carry out more of it; 0, or -1 with an exception set. */
+int cpu_go_on_with_string(CpuObject *c, uint32_t block, uint32_t size);
+
 /* cpu_interrupt.c: what the processor does at an interrupt or an exception. */
 enum interrupt_kind { EXTERNAL, SOFTWARE, EXCEPTION };
 /* Enter the handler of `vector`; false when there is none that can be entered (a triple fault). */
@@ -57,6 +67,8 @@ bool cpu_enter_handler(CpuObject *c, uint32_t vector, enum interrupt_kind kind);
 
 /* The base of the code segment. */
 uint32_t cpu_code_base(const CpuObject *c);
+/* Whether addresses in the code segment have 32 bits. */
+bool cpu_code_is_wide(const CpuObject *c);
 uint32_t cpu_get(const CpuObject *c, int reg);
 void cpu_set(const CpuObject *c, int reg, uint32_t value);
 /* At a linear address; false where there is no memory. */

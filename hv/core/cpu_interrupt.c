@@ -79,6 +79,12 @@ static bool segment_of(const CpuObject *c, int reg, struct segment *s)
     return true;
 }
 
+bool cpu_code_is_wide(const CpuObject *c)
+{
+    struct segment s;
+    return segment_of(c, UC_X86_REG_CS, &s) && s.wide;
+}
+
 uint32_t cpu_code_base(const CpuObject *c)
 {
     struct segment code = {0};

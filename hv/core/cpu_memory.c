@@ -86,11 +86,12 @@ static uint64_t on_load(uc_engine *engine, uint64_t offset, unsigned size, void 
 
 static void store(CpuObject *c, uint64_t address, uint32_t size, uint64_t value)
 {
+    uint32_t exits = c->vcpu->exit_sequence;
     if (c->stop == STOP_FAILED)
         return;
     if (vcpu_store(c->vcpu, address, size, value) < 0)
         cpu_stop(c, STOP_FAILED);
-    else
+    else if (c->vcpu->exit_sequence != exits)
         cpu_look_for_changes(c);
 }
 
@@ -98,7 +99,13 @@ static void on_store(uc_engine *engine, uint64_t offset, unsigned size, uint64_t
 {
     (void)engine;
     struct cpu_region *region = data;
-    store(region->cpu, region->start + offset, size, value);
+    CpuObject *c = region->cpu;
+    c->stored = (struct cpu_store){.region = region,
+                                   .address = region->start + offset,
+                                   .value = value,
+                                   .size = size,
+                                   .count = c->stored.count + 1};
+    store(c, region->start + offset, size, value);
 }
 
 /* A store to ROM: a device may take it. */

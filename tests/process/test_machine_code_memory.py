@@ -209,3 +209,110 @@ main:
         found.board.bus.add(Loader(bytes.fromhex("b802000000c3"), 0x9000), 5)
         found.run(assemble(code + END, tmp_path))
         assert found.results(2) == [1, 2]
+
+
+STRINGS = {
+    # What a string of stores leaves in ECX, EDI and the window; it ends before 64 KiB and behind.
+    "bytes": ("mov di, 0x10\nmov ecx, 0x1234\nmov al, 0x5a\nrep stosb", 0x1234, 1),
+    "words": ("mov di, 0x10\nmov ecx, 0x1234\nmov ax, 0x5a5a\nrep stosw", 0x1234, 2),
+    "double words": ("mov di, 0x10\nmov ecx, 0x234\nmov eax, 0x5a5a5a5a\nrep stosd", 0x234, 4),
+    "32-bit addresses": ("mov edi, 0x10\nmov ecx, 0x1234\nmov al, 0x5a\na32 rep stosb", 0x1234, 1),
+    "backwards": ("std\nmov di, 0x3000\nmov ecx, 0x800\nmov al, 0x5a\nrep stosb\ncld", 0x800, 1),
+    "around 64 KiB": ("mov di, 0xff00\nmov ecx, 0x300\nmov al, 0x5a\nrep stosb", 0x300, 1),
+    "a loop": ("mov di, 0x10\nmov ecx, 0x321\nmov al, 0x5a\nnext: stosb\nloop next", 0x321, 1),
+}
+
+
+@pytest.mark.parametrize("name", STRINGS)
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_string_of_stores_is_as_many_writes_with_its_registers(
+    world: str, name: str, tmp_path: Path
+) -> None:
+    code, count, size = STRINGS[name]
+    store = f"""
+    mov ax, 0xa000
+    mov es, ax
+    mov dx, 0x3c4
+    mov ax, 0x0f02              ; all planes
+    out dx, ax
+    mov ax, 0x0604
+    out dx, ax
+    mov dx, 0x3ce
+    mov ax, 0x0506              ; 64 KiB at 0xa0000
+    out dx, ax
+    mov ax, 0xff08              ; every bit
+    out dx, ax
+    {code}
+    mov [RESULTS], ecx
+    mov [RESULTS + 4], edi
+    """
+    with pc(world, "VGA,addr=02.0") as found:
+        found.run(assemble(store + END, tmp_path))
+        counters, (ecx, edi) = found.machine.counters, found.results(2)
+        memory = found.machine.memory
+        start = {"backwards": 0x3000 - 0x7FF, "around 64 KiB": 0xFF00}.get(name, 0x10)
+        written = [memory.read(0xA0000 + (start + at & 0xFFFF), 1) for at in range(count * size)]
+        after = 0x3000 - 0x800 if name == "backwards" else start + count * size & 0xFFFF
+        assert memory.read(0xA0000 + after, 1) == 0
+    exits = counters.exits_by["ring_full"]
+    assert (exits, counters.coalesced) == (count // 170, count - count // 170)
+    assert (ecx, edi & 0xFFFF) == (0, (0x3000 - 0x800) if name == "backwards" else after)
+    assert set(written) == {0x5A}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_string_of_stores_goes_on_from_a_device_into_ram(world: str, tmp_path: Path) -> None:
+    """Shadow RAM lies behind the window at 0xa0000."""
+    code = """
+    mov dx, 0xcf8
+    mov eax, 0x80000058
+    out dx, eax
+    mov dx, 0xcfc + 2
+    mov al, 0x33
+    out dx, al
+    mov ax, 0xbff0
+    mov es, ax
+    xor di, di
+    mov ecx, 0x200
+    mov al, 0x5a
+    rep stosb
+    mov ax, 0xc000
+    mov ds, ax
+    mov eax, [0xfc]
+    mov ebx, [0x100]
+    xor dx, dx
+    mov ds, dx
+    mov [RESULTS], eax
+    mov [RESULTS + 4], ebx
+    mov [RESULTS + 8], ecx
+    """
+    with pc(world, "VGA,addr=02.0") as found:
+        found.run(assemble(code + END, tmp_path))
+        assert found.machine.counters.coalesced == 1 + 0x100 - 1  # 0xcf8 is one
+        assert found.results(3) == [0x5A5A5A5A, 0, 0]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_interrupts_come_into_a_string_of_stores(world: str, tmp_path: Path) -> None:
+    code = (
+        TICKS
+        + """
+    sti
+    mov ax, 0xa000
+    mov es, ax
+again:
+    xor di, di
+    mov cx, 0xffff
+    rep stosb
+    cmp di, 0xffff
+    jne wrong
+    cmp dword [RESULTS], 20
+    jb again
+    mov dword [RESULTS + 4], 1
+wrong:
+    """
+    )
+    with pc(world, "VGA,addr=02.0") as found:
+        found.run(assemble(code + END, tmp_path))
+        ticks, done = found.results(2)
+    assert (ticks >= 20, done) == (True, 1)

@@ -15,7 +15,7 @@ from coalesced.tools.errors import BadInput
 from coalesced.tools.runs import progress
 from coalesced.tools.traces import source, trace
 from coalesced.tools.traces.accesses import Joiner
-from coalesced.tools.traces.events import NO_TIME, Events, Kind
+from coalesced.tools.traces.events import EXITS, NO_TIME, Events, Kind
 from coalesced.tools.traces.reader import Reader, Scanners
 
 MEGABYTE = 1e6
@@ -121,7 +121,7 @@ class _Kept:
         """What was read."""
         corrections, threads = passes.end(self._order)
         self._spool.correct(corrections)
-        exits = self._kinds[[Kind.EXIT_MMIO, Kind.EXIT_IO, Kind.EXIT_OTHER]]
+        exits = self._kinds[list(EXITS)]
         begin, end = self._times or (NO_TIME, NO_TIME)
         whole = Whole(bool(exits.any()), not self._untimed, begin, end, len(self._spool))
         kinds = {kind.name.lower(): int(self._kinds[kind]) for kind in Kind if self._kinds[kind]}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.process import GuestProcess
-from coalesced.tools.bench import host, kvm, report
+from coalesced.tools.bench import host, kvm, machine_code, report
 from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interleaved, rounds
 from coalesced.tools.bench.progress import stopped
 from coalesced.tools.bench.qemu import ACCELERATORS, Qemu, Unusable
@@ -28,6 +28,7 @@ RINGS = (1, 16, 2, 4, 64)  # pages; the first is the one that all others are com
 POLICIES = ("adaptive", "block", "poll")
 BURST_PAGES = 16
 PATTERNS = ("scattered", "filled")
+MACHINE_CODE = "rep stosb, machine code"  # QEMU's loop is the same
 SAMPLE_SECONDS = 0.05  # of QEMU's loop; each of its two ends is noticed some 10 us late
 
 
@@ -80,6 +81,7 @@ class Choice(NamedTuple):
     bursts: Sequence[int] = (16, 64, 256, 1024)  # writes between two loads
     policies: Sequence[str] = POLICIES
     qemu: Sequence[str] = ACCELERATORS
+    code_missing: str = ""  # why no machine code is measured
 
     def coalesced(self) -> list[Subject]:
         """With coalescing, a subject per size of the ring."""
@@ -101,11 +103,18 @@ class Choice(NamedTuple):
             *(Subject(ring_pages=BURST_PAGES, wait=self.wait, burst=b) for b in self.bursts),
             *(Subject(ring_pages=p, wait=self.wait, pattern="filled") for p in rings),
             Subject("direct", pattern="filled"),
+            *(
+                Subject(ring_pages=p, wait=self.wait, pattern=MACHINE_CODE)
+                for p in rings
+                if not self.code_missing
+            ),
         ]
 
 
 def run(subject: Subject, writes: int) -> float:
     """Nanoseconds per write of one guest, from its first operation to the last drained write."""
+    if subject.pattern == MACHINE_CODE:
+        return machine_code.measure(_accelerator(subject))
     with Machine(_accelerator(subject), coalesce=subject.coalesce) as machine:
         pc.add_ram(machine)
         pc.add_vga(machine)
@@ -169,6 +178,7 @@ def plan(options: Options) -> Plan:
     sizes = QUICK if options.quick else FULL
     rings = (options.ring_pages,) if options.ring_pages else RINGS
     choice = Choice(rings, options.wait or "adaptive", options.on_kvm)
+    choice = choice._replace(code_missing=machine_code.why_not())
     subjects = len(choice.subjects()) + len(choice.qemu) * len(PATTERNS)
     steps = rounds(sizes.repetitions) * subjects
     steps += kvm.steps(sizes.repetitions) * choice.on_kvm
@@ -238,6 +248,8 @@ def section(choice: Choice, taken: Taken, missing: Mapping[str, str]) -> report.
     rows += kvm.rows(taken) if on_kvm else []
     title = "A planar VGA write, end to end"
     absent = {f"QEMU on {accelerator.upper()}": why for accelerator, why in missing.items()}
+    if choice.code_missing:
+        absent[MACHINE_CODE] = choice.code_missing
     figures = _figures(choice, taken, in_qemu, missing)
     if on_kvm:
         figures = replace(figures, kvm=kvm.figures(taken))

@@ -1,19 +1,16 @@
-"""The same image in two worlds: exits by reason and place, side by side."""
+"""The same image in two worlds: exits by reason and place side by side, and in their order."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Final
 
-from coalesced.vmm.machine import Machine
+from coalesced.tools.boot.exits import Log, Seen
 
-Exits = Mapping[tuple[str, str], int]
-"""Counts by (reason, place)."""
-
-_HALT: Final = "hlt"
-_PM_TIMER: Final = range(0x600, 0x640)
+BY_TIME: Final = "depends on time"
+_PM_TIMERS: Final = (range(0x600, 0x640), range(0xB000, 0xB040))
 _BY_TIME: Final = frozenset(
     {
         *(0x20, 0xA0),  # ends of interrupts
@@ -23,20 +20,25 @@ _BY_TIME: Final = frozenset(
         *(0x70, 0x71),  # waiting for the clock's update; NMIs off around each interrupt
         0x92,  # A20 around each interrupt that SeaBIOS handles in 32 bits
         *(0x3BA, 0x3DA),  # waiting for the retrace
-        *_PM_TIMER,  # where firmware puts ACPI's timer
+        *(port for ports in _PM_TIMERS for port in ports),  # where firmware puts ACPI's timer
     }
 )
 """Ports whose accesses depend on how long something lasts, or on the interrupts that come."""
 
+_BEFORE, _BEHIND = 2, 3  # exits that are shown around a difference
+
+Causes = Mapping[str, str]
+"""By the beginning of a place: why its counts may differ."""
+
 
 @dataclass(frozen=True)
 class Row:
-    """Exits of one reason at one place, in each world; `by_time`: they depend on time."""
+    """Exits of one reason at one place, in each world; `cause`: why the counts may differ."""
 
     reason: str
     place: str
     exits: Sequence[int]
-    by_time: bool
+    cause: str
 
     @property
     def equal(self) -> bool:
@@ -45,41 +47,79 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """The first exit that differs, among those that have no cause to; and those around it."""
+
+    number: int  # from 1
+    exits: Sequence[Sequence[str]]  # of each world
+    at: int  # the index in `exits` of the one that differs
+
+
+@dataclass(frozen=True)
 class Against:
-    """The worlds by the names of their accelerators, and a row for each reason and place."""
+    """The worlds by name, a row for each reason and place, and the first difference in order.
+
+    `full_rings`: of each world, how many entries a full ring held, and how often.
+    """
 
     worlds: Sequence[str]
     rows: Sequence[Row]
-    ok: bool  # only rows that depend on time differ
+    full_rings: Sequence[Mapping[int, int]]
+    first_difference: Difference | None
+    ok: bool  # no row differs without a cause
 
 
-def exits_of(machine: Machine) -> Exits:
-    """The exits of a machine: ports one by one, memory by region."""
-    found: Counter[tuple[str, str]] = Counter({(_HALT, ""): machine.counters.halts})
-    for (reason, port), at in machine.counters.exits_at.items():
-        for address, count in at.items():
-            found[reason, _place(machine, address, port)] += count
-    return found
-
-
-def _place(machine: Machine, address: int, port: bool) -> str:
-    if port:
-        return f"port {address:#x}"
-    region = machine.memory.region_at(address)
-    return f"{address:#x}" if region is None else region.name
-
-
-def against(worlds: Sequence[str], exits: Sequence[Exits]) -> Against:
-    """The worlds' exits, the most frequent first."""
-    keys = {key for each in exits for key in each}
+def against(worlds: Sequence[str], logs: Sequence[Log], causes: Causes) -> Against:
+    """Compare the worlds' exits; rows with the most frequent first."""
+    keys = {key for log in logs for key in log.counts}
     rows = [
-        Row(reason, place, [each.get((reason, place), 0) for each in exits], _by_time(place))
+        Row(reason, place, [log.counts[reason, place] for log in logs], cause_of(place, causes))
         for reason, place in keys
     ]
     rows.sort(key=lambda row: (-max(row.exits), row.reason, row.place))
-    return Against(worlds, rows, all(row.equal or row.by_time for row in rows))
+    return Against(
+        worlds,
+        rows,
+        [dict(log.full_rings) for log in logs],
+        _first_difference([_without(log, causes) for log in logs]),
+        all(row.equal or row.cause for row in rows),
+    )
 
 
-def _by_time(place: str) -> bool:
-    kind, _, address = place.partition(" ")
-    return not place or (kind == "port" and int(address, 16) in _BY_TIME)
+def decided_by_time(place: str) -> bool:
+    """Whether the accesses to a place, empty for a halt, depend on time."""
+    kind, _, port = place.partition(" ")
+    return not place or (kind == "port" and int(port.split()[0], 16) in _BY_TIME)
+
+
+def cause_of(place: str, causes: Causes) -> str:
+    """Why the counts of a place may differ; empty: they may not."""
+    if decided_by_time(place):
+        return BY_TIME
+    return next((text for key, text in causes.items() if f"{place} ".startswith(f"{key} ")), "")
+
+
+def _without(log: Log, causes: Causes) -> list[Seen]:
+    """The exits that have no cause to differ."""
+    known: dict[str, str] = {}
+    found = []
+    for each in log.order:
+        if each.place not in known:
+            known[each.place] = cause_of(each.place, causes)
+        if not known[each.place]:
+            found.append(each)
+    return found
+
+
+def _first_difference(orders: Sequence[Sequence[Seen]]) -> Difference | None:
+    for index, exits in enumerate(zip_longest(*orders)):
+        if len({each and each[:2] for each in exits}) > 1:
+            start = max(index - _BEFORE, 0)
+            shown = [[_shown(e) for e in order[start : index + _BEHIND]] for order in orders]
+            return Difference(index + 1, shown, index - start)
+    return None
+
+
+def _shown(exit_: Seen) -> str:
+    value = "" if exit_.value is None else f" <- {exit_.value:#x}"
+    return f"{exit_.reason} {exit_.place}{value}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from coalesced.devices.uart import Uart
 from coalesced.hv.cpu.guest import GUEST
-from coalesced.tools.boot.against import Against, Exits, against, exits_of
+from coalesced.tools.boot import exits
+from coalesced.tools.boot.against import Against, Causes, against
+from coalesced.tools.boot.exits import Log
 from coalesced.tools.boot.images import Image
 from coalesced.tools.boot.keys import Typist
 from coalesced.tools.boot.machine import Hardware, build
@@ -42,7 +44,7 @@ class Seen:
     text: str
     serial: str
     stopped_by: str
-    exits: Exits
+    log: Log | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,16 @@ class _Running:
     board: Board
     watch: Watch
     serial: Serial
+    log: Log | None
+
+
+@dataclass(frozen=True)
+class World:
+    """A world that is not of this program. `log`: its exits, given those of a run here."""
+
+    name: str
+    log: Callable[[Log], Log]
+    causes: Causes  # for which it differs from a run here
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,7 @@ class Plan:
 
     `serial`: --serial; of STDIO `terminal` shows what comes over the line, and there is one run.
     `against`: the accelerator of a second world, whose run takes the place of that without
-    coalescing.
+    coalescing, or another world.
     """
 
     image: Image
@@ -84,7 +96,7 @@ class Plan:
     until: Until
     serial: str
     terminal: Target
-    against: Accel | None = None
+    against: Accel | World | None = None
     keys: Sequence[list[int]] = ()  # scan codes of each key that is typed
 
     def runs(self, options: RunOptions) -> list[RunOptions]:
@@ -92,8 +104,10 @@ class Plan:
         first, *others = combinations(options)
         if self.serial == STDIO:
             return [first]
-        if self.against is not None:
+        if isinstance(self.against, Accel):
             return [first, replace(first, accel=self.against, trace=None, explain=None)]
+        if self.against is not None:
+            return [first]
         return [first, *(each for each in others if each.accel != Accel.direct)]
 
 
@@ -109,10 +123,16 @@ def boot(plan: Plan, options: RunOptions, picture: Picture | None) -> Boot:
         identical=_alike(ran),
         png=save_picture(picture, first.screen),
     )
-    compared = None
-    if plan.against is not None:
-        compared = against([each.run.accel for each in ran], [each.seen.exits for each in ran])
-    return Boot(result, first.text, first.serial, first.stopped_by, compared)
+    return Boot(result, first.text, first.serial, first.stopped_by, _compared(plan, ran))
+
+
+def _compared(plan: Plan, ran: Sequence[Ran[Seen]]) -> Against | None:
+    logs = [each.seen.log for each in ran if each.seen.log is not None]
+    names = [each.run.accel for each in ran]
+    if isinstance(plan.against, World):
+        other = plan.against
+        return against([*names, other.name], [*logs, other.log(logs[0])], other.causes)
+    return None if plan.against is None else against(names, logs, {})
 
 
 def _start(plan: Plan, machine: Machine) -> _Running:
@@ -126,7 +146,8 @@ def _start(plan: Plan, machine: Machine) -> _Running:
     else:
         serial = Serial(uart)
     Typist(board.i8042.keyboard, list(plan.keys), machine.loop)
-    return _Running(board, Watch(machine, board, plan.until, serial.output), serial)
+    log = exits.watch(machine, board) if plan.against is not None else None
+    return _Running(board, Watch(machine, board, plan.until, serial.output), serial, log)
 
 
 def _seen(machine: Machine, running: _Running) -> Seen:
@@ -135,7 +156,7 @@ def _seen(machine: Machine, running: _Running) -> Seen:
     text = "\n".join(line.rstrip() for line in lines or ()).rstrip("\n")
     # A byte for each character: what a guest sends need not be UTF-8.
     serial = running.serial.output.decode("latin-1")
-    return Seen(screen, text, serial, running.watch.stopped_by, exits_of(machine))
+    return Seen(screen, text, serial, running.watch.stopped_by, running.log)
 
 
 def _alike(ran: Sequence[Ran[Seen]]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +11,13 @@ import typer
 from coalesced.hv.cpu.guest import library
 from coalesced.hv.errors import HostError
 from coalesced.hv.printable import printable
-from coalesced.tools.boot import firmware, images
+from coalesced.tools.boot import firmware, images, live, recorded
 from coalesced.tools.boot.against import Against as Compared
 from coalesced.tools.boot.images import Image
 from coalesced.tools.boot.keys import keys_of
 from coalesced.tools.boot.machine import Hardware
-from coalesced.tools.boot.run import Boot, Plan, boot
+from coalesced.tools.boot.qemu import CAUSES, check_arguments
+from coalesced.tools.boot.run import Boot, Plan, World, boot
 from coalesced.tools.boot.serial import STDIO, check, to_terminal
 from coalesced.tools.boot.until import HALT, parse
 from coalesced.tools.commands.options import (
@@ -38,12 +39,7 @@ EXAMPLES = (
 )
 
 
-class Against(StrEnum):
-    """The worlds that a boot can be compared with."""
-
-    KVM = "kvm"
-
-
+QEMU = "qemu"
 SEABIOS = "seabios"
 SEABIOS_ENDS = "No bootable device.  Retrying in 60 seconds."
 NONE = "none"
@@ -103,11 +99,13 @@ def boot_command(
         ),
     ] = "",
     against: Annotated[
-        Against | None,
+        str | None,
         typer.Option(
             "--against",
-            help="Compare with the real KVM: exits by reason and place, in place of a run "
-            "without coalescing.",
+            metavar="kvm|qemu|FILE",
+            help="Compare the exits, by reason and place and in their order, with those on the "
+            "real KVM, in place of a run without coalescing; with QEMU's on KVM, seen by the "
+            "kernel's tracepoints (as root); or with a recording of these (perf script, ftrace).",
         ),
     ] = None,
     serial: Annotated[
@@ -132,8 +130,8 @@ def boot_command(
     wanted = picture(png)
     check_apart(options.outputs(wanted), {"IMAGE": Path(image)})
     _check_accelerator(options)
-    other = None if against is None else Accel(against)
-    _check_against(other, options, serial)
+    if against is not None:
+        _check_against(against, options, serial, type_)
     default = SEABIOS_ENDS if image == SEABIOS else HALT
     ending, keys = parse(until or default), keys_of(type_)
     size, line, terminal = memory_size(memory), check(serial), to_terminal(json)
@@ -141,6 +139,7 @@ def boot_command(
     more = {path.name: firmware.read(path) for path in rom or []}
     contents = b"" if found.start is not None else firmware.bios(bios)
     hardware = Hardware(device or [DEFAULT_DEVICE], size, contents, more, options.network)
+    other = None if against is None else _world(against, found, hardware, ending.seconds)
     plan = Plan(found, hardware, ending, line, terminal, other, keys)
     result = boot(plan, options, wanted)
     return _show(image, result, json, serial == STDIO)
@@ -156,16 +155,34 @@ def _check_accelerator(options: RunOptions) -> None:
             raise BadInput(str(error)) from error
 
 
-def _check_against(other: Accel | None, options: RunOptions, serial: str) -> None:
-    if other is None:
-        return
+def _check_against(other: str, options: RunOptions, serial: str, typed: str) -> None:
     if options.accel != Accel.process or options.ring_pages != 1:
         raise BadInput(
             f"--against {other}: compares --accel process, with the one page of KVM's ring"
         )
     if serial == STDIO:
         raise BadInput(f"--against {other}: there are two runs, and --serial stdio is for one")
-    check_kvm()
+    if other == Accel.kvm:
+        check_kvm()
+        return
+    if options.network.netdevs:
+        raise BadInput(f"--against {other}: --netdev is not given to QEMU")
+    if other == QEMU:
+        if typed:
+            raise BadInput(f"--against {QEMU}: --type is for this program's keyboard alone")
+        live.check()
+
+
+def _world(other: str, image: Image, hardware: Hardware, seconds: float | None) -> Accel | World:
+    """The other world of --against. Raises BadInput."""
+    if other == Accel.kvm:
+        return Accel.kvm
+    if other == QEMU:
+        check_arguments(image, hardware)
+        return World(QEMU, lambda like: live.boot(image, hardware, like, seconds), CAUSES)
+    path = Path(other)
+    recording = recorded.events_of(path)
+    return World(path.name, lambda like: recorded.log_of(recording, like.name), CAUSES)
 
 
 def _image(name: str, at: str | None, bios: str | None, memory: int) -> Image:
@@ -211,16 +228,36 @@ def _show(name: str, result: Boot, as_json: bool, shown: bool) -> int:
 
 
 def _show_against(found: Compared) -> None:
-    """The rows that differ, and how many do not."""
+    """The rows that differ, how many do not, and the first difference in order."""
     equal = sum(row.equal for row in found.rows)
     print(f"Exits by reason and place: {equal} of {len(found.rows)} counts are equal.")
     for row in found.rows:
         if not row.equal:
-            counts = ", ".join(
-                f"{world} {count:,}" for world, count in zip(found.worlds, row.exits, strict=True)
-            )
+            counts = _side_by_side(found, [f"{count:,}" for count in row.exits])
             where = f"{row.reason} {row.place}".rstrip()
-            print(f"  {where}: {counts}{'; depends on time' * row.by_time}")
+            print(f"  {where}: {counts}{'; ' * bool(row.cause)}{row.cause}")
+    if any(found.full_rings):
+        held = [
+            ", ".join(f"{times:,} with {entries:,} entries" for entries, times in full.items())
+            for full in found.full_rings
+        ]
+        print(f"Full rings: {_side_by_side(found, [each or 'none' for each in held])}")
+    _show_order(found)
+
+
+def _show_order(found: Compared) -> None:
+    first = found.first_difference
+    if first is None:
+        print("The others of these exits come in the same order.")
+        return
+    print(f"In order, exit {first.number:,} of those without a cause to differ is another one:")
+    for world, exits in zip(found.worlds, first.exits, strict=True):
+        marked = [f"[{text}]" if at == first.at else text for at, text in enumerate(exits)]
+        print(f"  {world}: {' · '.join(marked)}")
+
+
+def _side_by_side(found: Compared, texts: Sequence[str]) -> str:
+    return "; ".join(f"{world} {text}" for world, text in zip(found.worlds, texts, strict=True))
 
 
 def register(app: typer.Typer) -> None:

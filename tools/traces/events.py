@@ -31,17 +31,18 @@ class Kind(IntEnum):
     LOAD_BEGINS = 7  # a load that no device in the kernel answers; a LOAD may follow
     EXIT_MMIO = 8
     EXIT_IO = 9
-    EXIT_OTHER = 10
-    OFFSET_RAM_DEVICE = 11  # accesses at an offset in a region of unknown address
-    OFFSET_SUBPAGE = 12
-    NO_VALUE = 13  # an access whose instruction the recorder could not decode
-    LOST = 14  # the recorder lost events here
-    KNOWN = 15  # a line of the format that is not needed
+    EXIT_HLT = 10
+    EXIT_OTHER = 11
+    OFFSET_RAM_DEVICE = 12  # accesses at an offset in a region of unknown address
+    OFFSET_SUBPAGE = 13
+    NO_VALUE = 14  # an access whose instruction the recorder could not decode
+    LOST = 15  # the recorder lost events here
+    KNOWN = 16  # a line of the format that is not needed
 
 
 READS: Final = (Kind.READ, Kind.LOAD, Kind.IN)
 WRITES: Final = (Kind.WRITE, Kind.STORE, Kind.OUT)
-EXITS: Final = (Kind.EXIT_MMIO, Kind.EXIT_IO, Kind.EXIT_OTHER)
+EXITS: Final = (Kind.EXIT_MMIO, Kind.EXIT_IO, Kind.EXIT_HLT, Kind.EXIT_OTHER)
 
 _IS_READ = np.isin(np.arange(256), READS)
 _IS_WRITE = np.isin(np.arange(256), WRITES)

@@ -31,6 +31,7 @@ FORMAT = Format(
         (Kind.IOEVENTFD, "kvm_fast_mmio: ", "%_fast mmio at gpa 0x%ax"),
         (Kind.EXIT_MMIO, "kvm_userspace_exit: ", "%_reason KVM_EXIT_MMIO (6)"),
         (Kind.EXIT_IO, "kvm_userspace_exit: ", "%_reason KVM_EXIT_IO (2)"),
+        (Kind.EXIT_HLT, "kvm_userspace_exit: ", "%_reason KVM_EXIT_HLT (5)"),
         (Kind.EXIT_OTHER, "kvm_userspace_exit: ", "%_reason %*"),
         (Kind.KNOWN, "kvm_exit: ", "%*"),
         (Kind.KNOWN, "kvm_entry: ", "%*"),
