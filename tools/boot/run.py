@@ -11,12 +11,12 @@ import numpy as np
 
 from coalesced.devices.uart import Uart
 from coalesced.hv.cpu.guest import GUEST
-from coalesced.tools.boot.against import Against, Exits, against, exits_of
+from coalesced.tools.boot.against import Against, Exits, Row, against, exits_of
 from coalesced.tools.boot.images import Image
-from coalesced.tools.boot.keys import Typist
+from coalesced.tools.boot.keys import Typed, Typist
 from coalesced.tools.boot.machine import Hardware, build
 from coalesced.tools.boot.serial import STDIO, Serial, Target, write_file
-from coalesced.tools.boot.until import Until, Watch
+from coalesced.tools.boot.until import Output, Until, Watch
 from coalesced.tools.runs.comparison import (
     Screen,
     combinations,
@@ -53,6 +53,7 @@ class Boot:
     text: str
     serial: str
     stopped_by: str
+    places: Sequence[Row]  # the exits of each run
     against: Against | None = field(default=None, metadata=OPTIONAL)
 
     @property
@@ -85,7 +86,7 @@ class Plan:
     serial: str
     terminal: Target
     against: Accel | None = None
-    keys: Sequence[list[int]] = ()  # scan codes of each key that is typed
+    keys: Sequence[Typed] = ()
 
     def runs(self, options: RunOptions) -> list[RunOptions]:
         """The options of each run; machine code has no direct one."""
@@ -109,10 +110,9 @@ def boot(plan: Plan, options: RunOptions, picture: Picture | None) -> Boot:
         identical=_alike(ran),
         png=save_picture(picture, first.screen),
     )
-    compared = None
-    if plan.against is not None:
-        compared = against([each.run.accel for each in ran], [each.seen.exits for each in ran])
-    return Boot(result, first.text, first.serial, first.stopped_by, compared)
+    compared = against([each.run.accel for each in ran], [each.seen.exits for each in ran])
+    worlds = None if plan.against is None else compared
+    return Boot(result, first.text, first.serial, first.stopped_by, compared.rows, worlds)
 
 
 def _start(plan: Plan, machine: Machine) -> _Running:
@@ -125,8 +125,9 @@ def _start(plan: Plan, machine: Machine) -> _Running:
             serial.read_from(sys.stdin.fileno(), machine.loop)
     else:
         serial = Serial(uart)
-    Typist(board.i8042.keyboard, list(plan.keys), machine.loop)
-    return _Running(board, Watch(machine, board, plan.until, serial.output), serial)
+    output = Output(board, serial.output)
+    Typist(board.i8042.keyboard, list(plan.keys), machine.loop, output.shows)
+    return _Running(board, Watch(machine, plan.until, output), serial)
 
 
 def _seen(machine: Machine, running: _Running) -> Seen:
