@@ -176,7 +176,7 @@ def test_what_no_guest_can_do_there(folder: Path, function: str, message: str) -
         (["qtest", "--socket", "nowhere"], "--accel kvm: it runs recorded guests"),
         (
             ["run", "g.py:f", "--netdev", "tap,id=n0"],
-            "--netdev tap,id=n0: --accel kvm has no network",
+            "--netdev tap,id=n0: --accel kvm runs recorded guests, which have no network",
         ),
         (["demo", "e1000"], "--accel kvm: this guest waits for interrupts"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -71,19 +72,24 @@ class Against:
 
 def against(worlds: Sequence[str], logs: Sequence[Log], causes: Causes) -> Against:
     """Compare the worlds' exits; rows with the most frequent first."""
-    keys = {key for log in logs for key in log.counts}
-    rows = [
-        Row(reason, place, [log.counts[reason, place] for log in logs], cause_of(place, causes))
-        for reason, place in keys
-    ]
-    rows.sort(key=lambda row: (-max(row.exits), row.reason, row.place))
+    found = rows([log.counts for log in logs], causes)
     return Against(
         worlds,
-        rows,
+        found,
         [dict(log.full_rings) for log in logs],
         _first_difference([_without(log, causes) for log in logs]),
-        all(row.equal or row.cause for row in rows),
+        all(row.equal or row.cause for row in found),
     )
+
+
+def rows(counts: Sequence[Counter[tuple[str, str]]], causes: Causes) -> list[Row]:
+    """A row for each reason and place with an exit, the most frequent first."""
+    keys = {key for each in counts for key in each}
+    found = [
+        Row(reason, place, [each[reason, place] for each in counts], cause_of(place, causes))
+        for reason, place in keys
+    ]
+    return sorted(found, key=lambda row: (-max(row.exits), row.reason, row.place))
 
 
 def decided_by_time(place: str) -> bool:

@@ -63,6 +63,17 @@ def port_name(port: int, config_address: int) -> str:
     return f"port {port:#x} of {bus:02x}:{slot:02x}.{function & 7}"
 
 
+def counts_of(machine: Machine) -> Counter[tuple[str, str]]:
+    """The exits that a machine has counted, by reason and place; halts are not among them."""
+    found: Counter[tuple[str, str]] = Counter()
+    for (reason, port), at in machine.counters.exits_at.items():
+        for address, count in at.items():
+            region = None if port else machine.memory.region_at(address)
+            place = f"port {address:#x}" if port else region.name if region else f"{address:#x}"
+            found[reason, place] += count
+    return found
+
+
 def watch(machine: Machine, board: Board) -> Log:
     """The log of a machine that is about to run. A VGA's window is named by its mode, too."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from coalesced.devices.ps2 import BREAK_SET_1, Keyboard
@@ -11,6 +12,7 @@ from coalesced.vmm.loop import Loop
 
 _EVERY: Final = 0.03  # seconds between two keys
 _SHIFT: Final = 0x2A
+_CONTROL: Final = 0x1D
 _ROWS: Final = (
     (0x02, "1234567890-=", "!@#$%^&*()_+"),
     (0x10, "qwertyuiop[]", "QWERTYUIOP{}"),
@@ -35,42 +37,84 @@ def _codes() -> dict[str, list[int]]:
 _CODES: Final = _codes()
 
 
-def keys_of(text: str) -> list[list[int]]:
-    """--type: the scan codes of each key; backslash n, t, b, e are Enter, Tab, Backspace, Esc.
+Typed = list[int] | str
+"""The scan codes of a key, or a text: the next key waits until it is shown."""
 
-    Raises BadInput for a character without a key.
+
+def keys_of(text: str) -> list[Typed]:
+    """--type: the keys and the texts to wait for, in order.
+
+    Backslash n, t, b, e are Enter, Tab, Backspace, Esc; backslash c and a letter is that letter
+    with Ctrl; backslash w and a text in braces waits for it. Raises BadInput for a character
+    without a key.
     """
-    keys, characters = [], iter(text)
-    for character in characters:
-        typed = character
-        if character == "\\":
-            escaped = next(characters, "")
-            if escaped not in _ESCAPES:
-                raise BadInput(
-                    f"--type {text}: expected \\n, \\t, \\b, \\e or \\\\, got \\{escaped}"
-                )
-            typed = _ESCAPES[escaped]
-        if typed not in _CODES:
-            raise BadInput(f"--type {text}: {typed!r} is on no key")
-        keys.append(_CODES[typed])
-    return keys
+    typed, characters = [], iter(text)
+    try:
+        for character in characters:
+            typed.append(_escaped(characters) if character == "\\" else _key(character))
+    except ValueError as error:
+        raise BadInput(f"--type {text}: {error}") from error
+    return typed
+
+
+def _key(character: str) -> list[int]:
+    if character not in _CODES:
+        raise ValueError(f"{character!r} is on no key")
+    return _CODES[character]
+
+
+def _escaped(characters: Iterator[str]) -> Typed:
+    """What follows a backslash. Raises ValueError."""
+    escape = next(characters, "")
+    if escape in _ESCAPES:
+        return _key(_ESCAPES[escape])
+    if escape == "c":
+        letter = next(characters, "")
+        if not (letter.isascii() and letter.isalpha()):
+            raise ValueError(f"expected a letter behind \\c, got {letter!r}")
+        return [_CONTROL, *_key(letter.lower()), _CONTROL | BREAK_SET_1]
+    if escape == "w":
+        return _awaited(characters)
+    raise ValueError(f"expected \\n, \\t, \\b, \\e, \\c, \\w or \\\\, got \\{escape}")
+
+
+def _awaited(characters: Iterator[str]) -> str:
+    text, closed = "", ""
+    if next(characters, "") == "{":
+        for character in characters:
+            if character == "}":
+                closed = character
+                break
+            text += character
+    if not (text and closed):
+        raise ValueError("expected \\w{TEXT}, with a text to wait for")
+    return text
 
 
 class Typist:
     """Types once the guest has turned the keyboard on, each key when it has read the last."""
 
-    def __init__(self, keyboard: Keyboard, keys: list[list[int]], loop: Loop) -> None:
+    def __init__(
+        self, keyboard: Keyboard, typed: list[Typed], loop: Loop, shown: Callable[[str], bool]
+    ) -> None:
+        """`shown`: whether a text is on the screen, or has come over the serial line."""
         self._keyboard = keyboard
-        self._keys = keys
+        self._typed = typed
         self._loop = loop
-        if keys:
+        self._shown = shown
+        if typed:
             self._wait()
 
     def _wait(self) -> None:
         self._loop.call_at(time.monotonic() + _EVERY, self._type)
 
     def _type(self) -> None:
-        if self._keyboard.turned_on and not self._keyboard.waiting:
-            self._keyboard.send(self._keys.pop(0))
-        if self._keys:
+        following = self._typed[0]
+        if isinstance(following, str):
+            if self._shown(following):
+                self._typed.pop(0)
+        elif self._keyboard.turned_on and not self._keyboard.waiting:
+            self._keyboard.send(following)
+            self._typed.pop(0)
+        if self._typed:
             self._wait()

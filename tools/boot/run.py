@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,13 +13,13 @@ import numpy as np
 from coalesced.devices.uart import Uart
 from coalesced.hv.cpu.guest import GUEST
 from coalesced.tools.boot import exits
-from coalesced.tools.boot.against import Against, Causes, against
+from coalesced.tools.boot.against import Against, Causes, Row, against, rows
 from coalesced.tools.boot.exits import Log
 from coalesced.tools.boot.images import Image
-from coalesced.tools.boot.keys import Typist
+from coalesced.tools.boot.keys import Typed, Typist
 from coalesced.tools.boot.machine import Hardware, build
 from coalesced.tools.boot.serial import STDIO, Serial, Target, write_file
-from coalesced.tools.boot.until import Until, Watch
+from coalesced.tools.boot.until import Output, Until, Watch
 from coalesced.tools.runs.comparison import (
     Screen,
     combinations,
@@ -44,6 +45,7 @@ class Seen:
     text: str
     serial: str
     stopped_by: str
+    exits: Counter[tuple[str, str]]  # by reason and place
     log: Log | None
 
 
@@ -55,6 +57,7 @@ class Boot:
     text: str
     serial: str
     stopped_by: str
+    places: Sequence[Row]  # the exits of each run
     against: Against | None = field(default=None, metadata=OPTIONAL)
 
     @property
@@ -97,7 +100,7 @@ class Plan:
     serial: str
     terminal: Target
     against: Accel | World | None = None
-    keys: Sequence[list[int]] = ()  # scan codes of each key that is typed
+    keys: Sequence[Typed] = ()
 
     def runs(self, options: RunOptions) -> list[RunOptions]:
         """The options of each run; machine code has no direct one."""
@@ -123,7 +126,9 @@ def boot(plan: Plan, options: RunOptions, picture: Picture | None) -> Boot:
         identical=_alike(ran),
         png=save_picture(picture, first.screen),
     )
-    return Boot(result, first.text, first.serial, first.stopped_by, _compared(plan, ran))
+    places = rows([each.seen.exits for each in ran], {})
+    worlds = _compared(plan, ran)
+    return Boot(result, first.text, first.serial, first.stopped_by, places, worlds)
 
 
 def _compared(plan: Plan, ran: Sequence[Ran[Seen]]) -> Against | None:
@@ -145,9 +150,10 @@ def _start(plan: Plan, machine: Machine) -> _Running:
             serial.read_from(sys.stdin.fileno(), machine.loop)
     else:
         serial = Serial(uart)
-    Typist(board.i8042.keyboard, list(plan.keys), machine.loop)
+    output = Output(board, serial.output)
+    Typist(board.i8042.keyboard, list(plan.keys), machine.loop, output.shows)
     log = exits.watch(machine, board) if plan.against is not None else None
-    return _Running(board, Watch(machine, board, plan.until, serial.output), serial, log)
+    return _Running(board, Watch(machine, plan.until, output), serial, log)
 
 
 def _seen(machine: Machine, running: _Running) -> Seen:
@@ -156,7 +162,8 @@ def _seen(machine: Machine, running: _Running) -> Seen:
     text = "\n".join(line.rstrip() for line in lines or ()).rstrip("\n")
     # A byte for each character: what a guest sends need not be UTF-8.
     serial = running.serial.output.decode("latin-1")
-    return Seen(screen, text, serial, running.watch.stopped_by, running.log)
+    counted = exits.counts_of(machine)
+    return Seen(screen, text, serial, running.watch.stopped_by, counted, running.log)
 
 
 def _alike(ran: Sequence[Ran[Seen]]) -> bool:

@@ -39,14 +39,27 @@ def parse(given: str) -> Until:
     return Until(seconds=seconds)
 
 
+@dataclass(frozen=True)
+class Output:
+    """What a guest shows: its screens, and what came over its serial line."""
+
+    board: Board
+    serial: bytearray
+
+    def shows(self, text: str) -> bool:
+        """Whether a text is on a screen now, or came over the line; drains nothing."""
+        return text.encode(errors="replace") in self.serial or any(
+            text in line for display in self.board.displays for line in display.text() or ()
+        )
+
+
 class Watch:
     """Stops a machine when its end has come, and tells which one that was."""
 
-    def __init__(self, machine: Machine, board: Board, until: Until, serial: bytearray) -> None:
+    def __init__(self, machine: Machine, until: Until, output: Output) -> None:
         self._machine = machine
-        self._board = board
         self._until = until
-        self._serial = serial
+        self._output = output
         self.stopped_by = HALT
         if until.seconds is not None:
             machine.loop.call_at(time.monotonic() + until.seconds, self._stopper("time"))
@@ -64,16 +77,9 @@ class Watch:
         self._machine.loop.call_at(time.monotonic() + _LOOK_EVERY, self._look)
 
     def _look(self) -> None:
-        text = self._until.text or ""
-        if text.encode(errors="replace") in self._serial or self._on_screen(text):
+        if self._output.shows(self._until.text or ""):
             self._machine.stop_at_halt()
             self._machine.loop.call_at(time.monotonic() + _HALTS_WITHIN, self._machine.stop)
             self.stopped_by = "text"
         else:
             self._look_again()
-
-    def _on_screen(self, text: str) -> bool:
-        """Whether a screen shows the text; exits and the staleness timer drain the ring."""
-        return any(
-            text in line for display in self._board.displays for line in display.text() or ()
-        )

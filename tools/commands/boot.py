@@ -47,7 +47,7 @@ STALENESS = "100"
 """Milliseconds: a guest that has asked for a reset by a queued write waits for it in a loop."""
 
 
-@with_run_options(staleness=STALENESS)
+@with_run_options(staleness=STALENESS, live_kvm=True)
 def boot_command(
     options: RunOptions,
     json: bool,
@@ -95,7 +95,8 @@ def boot_command(
         typer.Option(
             "--type",
             metavar="TEXT",
-            help="Type this when the guest has turned the keyboard on; \\n is Enter, \\e Esc.",
+            help="Type this when the guest has turned the keyboard on; \\n is Enter, \\e Esc, \\cB "
+            "Ctrl-B; \\w{TEXT} waits until TEXT is shown.",
         ),
     ] = "",
     against: Annotated[

@@ -143,7 +143,7 @@ def _run_options(
     if not 1 <= ring_pages <= RING_PAGES_MAX:
         raise BadInput(f"--ring-pages {ring_pages}: expected 1 to {RING_PAGES_MAX} pages")
     if accel is Accel.kvm:
-        _check_kvm(ring_pages, wait, cpus, netdev)
+        _check_kvm(ring_pages, wait, cpus)
     zones = _choice(no_coalesce, coalesce or [], no_coalesce_range or [])
     if zones.added and accel is Accel.direct:
         raise BadInput(f"--coalesce {zones.added[0]}: --accel direct has no ring")
@@ -166,12 +166,13 @@ def _run_options(
 
 
 def with_run_options(
-    without: Collection[str] = (), staleness: str | None = None
+    without: Collection[str] = (), staleness: str | None = None, live_kvm: bool = False
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Give a command the options of `_run_options`, and --json.
 
     The command takes `options`, a RunOptions, and `json`. `without`: parameters that it does not
-    have; `staleness`: the default, if it does not depend on --netdev.
+    have; `staleness`: the default, if it does not depend on --netdev; `live_kvm`: its guests run
+    live on KVM, with a network.
     """
     kept = [
         each.replace(default=_staleness_option(staleness)) if each.name == "staleness" else each
@@ -187,6 +188,8 @@ def with_run_options(
             options = _run_options(**{name: given.pop(name) for name in names if name in given})
             if options.explain is not None:
                 options = replace(options, explain=replace(options.explain, aside=given["json"]))
+            if not live_kvm:
+                _check_recorded(options)
             return command(options=options, **given)
 
         own = [one for one in _parameters(command) if one.name not in ("options", "json")]
@@ -255,7 +258,7 @@ def staleness_of(text: str) -> float | None:
     return milliseconds / 1000
 
 
-def _check_kvm(ring_pages: int, wait: Wait, cpus: Cpus, netdevs: list[str] | None) -> None:
+def _check_kvm(ring_pages: int, wait: Wait, cpus: Cpus) -> None:
     """Raise BadInput for options that --accel kvm does not have."""
     if ring_pages != 1:
         raise BadInput(
@@ -264,8 +267,15 @@ def _check_kvm(ring_pages: int, wait: Wait, cpus: Cpus, netdevs: list[str] | Non
     for option, value, default in (("--wait", wait, Wait.adaptive), ("--cpus", cpus, Cpus.ANY)):
         if value is not default:
             raise BadInput(f"{option} {value.value}: --accel kvm has only one process")
-    if netdevs:
-        raise BadInput(f"--netdev {netdevs[0]}: --accel kvm has no network")
+
+
+def _check_recorded(options: RunOptions) -> None:
+    """Raise BadInput for a network where --accel kvm replays what the guest did without one."""
+    if options.accel is Accel.kvm and options.network.netdevs:
+        raise BadInput(
+            f"--netdev {options.network.netdevs[0]}: --accel kvm runs recorded guests, which have "
+            "no network"
+        )
 
 
 def check_pcap(network: NetworkOptions) -> None:

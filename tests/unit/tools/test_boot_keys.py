@@ -18,6 +18,14 @@ def test_a_key_is_pressed_and_released_and_shift_around_it() -> None:
     ]
 
 
+def test_control_surrounds_its_letter_and_a_text_is_waited_for() -> None:
+    assert keys_of(r"\cB\w{Press a key}x") == [
+        [0x1D, 0x30, 0xB0, 0x9D],
+        "Press a key",
+        [0x2D, 0xAD],
+    ]
+
+
 def test_every_printable_character_has_a_key() -> None:
     typed = "".join(set(string.printable) - set("\\\r\v\f"))
     keys = keys_of(typed)
@@ -27,7 +35,15 @@ def test_every_printable_character_has_a_key() -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("é", "--type é: 'é' is on no key"), ("\\x", r"expected \n, \t, \b, \e or \\, got \x")],
+    [
+        ("é", "--type é: 'é' is on no key"),
+        ("\\x", r"--type \x: expected \n, \t, \b, \e, \c, \w or \\, got \x"),
+        ("a\\", r"--type a\: expected \n, \t, \b, \e, \c, \w or \\, got \ "[:-1]),
+        (r"\c1", r"--type \c1: expected a letter behind \c, got '1'"),
+        (r"\w", r"--type \w: expected \w{TEXT}, with a text to wait for"),
+        (r"\w{}", r"expected \w{TEXT}"),
+        (r"\w{ok", r"expected \w{TEXT}"),
+    ],
 )
 def test_a_character_without_a_key_is_one_line(text: str, said: str) -> None:
     with pytest.raises(BadInput) as error:
