@@ -182,14 +182,17 @@ static int handle_stop(CpuObject *c, int error)
         alive = cpu_enter_handler(c, c->vector, kind_of(c));
     else if (error == UC_ERR_INSN_INVALID)
         alive = cpu_enter_handler(c, INVALID_OPCODE, EXCEPTION);
-    else if (error != UC_ERR_OK)
+    else if (error == UC_ERR_NOMEM)
         return cpu_error(c, "emulation", error);
-    else if (c->stop == STOP_NONE)
+    else if (error != UC_ERR_OK) {
+        c->lost = c->uc.strerror(error);
+        return SHUT_DOWN;
+    } else if (c->stop == STOP_NONE)
         return halt(c);
     return alive ? CONTINUES : SHUT_DOWN;
 }
 
-/* Until a triple fault, or an exception (-1). */
+/* Until the processor cannot go on, or an exception (-1). */
 static int execute(CpuObject *c)
 {
     int state = CONTINUES;
@@ -214,7 +217,33 @@ static PyObject *py_run(PyObject *self, PyObject *unused)
     CpuObject *c = (CpuObject *)self;
     if (vcpu_begin(c->vcpu, true) < 0 || vcpu_end(c->vcpu, execute(c)) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    if (c->lost)
+        return PyUnicode_FromFormat("its processor cannot go on (%s)", c->lost);
+    return PyUnicode_FromString("it shut down by a triple fault");
+}
+
+static PyObject *py_next_code(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    const CpuObject *c = (CpuObject *)self;
+    uint32_t address = cpu_code_base(c) + cpu_get(c, UC_X86_REG_EIP);
+    return Py_BuildValue("kO", (unsigned long)address, cpu_code_is_wide(c) ? Py_True : Py_False);
+}
+
+static PyObject *py_read(PyObject *self, PyObject *args)
+{
+    unsigned long address;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "kn", &address, &size))
+        return NULL;
+    if (size < 0 || size > PAGE) {
+        PyErr_Format(PyExc_ValueError, "expected 0 to %d bytes, got %zd", PAGE, size);
+        return NULL;
+    }
+    uint8_t bytes[PAGE];
+    if (!cpu_read_memory((CpuObject *)self, (uint32_t)address, bytes, (size_t)size))
+        Py_RETURN_NONE;
+    return PyBytes_FromStringAndSize((char *)bytes, size);
 }
 
 static const struct {
@@ -359,7 +388,9 @@ static void cpu_dealloc(PyObject *self)
 }
 
 static PyMethodDef cpu_methods[] = {
-    {"run", py_run, METH_NOARGS, "Execute machine code until a triple fault."},
+    {"run", py_run, METH_NOARGS, "Execute machine code until it cannot go on; the reason."},
+    {"next_code", py_next_code, METH_NOARGS, "(linear address of the next instruction, 32-bit?)."},
+    {"read", py_read, METH_VARARGS, "read(address, size): memory at a linear address, or None."},
     {"registers", py_registers, METH_NOARGS, "The registers by name."},
     {NULL, NULL, 0, NULL},
 };
