@@ -87,6 +87,7 @@ KVM_REGS: Final = struct.Struct("<18Q")
 # struct kvm_segment {base u64, limit u32, selector u16, type, present, dpl, db, s, l, g, avl,
 # unusable u8, and one of padding}
 KVM_SEGMENT: Final = struct.Struct("<QIHBBBBBBBBBx")
+KVM_SEGMENT_DB: Final = 6  # its field for the size of addresses
 # struct kvm_sregs {cs, ds, es, fs, gs, ss, tr, ldt kvm_segment, gdt, idt {base u64, limit u16 and
 # 6 bytes of padding}, cr0, cr2, cr3, cr4, cr8, efer, apic_base, interrupt_bitmap[4] u64}
 KVM_SREGS_SIZE: Final = 312

@@ -145,11 +145,12 @@ class Cpu:
 
         `cpuid`: five u32 for each function: its number, EAX, EBX, ECX and EDX.
         """
-    def run(self) -> bool:
-        """Execute until the processor cannot go on. True: a triple fault; False: no code at EIP.
-
-        Raises what accesses of the vCPU raise, HostError.
-        """
+    def run(self) -> str:
+        """Execute until it cannot go on; the reason. Raises what accesses of the vCPU raise."""
+    def next_code(self) -> tuple[int, bool]:
+        """The linear address of the next instruction, and whether it is 32-bit code."""
+    def read(self, address: int, size: int) -> bytes | None:
+        """RAM or ROM at a linear address; None where there is neither."""
     def registers(self) -> dict[str, int]:
         """The registers by name, "eax" to "cr3"."""
 

@@ -292,6 +292,18 @@ class KvmVcpu:
             return ProtocolError(f"kvm_run: exit_reason is {reason}, which this VMM does not know")
         return GuestError(f"the guest: {said.format(detail=detail)}; {self._shown()}")
 
+    def next_code(self) -> tuple[int, bool] | None:
+        """The linear address of the next instruction, and whether it is 32-bit code.
+
+        None with paging, where it says nothing about memory.
+        """
+        sregs = _ioctl(self.fd, abi.KVM_GET_SREGS, bytes(abi.KVM_SREGS_SIZE))
+        if int.from_bytes(sregs[abi.KVM_SREGS_CR0 : abi.KVM_SREGS_CR0 + 8], "little") >> 31:
+            return None
+        code = abi.KVM_SEGMENT.unpack_from(sregs, abi.KVM_SREGS_CS)
+        address = code[0] + self.registers()["rip"] & 0xFFFFFFFF
+        return address, bool(code[abi.KVM_SEGMENT_DB])
+
     def close(self) -> None:
         """Give the descriptor back; may be called twice."""
         self.handle.close()

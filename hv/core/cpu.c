@@ -172,7 +172,7 @@ static int halt(CpuObject *c)
     return vcpu_exit(v, EXIT_HLT);
 }
 
-enum { ENDED = -1, CONTINUES, SHUT_DOWN, NO_CODE };
+enum { ENDED = -1, CONTINUES, SHUT_DOWN };
 
 /* Deal with what ended the emulation; ENDED: an exception is set. */
 static int handle_stop(CpuObject *c, int error)
@@ -182,16 +182,17 @@ static int handle_stop(CpuObject *c, int error)
         alive = cpu_enter_handler(c, c->vector, kind_of(c));
     else if (error == UC_ERR_INSN_INVALID)
         alive = cpu_enter_handler(c, INVALID_OPCODE, EXCEPTION);
-    else if (error == UC_ERR_FETCH_UNMAPPED || error == UC_ERR_FETCH_PROT)
-        return NO_CODE;
-    else if (error != UC_ERR_OK)
+    else if (error == UC_ERR_NOMEM)
         return cpu_error(c, "emulation", error);
-    else if (c->stop == STOP_NONE)
+    else if (error != UC_ERR_OK) {
+        c->lost = c->uc.strerror(error);
+        return SHUT_DOWN;
+    } else if (c->stop == STOP_NONE)
         return halt(c);
     return alive ? CONTINUES : SHUT_DOWN;
 }
 
-/* Until the processor cannot go on: SHUT_DOWN, NO_CODE, or ENDED with an exception. */
+/* Until the processor cannot go on, or an exception (-1). */
 static int execute(CpuObject *c)
 {
     int state = CONTINUES;
@@ -200,26 +201,49 @@ static int execute(CpuObject *c)
             return -1;
         cpu_forget_written(c);
         if (!take_interrupt(c))
-            return SHUT_DOWN;
+            break;
         c->stop = STOP_NONE;
         c->restart = false;
         c->stored.count = 0;
         int error = c->uc.emu_start(c->engine, cpu_get(c, UC_X86_REG_EIP), UINT64_MAX, 0, 0);
         state = c->stop == STOP_FAILED ? ENDED : handle_stop(c, error);
     }
-    return state;
+    return state == ENDED ? -1 : 0;
 }
 
 static PyObject *py_run(PyObject *self, PyObject *unused)
 {
     (void)unused;
     CpuObject *c = (CpuObject *)self;
-    if (vcpu_begin(c->vcpu, true) < 0)
+    if (vcpu_begin(c->vcpu, true) < 0 || vcpu_end(c->vcpu, execute(c)) < 0)
         return NULL;
-    int state = execute(c);
-    if (vcpu_end(c->vcpu, state == ENDED ? -1 : 0) < 0)
+    if (c->lost)
+        return PyUnicode_FromFormat("its processor cannot go on (%s)", c->lost);
+    return PyUnicode_FromString("it shut down by a triple fault");
+}
+
+static PyObject *py_next_code(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    const CpuObject *c = (CpuObject *)self;
+    uint32_t address = cpu_code_base(c) + cpu_get(c, UC_X86_REG_EIP);
+    return Py_BuildValue("kO", (unsigned long)address, cpu_code_is_wide(c) ? Py_True : Py_False);
+}
+
+static PyObject *py_read(PyObject *self, PyObject *args)
+{
+    unsigned long address;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "kn", &address, &size))
         return NULL;
-    return PyBool_FromLong(state == SHUT_DOWN);
+    if (size < 0 || size > PAGE) {
+        PyErr_Format(PyExc_ValueError, "expected 0 to %d bytes, got %zd", PAGE, size);
+        return NULL;
+    }
+    uint8_t bytes[PAGE];
+    if (!cpu_read_memory((CpuObject *)self, (uint32_t)address, bytes, (size_t)size))
+        Py_RETURN_NONE;
+    return PyBytes_FromStringAndSize((char *)bytes, size);
 }
 
 static const struct {
@@ -364,7 +388,9 @@ static void cpu_dealloc(PyObject *self)
 }
 
 static PyMethodDef cpu_methods[] = {
-    {"run", py_run, METH_NOARGS, "Execute machine code to its end; whether that is a triple fault."},
+    {"run", py_run, METH_NOARGS, "Execute machine code until it cannot go on; the reason."},
+    {"next_code", py_next_code, METH_NOARGS, "(linear address of the next instruction, 32-bit?)."},
+    {"read", py_read, METH_VARARGS, "read(address, size): memory at a linear address, or None."},
     {"registers", py_registers, METH_NOARGS, "The registers by name."},
     {NULL, NULL, 0, NULL},
 };

@@ -34,6 +34,7 @@ typedef struct CpuObject {
     enum cpu_stop stop;
     bool restart; /* before the next block: until then a HLT would pass for the stop */
     uint32_t vector;
+    const char *lost; /* what keeps the processor from going on; NULL: a triple fault */
     uint64_t block, block_end;      /* of the block that runs, linear addresses */
     uint64_t no_string;             /* a block that is known not to be a string instruction */
     struct cpu_store {
@@ -73,6 +74,8 @@ uint32_t cpu_get(const CpuObject *c, int reg);
 void cpu_set(const CpuObject *c, int reg, uint32_t value);
 /* At a linear address; false where there is no memory. */
 bool cpu_read(const CpuObject *c, uint32_t address, void *bytes, size_t size);
+/* The same in RAM and ROM alone: no device is asked. */
+bool cpu_read_memory(const CpuObject *c, uint32_t address, uint8_t *bytes, size_t size);
 bool cpu_write(const CpuObject *c, uint32_t address, const void *bytes, size_t size);
 
 /* End the emulation: at the start of a block before it, else behind it. */

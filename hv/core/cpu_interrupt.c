@@ -44,6 +44,25 @@ bool cpu_read(const CpuObject *c, uint32_t address, void *bytes, size_t size)
     return true;
 }
 
+static bool in_memory(const CpuObject *c, uint64_t physical)
+{
+    for (int i = 0; i < c->regions; i++)
+        if (physical - c->region[i]->start < c->region[i]->size)
+            return c->region[i]->host != NULL;
+    return false;
+}
+
+bool cpu_read_memory(const CpuObject *c, uint32_t address, uint8_t *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        uint64_t physical;
+        if (!translate(c, address + (uint32_t)i, UC_PROT_READ, &physical) ||
+            !in_memory(c, physical) || !cpu_read(c, address + (uint32_t)i, bytes + i, 1))
+            return false;
+    }
+    return true;
+}
+
 bool cpu_write(const CpuObject *c, uint32_t address, const void *bytes, size_t size)
 {
     for (size_t i = 0; i < size; i++) {

@@ -10,12 +10,7 @@
 #include <stdint.h>
 
 enum { UC_ARCH_X86 = 4, UC_MODE_32 = 4 };
-enum {
-    UC_ERR_OK = 0,
-    UC_ERR_FETCH_UNMAPPED = 8,
-    UC_ERR_INSN_INVALID = 10,
-    UC_ERR_FETCH_PROT = 14,
-};
+enum { UC_ERR_OK = 0, UC_ERR_NOMEM = 1, UC_ERR_INSN_INVALID = 10 };
 enum { UC_PROT_READ = 1, UC_PROT_WRITE = 2, UC_PROT_EXEC = 4 };
 enum {
     UC_HOOK_INTR = 1 << 0,

@@ -9,7 +9,7 @@ from typing import Final
 
 from coalesced.hv import core
 from coalesced.hv.cpu.cpuid import TABLE
-from coalesced.hv.cpu.crash import describe
+from coalesced.hv.cpu.crash import describe, instructions
 from coalesced.hv.errors import GuestError, HostError
 from coalesced.hv.vcpu import Vcpu
 
@@ -33,9 +33,11 @@ def library() -> str:
 
 
 def run(vcpu: Vcpu) -> None:
-    """Execute machine code until the VMM ends it. Raises GuestError when it crashes."""
+    """Execute machine code until the VMM ends it. Raises GuestError when it cannot go on."""
     assert isinstance(vcpu.bus, core.Vcpu)
     cpu = core.Cpu(vcpu.bus, library(), TABLE)
-    shut_down = cpu.run()
-    end = "it shut down by a triple fault" if shut_down else "there is no memory with code at eip"
-    raise GuestError(f"the guest: {end}; {describe(cpu.registers())}")
+    reason = cpu.run()
+    address, wide = cpu.next_code()
+    raise GuestError(
+        f"the guest: {reason}; {instructions(address, wide, cpu.read)}; {describe(cpu.registers())}"
+    )
