@@ -34,6 +34,8 @@ typedef struct CpuObject {
     enum cpu_stop stop;
     bool restart; /* before the next block: until then a HLT would pass for the stop */
     uint32_t vector;
+    uc_context *context;            /* a copy of Unicorn's processor, in which */
+    size_t error_at, in_flight_at;  /* exceptions have these offsets */
     uint64_t block_end;             /* of the block that runs, a linear address */
     uint8_t code[SPACE / PAGE / 8]; /* a bit per page that has been executed */
 } CpuObject;
@@ -52,8 +54,14 @@ int cpu_error(const CpuObject *c, const char *what, int error);
 
 /* cpu_interrupt.c: what the processor does at an interrupt or an exception. */
 enum interrupt_kind { EXTERNAL, SOFTWARE, EXCEPTION };
-/* Enter the handler of `vector`; false when there is none that can be entered (a triple fault). */
-bool cpu_enter_handler(CpuObject *c, uint32_t vector, enum interrupt_kind kind);
+/* Enter the handler of `vector`, or of what that raises; false: the processor has shut down. */
+bool cpu_enter_handler(CpuObject *c, uint32_t vector, enum interrupt_kind kind, uint32_t error);
+
+/* cpu_exception.c: what Unicorn does not tell of an exception. */
+/* Before there is memory, hooks or a reset; 0, or -1 with an exception set. */
+int cpu_prepare_exceptions(CpuObject *c);
+/* Take the exception that was raised out of Unicorn's hands; false where that failed. */
+bool cpu_take_exception(CpuObject *c, enum interrupt_kind *kind, uint32_t *error);
 
 /* The base of the code segment. */
 uint32_t cpu_code_base(const CpuObject *c);
