@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from coalesced.devices.bus.device import Dma, StateValue
 from coalesced.devices.bus.region import Region
@@ -27,6 +27,19 @@ FILE_DIRECTORY: Final = 0x19
 FIRST_FILE: Final = 0x20
 FILES_MAX: Final = 32
 IRQ0_OVERRIDE: Final = 0x8002
+
+
+class Part(NamedTuple):
+    """The keys of a part of a kernel: where it is loaded, its size, and the data."""
+
+    address: int
+    size: int
+    data: int
+
+
+KERNEL: Final = Part(0x07, 0x08, 0x11)
+COMMAND_LINE: Final = Part(0x13, 0x14, 0x15)
+SETUP: Final = Part(0x16, 0x17, 0x18)
 E820_FILE: Final = "etc/e820"
 E820_RAM: Final = 1
 

@@ -147,20 +147,8 @@ static bool take_interrupt(CpuObject *c)
     if (wanted & INTERRUPT_RESET)
         reset(c);
     else if (wanted & INTERRUPT_PENDING)
-        return cpu_enter_handler(c, wanted & 0xff, EXTERNAL);
+        return cpu_enter_handler(c, wanted & 0xff, EXTERNAL, 0);
     return true;
-}
-
-/* An `int` leads to the instruction behind it, a fault to itself. */
-static enum interrupt_kind kind_of(const CpuObject *c)
-{
-    uint8_t before[2];
-    uint32_t behind = cpu_code_base(c) + cpu_get(c, UC_X86_REG_EIP);
-    if (!cpu_read(c, behind - 2, before, sizeof before))
-        return EXCEPTION;
-    bool named = before[0] == 0xcd && before[1] == c->vector;
-    bool shorter = (before[1] == 0xcc && c->vector == 3) || (before[1] == 0xce && c->vector == 4);
-    return named || shorter ? SOFTWARE : EXCEPTION;
 }
 
 /* HLT: the VMM enters with an interrupt, a reset, or never. */
@@ -178,10 +166,12 @@ enum { ENDED = -1, CONTINUES, SHUT_DOWN };
 static int handle_stop(CpuObject *c, int error)
 {
     bool alive = true;
-    if (c->stop == STOP_EXCEPTION)
-        alive = cpu_enter_handler(c, c->vector, kind_of(c));
-    else if (error == UC_ERR_INSN_INVALID)
-        alive = cpu_enter_handler(c, INVALID_OPCODE, EXCEPTION);
+    if (c->stop == STOP_EXCEPTION) {
+        enum interrupt_kind kind;
+        uint32_t code;
+        alive = cpu_take_exception(c, &kind, &code) && cpu_enter_handler(c, c->vector, kind, code);
+    } else if (error == UC_ERR_INSN_INVALID)
+        alive = cpu_enter_handler(c, INVALID_OPCODE, EXCEPTION, 0);
     else if (error == UC_ERR_NOMEM)
         return cpu_error(c, "emulation", error);
     else if (error != UC_ERR_OK) {
@@ -300,6 +290,11 @@ static int load_library(struct unicorn *uc, const char *path)
         LOOK_UP(emu_start, "uc_emu_start"),
         LOOK_UP(emu_stop, "uc_emu_stop"),
         LOOK_UP(ctl, "uc_ctl"),
+        LOOK_UP(context_alloc, "uc_context_alloc"),
+        LOOK_UP(context_free, "uc_context_free"),
+        LOOK_UP(context_save, "uc_context_save"),
+        LOOK_UP(context_restore, "uc_context_restore"),
+        LOOK_UP(context_size, "uc_context_size"),
         LOOK_UP(vmem_translate, "uc_vmem_translate"),
     };
     uc->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -323,6 +318,11 @@ static int open_engine(CpuObject *c)
 {
     size_t hook;
     int error = c->uc.open(UC_ARCH_X86, UC_MODE_32, &c->engine);
+    if (error == UC_ERR_OK && cpu_prepare_exceptions(c) < 0)
+        return -1;
+    /* Unicorn looks for code where a run would end, and a page fault there leaves CR2 changed. */
+    if (error == UC_ERR_OK)
+        error = c->uc.ctl(c->engine, (int)UC_CTL_USE_EXITS, 1);
     if (error == UC_ERR_OK)
         error =
             c->uc.hook_add(c->engine, &hook, UC_HOOK_BLOCK, (void *)(uintptr_t)on_block, c, 1, 0);
@@ -375,6 +375,8 @@ static void cpu_dealloc(PyObject *self)
 {
     CpuObject *c = (CpuObject *)self;
     PyTypeObject *type = Py_TYPE(self);
+    if (c->context)
+        c->uc.context_free(c->context);
     if (c->engine)
         c->uc.close(c->engine);
     for (int i = 0; i < c->regions; i++)

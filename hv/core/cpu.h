@@ -35,6 +35,8 @@ typedef struct CpuObject {
     bool restart; /* before the next block: until then a HLT would pass for the stop */
     uint32_t vector;
     const char *lost; /* what keeps the processor from going on; NULL: a triple fault */
+    uc_context *context;            /* a copy of Unicorn's processor, in which */
+    size_t error_at, in_flight_at;  /* exceptions have these offsets */
     uint64_t block, block_end;      /* of the block that runs, linear addresses */
     uint64_t no_string;             /* a block that is known not to be a string instruction */
     struct cpu_store {
@@ -63,8 +65,14 @@ int cpu_go_on_with_string(CpuObject *c, uint32_t block, uint32_t size);
 
 /* cpu_interrupt.c: what the processor does at an interrupt or an exception. */
 enum interrupt_kind { EXTERNAL, SOFTWARE, EXCEPTION };
-/* Enter the handler of `vector`; false when there is none that can be entered (a triple fault). */
-bool cpu_enter_handler(CpuObject *c, uint32_t vector, enum interrupt_kind kind);
+/* Enter the handler of `vector`, or of what that raises; false: the processor has shut down. */
+bool cpu_enter_handler(CpuObject *c, uint32_t vector, enum interrupt_kind kind, uint32_t error);
+
+/* cpu_exception.c: what Unicorn does not tell of an exception. */
+/* Before there is memory, hooks or a reset; 0, or -1 with an exception set. */
+int cpu_prepare_exceptions(CpuObject *c);
+/* Take the exception that was raised out of Unicorn's hands; false where that failed. */
+bool cpu_take_exception(CpuObject *c, enum interrupt_kind *kind, uint32_t *error);
 
 /* The base of the code segment. */
 uint32_t cpu_code_base(const CpuObject *c);

@@ -10,7 +10,12 @@
 #include <stdint.h>
 
 enum { UC_ARCH_X86 = 4, UC_MODE_32 = 4 };
-enum { UC_ERR_OK = 0, UC_ERR_NOMEM = 1, UC_ERR_INSN_INVALID = 10 };
+enum {
+    UC_ERR_OK = 0,
+    UC_ERR_NOMEM = 1,
+    UC_ERR_INSN_INVALID = 10,
+    UC_ERR_EXCEPTION = 21,
+};
 enum { UC_PROT_READ = 1, UC_PROT_WRITE = 2, UC_PROT_EXEC = 4 };
 enum {
     UC_HOOK_INTR = 1 << 0,
@@ -42,11 +47,15 @@ enum {
     UC_X86_REG_CR4 = 54,
     UC_X86_REG_IDTR = 242,
     UC_X86_REG_GDTR = 243,
+    UC_X86_REG_TR = 245,
 };
+/* uc_ctl: write, one argument; end a run at the addresses of a list, which is empty. */
+#define UC_CTL_USE_EXITS (4u | 1u << 26 | 1u << 30)
 /* uc_ctl: write, two arguments; remove the translations of [begin, end). */
 #define UC_CTL_TB_REMOVE_CACHE (9u | 2u << 26 | 1u << 30)
 
 typedef struct uc_struct uc_engine;
+typedef struct uc_context uc_context;
 
 struct uc_x86_mmr {
     uint16_t selector;
@@ -78,6 +87,11 @@ struct unicorn {
                      size_t count);
     int (*emu_stop)(uc_engine *engine);
     int (*ctl)(uc_engine *engine, int control, ...);
+    int (*context_alloc)(uc_engine *engine, uc_context **context);
+    int (*context_free)(uc_context *context);
+    int (*context_save)(uc_engine *engine, uc_context *context);
+    int (*context_restore)(uc_engine *engine, uc_context *context);
+    size_t (*context_size)(uc_engine *engine);
     int (*vmem_translate)(uc_engine *engine, uint64_t address, int access, uint64_t *physical);
 };
 

@@ -75,6 +75,31 @@ idtr: dw 64 * 8 - 1
 """
 INTERRUPT_GATE, TRAP_GATE = 0x8E, 0x8F
 
+# A page directory, a table that has the first 4 MiB where they are, and room for one more.
+PAGING = """
+%macro page_tables 0
+    mov edi, 0x100000
+    mov ecx, 3072
+    xor eax, eax
+    rep stosd
+    mov dword [0x100000], 0x101003
+    mov edi, 0x101000
+    mov eax, 3
+%%fill:
+    stosd
+    add eax, 0x1000
+    cmp edi, 0x102000
+    jb %%fill
+%endmacro
+%macro paging_on 0
+    mov eax, 0x100000
+    mov cr3, eax
+    mov eax, cr0
+    or eax, 0x80000000
+    mov cr0, eax
+%endmacro
+"""
+
 # Interrupts 8 to 15 for the first controller, of which only the timer's comes, at 1 kHz.
 TIMER = """
     mov al, 0x11

@@ -120,7 +120,7 @@ def test_the_first_error_of_the_assembler_is_the_one_line(tmp_path: Path) -> Non
     [
         (["none.img"], "none.img: No such file or directory"),
         (["plasma", "--accel", "direct"], "--accel direct: machine code needs a processor"),
-        (["seabios", "--bios", "none"], "seabios: it is the BIOS: no --bios none, and no --at"),
+        (["seabios", "--bios", "none"], "seabios: it is the BIOS: no --bios none, no --at and no"),
         (["plasma", "--against", "kvm", "--ring-pages", "2"], "--against kvm: compares --accel"),
         (["plasma", "--against", "kvm", "--serial", "stdio"], "--against kvm: there are two runs"),
         (["plasma", "--at", "high"], "--at high: expected an address of 0 to 0xffffffff"),

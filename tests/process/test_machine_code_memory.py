@@ -11,6 +11,7 @@ from coalesced.devices.bus.region import Region
 from helpers.machine_code import (
     END,
     INTERRUPT_GATE,
+    PAGING,
     PROTECTED,
     RESULTS,
     TICKS,
@@ -20,30 +21,6 @@ from helpers.machine_code import (
     results,
 )
 
-# A page directory, a table that has the first 4 MiB where they are, and room for one more.
-PAGING = """
-%macro page_tables 0
-    mov edi, 0x100000
-    mov ecx, 3072
-    xor eax, eax
-    rep stosd
-    mov dword [0x100000], 0x101003
-    mov edi, 0x101000
-    mov eax, 3
-%%fill:
-    stosd
-    add eax, 0x1000
-    cmp edi, 0x102000
-    jb %%fill
-%endmacro
-%macro paging_on 0
-    mov eax, 0x100000
-    mov cr3, eax
-    mov eax, cr0
-    or eax, 0x80000000
-    mov cr0, eax
-%endmacro
-"""
 PAM_RAM = """
     mov eax, 0x80000058
     mov dx, 0xcf8

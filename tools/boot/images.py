@@ -1,4 +1,4 @@
-"""Images to boot: a BIOS alone, boot sectors and floppies, flat binaries, ELF and multiboot."""
+"""Images to boot: a BIOS alone, boot sectors and floppies, kernels, flat binaries, ELF."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from coalesced.tools.boot import files, start
+from coalesced.tools.boot import files, linux, start
 from coalesced.tools.errors import BadInput
 
 SECTOR: Final = 512
@@ -35,13 +35,14 @@ class Image:
     """What lies in RAM or on a floppy when the machine starts.
 
     `start`: the ROM that starts it; None: a BIOS does. `floppy`: the disk in the first drive, of a
-    standard size, empty for none.
+    standard size, empty for none. `kernel`: one of Linux's boot protocol, which the BIOS starts.
     """
 
     name: str
     start: bytes | None = None
     loaded: tuple[tuple[int, bytes], ...] = ()  # address, contents
     floppy: bytes = b""
+    kernel: linux.Kernel | None = None
 
 
 EXAMPLES: Final = Path(__file__).parent / "examples"
@@ -52,15 +53,21 @@ def examples() -> list[str]:
     return sorted(path.stem for path in EXAMPLES.glob("*.bin"))
 
 
-def load(name: str, at: int | None, bios: bool, memory: int) -> Image:
+def load(name: str, at: int | None, bios: bool, memory: int, append: str = "") -> Image:
     """The image of a command line: a file, or one of `examples`. `at`: where a flat binary goes.
 
-    `bios`: whether a BIOS starts it where that makes a difference; `memory`: bytes of RAM. Raises
-    BadInput.
+    `bios`: whether a BIOS starts it where that makes a difference; `memory`: bytes of RAM;
+    `append`: a kernel's command line. Raises BadInput.
     """
     installed = EXAMPLES / f"{name}.bin"
     use_installed = name in examples() and not Path(name).exists()
     data = _contents(installed if use_installed else Path(name))
+    if at is None and linux.is_kernel(data):
+        if not bios:
+            raise BadInput(f"{name}: a BIOS starts this kernel: no --bios none")
+        return Image(name, kernel=linux.kernel(name, data, append, memory))
+    if append:
+        raise BadInput(f"--append {append}: {name} is no kernel of Linux's boot protocol")
     if at is not None:
         return _flat(name, data, at)
     if data[: len(_ELF)] == _ELF:
@@ -68,8 +75,8 @@ def load(name: str, at: int | None, bios: bool, memory: int) -> Image:
     if data[SECTOR - 2 : SECTOR] == _SIGNATURE:
         return _disk(name, data, bios)
     raise BadInput(
-        f"{name}: expected a boot sector with 55 aa at byte 510, an ELF file, or --at ADDRESS for "
-        "a flat binary"
+        f"{name}: expected a boot sector with 55 aa at byte 510, a bzImage, an ELF file, or --at "
+        "ADDRESS for a flat binary"
     )
 
 

@@ -40,6 +40,11 @@ def build(machine: Machine, hardware: Hardware, image: Image) -> Board:
         board.fw_cfg.add_file(f"genroms/{name}", contents)
     if image.floppy:
         board.fw_cfg.add_file("floppyimg/disk", image.floppy)
+    if image.kernel is not None:
+        for key, data in image.kernel.items.items():
+            board.fw_cfg.add(key, data)
+        for name, contents in image.kernel.files.items():
+            board.fw_cfg.add_file(name, contents)
     _load(machine, image)
     return board
 

@@ -55,9 +55,9 @@ def boot_command(
         str,
         typer.Argument(
             metavar="IMAGE",
-            help="A boot sector or floppy image, an ELF or multiboot kernel, a flat binary with "
-            "--at, an .asm file for nasm, seabios for the BIOS alone, or one of the examples "
-            "echo, hello, lines, plasma, timer.",
+            help="A boot sector or floppy image, a bzImage, an ELF or multiboot kernel, a flat "
+            "binary with --at, an .asm file for nasm, seabios for the BIOS alone, or one of the "
+            "examples echo, hello, lines, plasma, timer.",
         ),
     ],
     device: DeviceOption = None,
@@ -79,6 +79,9 @@ def boot_command(
             "32-bit protected mode.",
         ),
     ] = None,
+    append: Annotated[
+        str, typer.Option("--append", metavar="TEXT", help="The command line of a bzImage.")
+    ] = "",
     memory: Annotated[str, typer.Option("--memory", metavar="SIZE", help="RAM, 2M to 3G.")] = "16M",
     until: Annotated[
         str | None,
@@ -136,7 +139,7 @@ def boot_command(
     default = SEABIOS_ENDS if image == SEABIOS else HALT
     ending, keys = parse(until or default), keys_of(type_)
     size, line, terminal = memory_size(memory), check(serial), to_terminal(json)
-    found = _image(image, at, bios, size)
+    found = _image(image, at, bios, size, append)
     more = {path.name: firmware.read(path) for path in rom or []}
     contents = b"" if found.start is not None else firmware.bios(bios)
     hardware = Hardware(device or [DEFAULT_DEVICE], size, contents, more, options.network)
@@ -186,12 +189,12 @@ def _world(other: str, image: Image, hardware: Hardware, seconds: float | None) 
     return World(path.name, lambda like: recorded.log_of(recording, like.name), CAUSES)
 
 
-def _image(name: str, at: str | None, bios: str | None, memory: int) -> Image:
+def _image(name: str, at: str | None, bios: str | None, memory: int, append: str) -> Image:
     if name == SEABIOS:
-        if bios == NONE or at is not None:
-            raise BadInput(f"{SEABIOS}: it is the BIOS: no --bios none, and no --at")
+        if bios == NONE or at is not None or append:
+            raise BadInput(f"{SEABIOS}: it is the BIOS: no --bios none, no --at and no --append")
         return Image(SEABIOS)
-    return images.load(name, _address(at), bios != NONE, memory)
+    return images.load(name, _address(at), bios != NONE, memory, append)
 
 
 def _address(text: str | None) -> int | None:

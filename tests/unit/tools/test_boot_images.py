@@ -81,7 +81,7 @@ def test_a_multiboot_kernel_gets_its_magic_and_the_size_of_memory(tmp_path: Path
     ("data", "said"),
     [
         (b"", "expected 1 byte to 64 MiB"),
-        (b"text", "expected a boot sector with 55 aa at byte 510, an ELF file, or --at ADDRESS"),
+        (b"text", "expected a boot sector with 55 aa at byte 510, a bzImage, an ELF file, or"),
         (sector(3 << 20), "3145728 bytes: expected a floppy of at most 2949120"),
         (elf(0)[:40], "the ELF file is cut short"),
         (elf(0, bits=2), "expected an ELF file of 32 bits for the i386"),
