@@ -160,6 +160,14 @@ static int halt(CpuObject *c)
     return vcpu_exit(v, EXIT_HLT);
 }
 
+/* The emulation ends by itself behind other instructions, too, as PAUSE. */
+static bool behind_halt(const CpuObject *c)
+{
+    uint8_t before;
+    uint32_t behind = cpu_code_base(c) + cpu_get(c, UC_X86_REG_EIP);
+    return cpu_read_memory(c, behind - 1, &before, 1) && before == 0xf4;
+}
+
 enum { ENDED = -1, CONTINUES, SHUT_DOWN };
 
 /* Deal with what ended the emulation; ENDED: an exception is set. */
@@ -177,7 +185,7 @@ static int handle_stop(CpuObject *c, int error)
     else if (error != UC_ERR_OK) {
         c->lost = c->uc.strerror(error);
         return SHUT_DOWN;
-    } else if (c->stop == STOP_NONE)
+    } else if (c->stop == STOP_NONE && behind_halt(c))
         return halt(c);
     return alive ? CONTINUES : SHUT_DOWN;
 }

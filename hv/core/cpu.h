@@ -9,7 +9,7 @@
 #define CPU_REGIONS (2 * RAM_SLOTS + 1)
 
 enum cpu_stop {
-    STOP_NONE,      /* the emulation ended by itself: at a HLT */
+    STOP_NONE,      /* the emulation ended by itself, as at a HLT */
     STOP_EXCEPTION, /* an instruction raised `vector` */
     STOP_RESTART,   /* memory has changed, or the VMM has an interrupt */
     STOP_FAILED,    /* a Python exception is set */

@@ -140,7 +140,11 @@ start:
 
 def assemble(source: str, folder: Path) -> bytes:
     """Machine code of a program that is loaded at CODE; RESULTS is a name of its."""
-    text = f"bits 16\norg {CODE:#x}\nRESULTS equ {RESULTS:#x}\n{source}\n"
+    return assemble_file(f"bits 16\norg {CODE:#x}\nRESULTS equ {RESULTS:#x}\n{source}\n", folder)
+
+
+def assemble_file(text: str, folder: Path) -> bytes:
+    """Machine code of a whole source."""
     (folder / "program.asm").write_text(text)
     output = folder / "program"
     subprocess.run(

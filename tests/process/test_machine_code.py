@@ -256,3 +256,11 @@ def test_a_queued_reset_is_carried_out_at_a_halt(world: str, tmp_path: Path) -> 
 end:
     """
     assert results(world, tmp_path, code + END, 2) == [2, 0]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_pause_is_no_halt(world: str, tmp_path: Path) -> None:
+    code = "mov cx, 100\nnext: pause\nloop next\ninc dword [RESULTS]"
+    with pc(world) as found:
+        found.run(assemble(code + END, tmp_path))
+        assert (found.results(1), found.machine.counters.halts) == ([1], 1)
