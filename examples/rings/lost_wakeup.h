@@ -1,9 +1,9 @@
 /*
  * A ring that loses a wake-up: `coalesced stress --ring examples/rings/lost_wakeup.h`.
  *
- * The ring of correct.h without the two fences. A processor reads `sleeping` before its store of
- * `tail` is out, and `tail` before its store of `sleeping` is: the producer sees nobody asleep, the
- * consumer an empty ring, and it sleeps with an entry in the ring.
+ * The ring of correct.h, whose consumer does not look once more after it has said that it sleeps.
+ * An entry that is pushed after its last look and before that wakes nobody: the producer sees
+ * nobody asleep, and the consumer sleeps with an entry in the ring.
  *
  * `tail` counts what was pushed, `head` what was popped, both without end; an entry lies in the
  * cell of its number modulo the capacity. Each side reads the other's count once, checks it, and
@@ -70,6 +70,8 @@ static int ring_push_many(void *memory, const struct user_ring_entry *entries, u
     RING_POINT("before tail");
     /* Release: the consumer sees the cells before the count that includes them. */
     atomic_store_explicit(&ring->tail, tail + count, memory_order_release);
+    RING_POINT("before wake");
+    atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&ring->sleeping, memory_order_relaxed)) {
         atomic_store_explicit(&ring->sleeping, 0, memory_order_relaxed);
         syscall(SYS_futex, &ring->sleeping, FUTEX_WAKE, 1, NULL, NULL, 0);
@@ -114,9 +116,8 @@ static int ring_wait(void *memory, int milliseconds)
 {
     struct ring *ring = memory;
     struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
-    atomic_store_explicit(&ring->sleeping, 1, memory_order_relaxed);
-    if (ring_empty(ring))
-        syscall(SYS_futex, &ring->sleeping, FUTEX_WAIT, 1, &time, NULL, 0);
+    atomic_store_explicit(&ring->sleeping, 1, memory_order_seq_cst);
+    syscall(SYS_futex, &ring->sleeping, FUTEX_WAIT, 1, &time, NULL, 0);
     atomic_store_explicit(&ring->sleeping, 0, memory_order_relaxed);
     return !ring_empty(ring);
 }

@@ -28,7 +28,7 @@ BENCHES = {
         "ring",
         "Nanoseconds to append and drain an entry of the ring, by ring size, burst and placement.",
         " --ring-pages 8 --plot ring.png",
-        ("ring_pages",),
+        ("ring_pages", "ring"),
     ),
     "exit": Bench(
         "exits", "Microseconds of an exit's round trip, by wait policy and placement.", " --json"
@@ -59,6 +59,7 @@ class Options:
 
     quick: bool = False
     ring_pages: int | None = None
+    ring: str | None = None  # a user's own
     wait: str | None = None
     on_kvm: bool = False  # measure this machine's KVM as well
     iperf: str | None = None  # HOST[:PORT] of a server, with `netdev`

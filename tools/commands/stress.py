@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -159,7 +160,7 @@ def stress(
 
 def _own_ring(
     ring: str,
-    refused: dict[str, object],
+    refused: Mapping[str, object],
     seed: int | None,
     seconds: float | None,
     entries: int | None,

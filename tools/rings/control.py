@@ -28,6 +28,7 @@ class Word(IntEnum):
     pushing = 11
     pushed = 12
     pushed_at = 13
+    pushed_by = 14
     consumer_ready = 16
     consumer_status = 17
     consumer_calls = 18
@@ -51,6 +52,8 @@ class Control:
         self.words: NDArray[np.uint64] = np.frombuffer(self.memory, np.uint64, _SEEN_AT)
         self.seen: NDArray[np.uint64] = np.frombuffer(self.memory, np.uint64, SEEN, 8 * _SEEN_AT)
         self._latency = np.frombuffer(self.memory, np.uint32, SAMPLES, 8 * (_SEEN_AT + SEEN))
+
+        self[Word.again_from] = 1 << 63  # none may come again
 
     def __getitem__(self, word: Word) -> int:
         return int(self.words[word])

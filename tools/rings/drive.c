@@ -8,7 +8,6 @@
 #include "ring.h"
 
 #define YIELD_AFTER 256u
-#define STALE_NS 50000000u /* an entry that has been in the ring so long is news slept through */
 #define RELAXED memory_order_relaxed
 #define LOAD(word) atomic_load_explicit(&(word), RELAXED)
 #define STORE(word, value) atomic_store_explicit(&(word), value, RELAXED)
@@ -185,6 +184,8 @@ INLINE enum drive_status produce(const struct ring_ops *ops, const struct drive_
         if ((uint32_t)done > count)
             return DRIVE_NONSENSE;
         number += (uint32_t)done;
+        if (job->pause)
+            STORE(c->pushed_by, now_ns());
         atomic_store_explicit(&c->pushed, number, memory_order_release);
         if (done)
             looks = 0;
@@ -220,7 +221,7 @@ static __attribute__((noinline)) uint64_t judge(const struct drive_job *job,
         return number + 1;
     }
     if (LOAD(c->seen[number % SEEN]) == number + 1) {
-        if (number >= LOAD(c->again_from))
+        if (number >= LOAD(c->again_from) && number < LOAD(c->gap_to))
             ADD(c->redelivered, 1);
         else
             ADD(c->duplicated, 1);
@@ -257,10 +258,12 @@ static void sleep_for_news(const struct ring_ops *ops, const struct drive_job *j
 {
     struct control *c = job->control;
     ADD(c->waits, 1);
-    int news = ops->wait(job->memory, job->wait);
+    ops->wait(job->memory, job->wait);
     ADD(c->consumer_calls, 1);
-    if (news == 0 && atomic_load_explicit(&c->pushed, memory_order_acquire) > LOAD(c->next) &&
-        now_ns() - LOAD(c->pushed_at) > STALE_NS)
+    /* Nearly as long as it may sleep: the time woke it, not the push. */
+    uint64_t stale = (uint64_t)job->wait * 750000u;
+    if (atomic_load_explicit(&c->pushed, memory_order_acquire) > LOAD(c->next) &&
+        now_ns() - LOAD(c->pushed_by) > stale)
         ADD(c->slept_through, 1);
 }
 

@@ -28,13 +28,13 @@ struct control {
     _Alignas(64) _Atomic uint64_t go;
     _Atomic uint64_t stop;
     _Atomic uint64_t gap_from, gap_to; /* numbers that a killed side may have taken along */
-    _Atomic uint64_t again_from;       /* numbers from here on may come a second time */
+    _Atomic uint64_t again_from;       /* to gap_to: numbers that may come a second time */
     /* The producer's. */
     _Alignas(64) _Atomic uint64_t producer_ready;
     _Atomic uint64_t producer_status, producer_calls;
     _Atomic uint64_t pushing; /* numbers below may be in the ring */
     _Atomic uint64_t pushed;  /* numbers below are */
-    _Atomic uint64_t pushed_at; /* ns, of the last push in a run of single entries */
+    _Atomic uint64_t pushed_at, pushed_by; /* ns around the last push in a run of single entries */
     /* The consumer's. */
     _Alignas(64) _Atomic uint64_t consumer_ready;
     _Atomic uint64_t consumer_status, consumer_calls;

@@ -18,7 +18,6 @@ from coalesced.tools.rings.source import FUNCTIONS, MORE_FUNCTIONS, Source
 USERS, OURS, FLOOR = range(3)
 OK, REFUSED, NONSENSE = range(3)
 _U64 = (1 << 64) - 1
-_STALE_NS = 50_000_000
 _PYTHON_METHODS = tuple(name for name in FUNCTIONS if name != "init")
 
 
@@ -107,13 +106,16 @@ class PythonDriver:
             return int(self._class.init(memory, argument) or 0)
         if name == "attach":
             self._ring = self._class(memory)
-            self._ring.point = lambda point: self._at_point(point)
+            self._ring.point = self._pass
             return 0
         if name == "push":
             return _as_bool(self._ring.push(bytes(24)))
         if name == "pop":
             return 0 if self._ring.pop() is None else 1
         return int(bool(self._ring.wait(argument)))
+
+    def _pass(self, point: str) -> None:
+        self._at_point(point)
 
     def points(self) -> list[str]:
         names, self._seen[:] = list(dict.fromkeys(self._seen)), []
@@ -164,13 +166,21 @@ class PythonDriver:
             if not 0 <= done <= count:
                 return REFUSED if done < 0 else NONSENSE
             number += done
+            control[Word.pushed_by] = time.monotonic_ns()
             control[Word.pushed] = number
             if not done:
                 os.sched_yield()
         return OK
 
     def _consume(
-        self, control: Control, seed: int, until: int, burst: int, pause: int, wait: int, strict: bool
+        self,
+        control: Control,
+        seed: int,
+        until: int,
+        burst: int,
+        pause: int,
+        wait: int,
+        strict: bool,
     ) -> int:
         many, expected = "pop_many" in self.offered and burst > 1, control[Word.next]
         control[Word.popping] = burst if many else 1
@@ -198,10 +208,10 @@ class PythonDriver:
 
     def _sleep(self, control: Control, wait: int) -> None:
         control[Word.waits] += 1
-        news = self._ring.wait(wait)
+        self._ring.wait(wait)
         control[Word.consumer_calls] += 1
         waiting = control[Word.pushed] > control[Word.next]
-        if not news and waiting and time.monotonic_ns() - control[Word.pushed_at] > _STALE_NS:
+        if waiting and time.monotonic_ns() - control[Word.pushed_by] > wait * 750_000:
             control[Word.slept_through] += 1
 
 
@@ -236,7 +246,7 @@ def _judge(control: Control, entry: bytes, expected: int, seed: int, strict: boo
         control[Word.lost] += number - expected - excused
         return number + 1
     if known == number + 1:
-        again = number >= control[Word.again_from]
+        again = control[Word.again_from] <= number < gap[1]
         control[Word.redelivered if again else Word.duplicated] += 1
     elif not gap[0] <= number < gap[1]:
         control[Word.reordered] += 1

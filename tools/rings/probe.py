@@ -1,4 +1,4 @@
-"""The first look at a user's ring, in a process of its own: what it offers, and whether it answers."""
+"""The first look at a user's ring, in a process of its own: what it offers, and its answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import mmap
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from coalesced.tools.rings.drivers import FLOOR, OURS, CDriver
 from coalesced.tools.rings.sides import HANG, UNLOADABLE, Child, Memory, Ring
@@ -25,9 +27,6 @@ class Offer:
     claims: frozenset[str]  # of CLAIMS: what is tested
     waits: bool
     points: dict[str, tuple[str, ...]]  # by side
-
-    def claims_(self, name: str) -> bool:
-        return name in self.claims
 
 
 def offer_of(text: str) -> Offer:
@@ -63,7 +62,7 @@ def _claims(source: Source, text: str | None, waits: bool) -> frozenset[str]:
     return frozenset(claims)
 
 
-def _probed(source: Source) -> dict[str, dict[str, int]]:
+def _probed(source: Source) -> dict[str, Any]:
     """What the probe's process reports. Raises BadInput."""
     said = mmap.mmap(-1, 1 << 16)
     child = Child(lambda: _probe(source, said))
@@ -81,7 +80,7 @@ def _probed(source: Source) -> dict[str, dict[str, int]]:
         raise source.wrong(how.removeprefix("failed: "))
     if status:
         raise source.wrong(f"{text} {how}")
-    found: dict[str, dict[str, int]] = json.loads(text)
+    found: dict[str, Any] = json.loads(text)
     if "wrong" in found:
         raise source.wrong(str(found["wrong"]))
     return found
@@ -103,7 +102,7 @@ def _probe(source: Source, said: mmap.mmap) -> int:
     return 0
 
 
-def _report(source: Source, say) -> dict[str, object]:  # type: ignore[no-untyped-def]
+def _report(source: Source, say: Callable[[str], None]) -> dict[str, object]:
     driver = Ring("", lambda _: 0, source).driver()
     sizes = {}
     for entries in SIZES:

@@ -34,6 +34,11 @@ class Ring:
     source: Source | None = None
     number: int = USERS
 
+    @property
+    def in_python(self) -> bool:
+        """Whether it is a Python class."""
+        return self.source is not None and bool(self.source.class_name)
+
     def driver(self) -> Driver:
         """Raises Missing."""
         return driver_of(self.number, self.source)

@@ -1,4 +1,4 @@
-"""A user's ring: a C file that is compiled, a shared object, or a Python class (hv/core/user_ring.h)."""
+"""A user's ring: a C file that is compiled, a shared object, or a Python class."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def load(text: str) -> Source:
     if text.endswith(".py"):
         raise BadInput(f"{option}: expected FILE.py:CLASS")
     if not text.endswith((".c", ".h", ".so")):
-        raise BadInput(f"{option}: expected a C file (.c, .h), a shared object (.so) or FILE.py:CLASS")
+        raise BadInput(
+            f"{option}: expected a C file (.c, .h), a shared object (.so) or FILE.py:CLASS"
+        )
     _check_readable(option, text)
     if text.endswith(".so"):
         return Source(option, os.path.abspath(text), "ring_")
@@ -75,6 +77,7 @@ def _compiled(option: str, path: str) -> Source:
     with tempfile.TemporaryDirectory(prefix="coalesced-ring-") as folder:
         source, library = Path(folder, "wrapped.c"), Path(folder, "wrapped.so")
         source.write_text(include)
+        _compile(option, path, [str(source), "-fsyntax-only"])
         plain = _compile(option, path, [str(source), "-E", "-P"])
         found = [name for name in _SIGNATURES if f"ring_{name}(" in plain.replace(" (", "(")]
         for name in FUNCTIONS:
@@ -103,6 +106,7 @@ def _compile(option: str, path: str, arguments: list[str]) -> str:
     try:
         done = subprocess.run(
             [*compiler, *_FLAGS, *folders, *arguments],
+            check=False,
             capture_output=True,
             text=True,
             errors="replace",

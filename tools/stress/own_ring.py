@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from coalesced.hv import shm
 from coalesced.tools.errors import BadInput
-from coalesced.tools.rings import probe
+from coalesced.tools.rings import figures, probe
 from coalesced.tools.rings.probe import Offer
 from coalesced.tools.runs import progress
 from coalesced.tools.runs.json_members import INLINE
@@ -21,8 +21,6 @@ from coalesced.tools.stress.properties import PROPERTIES, Found, Trials
 SECONDS = 10.0
 _TRIAL_SECONDS = 5.0  # beside a number of entries, for each other property
 _ENTRIES_EACH = 50_000_000  # of a pair, of a given number
-_MEASURED = 1_000_000
-_PYTHON_MEASURED = 20_000
 _ROUNDS = 3
 
 
@@ -73,7 +71,9 @@ def _schedule(
     found = trials.found
     total = seconds or (SECONDS if entries is None else 4 * _TRIAL_SECONDS)
 
-    def repeat(names: tuple[str, ...], share: float, trial: Callable[[], None]) -> Callable[[], None]:
+    def repeat(
+        names: tuple[str, ...], share: float, trial: Callable[[], None]
+    ) -> Callable[[], None]:
         def run() -> None:
             end = time.monotonic() + share * total
             for name in names:
@@ -88,9 +88,9 @@ def _schedule(
         while found.entries < (entries or 0) and found.ok and time.monotonic() < end:
             trials.at_full_speed(min(_ENTRIES_EACH, (entries or 0) - found.entries))
 
-    wanted = [repeat(PROPERTIES[:3], 0.35, lambda: trials.at_full_speed(0))]
+    wanted = [repeat(PROPERTIES[:3], 0.25, lambda: trials.at_full_speed(0))]
     for claim, name, share, trial in (
-        ("no-lost-wakeup", "never_sleeps_through_news", 0.25, lambda: trials.sleeping(0.25)),
+        ("no-lost-wakeup", "never_sleeps_through_news", 0.35, lambda: trials.sleeping(0.25)),
         ("producer-death", "survives_producer_death", 0.15, lambda: trials.dying("producer")),
         ("consumer-death", "survives_consumer_death", 0.15, lambda: trials.dying("consumer")),
         ("hostile-indices", "hostile_indices", 0.1, trials.hostile),
@@ -105,22 +105,15 @@ def _measure(offer: Offer, trials: Trials) -> None:
     found = trials.found
     if not all(found.properties[name] for name in PROPERTIES[:3]):
         return
-    python = offer.ring.source is not None and offer.ring.source.class_name
     rings = [offer.ring, probe.ours(), probe.floor()]
     taken: dict[str, list[float]] = {ring.name: [] for ring in rings}
     for _ in range(_ROUNDS):
         for ring in rings:
-            entries = _PYTHON_MEASURED if python and ring is offer.ring else _MEASURED
-            ns = trials.nanoseconds(ring, entries)
-            if ns is not None:
-                taken[ring.name].append(ns)
-    figures = {name: statistics.median(ns) for name, ns in taken.items() if ns}
-    found.ns_per_entry = figures.pop(offer.ring.name, None)
-    found.beside = figures
-    for ring in rings:
-        latency = trials.latency(ring)
-        if latency is not None:
-            found.latency_us[ring.name] = latency
+            taken[ring.name].append(figures.nanoseconds(ring, trials.apart))
+    medians = {name: statistics.median(ns) for name, ns in taken.items()}
+    found.ns_per_entry = medians.pop(offer.ring.name)
+    found.beside = medians
+    found.latency_us = {ring.name: figures.latency(ring, trials.apart) for ring in rings}
 
 
 _WORDS = {True: "holds", False: "DOES NOT HOLD", None: "not claimed"}
@@ -134,7 +127,9 @@ def show(result: OwnRing, json: bool) -> None:
     from rich.table import Table  # noqa: PLC0415 - after the run: start-up time
 
     found = result.found
-    table = Table(title=f"{result.ring}, seed {result.seed}", title_justify="left", show_header=False)
+    table = Table(
+        title=f"{result.ring}, seed {result.seed}", title_justify="left", show_header=False
+    )
     table.add_column()
     table.add_column(justify="right")
     for name, value in found.properties.items():
@@ -160,4 +155,8 @@ def verdict(result: OwnRing) -> str:
     wrong = [n.replace("_", " ") for n, holds in result.found.properties.items() if holds is False]
     if wrong:
         return f"It does not hold: {', '.join(wrong)}."
-    return "Every property that was tried holds." if result.complete else "Interrupted; nothing was wrong so far."
+    return (
+        "Every property that was tried holds."
+        if result.complete
+        else "Interrupted; nothing was wrong so far."
+    )

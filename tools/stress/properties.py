@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from coalesced.tools.rings.control import Word
 from coalesced.tools.rings.probe import SIZES, Offer
 from coalesced.tools.rings.sides import HANG, Job, Pair, Ring
@@ -26,13 +24,11 @@ PROPERTIES = (
 )
 _LOOK = 0.001  # seconds between two looks at a pair
 _SLICE = 0.25
-_WAIT_MS = 200  # that a consumer sleeps at most
-_PAUSE = 400  # loop turns at most between two single entries
-_PAUSES = (2, 6, 20, 60, 200, 1000)
+_WAIT_MS = 400  # that a consumer sleeps at most
+_PAUSES = (2, 6, 20, 60, 200, 1000)  # loop turns at most between two single entries
 _HOSTILE_BYTES = 256  # of the memory's start, where the indices are
 _CORRUPTIONS_EACH = 40  # of a pair
 _BURSTS = (1, 7, 64, 1000)
-_LATENCY_ENTRIES = 20_000
 
 
 @dataclass
@@ -65,8 +61,8 @@ class Found:
     def fail(self, name: str, text: str, job: Job) -> None:
         """A property does not hold."""
         if self.properties.get(name) is not False:
-            told = f"{job.entries} entries, bursts of {job.burst}, CPUs {job.cpus[0]} and {job.cpus[1]}"
-            self.failures.append(f"{name.replace('_', ' ')}: {text} [{told}, seed {job.seed}]")
+            setup = f"{job.entries} entries, bursts of {job.burst}, CPUs {job.cpus}"
+            self.failures.append(f"{name.replace('_', ' ')}: {text} [{setup}, seed {job.seed}]")
         self.properties[name] = False
 
     def take(self, pair: Pair, prefix: str = "") -> bool:
@@ -98,12 +94,13 @@ class Trials:
         cpus = sorted(os.sched_getaffinity(0))
         self._cpus = {"same": (cpus[0], cpus[0]), "split": (cpus[0], cpus[-1]), "any": (-1, -1)}
         self._placements = placements
+        self.apart = self._cpus[placements[-1]]
 
     def job(self, **more: object) -> Job:
         """A job of random size and placement."""
         chance = self.random
         job = Job(
-            entries=chance.choice(SIZES[1:]),
+            entries=chance.choice(SIZES[1:4] if self._offer.ring.in_python else SIZES[1:]),
             burst=chance.choice(_BURSTS),
             cpus=self._cpus[chance.choice(self._placements)],
             seed=chance.getrandbits(32),
@@ -158,7 +155,7 @@ class Trials:
     def sleeping(self, seconds: float) -> None:
         """Single entries for a consumer that sleeps between them."""
         job = self.job(burst=1, pause=self.random.choice(_PAUSES), wait=_WAIT_MS,
-                       cpus=self._cpus[self._placements[-1]])  # fmt: skip
+                       cpus=self.apart)  # fmt: skip
         name = "never_sleeps_through_news"
         with self._pair(job) as pair:
             if pair is None:
@@ -194,7 +191,7 @@ class Trials:
         control, points = pair.control, self._offer.points.get(side, ())
         child = pair.sides[side]
         deadline = time.monotonic() + HANG
-        if not _awaited(child.ended, self.random.random() * 0.003):
+        if not awaited(child.ended, self.random.random() * 0.003):
             child.kill()
         self.found.kills += 1
         if points and self.random.random() < 0.6:
@@ -203,7 +200,7 @@ class Trials:
             pair.start(side, (self.random.choice(points), self.random.randint(1, 300)))
             child.close()
             child = pair.sides[side]
-            if not _awaited(child.ended, min(0.05, deadline - time.monotonic())):
+            if not awaited(child.ended, min(0.05, deadline - time.monotonic())):
                 child.kill()
             self.found.kills += 1
             self.found.recovered += 1
@@ -217,8 +214,12 @@ class Trials:
         control = pair.control
         if side == "producer":
             # What came before is settled first: one range at a time is excused.
-            _awaited(lambda: control[Word.next] >= control[Word.pushed], 0.5)
-            control[Word.gap_from], control[Word.gap_to] = control[Word.pushed], control[Word.pushing]
+            awaited(lambda: control[Word.next] >= control[Word.pushed], 0.5)
+            control[Word.again_from] = 1 << 63
+            control[Word.gap_from], control[Word.gap_to] = (
+                control[Word.pushed],
+                control[Word.pushing],
+            )
         else:
             first = control[Word.next]
             control[Word.gap_from], control[Word.gap_to] = first, first + control[Word.popping]
@@ -264,8 +265,10 @@ class Trials:
             more = all(b > a + 20 for a, b in zip(calls, now, strict=True))
             return more or any(child.ended() for child in sides)
 
-        if not _awaited(settled, HANG):
-            self.found.fail("hostile_indices", f"a call does not return after {value:#x} at {at}", pair.job)
+        if not awaited(settled, HANG):
+            self.found.fail(
+                "hostile_indices", f"a call does not return after {value:#x} at {at}", pair.job
+            )
             return False
         for side, child in pair.sides.items():
             if child.ended() and child.status not in (0, 1):
@@ -277,26 +280,8 @@ class Trials:
         self.found.corruptions_harmless += not detected
         return not detected
 
-    def nanoseconds(self, ring: Ring, entries: int) -> float | None:
-        """Nanoseconds per entry; None when the ring does not get through."""
-        job = Job(1024, 64, until=entries, cpus=self._cpus[self._placements[-1]])
-        with self._pair(job, ring) as pair:
-            if pair is None:
-                return None
-            started = time.monotonic_ns()
-            ended = _awaited(lambda: pair.control[Word.next] >= entries, 20.0)
-            return (time.monotonic_ns() - started) / entries if ended else None
 
-    def latency(self, ring: Ring) -> float | None:
-        """Median microseconds from a push's start to the pop's return, the consumer looking."""
-        job = Job(64, 1, pause=_PAUSE, until=_LATENCY_ENTRIES, cpus=self._cpus[self._placements[-1]])
-        with self._pair(job, ring) as pair:
-            if pair is None or not _awaited(lambda: pair.control[Word.next] >= job.until, 5.0):
-                return None
-            return float(np.median(pair.control.latencies())) / 1e3
-
-
-def _awaited(condition: Callable[[], bool], seconds: float) -> bool:
+def awaited(condition: Callable[[], bool], seconds: float) -> bool:
     """Whether it comes true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
