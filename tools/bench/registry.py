@@ -90,8 +90,9 @@ def measure(plans: Mapping[str, Plan]) -> Report:
     from coalesced.tools.bench import host  # noqa: PLC0415 - start-up time
     from coalesced.tools.bench.progress import shown  # noqa: PLC0415
     from coalesced.tools.bench.report import Report  # noqa: PLC0415
+    from coalesced.tools.runs.busy import Moment  # noqa: PLC0415
 
-    machine = host.describe()
+    machine, began = host.describe(), Moment.now()
     sections: list[Section] = []
     try:
         with shown(sum(each.seconds for each in plans.values())) as progress:
@@ -101,5 +102,5 @@ def measure(plans: Mapping[str, Plan]) -> Report:
                 if progress.stopped:
                     raise KeyboardInterrupt
     except (Exception, KeyboardInterrupt) as error:
-        return Report(machine, sections, error)
-    return Report(machine, sections)
+        return Report(machine, sections, error, began.others_share())
+    return Report(machine, sections, None, began.others_share())

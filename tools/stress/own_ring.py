@@ -13,7 +13,8 @@ from coalesced.hv import shm
 from coalesced.tools.errors import BadInput
 from coalesced.tools.rings import figures, probe
 from coalesced.tools.rings.probe import Offer
-from coalesced.tools.runs import progress
+from coalesced.tools.runs import busy, progress
+from coalesced.tools.runs.busy import Moment
 from coalesced.tools.runs.json_members import INLINE
 from coalesced.tools.runs.report import print_json, print_table
 from coalesced.tools.stress.properties import PROPERTIES, Found, Trials
@@ -34,6 +35,7 @@ class OwnRing:
     seed: int
     leaked_segments: int
     complete: bool
+    others_cpu_share: float
     ok: bool
     ring: str
 
@@ -49,19 +51,21 @@ def run(
     found = Found(properties=dict.fromkeys(PROPERTIES))
     placements = [cpus] if cpus else ["same", "split"] if two else ["same"]
     before, started, complete = set(shm.orphans()), time.monotonic(), True
+    began = Moment.now()
     trials = Trials(offer, seed, found, placements)
     try:
         with progress.shown(1.0) as bar:
-            for share, trial in enumerate(_schedule(offer, trials, seconds, entries)):
+            for done, trial in enumerate(_schedule(offer, trials, seconds, entries)):
                 trial()
-                bar.show(f"{found.entries:,} entries", share / 7)
+                bar.show(f"{found.entries:,} entries", done / 7)
             _measure(offer, trials)
     except KeyboardInterrupt:
         complete = False
     took = time.monotonic() - started
     leaked = len(set(shm.orphans()) - before)
     ok = found.ok and not leaked
-    return OwnRing(found, took, found.entries / took, seed, leaked, complete, ok, offer.ring.name)
+    rate, share = found.entries / took, began.others_share()
+    return OwnRing(found, took, rate, seed, leaked, complete, share, ok, offer.ring.name)
 
 
 def _schedule(
@@ -144,6 +148,7 @@ def show(result: OwnRing, json: bool) -> None:
     for name, microseconds in found.latency_us.items():
         table.add_row(f"latency of {name}, µs", f"{microseconds:,.2f}")
     table.add_row("seconds", f"{result.seconds:,.1f}")
+    table.add_row("CPU time of other processes", busy.remark(result.others_cpu_share))
     print_table(table)
     for failure in found.failures:
         sys.stderr.write(f"coalesced: {failure}\n")
