@@ -63,6 +63,7 @@ setup(
         of_folder("hv.core", CORE),
         of_folder("devices.cirrus.engine", SOURCES / "devices" / "cirrus"),
         of_folder("tools.bench.floors", SOURCES / "tools" / "bench"),
+        of_folder("tools.rings.drive", SOURCES / "tools" / "rings"),
         of_folder("tools.traces.scan", SOURCES / "tools" / "traces"),
         of_folder("tools.advise.passes", SOURCES / "tools" / "advise" / "passes"),
         variant("injected", str(CORES / "injected.c")),

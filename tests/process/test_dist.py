@@ -103,7 +103,7 @@ def check(python: str, package: Path, tmp_path: Path) -> None:
     (metadata,) = tops - {"coalesced"}
     assert re.fullmatch(r"coalesced_mmio-[\d.]+\.dist-info", metadata)
     assert Path(about["where"]).is_relative_to(tmp_path)
-    assert about["headers"] == ["exit.h", "ring.h"]
+    assert about["headers"] == ["exit.h", "ring.h", "user_ring.h"]
     assert not [path for path in about["installed"] if path.endswith(".c")]
 
     version = metadata.removeprefix("coalesced_mmio-").removesuffix(".dist-info")

@@ -28,7 +28,7 @@ BENCHES = {
         "ring",
         "Nanoseconds to append and drain an entry of the ring, by ring size, burst and placement.",
         " --ring-pages 8 --plot ring.png",
-        ("ring_pages",),
+        ("ring_pages", "ring"),
     ),
     "exit": Bench(
         "exits", "Microseconds of an exit's round trip, by wait policy and placement.", " --json"
@@ -59,6 +59,7 @@ class Options:
 
     quick: bool = False
     ring_pages: int | None = None
+    ring: str | None = None  # a user's own
     wait: str | None = None
     on_kvm: bool = False  # measure this machine's KVM as well
     iperf: str | None = None  # HOST[:PORT] of a server, with `netdev`
@@ -89,8 +90,9 @@ def measure(plans: Mapping[str, Plan]) -> Report:
     from coalesced.tools.bench import host  # noqa: PLC0415 - start-up time
     from coalesced.tools.bench.progress import shown  # noqa: PLC0415
     from coalesced.tools.bench.report import Report  # noqa: PLC0415
+    from coalesced.tools.runs.busy import Moment  # noqa: PLC0415
 
-    machine = host.describe()
+    machine, began = host.describe(), Moment.now()
     sections: list[Section] = []
     try:
         with shown(sum(each.seconds for each in plans.values())) as progress:
@@ -100,5 +102,5 @@ def measure(plans: Mapping[str, Plan]) -> Report:
                 if progress.stopped:
                     raise KeyboardInterrupt
     except (Exception, KeyboardInterrupt) as error:
-        return Report(machine, sections, error)
-    return Report(machine, sections)
+        return Report(machine, sections, error, began.others_share())
+    return Report(machine, sections, None, began.others_share())

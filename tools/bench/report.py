@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from coalesced.tools.bench.host import Host
 from coalesced.tools.bench.measure import Spread
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import busy
 from coalesced.tools.runs.json_members import members, print_json
 from coalesced.tools.runs.report import print_table
 from coalesced.vmm.output import write_whole
@@ -66,6 +67,7 @@ class Report:
     machine: Host
     sections: Sequence[Section]
     ended: BaseException | None = None  # what ended the run early
+    others_cpu_share: float = 0.0  # CPU time of other processes meanwhile
 
     @property
     def complete(self) -> bool:
@@ -75,7 +77,9 @@ class Report:
     def members(self) -> Mapping[str, object]:
         """The members of the JSON object: the machine, and each section's figures by its key."""
         figures = {section.key: encoded(section.figures) for section in self.sections}
-        return {"machine": encoded(self.machine), "complete": self.complete, **figures}
+        share = round(self.others_cpu_share, 3)
+        head = {"machine": encoded(self.machine), "complete": self.complete}
+        return {**head, "others_cpu_share": share, **figures}
 
 
 def encoded(value: object) -> object:
@@ -104,6 +108,8 @@ def show(report: Report, as_json: bool) -> None:
             print(_wrapped(f"Without {what}: {why}"))
     if not report.complete:
         print("Not complete: the rest was not measured.")
+    if report.others_cpu_share > busy.TOO_BUSY:
+        print(f"CPU time of other processes {busy.remark(report.others_cpu_share)}.")
 
 
 def write_table(path: Path, report: Report) -> None:

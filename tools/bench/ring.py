@@ -20,6 +20,8 @@ from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interlea
 from coalesced.tools.bench.peers import Channel, Peer, Unavailable
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.guests import bench as guest
+from coalesced.tools.rings import figures, probe
+from coalesced.tools.rings.sides import Ring
 
 RING_PAGES = 8
 PUBLISH_EVERY = 64  # hv/core/vcpu.h: PUBLISH_AT_LATEST
@@ -71,6 +73,7 @@ class Choice(NamedTuple):
     others: Sequence[int] = (1, 2, 4, 8, 16, 64)  # further ring sizes, in pages
     bursts: Sequence[int] = (16, 64, 256, 1024)  # entries between two exits
     peers: Sequence[type[Channel]] = PEERS
+    own: tuple[Ring, ...] = ()  # the user's
 
     def subjects(self) -> list[Subject]:
         """The ring of `pages` in batches, then each entry; other sizes, bursts, one CPU."""
@@ -86,7 +89,7 @@ class Choice(NamedTuple):
         return wanted
 
 
-class Ring:
+class QueueingGuest:
     """A guest process that queues entries on demand, and a consumer without devices."""
 
     def __init__(self, ring_pages: int, placement: str) -> None:
@@ -149,7 +152,7 @@ class Subjects:
         self._choice = choice
         self._sizes = sizes
         self._stack = stack
-        self._rings: dict[tuple[int, str], Ring] = {}
+        self._rings: dict[tuple[int, str], QueueingGuest] = {}
         self.missing: dict[str, str] = {}  # why a peer is not measured
 
     def batch(self) -> float:
@@ -170,6 +173,8 @@ class Subjects:
             yield str(subject), run
             if number in behind:
                 yield behind[number]
+        for own in self._choice.own:
+            yield own.name, partial(figures.nanoseconds, own, (there, here))
         yield C_RING_ALONE, partial(floors.ring_alone, sizes.batched, pages, PUBLISH_EVERY, here)
         for channel in (FLOOR, *self._choice.peers):
             peer = self._peer(channel, (here, there))
@@ -183,10 +188,10 @@ class Subjects:
             return self._sizes.same
         return self._sizes.each if subject.publish_every == 1 else self._sizes.batched
 
-    def _ring(self, subject: Subject) -> Ring:
+    def _ring(self, subject: Subject) -> QueueingGuest:
         key = (subject.pages, subject.placement)
         if key not in self._rings:
-            self._rings[key] = Ring(*key)
+            self._rings[key] = QueueingGuest(*key)
             self._stack.callback(self._rings[key].close)
         return self._rings[key]
 
@@ -203,8 +208,9 @@ class Subjects:
 def plan(options: Options) -> Plan:
     """The ring beside its peers and floors."""
     sizes = QUICK if options.quick else FULL
-    choice = Choice(options.ring_pages or RING_PAGES)
-    subjects = len(choice.subjects()) + len(FLOORS) + len(choice.peers)
+    own = (probe.offer_of(options.ring).ring,) if options.ring else ()
+    choice = Choice(options.ring_pages or RING_PAGES, own=own)
+    subjects = len(choice.subjects()) + len(FLOORS) + len(choice.peers) + len(own)
     steps = rounds(sizes.repetitions) * subjects
     return Plan(steps, sizes.seconds, lambda step: measure(choice, sizes, step))
 
@@ -242,6 +248,7 @@ class RingFigures:
     batch: float  # entries per drain
     ns_per_entry_each: Spread
     ring_pages: int
+    own: Taken  # the user's ring
     best_peer_ratio: float | None
     peers: Taken
     peers_missing: Mapping[str, str]
@@ -259,11 +266,13 @@ def section(
     peers = Taken({peer.name: taken[peer.name] for peer in choice.peers if peer.name in taken})
     floors_taken = Taken({name: taken[name] for name in FLOORS})
     best = min((figure.median for figure in peers.values()), default=None)
-    figures = RingFigures(
+    own = Taken({ring.name: taken[ring.name] for ring in choice.own})
+    figures_ = RingFigures(
         ns_per_entry=ours,
         batch=batch,
         ns_per_entry_each=each,
         ring_pages=choice.pages,
+        own=own,
         best_peer_ratio=None if best is None else best / ours.median,
         peers=peers,
         peers_missing=missing,
@@ -278,6 +287,7 @@ def section(
     )
     rows = [report.Row(str(s), taken[str(s)]) for s in subjects]
     rows[0] = rows[0]._replace(remark=f"{report.text(batch)} entries a drain")
+    rows += [report.Row(f"own: {name}", figure) for name, figure in own.items()]
     rows += [report.Row(f"floor: {name}", figure) for name, figure in floors_taken.items()]
     rows += [
         report.Row(f"peer: {name}", figure, f"{figure.median / ours.median:,.0f} times the ring")
@@ -285,7 +295,7 @@ def section(
     ]
     title = "A 24-byte entry, appended by one process and drained by the other"
     charts = (_sizes_chart(subjects, taken), _peers_chart(subjects[:2], taken, floors_taken, peers))
-    return report.Section("ring", figures, title, "ns", rows, charts=charts, missing=missing)
+    return report.Section("ring", figures_, title, "ns", rows, charts=charts, missing=missing)
 
 
 def _sizes_chart(subjects: list[Subject], taken: Taken) -> report.Chart:

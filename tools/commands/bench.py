@@ -43,6 +43,14 @@ WaitOption = Annotated[
     Wait | None,
     typer.Option("--wait", help="How either side waits (default: as each benchmark chooses)."),
 ]
+RingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ring",
+        metavar="FILE",
+        help="A ring of your own beside ours: FILE.h, FILE.c, FILE.so or FILE.py:CLASS.",
+    ),
+]
 IperfOption = Annotated[
     str | None,
     typer.Option(
@@ -90,6 +98,7 @@ CompareOption = Annotated[
 # Options of `Options` by name: the type and the default.
 _OPTIONS: dict[str, tuple[Any, Any]] = {
     "ring_pages": (PagesOption, None),
+    "ring": (RingOption, None),
     "wait": (WaitOption, None),
     "accel": (AccelOption, Accel.process),
     "netdev": (NetdevOption, None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -80,6 +81,14 @@ StalenessOption = Annotated[
         "--staleness", metavar="MS|off", help="Period of the flush timer (default: several)."
     ),
 ]
+RingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ring",
+        metavar="FILE",
+        help="Try a ring of your own: FILE.h, FILE.c, FILE.so or FILE.py:CLASS.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -88,7 +97,8 @@ def register(app: typer.Typer) -> None:
         "stress",
         epilog="Examples: coalesced stress --seconds 60 · coalesced stress --entries 1000000000 · "
         "coalesced stress --kill both --times 1000 · coalesced stress --corrupt --times 100000 · "
-        "coalesced stress --break full-check-2009 --wait poll",
+        "coalesced stress --break full-check-2009 --wait poll · "
+        "coalesced stress --ring examples/rings/correct.h",
     )(stress)
 
 
@@ -105,6 +115,7 @@ def stress(
     wait: WaitOption = None,
     cpus: CpusOption = None,
     staleness: StalenessOption = None,
+    ring: RingOption = None,
     json: JsonOption = False,
 ) -> int:
     """Run a guest against a VMM at full speed; check the number and bytes of every entry.
@@ -113,6 +124,12 @@ def stress(
     lengths, wait policies and placements, with exits, interrupts and timed flushes in between.
     Exit status 1: something is wrong.
     """
+    if ring is not None:
+        refused = {
+            "--kill": kill, "--stop": stop, "--corrupt": corrupt, "--times": times,
+            "--break": broken, "--ring-pages": ring_pages, "--wait": wait, "--staleness": staleness,
+        }  # fmt: skip
+        return _own_ring(ring, refused, seed, seconds, entries, cpus, json)
     if broken is not None and broken not in BROKEN:
         raise BadInput(f"--break {broken}: expected one of {', '.join(BROKEN)}")
     wanted = Wanted(
@@ -139,3 +156,26 @@ def stress(
     if not result.complete:
         raise Interrupted(report.in_short(result))
     return 0 if result.totals.ok else 1
+
+
+def _own_ring(
+    ring: str,
+    refused: Mapping[str, object],
+    seed: int | None,
+    seconds: float | None,
+    entries: int | None,
+    cpus: Cpus | None,
+    json: bool,
+) -> int:
+    for option, value in refused.items():
+        if value:
+            raise BadInput(f"{option} cannot be used with --ring: a ring's own claims are tried")
+    from coalesced.tools.stress import own_ring  # noqa: PLC0415 - start-up time
+
+    chosen = secrets.randbits(32) if seed is None else seed
+    Wanted(chosen, seconds, entries)  # checks the numbers
+    result = own_ring.run(ring, chosen, seconds, entries, cpus)
+    own_ring.show(result, json)
+    if not result.complete:
+        raise Interrupted(f"{result.found.entries:,} entries, seed {chosen}")
+    return 0 if result.ok else 1

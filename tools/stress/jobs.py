@@ -15,6 +15,7 @@ from types import ModuleType
 from coalesced.hv import shm
 from coalesced.hv.errors import HostError
 from coalesced.tools.runs import progress
+from coalesced.tools.runs.busy import Moment
 from coalesced.tools.stress import corruptions, full_speed, kills
 from coalesced.tools.stress.pattern import Style
 from coalesced.tools.stress.plan import Pins, Plan
@@ -35,6 +36,7 @@ class Result:
     totals: Totals
     seconds: float
     complete: bool  # not ended by Ctrl-C
+    others_cpu_share: float
 
 
 class Jobs:
@@ -129,7 +131,7 @@ def run(wanted: Wanted) -> Result:
     # This process reaps guest processes that outlive their VMM.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before = set(shm.orphans())
-    jobs = Jobs(wanted)
+    jobs, began = Jobs(wanted), Moment.now()
     complete = True
     try:
         with progress.shown(1.0) as bar:
@@ -141,7 +143,7 @@ def run(wanted: Wanted) -> Result:
     # A name lives for microseconds; a process killed just then leaves it until the next start.
     shm.remove_orphans()
     jobs.totals.leaked_segments = len(set(shm.orphans()) - before)
-    return Result(wanted, jobs.totals, seconds, complete)
+    return Result(wanted, jobs.totals, seconds, complete, began.others_share())
 
 
 def _injected() -> ModuleType | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 
+from coalesced.tools.runs import busy
 from coalesced.tools.runs.json_members import INLINE
 from coalesced.tools.runs.report import print_json, print_table
 from coalesced.tools.stress.jobs import Result
@@ -22,6 +23,7 @@ class _Members:
     found: bool | None  # None: nothing is broken
     seed: int
     complete: bool
+    others_cpu_share: float
     ok: bool
 
     @classmethod
@@ -35,6 +37,7 @@ class _Members:
             not totals.ok if wanted.broken else None,
             wanted.seed,
             result.complete,
+            result.others_cpu_share,
             totals.ok,
         )
 
@@ -93,7 +96,8 @@ def _rows(result: Result) -> list[tuple[str, str]]:
         counts["  harmless"] = totals.corruptions_harmless
         counts["  slowest verdict, ms"] = totals.slowest_verdict_seconds * 1e3
     counts |= {"leaked segments": totals.leaked_segments, "seconds": result.seconds}
-    return [(n, f"{c:,}" if isinstance(c, int) else f"{c:,.1f}") for n, c in counts.items()]
+    rows = [(n, f"{c:,}" if isinstance(c, int) else f"{c:,.1f}") for n, c in counts.items()]
+    return [*rows, ("CPU time of other processes", busy.remark(result.others_cpu_share))]
 
 
 def _verdict(result: Result) -> str:

@@ -120,7 +120,7 @@ def test_vga_has_the_first_ring_at_the_top_and_all_of_them_below() -> None:
 def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     report.show(report.Report(MACHINE, [ring_section(), vga_section()]), as_json=True)
     shown = json.loads(capsys.readouterr().out)
-    assert list(shown) == ["machine", "complete", "ring", "vga"]
+    assert list(shown) == ["machine", "complete", "others_cpu_share", "ring", "vga"]
 
 
 def test_what_ctrl_c_left_out_is_null_in_json_and_missing_in_the_table(

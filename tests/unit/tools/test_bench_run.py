@@ -91,7 +91,7 @@ def test_ring() -> None:
 @pytest.mark.slow
 def test_a_burst_ends_with_an_exit_and_loses_no_entry(alarm: None) -> None:
     """The load that ends a burst is answered: the guest would wait for it for good."""
-    with closing(ring.Ring(2, host.placements()[0])) as measured:
+    with closing(ring.QueueingGuest(2, host.placements()[0])) as measured:
         assert measured.measure(1_000, 64, burst=100) > 0
         assert measured.drained == 1_000
         assert measured.batches >= 10

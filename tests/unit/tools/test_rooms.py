@@ -15,7 +15,7 @@ TOOLS = Path(coalesced.tools.__file__ or "").parent
 FLOORS = [
     {"commands"},
     {"advise", "bench", "boot", "litmus", "qtest", "stress"},
-    {"runs"},
+    {"rings", "runs"},
     {"guests", "traces"},
 ]
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,0 +1,169 @@
+"""A ring of the user's own: what is found in each example, and what bad input is answered."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from coalesced.tools.errors import BadInput
+from coalesced.tools.rings import probe
+from coalesced.tools.rings.control import Word
+from coalesced.tools.rings.sides import Job, Pair
+from coalesced.tools.stress import own_ring
+from coalesced.tools.stress.properties import awaited
+from helpers.descriptors import descriptors
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "rings"
+
+pytestmark = pytest.mark.skipif(
+    shutil.which(os.environ.get("CC", "cc")) is None, reason="no C compiler"
+)
+
+PYTHON = """
+class Ring:
+    def __init__(self, memory):
+        self.memory, self.words = memory, memory[:16].cast("Q")
+        self.room = (len(memory) - 16) // 24
+    @staticmethod
+    def size(entries):
+        return 16 + 24 * entries
+    @staticmethod
+    def init(memory, entries):
+        return 0
+    def push(self, entry):
+        tail = self.words[0]
+        if tail - self.words[1] == self.room:
+            return False
+        at = 16 + tail % self.room * 24
+        self.memory[at : at + 24] = entry
+        self.words[0] = tail + 1
+        return True
+    def pop(self):
+        head = self.words[1]
+        if head == self.words[0]:
+            return None
+        at = 16 + head % self.room * 24
+        entry = bytes(self.memory[at : at + 24])
+        self.words[1] = head + 1
+        return entry
+"""
+
+
+def edited(folder: Path, before: str, after: str, example: str = "correct.h") -> str:
+    text = (EXAMPLES / example).read_text()
+    assert before in text
+    path = folder / "edited.h"
+    path.write_text(text.replace(before, after))
+    return str(path)
+
+
+@pytest.mark.heavy
+def test_a_correct_ring_has_every_property_that_it_claims() -> None:
+    result = own_ring.run(str(EXAMPLES / "correct.h"), 1, 2.0, None, None)
+    assert set(result.found.properties.values()) == {True}, result.found.failures
+    assert result.ok
+    assert result.found.kills == result.found.recovered > 0
+    assert result.found.corruptions > 0
+    assert result.found.ns_per_entry
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("example", "broken"),
+    [
+        ("relaxed_publication.h", "lossless"),
+        ("lost_wakeup.h", "never_sleeps_through_news"),
+        ("lost_cell.h", "survives_producer_death"),
+    ],
+)
+def test_the_defect_of_an_example_is_found_within_a_minute(example: str, broken: str) -> None:
+    if len(os.sched_getaffinity(0)) < 2 and example != "lost_cell.h":
+        pytest.skip("two CPUs are needed to see it")
+    result = own_ring.run(str(EXAMPLES / example), 1, 50.0, None, None)
+    assert result.found.properties[broken] is False
+    assert result.found.failures
+
+
+@pytest.mark.heavy
+def test_a_cell_lost_with_its_producer_is_found_in_seconds() -> None:
+    result = own_ring.run(str(EXAMPLES / "lost_cell.h"), 1, 2.0, None, None)
+    assert result.found.properties["survives_producer_death"] is False
+    assert result.found.properties["lossless"] is True
+    assert result.found.properties["hostile_indices"] is None
+
+
+@pytest.mark.heavy
+def test_a_ring_in_python_is_checked_alike(tmp_path: Path) -> None:
+    path = tmp_path / "ring.py"
+    path.write_text(PYTHON)
+    result = own_ring.run(f"{path}:Ring", 1, 1.0, None, None)
+    assert [result.found.properties[name] for name in ("lossless", "in_order", "untorn")] == [
+        True
+    ] * 3
+    path.write_text(
+        PYTHON.replace("words[1] = head + 1", "words[1] = head + 1 + (head % 97 == 96)")
+    )
+    result = own_ring.run(f"{path}:Ring", 1, 1.0, None, None)
+    assert result.found.properties["lossless"] is False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after", "word"),
+    [
+        ("head + count,", "head + count + (head > 99),", "lost"),
+        ("cell[(head + i)", "cell[(head + i - (head > 99))", "duplicated"),
+        ("cell[(head + i) &", "cell[(head + (i ^ (count > 1 && i < 2))) &", "reordered"),
+        ('RING_POINT("before head");', "if (count) entries[0].word[1]++;", "torn"),
+    ],
+)  # fmt: skip
+def test_each_kind_of_fault_is_counted_as_such(
+    tmp_path: Path, before: str, after: str, word: str
+) -> None:
+    ring = probe.offer_of(edited(tmp_path, before, after)).ring
+    pair = Pair(ring, Job(64, 8, until=20_000))
+    try:
+        assert pair.go()
+        awaited(lambda: pair.control[Word[word]] > 0, 5.0)
+        assert pair.control[Word[word]]
+    finally:
+        pair.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("int ring_pop(", "int ring_popped(", "expected a function ring_pop, found none"),
+        ("uint64_t tail =", "uint64_t tail", "it does not compile: "),
+        ("    if (count > capacity - used)", "    *(volatile int *)0 = 1;\n    if (0)", "SIGSEGV"),
+        (
+            "    if (count > capacity - used)",
+            "    for (;;);\n    if (0)",
+            "push did not return within",
+        ),
+        ("    return (int)count;", "    return 77;", "answered 77: expected 1"),
+        ("    return sizeof(struct ring) +", "    return 0 *", "is 0: expected"),
+        ("    return sizeof(struct ring) +", "    return (1UL << 50) +", "expected 8 to 268435456"),
+        ("hostile-indices", "hostile-takeovers", "claims 'hostile-takeovers': expected some of"),
+    ],
+)
+def test_a_ring_that_cannot_be_tried_is_one_clear_line(
+    tmp_path: Path, before: str, after: str, said: str
+) -> None:
+    kept = descriptors()
+    with pytest.raises(BadInput, match=r"\A--ring [^\n]+\Z") as caught:
+        probe.offer_of(edited(tmp_path, before, after))
+    assert said in str(caught.value)
+    assert len(descriptors() - kept) <= 1  # the compiled ring
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(BadInput, match="cannot run the C compiler no-such-compiler"):
+        probe.offer_of(str(EXAMPLES / "correct.h"))

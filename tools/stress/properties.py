@@ -1,0 +1,297 @@
+"""The properties of a user's ring, each tried on pairs of processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from coalesced.tools.rings.control import Word
+from coalesced.tools.rings.probe import SIZES, Offer
+from coalesced.tools.rings.sides import HANG, Job, Pair, Ring
+
+PROPERTIES = (
+    "lossless",
+    "in_order",
+    "untorn",
+    "survives_producer_death",
+    "survives_consumer_death",
+    "hostile_indices",
+    "never_sleeps_through_news",
+)
+_LOOK = 0.001  # seconds between two looks at a pair
+_SLICE = 0.25
+_WAIT_MS = 400  # that a consumer sleeps at most
+_PAUSES = (2, 6, 20, 60, 200, 1000)  # loop turns at most between two single entries
+_HOSTILE_BYTES = 256  # of the memory's start, where the indices are
+_CORRUPTIONS_EACH = 40  # of a pair
+_BURSTS = (1, 7, 64, 1000)
+
+
+@dataclass
+class Found:
+    """The counts and verdicts; a property that is missing is not claimed."""
+
+    properties: dict[str, bool | None] = field(default_factory=dict)
+    entries: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    redelivered: int = 0
+    reordered: int = 0
+    torn: int = 0
+    kills: int = 0
+    recovered: int = 0
+    corruptions: int = 0
+    corruptions_detected: int = 0
+    corruptions_harmless: int = 0
+    waits: int = 0
+    failures: list[str] = field(default_factory=list)
+    ns_per_entry: float | None = None
+    beside: dict[str, float] = field(default_factory=dict)  # ns per entry
+    latency_us: dict[str, float] = field(default_factory=dict)  # median, by ring
+
+    @property
+    def ok(self) -> bool:
+        """Whether every property that was tried holds."""
+        return False not in self.properties.values()
+
+    def fail(self, name: str, text: str, job: Job) -> None:
+        """A property does not hold."""
+        if self.properties.get(name) is not False:
+            setup = f"{job.entries} entries, bursts of {job.burst}, CPUs {job.cpus}"
+            self.failures.append(f"{name.replace('_', ' ')}: {text} [{setup}, seed {job.seed}]")
+        self.properties[name] = False
+
+    def take(self, pair: Pair, prefix: str = "") -> bool:
+        """Add a pair's counts; `prefix`: the property that they are about, else the first three."""
+        control, good = pair.control, True
+        self.entries += control[Word.next]
+        self.redelivered += control[Word.redelivered]
+        self.waits += control[Word.waits]
+        for name, word, about in (
+            ("lost", Word.lost, "lossless"),
+            ("duplicated", Word.duplicated, "in_order"),
+            ("reordered", Word.reordered, "in_order"),
+            ("torn", Word.torn, "untorn"),
+        ):
+            count = control[word]
+            setattr(self, name, getattr(self, name) + count)
+            if count:
+                good = False
+                self.fail(prefix or about, f"{count:,} {name}", pair.job)
+        return good
+
+
+class Trials:
+    """Tries one property after the other; `random` draws what varies."""
+
+    def __init__(self, offer: Offer, seed: int, found: Found, placements: list[str]) -> None:
+        self._offer, self.found = offer, found
+        self.random = random.Random(seed)
+        cpus = sorted(os.sched_getaffinity(0))
+        self._cpus = {"same": (cpus[0], cpus[0]), "split": (cpus[0], cpus[-1]), "any": (-1, -1)}
+        self._placements = placements
+        self.apart = self._cpus[placements[-1]]
+
+    def job(self, **more: object) -> Job:
+        """A job of random size and placement."""
+        chance = self.random
+        job = Job(
+            entries=chance.choice(SIZES[1:4] if self._offer.ring.in_python else SIZES[1:]),
+            burst=chance.choice(_BURSTS),
+            cpus=self._cpus[chance.choice(self._placements)],
+            seed=chance.getrandbits(32),
+        )
+        return replace(job, **more)  # type: ignore[arg-type]
+
+    @contextmanager
+    def _pair(self, job: Job, ring: Ring | None = None) -> Iterator[Pair | None]:
+        pair = Pair(ring or self._offer.ring, job)
+        try:
+            if pair.go():
+                yield pair
+            else:
+                trouble = pair.trouble() or "a side did not get ready"
+                self.found.fail("lossless", trouble, job)
+                yield None
+        finally:
+            pair.close()
+
+    def at_full_speed(self, entries: int) -> None:
+        """One slice, or that many entries if that is more than 0."""
+        job = self.job(**({"until": entries} if entries else {}))
+        with self._pair(job) as pair:
+            if pair is None:
+                return
+            self._run(pair, None if entries else _SLICE, "lossless")
+            self.found.take(pair)
+
+    def _run(self, pair: Pair, seconds: float | None, name: str) -> bool:
+        """Until the time is up and the ring is drained; False when a side hangs or crashes."""
+        control, end = pair.control, time.monotonic() + (seconds or 1e9)
+        moved, seen = time.monotonic(), -1
+        while not all(child.ended() for child in pair.sides.values()):
+            now = time.monotonic()
+            if trouble := pair.trouble():
+                self.found.fail(name, trouble, pair.job)
+                return False
+            if now >= end:
+                control[Word.stop] = 1
+            if control[Word.next] != seen:
+                moved, seen = now, control[Word.next]
+            elif now - moved > HANG:
+                self.found.fail(name, _stall(pair), pair.job)
+                return False
+            if pair.control[Word.torn] + pair.control[Word.lost] > 1000:
+                return False
+            time.sleep(_LOOK)
+        if trouble := pair.trouble():
+            self.found.fail(name, trouble, pair.job)
+        return not trouble
+
+    def sleeping(self, seconds: float) -> None:
+        """Single entries for a consumer that sleeps between them."""
+        job = self.job(burst=1, pause=self.random.choice(_PAUSES), wait=_WAIT_MS,
+                       cpus=self.apart)  # fmt: skip
+        name = "never_sleeps_through_news"
+        with self._pair(job) as pair:
+            if pair is None:
+                return
+            end = time.monotonic() + seconds
+            while time.monotonic() < end and not pair.control[Word.slept_through]:
+                time.sleep(_LOOK)
+                if pair.trouble():
+                    break
+            control = pair.control
+            self._run(pair, 0.0001, name)
+            if count := control[Word.slept_through]:
+                told = f"in {count} of {control[Word.waits]:,} waits an entry lay in the ring"
+                self.found.fail(name, told, job)
+            self.found.take(pair)
+
+    def dying(self, side: str) -> None:
+        """Kill a side, at random or at a point that the ring names, and let another go on."""
+        name, job = f"survives_{side}_death", self.job()
+        with self._pair(job) as pair:
+            for _ in range(8):
+                if pair is None or self.found.properties.get(name) is False:
+                    return
+                self._kill(pair, side)
+                if not self._goes_on(pair, name):
+                    break
+                self.found.recovered += 1
+            if pair is not None and self.found.properties.get(name) is not False:
+                self._run(pair, 0.0001, name)
+                self.found.take(pair, name)
+
+    def _kill(self, pair: Pair, side: str) -> None:
+        control, points = pair.control, self._offer.points.get(side, ())
+        child = pair.sides[side]
+        deadline = time.monotonic() + HANG
+        if not awaited(child.ended, self.random.random() * 0.003):
+            child.kill()
+        self.found.kills += 1
+        if points and self.random.random() < 0.6:
+            # Its successor dies at a point: what is between its first operation and that.
+            self._excuse(pair, side)
+            pair.start(side, (self.random.choice(points), self.random.randint(1, 300)))
+            child.close()
+            child = pair.sides[side]
+            if not awaited(child.ended, min(0.05, deadline - time.monotonic())):
+                child.kill()
+            self.found.kills += 1
+            self.found.recovered += 1
+        self._excuse(pair, side)
+        child.close()
+        control[Word.producer_ready if side == "producer" else Word.consumer_ready] = 0
+        pair.start(side)
+
+    def _excuse(self, pair: Pair, side: str) -> None:
+        """Which entries the dead side may have taken along, and which may come again."""
+        control = pair.control
+        if side == "producer":
+            # What came before is settled first: one range at a time is excused.
+            awaited(lambda: control[Word.next] >= control[Word.pushed], 0.5)
+            control[Word.again_from] = 1 << 63
+            control[Word.gap_from], control[Word.gap_to] = (
+                control[Word.pushed],
+                control[Word.pushing],
+            )
+        else:
+            first = control[Word.next]
+            control[Word.gap_from], control[Word.gap_to] = first, first + control[Word.popping]
+            control[Word.again_from] = max(0, first - pair.job.entries * 2 - control[Word.popping])
+
+    def _goes_on(self, pair: Pair, name: str) -> bool:
+        control = pair.control
+        enough = control[Word.pushing] + 2 * pair.job.entries + 1
+        last, moved = control[Word.next], time.monotonic()
+        while control[Word.next] < enough:
+            if trouble := pair.trouble():
+                self.found.fail(name, trouble, pair.job)
+                return False
+            if control[Word.next] != last:
+                last, moved = control[Word.next], time.monotonic()
+            if time.monotonic() - moved > HANG:
+                self.found.fail(name, f"after it was killed: {_stall(pair)}", pair.job)
+                return False
+            time.sleep(_LOOK / 10)
+        return True
+
+    def hostile(self) -> None:
+        """Write garbage over the start of the memory while both sides run."""
+        job = self.job(strict=False)
+        with self._pair(job) as pair:
+            for _ in range(_CORRUPTIONS_EACH):
+                if pair is None or not self._corrupt(pair):
+                    return
+
+    def _corrupt(self, pair: Pair) -> bool:
+        """One corruption; whether both sides go on."""
+        chance, memory, control = self.random, pair.memory.bytes, pair.control
+        size = chance.choice((4, 8))
+        at = chance.randrange(min(len(memory), _HOSTILE_BYTES) // size) * size
+        value = chance.choice((0, 1, (1 << 8 * size) - 1, chance.getrandbits(8 * size)))
+        calls = control[Word.producer_calls], control[Word.consumer_calls]
+        memory[at : at + size] = value.to_bytes(size, "little")
+        self.found.corruptions += 1
+        sides = list(pair.sides.values())
+
+        def settled() -> bool:
+            now = control[Word.producer_calls], control[Word.consumer_calls]
+            more = all(b > a + 20 for a, b in zip(calls, now, strict=True))
+            return more or any(child.ended() for child in sides)
+
+        if not awaited(settled, HANG):
+            self.found.fail(
+                "hostile_indices", f"a call does not return after {value:#x} at {at}", pair.job
+            )
+            return False
+        for side, child in pair.sides.items():
+            if child.ended() and child.status not in (0, 1):
+                told = f"{side} {child.how()} after {value:#x} at {at}"
+                self.found.fail("hostile_indices", told, pair.job)
+                return False
+        detected = any(child.ended() for child in sides)
+        self.found.corruptions_detected += detected
+        self.found.corruptions_harmless += not detected
+        return not detected
+
+
+def awaited(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether it comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LOOK / 10)
+    return True
+
+
+def _stall(pair: Pair) -> str:
+    control = pair.control
+    pushed, taken = control[Word.pushed], control[Word.next]
+    return f"nothing moves for {HANG:g} s: {pushed:,} entries pushed, {taken:,} taken"
