@@ -104,4 +104,4 @@ def test_a_damaged_recording_is_read_or_refused_in_one_line(tmp_path: Path, seed
     if done.returncode:
         one_line(done, 2)
     else:
-        assert "lines that are none of the format were skipped" in done.stdout
+        assert " skipped: not an event of this format" in done.stdout

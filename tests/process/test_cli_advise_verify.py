@@ -109,6 +109,28 @@ def test_a_zone_with_which_a_device_ends_in_another_state_is_taken_out_and_named
     assert max(map(len, report.stdout.splitlines())) < 80
 
 
+def test_a_zone_that_fails_on_one_of_several_recordings_is_taken_out_for_all(
+    tmp_path: Path,
+) -> None:
+    for name, lossy in (("good", False), ("bad", True)):
+        (tmp_path / name).write_text("".join(recording(lossy=lossy)))
+    (tmp_path / "lossy.py").write_text(LOSSY)
+    devices = ("--device", "VGA,addr=02.0", "--device", "lossy.py:Lossy,addr=05.0")
+    done = run("advise", "good", "bad", "--verify", *devices, "--json", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)
+    assert found["zones_advised"] == [{"address": TEXT, "size": 4 * COUNT, "kind": "mmio"}]
+    (dropped,) = found["verified"]["dropped"]
+    assert dropped["reason"].startswith("in bad: the load at ")
+    alone = [each["verified"] for each in found["recordings"]]
+    assert [proof["accesses"] for proof in alone] == [3 * (COUNT + 1), 6 * (COUNT + 1)]
+    assert found["verified"]["accesses"] == 9 * (COUNT + 1)
+    for proof in (found["verified"], *alone):
+        assert proof["exits"] == proof["exits_predicted"]
+    both = json_of("advise", "good", "good", "--verify", *devices, cwd=tmp_path)
+    assert both["verified"]["exits"] == 2 * (exits_of(3) + 1)
+
+
 def test_what_is_not_checked_is_named(tmp_path: Path) -> None:
     lines = [*recording(lossy=True), op("write", 0x200000, 1, 4, "board")]
     lines += [op("read", 0x3DA, 1, 1, "vga"), op("read", 0x61, 1, 1, "pcspk")]

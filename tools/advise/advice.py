@@ -20,7 +20,6 @@ from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
 from coalesced.tools.advise.whatif import WhatIf, outcome
 from coalesced.tools.advise.zones import Agreement, Force
 from coalesced.tools.runs import progress
-from coalesced.tools.runs.options import Accel
 from coalesced.tools.traces.events import NO_TIME, Kind
 from coalesced.vmm.zone import Zone
 
@@ -184,38 +183,6 @@ def _judged(found: Evidence, options: Options) -> Judgement:
         return judgement
     reason = f"{judgement.reason}; but {other.reason}"
     return replace(judgement, verdict=other.verdict, reason=reason)
-
-
-def verified(
-    recording: Recording, options: Options, specs: list[str] | None, accel: Accel
-) -> Advice:
-    """The advice, held against replays on a PC with these devices; what fails is not advised.
-
-    Of a recording that is too long the beginning is replayed. Raises BadInput for one without an
-    access that can be.
-    """
-    from coalesced.tools.advise.verify import MOST, Verifier, trace_of  # noqa: PLC0415 - machines
-    from coalesced.tools.runs.boards import DEFAULT_MACHINE  # noqa: PLC0415
-
-    recorded = trace_of(recording)
-    later = {f"events behind the first {MOST:,}": max(len(recording.spool) - MOST, 0)}
-    first = advise(recording, options)
-    with progress.shown(2) as bar:
-        bar.show("a replay without zones")
-        verifier = Verifier(recorded, specs or DEFAULT_MACHINE, accel, later)
-        bar.advance()
-        bar.show("a replay with zones")
-        proof = verifier.of(first.zones_in_force, first.advised)
-    failed = {
-        each.zone: Decision(
-            Verdict.UNPROVEN, f"a replay with {dropped.zone} fails: {dropped.reason}"
-        )
-        for dropped in proof.dropped
-        for each in first.ranges
-        if each.verdict is Verdict.COALESCE and dropped.zone.holds(each.zone)
-    }
-    advice = advise(recording, replace(options, decided=failed)) if failed else first
-    return replace(advice, verified=proof)
 
 
 def _lines(recording: Recording) -> Lines:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -19,13 +19,13 @@ _PIECE: Final = 1 << 20  # bytes that are written at once
 
 
 def write(
-    recording: Recording | None, advice: Advice, page: Path | None, trace: Path | None
+    recordings: Iterable[Recording], advice: Advice, page: Path | None, trace: Path | None
 ) -> None:
     """Write the page and the trace for Perfetto that were asked for. Raises BadInput."""
     if page is not None:
         write_html(page, advice)
-    if trace is not None and recording is not None:
-        write_perfetto(trace, recording, advice)
+    if trace is not None:
+        write_perfetto(trace, recordings, advice)
 
 
 def write_html(path: Path, advice: Advice) -> None:
@@ -34,11 +34,11 @@ def write_html(path: Path, advice: Advice) -> None:
         write(pages.page(advice).encode(errors="replace"))
 
 
-def write_perfetto(path: Path, recording: Recording, advice: Advice) -> None:
-    """Write the recording for Perfetto. Raises BadInput without the library, or as above."""
+def write_perfetto(path: Path, recordings: Iterable[Recording], advice: Advice) -> None:
+    """Write the recordings for Perfetto. Raises BadInput without the library, or as above."""
     perfetto.available()
     with _written("--perfetto", path) as write:
-        perfetto.export(recording, advice, write)
+        perfetto.export(recordings, advice, write)
 
 
 @contextmanager

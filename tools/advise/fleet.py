@@ -66,7 +66,8 @@ def advise_all(paths: Sequence[Path], options: Options, spread: Spread) -> Advic
     }
     differs = sorted({number for group in split for number in group.outvoted})
     again = spread(
-        partial(study, replace(options, decided=decided)), [paths[number] for number in differs]
+        partial(study, replace(options, decided={**options.decided, **decided})),
+        [paths[number] for number in differs],
     )
     found = list(alone)
     for number, advice in zip(differs, again, strict=True):

@@ -80,6 +80,7 @@ def _recording(advice: Advice) -> dict[str, object]:
         "zones_in_force": _zones(advice.zones_in_force),
         "agreement": agreed and {"checked": agreed.writes, "agreeing": agreed.agreed},
         "exits_predicted": {"now": advice.exits, "advised": advice.exits_advised},
+        "verified": advice.verified and _verified(advice.verified),
     }
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from coalesced.hv.printable import printable
 from coalesced.tools.errors import BadInput
@@ -15,14 +15,24 @@ from coalesced.vmm.zone import Zone
 PAGE = 0x1000
 PORTS = 8  # that are taken for those of one device
 
+# QEMU: `NAME @OFFSET KVM`, where the range begins inside its region, and KVM maps it.
+_SHOWN = re.compile(r"(.*?)(?: @([0-9a-f]{16}))?(?: KVM)?")
 _LINE = re.compile(r"^\s*([0-9a-f]{4,16})-([0-9a-f]{4,16})\s*(?:\([^)]*\))?\s*:\s*(\S.*?)\s*$")
+
+
+class Named(NamedTuple):
+    """A range of addresses, and where it begins in what has the name."""
+
+    zone: Zone
+    name: str
+    offset: int
 
 
 @dataclass(frozen=True)
 class Map:
     """Named ranges; the smallest one that contains an address names it."""
 
-    ranges: tuple[tuple[Zone, str], ...] = ()
+    ranges: tuple[Named, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -37,14 +47,13 @@ class Map:
         return cls(ranges)
 
     def name(self, zone: Zone) -> str | None:
-        """The name of what contains this zone, with the offset in it."""
-        containing = [
-            (each.size, each.address, name) for each, name in self.ranges if each.holds(zone)
-        ]
-        if not containing:
-            return None
-        _, address, name = min(containing)
-        return f"{name}+{zone.address - address:#x}"
+        """The name of what contains this zone, or its first address, with the offset in it."""
+        for wanted in (zone, Zone(zone.pio, zone.address, 1)):
+            containing = [each for each in self.ranges if each.zone.holds(wanted)]
+            if containing:
+                found = min(containing, key=lambda each: (each.zone.size, each.zone.address))
+                return f"{found.name}+{found.offset + zone.address - found.zone.address:#x}"
+        return None
 
 
 def device(zone: Zone, name: str | None) -> object:
@@ -54,7 +63,7 @@ def device(zone: Zone, name: str | None) -> object:
     return zone.pio, zone.address // (PORTS if zone.pio else PAGE)
 
 
-def _ranges(text: str) -> Iterator[tuple[Zone, str]]:
+def _ranges(text: str) -> Iterator[Named]:
     pio = False
     for line in text.splitlines():
         if "address-space" in line.lower() or line.startswith(("FlatView", " AS ")):
@@ -62,5 +71,7 @@ def _ranges(text: str) -> Iterator[tuple[Zone, str]]:
         found = _LINE.match(line)
         if found:
             start, end = int(found[1], 16), int(found[2], 16)
-            if end >= start:
-                yield Zone(pio, start, end - start + 1), printable(found[3])
+            shown = _SHOWN.fullmatch(found[3])
+            if end >= start and shown is not None:
+                offset = int(shown[2] or "0", 16)
+                yield Named(Zone(pio, start, end - start + 1), printable(shown[1]), offset)

@@ -17,6 +17,7 @@ _CELL: Final = (9, 14)  # pixels
 _LABEL: Final = 300
 _CHART: Final = 120
 _BAR: Final = 12
+_NARROW: Final = 820  # a picture is not shrunk below this width: it scrolls
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2129; --soft: #667; --paper: #fff; --rule: #d5d8de;
   --coalesce: #1a7f4b; --leave: #b3372f; --unproven: #a5730b; --now: #9aa3b2; --heat: 20, 90, 190; }
@@ -26,6 +27,7 @@ _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 1240px; margin: 2rem auto; padding: 0 1rem; }
 svg { display: block; max-width: 100%; height: auto; }
+.chart { overflow-x: auto; }
 svg text { fill: var(--ink); font-size: 11px; }
 svg .soft { fill: var(--soft); } pre { overflow-x: auto; font-size: 13px; }
 h2 { border-top: 1px solid var(--rule); padding-top: 1rem; margin-top: 2rem; }
@@ -93,9 +95,10 @@ def _axis(advice: Advice) -> str:
 
 def _svg(width: float, height: float, content: Iterator[str], label: str) -> Iterator[str]:
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    yield f'<svg {size} role="img" aria-label="{_text(label)}">'
+    size += f' style="min-width: {min(width, _NARROW)}px"'
+    yield f'<div class="chart"><svg {size} role="img" aria-label="{_text(label)}">'
     yield from content
-    yield "</svg>"
+    yield "</svg></div>"
 
 
 def _exits(advice: Advice) -> Iterator[str]:

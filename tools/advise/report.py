@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from coalesced.tools.advise.advice import Advice, RangeAdvice
-from coalesced.tools.advise.verdicts import Verdict
+from coalesced.tools.advise.verdicts import Verdict, duration
 from coalesced.tools.advise.whatif import WhatIf
+from coalesced.tools.runs.words import plural
 from coalesced.vmm.zone import Zone
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def lines(advice: Advice) -> Iterator[str]:
     for verdict in Verdict:
         found = [each for each in advice.ranges if each.verdict is verdict]
         yield ""
-        yield f"{verdict.upper()}: {len(found):,} ranges"
+        yield f"{verdict.upper()}: {plural(len(found), 'range')}"
         for each in found[:SHOWN]:
             yield from _range(each, several=bool(advice.recordings))
         if len(found) > SHOWN:
@@ -46,24 +47,24 @@ def _recording(advice: Advice) -> Iterator[str]:
     read = advice.lines
     yield from _wrapped(f"Advice on {advice.trace}: {advice.format}")
     span = "" if advice.seconds is None else f", {advice.seconds:,.3f} s"
-    yield f"{read.events:,} events of {advice.threads} threads{span}"
+    yield f"{plural(read.events, 'event')} of {plural(advice.threads, 'thread')}{span}"
     counts = ", ".join(f"{name} {count:,}" for name, count in advice.counts.items())
     yield from _wrapped(f"by kind: {counts}", "  ")
-    for count, text in (
-        (read.foreign, "lines that are none of the format were skipped"),
-        (read.lost_marks, "marks of lost events: what follows them may be wrong"),
-        (advice.string_accesses, "string instructions, of which only the first value is known"),
-        (advice.in_kernel, "accesses to interrupt controllers in the kernel"),
-        (sum(read.apart.values()), "lines whose addresses are offsets in a region"),
+    for count, what, text in (
+        (read.foreign, "line", "skipped: not an event of this format"),
+        (read.lost_marks, "mark", "of lost events: figures from there on may be wrong"),
+        (advice.string_accesses, "string instruction", "with only the first value known"),
+        (advice.in_kernel, "access", "to the kernel's own interrupt controllers"),
+        (sum(read.apart.values()), "line", "left out: addresses that are offsets in a region"),
     ):
         if count:
-            yield f"{count:,} {text}"
+            yield f"{plural(count, what)} {text}"
 
 
 def _model(advice: Advice) -> Iterator[str]:
     agreed = advice.agreement
     if agreed is None:
-        yield "The recording tells no exits: every access counts as one, no zone is in force."
+        yield "The recording has no exits: each access counts as one, no zone is in force."
         return
     zones = ", ".join(map(str, advice.zones_in_force)) or "none"
     yield from _wrapped(f"Zones in force: {zones}", "  ")
@@ -86,41 +87,41 @@ def _model(advice: Advice) -> Iterator[str]:
 
 
 def _savings(advice: Advice) -> Iterator[str]:
-    saved = advice.exits - advice.exits_advised
+    share = (advice.exits - advice.exits_advised) / max(advice.exits, 1)
     yield ""
     yield (
-        f"Exits now {advice.exits:,}, with the advice {advice.exits_advised:,}: "
-        f"{saved / max(advice.exits, 1):.1%} saved"
+        f"Exits now {advice.exits:,}, with the advice {advice.exits_advised:,}: {share:.1%} saved"
     )
     if advice.exit_cost is not None:
         cost = f"{advice.exit_cost.ns:,.0f} ns per exit ({advice.exit_cost.source})"
-        yield from _wrapped(f"{advice.seconds_saved:,.3f} s saved at {cost}", "  ")
+        saved = duration(round((advice.seconds_saved or 0) * 1e9))
+        yield from _wrapped(f"{saved} saved at {cost}", "  ")
     yield from _wrapped(f"Zones to add: {', '.join(map(str, advice.advised)) or 'none'}", "  ")
     for each in advice.recordings[:SHOWN]:
         yield from _wrapped(
             f"  {each.trace}: {each.exits:,}, with the advice {each.exits_advised:,}", "    "
         )
     if len(advice.recordings) > SHOWN:
-        yield f"  and {len(advice.recordings) - SHOWN:,} recordings more, see --json"
+        yield f"  and {plural(len(advice.recordings) - SHOWN, 'recording')} more, see --json"
 
 
 def _what_if(found: WhatIf) -> Iterator[str]:
     yield ""
-    yield "WHAT IF: exits with the advice and"
+    yield "WHAT IF: exits with the advice and with"
     pages = ", ".join(f"{p}: {count:,}" for p, count in found.ring_pages.items())
-    yield from _wrapped(f"with a ring of so many pages: {pages}", "  ")
-    yield f"with a ring for each zone: {found.ring_per_zone:,}"
-    yield f"with a ring for each device: {found.ring_per_device:,}"
+    yield from _wrapped(f"a ring of so many pages: {pages}", "  ")
+    yield f"a ring for each zone: {found.ring_per_zone:,}"
+    yield f"a ring for each device: {found.ring_per_device:,}"
     limits = ", ".join(
-        f"{ms}: {stale.exits:,} ({stale.late:,} writes would wait longer)"
+        f"{ms}: {stale.exits:,} ({plural(stale.late, 'write')} would wait longer without it)"
         for ms, stale in (found.staleness_ms or {}).items()
     )
     if limits:
-        yield from _wrapped(f"with a limit in ms on the wait of a write: {limits}", "  ")
+        yield from _wrapped(f"a limit in ms on the wait of a write: {limits}", "  ")
     for bell in found.ioeventfds[:BELLS]:
         yield from _wrapped(
-            f"an ioeventfd at {bell.zone} for the value {bell.value:#x} would save {bell.exits:,}, "
-            "if the device may act later",
+            f"an ioeventfd at {bell.zone} for the value {bell.value:#x}: {bell.exits:,} fewer, "
+            "if the write is a doorbell and the device may act later",
             "  ",
         )
 
@@ -159,7 +160,8 @@ def _range(each: RangeAdvice, *, several: bool) -> Iterator[str]:
     force = ", in force" if each.in_force else ""
     saves = "" if each.saves is None else f", saves {each.saves:,}"
     yield from _wrapped(
-        f"{each.zone}{name}: {each.writes:,} writes, {each.reads:,} reads, {each.exits:,} exits "
+        f"{each.zone}{name}: {plural(each.writes, 'write')}, {plural(each.reads, 'read')}, "
+        f"{plural(each.exits, 'exit')} "
         f"({each.share:.1%}){saves}{force}",
         "    ",
     )

@@ -10,6 +10,7 @@ from typing import Final
 from coalesced.tools.advise.bins import Waits
 from coalesced.tools.advise.evidence import Evidence, begins_pair
 from coalesced.tools.advise.pairs import LEAST, Values
+from coalesced.tools.runs.words import plural
 
 ALWAYS: Final = 0.99
 MOSTLY: Final = 0.5
@@ -45,7 +46,10 @@ def judge(found: Evidence, staleness: int) -> Judgement:
         if (judgement := rule(found, staleness)) is not None:
             return judgement
     return Judgement(
-        Verdict.UNPROVEN, "nothing shows that the device may get it later", found.first_line, True
+        Verdict.UNPROVEN,
+        "nothing in the recording shows that the device may get it later",
+        found.first_line,
+        True,
     )
 
 
@@ -117,7 +121,7 @@ def _index(found: Evidence, _staleness: int) -> Judgement | None:
 
 
 def _selects(found: Values) -> str:
-    late = f"; {found.late:,} waited long, which nothing can tell" if found.late else ""
+    late = f"; {plural(found.late, 'write')} would wait long, without effect" if found.late else ""
     return (
         f"selects the data beside it: {found.same:,} reads repeat under their index, "
         f"{found.changed:,} do not; the next access to the data drains the ring first{late}"

@@ -29,6 +29,7 @@ from coalesced.tools.bench import host, report
 from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interleaved, rounds, spread
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.runs.json_members import HIDDEN, OPTIONAL
+from coalesced.tools.runs.words import plural
 from coalesced.vmm import pc
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.accel.process import ProcessAccelerator
@@ -69,7 +70,7 @@ class Point(NamedTuple):
         return self.burst or usable(self.ring_pages)
 
     def __str__(self) -> str:
-        full = f"a full ring of {report.plural(self.ring_pages, 'page')}"
+        full = f"a full ring of {plural(self.ring_pages, 'page')}"
         until = f"{self.burst:,} writes and a load" if self.burst else full
         return f"--wait {self.wait}: {until}"
 
@@ -356,5 +357,5 @@ def _rows(figures: ModelFigures) -> Iterator[report.Row]:
     for ring in figures.rings or ():
         figure = NOTHING._replace(median=ring.predicted_ns_per_write)
         remark = f"its oldest write waits up to {ring.oldest_us:,.0f} us"
-        pages = report.plural(ring.ring_pages, "page")
+        pages = plural(ring.ring_pages, "page")
         yield report.Row(f"predicted: a full ring of {pages}", figure, remark)

@@ -172,11 +172,6 @@ def text(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def plural(count: int, what: str) -> str:
-    """1 page, 2 pages."""
-    return f"{count:,} {what}{'s' * (count != 1)}"
-
-
 def ends(figures: Mapping[str, Spread]) -> dict[str, tuple[float, float]]:
     """Least and greatest of each figure."""
     return {name: (figure.low, figure.high) for name, figure in figures.items()}

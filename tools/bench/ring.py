@@ -22,6 +22,7 @@ from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.guests import bench as guest
 from coalesced.tools.rings import figures, probe
 from coalesced.tools.rings.sides import Ring
+from coalesced.tools.runs.words import plural
 
 RING_PAGES = 8
 PUBLISH_EVERY = 64  # hv/core/vcpu.h: PUBLISH_AT_LATEST
@@ -63,7 +64,7 @@ class Subject:
         published = "every entry published" if self.publish_every == 1 else "published in batches"
         how = f"{self.burst:,} entries and an exit" if self.burst else published
         place = ", one CPU" if self.placement == "same" else ""
-        return f"ring of {report.plural(self.pages, 'page')}, {how}{place}"
+        return f"ring of {plural(self.pages, 'page')}, {how}{place}"
 
 
 class Choice(NamedTuple):

@@ -17,6 +17,7 @@ from coalesced.tools.bench.progress import stopped
 from coalesced.tools.bench.qemu import ACCELERATORS, Qemu, Unusable
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.runs.json_members import OPTIONAL
+from coalesced.tools.runs.words import plural
 from coalesced.vmm import pc
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.accel.direct import DirectAccelerator
@@ -66,7 +67,7 @@ class Subject:
         what = f"{self.burst:,} writes and a load" if self.burst else self.pattern
         if self.accel == "direct":
             return f"direct, one process: {what}"
-        way = f"ring of {report.plural(self.ring_pages, 'page')}"
+        way = f"ring of {plural(self.ring_pages, 'page')}"
         if not self.coalesce:
             way = "every write exits"
         return f"{way}, --wait {self.wait}: {what}"

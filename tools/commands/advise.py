@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +24,8 @@ from coalesced.tools.traces.formats import FORMATS
 
 if TYPE_CHECKING:
     from coalesced.tools.advise.advice import Advice, ExitCost, Options
+    from coalesced.tools.advise.proof import Prover
+    from coalesced.tools.advise.recording import Recording
 
 NS_MAX = 1_000_000_000
 
@@ -133,9 +135,8 @@ def advise(
     No model of a device is consulted: the verdicts rest on what the recording shows. Where it
     tells exits, each write in a zone is predicted by the ring's rules and held against it.
     """
-    from coalesced.tools.advise import advice, files, spread  # noqa: PLC0415 - start-up time
+    from coalesced.tools.advise import advice, files  # noqa: PLC0415 - start-up time
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
-    from coalesced.tools.advise.recording import read  # noqa: PLC0415
     from coalesced.tools.advise.ring import ring_of  # noqa: PLC0415
     from coalesced.tools.runs.ranges import zone_of  # noqa: PLC0415
 
@@ -157,18 +158,34 @@ def advise(
     paths = [find(trace) for trace in traces]
     inputs = {f"the recording {path}": path for path in paths} | {"--map's": names}
     _check_outputs({"--html": page, "--perfetto": perfetto}, inputs)
+    prover = _prover(device, accel) if verify else None
     if len(paths) > 1:
-        result = _together(paths, options, jobs, scheduler, verify or perfetto is not None)
-        files.write(None, result, page, None)
+        result = _together(paths, options, jobs, scheduler, prover)
+        files.write(_read(paths, jobs, scheduler), result, page, perfetto)
         return _show(result, zones, json)
-    with spread.scanners(jobs, scheduler) as scanners:
-        recording = read(paths[0], scanners)
-    if verify:
-        result = advice.verified(recording, options, device, accel)
+    (recording,) = _read(paths, jobs, scheduler)
+    if prover is not None:
+        result = prover.of_one(recording, options)
     else:
         result = advice.advise(recording, options)
-    files.write(recording, result, page, perfetto)
+    files.write([recording], result, page, perfetto)
     return _show(result, zones, json)
+
+
+def _prover(device: list[str] | None, accel: Accel) -> Prover:
+    from coalesced.tools.advise.proof import Prover  # noqa: PLC0415 - machines
+
+    return Prover(device, accel)
+
+
+def _read(paths: list[Path], jobs: int, scheduler: str | None) -> Iterator[Recording]:
+    """The recordings, one after the other."""
+    from coalesced.tools.advise import recording, spread  # noqa: PLC0415 - start-up time
+
+    for path in paths:
+        with spread.scanners(jobs, scheduler) as scanners:
+            found = recording.read(path, scanners)
+        yield found
 
 
 def _check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
@@ -181,18 +198,22 @@ def _check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path
 
 
 def _together(
-    paths: list[Path], options: Options, jobs: int, scheduler: str | None, one_only: bool
+    paths: list[Path], options: Options, jobs: int, scheduler: str | None, prover: Prover | None
 ) -> Advice:
     from coalesced.tools.advise import fleet, spread  # noqa: PLC0415 - start-up time
 
-    if one_only:
-        raise BadInput("--verify and --perfetto take one recording")
     if Path("-") in paths:
         raise BadInput("-: standard input is one recording, with no other")
     over: fleet.Spread = spread.Processes(jobs or spread.default_count())
     if scheduler is not None:
         over = spread.Cluster(scheduler)
-    return fleet.advise_all(paths, options, over)
+
+    def study(options: Options) -> Advice:
+        return fleet.advise_all(paths, options, over)
+
+    if prover is None:
+        return study(options)
+    return prover.of_all(lambda: _read(paths, jobs, scheduler), options, study)
 
 
 def _show(result: Advice, zones: ZonesForm | None, json: bool) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.tools.runs.words import plural
 from coalesced.vmm.machine import Machine
 from coalesced.vmm.tracing import UNASSIGNED, Sink
 
@@ -59,9 +60,8 @@ class Story:
         self._drained += len(entries)
         if not self._is_over():
             count = len(entries)
-            plural = "s" if count > 1 else ""
             self._out.write(
-                f"       drain of {count} write{plural}, {count} exit{plural} saved: "
+                f"       drain of {plural(count, 'write')}, {plural(count, 'exit')} saved: "
                 f"first {self._drained % self._slots}\n"
             )
 

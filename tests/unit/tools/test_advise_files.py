@@ -14,10 +14,12 @@ from coalesced.hv.abi import ring_slots
 from coalesced.tools.advise.advice import Advice, Options, advise
 from coalesced.tools.advise.bins import WAIT_BINS, Bins
 from coalesced.tools.advise.files import write_html, write_perfetto
+from coalesced.tools.advise.fleet import advise_all
 from coalesced.tools.advise.page import page
 from coalesced.tools.advise.passes import PARTS
 from coalesced.tools.advise.perfetto import Depth
 from coalesced.tools.advise.recording import Recording, read
+from coalesced.tools.advise.spread import here
 from coalesced.tools.advise.zones import Force
 from coalesced.tools.errors import BadInput
 from coalesced.vmm.zone import Zone
@@ -135,7 +137,7 @@ def test_perfetto_gets_every_event_and_the_depth(
 ) -> None:
     pytest.importorskip("perfetto", reason="perfetto is not installed")
     recording, advice = window
-    write_perfetto(tmp_path / "p", recording, advice)
+    write_perfetto(tmp_path / "p", [recording], advice)
     found = packets(tmp_path / "p")
     kinds = found[-1].track_event
     events = [each for each in found if each.track_event.type == kinds.TYPE_INSTANT]
@@ -151,6 +153,35 @@ def test_perfetto_gets_every_event_and_the_depth(
     assert [e.timestamp for e in events] == times
 
 
+def test_perfetto_gets_each_of_several_recordings_from_the_same_time_on(tmp_path: Path) -> None:
+    pytest.importorskip("perfetto", reason="perfetto is not installed")
+    paths, counts = [tmp_path / "a", tmp_path / "b"], (300, 200)
+    for path, count in zip(paths, counts, strict=True):
+        tape = Tape()
+        tape.idle(count)  # begins at another time
+        for at in range(count):
+            tape.store(WINDOW + 4 * at, at)
+        path.write_text("\n".join(tape.lines) + "\n")
+    advice = advise_all(paths, Options(), here)
+    write_perfetto(tmp_path / "p", map(read, paths), advice)
+    found = packets(tmp_path / "p")
+    tracks = {
+        each.track_descriptor.uuid: each.track_descriptor.name
+        for each in found
+        if each.HasField("track_descriptor")
+    }
+    names = ("ring, with the advice", "vCPU thread 7")
+    assert sorted(tracks.values()) == [f"{path}: {name}" for path in paths for name in names]
+    for path, count in zip(paths, counts, strict=True):
+        thread = [
+            each.timestamp
+            for each in found
+            if each.track_event.type == each.track_event.TYPE_INSTANT
+            and tracks[each.track_event.track_uuid] == f"{path}: vCPU thread 7"
+        ]
+        assert (min(thread), len(thread)) == (0, 2 * count)
+
+
 def test_without_the_library_one_line_says_how_to_get_it(
     window: tuple[Recording, Advice], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,12 +190,13 @@ def test_without_the_library_one_line_says_how_to_get_it(
             raise ImportError("No module named 'perfetto'")
         return imported(name, *args, **kwargs)
 
+    recording, advice = window
     imported = builtins.__import__
     for name in [each for each in sys.modules if each.split(".")[0] == "perfetto"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(BadInput, match=r"pip install 'coalesced-mmio\[advise\]'"):
-        write_perfetto(tmp_path / "p", *window)
+        write_perfetto(tmp_path / "p", [recording], advice)
     assert not (tmp_path / "p").exists()
 
 

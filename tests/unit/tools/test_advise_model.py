@@ -183,11 +183,16 @@ def test_a_map_names_the_smallest_range(tmp_path: Path) -> None:
         "feb00000-febfffff : PCI Bus 0000:00\n  feb00000-feb1ffff : e1000\n"
         "FlatView #1\n AS \"I/O\", root: io\n"
         "  0000000000000070-0000000000000071 (prio 0, i/o): rtc\n"
+        "  00000000000003d4-00000000000003d5 (prio 0, i/o): vga @0000000000000020 KVM\n"
+        "  0000000000000cf8-0000000000000cf8 (prio 0, i/o): pci-conf-idx\n"
+        "  0000000000000cf9-0000000000000cf9 (prio 1, i/o): piix3-reset-control\n"
     )  # fmt: skip
     names = Map.read(path)
     assert names.name(Zone(False, 0xA0010, 4)) == "vga-lowmem+0x10"
     assert names.name(Zone(False, 0xFEB00010, 4)) == "e1000+0x10"
     assert names.name(Zone(True, 0x71, 1)) == "rtc+0x1"
+    assert names.name(Zone(True, 0x3D5, 1)) == "vga+0x21"
+    assert names.name(Zone(True, 0xCF8, 4)) == "pci-conf-idx+0x0"
     assert names.name(Zone(False, 0x70, 1)) is None
     path.write_text("nothing\n")
     with pytest.raises(BadInput, match=r"--map .*: expected lines as of"):

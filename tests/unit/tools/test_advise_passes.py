@@ -79,7 +79,7 @@ def test_the_first_value_of_a_string_is_not_held_against_what_was_written(tmp_pa
         tape.in_(0x1F0, 99 - number, 2, count=256)
     found = of_zone(tape.advice(tmp_path), Zone(True, 0x1F0, 2))
     assert found.reads == 9
-    assert found.reason == "nothing shows that the device may get it later"
+    assert found.reason == "nothing in the recording shows that the device may get it later"
 
 
 def test_the_first_of_the_longest_waits_is_shown(tmp_path: Path) -> None:
