@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import mmap
 import os
 import signal
@@ -124,6 +125,7 @@ def _become(run: Callable[[], int], cpu: int, parent: int, errors: int) -> None:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         termination.let_go()
+        faulthandler.disable()  # the parent says how a side crashed
         null = os.open(os.devnull, os.O_RDWR)
         for fd, to in ((null, 0), (null, 1), (errors, 2)):
             os.dup2(fd, to)
