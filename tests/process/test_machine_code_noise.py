@@ -23,8 +23,8 @@ RUN = 2.0  # seconds at most, as noise can turn its interrupts off for good
 # Each interrupt ends by itself.
 INTERRUPTS = TIMER.replace("mov al, 1\n", "mov al, 3\n")
 
-# Each instruction traps, and every interrupt and exception counts one and goes on somewhere in 64 KiB of noise, with new
-# registers; the code and its table lie in ROM, which noise cannot change.
+# Each instruction traps, and every interrupt and exception counts one and goes on somewhere in
+# 64 KiB of noise, with new registers; the code and its table lie in ROM, which noise cannot change.
 ROM = f"""
 bits 16
 org 0
