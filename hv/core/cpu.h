@@ -34,16 +34,16 @@ typedef struct CpuObject {
     enum cpu_stop stop;
     bool restart; /* before the next block: until then a HLT would pass for the stop */
     uint32_t vector;
-    const char *lost; /* what keeps the processor from going on; NULL: a triple fault */
-    uc_context *context;            /* a copy of Unicorn's processor, in which */
-    size_t error_at, in_flight_at;  /* exceptions have these offsets */
-    uint64_t block, block_end;      /* of the block that runs, linear addresses */
-    uint64_t no_string;             /* a block that is known not to be a string instruction */
+    const char *lost;    /* what keeps the processor from going on; NULL: a triple fault */
+    uc_context *context; /* a copy of Unicorn's processor, in which */
+    size_t error_at, in_flight_at; /* exceptions have these offsets */
+    uint64_t block, block_end;     /* of the block that runs, linear addresses */
+    uint64_t no_string;            /* a block that is known not to be a string instruction */
     struct cpu_store {
         const struct cpu_region *region;
         uint64_t address, value;
-        uint32_t size, count; /* count: of stores to devices since the block began */
-    } stored;                 /* the last store to a device */
+        uint32_t size, count;       /* count: of stores to devices since the block began */
+    } stored;                       /* the last store to a device */
     uint8_t code[SPACE / PAGE / 8]; /* a bit per page that has been executed */
 } CpuObject;
 
