@@ -27,12 +27,11 @@ needs_memtest = pytest.mark.skipif(
 @pytest.mark.heavy
 @needs_memtest
 def test_memtest_draws_its_screen_and_tests_memory_without_an_error(tmp_path: Path) -> None:
-    options = ("--memory", "4M", "--until", "Test #2", "--append", "console=ttyS0,115200")
+    options = ("--memory", "8M", "--until", "Test #2")
     found = json_of("boot", MEMTEST, *options, "--serial", "stdio", cwd=tmp_path)
     lines = found["text"].splitlines()
     assert "Memtest86+ v6" in lines[0]
     assert any("Errors: 0 " in line + " " for line in lines)
-    assert "Memtest86+" in found["serial"], "the command line has arrived"
 
 
 @pytest.mark.heavy
