@@ -6,6 +6,7 @@ atomic access one step, and goes through every execution that the memory model a
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from coalesced import get_include
@@ -68,10 +70,11 @@ def compiled(source: Path, defines: Sequence[str] = ()) -> Iterator[Path]:
     """The program with the explorer, as an executable that exists within the block."""
     with tempfile.TemporaryDirectory(prefix="coalesced-litmus-") as folder:
         program = Path(folder) / "program"
-        parts = [str(CHECKER / name) for name in _SOURCES]
         includes = [f"-I{CHECKER}", f"-I{get_include()}"]
         macros = [f"-D{define}" for define in defines]
-        _compile([*_FLAGS, *macros, *includes, str(source), *parts, "-o", str(program)], source)
+        if not source.is_file():
+            raise BadInput(f"{source}: no such file")
+        _compile([*macros, *includes, str(source), *explorer(), "-o", str(program)], source)
         yield program
 
 
@@ -99,13 +102,24 @@ def _event(found: dict[str, object]) -> Event:
     return Event(**found)  # type: ignore[arg-type]
 
 
+@cache
+def explorer() -> tuple[str, ...]:
+    """The object files of the explorer, compiled once in a process."""
+    folder = tempfile.mkdtemp(prefix="coalesced-explorer-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    objects = tuple(str(Path(folder, f"{name}.o")) for name in _SOURCES)
+    for name, built in zip(_SOURCES, objects, strict=True):
+        source = CHECKER / name
+        _compile(["-c", "-O3", f"-I{CHECKER}", str(source), "-o", built], source)
+    return objects
+
+
 def _compile(arguments: Sequence[str], source: Path) -> None:
-    if not source.is_file():
-        raise BadInput(f"{source}: no such file")
     compiler = os.environ.get("CC") or "cc"
     if not shutil.which(compiler):
         raise BadInput(f"{compiler}: no C compiler found, which a program in C needs; install gcc")
-    done = subprocess.run([compiler, *arguments], capture_output=True, text=True, check=False)
+    command = [compiler, *_FLAGS, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         first = next((x for x in done.stderr.splitlines() if "error" in x or "undefined" in x), "")
         raise BadInput(f"{source} does not compile: {first or done.stderr.strip()}")

@@ -43,4 +43,4 @@ def _step(event: Event) -> str:
 def _wrong(verdict: Verdict) -> str:
     if not verdict.file:
         return verdict.wrong or ""
-    return f"{PurePath(verdict.file).name}:{verdict.line}: {verdict.wrong} does not hold"
+    return f"{PurePath(verdict.file).name}:{verdict.line}: not so: {verdict.wrong}"

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from coalesced.tools.litmus import checking
 from coalesced.tools.litmus.checking import CHECKER, MODELS, Verdict, compiled, explored
 
 _RING = "ring"
@@ -70,6 +71,7 @@ def cells(
     """
     cases = [(None, program) for program in PROGRAMS] + list(BARRIERS.items())
     with ExitStack() as stack, ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        checking.explorer()  # before the workers want it
         built = list(pool.map(lambda case: _built(stack, case, slots, entries), cases))
         jobs = [
             (barrier, program, executable, model)
