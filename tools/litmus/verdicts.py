@@ -58,7 +58,7 @@ def print_verdict(name: str | herd.Litmus, verdict: Verdict) -> None:
         reached = verdict.ok == (name.quantifier == "forall")
         print(f"{name.name}, {verdict.model}: the condition is {_HOW[name.quantifier, reached]}")
     elif verdict.ok:
-        print(f"{name}, {verdict.model}: ok in all of {verdict.executions:,} executions")
+        print(f"{name}, {verdict.model}: ok in every execution ({verdict.executions:,})")
     else:
         print(f"{name}, {verdict.model}: WRONG, after {verdict.executions:,} correct executions")
     if not verdict.ok:
