@@ -51,7 +51,7 @@ def test_each_barrier_is_needed_in_the_models_that_reorder_what_it_orders(
 
 @pytest.mark.heavy
 def test_release_of_first_shows_only_where_a_slot_is_used_a_second_time() -> None:
-    """A late read finds an entry that was not there yet, which takes three slots and four entries."""
+    """A late read finds a later entry, which takes three slots and four entries."""
     relaxed = "ORDER_RELEASE_FIRST=memory_order_relaxed"
     for slots, entries in ((2, 3), (3, 3)):
         [small] = check(RING, ["weak"], [f"SLOTS={slots}", f"ENTRIES={entries}", relaxed])
