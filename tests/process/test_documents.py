@@ -92,6 +92,9 @@ def test_a_page_runs_as_printed(page: Path, tmp_path: Path, printed: dict[str, s
             path.write_text(block.text)
             if block.title is None:
                 output_of(f"python {path.name}", tmp_path)
+        elif block.language == "c":
+            assert block.title is not None
+            (tmp_path / block.title).write_text(block.text)
         elif block.language == "console":
             for command, expected in commands(block):
                 output = printed.get(command) or output_of(command, tmp_path)

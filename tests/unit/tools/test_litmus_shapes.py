@@ -1,0 +1,20 @@
+"""The explorer of C code says of classic shapes what the literature says of each model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from litmus_shapes import SHAPES, herd
+
+from coalesced.tools.litmus.checking import MODELS, check
+from coalesced.tools.litmus.herd import translated
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_shape_is_allowed_where_the_model_allows_it(name: str, tmp_path: Path) -> None:
+    program = tmp_path / "shape.c"
+    program.write_text(translated(herd(name)).code)
+    found = "".join("F" if verdict.ok else "A" for verdict in check(program, MODELS))
+    assert found == SHAPES[name][2]

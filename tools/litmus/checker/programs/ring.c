@@ -1,0 +1,47 @@
+/*
+ * hv/core/ring.h: a producer that appends ENTRIES entries to a ring of SLOTS slots and publishes each
+ * at once, and a consumer that takes batches as they come. The ring starts empty.
+ */
+#include "litmus.h"
+#include "ring.h"
+
+#ifndef SLOTS
+#define SLOTS 3
+#endif
+#ifndef ENTRIES
+#define ENTRIES 4
+#endif
+
+static union {
+    struct coalesced_ring ring;
+    uint64_t room[1 + 3 * SLOTS];
+} shared;
+
+void thread0(void)
+{
+    struct ring_producer producer;
+    check(ring_producer_init(&producer, &shared.ring, sizeof shared) == RING_OK);
+    for (uint32_t n = 1; n <= ENTRIES; n++) {
+        await(ring_append(&producer, n << 12, 4, 0, n) == RING_OK);
+        ring_publish(&producer);
+    }
+}
+
+void thread1(void)
+{
+    struct ring_consumer consumer;
+    struct coalesced_entry batch[SLOTS];
+    uint32_t taken = 0, count;
+    check(ring_consumer_init(&consumer, &shared.ring, sizeof shared) == RING_OK);
+    while (taken < ENTRIES) {
+        enum ring_status status;
+        await((status = ring_peek(&consumer, batch, SLOTS, &count)) != RING_OK || count);
+        check(status == RING_OK);
+        ring_commit(&consumer, count);
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t n = ++taken;
+            check(batch[i].phys_addr == n << 12 && batch[i].len == 4);
+            check(batch[i].data == n);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+/*
+ * hv/core/exit.h: a guest that posts exits and wakes a VMM that may sleep, with `--wait adaptive`.
+ * No sleep ends by itself here: the timeouts of the product would hide a wake-up that is lost.
+ */
+#include "litmus.h"
+
+#ifndef WAKER_FENCE
+#define WAKER_FENCE memory_order_seq_cst
+#endif
+#ifndef SLEEPER_FENCE
+#define SLEEPER_FENCE memory_order_seq_cst
+#endif
+#ifndef FENCE_WAKEUP
+#define FENCE_WAKEUP (litmus_thread() ? SLEEPER_FENCE : WAKER_FENCE)
+#endif
+
+#include "pipes.h"
+#include "exit.h"
+
+#ifndef ROUNDS
+#define ROUNDS 2
+#endif
+
+static struct run_words words;
+
+static struct doorbell doorbell(_Atomic uint32_t *own, _Atomic uint32_t *peer, int sleeps, int wakes)
+{
+    return (struct doorbell){.own_need_wakeup = own, .peer_need_wakeup = peer, .sleep_fd = sleeps,
+                             .wake_fd = wakes, .life_fd = -1, .watch_fd = -1,
+                             .policy = WAIT_ADAPTIVE};
+}
+
+void thread0(void)
+{
+    struct doorbell b = doorbell(&words.hv_need_wakeup, &words.vmm_need_wakeup, 1, 0);
+    for (uint32_t n = 1; n <= ROUNDS; n++) {
+        exit_post(&words, n);
+        doorbell_signal(&b);
+    }
+}
+
+void thread1(void)
+{
+    struct doorbell b = doorbell(&words.vmm_need_wakeup, &words.hv_need_wakeup, 0, 1);
+    for (uint32_t n = 1; n <= ROUNDS; n++)
+        while (exit_take(&words) < n) {
+            if (b.undrained)
+                doorbell_drain(&b);
+            doorbell_arm(&b);
+            if (exit_take(&words) < n)
+                doorbell_sleep(&b, UINT64_MAX);
+            doorbell_disarm(&b);
+        }
+}
