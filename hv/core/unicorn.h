@@ -95,4 +95,7 @@ struct unicorn {
     int (*vmem_translate)(uc_engine *engine, uint64_t address, int access, uint64_t *physical);
 };
 
+/* Load the library at `path`; 0, or -1 with HostError set. */
+int unicorn_load(struct unicorn *uc, const char *path);
+
 #endif
