@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { INVALID_OPCODE = 6 };
 #define CR0_AT_RESET 0x60000010u
 
 int cpu_error(const CpuObject *c, const char *what, int error)

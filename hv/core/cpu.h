@@ -63,6 +63,19 @@ int cpu_error(const CpuObject *c, const char *what, int error);
 /* If it is a REP STOS, carry out more of it; 0, or -1 with an exception set. */
 int cpu_go_on_with_string(CpuObject *c, uint32_t block, uint32_t size);
 
+/* Vectors of exceptions. */
+enum {
+    DIVIDE_ERROR = 0,
+    INVALID_OPCODE = 6,
+    DOUBLE_FAULT = 8,
+    INVALID_TSS = 10,
+    NOT_PRESENT = 11,
+    STACK_FAULT = 12,
+    GENERAL_PROTECTION = 13,
+    PAGE_FAULT = 14,
+    ALIGNMENT_CHECK = 17,
+};
+
 /* cpu_interrupt.c: what the processor does at an interrupt or an exception. */
 enum interrupt_kind { EXTERNAL, SOFTWARE, EXCEPTION };
 /* Enter the handler of `vector`, or of what that raises; false: the processor has shut down. */

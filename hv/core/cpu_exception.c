@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GENERAL_PROTECTION = 13, NONE = -1 };
+enum { NONE = -1 };
 #define PROBE_SELECTOR 0x7a58u /* beyond the limit of the probe's table */
 
 /* The layout around the error code: whether an INT raised the exception is the next word. */

@@ -131,16 +131,6 @@ static bool push(CpuObject *c, const uint32_t *values, int count, bool wide)
 
 /* ---- delivery ------------------------------------------------------------------------------ */
 
-enum {
-    DIVIDE_ERROR = 0,
-    DOUBLE_FAULT = 8,
-    INVALID_TSS = 10,
-    NOT_PRESENT = 11,
-    STACK_FAULT = 12,
-    GENERAL_PROTECTION = 13,
-    PAGE_FAULT = 14,
-};
-
 struct delivery {
     uint32_t vector;
     enum interrupt_kind kind;
@@ -162,7 +152,7 @@ static bool fails(struct delivery *e, uint32_t vector, uint32_t error)
 
 static bool has_error_code(const struct delivery *e)
 {
-    return e->kind == EXCEPTION && (e->vector == DOUBLE_FAULT || e->vector == 17 ||
+    return e->kind == EXCEPTION && (e->vector == DOUBLE_FAULT || e->vector == ALIGNMENT_CHECK ||
                                     (e->vector >= INVALID_TSS && e->vector <= PAGE_FAULT));
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,13 @@ first, last = int(sys.argv[2]), int(sys.argv[3])
 mapping.write(0, first.to_bytes(4, "little") + last.to_bytes(4, "little"))
 producer, consumer = core.Producer(mapping, 0, 4096), Consumer(mapping, 0, 4096)
 """
+
+
+def test_a_variant_has_every_file_of_the_core() -> None:
+    """One that is left out is missed when the variant is loaded."""
+    whole = (ROOT / "tools" / "stress" / "cores" / "whole.h").read_text()
+    included = re.findall(r'^#include "(.*\.c)"$', whole, re.MULTILINE)
+    assert sorted(included) == sorted(path.name for path in (ROOT / "hv" / "core").glob("*.c"))
 
 
 def in_variant(variant: str, first: int, last: int, program: str) -> str:
