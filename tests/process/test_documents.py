@@ -32,6 +32,9 @@ REASONS = {
     "needs QEMU and a disk image",
     "needs SeaBIOS",
     "needs a peer that listens on the socket",
+    "needs memtest86+ and QEMU's option ROM",
+    "needs nasm, passt, iPXE and a TFTP server",
+    "needs root, dnsmasq and iPXE",
     "needs root",
 }
 # Of these, the blocks that run on this machine after all.
@@ -58,7 +61,8 @@ def blocks(page: Path) -> list[Block]:
 
 def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
     """Each command of a console block with the lines that it prints."""
-    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+    text = block.text.replace("\\\n", "")  # a command may go on in the next line
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         command, *output = part.splitlines()
         yield command, output
 

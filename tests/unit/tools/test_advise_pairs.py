@@ -90,7 +90,7 @@ def test_an_index_that_is_late_once_is_advised_all_the_same(
     place.read(tape, place.second, 63)
     found = of_first(tape, place, tmp_path)
     assert found.verdict is Verdict.COALESCE
-    assert "; 1 waited long" in found.reason
+    assert "; 1 write would wait long, without effect" in found.reason
 
 
 def late_often(tape: Tape, place: Registers) -> None:
