@@ -61,7 +61,7 @@ def test_every_start_index_fills_to_169_and_the_next_write_exits(accel: Accelera
 
 
 def test_a_write_exits_again_after_unregistering(accel: Accelerator) -> None:
-    """Queued, then an exit, then queued again; the other kind's zones stay."""
+    """Unregistering leaves the zones of the other kind alone."""
     store: Operation = (OP_STORE, 4, WINDOW + 0x10, 0x11223344)
     out: Operation = (OP_OUT, 2, PORT + 4, 0x5566)
     parts = [
@@ -79,7 +79,7 @@ def test_a_write_exits_again_after_unregistering(accel: Accelerator) -> None:
 
 
 def test_loads_exit_and_what_was_queued_before_them_comes_first(accel: Accelerator) -> None:
-    """An in does so too, and a write outside the zones."""
+    """So do `in` and a write outside the zones."""
     store: Operation = (OP_STORE, 1, WINDOW, 1)
     outside: Operation = (OP_STORE, 1, WINDOW + 0x1000, 2)
     ops = [store, (OP_LOAD, 4, WINDOW, 0), store, (OP_IN, 1, PORT, 0), store, outside]

@@ -38,7 +38,7 @@ def long(tmp_path: Path) -> Iterator[Path]:
 
 @some_heavy("size, mib", [[120_000_000, 160], [1_100_000_000, 300]], lambda size, _: size < 1e9)
 def test_a_long_recording_is_judged_in_little_memory(long: Path, size: int, mib: int) -> None:
-    """A real one again and again: its figures are those of one, that often."""
+    """A real recording, repeated: its figures are multiples of those of one."""
     times = repeated(IPXE, long, size)
     command = ["advise", str(long), "--exit-ns", "1000", "--json"]
     done = subprocess.run(

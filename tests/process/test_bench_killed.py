@@ -67,7 +67,7 @@ def processes(program: Running, *words: str) -> list[psutil.Process]:
 
 
 def peers_are_there(program: Running) -> bool:
-    """Have the channels of `bench ring` been made: a queue, shared memory, semaphores?"""
+    """Whether `bench ring` has made its channels: a queue, shared memory, semaphores."""
     return len(processes(program, "multiprocessing.spawn")) >= 5
 
 
@@ -84,7 +84,7 @@ heavy = pytest.mark.heavy
     ],
 )
 def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    """Whether it can be caught or not."""
+    """Signals that can be caught, and SIGKILL."""
     with benchmark(tmp_path, "ring", "--json") as program:
         until(lambda: peers_are_there(program))
         os.kill(program.pid, number)
@@ -93,7 +93,7 @@ def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None
 
 @pytest.mark.parametrize("which", [0, pytest.param(2, marks=heavy)])
 def test_a_killed_peer_ends_the_benchmark(tmp_path: Path, which: int) -> None:
-    """With a line that says so: most channels would wait for it for good."""
+    """One line says so. Most channels would wait for the process forever."""
     with benchmark(tmp_path, "ring", "--json") as program:
         until(lambda: peers_are_there(program))
         victim = processes(program, "multiprocessing.spawn")[which].pid
@@ -106,7 +106,7 @@ def test_a_killed_peer_ends_the_benchmark(tmp_path: Path, which: int) -> None:
 
 @pytest.mark.parametrize("word", ["resource_tracker", "caretaker"])
 def test_a_killed_helper_is_no_loss(tmp_path: Path, word: str) -> None:
-    """What it would have removed, the benchmark removes itself."""
+    """The benchmark removes what the helper would have removed."""
     with benchmark(tmp_path, "ring", "--json") as program:
         until(lambda: peers_are_there(program))
         for helper in processes(program, word):
@@ -118,7 +118,7 @@ def test_a_killed_helper_is_no_loss(tmp_path: Path, word: str) -> None:
     "what", [("exit",), pytest.param(("e1000",), marks=heavy), pytest.param(("vga",), marks=heavy)]
 )
 def test_a_killed_benchmark_takes_its_processes_along(tmp_path: Path, what: tuple[str]) -> None:
-    """Guest processes, the far end of a network, QEMU."""
+    """They are guest processes, the far end of a network, or QEMU."""
     with benchmark(tmp_path, *what, "--quick", "--json") as program:
         program.wait_for_guest()
         until(lambda: len(psutil.Process(program.pid).children()) >= 2)
@@ -127,7 +127,7 @@ def test_a_killed_benchmark_takes_its_processes_along(tmp_path: Path, what: tupl
 
 @heavy
 def test_a_killed_far_end_ends_the_benchmark(tmp_path: Path) -> None:
-    """The guest would send to it again and again."""
+    """Otherwise the guest would go on sending to it."""
     with benchmark(tmp_path, "e1000", "--quick", "--json") as program:
         until(lambda: processes(program, "multiprocessing.spawn"))
         (victim, *_) = processes(program, "multiprocessing.spawn")

@@ -166,7 +166,7 @@ def test_nothing_is_left_of_a_processor_killed_in_the_middle(tmp_path: Path, vic
 
 @needs_unicorn
 def test_noise_as_machine_code_harms_nobody(tmp_path: Path) -> None:
-    """Neither process ends by it: at most the guest's processor shuts down."""
+    """At most the guest's processor shuts down; both processes live on."""
     seed = int(os.environ.get("NOISE_SEED", random.randrange(1 << 32)))
     print(f"NOISE_SEED={seed}")
     source = random.Random(seed)

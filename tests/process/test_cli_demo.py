@@ -79,7 +79,7 @@ RINGS = every(["1", "2", "16"], ["adaptive", "block"])
 def test_exit_counts_are_those_of_the_rules(
     folder: Path, uncoalesced: tuple[dict[str, Any], Trace], ring_pages: str, wait: str
 ) -> None:
-    """Counted anew in plain Python over the accesses of the guest."""
+    """A plain Python model counts them from the guest's accesses."""
     ops = uncoalesced[1].ops.tolist()
     options = ["--ring-pages", ring_pages] + (["--wait", wait] if wait != "adaptive" else [])
     coalesced, plain, direct = demo(folder, *options)["runs"]
@@ -124,7 +124,7 @@ def test_without_coalescing_there_is_one_run_less_and_no_saving(
 def test_a_recorded_demo_replays_with_every_load_equal(
     folder: Path, uncoalesced: tuple[dict[str, Any], Trace]
 ) -> None:
-    """The loop closes: what --trace writes is what replay reads, and the state is the same."""
+    """`replay` reads what --trace writes and ends in the same state."""
     trace = uncoalesced[1]
     result = json_of("replay", "plain.trace", "--png", "again.png", cwd=folder)
     assert result["accesses"] == len(trace.ops)
@@ -138,7 +138,7 @@ def test_a_recorded_demo_replays_with_every_load_equal(
 def test_a_coalesced_run_is_recorded_in_the_guests_order(
     folder: Path, uncoalesced: tuple[dict[str, Any], Trace]
 ) -> None:
-    """Batches and exits, put together, are the program."""
+    """Batches and exits together give the program."""
     demo(folder, "--ring-pages", "1")
     assert np.array_equal(read(folder / "queued.trace").ops, uncoalesced[1].ops)
 

@@ -1,4 +1,4 @@
-"""Limits on what a process may have, and file systems that are missing: one clear line."""
+"""Resource limits and missing file systems are reported in one clear line."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_little_address_space(folder: Path, command: list[str], megabytes: int) 
 
 
 def few_processes(number: int) -> tuple[str, ...]:
-    """Runs a command as a user who may have so many processes, and read what root may."""
+    """Run a command as a user with a limit on processes who may read what root may."""
     capabilities = "+dac_override,+dac_read_search"
     user = ("--reuid=54321", "--regid=54321", "--clear-groups")
     return (
@@ -129,7 +129,7 @@ def test_a_python_that_cannot_be_started_is_named(
 
 
 def test_a_guest_process_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last descriptor went into its socket."""
+    """The limit leaves no descriptor for its pidfd."""
     started: list[int] = []
 
     def no_descriptor(pid: int) -> int:
@@ -162,7 +162,7 @@ def own_mounts() -> None:
 @pytest.mark.usefixtures("own_mounts")
 @pytest.mark.parametrize("room", ["4k", "8k", "3m"])
 def test_a_full_dev_shm_is_one_clear_line(tmp_path: Path, room: str) -> None:
-    """Whichever segment finds no room: ring, run page, RAM."""
+    """For each segment: ring, run page, RAM."""
     script = f'mount -t tmpfs -o size={room} tmpfs /dev/shm && exec "$@"'
     done = run("demo", "vga", "--json", cwd=tmp_path, prefix=(*UNSHARE, script, "-"))
     said = one_line(done, 1)

@@ -1,4 +1,4 @@
-"""What a command writes: whole or as it was before."""
+"""An output is written as a whole, or stays as it was."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_link_to_a_file_stays_one(folder: Path) -> None:
 
 
 def test_a_trace_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
-    """In a process that may have 700 MiB of data: what it unpacks to would not fit."""
+    """The process has a limit of 700 MiB, less than the unpacked text."""
     packed = gzip.compress(bytes(1 << 24), 1) * 64
     (tmp_path / "zeros").write_bytes(packed)
     limited = ("sh", "-c", f'ulimit -d {700 << 10}; exec "$@"', "sh")

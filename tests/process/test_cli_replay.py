@@ -125,7 +125,7 @@ CONFIG = (
 def test_a_function_of_pci_that_the_machine_lacks_is_run_not_checked_and_named(
     tmp_path: Path,
 ) -> None:
-    """Be it that there is none, or that another one is in its slot."""
+    """The slot is empty, or another function is in it."""
     text = (
         CONFIG.format(0x8000_0000, 0x1237_8086)
         + CONFIG.format(0x8000_0900, 0x7010_8086)
@@ -156,7 +156,7 @@ def test_another_card_at_the_same_ports_is_not_the_recorded_one(tmp_path: Path) 
 
 
 def test_long_names_fit_a_narrow_table_whole(tmp_path: Path) -> None:
-    """Names that differ in their last characters only stay apart."""
+    """Names that differ only in their last characters stay distinct."""
     name = f"{'region-' * 12}{{}}"
     line = "memory_region_ops_read cpu 0 mr 0x9 addr {:#x} value 0x5 size 4 name '{}'\n"
     lines = [line.format(0xF0000000 + n * 4, name.format(n)) for n in (1, 2)]

@@ -117,7 +117,7 @@ def test_ctrl_c_of_a_guest_that_never_ends_tells_how_far_it_came(
 
 
 def test_ctrl_c_tells_what_the_complete_runs_counted(folder: Path) -> None:
-    """The guest ends at once the first time, and never the second."""
+    """The guest ends at once in the first run and never in the second."""
     with Running("run", "guest.py:once", cwd=folder) as program:
         until(lambda: (folder / "again").exists() or program.process.poll() is not None)
         program.interrupt()
@@ -155,7 +155,7 @@ def test_ctrl_c_of_a_command_without_a_guest_tells_what_is_known(
 
 
 def at_work(pid: int) -> bool:
-    """Has a command come past its start, to processes of its own or to long computing?"""
+    """Whether a command has started its processes, or its long computation."""
     try:
         process = psutil.Process(pid)
         return bool(process.children()) or process.cpu_times().user > 1.5

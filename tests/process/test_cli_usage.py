@@ -142,7 +142,7 @@ def test_a_reader_that_goes_away_is_no_error_text(
 
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
 def test_a_closed_input_or_error_stream_does_not_matter(tmp_path: Path, closed: str) -> None:
-    """No descriptor of ours may take the place of one, and none is missing."""
+    """None of the program's own descriptors takes the place of the closed one."""
     (tmp_path / "g.py").write_text("def main(vcpu):\n    print('x')\n    vcpu.store8(0, 1)\n")
     done = run(
         "run", "g.py:main", "--json", cwd=tmp_path, prefix=("sh", "-c", f'"$@" {closed}', "-")

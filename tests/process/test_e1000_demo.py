@@ -74,7 +74,7 @@ def test_all_runs_send_and_receive_the_same_frames(demo: dict[str, Any]) -> None
 
 
 def test_exit_counts_are_those_of_the_rules(demo: dict[str, Any], folder: Path) -> None:
-    """Counted anew in plain Python over the accesses of the guest."""
+    """A plain Python model counts them from the guest's accesses."""
     ops = read(folder / "e1000.trace").ops.tolist()
     coalesced, plain, direct = demo["runs"]
     starts = [CARD, *(CARD + register + 4 for register in EXCLUDED)]

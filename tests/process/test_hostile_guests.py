@@ -1,4 +1,4 @@
-"""A guest process that lies, or abuses what it shares: the VMM says so, and hears Ctrl-C."""
+"""A guest process that lies or abuses shared resources is reported, and Ctrl-C still works."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_the_end_of_the_guest_is_seen_through_endless_bytes(
 
 
 def test_exits_come_through_endless_bytes(written: Write) -> None:
-    """Byte for byte they mean nothing; the word in the run page counts."""
+    """The bytes carry no meaning; the word in the run page does."""
     name = written(FLOOD.format(then="vcpu.store8(0x5000, 7)"))
     with within(20), machine(name, policy=WaitPolicy.BLOCK) as vm:
         assert vm.vcpu is not None
@@ -160,7 +160,7 @@ OTHER_PIPES = {
 
 @pytest.mark.parametrize("what", OTHER_PIPES)
 def test_what_is_no_pipe_is_refused(what: str) -> None:
-    """With its name and what it is, and nothing of it stays open."""
+    """The error gives its name and kind, and its descriptor is closed."""
     made, said = OTHER_PIPES[what]
     process = lying(f"doorbell.pipe = lambda: {made}\nkernel.core.Vcpu = lambda *a: None\n")
     with vm_of(process) as vm:
@@ -241,7 +241,7 @@ def on_disk(size):
 
 @pytest.mark.parametrize("what", SEGMENTS)
 def test_what_is_no_segment_is_refused(what: str, tmp_path: Path) -> None:
-    """By its kind, its access, its size and its seals; and nothing of it stays open."""
+    """Kind, access mode, size and seals are checked, and the descriptor is closed."""
     made, said = SEGMENTS[what]
     process = lying(
         f"FOLDER = {str(tmp_path)!r}\n{MAKERS}\n"
@@ -266,7 +266,7 @@ def test_what_is_no_segment_is_refused(what: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", [1, 3, 4, 2**31 - 1, 2**62])
 @pytest.mark.parametrize("capability", ["KVM_CAP_COALESCED_MMIO", "KVM_CAP_COALESCED_PIO"])
 def test_a_false_capability_is_a_protocol_error(capability: str, answer: int) -> None:
-    """There is one distance of the ring, and one way to support ports."""
+    """The ring has one offset, and support for ports one value."""
     if capability == "KVM_CAP_COALESCED_PIO" and answer == 1:
         answer = 2
     process = lying(
@@ -283,14 +283,14 @@ def test_a_false_capability_is_a_protocol_error(capability: str, answer: int) ->
 
 
 def test_a_ring_that_nobody_asked_for_is_a_protocol_error() -> None:
-    """A kernel without coalesced I/O has no distance to tell."""
+    """A kernel without coalesced I/O has no offset to report."""
     process = lying("kernel.Kernel._check_extension = lambda *a: (2, b'', ())")
     with within(30), pytest.raises(ProtocolError, match="is 2, expected 0"):
         ProcessAccelerator(process, 0)
 
 
 def test_a_guest_process_may_deny_the_capability(written: Write) -> None:
-    """Then there is no ring, and every write exits."""
+    """Without it there is no ring, and every write exits."""
     process = lying("kernel.Kernel._check_extension = lambda *a: (0, b'', ())")
     name = written("def main(vcpu):\n    vcpu.store8(0x5000, 1)\n")
     with within(30), Machine(ProcessAccelerator(process)) as made:
@@ -300,7 +300,7 @@ def test_a_guest_process_may_deny_the_capability(written: Write) -> None:
 
 
 def test_a_first_operation_in_the_future_is_a_protocol_error(written: Write) -> None:
-    """Else a run would take less than no time."""
+    """Otherwise a run would have a negative duration."""
     name = written(
         """
         import mmap, os
@@ -327,7 +327,7 @@ def test_a_first_operation_in_the_future_is_a_protocol_error(written: Write) -> 
 
 
 def test_nobody_waits_for_a_process_that_left_its_socket_to_another() -> None:
-    """The answer cannot come any more: PeerDied, though the socket is still open."""
+    """PeerDied is raised although the socket is still open."""
     process = lying(
         """
         def die(*_):

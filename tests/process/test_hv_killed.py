@@ -38,7 +38,7 @@ def written(tmp_path: Path) -> Write:
 
 
 def test_ctrl_c_is_not_the_guest_process_affair(written: Write) -> None:
-    """From its very start and later; the VMM's own handler decides."""
+    """At its start and later; the VMM's own handler decides."""
     process = GuestProcess()
     os.kill(process.pid, signal.SIGINT)
     with within(20):
@@ -59,7 +59,7 @@ def test_ctrl_c_is_not_the_guest_process_affair(written: Write) -> None:
 
 @POLICIES
 def test_ctrl_c_ends_a_wait_of_the_vmm(written: Write, policy: WaitPolicy) -> None:
-    """With what the handler raises, however the VMM waits."""
+    """The wait raises what the handler raises, under every policy."""
     name = written("def main(vcpu):\n    vcpu.wait_interrupt()\n")
     with within(20), machine(name, policy=policy) as vm:
         vcpu_of(vm).handle.enter()
@@ -99,7 +99,7 @@ def kill_the_guest(name: str, seed: int, policy: WaitPolicy) -> None:
 def test_a_guest_killed_at_any_moment_loses_no_published_write(
     written: Write, policy: WaitPolicy
 ) -> None:
-    """The guest notes in RAM how many of its stores were carried out; so many arrive."""
+    """The guest counts its stores in RAM; as many arrive."""
     name = written(ENDLESS)
     for _ in range(3):
         seed = random.getrandbits(32)
@@ -110,7 +110,7 @@ def test_a_guest_killed_at_any_moment_loses_no_published_write(
 @pytest.mark.heavy
 @POLICIES
 def test_a_guest_killed_at_many_moments(written: Write, policy: WaitPolicy) -> None:
-    """The same, more often."""
+    """The same at more moments."""
     name = written(ENDLESS)
     for _ in range(100):
         kill_the_guest(name, random.getrandbits(32), policy)
@@ -158,7 +158,7 @@ def kill_the_vmm(name: str, policy: WaitPolicy, seed: int, sign: int = signal.SI
 
 @POLICIES
 def test_a_guest_process_ends_with_its_vmm(written: Write, policy: WaitPolicy) -> None:
-    """Killed while both store and drain."""
+    """The VMM is killed while the guest stores and it drains."""
     with within(30):
         kill_the_vmm(written(ENDLESS), policy, random.getrandbits(32))
 
@@ -175,7 +175,7 @@ def test_a_guest_process_ends_with_its_vmm(written: Write, policy: WaitPolicy) -
     ids=["busy", "halted", "asleep", "stubborn"],
 )
 def test_a_guest_process_ends_with_its_vmm_whatever_it_does(written: Write, source: str) -> None:
-    """Also when it never looks at the pipes, or catches every exception."""
+    """Even if it never looks at the pipes, or catches every exception."""
     with within(30):
         kill_the_vmm(written(source), WaitPolicy.BLOCK, random.getrandbits(32))
 
@@ -183,7 +183,7 @@ def test_a_guest_process_ends_with_its_vmm_whatever_it_does(written: Write, sour
 @pytest.mark.heavy
 @POLICIES
 def test_a_vmm_killed_at_many_moments(written: Write, policy: WaitPolicy) -> None:
-    """The same, more often."""
+    """The same at more moments."""
     for _ in range(30):
         kill_the_vmm(written(ENDLESS), policy, random.getrandbits(32))
 
@@ -192,7 +192,7 @@ def test_a_vmm_killed_at_many_moments(written: Write, policy: WaitPolicy) -> Non
 
 
 def test_a_closed_machine_leaves_nothing(written: Write) -> None:
-    """No descriptor, no name, no process, in whatever state it was closed."""
+    """No descriptor, name or process stays, whatever its state was."""
     name = written(ENDLESS)
     with machine(name) as vm:  # whatever is opened once and for all
         run(vm)
@@ -230,7 +230,7 @@ def test_a_closed_machine_leaves_nothing(written: Write) -> None:
 def test_modules_of_the_working_directory_do_not_get_in(
     written: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A json.py that lies there is nobody's business."""
+    """A json.py there is not imported."""
     (tmp_path / "json.py").write_text("raise SystemExit('from the working directory')\n")
     name = written("def main(vcpu): pass\n")
     monkeypatch.setenv("PYTHONPATH", str(SOURCES))

@@ -1,4 +1,4 @@
-"""Both processes: what goes between them, and how a guest ends."""
+"""Both processes: what passes between them, and how a guest ends."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_what_was_queued_before_a_crash_is_there(written: Write) -> None:
     ],
 )
 def test_a_guest_that_cannot_be_loaded_is_enoent(written: Write, source: str, said: str) -> None:
-    """One line that says why; the process goes on."""
+    """One line gives the reason, and the process serves on."""
     process = GuestProcess()
     with within(20):
         vm = client.Vm(process, 1, WaitPolicy.BLOCK)
@@ -269,7 +269,7 @@ def test_a_guest_process_that_ends_is_reported_with_how(
 
 
 def test_an_endless_guest_ends_with_close(written: Write) -> None:
-    """One that makes no operation any more, too."""
+    """Also a guest that makes no operation any more."""
     name = written(
         """
         def main(vcpu):
@@ -295,7 +295,7 @@ def run_shortly(vm: client.Vm) -> None:
 
 @POLICIES
 def test_a_dead_guest_is_seen_in_a_row_of_short_waits(written: Write, policy: WaitPolicy) -> None:
-    """A timer that is due before a wait looks for the guest's end must not put that off."""
+    """Short timers must not keep a wait from checking for the guest's end."""
     name = written("import os\ndef main(vcpu):\n    os.kill(os.getpid(), 9)\n")
     killed = pytest.raises(PeerDied, match="killed by SIGKILL")
     with within(20), machine(name, policy=policy) as vm, killed:
@@ -304,7 +304,7 @@ def test_a_dead_guest_is_seen_in_a_row_of_short_waits(written: Write, policy: Wa
 
 @pytest.mark.parametrize("then", ["while True: pass", "import time; time.sleep(1000)"])
 def test_a_guest_that_closes_its_descriptors_is_no_peer_any_more(written: Write, then: str) -> None:
-    """Its process lives, but nobody waits for it: reported within a second."""
+    """Its process lives, but it is reported as dead within a second."""
     name = written(f"import os\ndef main(vcpu):\n    os.closerange(3, 100)\n    {then}\n")
     with within(20), machine(name, policy=WaitPolicy.BLOCK) as vm:
         vcpu_of(vm).handle.enter()
@@ -316,7 +316,7 @@ def test_a_guest_that_closes_its_descriptors_is_no_peer_any_more(written: Write,
 def test_a_guest_that_truncates_a_segment_breaks_nothing_else(
     written: Write, policy: WaitPolicy
 ) -> None:
-    """SegmentError or the end of the guest, and no SIGBUS here."""
+    """SegmentError or the guest's end is reported; the VMM gets no SIGBUS."""
     name = written(
         f"""
         import os

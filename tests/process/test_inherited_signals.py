@@ -50,7 +50,7 @@ GUEST = "def main(vcpu):\n    vcpu.fill(0xa0000, 99, 1)\n"
 
 
 def prepared(how: str) -> tuple[str, ...]:
-    """What a command is put behind."""
+    """The start of a command line that prepares signals for the rest of it."""
     return (sys.executable, "-c", PREPARE, how)
 
 
@@ -105,7 +105,7 @@ def test_a_limit_that_leaves_kvm_no_timer_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", HOW)
 def test_the_ways_are_what_they_are_called(how: str) -> None:
-    """Or the tests above would tell nothing."""
+    """Otherwise the tests above would prove nothing."""
     code = (
         "import resource, signal; chld, rt = signal.SIGCHLD, signal.SIGRTMIN; "
         "print(rt in signal.pthread_sigmask(signal.SIG_BLOCK, []), "

@@ -118,7 +118,7 @@ def main(vcpu):
 def test_a_guest_s_functions_run_in_processes_that_are_spawned(
     tmp_path: Path, stem: str, accel: str
 ) -> None:
-    """Also where the file is called as another module is, which such a process needs."""
+    """Also when its file has the name of a module that such a process needs."""
     (tmp_path / f"{stem}.py").write_text(SPAWNS)
     arguments = ("run", f"{stem}.py:main", "--json", "--accel", accel, "--no-coalesce")
     done = coalesced(tmp_path, *arguments)
@@ -182,7 +182,7 @@ def test_cpus_that_somebody_else_set_meanwhile_stay(tmp_path: Path) -> None:
 
 
 def test_moments_past_a_billion_seconds_are_told() -> None:
-    """As on a machine, or in a time namespace, whose clock starts there."""
+    """A machine or a time namespace may have such a clock."""
     code = (
         "import time\nfrom helpers.hv_pair import Pair\nfrom coalesced.hv.outcome import Event\n"
         "with Pair() as pair:\n"

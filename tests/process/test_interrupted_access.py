@@ -1,4 +1,4 @@
-"""An access that a signal handler of the guest gives up leaves nothing to the next one."""
+"""An access that a guest's signal handler interrupts by an exception does not affect the next."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_bulk_operation_loses_and_doubles_no_store_and_says_how_far_it_came(
 
 
 def test_requests_are_answered_whatever_the_guest_s_handlers_raise(tmp_path: Path) -> None:
-    """A request that meets the handler is served once, by then or in the next wait."""
+    """A request that arrives during the handler is served once."""
     loop = "[vcpu.in8(0x20) for _ in range(1000)]"
     source = HEAD.replace("access(vcpu)\n    except", "loop(vcpu)\n    except")
     path = tmp_path / "requested.py"

@@ -1,4 +1,4 @@
-"""What a signal handler of the VMM raises costs the guest no access, and none is done twice."""
+"""An exception of the VMM's signal handler neither loses nor repeats an access."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Handler:
 
 
 def recorded(*_: object) -> Recording:
-    """What GUEST does, for a vCPU that runs no Python."""
+    """The accesses of GUEST for a vCPU that runs no Python."""
     ops = np.zeros(WRITES, OP)
     ops["kind"], ops["size"], ops["address"] = OP_OUT, 4, 0x20
     ops["value"] = np.arange(WRITES)

@@ -25,7 +25,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")' "$@"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What `make` needs of a checkout to make its virtual environment."""
+    """Copy the files that `make` needs to build its virtual environment."""
     if shutil.which("make") is None:
         pytest.skip("no make on this machine")
     (tmp_path / ".ci").mkdir()

@@ -18,7 +18,7 @@ AT_ONCE = 16  # frames; QEMU's sockets have room for them
 
 
 def check_both_ways(bench: Bench) -> None:
-    """What one card sends the other receives, past QEMU."""
+    """One card receives what the other sends; QEMU is between them."""
     rng = random.Random(7)
     one, two = bench.card("a"), bench.card("b")
     # QEMU drops frames until its stream is connected; the first frame from it shows that it is.

@@ -1,4 +1,4 @@
-"""A guest that gives its card a buffer by a queued write and then waits must be heard."""
+"""A guest gives its card a buffer by a queued write and waits: the write must arrive."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def process(policy: WaitPolicy = WaitPolicy.ADAPTIVE) -> Accelerator:
 
 
 def run(accel: Accelerator, staleness: float | None, flush: bool, guest: str = "") -> int:
-    """How many frames its guest hears of before it gives up; all that come are the right ones."""
+    """The number of frames that the guest receives before it gives up; each one is checked."""
     port, theirs = free_ports(2)
     with Machine(accel, staleness=staleness) as machine, socket.socket(type=socket.SOCK_DGRAM) as s:
         memory = machine.add_ram(0, 0x10000)

@@ -16,7 +16,7 @@ TESTS = Path(__file__).parent.parent
 
 
 def missing() -> str | None:
-    """Why there can be no tap here."""
+    """The reason why no tap can be made here, None if it can."""
     if not Path("/dev/net/tun").exists():
         return "no /dev/net/tun"
     for program in ("unshare", "setpriv", "ip"):

@@ -29,14 +29,14 @@ lines = st.one_of(
 @settings(max_examples=400, deadline=None)
 @given(line=lines)
 def test_any_line_is_a_command_or_refused_in_one_line(line: bytes) -> None:
-    """What is refused says FAIL or ERR, and has no line end in it."""
+    """A refusal begins with FAIL or ERR and is one line."""
     reply = refusal(line)
     assert reply is None or reply.startswith((b"FAIL ", b"ERR "))
     assert reply is None or b"\n" not in reply
 
 
 def refusal(line: bytes) -> bytes | None:
-    """What a line is refused with, if it is."""
+    """The refusal of a line, or None."""
     try:
         parse(line)
     except Refused as refused:
@@ -47,7 +47,7 @@ def refusal(line: bytes) -> bytes | None:
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=200), cuts=st.lists(st.integers(0, 200), max_size=8))
 def test_lines_do_not_depend_on_the_pieces_they_come_in(data: bytes, cuts: list[int]) -> None:
-    """However the bytes are cut, the lines are those of the whole."""
+    """The bytes may be cut anywhere."""
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     got = _Lines()
     for start, end in pairwise(edges):
@@ -63,7 +63,7 @@ def test_lines_do_not_depend_on_the_pieces_they_come_in(data: bytes, cuts: list[
 @pytest.mark.parametrize("piece", [1 << 16, LINE_MAX + 2])
 @pytest.mark.parametrize("length", [LINE_MAX - 2, LINE_MAX - 1, LINE_MAX, LINE_MAX + 1])
 def test_the_longest_line_is_taken_and_no_longer_one(length: int, piece: int) -> None:
-    """Its end counts; the line behind it is whole."""
+    """The limit includes the line's end, and the next line is whole."""
     data = b"x" * length + b"\nshort\n"
     got = _Lines()
     for start in range(0, len(data), piece):
@@ -94,7 +94,7 @@ class QtestServer(RuleBasedStateMachine):
 
     @rule(some=st.lists(lines, min_size=1, max_size=10))
     def nonsense(self, some: list[bytes]) -> None:
-        """Whatever it is, it gets a reply; a command about RAM or the clock is left out."""
+        """Any line gets a reply; commands on RAM and the clock are left out."""
         for line in some:
             if harmless(line):
                 self.command(line, None)
@@ -145,7 +145,7 @@ class QtestServer(RuleBasedStateMachine):
 
 
 def harmless(line: bytes) -> bool:
-    """Is it nothing that changes the model's RAM, or waits?"""
+    """Whether a line neither changes the model's RAM nor waits."""
     try:
         command = parse(line)
     except Refused:

@@ -121,7 +121,7 @@ def test_an_end_in_the_middle_of_a_line() -> None:
 
 @pytest.mark.parametrize("listens", [True, False])
 def test_what_was_queued_reaches_the_devices_when_the_peer_has_gone(listens: bool) -> None:
-    """As far as it was sent, all is carried out, whether the peer takes the replies or not."""
+    """Every command that was sent is carried out, whether or not the peer reads the replies."""
     states = []
     for options in (["--staleness", "off"], ["--accel", "direct"]):
         with coalesced([ADDER], "--json", *options) as peer:
@@ -214,7 +214,7 @@ def test_a_queued_write_raises_its_line_when_it_is_stale() -> None:
 
 
 def test_lines_of_a_long_batch_are_not_early() -> None:
-    """With many commands in one batch, a line comes after the reply before its own write's."""
+    """In a long batch, an IRQ line does not come before the reply to an earlier write."""
     ring = [f"writel {BAR + 0x20:#x} {turn & 1}" for turn in range(1, 201)]
     with coalesced([BELL], "--no-coalesce") as peer:
         peer.ask_all([*MAP_SLOT_5, "irq_intercept_out bell"])

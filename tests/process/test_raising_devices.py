@@ -1,4 +1,4 @@
-"""What a user's device raises outside its accesses: in a timer, in a signal handler."""
+"""A user's device that raises in a timer or in a signal handler."""
 
 from __future__ import annotations
 

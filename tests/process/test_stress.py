@@ -1,4 +1,4 @@
-"""`coalesced stress`: what it finds nothing wrong with, and what it finds."""
+"""`coalesced stress` passes a correct core and finds the fault of a broken one."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_wrong_usage_is_one_line(tmp_path: Path, arguments: tuple[object, ...], 
 
 
 def test_ctrl_c_ends_it_all(tmp_path: Path) -> None:
-    """130, the counts so far, no process and no name left."""
+    """Exit status 130, the counts so far, and no process or name left."""
     with Running("stress", "--kill", "both", "--seconds", 60, cwd=tmp_path) as running:
         running.wait_for_guest()
         running.interrupt()

@@ -45,7 +45,7 @@ def _orphans_are_ours() -> Iterator[None]:
 
 
 def told(lie: Lie) -> Totals:
-    """What became of it."""
+    """The result of one intrusion."""
     totals = Totals()
     with (
         own_streams(),
@@ -58,7 +58,7 @@ def told(lie: Lie) -> Totals:
 @pytest.mark.parametrize("place", range(3), ids=["run page", "exit pipe", "resume pipe"])
 @pytest.mark.parametrize("what", WAYS)
 def test_a_guest_process_that_lies_about_its_vcpu_is_found_out(what: str, place: int) -> None:
-    """Whatever it hands over instead of memory and pipes."""
+    """It hands over other things than memory and pipes."""
     totals = told(Lie("hv", VCPU, what, -1, place))
     assert (totals.corruptions_detected, totals.failures) == (1, [])
 
@@ -66,14 +66,14 @@ def test_a_guest_process_that_lies_about_its_vcpu_is_found_out(what: str, place:
 @pytest.mark.parametrize("number", range(8))
 @pytest.mark.parametrize("side", ["hv", "vmm"])
 def test_no_lie_hangs_or_crashes_a_side(side: str, number: int) -> None:
-    """Whoever tells it, and when."""
+    """Either side lies, at any time."""
     for what in ("/dev/zero", "more descriptors", "cut", "empty", "number"):
         totals = told(Lie(side, number, what, 3))
         assert totals.corruptions_detected + totals.corruptions_harmless == 1, totals.failures
 
 
 def meddled(makes: Callable[[random.Random, Segments], Intrusion], times: int) -> Totals:
-    """What became of so many intrusions, in pairs of every policy and placement."""
+    """The results of several intrusions, in pairs of each policy and placement."""
     totals, plan = Totals(), Plan(7, Pins())
     while totals.corruptions < times:
         with own_streams():

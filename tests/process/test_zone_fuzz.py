@@ -64,13 +64,13 @@ class ZonesOfAnAccelerator(RuleBasedStateMachine):
 
     @rule(start=places, size=st.integers(0, 20), port=st.booleans())
     def unregister(self, start: int, size: int, port: bool) -> None:
-        """Any range: what contains it goes."""
+        """Unregister any range: the zones that contain it go."""
         self.remove(BASE + start, size, port)
 
     @precondition(lambda self: any(self.zones.values()))
     @rule(data=st.data())
     def unregister_one(self, data: st.DataObject) -> None:
-        """The range of a zone that is there."""
+        """Unregister the range of a registered zone."""
         port = data.draw(st.sampled_from([port for port in self.zones if self.zones[port]]))
         self.remove(*data.draw(st.sampled_from(self.zones[port])), port)
 
@@ -185,7 +185,7 @@ class ZonesOfAMachine(RuleBasedStateMachine):
 
     @rule(what=consumes(mapped))
     def unmap(self, what: tuple[bool, Mapping]) -> None:
-        """One of them goes."""
+        """Unmap one region."""
         self.spaces[what[0]].unmap(what[1])
         self.there.remove(what)
 
@@ -221,7 +221,7 @@ TestZonesOfAMachine = ZonesOfAMachine.TestCase
 
 
 class ZonesInALimit(RuleBasedStateMachine):
-    """A thousand of a kind: the next is refused, until one goes."""
+    """A thousand zones of a kind are taken; the next is refused until one is removed."""
 
     @initialize()
     def begin(self) -> None:
@@ -242,14 +242,14 @@ class ZonesInALimit(RuleBasedStateMachine):
 
     @rule(start=st.integers(0, 3400), size=st.integers(0, 20))
     def unregister(self, start: int, size: int) -> None:
-        """All that contain the range."""
+        """Remove every zone that contains the range."""
         left = [z for z in self.model if not (z[0] <= start and start + size <= sum(z))]
         assert self.zones.unregister(start, size) == len(self.model) - len(left)
         self.model = left
 
     @rule(start=st.integers(0, 3400), size=st.integers(1, 8))
     def look(self, start: int, size: int) -> None:
-        """Is an access inside?"""
+        """Whether a zone contains the access."""
         expected = any(at <= start and start + size <= at + n for at, n in self.model)
         assert self.zones.covers(start, size) is expected
 

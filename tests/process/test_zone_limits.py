@@ -93,7 +93,7 @@ def test_900_zones_move_in_one_request(vm: Vm, monkeypatch: pytest.MonkeyPatch) 
 def test_the_kernel_takes_zones_until_there_is_no_room(
     vm: Vm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old ones are gone first; however many more there are, nobody asks about them."""
+    """Old zones are removed first. After a refusal no further zone is requested."""
     own = 1  # the zone that `machine` registers
     assert vm.change_coalesced_mmio([], ranges(ZONES - own)) == ZONES - own
     numbers = requests_of(vm, monkeypatch)
