@@ -27,7 +27,7 @@ class Zone:
         return self.address + self.size
 
     def holds(self, other: Zone) -> bool:
-        """Does the other zone lie in this one?"""
+        """Whether the other zone lies in this one."""
         return self.pio == other.pio and self.address <= other.address and other.end <= self.end
 
 

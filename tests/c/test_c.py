@@ -84,7 +84,7 @@ def must_succeed(command: list[str], *arguments: object) -> None:
 
 
 def size_of(slots: int) -> int:
-    """Bytes of a ring with so many slots."""
+    """Bytes of a ring with `slots` slots."""
     return 8 + 24 * slots
 
 

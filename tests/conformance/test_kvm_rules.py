@@ -295,7 +295,7 @@ programs = st.lists(runs(), max_size=8).map(lambda parts: [op for part in parts 
 
 
 def nested(zones: list[Zone]) -> bool:
-    """Does a zone lie in another of its kind, and is it not the same?"""
+    """Whether a zone lies in another one of its kind."""
     return any(
         a[2] == b[2] and a[:2] != b[:2] and a[0] <= b[0] and sum(b[:2]) <= sum(a[:2])
         for a in zones

@@ -11,7 +11,7 @@ _TIME = re.compile(rb"(\d+)\.(\d{6}):")
 
 
 def repeated(recorded: Path, into: Path, size: int) -> int:
-    """Write at least so many bytes of text; the number of repetitions."""
+    """Write at least `size` bytes of text; returns the number of repetitions."""
     text = b"".join(source.blocks(recorded, source.ENDLESS))
     pieces = _TIME.split(text)
     rest = pieces[::3]

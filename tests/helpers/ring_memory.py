@@ -28,7 +28,7 @@ def memory(size: int) -> Iterator[core.Mapping]:
 
 
 def size_for(slots: int) -> int:
-    """Bytes of a ring with exactly so many slots."""
+    """Bytes of a ring with exactly `slots` slots."""
     return HEADER + slots * ENTRY
 
 

@@ -143,7 +143,7 @@ def _with_values(
 
 
 def begins_pair(found: Evidence) -> bool:
-    """Does a read or write of the same neighbour follow, neither polled nor in a window?"""
+    """Whether a read or write of the same neighbour follows, neither polled nor in a window."""
     few = found.no_successor > 1 or found.only_value is not None or found.is_window
     return not few and pairs.is_pair(found.pair, found.writes, found.before_window.count)
 

@@ -53,7 +53,7 @@ class Pair:
 
 
 def is_pair(pair: Pair, writes: int, before_window: int) -> bool:
-    """Does mostly a neighbour follow, often read, neither polled nor in a window?"""
+    """Whether a neighbour mostly follows, often read, neither polled nor in a window."""
     if writes < LEAST or pair.beside < max(LEAST, BESIDE * pair.followed):
         return False
     most = SELDOM * pair.beside

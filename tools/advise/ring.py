@@ -18,7 +18,7 @@ _VERSION: Final = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?:[^0-9].*)?")
 
 @dataclass(frozen=True)
 class Ring:
-    """A ring of so many slots, one of which stays free.
+    """A ring of `slots` slots, one of which stays free.
 
     Kernels before 6.12 take in 32 bits the remainder of first - last - 1, a difference that should
     wrap at the number of slots. So a ring of 170 slots is full with 85 entries where they do not
@@ -44,7 +44,7 @@ class Ring:
         return replace(self, slots=ring_slots(pages), start=0 if pages > 1 else self.start)
 
     def is_full(self, entries: Positions, queued: Positions) -> Mask:
-        """With so many entries, which began behind so many that were queued before?"""
+        """Whether it is full with `entries`, the first of them behind `queued` others."""
         if self.mended:
             return np.asarray(entries >= self.most)
         first = (self.start + queued) % self.slots

@@ -148,7 +148,7 @@ class Cluster:
 
 
 def scanners(jobs: int, scheduler: str | None) -> AbstractContextManager[Scanners]:
-    """Who reads one recording: so many threads, 0 for one on each CPU, or a cluster's workers."""
+    """The readers of one recording: `jobs` threads (0: one for each CPU), or a cluster's workers."""
     return threads(jobs or default_count()) if scheduler is None else Cluster(scheduler).scanners()
 
 

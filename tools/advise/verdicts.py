@@ -20,7 +20,7 @@ COUNTS: Final = 0.75  # of a tail's values; the others wrap
 
 
 class Verdict(StrEnum):
-    """May the writes of a range wait in a ring?"""
+    """Whether the writes of a range may wait in a ring."""
 
     COALESCE = "coalesce"
     LEAVE = "leave"

@@ -64,7 +64,7 @@ class Verified:
 
     @property
     def ok(self) -> bool:
-        """Did every advised zone pass?"""
+        """Whether every advised zone passed."""
         return not self.dropped and self.exits_equal and self.loads_equal and self.state_equal
 
 
@@ -210,7 +210,7 @@ def trace_of(recording: Recording, most: int = MOST) -> Trace:
 
 
 def in_ram(recorded: Trace) -> Mask:
-    """Per access: does it reach RAM on the machine of a replay, where nothing exits?"""
+    """Per access: whether it reaches RAM on the machine of a replay, where nothing exits."""
     ops = recorded.ops
     address, memory = ops["address"], ~np.isin(ops["kind"], (OP_IN, OP_OUT))
     low = address < pc.CONVENTIONAL

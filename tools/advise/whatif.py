@@ -118,7 +118,7 @@ def _numbers(keys: Sequence[Hashable]) -> passes.Array:
 
 
 def _is_doorbell(found: Evidence, zones: Sequence[Zone]) -> bool:
-    """Do all writes have one value, and does nothing read what they did?"""
+    """Whether all writes have one value, and nothing reads what they did."""
     if found.is_window or found.only_value is None or found.mapping.count or found.reads:
         return False
     if any(zone.holds(found.zone) for zone in zones) or found.strings:

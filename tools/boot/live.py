@@ -87,7 +87,7 @@ class _End:
         self._new = True
 
     def reached(self) -> bool:
-        """Is it over?"""
+        """Whether it is over."""
         now = time.monotonic()
         if self._seconds is not None:
             return now - self._began >= self._seconds

@@ -1,4 +1,4 @@
-"""`--explain`: what becomes of each access of the guest, a line each."""
+"""`--explain`: a line for each access of the guest, with its slot in the ring or its exit."""
 
 from __future__ import annotations
 

@@ -76,17 +76,17 @@ class Events:
 
     @property
     def is_read(self) -> Mask:
-        """Per event: is it an access that reads?"""
+        """Per event: whether it is an access that reads."""
         return np.asarray(_IS_READ[self.kind])
 
     @property
     def is_access(self) -> Mask:
-        """Per event: is it an access with its value?"""
+        """Per event: whether it is an access with its value."""
         return np.asarray(_IS_READ[self.kind] | _IS_WRITE[self.kind])
 
     @property
     def is_write(self) -> Mask:
-        """Per event: is it an access that writes?"""
+        """Per event: whether it is an access that writes."""
         return np.asarray(_IS_WRITE[self.kind])
 
     def take(self, which: Mask | Positions) -> Self:

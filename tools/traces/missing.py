@@ -39,7 +39,7 @@ _UNNAMED: Final = ("", "unnamed")
 
 
 def is_region(recorded: str, region: Region) -> bool:
-    """Is a region of this machine the one that the recording has under that name?"""
+    """Whether a region of this machine is the one that the recording has under that name."""
     return recorded in _UNNAMED or region.name == _PART_OF.get(recorded, recorded)
 
 
@@ -65,7 +65,7 @@ def regions(machine: Machine, recorded: Trace) -> dict[str, Mask]:
 
 @dataclass(frozen=True)
 class Config:
-    """Per access: is it to PCI's configuration space, and to which function and register?"""
+    """The accesses to PCI's configuration space, with function and register."""
 
     accesses: Mask
     function: NDArray[np.uint64]  # bus << 8 | slot << 3 | function
@@ -104,7 +104,7 @@ class Config:
         return found[0], found[1]
 
     def places_bar(self, slot: int, function: int, number: int) -> bool:
-        """Does the guest itself write this BAR?"""
+        """Whether the guest itself writes this BAR."""
         wanted = self.accesses & (self.function == slot << 3 | function)
         return bool(
             (wanted & (self.register & np.uint64(0xFC) == BASE_ADDRESS_0 + 4 * number)).any()

@@ -38,7 +38,7 @@ class Limits:
 
 
 ENDLESS: Final = Limits(accesses=1 << 62, text=1 << 62)
-Watch = Callable[[int], object]  # is told of so many bytes that were read
+Watch = Callable[[int], object]  # called with the number of bytes that were read
 
 
 def blocks(path: Path, limits: Limits, watch: Watch = abs) -> Iterator[bytes]:
@@ -92,7 +92,7 @@ class _Readable(Protocol):
     """An unpacked file."""
 
     def read(self, size: int, /) -> bytes:
-        """At most so many bytes, none at the end."""
+        """At most `size` bytes, none at the end."""
 
 
 class _Joined(io.RawIOBase):

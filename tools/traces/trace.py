@@ -50,7 +50,7 @@ class Trace:
 
     @property
     def reads(self) -> NDArray[np.bool_]:
-        """Per access: is it a load or an in?"""
+        """Per access: whether it is a load or an in."""
         kinds = self.ops["kind"]
         return np.asarray((kinds == OP_LOAD) | (kinds == OP_IN))
 

@@ -139,7 +139,7 @@ def test_an_unknown_injection_point_is_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["before_last", "before_first"])
 def test_a_process_ends_at_its_injection_point(point: str) -> None:
-    """After so many passes, before the index is written."""
+    """After that many passes, before the index is written."""
     program = f"""
 core.arm({point!r}, 2)
 for n in range(3):

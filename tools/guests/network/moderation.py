@@ -28,12 +28,12 @@ _RATES: Final = {Latency.LOWEST: 20_000, Latency.LOW: 20_000, Latency.BULK: 4_00
 
 
 def interval_of(rate: int) -> int:
-    """The register's value for so many interrupts per second."""
+    """The register's value for a number of interrupts per second."""
     return 1_000_000_000 // (rate * _REGISTER_NS)
 
 
 def next_class(current: Latency, packets: int, octets: int) -> Latency:
-    """The class of one direction after an interrupt that found so many packets and bytes."""
+    """The class of one direction after an interrupt that found these packets and bytes."""
     if packets == 0:
         return current
     return _NEXT[current](packets, octets, octets / packets)
@@ -80,7 +80,7 @@ class Moderation:
         return interval_of(self._rate)
 
     def update(self, sent: int, sent_octets: int, received: int, received_octets: int) -> bool:
-        """Count an interrupt that found so many packets each way; true if the interval changes."""
+        """Count an interrupt that found these packets each way; true if the interval changes."""
         before = self._rate
         self._sent = next_class(self._sent, sent, sent_octets)
         self._received = next_class(self._received, received, received_octets)
