@@ -148,7 +148,7 @@ class Cluster:
 
 
 def scanners(jobs: int, scheduler: str | None) -> AbstractContextManager[Scanners]:
-    """The readers of one recording: `jobs` threads (0: one for each CPU), or a cluster's workers."""
+    """The readers of a recording: `jobs` threads (0: one for each CPU), or a cluster's workers."""
     return threads(jobs or default_count()) if scheduler is None else Cluster(scheduler).scanners()
 
 

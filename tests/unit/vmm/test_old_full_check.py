@@ -39,7 +39,7 @@ class OldKernel:
 
 
 def drained(ring: FakeRing, most: int = SLOTS) -> list[int]:
-    """The values of at most `count` entries, whose slots are given back."""
+    """The values of at most `most` entries, whose slots are given back."""
     values: list[int] = ring.consumer.peek()["data"].tolist()[:most]
     ring.consumer.commit(len(values))
     return values
