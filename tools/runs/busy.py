@@ -6,6 +6,8 @@ import os
 import time
 from typing import NamedTuple
 
+from coalesced.tools.runs.proc import check_proc
+
 TOO_BUSY = 0.15  # share of the CPUs from which on figures are worse than the machine's own
 
 
@@ -42,6 +44,7 @@ def remark(share: float) -> str:
 
 def _busy_seconds() -> float:
     """Seconds that CPUs were not idle: the first line of /proc/stat without idle and iowait."""
+    check_proc()
     with open("/proc/stat") as file:
         user, nice, system, _idle, _iowait, *rest = map(int, file.readline().split()[1:9])
     return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")

@@ -16,12 +16,13 @@ import psutil
 
 from coalesced.hv import guest
 from coalesced.hv.doorbell import WaitPolicy
-from coalesced.hv.errors import HostError, KvmUnusable
+from coalesced.hv.errors import KvmUnusable
 from coalesced.hv.kvm import capabilities
 from coalesced.hv.printable import printable_stream
 from coalesced.tools import early
 from coalesced.tools.errors import BadInput, Interrupted, warn
 from coalesced.tools.runs.options import RunOptions
+from coalesced.tools.runs.proc import check_proc
 from coalesced.tools.runs.recorded import check_loads, recorder
 from coalesced.tools.runs.results import (
     Hot,
@@ -110,12 +111,6 @@ def check_kvm() -> None:
         raise BadInput(f"--accel kvm: {error}") from error
 
 
-def _check_proc() -> None:
-    """Raise HostError unless /proc, which shows what processes use, is mounted."""
-    if not Path("/proc/self/stat").exists():
-        raise HostError("/proc: expected the proc file system there: mount -t proc proc /proc")
-
-
 def accelerator(options: RunOptions, record: Recorder, machine_code: bool) -> Accelerator:
     """The accelerator of the options; starts the guest process. Raises BadInput without KVM."""
     if options.accel == "direct":
@@ -133,7 +128,7 @@ def run_job(job: Job[BoardT, SeenT], options: RunOptions, trace: Sink | None = N
 
     Raises what `Machine.run` raises, BadInput without the accelerator.
     """
-    _check_proc()
+    check_proc()
     record = job.record or recorder(job)
     story_to = sys.stderr if options.explain and options.explain.aside else sys.stdout
     with (

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coalesced.hv import shm
+from coalesced.hv.errors import HostError
 from coalesced.tools.errors import BadInput
 from coalesced.tools.rings import figures, probe
 from coalesced.tools.rings.probe import Offer
@@ -58,7 +59,11 @@ def run(
             for done, trial in enumerate(_schedule(offer, trials, seconds, entries)):
                 trial()
                 bar.show(f"{found.entries:,} entries", done / 7)
-            _measure(offer, trials)
+            try:
+                _measure(offer, trials)
+            except HostError as error:  # entries that do not get through
+                trials.found.properties["lossless"] = False
+                trials.found.failures.append(str(error))
     except KeyboardInterrupt:
         complete = False
     took = time.monotonic() - started
