@@ -41,6 +41,7 @@ _RUN_WORDS = (
     core.FIRST_OPERATION,
 )
 _SEGMENTS = ("ring", "run page", "notes")
+_RUN_PAGE = 1
 # (offset, bytes) of the fields of kvm_run that either side uses.
 _RUN_FIELDS = (
     (abi.KVM_RUN_IMMEDIATE_EXIT, 1),
@@ -237,11 +238,12 @@ def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusio
 
     Harmless: the guest has gone on for some bursts, each of which had exits, and has filled the
     ring anew, so that nothing of the corruption is left to be found; indices and segments are
-    what they should be. A truncation of the ring is harmless only if the guest has gone on as long
-    without it: an index that was corrupted before can make the ring look full for good.
+    what they should be. A truncation that leaves a segment's first page is harmless if the guest
+    has gone on as long without the rest: without the ring, which an index that was corrupted before
+    can make look full for good, or without the data page of port accesses.
     """
-    cut = isinstance(corruption, Corruption) and not corruption.data
-    if cut and not _may_be_looked_at(corruption):
+    cut = corruption if isinstance(corruption, Corruption) and not corruption.data else None
+    if cut is not None and not _may_be_looked_at(cut):
         return _fatal(pair)
     indices = segments.indices()
     bursts = segments.note(guest.BURSTS)
@@ -260,14 +262,16 @@ def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusio
         if settled and segments.note(guest.WRITTEN) >= enough:
             first, last = segments.indices()
             sound = first < segments.slots and last < segments.slots and segments.whole()
-            if (first, last) == indices if cut else sound:
+            if cut is not None:
+                sound = cut.segment == _RUN_PAGE or (first, last) == indices
+            if sound:
                 return "harmless"
     return _HANGS
 
 
-def _may_be_looked_at(corruption: Corruption | Intrusion) -> bool:
+def _may_be_looked_at(cut: Corruption) -> bool:
     """Whether the first page of each segment, with all that is read here, is still there."""
-    return isinstance(corruption, Corruption) and corruption.segment == 0 and corruption.offset > 0
+    return cut.offset > 0
 
 
 def _fatal(pair: Pair) -> str:

@@ -73,7 +73,13 @@ def test_a_cut_ring_that_is_used_must_be_detected(segments: Segments) -> None:
     assert verdict(sides, segments, cut(PAGE_SIZE)) == "detected"
 
 
-@pytest.mark.parametrize(("segment", "offset"), [(0, 0), (1, PAGE_SIZE), (2, 0)])
+def test_a_lost_data_page_of_ports_is_harmless_while_no_port_is_accessed(
+    segments: Segments,
+) -> None:
+    assert verdict(Sides(segments, moves=True), segments, cut(PAGE_SIZE, 1)) == "harmless"
+
+
+@pytest.mark.parametrize(("segment", "offset"), [(0, 0), (1, 0), (2, 0)])
 def test_nothing_but_an_error_can_come_of_another_cut(
     segments: Segments, segment: int, offset: int
 ) -> None:
