@@ -1,15 +1,16 @@
 /*
  * A ring that loses a wake-up: `coalesced stress --ring examples/rings/lost_wakeup.h`.
  *
- * The ring of correct.h, whose consumer does not look once more after it has said that it sleeps.
- * An entry that is pushed after its last look and before that wakes nobody: the producer sees
- * nobody asleep, and the consumer sleeps with an entry in the ring.
+ * The ring of correct.h, whose consumer yields its processor, and does not look once more after it
+ * has said that it sleeps. An entry that is pushed after its last look and before that wakes nobody:
+ * the producer sees nobody asleep, and the consumer sleeps with an entry in the ring.
  *
  * `tail` counts what was pushed, `head` what was popped, both without end; an entry lies in the
  * cell of its number modulo the capacity. Each side reads the other's count once, checks it, and
  * uses only the copy.
  */
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -116,6 +117,7 @@ static int ring_wait(void *memory, int milliseconds)
 {
     struct ring *ring = memory;
     struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+    sched_yield(); /* the ring was empty: perhaps the producer wants this processor */
     atomic_store_explicit(&ring->sleeping, 1, memory_order_seq_cst);
     syscall(SYS_futex, &ring->sleeping, FUTEX_WAIT, 1, &time, NULL, 0);
     atomic_store_explicit(&ring->sleeping, 0, memory_order_relaxed);
