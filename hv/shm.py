@@ -85,10 +85,12 @@ def _open_unnamed(path: str) -> int:
     fd = -1
     try:
         with signals.held():
-            shared = posix_ipc.SharedMemory(path, flags=posix_ipc.O_CREX, mode=0o600)
-            fd = int(shared.fd)
-            with suppress(posix_ipc.ExistentialError):  # somebody else removed it: done
-                posix_ipc.unlink_shared_memory(path)
+            try:
+                shared = posix_ipc.SharedMemory(path, flags=posix_ipc.O_CREX, mode=0o600)
+                fd = int(shared.fd)
+            finally:  # another thread may have taken the signal, and its handler raises here
+                with suppress(posix_ipc.ExistentialError):  # somebody else removed it: done
+                    posix_ipc.unlink_shared_memory(path)
     except BaseException:
         if fd >= 0:
             os.close(fd)

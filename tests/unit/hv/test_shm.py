@@ -285,7 +285,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
 
     def interrupted(*args: object, **kwargs: object) -> object:
         shared = made(*args, **kwargs)
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)  # in this thread, whatever others there are
         return shared
 
     monkeypatch.setattr(posix_ipc, "SharedMemory", interrupted)
