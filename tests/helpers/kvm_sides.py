@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,7 @@ class _Vcpu(Protocol):
     def complete(self, value: int, /) -> None: ...
 
 
-class Side:
+class Side(ABC):
     """A VM with RAM and one vCPU, and the zones that are registered."""
 
     def __init__(self, vm: client.Vm | KvmVm, vcpu: _Vcpu) -> None:
@@ -110,18 +111,18 @@ class Side:
                 self._vcpu.complete(answer(exit_))
         raise AssertionError("the program does not halt")
 
-    def _load(self, ops: NDArray[np.void]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _load(self, ops: NDArray[np.void]) -> None: ...
 
-    def _next_exit(self) -> Exit:
-        raise NotImplementedError
+    @abstractmethod
+    def _next_exit(self) -> Exit: ...
 
-    def _loads(self, ops: NDArray[np.void]) -> list[int]:
-        raise NotImplementedError
+    @abstractmethod
+    def _loads(self, ops: NDArray[np.void]) -> list[int]: ...
 
+    @abstractmethod
     def first(self) -> int:
         """The slot where the ring's next entry goes: it is empty."""
-        raise NotImplementedError
 
 
 class ProcessSide(Side):

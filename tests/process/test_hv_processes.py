@@ -1,4 +1,4 @@
-"""Both processes: what passes between them, and how a guest ends."""
+"""Both processes: accesses, requests and answers between them, and a guest's end."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ LEAST: Final = 4  # writes that make a pattern
 class Values(NamedTuple):
     """How the values of the data depend on the index: the last one that was written."""
 
-    answers: int = 0  # different values that were read beside it, up to 4
+    answers: int = 0  # different values of the data that were read, counted up to 4
     selecting: int = 0  # values of the index whose data was the same again, and not the last one
     same: int = 0  # reads of the data that was there under the same index
     changed: int = 0  # reads of other data, though it was not written since it was read

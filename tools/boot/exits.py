@@ -52,7 +52,7 @@ class Log:
 
 
 def port_name(port: int, config_address: int) -> str:
-    """A port; one of the PCI configuration's data is told apart by the function it reaches."""
+    """A port, and the function that an access to the PCI configuration's data reaches."""
     if port not in _CONFIG_DATA:
         return f"port {port:#x}"
     bus, slot, function = (
@@ -68,10 +68,14 @@ def counts_of(machine: Machine) -> Counter[tuple[str, str]]:
     found: Counter[tuple[str, str]] = Counter()
     for (reason, port), at in machine.counters.exits_at.items():
         for address, count in at.items():
-            region = None if port else machine.memory.region_at(address)
-            place = f"port {address:#x}" if port else region.name if region else f"{address:#x}"
+            place = f"port {address:#x}" if port else _region_name(machine, address)
             found[reason, place] += count
     return found
+
+
+def _region_name(machine: Machine, address: int) -> str:
+    region = machine.memory.region_at(address)
+    return f"{address:#x}" if region is None else region.name
 
 
 def watch(machine: Machine, board: Board) -> Log:
@@ -82,10 +86,8 @@ def watch(machine: Machine, board: Board) -> Log:
 
     def name(address: int) -> str:
         region = machine.memory.region_at(address)
-        if region is None:
-            return f"{address:#x}"
         plain = any(vga.window is region and vga.memory.is_plain for vga in vgas)
-        return region.name + PLAIN * plain
+        return _region_name(machine, address) + PLAIN * plain
 
     log = Log(name)
 

@@ -37,7 +37,7 @@ def check_complete(reader: Reader, what: str) -> None:
 
 
 def exiting(events: Events) -> Mask:
-    """Per event: is it an access or a halt for which the guest left?
+    """Per event: whether it is an access or a halt for which the guest left.
 
     A write is traced before its exit, a read of a port behind it, one of memory at either end. So
     one exit between an out and an in is the in's.
@@ -46,7 +46,7 @@ def exiting(events: Events) -> Mask:
     kind, thread = events.kind[order], events.thread[order]
 
     def near(apart: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-        """The kind of the event so far behind in the same thread."""
+        """The kind of the event that is `apart` events later in the same thread."""
         found = np.full(len(kind), _NONE, np.uint8)
         here, there = (slice(None, -apart), slice(apart, None))
         if apart < 0:

@@ -172,7 +172,7 @@ def test_nothing_is_due_before_the_guest_uses_it() -> None:
     assert board.clock.alarms == []
     assert board.line == []
     board.pit.follow()
-    assert board.line[-2:] in ([True, False], [False, True])  # what has been is told
+    assert board.line[-2:] in ([True, False], [False, True])  # a change that is due is reported
     assert board.clock.due() != []
 
 
