@@ -66,6 +66,7 @@ class Control:
         return self._latency[: min(self[Word.samples], SAMPLES)]
 
     def take_latency(self, nanoseconds: int) -> None:
-        """Keep one of them."""
-        self._latency[self[Word.samples] % SAMPLES] = min(nanoseconds, 2**32 - 1)
+        """Keep one of them; one that a broken ring makes negative counts as the longest."""
+        kept = nanoseconds if 0 <= nanoseconds < 2**32 else 2**32 - 1
+        self._latency[self[Word.samples] % SAMPLES] = kept
         self[Word.samples] += 1

@@ -193,16 +193,18 @@ class PythonDriver:
             control[Word.consumer_calls] += 1
             if len(batch) > burst or not all(isinstance(e, bytes) and len(e) == 24 for e in batch):
                 return NONSENSE
+            if batch and pause:  # before `next` lets the producer set `pushed_at` anew
+                control.take_latency(time.monotonic_ns() - control[Word.pushed_at])
             for entry in batch:
                 expected = _judge(control, entry, expected, seed, strict)
             control[Word.next] = expected
-            if batch and pause:
-                control.take_latency(time.monotonic_ns() - control[Word.pushed_at])
-            elif not batch and control[Word.stop] and not strict:
+            if batch:
+                continue
+            if control[Word.stop] and not strict:
                 break
-            elif not batch and wait and "wait" in self.offered:
+            if wait and "wait" in self.offered:
                 self._sleep(control, wait)
-            elif not batch:
+            else:
                 os.sched_yield()
         return OK
 

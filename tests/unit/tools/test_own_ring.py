@@ -11,8 +11,8 @@ import pytest
 
 from coalesced.tools.errors import BadInput
 from coalesced.tools.rings import probe
-from coalesced.tools.rings.control import Word
-from coalesced.tools.rings.sides import Job, Pair
+from coalesced.tools.rings.control import Control, Word
+from coalesced.tools.rings.sides import Job, Memory, Pair
 from coalesced.tools.stress import own_ring
 from coalesced.tools.stress.properties import awaited
 from helpers.descriptors import descriptors
@@ -103,7 +103,7 @@ def test_a_ring_in_python_is_checked_alike(tmp_path: Path) -> None:
     result = own_ring.run(f"{path}:Ring", 1, 1.0, None, None)
     assert [result.found.properties[name] for name in ("lossless", "in_order", "untorn")] == [
         True
-    ] * 3
+    ] * 3, result.found.failures
     path.write_text(
         PYTHON.replace("words[1] = head + 1", "words[1] = head + 1 + (head % 97 == 96)")
     )
@@ -167,3 +167,32 @@ def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.raises(BadInput, match="cannot run the C compiler no-such-compiler"):
         probe.offer_of(str(EXAMPLES / "correct.h"))
+
+
+def test_the_next_push_cannot_change_the_latency_of_the_last(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Watched(Control):
+        def __setitem__(self, word: Word, value: int) -> None:
+            super().__setitem__(word, value)
+            told.append(word.name)
+
+        def take_latency(self, nanoseconds: int) -> None:
+            super().take_latency(nanoseconds)
+            told.append("latency")
+
+    path = tmp_path / "ring.py"
+    path.write_text(PYTHON)
+    ring = probe.offer_of(f"{path}:Ring").ring
+    memory, control, driver = Memory(ring.size(64)), Watched(), ring.driver()
+    driver.call("attach", memory.bytes, 1)
+    for producer in (True, False):
+        driver.run(producer, memory.bytes, control, 1, 1, 1, 5, 0, True)
+    assert told.index("latency") < told.index("next")
+    assert control[Word.next] == 1
+
+
+def test_a_negative_latency_counts_as_the_longest() -> None:
+    control = Control()
+    control.take_latency(-5)
+    assert control.latencies().tolist() == [2**32 - 1]
