@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from coalesced.tools.rings.drivers import FLOOR, OURS, CDriver
-from coalesced.tools.rings.sides import HANG, UNLOADABLE, Child, Memory, Ring
+from coalesced.tools.rings.patience import HANG
+from coalesced.tools.rings.sides import UNLOADABLE, Child, Memory, Ring
 from coalesced.tools.rings.source import Source, load
 
 SIZES = (1, 2, 15, 64, 1024, 16384)  # entries
@@ -66,10 +66,7 @@ def _probed(source: Source) -> dict[str, Any]:
     """What the probe's process reports. Raises BadInput."""
     said = mmap.mmap(-1, 1 << 16)
     child = Child(lambda: _probe(source, said))
-    deadline = time.monotonic() + HANG
-    while not child.ended() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    hung = not child.ended()
+    hung = not child.await_end()
     child.kill()
     text = bytes(said).rstrip(b"\0").decode(errors="replace")
     how, status = child.how(), child.status

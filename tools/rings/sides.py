@@ -18,10 +18,10 @@ from coalesced.hv.errors import HostError
 from coalesced.tools import termination
 from coalesced.tools.rings.control import Control, Word
 from coalesced.tools.rings.drivers import USERS, Driver, Missing, driver_of
+from coalesced.tools.rings.patience import Patience
 from coalesced.tools.rings.source import Source
 
 PAGE = mmap.PAGESIZE
-HANG = 3.0  # seconds without a call that returns
 RAISED, UNLOADABLE = 70, 71  # exit statuses beside those of a driver
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -97,6 +97,15 @@ class Child:
                 self.status = os.waitstatus_to_exitcode(status)
         return self.status is not None
 
+    def await_end(self) -> bool:
+        """Whether it ends by itself, and does not hang."""
+        patience = Patience(lambda: [self.pid])
+        while not self.ended():
+            if patience.over():
+                return False
+            time.sleep(0.0002)
+        return True
+
     def kill(self) -> None:
         """End it and reap it."""
         if not self.ended():
@@ -151,10 +160,7 @@ class Pair:
         self.memory, self.control = Memory(ring.size(job.entries)), Control()
         self.sides: dict[str, Child] = {}
         setup = Child(self._set_up)
-        deadline = time.monotonic() + HANG
-        while not setup.ended() and time.monotonic() < deadline:
-            time.sleep(0.0002)
-        setup.kill()
+        setup.await_end()
         setup.close()
 
     def _set_up(self) -> int:
@@ -180,14 +186,17 @@ class Pair:
             job.seed, job.until, job.burst, job.pause, job.wait, job.strict,
         )  # fmt: skip
 
-    def go(self, seconds: float = 5.0) -> bool:
+    def patience(self) -> Patience:
+        """Begins now, and ends when neither side moves though it could."""
+        return Patience(lambda: [c.pid for c in self.sides.values() if not c.ended()])
+
+    def go(self) -> bool:
         """Start both, and let them go at once; False when one does not get ready."""
         for side in ("producer", "consumer"):
             self.start(side)
-        deadline = time.monotonic() + seconds
-        control = self.control
+        patience, control = self.patience(), self.control
         while not (control[Word.producer_ready] and control[Word.consumer_ready]):
-            if time.monotonic() > deadline or any(c.ended() for c in self.sides.values()):
+            if any(c.ended() for c in self.sides.values()) or patience.over():
                 return False
             time.sleep(0.0002)
         control[Word.go] = 1

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from coalesced.tools.rings.control import Word
+from coalesced.tools.rings.patience import HANG
 from coalesced.tools.rings.probe import SIZES, Offer
-from coalesced.tools.rings.sides import HANG, Job, Pair, Ring
+from coalesced.tools.rings.sides import Job, Pair, Ring
 
 PROPERTIES = (
     "lossless",
@@ -132,17 +133,14 @@ class Trials:
     def _run(self, pair: Pair, seconds: float | None, name: str) -> bool:
         """Until the time is up and the ring is drained; False when a side hangs or crashes."""
         control, end = pair.control, time.monotonic() + (seconds or 1e9)
-        moved, seen = time.monotonic(), -1
+        patience = pair.patience()
         while not all(child.ended() for child in pair.sides.values()):
-            now = time.monotonic()
             if trouble := pair.trouble():
                 self.found.fail(name, trouble, pair.job)
                 return False
-            if now >= end:
+            if time.monotonic() >= end:
                 control[Word.stop] = 1
-            if control[Word.next] != seen:
-                moved, seen = now, control[Word.next]
-            elif now - moved > HANG:
+            if patience.over(control[Word.next]):
                 self.found.fail(name, _stall(pair), pair.job)
                 return False
             if pair.control[Word.torn] + pair.control[Word.lost] > 1000:
@@ -190,7 +188,6 @@ class Trials:
     def _kill(self, pair: Pair, side: str) -> None:
         control, points = pair.control, self._offer.points.get(side, ())
         child = pair.sides[side]
-        deadline = time.monotonic() + HANG
         if not awaited(child.ended, self.random.random() * 0.003):
             child.kill()
         self.found.kills += 1
@@ -200,7 +197,7 @@ class Trials:
             pair.start(side, (self.random.choice(points), self.random.randint(1, 300)))
             child.close()
             child = pair.sides[side]
-            if not awaited(child.ended, min(0.05, deadline - time.monotonic())):
+            if not awaited(child.ended, 0.05):
                 child.kill()
             self.found.kills += 1
             self.found.recovered += 1
@@ -228,14 +225,12 @@ class Trials:
     def _goes_on(self, pair: Pair, name: str) -> bool:
         control = pair.control
         enough = control[Word.pushing] + 2 * pair.job.entries + 1
-        last, moved = control[Word.next], time.monotonic()
+        patience = pair.patience()
         while control[Word.next] < enough:
             if trouble := pair.trouble():
                 self.found.fail(name, trouble, pair.job)
                 return False
-            if control[Word.next] != last:
-                last, moved = control[Word.next], time.monotonic()
-            if time.monotonic() - moved > HANG:
+            if patience.over(control[Word.next]):
                 self.found.fail(name, f"after it was killed: {_stall(pair)}", pair.job)
                 return False
             time.sleep(_LOOK / 10)
@@ -265,11 +260,13 @@ class Trials:
             more = all(b > a + 20 for a, b in zip(calls, now, strict=True))
             return more or any(child.ended() for child in sides)
 
-        if not awaited(settled, HANG):
-            self.found.fail(
-                "hostile_indices", f"a call does not return after {value:#x} at {at}", pair.job
-            )
-            return False
+        patience = pair.patience()
+        while not settled():
+            if patience.over():
+                told = f"a call does not return after {value:#x} at {at}"
+                self.found.fail("hostile_indices", told, pair.job)
+                return False
+            time.sleep(_LOOK / 10)
         for side, child in pair.sides.items():
             if child.ended() and child.status not in (0, 1):
                 told = f"{side} {child.how()} after {value:#x} at {at}"

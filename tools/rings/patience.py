@@ -1,0 +1,53 @@
+"""Tells processes that hang from processes that wait for a CPU on a busy machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+
+HANG = 3.0  # seconds without a call that returns
+_ENOUGH = 1.0  # seconds of CPU time in which a process that works would have moved
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Patience:
+    """Ends HANG seconds after the last move, but not while a process has had no CPU to move on."""
+
+    def __init__(
+        self,
+        pids: Callable[[], Iterable[int]],
+        clock: Callable[[], float] = time.monotonic,
+        state: Callable[[int], tuple[int, str, float]] | None = None,
+    ) -> None:
+        """`pids`: the processes that are to move, as of the call; `state`: as `state_of`."""
+        self._pids, self._clock, self._state = pids, clock, state or state_of
+        self._seen: object = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._deadline = self._clock() + HANG
+        self._before = {pid: used for pid, _, used in map(self._state, self._pids())}
+
+    def over(self, seen: object = None) -> bool:
+        """Whether the processes hang. `seen`: a value that changes when they move."""
+        if seen != self._seen:
+            self._seen = seen
+            self._begin()
+        if self._clock() < self._deadline:
+            return False
+        for pid, state, used in map(self._state, self._pids()):
+            if state in "RD" and used - self._before.get(pid, used) < _ENOUGH:
+                self._deadline = self._clock() + HANG
+                return False
+        return True
+
+
+def state_of(pid: int) -> tuple[int, str, float]:
+    """State ('X' when it is gone) and CPU seconds of a process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return pid, "X", 0.0
+    return pid, fields[0].decode(), (int(fields[11]) + int(fields[12])) / _TICKS
