@@ -90,7 +90,7 @@ def test_an_index_that_is_read_twice_is_found_out(tmp_path: Path) -> None:
 @pytest.mark.heavy
 def test_the_full_check_of_2009_is_found_out(tmp_path: Path) -> None:
     """It loses a whole ring where it is drained while the guest runs."""
-    pinned = ("--ring-pages", 1, "--wait", "poll", "--seconds", 55)
+    pinned = ("--ring-pages", 1, "--wait", "poll", "--seconds", 240)
     failures = found(tmp_path, "full-check-2009", *pinned)
     assert "lost" in failures[0] or "index last" in failures[0]
 
