@@ -54,7 +54,7 @@ class Spool:
 
     def __init__(self, part: int = PART) -> None:
         """`part`: the events that are read at once."""
-        self.watch: Callable[[int], object] = abs  # is told how many events a pass has taken
+        self.watch: Callable[[int], object] = abs  # called with the events that a pass took
         self._part = part
         self._count = 0
         self.stopped = False  # ends the passes that are under way

@@ -123,7 +123,7 @@ def _index(found: Evidence, _staleness: int) -> Judgement | None:
 def _selects(found: Values) -> str:
     late = f"; {plural(found.late, 'write')} would wait long, without effect" if found.late else ""
     return (
-        f"selects the data beside it: {found.same:,} reads repeat under their index, "
+        f"selects what the data register returns: {found.same:,} reads repeat under their index, "
         f"{found.changed:,} do not; the next access to the data drains the ring first{late}"
     )
 

@@ -1,4 +1,4 @@
-"""QEMU on KVM with the hardware of a boot, stopped until it is told to go on."""
+"""QEMU on KVM with the hardware of a boot. Its guest does not run before `go`."""
 
 from __future__ import annotations
 

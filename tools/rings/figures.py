@@ -8,12 +8,12 @@ import numpy as np
 
 from coalesced.hv.errors import HostError
 from coalesced.tools.rings.control import Word
+from coalesced.tools.rings.patience import HANG
 from coalesced.tools.rings.sides import Job, Pair, Ring
 
 ENTRIES, PYTHON_ENTRIES = 1_000_000, 4_000
 _SINGLE, _PYTHON_SINGLE = 20_000, 1_000
 _MOST = 2.0  # seconds of a measurement, however few entries came through
-_PATIENCE = 60.0  # seconds for the first of them
 _PAUSE = 400
 
 
@@ -50,12 +50,12 @@ def _through(pair: Pair) -> float:
     if not pair.go():
         raise HostError(f"{pair.ring.name}: {pair.trouble() or 'a side does not start'}")
     control, until, started = pair.control, pair.job.until, time.monotonic()
-    took, done = 0.0, 0
+    patience, took, done = pair.patience(), 0.0, 0
     while done < until and (took < _MOST or not done):
         if trouble := pair.trouble():
             raise HostError(f"{pair.ring.name}: {trouble}")
-        if took > _PATIENCE:
-            raise HostError(f"{pair.ring.name}: no entry within {_PATIENCE:g} s")
+        if patience.over(done):
+            raise HostError(f"{pair.ring.name}: no entry within {HANG:g} s")
         time.sleep(0.0001)
         done, took = control[Word.next], time.monotonic() - started
     return took * 1e9 / done

@@ -11,6 +11,16 @@ _ENOUGH = 1.0  # seconds of CPU time in which a process that works would have mo
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
+def state_of(pid: int) -> tuple[int, str, float]:
+    """State ('X' when it is gone) and CPU seconds of a process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return pid, "X", 0.0
+    return pid, fields[0].decode(), (int(fields[11]) + int(fields[12])) / _TICKS
+
+
 class Patience:
     """Ends HANG seconds after the last move, but not while a process has had no CPU to move on."""
 
@@ -18,10 +28,10 @@ class Patience:
         self,
         pids: Callable[[], Iterable[int]],
         clock: Callable[[], float] = time.monotonic,
-        state: Callable[[int], tuple[int, str, float]] | None = None,
+        state: Callable[[int], tuple[int, str, float]] = state_of,
     ) -> None:
         """`pids`: the processes that are to move, as of the call; `state`: as `state_of`."""
-        self._pids, self._clock, self._state = pids, clock, state or state_of
+        self._pids, self._clock, self._state = pids, clock, state
         self._seen: object = None
         self._begin()
 
@@ -41,13 +51,3 @@ class Patience:
                 self._deadline = self._clock() + HANG
                 return False
         return True
-
-
-def state_of(pid: int) -> tuple[int, str, float]:
-    """State ('X' when it is gone) and CPU seconds of a process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return pid, "X", 0.0
-    return pid, fields[0].decode(), (int(fields[11]) + int(fields[12])) / _TICKS

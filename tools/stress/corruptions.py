@@ -21,7 +21,6 @@ from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.totals import Totals
 
 HANG = 5.0  # seconds in which nothing moves
-_START = 60.0  # seconds until a pair has started or has said why not
 LIARS = 0.2  # share of pairs in which a side lies at the start
 _LONGEST_VERDICT = 60.0  # seconds
 _HAMMERED = 0.5  # share of an index's corruptions that are repeated at full speed
@@ -206,7 +205,7 @@ def judge_lie(pair: Pair, lie: Lie, totals: Totals) -> None:
     """Judge a lie: the pair must not start, or must run as usual."""
     totals.corruptions += 1
     started = time.monotonic()
-    if pair.wait("ready", _START) and pair.segments is not None:
+    if pair.wait("ready", _LONGEST_VERDICT) and pair.segments is not None:
         verdict = verdict_on(pair, pair.segments, Corruption(str(lie), 0, 0, b"\0"))
     elif pair.last or pair.ended("vmm"):
         verdict = _end(pair)

@@ -44,7 +44,7 @@ Watch = Callable[[int], object]  # called with the number of bytes that were rea
 def blocks(path: Path, limits: Limits, watch: Watch = abs) -> Iterator[bytes]:
     """The text of a trace, `-` for standard input; each block but the last ends after a line.
 
-    `watch`: is told how many bytes of the file were read, each time. Raises BadInput when the file
+    `watch`: called after each read with its number of bytes. Raises BadInput when the file
     cannot be read, is damaged, or holds more text than the limit.
     """
     try:

@@ -78,8 +78,8 @@ def parts(
 ) -> Iterator[Events]:
     """The events of a trace, plain or packed, part by part; which accesses are to ports is decided.
 
-    `scanners`: read ahead; `watch`: is told of bytes that were read. Raises BadInput when there
-    is no such file, it is damaged, too big, or holds no access.
+    `scanners`: read ahead; `watch`: called with the number of bytes read. Raises BadInput when
+    there is no such file, it is damaged, too big, or holds no access.
     """
     head = _Head()
     count, accesses = 0, False
