@@ -29,7 +29,7 @@ def root() -> Path:
             "--against qemu: the kernel shows its tracepoints to root alone: run it as root, or "
             "record elsewhere and give the file (--against FILE)"
         )
-    found = next((each for each in ROOTS if (each / "instances").is_dir()), None)
+    found = next((each for each in ROOTS if os.path.isdir(each / "instances")), None)
     if found is None:
         raise BadInput(
             f"--against qemu: no tracefs at {ROOTS[0]}: mount -t tracefs tracefs {ROOTS[0]}"
