@@ -9,6 +9,7 @@ from setuptools import Extension, setup
 SOURCES = Path("src/coalesced")
 CORE = SOURCES / "hv" / "core"
 CORES = SOURCES / "tools" / "stress" / "cores"
+BROKEN = SOURCES / "tools" / "rings" / "broken"
 WARNINGS = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"]
 
 
@@ -22,7 +23,7 @@ def extension(name: str, sources: list[str], depends: list[str]) -> Extension:
         f"coalesced.{name}",
         sources=sources,
         depends=depends,
-        include_dirs=[str(CORE), str(CORES)],
+        include_dirs=[str(CORE), str(CORES), str(BROKEN)],
         define_macros=[("Py_LIMITED_API", "0x030B0000")],
         extra_compile_args=WARNINGS,
         # By it auditwheel knows the C library of an extension that calls nothing in it.
@@ -49,7 +50,7 @@ def core_source(module: str, macros: dict[str, str]) -> str:
 
 def variant(module: str, source: str) -> Extension:
     """A core that replaces the real one under `coalesced stress`."""
-    depends = [*files(CORES, "*.h"), *files(CORE, "*.[ch]")]
+    depends = [*files(CORES, "*.h"), *files(BROKEN, "*.h"), *files(CORE, "*.[ch]")]
     return extension(f"tools.stress.cores.{module}", [source], depends)
 
 

@@ -12,9 +12,9 @@
  *   G3  acquire                <--release--       V4  resume_sequence += 1
  *   G4  reads the result
  *
- * G, V and, for the sleep and the wake-up, S and W are the steps of the table in
- * tools/litmus/steps.py, which `coalesced litmus` explores. G1, G4, V2 and V3 are plain accesses of
- * the caller of the functions below.
+ * G, V and, for the sleep and the wake-up, S and W are the steps that tools/litmus/steps.py names.
+ * G1, G4, V2 and V3 are plain accesses of the caller of the functions below, which `coalesced
+ * litmus` runs through every execution.
  *
  * Stopped: resume_sequence == exit_sequence. Running: resume_sequence == exit_sequence + 1.
  */

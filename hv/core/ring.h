@@ -16,8 +16,9 @@
  * only the copy is used; so is an entry. Entries are read and written as relaxed 64-bit words,
  * which cost what plain accesses cost and keep the compiler from reading one twice.
  *
- * P1 to P3 and C1 to C3 are the steps of the table in tools/litmus/steps.py, which `coalesced
- * litmus` explores; a comment starts with the step that the access below it is.
+ * `coalesced litmus` runs these functions through every execution of a small ring. P1 to P3 and C1
+ * to C3 are the steps that tools/litmus/steps.py names; a comment starts with the step that the
+ * access below it is.
  */
 #ifndef COALESCED_RING_H
 #define COALESCED_RING_H

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from coalesced.hv.shm import create as create_segment
     from coalesced.hv.shm import mapped as map_segments
     from coalesced.hv.vcpu import Vcpu as Vcpu
-    from coalesced.tools.litmus.access import Access as Access
-    from coalesced.tools.litmus.access import Program as Program
-    from coalesced.tools.litmus.access import Script as Script
+    from coalesced.tools.litmus.explore import Event as Event
+    from coalesced.tools.litmus.explore import Verdict as Verdict
     from coalesced.tools.litmus.explore import explore as explore
     from coalesced.tools.traces.trace import Trace as Trace
     from coalesced.tools.traces.trace import read as load_trace
@@ -38,13 +37,13 @@ if TYPE_CHECKING:
 
 # Public name: its module, and its name there where that is another.
 _HOMES = {
-    "Access": "tools.litmus.access",
     "Bar": "devices.bus.pci",
     "Board": "vmm.board",
     "CoalescedError": "hv.errors",
     "Consumer": "hv.ring",
     "DeviceError": "hv.errors",
     "DirectAccelerator": "vmm.accel.direct",
+    "Event": "tools.litmus.explore",
     "GuestError": "hv.errors",
     "GuestProcess": "hv.process",
     "HostError": "hv.errors",
@@ -53,15 +52,14 @@ _HOMES = {
     "PeerDied": "hv.errors",
     "ProcessAccelerator": "vmm.accel.process",
     "Producer": "hv.ring",
-    "Program": "tools.litmus.access",
     "ProtocolError": "hv.errors",
     "Region": "devices.bus.region",
     "RequestError": "hv.errors",
-    "Script": "tools.litmus.access",
     "Segment": "hv.shm",
     "SegmentError": "hv.errors",
     "Trace": "tools.traces.trace",
     "Vcpu": "hv.vcpu",
+    "Verdict": "tools.litmus.explore",
     "create_segment": "hv.shm:create",
     "explore": "tools.litmus.explore",
     "load_trace": "tools.traces.trace:read",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coalesced.tools.litmus.cases import Case, explored
+from coalesced.tools.litmus.cases import Case, outcome
 from coalesced.tools.litmus.steps import overruns_2009
 
 HERE = Path(__file__).parent
@@ -45,9 +45,9 @@ def test_spin_agrees_with_the_explorer(
     """No error where every execution is legal under TSO, and one where some is not."""
     protocol = model.removesuffix(".pml")
     slots, entries = given.get("SLOTS", 3), given.get("ENTRIES", 5)
-    ours = explored(Case(protocol, removed, "tso", slots, entries))[0]
+    ours = outcome(Case(protocol, removed, "tso", slots, entries))
     assert ours.as_expected
-    assert errors(model, given, tmp_path) == (0 if ours.ok else 1)
+    assert errors(model, given, tmp_path) == (0 if ours.verdict.ok else 1)
 
 
 def test_spin_does_not_blame_the_old_check_where_it_is_right(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from coalesced.tools.commands.options import JsonOption
 from coalesced.tools.errors import BadInput, Interrupted
-from coalesced.tools.litmus.models import DEFAULT, KEEPS
+from coalesced.tools.litmus.models import MODELS
 from coalesced.tools.litmus.steps import BARRIERS
 
 SlotsOption = Annotated[
@@ -24,9 +24,9 @@ ModelOption = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
-        metavar="|".join([*KEEPS, "rc11"]),
+        metavar="|".join(MODELS),
         help="Memory model. Repeatable.",
-        show_default=", ".join(DEFAULT),
+        show_default="all",
     ),
 ]
 RemoveOption = Annotated[
@@ -66,64 +66,51 @@ def litmus(
     define: DefineOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Explore every execution of a small ring, its exits and wake-ups under memory models.
+    """Run ring.h and exit.h, or C code of your own, through every execution under memory models.
 
-    With all barriers no execution may be illegal. With one removed, the shortest illegal execution
-    is shown, or the reason why this model does not need the barrier. `sc` is sequential
-    consistency, `tso` x86's store buffers; `weak` reorders all that acquire, release, fences and
-    dependencies leave free; `arm`, on request, is weak with stores that wait for the branches
-    before them. An execution is an order of all accesses; executions are counted, not walked one by
-    one. The check of 2009 is explored in the smallest ring that shows its fault. Exit status 1: a
-    case differs from the prediction of tools/litmus/steps.py.
-
-    With FILE, and with --matrix, the C code itself is run through every execution; the models
-    are sc, tso, rc11 (C11 without loads that find later stores) and weak (with them, as on Arm).
-    Exit status 1: a check fails, or a thread waits for good. Both need a C compiler.
+    With all barriers no execution may go wrong. With one removed, an execution that goes wrong is
+    shown, or the reason why this model does not need the barrier. `sc` is sequential consistency,
+    `tso` x86's store buffers, `rc11` C11 without loads that find later stores, `weak` C11 with
+    them, as on Arm. The check of 2009 is explored in the smallest ring that shows its fault.
+    Needs a C compiler. Exit status 1: a case differs from the prediction of tools/litmus/steps.py;
+    with FILE, a check fails or a thread waits for good.
     """
-    from coalesced.tools.litmus import run  # noqa: PLC0415 - start-up time
-    from coalesced.tools.litmus.cases import cases  # noqa: PLC0415
-
-    if file or matrix:
-        return _program(file, slots, entries, model, remove, define or [], json=json)
-    if define:
-        raise BadInput("--define needs a FILE")
-    models = list(dict.fromkeys(model)) if model else list(DEFAULT)
-    _check("--model", models, KEEPS)
-    _check("--remove", [remove] if remove else [], BARRIERS)
-    found = (lambda *_: None) if json else run.print_outcome
-    outcomes = run.run(models, list(cases(slots, entries, models, remove)), found)
-    if json:
-        run.print_json(outcomes)
-    if not outcomes.complete:
-        raise Interrupted(f"{len(outcomes.cases)} cases explored")
-    if not json:
-        print("All as expected." if outcomes.ok else "NOT AS EXPECTED.")
-    return 0 if outcomes.ok else 1
-
-
-def _program(
-    file: Path | None,
-    slots: int,
-    entries: int,
-    model: list[str] | None,
-    remove: str | None,
-    define: list[str],
-    *,
-    json: bool,
-) -> int:
-    """Check C code: a file's, or that of the headers."""
     from coalesced.tools.litmus import verdicts  # noqa: PLC0415 - start-up time
-    from coalesced.tools.litmus.checking import MODELS  # noqa: PLC0415
 
-    if remove:
-        raise BadInput("--remove cannot be used with FILE or --matrix")
+    if file and (remove or matrix):
+        raise BadInput("FILE cannot be used with --remove or --matrix")
+    if matrix and (remove or model):
+        raise BadInput("--matrix cannot be used with --remove or --model")
+    if define and not file:
+        raise BadInput("--define needs a FILE")
     models = list(dict.fromkeys(model or MODELS))
     _check("--model", models, MODELS)
+    _check("--remove", [remove] if remove else [], BARRIERS)
     if file:
-        return verdicts.of_file(file, models, define, json=json)
-    if model or define:
-        raise BadInput("--matrix cannot be used with --model or --define")
-    return verdicts.of_matrix(slots, entries, json=json)
+        ok = verdicts.of_file(file, models, define or [], json=json)
+    else:
+        ok = _headers(slots, entries, models, remove, matrix=matrix, json=json)
+    return 0 if ok else 1
+
+
+def _headers(
+    slots: int, entries: int, models: list[str], remove: str | None, *, matrix: bool, json: bool
+) -> bool:
+    from coalesced.tools.litmus import run  # noqa: PLC0415 - start-up time
+    from coalesced.tools.litmus.cases import cases, matrix_cases  # noqa: PLC0415
+
+    wanted = matrix_cases(slots, entries) if matrix else list(cases(slots, entries, models, remove))
+    shown = run.print_cell if matrix else run.print_outcome
+    found = run.run(wanted, (lambda _: None) if json else shown)
+    if json and matrix:
+        run.print_matrix_json(found, slots, entries)
+    elif json:
+        run.print_json(found, models)
+    if not found.complete:
+        raise Interrupted(f"{len(found.outcomes)} cases explored")
+    if not json:
+        print("All as expected." if found.ok else "NOT AS EXPECTED.")
+    return found.ok
 
 
 def _check(option: str, given: Sequence[str], known: Collection[str]) -> None:

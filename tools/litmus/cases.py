@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
-from coalesced.tools.litmus import exits, hostile, ring, steps, wakeup
-from coalesced.tools.litmus.access import Program
-from coalesced.tools.litmus.explore import STATES_MAX, explore
-from coalesced.tools.litmus.models import KEEPS
-from coalesced.tools.litmus.witness import columns, one_line
+from coalesced.tools.litmus import steps
+from coalesced.tools.litmus.explore import CHECKER, Verdict, built, explored
+from coalesced.tools.litmus.models import KEEPS, MODELS
 
 
 class Case(NamedTuple):
@@ -22,19 +21,14 @@ class Case(NamedTuple):
     slots: int
     entries: int
 
-    def program(self) -> Program:
-        """The two threads."""
-        orders = steps.Orders(self.removed)
-        match self.protocol:
-            case "ring":
-                words = 1 if self.removed == "full-check-2009" else len(ring.WORDS)
-                return ring.program(ring.Bounds(self.slots, self.entries, words), orders)
-            case "hostile":
-                return hostile.program(self.slots, orders)
-            case "exit":
-                return exits.program(orders)
-            case _:
-                return wakeup.program(orders)
+    def defines(self) -> list[str]:
+        """The macros of the program in checker/programs."""
+        defines = [f"SLOTS={self.slots}", f"ENTRIES={self.entries}"]
+        if self.removed:
+            defines.append(steps.BARRIERS[self.removed].define)
+        if self.removed == "full-check-2009":
+            defines.append(f"START={self.slots - 1}")  # so that `first` comes round to slot 0
+        return defines if self.protocol == "ring" else [defines[0], *defines[2:]]
 
     def expected(self) -> bool:
         """Whether the table of steps predicts that nothing goes wrong."""
@@ -52,55 +46,31 @@ class Case(NamedTuple):
         if self.removed == "full-check-2009":
             return f"with {self.slots} slots and {self.entries} entries the check cannot overrun"
         if barrier.keeps <= KEEPS[self.model]:
-            kept = ", ".join(sorted("-".join(pair) for pair in barrier.keeps))
-            return f"{self.model} always keeps {kept} in order"
-        return f"{self.entries} entries in {self.slots} slots use no slot twice"
+            return f"{self.model} keeps {' and '.join(sorted(barrier.keeps))} in order"
+        return f"{self.entries} entries in {self.slots} slots are too few to show it"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a case. The fields are the keys of the JSON object."""
+    """The result of a case."""
 
-    removed: str | None
-    model: str
-    protocol: str
-    slots: int
-    entries: int
-    states: int
-    executions: int
-    illegal: int
-    ok: bool  # no execution is illegal
-    expected: bool  # by the table of steps
-    why: str
-    wrong: str | None  # the error of the witness
-    witness: list[str] | None  # a shortest illegal execution
+    case: Case
+    verdict: Verdict
 
     @property
     def as_expected(self) -> bool:
         """Whether the table of steps predicts the result."""
-        return self.ok == self.expected
+        return self.verdict.ok == self.case.expected()
 
 
-def explored(case: Case, most: int = STATES_MAX) -> tuple[Outcome, str]:
-    """The outcome of a case, and its witness as two columns. Raises TooManyStates above `most`."""
-    program = case.program()
-    result = explore(program, case.model, most)
-    outcome = Outcome(
-        removed=case.removed,
-        model=case.model,
-        protocol=case.protocol,
-        slots=case.slots,
-        entries=case.entries,
-        states=result.states,
-        executions=result.executions,
-        illegal=result.illegal,
-        ok=result.illegal == 0,
-        expected=case.expected(),
-        why=case.why(),
-        wrong=result.wrong,
-        witness=[one_line(program, e) for e in result.witness] if result.wrong else None,
-    )
-    return outcome, columns(program, result) if result.wrong else ""
+def build(case: Case) -> Path:
+    """The program of a case, compiled once for all models. Raises BadInput without a C compiler."""
+    return built(CHECKER / "programs" / f"{case.protocol}.c", tuple(case.defines()))
+
+
+def outcome(case: Case) -> Outcome:
+    """Explore a case. Raises BadInput without a C compiler."""
+    return Outcome(case, explored(build(case), case.model))
 
 
 def cases(slots: int, entries: int, models: list[str], removed: str | None) -> Iterator[Case]:
@@ -122,3 +92,12 @@ def cases(slots: int, entries: int, models: list[str], removed: str | None) -> I
                 yield Case(protocol, name, model, size, max(entries, size + 1))
             else:
                 yield Case(protocol, name, model, slots, entries)
+
+
+def matrix_cases(slots: int, entries: int) -> list[Case]:
+    """Those of the matrix: each ordered access and fence of the headers under each model."""
+    return [
+        case
+        for case in cases(slots, entries, list(MODELS), None)
+        if case.removed is None or steps.BARRIERS[case.removed].steps
+    ]

@@ -33,6 +33,12 @@ class Litmus(NamedTuple):
         """Whether the condition is a question, so that neither answer is wrong."""
         return self.quantifier == "exists"
 
+    def answer(self, *, failed: bool) -> str:
+        """What the program's check, failed or not, says of the condition."""
+        if self.quantifier == "forall":
+            return "missed" if failed else "always met"
+        return "reached" if failed else "never reached"
+
 
 def read(file: Path) -> Litmus:
     """Read a test. Raises BadInput, which says what is expected."""

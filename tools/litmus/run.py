@@ -1,74 +1,113 @@
-"""Explores cases one after the other, and prints them."""
+"""Explores cases and prints them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 
-from coalesced.tools.errors import BadInput
-from coalesced.tools.litmus.cases import Case, Outcome, explored
-from coalesced.tools.litmus.explore import STATES_MAX, TooManyStates
+from coalesced.tools.litmus import matrix
+from coalesced.tools.litmus.cases import Case, Outcome
+from coalesced.tools.litmus.explore import Verdict
+from coalesced.tools.litmus.spread import outcomes
+from coalesced.tools.litmus.steps import PROTOCOLS
+from coalesced.tools.litmus.witness import THREADS, columns, one_line
 from coalesced.tools.runs import progress, report
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """The outcomes of a run. The fields are the keys of the JSON object."""
+class Found:
+    """The outcomes of a run."""
 
-    models: Sequence[str]
+    outcomes: Sequence[Outcome]
     complete: bool  # not ended by Ctrl-C
-    cases: Sequence[Outcome]
-    ok: bool  # all are as expected
+
+    @property
+    def ok(self) -> bool:
+        """Whether all are as expected."""
+        return all(each.as_expected for each in self.outcomes)
 
 
-def run(
-    models: Sequence[str],
-    cases: Sequence[Case],
-    found: Callable[[Outcome, str], None],
-    most: int = STATES_MAX,
-) -> Outcomes:
-    """Explore the cases; `found` is called after each. Ctrl-C ends the run early.
-
-    Raises BadInput for a ring with more than `most` states.
-    """
-    outcomes: list[Outcome] = []
-    complete = True
+def run(cases: Sequence[Case], found: Callable[[Outcome], None]) -> Found:
+    """Explore the cases; `found` is called after each. Ctrl-C ends the run early."""
+    done: list[Outcome] = []
     try:
-        with progress.shown(len(cases)) as bar:
-            for case in cases:
-                bar.show(f"{case.removed or 'all barriers'}, {case.protocol}, {case.model}")
-                outcome, witness = _explored(case, most)
-                outcomes.append(outcome)
-                found(outcome, witness)
+        with progress.shown(len(cases)) as bar, closing(outcomes(cases)) as coming:
+            for each in coming:
+                done.append(each)
+                found(each)
                 bar.advance()
     except KeyboardInterrupt:
-        complete = False
-    return Outcomes(models, complete, outcomes, all(each.as_expected for each in outcomes))
+        return Found(done, complete=False)
+    return Found(done, complete=True)
 
 
-def _explored(case: Case, most: int) -> tuple[Outcome, str]:
-    try:
-        return explored(case, most)
-    except TooManyStates:
-        raise BadInput(
-            f"--slots {case.slots} --entries {case.entries}: more than {most:,} states "
-            f"without {case.removed} under {case.model}; choose fewer"
-        ) from None
-
-
-def print_json(outcomes: Outcomes) -> None:
+def print_json(found: Found, models: Sequence[str]) -> None:
     """Print the JSON object."""
-    report.print_json(asdict(outcomes))
+    cases = [json_case(each) for each in found.outcomes]
+    report.print_json(
+        {"models": list(models), "complete": found.complete, "cases": cases, "ok": found.ok}
+    )
 
 
-def print_outcome(outcome: Outcome, witness: str) -> None:
+def print_matrix_json(found: Found, slots: int, entries: int) -> None:
+    """Print the JSON object of the matrix."""
+    report.print_json(
+        {
+            "matrix": matrix.table(found.outcomes),
+            "bounds": {"slots": slots, "entries": entries},
+            "complete": found.complete,
+            "cases": [json_case(each) for each in found.outcomes],
+            "ok": found.ok,
+        }
+    )
+
+
+def json_case(outcome: Outcome) -> dict[str, object]:
+    """A case in a JSON object."""
+    case, verdict = outcome.case, outcome.verdict
+    return {
+        **case._asdict(),
+        **json_verdict(verdict),
+        "expected": case.expected(),
+        "why": case.why(),
+        "witness": None if verdict.ok else list(one_line(verdict, PROTOCOLS[case.protocol])),
+    }
+
+
+def json_verdict(verdict: Verdict) -> dict[str, object]:
+    """A verdict in a JSON object."""
+    found = asdict(verdict)
+    for event in found["events"]:
+        event["from"] = event.pop("from_")
+    return found
+
+
+def print_outcome(outcome: Outcome) -> None:
     """Print a case, its prediction, and its witness."""
-    name = f"without {outcome.removed}" if outcome.removed else "with all barriers"
-    ring = outcome.protocol == "ring"
-    size = f", {outcome.slots} slots, {outcome.entries} entries" if ring else ""
-    print(f"{outcome.protocol} {name}, {outcome.model}{size}: {outcome.executions:,} executions, "
-          f"{outcome.illegal:,} illegal")  # fmt: skip
-    verdict = "as expected" if outcome.as_expected else "NOT AS EXPECTED"
-    print(f"  {verdict}: {outcome.why}")
-    if witness:
-        print("\n" + "".join(f"    {line}\n" for line in witness.splitlines()))
+    case, verdict = outcome.case, outcome.verdict
+    without = f"without {case.removed}" if case.removed else "with all barriers"
+    size = f", {case.slots} slots, {case.entries} entries" if case.protocol == "ring" else ""
+    count = f"{verdict.executions:,}"
+    result = f"ok in {count}" if verdict.ok else f"wrong after {count} correct"
+    print(f"{case.protocol} {without}, {case.model}{size}: {result} executions")
+    print(f"  {'as expected' if outcome.as_expected else 'NOT AS EXPECTED'}: {case.why()}")
+    if not verdict.ok:
+        print_witness(verdict, PROTOCOLS[case.protocol])
+
+
+def print_cell(outcome: Outcome) -> None:
+    """Print a cell of the matrix, and its witness; or a program with all barriers."""
+    if not outcome.case.removed:
+        print_outcome(outcome)
+        return
+    print(f"{matrix.name(outcome):<16} {outcome.case.model:<5} {matrix.cell(outcome)}")
+    if not outcome.as_expected:
+        print("  NOT AS EXPECTED")
+    if not outcome.verdict.ok:
+        print_witness(outcome.verdict, PROTOCOLS[outcome.case.protocol])
+
+
+def print_witness(verdict: Verdict, names: Sequence[str] = THREADS) -> None:
+    """Print a wrong execution, a column for each thread."""
+    print("\n" + "".join(f"    {line}\n" for line in columns(verdict, names).splitlines()))

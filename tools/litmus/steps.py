@@ -1,7 +1,7 @@
 """The steps of ring and exit, and the purpose of each ordered one.
 
-The comments in hv/core/ring.h and exit.h cite its ids, the explorer takes its orders from it, and a
-test compares the headers with it.
+The comments in hv/core/ring.h and exit.h cite its ids, and a test compares the headers with it. The
+predictions of `coalesced litmus` are derived from it; what is explored are the headers themselves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from coalesced.tools.litmus.models import (
     LOAD_STORE,
     STORE_LOAD,
     STORE_STORE,
-    Pair,
 )
 
 
@@ -82,71 +81,78 @@ class Barrier(NamedTuple):
 
     protocol: str  # ring, hostile, exit or wakeup: which program shows it
     steps: tuple[str, ...]  # whose order goes; none: the algorithm itself is another
-    keeps: frozenset[Pair]  # the pairs of accesses that it keeps in order
+    macro: str  # what the program is compiled with instead, and
+    instead: str
+    keeps: frozenset[str]  # the pairs of accesses that it keeps in order
     without: str
-    reuse: bool = False  # it shows only when a slot is used for the second time
+    slots: int = 0  # in rings from so many slots on, when one is used a second time; 0: in any
+
+    @property
+    def define(self) -> str:
+        """The macro that removes it, as the compiler's -D takes it."""
+        return f"{self.macro}={self.instead}"
+
+
+RELAXED = "memory_order_relaxed"
+
+
+def _order(protocol: str, step: str, keeps: set[str], without: str, slots: int = 0) -> Barrier:
+    macro = STEPS[step].macro
+    return Barrier(protocol, (step,), macro, RELAXED, frozenset(keeps), without, slots)
+
+
+def _fence(steps: tuple[str, ...], macro: str) -> Barrier:
+    keeps = frozenset({STORE_LOAD})
+    return Barrier("wakeup", steps, macro, RELAXED, keeps, "a wake-up is lost")
+
+
+def _algorithm(protocol: str, header: str, without: str) -> Barrier:
+    return Barrier(protocol, (), "BROKEN_RING", f'"{header}"', frozenset(), without)
 
 
 BARRIERS = {
-    "release-last": Barrier(
-        "ring", ("P3",), frozenset({STORE_STORE}), "the consumer sees a slot before its bytes"
+    "release-last": _order(
+        "ring", "P3", {STORE_STORE}, "the consumer sees a slot before its bytes"
     ),
-    "acquire-last": Barrier(
-        "ring",
-        ("C1",),
-        frozenset({LOAD_LOAD}),
-        "the consumer has read the slot before its bytes came",
+    "acquire-last": _order(
+        "ring", "C1", {LOAD_LOAD}, "the consumer has read the slot before its bytes came"
     ),
-    "release-first": Barrier(
-        "ring", ("C3",), frozenset({LOAD_STORE}), "a slot is handed back before it is read", True
+    "release-first": _order(
+        "ring", "C3", {LOAD_STORE}, "a slot is handed back before it is read", slots=3
     ),
-    "acquire-first": Barrier(
-        "ring", ("P1",), frozenset({BRANCH_STORE}), "a slot is overwritten while it is read", True
+    "acquire-first": _order(
+        "ring", "P1", {BRANCH_STORE}, "a slot is overwritten while it is read", slots=2
     ),
-    "full-check-2009": Barrier("ring", (), frozenset(), "a full ring is taken for one with room"),
-    "double-read": Barrier("hostile", (), frozenset(), "the index used is not the one checked"),
-    "release-exit": Barrier(
-        "exit", ("G2",), frozenset({STORE_STORE}), "the VMM handles a half-written exit"
+    "full-check-2009": _algorithm(
+        "ring", "full_check_2009.h", "a full ring is taken for one with room"
     ),
-    "acquire-exit": Barrier(
-        "exit", ("V1",), frozenset({LOAD_LOAD, BRANCH_STORE}), "the VMM has read the payload before"
+    "double-read": _algorithm("hostile", "double_read.h", "the index used is not the one checked"),
+    "release-exit": _order("exit", "G2", {STORE_STORE}, "the VMM handles a half-written exit"),
+    "acquire-exit": _order(
+        "exit", "V1", {LOAD_LOAD, BRANCH_STORE}, "the VMM has read the payload before"
     ),
-    "release-resume": Barrier(
-        "exit", ("V4",), frozenset({STORE_STORE, LOAD_STORE}), "the guest reads the result before"
+    "release-resume": _order(
+        "exit", "V4", {STORE_STORE, LOAD_STORE}, "the guest reads the result before"
     ),
-    "acquire-resume": Barrier(
-        "exit",
-        ("G3",),
-        frozenset({LOAD_LOAD, BRANCH_STORE}),
-        "the guest has read the result before",
+    "acquire-resume": _order(
+        "exit", "G3", {LOAD_LOAD, BRANCH_STORE}, "the guest has read the result before"
     ),
-    "wakeup-fence": Barrier("wakeup", ("W2", "S2"), frozenset({STORE_LOAD}), "a wake-up is lost"),
-    "waker-fence": Barrier("wakeup", ("W2",), frozenset({STORE_LOAD}), "a wake-up is lost"),
-    "sleeper-fence": Barrier("wakeup", ("S2",), frozenset({STORE_LOAD}), "a wake-up is lost"),
+    "wakeup-fence": _fence(("W2", "S2"), "FENCE_WAKEUP"),
+    "waker-fence": _fence(("W2",), "WAKER_FENCE"),
+    "sleeper-fence": _fence(("S2",), "SLEEPER_FENCE"),
 }
 
-PROTOCOLS = ("ring", "hostile", "exit", "wakeup")
-
-
-class Orders(NamedTuple):
-    """The orders of the steps, with one barrier removed or none."""
-
-    removed: str | None = None
-
-    def of(self, step: str) -> str:
-        """acquire, release or relaxed: the order of a step."""
-        return "relaxed" if self._without(step) else STEPS[step].order
-
-    def fence(self, step: str) -> bool:
-        """Whether this fence is present."""
-        return not self._without(step)
-
-    def _without(self, step: str) -> bool:
-        return self.removed is not None and step in BARRIERS[self.removed].steps
+# The programs, with their threads.
+PROTOCOLS = {
+    "ring": ("guest (producer)", "VMM (consumer)"),
+    "hostile": ("guest (producer)", "the peer", "VMM (consumer)"),
+    "exit": ("guest", "VMM"),
+    "wakeup": ("guest (waker)", "VMM (sleeper)"),
+}
 
 
 def needed(removed: str, model: str, slots: int, entries: int) -> bool:
-    """Whether the table predicts an illegal execution without the barrier, in this model and ring.
+    """Whether an execution goes wrong without the barrier, in this model and ring: the prediction.
 
     A barrier is needed where the model does not always keep one of its pairs in order.
     """
@@ -155,9 +161,13 @@ def needed(removed: str, model: str, slots: int, entries: int) -> bool:
         return True
     if removed == "full-check-2009":
         return overruns_2009(slots) and entries > slots
-    if barrier.reuse and entries <= slots:
-        return False
-    return not barrier.keeps <= KEEPS[model]
+    return shows(removed, slots, entries) and not barrier.keeps <= KEEPS[model]
+
+
+def shows(removed: str, slots: int, entries: int) -> bool:
+    """Whether the ring is large enough, and filled often enough, to show a barrier's purpose."""
+    barrier = BARRIERS[removed]
+    return not barrier.slots or (slots >= barrier.slots and entries > slots)
 
 
 def overruns_2009(slots: int) -> bool:

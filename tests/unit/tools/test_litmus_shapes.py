@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from litmus_shapes import SHAPES, herd
 
-from coalesced.tools.litmus.checking import MODELS, check
+from coalesced.tools.litmus.explore import explore
 from coalesced.tools.litmus.herd import translated
+from coalesced.tools.litmus.models import MODELS
 
 
 @pytest.mark.heavy
@@ -16,5 +17,5 @@ from coalesced.tools.litmus.herd import translated
 def test_a_shape_is_allowed_where_the_model_allows_it(name: str, tmp_path: Path) -> None:
     program = tmp_path / "shape.c"
     program.write_text(translated(herd(name)).code)
-    found = "".join("F" if verdict.ok else "A" for verdict in check(program, MODELS))
+    found = "".join("F" if verdict.ok else "A" for verdict in explore(program, MODELS))
     assert found == SHAPES[name][2]

@@ -5,33 +5,92 @@
  */
 #include "weak.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 static enum model model;
+static bool guesses; /* loads may find later stores */
 static bool learned; /* a value that an earlier guess could not know */
 static uint64_t executions, stopped, graphs;
 
 static void visit(struct graph *g);
 
+static struct graph *spare;
+
 static struct graph *copy(const struct graph *g)
 {
-    struct graph *c = malloc(sizeof *c);
+    struct graph *c = spare;
+    if (c)
+        spare = c->spare;
+    else
+        c = malloc(sizeof *c);
     if (!c)
         unusable("out of memory");
-    return memcpy(c, g, sizeof *c);
+    memcpy(c, g, offsetof(struct graph, order));
+    memcpy(c->order, g->order, (size_t)program_locations() * sizeof g->order[0]);
+    memcpy(c->event, g->event, (size_t)g->count * sizeof g->event[0]);
+    return c;
+}
+
+/* For the next copy: to give the memory back and ask for it anew takes longer than to use it. */
+static void drop(struct graph *g)
+{
+    g->spare = spare;
+    spare = g;
 }
 
 static int add(struct graph *g, const struct event *e)
 {
     if (g->count == EVENTS_MAX)
-        unusable("%s:%d: %s: more than %d steps in an execution; bound the loops",
-                 e->source.file, e->source.line, e->source.text, EVENTS_MAX);
+        unusable("%s:%d: %s: more than %d steps in an execution; bound the loops", e->source.file,
+                 e->source.line, e->source.text, EVENTS_MAX);
     int i = g->count++;
     g->event[i] = *e;
     g->at[e->thread][g->length[e->thread]++] = (int16_t)i;
     return i;
+}
+
+/* The graph with only what `kept` has, numbered anew. */
+static struct graph *restricted(const struct graph *g, const bool *kept)
+{
+    struct graph *h = copy(g);
+    int number[EVENTS_MAX];
+    h->count = 0;
+    memset(h->length, 0, sizeof h->length);
+    for (int t = 0; t < g->threads; t++)
+        h->progress[t] = RUNS;
+    for (int i = 0; i < g->count; i++)
+        if (kept[i]) {
+            number[i] = h->count;
+            add(h, &g->event[i]);
+        }
+    for (int i = 0; i < g->count; i++)
+        if (kept[i] && g->event[i].kind == READ && g->event[i].from >= 0)
+            h->event[number[i]].from = number[g->event[i].from];
+    for (int l = 0; l < LOCATIONS_MAX; l++) {
+        h->writes[l] = 0;
+        for (int i = 0; i < g->writes[l]; i++)
+            if (kept[g->order[l][i]])
+                h->order[l][h->writes[l]++] = (int16_t)number[g->order[l][i]];
+    }
+    return h;
+}
+
+/* Leave out what the last step of thread `t` does not rest on. */
+static struct graph *grounds(const struct graph *g, int t)
+{
+    static relation porf;
+    bool kept[EVENTS_MAX];
+    if (t < 0 || g->length[t] == 0)
+        return copy(g);
+    int last = g->at[t][g->length[t] - 1];
+    program_and_reads(g, porf);
+    for (int e = 0; e < g->count; e++)
+        kept[e] = e == last || has(&porf[e], last);
+    return restricted(g, kept);
 }
 
 static void text(const char *s)
@@ -64,9 +123,13 @@ static void print_event(const struct graph *g, int i)
     printf("}");
 }
 
-/* Print the result: the numbers, and the execution that is wrong, if one is. */
-static _Noreturn void report(const struct graph *g, const char *wrong)
+/*
+ * Print the result: the numbers, and the execution that is wrong, if one is; of the thread `t` that
+ * fails only what it rests on (-1: all).
+ */
+static _Noreturn void report(const struct graph *found, const char *wrong, int t)
 {
+    const struct graph *g = grounds(found, t);
     printf("{\"executions\": %llu, \"stopped\": %llu, \"graphs\": %llu, \"wrong\": ",
            (unsigned long long)executions, (unsigned long long)stopped, (unsigned long long)graphs);
     if (wrong)
@@ -102,16 +165,19 @@ static void complete(struct graph *g)
     bool waits = false;
     if (!weak_comes_true(g))
         return;
+    for (int i = 0; model == WEAK && i < g->count; i++)
+        if (g->event[i].kind == WRITE)
+            learned |= weak_learn(g->event[i].location, g->event[i].value);
     for (int t = 0; t < g->threads; t++)
         if (g->progress[t] == FAILED) {
             wrong_at = g->failed[t];
-            report(g, wrong_at.text);
+            report(g, wrong_at.text, t);
         }
     for (int t = 0; t < g->threads; t++)
         waits |= g->progress[t] == STOPPED;
     if (waits && for_good(g)) {
         wrong_at = (struct litmus_source){0};
-        report(g, "a thread waits for good");
+        report(g, "a thread waits for good", -1);
     }
     if (waits) {
         stopped++;
@@ -119,7 +185,7 @@ static void complete(struct graph *g)
     }
     executions++;
     if (!program_end(g))
-        report(g, wrong_at.text);
+        report(g, wrong_at.text, -1);
 }
 
 static void try_visit(struct graph *g)
@@ -138,20 +204,20 @@ static void guess_each(const struct graph *g, const struct event *e)
         h->event[r].from = GUESSED;
         h->event[r].value = values[i];
         try_visit(h);
-        free(h);
+        drop(h);
     }
 }
 
 static void read_each(const struct graph *g, const struct event *e)
 {
-    for (int i = g->writes[e->location]; i >= 0; i--) {
+    for (int i = 0; i <= g->writes[e->location]; i++) { /* an old value first: a short witness */
         struct graph *h = copy(g);
         int r = add(h, e);
         h->event[r].from = i ? g->order[e->location][i - 1] : INITIAL;
         try_visit(h);
-        free(h);
+        drop(h);
     }
-    if (model == WEAK && e->order == memory_order_relaxed && !e->change && weak_guess(g) < 0)
+    if (guesses && e->order == memory_order_relaxed && !e->change && weak_guess(g) < 0)
         guess_each(g, e);
 }
 
@@ -169,7 +235,7 @@ static void place(const struct graph *g, int w)
         h->order[l][at] = (int16_t)w;
         h->writes[l] = n + 1;
         try_visit(h);
-        free(h);
+        drop(h);
     }
 }
 
@@ -200,32 +266,6 @@ static bool most_recent(const struct graph *g, relation porf, int e, int w)
     return true;
 }
 
-/* The graph with only what `kept` has, numbered anew. */
-static struct graph *restricted(const struct graph *g, const bool *kept)
-{
-    struct graph *h = copy(g);
-    int number[EVENTS_MAX];
-    h->count = 0;
-    memset(h->length, 0, sizeof h->length);
-    for (int t = 0; t < g->threads; t++)
-        h->progress[t] = RUNS;
-    for (int i = 0; i < g->count; i++)
-        if (kept[i]) {
-            number[i] = h->count;
-            add(h, &g->event[i]);
-        }
-    for (int i = 0; i < g->count; i++)
-        if (kept[i] && g->event[i].kind == READ && g->event[i].from >= 0)
-            h->event[number[i]].from = number[g->event[i].from];
-    for (int l = 0; l < LOCATIONS_MAX; l++) {
-        h->writes[l] = 0;
-        for (int i = 0; i < g->writes[l]; i++)
-            if (kept[g->order[l][i]])
-                h->order[l][h->writes[l]++] = (int16_t)number[g->order[l][i]];
-    }
-    return h;
-}
-
 /* Let the earlier read `r` read from the new write `w`. */
 static void give(struct graph *g, relation porf, int r, int w)
 {
@@ -240,12 +280,11 @@ static void give(struct graph *g, relation porf, int r, int w)
     struct graph *h = restricted(g, kept);
     g->event[r].from = from;
     place(h, h->count - 1);
-    free(h);
+    drop(h);
 }
 
 static void write_each(const struct graph *g, const struct event *e)
 {
-    learned |= weak_learn(e->location, e->value);
     struct graph *h = copy(g);
     int w = add(h, e);
     place(h, w);
@@ -257,7 +296,7 @@ static void write_each(const struct graph *g, const struct event *e)
         if (h->event[r].kind == READ && h->event[r].location == e->location && !has(&(*porf)[r], w))
             give(h, *porf, r, w);
     free(porf);
-    free(h);
+    drop(h);
 }
 
 static void choose_each(const struct graph *g, const struct event *e)
@@ -266,7 +305,7 @@ static void choose_each(const struct graph *g, const struct event *e)
         struct graph *h = copy(g);
         h->event[add(h, e)].value = i;
         visit(h);
-        free(h);
+        drop(h);
     }
 }
 
@@ -304,7 +343,7 @@ static void visit(struct graph *g)
             g->progress[t] = FAILED;
             g->failed[t] = wrong_at;
             if (weak_guess(g) < 0)
-                report(g, wrong_at.text);
+                report(g, wrong_at.text, t);
         }
     }
     complete(g);
@@ -320,14 +359,17 @@ int main(int count, char **arguments)
     if (m > WEAK)
         unusable("expected one model: sc, tso, rc11 or weak");
     model = (enum model)m;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody reads the result any more */
     program_start();
     empty.threads = program_threads();
-    do {
+    do { /* without guesses first: what the locations may hold is what loads can guess */
         learned = false;
         executions = stopped = 0;
         struct graph *g = copy(&empty);
         visit(g);
-        free(g);
+        drop(g);
+        learned |= !guesses;
+        guesses = true;
     } while (learned && model == WEAK);
-    report(&empty, NULL);
+    report(&empty, NULL, -1);
 }

@@ -21,7 +21,7 @@ struct event {
     bool change; /* of a read-modify-write: the read, and the write right behind it */
     int thread, position;
     int location;
-    int from; /* of a read: the write that it reads from */
+    int from;       /* of a read: the write that it reads from */
     uint64_t value; /* of a write, a choice or a guessed read */
     uint32_t choices;
     struct litmus_source source;
@@ -35,6 +35,8 @@ struct graph {
     int length[THREADS_MAX];
     int16_t at[THREADS_MAX][EVENTS_MAX];
     int writes[LOCATIONS_MAX];
+    struct graph *spare; /* the next one that is free */
+    /* A copy has only what is used of these. */
     int16_t order[LOCATIONS_MAX][EVENTS_MAX]; /* the writes to a location, oldest first */
     struct event event[EVENTS_MAX];
 };

@@ -93,7 +93,8 @@ static struct event *step(struct event e)
     if (known->kind != e.kind || known->location != e.location ||
         (e.kind == WRITE && known->value != e.value))
         unusable("%s:%d: %s: thread%d does something else each time it runs; keep its state in "
-                 "local variables", e.source.file, e.source.line, e.source.text, thread);
+                 "local variables",
+                 e.source.file, e.source.line, e.source.text, thread);
     return known;
 }
 
@@ -106,8 +107,12 @@ static uint64_t read_step(int l, memory_order order, bool change, struct litmus_
 static void write_step(int l, uint64_t value, memory_order order, bool change,
                        struct litmus_source at)
 {
-    step((struct event){.kind = WRITE, .order = order, .change = change, .location = l,
-                        .value = value, .source = at});
+    step((struct event){.kind = WRITE,
+                        .order = order,
+                        .change = change,
+                        .location = l,
+                        .value = value,
+                        .source = at});
 }
 
 static uint64_t last_value(int l)
@@ -195,8 +200,9 @@ void litmus_fence(memory_order order, struct litmus_source at)
 
 uint32_t litmus_choose(uint32_t count, struct litmus_source at)
 {
-    return (uint32_t)step((struct event){.kind = CHOICE, .location = -1, .choices = count,
-                                         .source = at})->value;
+    return (uint32_t)step(
+               (struct event){.kind = CHOICE, .location = -1, .choices = count, .source = at})
+        ->value;
 }
 
 int litmus_thread(void)
@@ -228,6 +234,11 @@ int program_threads(void)
     while (n < THREADS_MAX && thread_of[n])
         n++;
     return n;
+}
+
+int program_locations(void)
+{
+    return locations;
 }
 
 void program_start(void)

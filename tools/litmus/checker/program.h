@@ -9,6 +9,7 @@ enum outcome { NEXT, FINISHED, WAITS, WRONG };
 extern struct litmus_source wrong_at; /* the check that failed */
 
 int program_threads(void);
+int program_locations(void);
 void program_start(void);
 /* Run thread `t` along its events in `g`; *next is the event behind them, if there is one. */
 enum outcome program_run(struct graph *g, int t, struct event *next);

@@ -91,8 +91,7 @@ static void reads_from(const struct graph *g, relation r, bool external)
 {
     for (int i = 0; i < g->count; i++) {
         const struct event *e = &g->event[i];
-        if (e->kind == READ && e->from >= 0 &&
-            !(external && g->event[e->from].thread == e->thread))
+        if (e->kind == READ && e->from >= 0 && !(external && g->event[e->from].thread == e->thread))
             put(&r[e->from], i);
     }
 }
@@ -150,7 +149,8 @@ static bool coherent(const struct graph *g)
     for (int i = 0; i < g->count; i++)
         for (int j = i + 1; j < g->count; j++) {
             const struct event *a = &g->event[i], *b = &g->event[j];
-            if (a->thread == b->thread && is_memory(a) && is_memory(b) && a->location == b->location)
+            if (a->thread == b->thread && is_memory(a) && is_memory(b) &&
+                a->location == b->location)
                 put(&all[a->position < b->position ? i : j], a->position < b->position ? j : i);
         }
     reads_from(g, all, false);
@@ -163,8 +163,7 @@ static bool emptied(const struct graph *g, int thread, int store, int load)
 {
     for (int i = store; i <= load; i++) {
         const struct event *e = &g->event[g->at[thread][i]];
-        if (e->change || (e->kind == FENCE && is_sc(e)) ||
-            (e->kind == WRITE && is_sc(e)))
+        if (e->change || (e->kind == FENCE && is_sc(e)) || (e->kind == WRITE && is_sc(e)))
             return true;
     }
     return false;

@@ -39,14 +39,17 @@ void litmus_fence(memory_order order, struct litmus_source source);
 
 #define LITMUS_AT(text) ((struct litmus_source){__FILE__, __LINE__, text})
 #define LITMUS_VALUE(p) __typeof__((void)0, *(p))
-#define LITMUS_SIZED(p)                                                                            \
-    (sizeof(*(p)) + 0 * sizeof(struct { _Static_assert(sizeof(*(p)) <= 8, "up to 8 bytes"); int x; }))
-#define LITMUS_CHANGE(p, how, v, o)                                                                \
+#define LITMUS_SIZED(p)                                                     \
+    (sizeof(*(p)) + 0 * sizeof(struct {                                     \
+                        _Static_assert(sizeof(*(p)) <= 8, "up to 8 bytes"); \
+                        int x;                                              \
+                    }))
+#define LITMUS_CHANGE(p, how, v, o) \
     ((LITMUS_VALUE(p))litmus_change((p), LITMUS_SIZED(p), (how), (uint64_t)(v), (o), LITMUS_AT(#p)))
 
-#define atomic_load_explicit(p, o)                                                                 \
+#define atomic_load_explicit(p, o) \
     ((LITMUS_VALUE(p))litmus_load((p), LITMUS_SIZED(p), (o), LITMUS_AT(#p)))
-#define atomic_store_explicit(p, v, o)                                                             \
+#define atomic_store_explicit(p, v, o) \
     litmus_store((p), LITMUS_SIZED(p), (uint64_t)(LITMUS_VALUE(p))(v), (o), LITMUS_AT(#p))
 #define atomic_exchange_explicit(p, v, o) LITMUS_CHANGE(p, LITMUS_SET, v, o)
 #define atomic_fetch_add_explicit(p, v, o) LITMUS_CHANGE(p, LITMUS_ADD, v, o)
@@ -54,8 +57,8 @@ void litmus_fence(memory_order order, struct litmus_source source);
 #define atomic_fetch_or_explicit(p, v, o) LITMUS_CHANGE(p, LITMUS_OR, v, o)
 #define atomic_fetch_and_explicit(p, v, o) LITMUS_CHANGE(p, LITMUS_AND, v, o)
 #define atomic_fetch_xor_explicit(p, v, o) LITMUS_CHANGE(p, LITMUS_XOR, v, o)
-#define atomic_compare_exchange_strong_explicit(p, e, v, o, f)                                     \
-    litmus_compare_exchange((p), LITMUS_SIZED(p), (e), (uint64_t)(LITMUS_VALUE(p))(v), (o), (f),   \
+#define atomic_compare_exchange_strong_explicit(p, e, v, o, f)                                   \
+    litmus_compare_exchange((p), LITMUS_SIZED(p), (e), (uint64_t)(LITMUS_VALUE(p))(v), (o), (f), \
                             LITMUS_AT(#p))
 #define atomic_compare_exchange_weak_explicit atomic_compare_exchange_strong_explicit
 #define atomic_thread_fence(o) litmus_fence((o), LITMUS_AT("fence"))
@@ -68,7 +71,7 @@ void litmus_fence(memory_order order, struct litmus_source source);
 #define atomic_fetch_or(p, v) atomic_fetch_or_explicit(p, v, memory_order_seq_cst)
 #define atomic_fetch_and(p, v) atomic_fetch_and_explicit(p, v, memory_order_seq_cst)
 #define atomic_fetch_xor(p, v) atomic_fetch_xor_explicit(p, v, memory_order_seq_cst)
-#define atomic_compare_exchange_strong(p, e, v)                                                    \
+#define atomic_compare_exchange_strong(p, e, v) \
     atomic_compare_exchange_strong_explicit(p, e, v, memory_order_seq_cst, memory_order_seq_cst)
 #define atomic_compare_exchange_weak atomic_compare_exchange_strong
 #define atomic_init(p, v) (*(p) = (v))

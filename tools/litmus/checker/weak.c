@@ -80,8 +80,9 @@ static bool possible(struct graph *g)
             dependent(g, i, from_loads);
     for (int i = 0; i < g->count; i++)
         if (g->event[i].kind == READ && g->event[i].from >= 0)
-            put(&(g->event[g->event[i].from].thread == g->event[i].thread ? from_loads
-                                                                         : order)[g->event[i].from],
+            put(&(g->event[g->event[i].from].thread == g->event[i].thread
+                      ? from_loads
+                      : order)[g->event[i].from],
                 i);
     close_over(from_loads, g->count);
     for (int i = 0; i < g->count; i++)

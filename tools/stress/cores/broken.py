@@ -1,7 +1,7 @@
 """The broken cores by name. setup.py builds them from this list, without importing the package.
 
-The names are those of the barriers of `coalesced litmus`. A core without macros has a C file of its
-own, named after it.
+The names are those of the barriers of `coalesced litmus`. BROKEN_RING is a header of
+tools/rings/broken. A core without macros has a C file of its own, named after it.
 """
 
 BROKEN: dict[str, dict[str, str]] = {
@@ -10,8 +10,8 @@ BROKEN: dict[str, dict[str, str]] = {
     "release-first": {"ORDER_RELEASE_FIRST": "memory_order_relaxed"},
     "acquire-first": {"ORDER_ACQUIRE_FIRST": "memory_order_relaxed"},
     "wakeup-fence": {},
-    "full-check-2009": {},
-    "double-read": {},
+    "full-check-2009": {"BROKEN_RING": '"full_check_2009.h"'},
+    "double-read": {"BROKEN_RING": '"double_read.h"'},
 }
 
 

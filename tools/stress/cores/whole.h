@@ -10,6 +10,9 @@
 #define PyInit_core INIT_OF(VARIANT)
 #endif
 
+#ifdef BROKEN_RING
+#include BROKEN_RING
+#endif
 #include "core.h"
 #include "cpu.c"
 #include "cpu_exception.c"

@@ -1,8 +1,12 @@
 /*
  * hv/core/ring.h: a producer that appends ENTRIES entries to a ring of SLOTS slots and publishes each
- * at once, and a consumer that takes batches as they come. The ring starts empty.
+ * at once, and a consumer that takes batches as they come. The ring starts empty, at slot START.
  */
 #include "litmus.h"
+
+#ifdef BROKEN_RING /* a header of tools/rings/broken */
+#include BROKEN_RING
+#endif
 #include "ring.h"
 
 #ifndef SLOTS
@@ -11,18 +15,29 @@
 #ifndef ENTRIES
 #define ENTRIES 4
 #endif
+#ifndef START
+#define START 0
+#endif
 
 static union {
     struct coalesced_ring ring;
     uint64_t room[1 + 3 * SLOTS];
 } shared;
 
+void begin(void)
+{
+    atomic_store_explicit(&shared.ring.first, START, memory_order_relaxed);
+    atomic_store_explicit(&shared.ring.last, START, memory_order_relaxed);
+}
+
 void thread0(void)
 {
     struct ring_producer producer;
+    enum ring_status status;
     check(ring_producer_init(&producer, &shared.ring, sizeof shared) == RING_OK);
     for (uint32_t n = 1; n <= ENTRIES; n++) {
-        await(ring_append(&producer, n << 12, 4, 0, n) == RING_OK);
+        await((status = ring_append(&producer, n << 12, 4, 0, n)) != RING_FULL);
+        check(status == RING_OK);
         ring_publish(&producer);
     }
 }

@@ -23,10 +23,15 @@
 
 static struct run_words words;
 
-static struct doorbell doorbell(_Atomic uint32_t *own, _Atomic uint32_t *peer, int sleeps, int wakes)
+static struct doorbell doorbell(_Atomic uint32_t *own, _Atomic uint32_t *peer, int sleeps,
+                                int wakes)
 {
-    return (struct doorbell){.own_need_wakeup = own, .peer_need_wakeup = peer, .sleep_fd = sleeps,
-                             .wake_fd = wakes, .life_fd = -1, .watch_fd = -1,
+    return (struct doorbell){.own_need_wakeup = own,
+                             .peer_need_wakeup = peer,
+                             .sleep_fd = sleeps,
+                             .wake_fd = wakes,
+                             .life_fd = -1,
+                             .watch_fd = -1,
                              .policy = WAIT_ADAPTIVE};
 }
 

@@ -5,13 +5,17 @@
  * So that it shows: some time passes in between, as it does when the processor is taken away just
  * then. Two loads in a row see different values once in a million changes of the index.
  */
-#define _GNU_SOURCE
+#ifndef COALESCED_DOUBLE_READ_H
+#define COALESCED_DOUBLE_READ_H
+
 #define ring_append ring_append_of_today
 #include "exit.h"
 #include "ring.h"
 #undef ring_append
 
+#ifndef PAUSES
 #define PAUSES 20
+#endif
 
 static inline enum ring_status ring_append(struct ring_producer *p, uint64_t phys_addr,
                                            uint32_t len, uint32_t pio, uint64_t data)
@@ -38,5 +42,4 @@ static inline enum ring_status ring_append(struct ring_producer *p, uint64_t phy
     return RING_OK;
 }
 
-#define VARIANT double_read
-#include "whole.h"
+#endif

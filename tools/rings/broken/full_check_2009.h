@@ -6,7 +6,9 @@
  * to lie on slot 0 while `last` is far ahead of it, it counts as not full when it is: the next entry
  * makes it look empty. That takes a consumer that drains while the guest runs.
  */
-#define _GNU_SOURCE
+#ifndef COALESCED_FULL_CHECK_2009_H
+#define COALESCED_FULL_CHECK_2009_H
+
 #define ring_append ring_append_of_today
 #include "ring.h"
 #undef ring_append
@@ -25,5 +27,4 @@ static inline enum ring_status ring_append(struct ring_producer *p, uint64_t phy
     return RING_OK;
 }
 
-#define VARIANT full_check_2009
-#include "whole.h"
+#endif

@@ -1,0 +1,85 @@
+"""`explore`, and `coalesced litmus FILE`: programs of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coalesced.tools.errors import BadInput
+from coalesced.tools.litmus.explore import explore
+
+
+@pytest.mark.slow
+def test_a_check_that_fails_names_its_line_and_the_steps_before_it(tmp_path: Path) -> None:
+    program = tmp_path / "message.c"
+    program.write_text(
+        "#include <litmus.h>\n"
+        "static atomic_int data, flag;\n"
+        "void thread0(void) { atomic_store_explicit(&data, 7, memory_order_relaxed);\n"
+        "    atomic_store_explicit(&flag, 1, memory_order_relaxed); }\n"
+        "void thread1(void) { await(atomic_load_explicit(&flag, ORDER));\n"
+        "    check(atomic_load_explicit(&data, memory_order_relaxed) == 7); }\n"
+    )
+    sc, rc11 = explore(program, ["sc", "rc11"], ["ORDER=memory_order_relaxed"])
+    assert sc.ok
+    assert sc.executions == 1
+    assert (rc11.ok, rc11.line) == (False, 6)
+    assert [(e.thread, e.kind, e.value, e.from_) for e in rc11.events] == [
+        (0, "store", 7, None),
+        (0, "store", 1, None),
+        (1, "load", 1, 1),
+        (1, "load", 0, None),
+    ]
+
+
+@pytest.mark.slow
+def test_a_wait_that_no_store_ends_is_wrong(tmp_path: Path) -> None:
+    program = tmp_path / "wait.c"
+    program.write_text(
+        "#include <litmus.h>\n"
+        "static atomic_int flag;\n"
+        "void thread0(void) { atomic_store(&flag, 1); }\n"
+        "void thread1(void) { await(atomic_load(&flag) == 2); }\n"
+    )
+    [verdict] = explore(program, ["sc"])
+    assert verdict.wrong == "a thread waits for good"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("int x = ;", "bad.c does not compile"),
+        (
+            "static atomic_int x; static int n;\n"
+            "void thread0(void) { n++; atomic_store(&x, n); atomic_store(&x, 0); }\n"
+            "void thread1(void) { }",
+            "does something else each time it runs",
+        ),
+        (
+            "static atomic_int x;\n"
+            "void thread0(void) { for (;;) atomic_store(&x, 1); }\n"
+            "void thread1(void) { }",
+            "more than 192 steps in an execution; bound the loops",
+        ),
+    ],
+)
+def test_a_program_that_cannot_be_explored_is_one_line(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    program = tmp_path / "bad.c"
+    program.write_text(f"#include <litmus.h>\n{text}\n")
+    with pytest.raises(BadInput, match=said) as error:
+        explore(program, ["sc"])
+    assert "\n" not in str(error.value)
+
+
+def test_without_a_compiler_the_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    program = tmp_path / "any.c"
+    program.write_text("")
+    with pytest.raises(BadInput, match="no-such-compiler: no C compiler found"):
+        explore(program, ["sc"])
