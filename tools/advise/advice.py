@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
 from coalesced.hv.printable import printable
 from coalesced.tools.advise import passes, zones
 from coalesced.tools.advise.bins import Waits
-from coalesced.tools.advise.evidence import Evidence, measured, ranges
+from coalesced.tools.advise.evidence import Evidence, measured
 from coalesced.tools.advise.names import Map, device
+from coalesced.tools.advise.ranges import ranges
 from coalesced.tools.advise.recording import Recording
 from coalesced.tools.advise.ring import Ring
 from coalesced.tools.advise.verdicts import Judgement, Verdict, judge
@@ -24,6 +26,7 @@ from coalesced.tools.traces.events import NO_TIME, Kind
 from coalesced.vmm.zone import Zone
 
 _PASSES = 7  # over the events, at most
+_ALONE_MOST = 256  # zones whose savings alone are counted: each is tried with each event
 MERGE_GAP = 0x1000  # two advised ranges with nothing else between them are one zone
 
 
@@ -57,7 +60,8 @@ class Options:
 
 @dataclass(frozen=True)
 class RangeAdvice:
-    """A range of registers. `saves`: the exits that it saves alone, if it is a zone to add."""
+    """A range of registers. `saves`: the exits that it saves alone, if it is a zone to add and
+    one of the 256 with most exits."""
 
     zone: Zone
     name: str | None
@@ -135,12 +139,7 @@ def _advice(recording: Recording, options: Options) -> Advice:
     judged = [(each, _judged(each, options)) for each in found]
     advised = added(((each.zone, judgement.verdict) for each, judgement in judged), in_force)
     force = Force.of(recording, in_force, options.ring)
-    singles = [
-        each.zone
-        for each, judgement in judged
-        if judgement.verdict is Verdict.COALESCE
-        and not any(zone.holds(each.zone) for zone in in_force)
-    ]
+    singles = _singles(judged, in_force)
     naming = _Naming(recording, options.names, found)
     done = outcome(recording, force, advised, singles, found, naming.device)
     now, after = sum(done.by_part), done.what_if.ring_pages["1"]
@@ -175,6 +174,17 @@ def _advice(recording: Recording, options: Options) -> Advice:
     )
 
 
+def _singles(judged: Sequence[tuple[Evidence, Judgement]], in_force: Sequence[Zone]) -> list[Zone]:
+    """The ranges to coalesce that are in no zone, those with most exits first."""
+    new = [
+        each
+        for each, judgement in judged
+        if judgement.verdict is Verdict.COALESCE
+        and not any(zone.holds(each.zone) for zone in in_force)
+    ]
+    return [each.zone for each in sorted(new, key=lambda each: -each.exits)[:_ALONE_MOST]]
+
+
 def _judged(found: Evidence, options: Options) -> Judgement:
     """The judgement, unless the options decide otherwise."""
     judgement = judge(found, options.staleness_ns)
@@ -201,7 +211,7 @@ class _Naming:
 
     def __init__(self, recording: Recording, names: Map, found: Sequence[Evidence]) -> None:
         recorded = [name.decode(errors="replace") for name in recording.reader.names.numbers]
-        self._found = found
+        self._ranges = [each.zone for each in found]  # ascending
         self._names = names
         self._recorded = {
             each.zone: printable(recorded[each.name]) if recorded else "" for each in found
@@ -213,8 +223,9 @@ class _Naming:
 
     def device(self, zone: Zone) -> object:
         """What a zone belongs to, by its name or that of the first range in it, or by its page."""
-        name = next((self.of(e.zone) for e in self._found if zone.holds(e.zone)), self.of(zone))
-        return device(zone, name)
+        first = bisect_left(self._ranges, Zone(zone.pio, zone.address, 0))
+        holds = first < len(self._ranges) and zone.holds(self._ranges[first])
+        return device(zone, self.of(self._ranges[first] if holds else zone))
 
 
 def _range(

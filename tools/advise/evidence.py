@@ -13,13 +13,11 @@ from coalesced.devices.i440fx import CONFIG_ADDRESS, CONFIG_DATA
 from coalesced.tools.advise import pairs, passes
 from coalesced.tools.advise.bins import Bins, Waits
 from coalesced.tools.advise.pairs import REACH, Pair
+from coalesced.tools.advise.ranges import Range
 from coalesced.tools.advise.recording import Recording
 from coalesced.tools.advise.spool import array_of
-from coalesced.tools.advise.zones import Written
 from coalesced.vmm.zone import Zone
 
-WINDOW_LEAST: Final = 64  # addresses of a range that is taken for memory
-WINDOW_GAP: Final = 32
 # Of PCI's configuration space: command, BARs, a bridge's windows, the ROM.
 MAPPING_REGISTERS: Final = (0x04, *range(0x10, 0x34, 4))
 _PCI: Final = (CONFIG_ADDRESS, CONFIG_DATA, sum(1 << (r // 4) for r in MAPPING_REGISTERS))
@@ -59,6 +57,7 @@ class Evidence:
     zone: Zone
     name: int  # of the region, in the recording
     is_window: bool  # it is taken for memory
+    joined: int  # the ranges that this one stands for, where there are too many
     in_force: bool  # its writes are in a zone already
     writes: int
     strings: int
@@ -83,39 +82,15 @@ class Evidence:
     wait_bins: Sequence[int]  # writes by the power of two of their wait
 
 
-def ranges(written: Written) -> list[Zone]:
-    """The ranges that are written: windows of memory, and single registers."""
-    return [
-        zone
-        for pio in (False, True)
-        for zone in _clusters(pio, *written.of(pio, np.ones(len(written.address), dtype=bool)))
-    ]
-
-
-def _clusters(pio: bool, starts: NDArray[np.uint64], size: NDArray[np.uint64]) -> list[Zone]:
-    """Neighbours that are many enough for a window in one range, others alone."""
-    new = np.append(True, np.diff(starts) > WINDOW_GAP)[: len(starts)]
-    first = np.flatnonzero(new)
-    found = []
-    for a, b in zip(first, np.append(first[1:], len(starts)), strict=False):
-        if not pio and b - a >= WINDOW_LEAST:
-            end = int(starts[b - 1]) + int(size[b - 1])
-            found.append(Zone(pio, int(starts[a]), end - int(starts[a])))
-        else:
-            found += [Zone(pio, int(starts[n]), int(size[n])) for n in range(a, b)]
-    return found
-
-
 def measured(
-    recording: Recording, zones: Sequence[Zone], in_force: Sequence[Zone], staleness: int
+    recording: Recording, ranges: Sequence[Range], in_force: Sequence[Zone], staleness: int
 ) -> list[Evidence]:
     """The evidence about each range that is written once at least.
 
     `staleness`: the nanoseconds after which what follows a write is late.
     """
     whole, spool = recording.whole, recording.spool
-    windows = [not z.pio and z.size >= WINDOW_LEAST for z in zones]
-    areas = array_of(zones, windows)
+    areas = array_of([each.zone for each in ranges], [each.mark for each in ranges])
     (rows, to_next), (longest, waits) = spool.both(
         passes.evidence(whole, areas, array_of(in_force), _PCI), passes.waits(whole, areas)
     )
@@ -126,7 +101,7 @@ def measured(
         Bins.of(waits),
         whole.has_exits,
     )
-    found = [of_ranges.of(n, zone, windows[n]) for n, zone in enumerate(zones)]
+    found = [of_ranges.of(number, each) for number, each in enumerate(ranges)]
     return _with_values(recording, found, of_ranges.found["near"], staleness)
 
 
@@ -158,7 +133,7 @@ class _Ranges:
     waits: Bins
     has_exits: bool
 
-    def of(self, number: int, zone: Zone, is_window: bool) -> Evidence:
+    def of(self, number: int, written: Range) -> Evidence:
         """The evidence about one range."""
         row = self.found[number]
         count = {name: int(row[name]) for name in _COUNTS}
@@ -166,9 +141,10 @@ class _Ranges:
         never = not (count["in_force"] or count["exits_of_writes"])
         several = count["several_values"] or not count["writes"]
         return Evidence(
-            zone=zone,
+            zone=written.zone,
             name=count["name"],
-            is_window=is_window,
+            is_window=written.is_window,
+            joined=written.joined,
             in_force=bool(count["in_force"]),
             writes=count["writes"],
             strings=count["strings"],

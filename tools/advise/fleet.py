@@ -20,7 +20,7 @@ from coalesced.tools.advise.advice import (
     added,
     advise,
 )
-from coalesced.tools.advise.evidence import WINDOW_LEAST
+from coalesced.tools.advise.ranges import WINDOW_LEAST
 from coalesced.tools.advise.recording import read
 from coalesced.tools.advise.verdicts import Verdict
 from coalesced.tools.advise.whatif import Doorbell, Stale, WhatIf

@@ -43,8 +43,9 @@ def survey(least: int, /) -> Pass:
 def evidence(whole: Whole, ranges: Array, zones: Array, pci: tuple[int, int, int], /) -> Pass:
     """Count what the writes of ranges do; gives `evidence.FOUND` and the waits for the next access.
 
-    The mark of a range is 1 for a window. `pci`: the ports of configuration address and data, and
-    a bit for each word that maps.
+    The mark of a range has bit 0 for a window, bit 1 for one whose data is not kept: no value that
+    is read back, none that counts up. `pci`: the ports of configuration address and data, and a bit
+    for each word that maps.
     """
 
 def waits(whole: Whole, ranges: Array, /) -> Pass:

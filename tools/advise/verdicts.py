@@ -61,6 +61,14 @@ def duration(ns: int) -> str:
     return f"{ns} ns"
 
 
+def _too_many(found: Evidence, _staleness: int) -> Judgement | None:
+    """Nothing is advised for registers that were not judged one by one."""
+    if not found.joined:
+        return None
+    reason = f"{found.joined:,} ranges: the recording writes too many to judge each"
+    return Judgement(Verdict.UNPROVEN, reason, found.first_line)
+
+
 def _strings(found: Evidence, _staleness: int) -> Judgement | None:
     if found.writes:
         return None
@@ -190,8 +198,8 @@ def _storage(found: Evidence, _staleness: int) -> Judgement | None:
 
 
 _RULES: Final[tuple[Rule, ...]] = (
-    _strings, _kernel, _mapping, _read_back, _index, _counter, _waits, _fifo, _bank, _window,
-    _storage,
+    _too_many, _strings, _kernel, _mapping, _read_back, _index, _counter, _waits, _fifo, _bank,
+    _window, _storage,
 )  # fmt: skip
 
 

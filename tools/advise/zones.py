@@ -17,6 +17,7 @@ from coalesced.tools.traces.events import Mask, Words
 from coalesced.vmm.zone import Zone
 
 GAP_MAX: Final = 0x20000  # an inferred zone has no larger gap between two writes
+ZONES_MOST: Final = 1000  # of a bus, in Linux: NR_IOBUS_DEVS
 _QUEUED, _EXITS_FULL, _EXITS_APART = 1, 2, 4
 
 
@@ -47,22 +48,30 @@ class Written:
 
 
 def inferred(written: Written, recording: Recording) -> list[Zone]:
-    """The zones in force: ranges whose writes do not exit, except where the ring is full."""
+    """The zones in force: ranges whose writes do not exit, except where the ring is full.
+
+    Where they are more than a kernel has room for, writes that exit do not part them, and the gaps
+    between them may be wider.
+    """
     if not recording.whole.has_exits:
         return []
     queued = (written.how & _QUEUED) != 0
     apart = (written.how & _EXITS_APART) != 0
     starts, size = written.of(False, queued | ~apart)
     others, _ = written.of(False, ~queued & apart)
-    return _merged(starts, starts + (size - np.uint64(1)), others)
+    lasts = starts + (size - np.uint64(1))
+    found, gap = _merged(starts, lasts, others, GAP_MAX), GAP_MAX
+    while len(found) > ZONES_MOST:
+        found, gap = _merged(starts, lasts, others[:0], gap), gap * 2
+    return found
 
 
-def _merged(starts: Words, lasts: Words, apart: Words) -> list[Zone]:
+def _merged(starts: Words, lasts: Words, apart: Words, gap_most: int) -> list[Zone]:
     if not len(starts):
         return []
     gap = starts[1:] - np.minimum(lasts[:-1], starts[1:])
     between = np.searchsorted(apart, starts[1:]) != np.searchsorted(apart, starts[:-1])
-    new = np.append(True, (gap > GAP_MAX) | between)
+    new = np.append(True, (gap > gap_most) | between)
     first = np.flatnonzero(new)
     last = np.append(first[1:], len(starts)) - 1
     return [

@@ -4,6 +4,7 @@
 #include "table.h"
 
 enum { STEP_MAX = 256, REACH = 8, GRANULE = 64 };
+enum { WINDOW = 1, JOINED = 2 }; /* bits of a range's mark */
 
 struct counted {
     int64_t count, line; /* line: the first, 0: there is none */
@@ -57,7 +58,7 @@ static void count(struct counted *c, int64_t line)
 
 static bool is_window(const struct evidence *e, long range)
 {
-    return range >= 0 && e->ranges.at[range].mark;
+    return range >= 0 && e->ranges.at[range].mark & WINDOW;
 }
 
 /* --- the order of a thread's accesses --- */
@@ -220,7 +221,7 @@ static bool touch(struct evidence *e, const struct record *r, long range)
     if (!(r->traits & WRITE))
         return true;
     write_to(e, r, f);
-    return is_window(e, range) || count_up(e, r, f);
+    return e->ranges.at[range].mark || count_up(e, r, f);
 }
 
 static bool step(struct pass *pass, struct record *r)
@@ -231,7 +232,8 @@ static bool step(struct pass *pass, struct record *r)
     long range = range_of(&e->ranges, r);
     if (range >= 0 && !touch(e, r, range))
         return false;
-    if (is_single(r) && !(r->traits & KERNEL) && !write_bytes(e, r))
+    bool judged = range < 0 || !(e->ranges.at[range].mark & JOINED);
+    if (judged && is_single(r) && !(r->traits & KERNEL) && !write_bytes(e, r))
         return false;
     if ((r->traits & (WRITE | PORT)) == (WRITE | PORT) && r->address == e->config_address)
         e->selected = (unsigned)r->value & 0xfc;

@@ -1,64 +1,86 @@
-/* Lists the addresses that are written, and how their writes went. */
+/* Lists the addresses that are written, each with its widest write and how its writes went. */
 #include "record.h"
 #include "table.h"
 
-enum { QUEUED = 1, EXITS_FULL = 2, EXITS_APART = 4 };
+enum { QUEUED = 1, EXITS_FULL = 2, EXITS_APART = 4, WRITTEN = 8, GRANULE = 64 };
 
 struct survey {
     struct pass pass;
-    struct table addresses;
+    struct table granules;
     uint64_t least; /* entries with which a ring may be full */
     uint64_t since; /* writes that were queued since the last exit */
 };
 
-struct written {
-    uint64_t size, how;
+/* 64 addresses in a row: one by one a table of a framebuffer would take 50 times its size. */
+struct granule {
+    uint8_t size[GRANULE], how[GRANULE];
 };
 
 static bool step(struct pass *pass, struct record *r)
 {
     struct survey *s = (struct survey *)pass;
     if ((r->traits & (WRITE | KERNEL)) == WRITE) {
-        struct written *w = table_add(&s->addresses, (struct key){r->address, is_port(r), 0});
-        if (!w)
+        struct key key = {r->address / GRANULE, is_port(r), 0};
+        struct granule *g = table_add(&s->granules, key);
+        if (!g)
             return false;
-        if (r->size > w->size)
-            w->size = r->size;
+        unsigned place = r->address % GRANULE;
+        if (r->size > g->size[place])
+            g->size[place] = r->size;
+        g->how[place] |= WRITTEN;
         if (!(r->traits & (PORT | EXITS))) {
-            w->how |= QUEUED;
+            g->how[place] |= QUEUED;
             s->since++;
         } else if (!(r->traits & PORT))
-            w->how |= s->since >= s->least ? EXITS_FULL : EXITS_APART;
+            g->how[place] |= s->since >= s->least ? EXITS_FULL : EXITS_APART;
     }
     if (r->traits & EXIT)
         s->since = 0;
     return true;
 }
 
-/* Of each address: itself, 1 for a port, the size of its widest write, and how its writes went. */
+static size_t addresses_in(const struct granule *g)
+{
+    size_t count = 0;
+    for (unsigned place = 0; place < GRANULE; place++)
+        count += g->how[place] != 0;
+    return count;
+}
+
+/* Of each address of a granule: itself, 1 for a port, the size of its widest write, how. */
+static uint64_t *list(uint64_t *row, const struct slot *slot, const struct granule *g)
+{
+    for (unsigned place = 0; place < GRANULE; place++) {
+        if (!g->how[place])
+            continue;
+        *row++ = slot->key.a * GRANULE + place;
+        *row++ = slot->key.b;
+        *row++ = g->size[place];
+        *row++ = g->how[place] & ~WRITTEN;
+    }
+    return row;
+}
+
 static PyObject *result(struct pass *pass)
 {
-    struct survey *s = (struct survey *)pass;
-    size_t length = s->addresses.used * 4 * sizeof(uint64_t), at = 0;
-    uint64_t *rows = malloc(length ? length : 1);
-    if (!rows)
-        return PyErr_NoMemory();
-    for (size_t n = 0; n < s->addresses.room; n++) {
-        struct slot *slot = slot_at(&s->addresses, n);
-        struct written *w = value_of(slot);
-        if (!slot->used)
-            continue;
-        memcpy(rows + at, (uint64_t[]){slot->key.a, slot->key.b, w->size, w->how}, 32);
-        at += 4;
+    const struct table *granules = &((struct survey *)pass)->granules;
+    size_t count = 0;
+    for (size_t n = 0; n < granules->room; n++)
+        if (slot_at(granules, n)->used)
+            count += addresses_in(value_of(slot_at(granules, n)));
+    PyObject *found = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(count * 4 * sizeof(uint64_t)));
+    uint64_t *row = found ? (uint64_t *)PyBytes_AsString(found) : NULL;
+    for (size_t n = 0; row && n < granules->room; n++) {
+        struct slot *slot = slot_at(granules, n);
+        if (slot->used)
+            row = list(row, slot, value_of(slot));
     }
-    PyObject *found = PyBytes_FromStringAndSize((char *)rows, (Py_ssize_t)length);
-    free(rows);
     return found;
 }
 
 static void clear(struct pass *pass)
 {
-    free(((struct survey *)pass)->addresses.slots);
+    free(((struct survey *)pass)->granules.slots);
 }
 
 struct pass *survey_new(PyObject *args)
@@ -70,7 +92,7 @@ struct pass *survey_new(PyObject *args)
     if (!s)
         return (struct pass *)PyErr_NoMemory();
     s->pass = (struct pass){.step = step, .result = result, .clear = clear};
-    s->addresses.value = sizeof(struct written);
+    s->granules.value = sizeof(struct granule);
     s->least = least;
     return &s->pass;
 }

@@ -66,7 +66,7 @@ static inline bool table_grow(struct table *t)
 /* The value of a key, which is added if it is new; NULL: out of memory. */
 static inline void *table_add(struct table *t, struct key k)
 {
-    if (t->used * 2 >= t->room && !table_grow(t))
+    if (t->used * 4 >= t->room * 3 && !table_grow(t))
         return NULL;
     struct slot *slot = slot_of(t, k);
     if (!slot->used) {

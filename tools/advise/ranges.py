@@ -1,0 +1,102 @@
+"""Divides the addresses that a recording writes into ranges, each of which is judged as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coalesced.tools.advise.zones import Written
+from coalesced.tools.traces.events import Mask, Words
+from coalesced.vmm.zone import Zone
+
+WINDOW_LEAST: Final = 64  # addresses of a range that is taken for memory
+WINDOW_GAP: Final = 32
+MOST: Final = 8192  # ranges of one recording: each takes some KiB and a row of the report
+_PAGE_BITS: Final = 12
+_ADDRESS_BITS: Final = 64
+
+
+@dataclass(frozen=True)
+class Range:
+    """A window of memory or a single register; or all those of a block of addresses.
+
+    `joined`: how many ranges a block stands for, else 0.
+    """
+
+    zone: Zone
+    joined: int = 0
+
+    @property
+    def is_window(self) -> bool:
+        """Whether it is taken for memory."""
+        return not self.zone.pio and self.zone.size >= WINDOW_LEAST
+
+    @property
+    def mark(self) -> int:
+        """For `passes.evidence`."""
+        return self.is_window | (self.joined > 0) << 1
+
+
+def ranges(written: Written, most: int = MOST) -> list[Range]:
+    """The ranges that are written, ports behind memory, ascending.
+
+    More than `most` are joined by aligned blocks: pages, or larger ones if pages are too many.
+    """
+    found = _Rows.of(written)
+    bits = _PAGE_BITS
+    while len(found.first) > most and bits < _ADDRESS_BITS:
+        found = found.joined(bits)
+        bits += 1
+    return [
+        Range(Zone(pio, first, last - first + 1), count if count > 1 else 0)
+        for pio, first, last, count in zip(
+            found.pio.tolist(),
+            found.first.tolist(),
+            found.last.tolist(),
+            found.count.tolist(),
+            strict=True,
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Ranges as columns; `count`: how many each stands for."""
+
+    pio: Mask
+    first: Words
+    last: Words
+    count: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, written: Written) -> Self:
+        """Neighbours that are many enough for a window in one range, others alone."""
+        first, last = written.address, written.address + (written.size - np.uint64(1))
+        new = _changes(written.pio) | np.append(True, np.diff(first) > WINDOW_GAP)[: len(first)]
+        lengths = np.diff(np.append(np.flatnonzero(new), len(first)))
+        alone = np.repeat(lengths < WINDOW_LEAST, lengths) | written.pio
+        return cls(written.pio, first, last, np.ones(len(first), np.int64))._merged(
+            new | alone, counted=False
+        )
+
+    def joined(self, bits: int) -> Self:
+        """Ranges that lie in the same block of 2**bits addresses as one."""
+        blocks = (self.first >> np.uint64(bits), self.last >> np.uint64(bits))
+        return self._merged(
+            _changes(self.pio) | _changes(blocks[0]) | _changes(blocks[1]), counted=True
+        )
+
+    def _merged(self, begins: Mask, *, counted: bool) -> Self:
+        at = np.flatnonzero(begins)
+        if not len(at):
+            return self
+        count = np.add.reduceat(self.count, at) if counted else self.count[at]
+        return type(self)(self.pio[at], self.first[at], np.maximum.reduceat(self.last, at), count)
+
+
+def _changes(column: NDArray[np.generic]) -> Mask:
+    """Where a value differs from the one before; true for the first."""
+    return np.append(True, column[1:] != column[:-1])[: len(column)]
