@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from coalesced import get_include
+from coalesced.tools.litmus import explore
 from coalesced.tools.litmus.cases import Case, outcome
 from coalesced.tools.litmus.models import MODELS
 from helpers.command_line import status_of
@@ -57,3 +61,44 @@ def test_release_of_first_shows_from_three_slots_and_four_entries_on(
     found = outcome(Case("ring", "release-first", "weak", slots, entries))
     assert found.verdict.ok == ok
     assert found.as_expected
+
+
+PROGRAMS = {"ring": 4, "hostile": 2, "exit": 2, "wakeup": 2}  # and their entries
+FENCE = "atomic_thread_fence(FENCE_WAKEUP);"
+
+
+def without(barrier: str, text: str) -> str:
+    """The header's text with an order relaxed, or without a fence."""
+    match barrier:
+        case "FENCE_WAKEUP":
+            return text.replace(FENCE, "")
+        case "WAKER_FENCE":
+            return text.replace(FENCE, "", 1)
+        case "SLEEPER_FENCE":
+            return "".join(text.rsplit(FENCE, 1))
+        case _:
+            return re.sub(rf"\bORDER_{barrier}\)", "memory_order_relaxed)", text)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("barrier", NEEDED)
+def test_a_header_without_a_barrier_fails_in_the_models_that_need_it_and_in_no_other(
+    barrier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text of the header is changed, and all programs are explored as they are shipped."""
+    changed = []
+    for name in ("ring.h", "exit.h"):
+        text = Path(get_include(), name).read_text()
+        tmp_path.joinpath(name).write_text(without(barrier, text))
+        changed += [name] * (without(barrier, text) != text)
+    (header,) = changed
+    monkeypatch.setattr(explore, "get_include", lambda: str(tmp_path))
+    failing = {program: set[str]() for program in PROGRAMS}
+    for program, entries in PROGRAMS.items():
+        source = explore.CHECKER / "programs" / f"{program}.c"
+        for verdict in explore.explore(source, MODELS, [f"ENTRIES={entries}"]):
+            if not verdict.ok:
+                failing[program].add(verdict.model)
+                assert str(tmp_path / header) in {event.file for event in verdict.events}
+    own = "ring" if header == "ring.h" else "wakeup" if "FENCE" in barrier else "exit"
+    assert failing == {program: set[str]() for program in PROGRAMS} | {own: NEEDED[barrier]}

@@ -13,7 +13,9 @@
 #ifndef SLOTS
 #define SLOTS 3
 #endif
+#ifndef ENTRIES
 #define ENTRIES 2
+#endif
 #define BYTES (8 + 24 * SLOTS)
 
 /* One slot more than the ring has. */

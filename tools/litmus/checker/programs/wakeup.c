@@ -4,14 +4,11 @@
  */
 #include "litmus.h"
 
-#ifndef WAKER_FENCE
-#define WAKER_FENCE memory_order_seq_cst
-#endif
-#ifndef SLEEPER_FENCE
-#define SLEEPER_FENCE memory_order_seq_cst
-#endif
-#ifndef FENCE_WAKEUP
-#define FENCE_WAKEUP (litmus_thread() ? SLEEPER_FENCE : WAKER_FENCE)
+/* Without the fence of one thread only. */
+#ifdef WAKER_FENCE
+#define FENCE_WAKEUP (litmus_thread() ? memory_order_seq_cst : WAKER_FENCE)
+#elif defined SLEEPER_FENCE
+#define FENCE_WAKEUP (litmus_thread() ? SLEEPER_FENCE : memory_order_seq_cst)
 #endif
 
 #include "pipes.h"
