@@ -57,6 +57,34 @@ class Producer:
         """Append an entry without publishing it; False when the ring is full."""
     def publish(self) -> None:
         """Publish the appended entries."""
+    @staticmethod
+    def check(entries: Array, /) -> None:
+        """Raise ValueError for an entry that the consumer would refuse."""
+    def extend(self, entries: Array, start: int = 0, /) -> int:
+        """Append and publish entries from `start` on until the ring is full; how many."""
+
+@final
+class Bell:
+    """An end of a shared ring as its owner, which waits for the other end."""
+
+    life_fd: int
+    signals: int
+    def __new__(cls, mapping: Mapping, fd: int, produces: bool) -> Bell:
+        """Become the owner; `fd`: this side's socket. Raises RingBusy."""
+    def attach_end(self, end: Producer | Consumer, /) -> None:
+        """The ring's end, made after this object."""
+    def close(self) -> None:
+        """Close the end and wake the other one; in a fork of its process, forget it."""
+    def check(self) -> None:
+        """Raise RingClosed or RingBusy when the end cannot be used any more."""
+    def signal(self) -> None:
+        """Wake the other end if it sleeps; the index is published."""
+    def wait(self, timeout: float | None, /) -> bool:
+        """Wait for entries or for room; False at the timeout. Raises RingClosed, PeerDied."""
+    def arm(self) -> bool:
+        """Announce a sleep until `fd` or `life_fd` is readable; False when there is news."""
+    def disarm(self) -> None:
+        """The sleep is over."""
 
 @final
 class Consumer(Buffer):

@@ -43,6 +43,26 @@ class ProtocolError(CoalescedError):
     """The other process broke the layout's rules; the text names the place and the value."""
 
 
+class GeometryError(ProtocolError):
+    """Memory that is no shared ring, or one of another size or version."""
+
+
+class RingFull(CoalescedError):
+    """The ring had no room for an entry before the timeout; `appended` went in before it."""
+
+    def __init__(self, appended: int) -> None:
+        super().__init__(f"the ring is full: {appended} entries went in before the timeout")
+        self.appended = appended
+
+
+class RingClosed(CoalescedError):
+    """An end of the ring is closed, and no entry is left in it."""
+
+
+class RingBusy(CoalescedError):
+    """The end of the ring belongs to another process that is alive, or to another object."""
+
+
 class SegmentError(ProtocolError):
     """A shared-memory segment was truncated by another process."""
 

@@ -7,6 +7,7 @@
 
 #include "exit.h"
 #include "ring.h"
+#include "shared_ring.h"
 #include "waits.h"
 
 #define PAGE 4096u
@@ -59,6 +60,9 @@ enum {
 };
 enum { IO_IN = 0, IO_OUT = 1 };
 
+/* How many forks lie between this process and the one that loaded the extension (module.c). */
+extern uint32_t forks_seen;
+
 /* ---- support.c ------------------------------------------------------------------------------ */
 
 /* Look up coalesced.hv.errors and coalesced.hv.outcome; 0, or -1 with an exception set. */
@@ -72,6 +76,7 @@ extern PyObject *error_protocol;
 extern PyObject *error_segment;
 extern PyObject *error_guest;
 extern PyObject *error_host;
+extern PyObject *error_closed, *error_busy;
 
 /* ns from a Python number of seconds or None (UINT64_MAX); -1 with an exception set. */
 int deadline_from(PyObject *timeout, uint64_t *deadline);
@@ -107,7 +112,13 @@ int mapping_check(const MappingObject *m);
 /* A pointer to [offset, offset + size), or NULL with ValueError set. */
 void *mapping_range(MappingObject *m, Py_ssize_t offset, Py_ssize_t size, size_t align);
 
-/* ---- ringtypes.c: the two ends of a ring as Python objects ---------------------------------- */
+/* ---- producer.c, ringtypes.c: the two ends of a ring as Python objects ---------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    MappingObject *mapping;
+    struct ring_producer p;
+} ProducerObject;
 
 typedef struct {
     PyObject_HEAD
@@ -118,10 +129,18 @@ typedef struct {
     struct wait_counts waits;
 } ConsumerObject;
 
-extern PyTypeObject *ConsumerType;
-int ring_init_types(PyObject *module);
+extern PyTypeObject *ProducerType, *ConsumerType;
+int producer_init_type(PyObject *module);
+int consumer_init_type(PyObject *module);
+/* The mapping and the ring in it, from (mapping, offset, size); NULL with an exception set. */
+struct coalesced_ring *ring_from(PyObject *args, PyObject *kwargs, MappingObject **mapping,
+                                 Py_ssize_t *size);
 /* Set ProtocolError for a status below 0; returns -1. */
 int ring_raise(enum ring_status status, uint64_t bad, uint32_t slot, uint32_t slots);
+
+/* ---- bell.c: waiting for the other end of a ring ------------------------------------------- */
+
+int bell_init_type(PyObject *module);
 
 /* ---- exit_page.c: exits as they stand in kvm_run ------------------------------------------- */
 

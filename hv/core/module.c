@@ -88,7 +88,8 @@ PyMODINIT_FUNC PyInit_core(void)
         return PyErr_NoMemory();
     }
     if (support_look_up_errors() < 0 || support_look_up_events() < 0 ||
-        mapping_init_type(module) < 0 || ring_init_types(module) < 0 ||
+        mapping_init_type(module) < 0 || producer_init_type(module) < 0 ||
+        consumer_init_type(module) < 0 || bell_init_type(module) < 0 ||
         vcpu_init_type(module) < 0 || cpu_init_type(module) < 0 || handle_init_type(module) < 0 ||
         kvm_init_type(module) < 0 || add_layout(module) < 0) {
         Py_DECREF(module);

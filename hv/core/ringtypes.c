@@ -1,14 +1,8 @@
-/* Producer and Consumer: the two ends of a ring, for Python. */
+/* Consumer: the consumer's end of a ring, for Python. */
 #define _GNU_SOURCE
 #include "core.h"
 
 PyTypeObject *ConsumerType;
-
-typedef struct {
-    PyObject_HEAD
-    MappingObject *mapping;
-    struct ring_producer p;
-} ProducerObject;
 
 int ring_raise(enum ring_status status, uint64_t bad, uint32_t slot, uint32_t slots)
 {
@@ -47,9 +41,8 @@ int ring_raise(enum ring_status status, uint64_t bad, uint32_t slot, uint32_t sl
     return -1;
 }
 
-/* The mapping and the ring in it, from (mapping, offset, size); NULL with an exception set. */
-static struct coalesced_ring *ring_from(PyObject *args, PyObject *kwargs, MappingObject **mapping,
-                                        Py_ssize_t *size)
+struct coalesced_ring *ring_from(PyObject *args, PyObject *kwargs, MappingObject **mapping,
+                                 Py_ssize_t *size)
 {
     static char *names[] = {"mapping", "offset", "size", NULL};
     Py_ssize_t offset;
@@ -61,71 +54,6 @@ static struct coalesced_ring *ring_from(PyObject *args, PyObject *kwargs, Mappin
         return NULL;
     }
     return mapping_range(*mapping, offset, *size, 8);
-}
-
-static PyObject *producer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    MappingObject *mapping;
-    Py_ssize_t size;
-    struct coalesced_ring *ring = ring_from(args, kwargs, &mapping, &size);
-    if (!ring)
-        return NULL;
-    ProducerObject *self =
-        (ProducerObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-    if (!self)
-        return NULL;
-    Py_INCREF((PyObject *)mapping);
-    self->mapping = mapping;
-    enum ring_status status = ring_producer_init(&self->p, ring, (size_t)size);
-    if (status < 0) {
-        ring_raise(status, self->p.bad, 0, self->p.slots);
-        Py_DECREF((PyObject *)self);
-        return NULL;
-    }
-    return (PyObject *)self;
-}
-
-static void producer_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    Py_XDECREF((PyObject *)((ProducerObject *)self)->mapping);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-    Py_DECREF(type);
-}
-
-static PyObject *producer_append(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"phys_addr", "len", "data", "pio", NULL};
-    struct ring_producer *p = &((ProducerObject *)self)->p;
-    PyObject *address_object, *data_object;
-    unsigned int len;
-    int pio = 0;
-    uint64_t address, data;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OIO|p", names, &address_object, &len,
-                                     &data_object, &pio) ||
-        unsigned_from(address_object, &address) < 0 || unsigned_from(data_object, &data) < 0)
-        return NULL;
-    if (len < 1 || len > 8) {
-        PyErr_Format(PyExc_ValueError, "expected a len of 1 to 8, got %u", len);
-        return NULL;
-    }
-    enum ring_status status = ring_append(p, address, len, pio ? 1 : 0, data);
-    if (status < 0) {
-        ring_raise(status, p->bad, 0, p->slots);
-        return NULL;
-    }
-    if (mapping_check(((ProducerObject *)self)->mapping) < 0)
-        return NULL;
-    return PyBool_FromLong(status == RING_OK);
-}
-
-static PyObject *producer_publish(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    ring_publish(&((ProducerObject *)self)->p);
-    if (mapping_check(((ProducerObject *)self)->mapping) < 0)
-        return NULL;
-    Py_RETURN_NONE;
 }
 
 /* What the buffer has for each slot. */
@@ -264,12 +192,6 @@ static PyObject *consumer_pending(PyObject *self, PyObject *unused)
     return PyLong_FromLong((long)ring_distance(c->next, c->last, c->slots));
 }
 
-static PyObject *producer_get_slots(PyObject *self, void *unused)
-{
-    (void)unused;
-    return PyLong_FromLong((long)((ProducerObject *)self)->p.slots);
-}
-
 static PyObject *consumer_get_slots(PyObject *self, void *unused)
 {
     (void)unused;
@@ -323,13 +245,6 @@ static PyObject *consumer_waits(PyObject *self, PyObject *unused)
                          PyBool_FromLong(w->longest_entry.pio), ranges);
 }
 
-static PyMethodDef producer_methods[] = {
-    {"append", (PyCFunction)(void (*)(void))producer_append, METH_VARARGS | METH_KEYWORDS,
-     "append(phys_addr, len, data, pio=False): False when the ring is full."},
-    {"publish", producer_publish, METH_NOARGS, "Show the consumer what was appended."},
-    {NULL, NULL, 0, NULL},
-};
-
 static PyMethodDef consumer_methods[] = {
     {"peek", consumer_peek, METH_NOARGS, "Copy all published entries to the batch; how many."},
     {"summary", consumer_summary, METH_NOARGS, "Of the last batch: (size, kinds, span)."},
@@ -343,23 +258,9 @@ static PyMethodDef consumer_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyGetSetDef producer_getset[] = {
-    {"slots", producer_get_slots, NULL, "Slots of the ring; all but one are usable.", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
 static PyGetSetDef consumer_getset[] = {
     {"slots", consumer_get_slots, NULL, "Slots of the ring; all but one are usable.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot producer_slots[] = {
-    {Py_tp_doc, "The producer's end of a ring."},
-    {Py_tp_new, producer_new},
-    {Py_tp_dealloc, producer_dealloc},
-    {Py_tp_methods, producer_methods},
-    {Py_tp_getset, producer_getset},
-    {0, NULL},
 };
 
 static PyType_Slot consumer_slots[] = {
@@ -372,13 +273,6 @@ static PyType_Slot consumer_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec producer_spec = {
-    .name = "coalesced.hv.core.Producer",
-    .basicsize = sizeof(ProducerObject),
-    .flags = Py_TPFLAGS_DEFAULT,
-    .slots = producer_slots,
-};
-
 static PyType_Spec consumer_spec = {
     .name = "coalesced.hv.core.Consumer",
     .basicsize = sizeof(ConsumerObject),
@@ -386,11 +280,8 @@ static PyType_Spec consumer_spec = {
     .slots = consumer_slots,
 };
 
-int ring_init_types(PyObject *module)
+int consumer_init_type(PyObject *module)
 {
-    PyTypeObject *producer = (PyTypeObject *)PyType_FromSpec(&producer_spec);
-    if (!producer || PyModule_AddType(module, producer) < 0)
-        return -1;
     ConsumerType = (PyTypeObject *)PyType_FromSpec(&consumer_spec);
     return ConsumerType ? PyModule_AddType(module, ConsumerType) : -1;
 }

@@ -8,6 +8,7 @@
 #define LATEST 18e9 /* seconds: the ns of a later moment would not fit 64 bits */
 
 PyObject *error_peer_died, *error_protocol, *error_segment, *error_guest, *error_host;
+PyObject *error_closed, *error_busy;
 PyObject *event_objects[EVENTS];
 
 int support_look_up_errors(void)
@@ -20,8 +21,13 @@ int support_look_up_errors(void)
     error_segment = PyObject_GetAttrString(errors, "SegmentError");
     error_guest = PyObject_GetAttrString(errors, "GuestError");
     error_host = PyObject_GetAttrString(errors, "HostError");
+    error_closed = PyObject_GetAttrString(errors, "RingClosed");
+    error_busy = PyObject_GetAttrString(errors, "RingBusy");
     Py_DECREF(errors);
-    return error_peer_died && error_protocol && error_segment && error_guest && error_host ? 0 : -1;
+    return error_closed && error_busy && error_peer_died && error_protocol && error_segment &&
+                   error_guest && error_host
+               ? 0
+               : -1;
 }
 
 int support_look_up_events(void)

@@ -64,9 +64,6 @@ typedef struct {
 
 extern PyTypeObject *VcpuType;
 
-/* How many forks lie between this process and the one that loaded the extension. */
-extern uint32_t forks_seen;
-
 static inline uint64_t size_mask(uint32_t size)
 {
     return UINT64_MAX >> (64 - 8 * size);

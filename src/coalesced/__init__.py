@@ -11,16 +11,23 @@ if TYPE_CHECKING:
     from coalesced.devices.bus.region import Region as Region
     from coalesced.hv.errors import CoalescedError as CoalescedError
     from coalesced.hv.errors import DeviceError as DeviceError
+    from coalesced.hv.errors import GeometryError as GeometryError
     from coalesced.hv.errors import GuestError as GuestError
     from coalesced.hv.errors import HostError as HostError
     from coalesced.hv.errors import PeerDied as PeerDied
     from coalesced.hv.errors import ProtocolError as ProtocolError
     from coalesced.hv.errors import RequestError as RequestError
+    from coalesced.hv.errors import RingBusy as RingBusy
+    from coalesced.hv.errors import RingClosed as RingClosed
+    from coalesced.hv.errors import RingFull as RingFull
     from coalesced.hv.errors import SegmentError as SegmentError
     from coalesced.hv.process import GuestProcess as GuestProcess
     from coalesced.hv.ring import Consumer as Consumer
     from coalesced.hv.ring import Producer as Producer
     from coalesced.hv.ring import usable as ring_entries
+    from coalesced.hv.ring_ends import RingConsumer as RingConsumer
+    from coalesced.hv.ring_ends import RingProducer as RingProducer
+    from coalesced.hv.shared_ring import Ring as Ring
     from coalesced.hv.shm import Segment as Segment
     from coalesced.hv.shm import create as create_segment
     from coalesced.hv.shm import mapped as map_segments
@@ -44,6 +51,7 @@ _HOMES = {
     "DeviceError": "hv.errors",
     "DirectAccelerator": "vmm.accel.direct",
     "Event": "tools.litmus.explore",
+    "GeometryError": "hv.errors",
     "GuestError": "hv.errors",
     "GuestProcess": "hv.process",
     "HostError": "hv.errors",
@@ -55,6 +63,12 @@ _HOMES = {
     "ProtocolError": "hv.errors",
     "Region": "devices.bus.region",
     "RequestError": "hv.errors",
+    "Ring": "hv.shared_ring",
+    "RingBusy": "hv.errors",
+    "RingClosed": "hv.errors",
+    "RingConsumer": "hv.ring_ends",
+    "RingFull": "hv.errors",
+    "RingProducer": "hv.ring_ends",
     "Segment": "hv.shm",
     "SegmentError": "hv.errors",
     "Trace": "tools.traces.trace",

@@ -14,6 +14,7 @@
 #include BROKEN_RING
 #endif
 #include "core.h"
+#include "bell.c"
 #include "cpu.c"
 #include "cpu_exception.c"
 #include "cpu_interrupt.c"
@@ -23,6 +24,7 @@
 #include "kvm.c"
 #include "mapping.c"
 #include "module.c"
+#include "producer.c"
 #include "ringtypes.c"
 #include "support.c"
 #include "unicorn.c"

@@ -1,0 +1,308 @@
+/* Bell: an end of a shared ring (shared_ring.h) as its owner, which waits for the other end. */
+#define _GNU_SOURCE
+#include "core.h"
+
+typedef struct {
+    PyObject_HEAD
+    MappingObject *mapping;
+    ProducerObject *producer; /* one of these two, after attach_end */
+    ConsumerObject *consumer;
+    struct shared_ring_side *own, *peer;
+    struct doorbell bell;
+    uint64_t mark;     /* of this process as the owner; 0: closed */
+    uint64_t followed; /* the other end's owner, whose pidfd life_fd is, */
+    bool gone;         /* and it has ended */
+    bool produces;
+    uint32_t forks; /* forks_seen of the process that may use it */
+} BellObject;
+
+static const char *bell_side(bool producer)
+{
+    return producer ? "producer" : "consumer";
+}
+
+/* 0, or -1 with an exception set when this process may not use the end. */
+static int bell_check(const BellObject *self)
+{
+    if (!self->mark) {
+        PyErr_Format(error_closed, "the %s's end is closed", bell_side(self->produces));
+        return -1;
+    }
+    if (self->forks == forks_seen)
+        return 0;
+    PyErr_Format(error_busy, "the %s's end belongs to process %u, and this is a fork of it",
+                 bell_side(self->produces), (unsigned)self->mark);
+    return -1;
+}
+
+/* Are there entries, or is there room, as far as the other end's index says? */
+static bool bell_news(const BellObject *self)
+{
+    /* A hint: peek and append read the index again, with acquire. doorbell_arm orders it. */
+    if (self->consumer) {
+        const struct ring_consumer *c = &self->consumer->c;
+        return atomic_load_explicit(&c->ring->last, memory_order_relaxed) != c->next;
+    }
+    const struct ring_producer *p = &self->producer->p;
+    uint32_t after = p->next + 1 == p->slots ? 0 : p->next + 1;
+    return after != p->first ||
+           atomic_load_explicit(&p->ring->first, memory_order_relaxed) != p->first;
+}
+
+static bool bell_ready(void *context)
+{
+    const BellObject *self = context;
+    return bell_news(self) || shared_ring_peer(self->peer) != self->followed;
+}
+
+/* Know who the other end's owner is, and whether it lives; -1 with an exception set. */
+static int bell_follow(BellObject *self)
+{
+    uint64_t owner = shared_ring_peer(self->peer);
+    if (owner != self->followed) {
+        if (self->bell.life_fd >= 0)
+            close(self->bell.life_fd);
+        self->bell.life_fd = -1;
+        self->followed = owner;
+        self->gone = false;
+        if (owner != 0 && !(owner & SHARED_RING_CLOSED)) {
+            self->bell.life_fd = shared_ring_watch(owner);
+            self->gone = self->bell.life_fd < 0;
+            if (self->gone && errno != ESRCH) {
+                self->followed = 0;
+                PyErr_SetFromErrno(PyExc_OSError);
+                return -1;
+            }
+        }
+    }
+    if (!self->gone && self->bell.life_fd >= 0)
+        self->gone = doorbell_peer_gone(&self->bell);
+    return 0;
+}
+
+/* The exception that says why nothing will come from the other end; 0 when it is there. */
+static int bell_raise_end(const BellObject *self)
+{
+    const char *peer = bell_side(!self->produces);
+    if (self->followed & SHARED_RING_CLOSED)
+        PyErr_Format(error_closed, "the %s has closed its end", peer);
+    else if (self->gone)
+        PyErr_Format(error_peer_died, "the %s's process %u has ended without closing its end", peer,
+                     (unsigned)self->followed);
+    else
+        return 0;
+    return -1;
+}
+
+static PyObject *bell_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"mapping", "fd", "produces", NULL};
+    MappingObject *mapping;
+    int fd, produces;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!ip", names, MappingType, &mapping, &fd,
+                                     &produces))
+        return NULL;
+    struct shared_ring *shared = mapping_range(mapping, 0, SHARED_RING_OFFSET, 64);
+    if (!shared)
+        return NULL;
+    struct shared_ring_side *own = produces ? &shared->producer : &shared->consumer;
+    struct shared_ring_side *peer = produces ? &shared->consumer : &shared->producer;
+    uint64_t owner;
+    if (!shared_ring_attach(own, fd, &owner)) {
+        if (!owner)
+            PyErr_SetString(error_host, "cannot read this process's start time in /proc");
+        else
+            PyErr_Format(error_busy, "the ring has a %s already: process %u", bell_side(produces),
+                         (unsigned)owner);
+        return NULL;
+    }
+    BellObject *self = (BellObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!self) {
+        shared_ring_detach(own, owner, fd);
+        return NULL;
+    }
+    Py_INCREF((PyObject *)mapping);
+    self->mapping = mapping;
+    self->own = own;
+    self->peer = peer;
+    self->bell = shared_ring_bell(own, peer, fd);
+    self->mark = owner;
+    self->produces = produces;
+    self->forks = forks_seen;
+    return (PyObject *)self;
+}
+
+static PyObject *bell_attach_end(PyObject *object, PyObject *end)
+{
+    BellObject *self = (BellObject *)object;
+    PyTypeObject *wanted = self->produces ? ProducerType : ConsumerType;
+    if (!PyObject_TypeCheck(end, wanted) || self->producer || self->consumer) {
+        PyErr_SetString(PyExc_TypeError, "expected the end of the ring that the bell is of, once");
+        return NULL;
+    }
+    Py_INCREF(end);
+    if (self->produces)
+        self->producer = (ProducerObject *)end;
+    else
+        self->consumer = (ConsumerObject *)end;
+    Py_RETURN_NONE;
+}
+
+/* Close the end, unless this process is a fork of the one that it belongs to. */
+static PyObject *bell_close(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    BellObject *self = (BellObject *)object;
+    if (self->mark && self->forks == forks_seen)
+        shared_ring_detach(self->own, self->mark, self->bell.wake_fd);
+    self->mark = 0;
+    if (self->bell.life_fd >= 0)
+        close(self->bell.life_fd);
+    self->bell.life_fd = -1;
+    self->followed = 0;
+    Py_RETURN_NONE;
+}
+
+static void bell_dealloc(PyObject *object)
+{
+    BellObject *self = (BellObject *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    if (self->bell.life_fd >= 0)
+        close(self->bell.life_fd);
+    Py_XDECREF((PyObject *)self->producer);
+    Py_XDECREF((PyObject *)self->consumer);
+    Py_XDECREF((PyObject *)self->mapping);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+static PyObject *bell_check_method(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    BellObject *self = (BellObject *)object;
+    if (bell_check(self) < 0)
+        return NULL;
+    /* Closed for good: who writes on would write for nobody. */
+    if (self->produces && shared_ring_peer(self->peer) & SHARED_RING_CLOSED) {
+        PyErr_SetString(error_closed, "the consumer has closed its end");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *bell_signal(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    doorbell_signal(&((BellObject *)object)->bell);
+    Py_RETURN_NONE;
+}
+
+static bool bell_has_end(const BellObject *self)
+{
+    if (!self->producer && !self->consumer)
+        PyErr_SetString(PyExc_TypeError, "expected an end of the ring first: attach_end");
+    return self->producer || self->consumer;
+}
+
+static PyObject *bell_wait(PyObject *object, PyObject *timeout)
+{
+    BellObject *self = (BellObject *)object;
+    uint64_t deadline;
+    if (!bell_has_end(self) || bell_check(self) < 0 || deadline_from(timeout, &deadline) < 0)
+        return NULL;
+    for (;;) {
+        /* First who is there, then its index: a producer that is gone has published its last. */
+        if (!bell_news(self) && bell_follow(self) < 0)
+            return NULL;
+        if (bell_news(self))
+            break;
+        if (mapping_check(self->mapping) < 0 || bell_raise_end(self) < 0)
+            return NULL;
+        PyThreadState *save = PyEval_SaveThread();
+        enum wait_result r =
+            core_wait(&self->bell, bell_ready, self, deadline, self->mapping, &save);
+        PyEval_RestoreThread(save);
+        if (r == WAIT_ERROR)
+            return NULL;
+        if (r == WAIT_TIMEOUT)
+            Py_RETURN_FALSE;
+        self->gone = r == WAIT_PEER_GONE;
+    }
+    if (mapping_check(self->mapping) < 0)
+        return NULL;
+    Py_RETURN_TRUE;
+}
+
+/* True: the caller may sleep until its socket, or life_fd, is readable. */
+static PyObject *bell_arm(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    BellObject *self = (BellObject *)object;
+    if (!bell_has_end(self) || bell_check(self) < 0 || bell_follow(self) < 0)
+        return NULL;
+    doorbell_drain(&self->bell);
+    doorbell_arm(&self->bell);
+    if (!bell_ready(self) && !self->gone && !(self->followed & SHARED_RING_CLOSED))
+        Py_RETURN_TRUE;
+    doorbell_disarm(&self->bell);
+    Py_RETURN_FALSE;
+}
+
+static PyObject *bell_disarm(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    doorbell_disarm(&((BellObject *)object)->bell);
+    Py_RETURN_NONE;
+}
+
+static PyObject *bell_get_life_fd(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(((BellObject *)object)->bell.life_fd);
+}
+
+static PyObject *bell_get_signals(PyObject *object, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(((BellObject *)object)->bell.signals);
+}
+
+static PyMethodDef bell_methods[] = {
+    {"attach_end", bell_attach_end, METH_O, "attach_end(end): the Producer or Consumer, made now."},
+    {"close", bell_close, METH_NOARGS, "Close the end and wake the other one."},
+    {"check", bell_check_method, METH_NOARGS, "Raise RingClosed or RingBusy for an unusable end."},
+    {"signal", bell_signal, METH_NOARGS, "Wake the other end if it sleeps."},
+    {"wait", bell_wait, METH_O, "wait(timeout): for entries or for room; False after it."},
+    {"arm", bell_arm, METH_NOARGS, "Announce a sleep; False when there is news already."},
+    {"disarm", bell_disarm, METH_NOARGS, "The sleep is over."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef bell_getset[] = {
+    {"life_fd", bell_get_life_fd, NULL, "Readable when the other end's process has ended; -1.",
+     NULL},
+    {"signals", bell_get_signals, NULL, "How often the other end was woken.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot bell_slots[] = {
+    {Py_tp_doc, "An end of a shared ring as its owner."},
+    {Py_tp_new, bell_new},
+    {Py_tp_dealloc, bell_dealloc},
+    {Py_tp_methods, bell_methods},
+    {Py_tp_getset, bell_getset},
+    {0, NULL},
+};
+
+static PyType_Spec bell_spec = {
+    .name = "coalesced.hv.core.Bell",
+    .basicsize = sizeof(BellObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = bell_slots,
+};
+
+int bell_init_type(PyObject *module)
+{
+    PyObject *type = PyType_FromSpec(&bell_spec);
+    return type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+}

@@ -1,0 +1,211 @@
+/* Producer: the producer's end of a ring, for Python. */
+#define _GNU_SOURCE
+#include "core.h"
+
+#define PUBLISH_EVERY 64 /* entries; more than that saves little, and the consumer waits longer */
+
+PyTypeObject *ProducerType;
+
+static PyObject *producer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    MappingObject *mapping;
+    Py_ssize_t size;
+    struct coalesced_ring *ring = ring_from(args, kwargs, &mapping, &size);
+    if (!ring)
+        return NULL;
+    ProducerObject *self =
+        (ProducerObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!self)
+        return NULL;
+    Py_INCREF((PyObject *)mapping);
+    self->mapping = mapping;
+    enum ring_status status = ring_producer_init(&self->p, ring, (size_t)size);
+    if (status < 0) {
+        ring_raise(status, self->p.bad, 0, self->p.slots);
+        Py_DECREF((PyObject *)self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void producer_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF((PyObject *)((ProducerObject *)self)->mapping);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *producer_append(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"phys_addr", "len", "data", "pio", NULL};
+    struct ring_producer *p = &((ProducerObject *)self)->p;
+    PyObject *address_object, *data_object;
+    unsigned int len;
+    int pio = 0;
+    uint64_t address, data;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OIO|p", names, &address_object, &len,
+                                     &data_object, &pio) ||
+        unsigned_from(address_object, &address) < 0 || unsigned_from(data_object, &data) < 0)
+        return NULL;
+    if (len < 1 || len > 8) {
+        PyErr_Format(PyExc_ValueError, "expected a len of 1 to 8, got %u", len);
+        return NULL;
+    }
+    enum ring_status status = ring_append(p, address, len, pio ? 1 : 0, data);
+    if (status < 0) {
+        ring_raise(status, p->bad, 0, p->slots);
+        return NULL;
+    }
+    if (mapping_check(((ProducerObject *)self)->mapping) < 0)
+        return NULL;
+    return PyBool_FromLong(status == RING_OK);
+}
+
+static PyObject *producer_publish(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ring_publish(&((ProducerObject *)self)->p);
+    if (mapping_check(((ProducerObject *)self)->mapping) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Every entry's len, pio and address, as the consumer will check them; -1 with ValueError set. */
+static int entries_check(const struct coalesced_entry *entry, Py_ssize_t count)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        uint64_t bad;
+        switch (ring_check_entry(&entry[i], &bad)) {
+        case RING_OK:
+            continue;
+        case RING_BAD_LEN:
+            PyErr_Format(PyExc_ValueError, "entry %zd: expected a len of 1 to 8, got %llu", i,
+                         (unsigned long long)bad);
+            return -1;
+        case RING_BAD_PIO:
+            PyErr_Format(PyExc_ValueError, "entry %zd: expected a pio of 0 or 1, got %llu", i,
+                         (unsigned long long)bad);
+            return -1;
+        default:
+            PyErr_Format(PyExc_ValueError,
+                         "entry %zd: its last byte passes the end of the address space", i);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The entries of a buffer, in *view, which the caller releases; -1 with an exception set. */
+static int entries_of(PyObject *object, Py_buffer *view)
+{
+    if (PyObject_GetBuffer(object, view, PyBUF_SIMPLE) < 0)
+        return -1;
+    if (view->len % (Py_ssize_t)sizeof(struct coalesced_entry) == 0 &&
+        (uintptr_t)view->buf % _Alignof(struct coalesced_entry) == 0)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "expected aligned entries of 24 bytes, got %zd bytes",
+                 view->len);
+    PyBuffer_Release(view);
+    return -1;
+}
+
+static PyObject *producer_check(PyObject *type, PyObject *entries)
+{
+    (void)type;
+    Py_buffer view;
+    if (entries_of(entries, &view) < 0)
+        return NULL;
+    int result = entries_check(view.buf, view.len / (Py_ssize_t)sizeof(struct coalesced_entry));
+    PyBuffer_Release(&view);
+    if (result < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Append from `from` on until the ring is full, published at the latest every PUBLISH_EVERY. */
+static enum ring_status append_all(struct ring_producer *p, const struct coalesced_entry *entry,
+                                   Py_ssize_t from, Py_ssize_t count, Py_ssize_t *at)
+{
+    enum ring_status status = RING_OK;
+    for (*at = from; *at < count; (*at)++) {
+        const struct coalesced_entry *e = &entry[*at];
+        status = ring_append(p, e->phys_addr, e->len, e->pio, e->data);
+        if (status != RING_OK)
+            break;
+        if ((*at - from) % PUBLISH_EVERY == PUBLISH_EVERY - 1)
+            ring_publish(p);
+    }
+    ring_publish(p);
+    return status;
+}
+
+static PyObject *producer_extend(PyObject *self, PyObject *args)
+{
+    ProducerObject *producer = (ProducerObject *)self;
+    PyObject *entries;
+    Py_ssize_t from = 0, at;
+    Py_buffer view;
+    if (!PyArg_ParseTuple(args, "O|n", &entries, &from) || entries_of(entries, &view) < 0)
+        return NULL;
+    Py_ssize_t count = view.len / (Py_ssize_t)sizeof(struct coalesced_entry);
+    if (from < 0 || from > count) {
+        PyErr_Format(PyExc_ValueError, "expected an entry of 0 to %zd to begin at, got %zd", count,
+                     from);
+        PyBuffer_Release(&view);
+        return NULL;
+    }
+    enum ring_status status = append_all(&producer->p, view.buf, from, count, &at);
+    PyBuffer_Release(&view);
+    if (mapping_check(producer->mapping) < 0)
+        return NULL;
+    if (status < 0) {
+        ring_raise(status, producer->p.bad, 0, producer->p.slots);
+        return NULL;
+    }
+    return PyLong_FromSsize_t(at - from);
+}
+
+static PyObject *producer_get_slots(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong((long)((ProducerObject *)self)->p.slots);
+}
+
+static PyMethodDef producer_methods[] = {
+    {"append", (PyCFunction)(void (*)(void))producer_append, METH_VARARGS | METH_KEYWORDS,
+     "append(phys_addr, len, data, pio=False): False when the ring is full."},
+    {"check", producer_check, METH_O | METH_STATIC,
+     "check(entries): ValueError for one that the consumer would refuse."},
+    {"extend", producer_extend, METH_VARARGS,
+     "extend(entries, start=0): append and publish until the ring is full; how many."},
+    {"publish", producer_publish, METH_NOARGS, "Show the consumer what was appended."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef producer_getset[] = {
+    {"slots", producer_get_slots, NULL, "Slots of the ring; all but one are usable.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot producer_slots[] = {
+    {Py_tp_doc, "The producer's end of a ring."},
+    {Py_tp_new, producer_new},
+    {Py_tp_dealloc, producer_dealloc},
+    {Py_tp_methods, producer_methods},
+    {Py_tp_getset, producer_getset},
+    {0, NULL},
+};
+
+static PyType_Spec producer_spec = {
+    .name = "coalesced.hv.core.Producer",
+    .basicsize = sizeof(ProducerObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = producer_slots,
+};
+
+int producer_init_type(PyObject *module)
+{
+    ProducerType = (PyTypeObject *)PyType_FromSpec(&producer_spec);
+    return ProducerType ? PyModule_AddType(module, ProducerType) : -1;
+}

@@ -1,0 +1,209 @@
+"""The two ends of a shared ring: each waits for the other, and finds out when it is gone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from coalesced.hv import abi, core, ring
+from coalesced.hv.errors import RingClosed, RingFull
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import ArrayLike, NDArray
+
+
+class RingEnd:
+    """An end of a ring: closed by `close`, by leaving its context, or by the process's end."""
+
+    def __init__(self, mapping: core.Mapping, bell: int, produces: bool) -> None:
+        """Become the owner; `bell`: descriptor of this side's socket, closed by `close`.
+
+        Raises RingBusy while another process, or another object, has this end.
+        """
+        self._fd = bell
+        try:
+            self._bell = core.Bell(mapping, bell, produces)
+        except BaseException:
+            os.close(bell)
+            raise
+
+    def fileno(self) -> int:
+        """The descriptor of this end's doorbell."""
+        return self._fd
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until the consumer has an entry, or the producer room for one; False at timeout.
+
+        `timeout` in seconds; None: no limit. Raises RingClosed when the other end is closed and
+        PeerDied when its process has ended; the consumer gets all entries before.
+        """
+        return self._bell.wait(timeout)
+
+    def close(self) -> None:
+        """Give the end up and wake the other one. In a fork of its process: only forget it."""
+        if self._fd >= 0:
+            self._bell.close()
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with suppress(AttributeError, OSError):  # __init__ has failed
+            self.close()
+
+
+class RingProducer(RingEnd):
+    """The producer's end, one thread at a time.
+
+    Every entry of a call that has returned reaches the consumer, once and in order, whatever
+    happens to this process afterwards. Of a call that was cut short, by an exception or by the
+    process's end, entries from the first on may reach it. A full ring makes each call wait.
+
+    Raises RingFull at a timeout, RingClosed when the consumer has closed its end, and PeerDied when
+    the ring is full and the consumer's process has ended: another one may take its place and get
+    what is in the ring.
+    """
+
+    def __init__(self, mapping: core.Mapping, offset: int, bell: int) -> None:
+        """The ring lies at `offset` of the mapping; see RingEnd."""
+        super().__init__(mapping, bell, produces=True)
+        self._ring = core.Producer(mapping, offset, len(mapping) - offset)
+        self._bell.attach_end(self._ring)
+
+    def append(
+        self,
+        address: int,
+        size: int,
+        value: int,
+        *,
+        pio: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Append an entry: `size` bytes (1 to 8) of `value` for an address or port."""
+        self._bell.check()
+        limit = _Limit(timeout)
+        while not self._ring.append(address, size, value, pio):
+            if not self._bell.wait(limit.left()):
+                raise RingFull(0)
+        self._ring.publish()
+        self._bell.signal()
+
+    def append_many(
+        self,
+        addresses: ArrayLike,
+        sizes: ArrayLike,
+        values: ArrayLike,
+        *,
+        pio: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Append an entry for each address; `sizes` and `values` are arrays, or one for all."""
+        address, size, value = np.broadcast_arrays(
+            np.atleast_1d(np.asarray(addresses, np.uint64)),
+            np.asarray(sizes, np.uint32),
+            np.asarray(values, np.uint64),
+        )
+        entries = np.empty(address.size, abi.KVM_COALESCED_MMIO)
+        columns = {"phys_addr": address, "len": size, "pio": pio, "data": value}
+        for field, column in columns.items():
+            entries[field] = column
+        self.append_entries(entries, timeout)
+
+    def append_entries(self, entries: NDArray[np.void], timeout: float | None = None) -> None:
+        """Append an array of entries, with the fields of `KVM_COALESCED_MMIO`.
+
+        Raises ValueError for one that is not valid before any is appended. RingFull says how many
+        went in.
+        """
+        entries = np.ascontiguousarray(entries, abi.KVM_COALESCED_MMIO)
+        self._ring.check(entries)
+        self._bell.check()
+        limit, done = _Limit(timeout), 0
+        while True:
+            done += self._ring.extend(entries, done)
+            self._bell.signal()
+            if done == len(entries):
+                return
+            if not self._bell.wait(limit.left()):
+                raise RingFull(done)
+
+
+class RingConsumer(RingEnd):
+    """The consumer's end, one thread at a time.
+
+    Entries arrive once and in the order in which they were appended. `take` gives them out for
+    good. `peek` with `commit`, and the loop `for batch in consumer`, leave them in the ring until
+    the caller is done with them: when this process dies before, the next consumer gets them.
+
+    Raises RingClosed when the producer has closed its end and PeerDied when its process has ended,
+    both when no entry is left; ProtocolError when an entry or an index breaks the rules.
+    """
+
+    def __init__(self, mapping: core.Mapping, offset: int, bell: int) -> None:
+        """The ring lies at `offset` of the mapping; see RingEnd."""
+        super().__init__(mapping, bell, produces=False)
+        self._ring = ring.Consumer(mapping, offset, len(mapping) - offset)
+        self._bell.attach_end(self._ring.core)
+
+    def take(self, timeout: float | None = None, most: int | None = None) -> NDArray[np.void]:
+        """A copy of the entries that are there, `most` at most, once there is one.
+
+        Empty at the timeout, in seconds; 0: do not wait, None: no limit.
+        """
+        if not self._bell.wait(timeout):
+            return self._ring.batch(0).copy()
+        batch = self._ring.peek()[:most].copy()
+        self.commit(len(batch))
+        return batch
+
+    def peek(self) -> NDArray[np.void]:
+        """The entries that are there, which stay; the array is valid until the next call."""
+        self._bell.check()
+        return self._ring.peek()
+
+    def commit(self, count: int) -> None:
+        """Take `count` peeked entries out of the ring."""
+        self._bell.check()
+        if count:
+            self._ring.commit(count)
+            self._bell.signal()
+
+    def __iter__(self) -> Iterator[NDArray[np.void]]:
+        """Batches until the producer closes its end; each is committed when the next is wanted.
+
+        A batch is valid until then.
+        """
+        with suppress(RingClosed):
+            while self._bell.wait(None):
+                batch = self._ring.peek()
+                yield batch
+                self.commit(len(batch))
+
+
+class _Limit:
+    """What is left of a timeout."""
+
+    def __init__(self, timeout: float | None) -> None:
+        if timeout is not None and not timeout >= 0:
+            raise ValueError("expected a timeout of 0 seconds or more")
+        self._end = None if timeout is None else time.monotonic() + timeout
+
+    def left(self) -> float | None:
+        return self._end if self._end is None else max(0.0, self._end - time.monotonic())
