@@ -25,7 +25,7 @@ from coalesced.tools.runs import progress
 from coalesced.tools.traces.events import NO_TIME, Kind
 from coalesced.vmm.zone import Zone
 
-_PASSES = 7  # over the events, at most
+_PASSES = 9  # over the events, at most
 _ALONE_MOST = 256  # zones whose savings alone are counted: each is tried with each event
 MERGE_GAP = 0x1000  # two advised ranges with nothing else between them are one zone
 

@@ -13,7 +13,7 @@ from coalesced.devices.i440fx import CONFIG_ADDRESS, CONFIG_DATA
 from coalesced.tools.advise import pairs, passes
 from coalesced.tools.advise.bins import Bins, Waits
 from coalesced.tools.advise.pairs import REACH, Pair
-from coalesced.tools.advise.ranges import Range
+from coalesced.tools.advise.ranges import ODD, ODD_LEAST, Range, without_odd
 from coalesced.tools.advise.recording import Recording
 from coalesced.tools.advise.spool import array_of
 from coalesced.vmm.zone import Zone
@@ -83,16 +83,29 @@ class Evidence:
 
 
 def measured(
-    recording: Recording, ranges: Sequence[Range], in_force: Sequence[Zone], staleness: int
+    recording: Recording, ranges: list[Range], in_force: Sequence[Zone], staleness: int
 ) -> list[Evidence]:
     """The evidence about each range that is written once at least.
 
     `staleness`: the nanoseconds after which what follows a write is late.
     """
-    whole, spool = recording.whole, recording.spool
+    of_ranges, odd = _passed(recording, ranges, in_force, staleness)
+    cut = without_odd(ranges, odd)
+    if cut != ranges:
+        ranges, (of_ranges, _) = cut, _passed(recording, cut, in_force, staleness)
+    found = [of_ranges.of(number, each) for number, each in enumerate(ranges)]
+    return _with_values(recording, found, of_ranges.found["near"], staleness)
+
+
+def _passed(
+    recording: Recording, ranges: Sequence[Range], in_force: Sequence[Zone], staleness: int
+) -> tuple[_Ranges, NDArray[np.void]]:
+    """What two passes over the events find, and the odd addresses of windows."""
+    whole = recording.whole
     areas = array_of([each.zone for each in ranges], [each.mark for each in ranges])
-    (rows, to_next), (longest, waits) = spool.both(
-        passes.evidence(whole, areas, array_of(in_force), _PCI), passes.waits(whole, areas)
+    (rows, to_next, odd), (longest, waits) = recording.spool.both(
+        passes.evidence(whole, areas, array_of(in_force), _PCI, (staleness, ODD_LEAST)),
+        passes.waits(whole, areas),
     )
     of_ranges = _Ranges(
         np.frombuffer(rows, FOUND),
@@ -101,8 +114,7 @@ def measured(
         Bins.of(waits),
         whole.has_exits,
     )
-    found = [of_ranges.of(number, each) for number, each in enumerate(ranges)]
-    return _with_values(recording, found, of_ranges.found["near"], staleness)
+    return of_ranges, np.frombuffer(odd, ODD)
 
 
 def _with_values(

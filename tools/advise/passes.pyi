@@ -40,8 +40,19 @@ def survey(least: int, /) -> Pass:
     queued, 2 exits when the ring may be full, 4 other exits.
     """
 
-def evidence(whole: Whole, ranges: Array, zones: Array, pci: tuple[int, int, int], /) -> Pass:
-    """Count what the writes of ranges do; gives `evidence.FOUND` and the waits for the next access.
+def evidence(
+    whole: Whole,
+    ranges: Array,
+    zones: Array,
+    pci: tuple[int, int, int],
+    odd: tuple[int, int],
+    /,
+) -> Pass:
+    """Count what the writes of ranges do.
+
+    Gives `evidence.FOUND`, the waits for the next access, and `ranges.ODD`. `odd`: nanoseconds
+    after which a write is late, and the late writes, or reads of another value than was written,
+    that make an address of a window odd.
 
     The mark of a range has bit 0 for a window, bit 1 for one whose data is not kept: no value that
     is read back, none that counts up. `pci`: the ports of configuration address and data, and a bit

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import numpy as np
@@ -15,8 +16,15 @@ from coalesced.vmm.zone import Zone
 WINDOW_LEAST: Final = 64  # addresses of a range that is taken for memory
 WINDOW_GAP: Final = 32
 MOST: Final = 8192  # ranges of one recording: each takes some KiB and a row of the report
+ODD_LEAST: Final = 4  # late writes, or reads of another value
+_MOSTLY: Final = 0.5
+_CUTS_MOST: Final = 256  # of a window; one with more is no memory
 _PAGE_BITS: Final = 12
 _ADDRESS_BITS: Final = 64
+ODD: Final = np.dtype(
+    [("address", "<u8"), ("size", "<i8")]
+    + [(name, "<i8") for name in ("writes", "late", "late_line", "reads", "other", "other_line")]
+)
 
 
 @dataclass(frozen=True)
@@ -27,12 +35,8 @@ class Range:
     """
 
     zone: Zone
+    is_window: bool = False  # taken for memory
     joined: int = 0
-
-    @property
-    def is_window(self) -> bool:
-        """Whether it is taken for memory."""
-        return not self.zone.pio and self.zone.size >= WINDOW_LEAST
 
     @property
     def mark(self) -> int:
@@ -51,7 +55,11 @@ def ranges(written: Written, most: int = MOST) -> list[Range]:
         found = found.joined(bits)
         bits += 1
     return [
-        Range(Zone(pio, first, last - first + 1), count if count > 1 else 0)
+        Range(
+            Zone(pio, first, last - first + 1),
+            not pio and last - first >= WINDOW_LEAST - 1,
+            count if count > 1 else 0,
+        )
         for pio, first, last, count in zip(
             found.pio.tolist(),
             found.first.tolist(),
@@ -60,6 +68,42 @@ def ranges(written: Written, most: int = MOST) -> list[Range]:
             strict=True,
         )
     ]
+
+
+def without_odd(found: Sequence[Range], odd: NDArray[np.void]) -> list[Range]:
+    """The ranges with the registers that lie in windows as ranges of their own.
+
+    Such a one is an address where most writes are followed by silence, and no read gives what was
+    written: a doorbell; or where most reads give another value than was written.
+    """
+    late = (odd["late"] > _MOSTLY * odd["writes"]) & (odd["reads"] <= odd["other"])
+    registers = odd[late | (odd["other"] > _MOSTLY * odd["reads"])]
+    registers = registers[np.argsort(registers["address"])]
+    starts = registers["address"]
+    ranges = []
+    for each in found:
+        a, b = np.searchsorted(starts, (each.zone.address, each.zone.end))
+        if a == b or not each.is_window or each.joined:
+            ranges.append(each)
+        elif b - a > _CUTS_MOST:
+            ranges.append(replace(each, joined=int(b - a)))
+        else:
+            cuts = zip(starts[a:b].tolist(), registers["size"][a:b].tolist(), strict=True)
+            ranges += _cut(each.zone, cuts)
+    return ranges
+
+
+def _cut(window: Zone, registers: Iterable[tuple[int, int]]) -> Iterator[Range]:
+    """Each register, and the windows between them."""
+    at = window.address
+    for address, size in registers:
+        if address > at:
+            yield Range(Zone(False, at, address - at), is_window=True)
+        if address >= at:
+            yield Range(Zone(False, address, size))
+            at = address + size
+    if at < window.end:
+        yield Range(Zone(False, at, window.end - at), is_window=True)
 
 
 @dataclass(frozen=True)

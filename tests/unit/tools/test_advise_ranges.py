@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from coalesced.tools.advise.ranges import MOST, Range, ranges
+from coalesced.tools.advise.ranges import MOST, ODD, Range, ranges, without_odd
 from coalesced.tools.advise.verdicts import Verdict
 from coalesced.tools.advise.zones import ZONES_MOST, Written
 from coalesced.vmm.zone import Zone
@@ -41,7 +44,7 @@ def test_registers_are_judged_alone_and_64_neighbours_as_memory() -> None:
 def test_more_than_the_most_are_joined_by_pages() -> None:
     found = ranges(written(BAR, BAR + 0xFFC, BAR + 0x1000, ports=(0x70,)), most=3)
     assert found == [
-        Range(Zone(False, BAR, 0x1000), 2),
+        Range(Zone(False, BAR, 0x1000), is_window=True, joined=2),
         Range(Zone(False, BAR + 0x1000, 4)),
         Range(Zone(True, 0x70, 1)),
     ]
@@ -50,7 +53,10 @@ def test_more_than_the_most_are_joined_by_pages() -> None:
 def test_a_window_that_is_longer_than_a_block_is_not_joined() -> None:
     window = range(0xFD000000, 0xFD002000, 4)
     found = ranges(written(*window, BAR, BAR + 8, BAR + 16), most=2)
-    assert found == [Range(Zone(False, 0xFD000000, 0x2000)), Range(Zone(False, BAR, 20), 3)]
+    assert found == [
+        Range(Zone(False, 0xFD000000, 0x2000), is_window=True),
+        Range(Zone(False, BAR, 20), joined=3),
+    ]
 
 
 @pytest.mark.parametrize("most", [3, 10, 100])
@@ -64,6 +70,66 @@ def test_blocks_are_few_apart_and_hold_every_address(most: int) -> None:
     held = [sum(each.zone.holds(Zone(False, a, 4)) for each in found) for a in addresses]
     assert held == [1] * len(addresses), seed
     assert sum(each.joined or 1 for each in found) == len(addresses) + 1, seed
+
+
+def odd(*rows: tuple[int, ...]) -> NDArray[np.void]:
+    return np.array(list(rows), ODD)
+
+
+def test_a_doorbell_and_a_register_that_reads_otherwise_are_cut_out_of_a_window() -> None:
+    window = Range(Zone(False, BAR, 0x100), is_window=True)
+    found = without_odd(
+        [window],
+        odd(
+            (BAR + 0x80, 4, 9, 5, 7, 0, 0, 0),  # late after most writes
+            (BAR + 0x10, 4, 9, 4, 7, 0, 0, 0),  # after few
+            (BAR + 0x20, 4, 9, 9, 7, 2, 0, 0),  # what is read was written: memory
+            (BAR, 4, 9, 0, 0, 7, 4, 8),  # most reads give another value
+            (BAR + 0x30, 4, 9, 0, 0, 8, 4, 8),  # half of them
+        ),
+    )
+    assert found == [
+        Range(Zone(False, BAR, 4)),
+        Range(Zone(False, BAR + 4, 0x7C), is_window=True),
+        Range(Zone(False, BAR + 0x80, 4)),
+        Range(Zone(False, BAR + 0x84, 0x7C), is_window=True),
+    ]
+
+
+def test_a_window_of_odd_registers_is_judged_as_one_range() -> None:
+    rows = [(BAR + 4 * n, 4, 9, 9, 7, 0, 0, 0) for n in range(257)]
+    window = Range(Zone(False, BAR, 0x1000), is_window=True)
+    assert without_odd([window], odd(*rows)) == [replace(window, joined=257)]
+
+
+def picture_then_doorbell(tape: Tape, number: int) -> None:
+    for at in range(0, 0x400, 4):
+        tape.store(BAR + at, at * number)
+    tape.store(BAR + 0x410, 2)
+    tape.idle(5_000)
+
+
+def picture_then_command(tape: Tape, number: int) -> None:
+    """The command reads as 0 when it is done."""
+    for at in range(0, 0x400, 4):
+        tape.store(BAR + at, at * number)
+    for at in range(0, 0x400, 4):
+        tape.load(BAR + at, at * number)
+    tape.store(BAR + 0x410, 2)
+    tape.load(BAR + 0x410, 0)
+
+
+@pytest.mark.parametrize("draw", [picture_then_doorbell, picture_then_command])
+def test_a_doorbell_behind_a_picture_is_left_and_the_picture_advised(
+    tmp_path: Path, draw: Callable[[Tape, int], None]
+) -> None:
+    tape = Tape()
+    for number in range(9):
+        draw(tape, number)
+    advice = tape.advice(tmp_path)
+    assert advice.advised == [Zone(False, BAR, 0x410)]
+    bell = next(each for each in advice.ranges if each.zone == Zone(False, BAR + 0x410, 4))
+    assert bell.verdict is Verdict.LEAVE
 
 
 def test_too_many_ranges_are_unproven_together(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 /* Counts, for each range of registers, what its writes were seen to do. */
 #include "histogram.h"
+#include "odd.h"
 #include "record.h"
 #include "table.h"
 
@@ -44,7 +45,8 @@ struct evidence {
     struct whole whole;
     struct ranges ranges, zones;
     struct found *found;
-    struct table threads, values, memory, to_next;
+    struct table threads, values, memory, to_next, odd;
+    int64_t staleness, least; /* when a write is late, and how many late ones make an address odd */
     uint64_t mapping_registers; /* a bit for each of 64 words of PCI's configuration space */
     unsigned config_address, config_data, selected;
 };
@@ -92,7 +94,11 @@ static bool follow(struct evidence *e, const struct access *w, const struct acce
     }
     if (w->time == NO_TIME || then->time == NO_TIME || then->time < w->time)
         return true;
-    return count_wait(&e->to_next, w->range, then->time - w->time);
+    int64_t wait = then->time - w->time;
+    if (is_window(e, w->range) && wait > e->staleness &&
+        !odd_late(&e->odd, w->address, w->size, w->line))
+        return false;
+    return count_wait(&e->to_next, w->range, wait);
 }
 
 /* A single write, the access that follows, and the one that follows that. */
@@ -148,8 +154,9 @@ static bool write_bytes(struct evidence *e, const struct record *r)
 }
 
 /* Were all bytes of a read written before, and does one differ from what was written? */
-static void read_back(struct evidence *e, const struct record *r, struct found *f)
+static bool read_back(struct evidence *e, const struct record *r, long range)
 {
+    struct found *f = &e->found[range];
     bool other = false, known = true;
     const struct bytes *bytes = NULL;
     for (unsigned n = 0; n < r->size; n++) {
@@ -164,6 +171,7 @@ static void read_back(struct evidence *e, const struct record *r, struct found *
         count(&f->other_back, r->line);
     else if (known)
         f->same_back++;
+    return !other || !is_window(e, range) || odd_other(&e->odd, r);
 }
 
 /* Is a value one small step above the last one that was written there? */
@@ -212,14 +220,17 @@ static bool touch(struct evidence *e, const struct record *r, long range)
     struct found *f = &e->found[range];
     f->exits += exits(&e->whole, r);
     f->parts[part_of(&e->whole, r, e->pass.index)] += begins(r);
+    struct odd *odd = is_window(e, range) ? odd_find(&e->odd, r) : NULL;
     if (r->traits & READ) {
         f->reads++;
-        if (r->count == 1)
-            read_back(e, r, f);
-        return true;
+        if (odd)
+            odd->reads++;
+        return r->count != 1 || read_back(e, r, range);
     }
     if (!(r->traits & WRITE))
         return true;
+    if (odd)
+        odd->writes++;
     write_to(e, r, f);
     return e->ranges.at[range].mark || count_up(e, r, f);
 }
@@ -240,14 +251,17 @@ static bool step(struct pass *pass, struct record *r)
     return !begins(r) || in_order(e, r, range);
 }
 
-/* What was found of each range, and the waits to the next access. */
+/* What was found of each range, the waits to the next access, and odd addresses of windows. */
 static PyObject *result(struct pass *pass)
 {
     struct evidence *e = (struct evidence *)pass;
     PyObject *bins = bins_of(&e->to_next);
-    if (!bins)
+    PyObject *odd = bins ? odd_rows(&e->odd, e->least) : NULL;
+    if (!odd) {
+        Py_XDECREF(bins);
         return NULL;
-    return Py_BuildValue("NN", bytes_of(e->found, e->ranges.count * sizeof *e->found), bins);
+    }
+    return Py_BuildValue("NNN", bytes_of(e->found, e->ranges.count * sizeof *e->found), bins, odd);
 }
 
 static void clear(struct pass *pass)
@@ -260,6 +274,7 @@ static void clear(struct pass *pass)
     free(e->values.slots);
     free(e->memory.slots);
     free(e->to_next.slots);
+    free(e->odd.slots);
 }
 
 struct pass *evidence_new(PyObject *args)
@@ -269,9 +284,10 @@ struct pass *evidence_new(PyObject *args)
     if (!e)
         return (struct pass *)PyErr_NoMemory();
     unsigned long long registers;
-    if (!PyArg_ParseTuple(args, "(iiLLL)y*y*(IIK)", &e->whole.has_exits, &e->whole.timed,
+    if (!PyArg_ParseTuple(args, "(iiLLL)y*y*(IIK)(LL)", &e->whole.has_exits, &e->whole.timed,
                           &e->whole.begin, &e->whole.end, &e->whole.events, &ranges, &zones,
-                          &e->config_address, &e->config_data, &registers)) {
+                          &e->config_address, &e->config_data, &registers, &e->staleness,
+                          &e->least)) {
         free(e);
         return NULL;
     }
@@ -281,6 +297,7 @@ struct pass *evidence_new(PyObject *args)
     e->values.value = sizeof(uint64_t);
     e->memory.value = sizeof(struct bytes);
     e->to_next.value = sizeof(struct bin);
+    e->odd.value = sizeof(struct odd);
     bool good = ranges_of(&ranges, &e->ranges);
     good = ranges_of(&zones, &e->zones) && good;
     e->found = good ? calloc(e->ranges.count + 1, sizeof *e->found) : NULL;
