@@ -137,6 +137,7 @@ HV_STATISTICS: Final = 0x03
 # A batch: how many zones to unregister, then those, then the ones to register, each a
 # KVM_COALESCED_MMIO_ZONE. The result is how many were registered before there was no room.
 HV_CHANGE_ZONES: Final = 0x04
+HV_ZONE_POSTED: Final = 2  # a bit of `pio` of one to register: a posted zone
 HV_STATISTICS_REPLY: Final = struct.Struct("<QQQ")  # coalesced, exits, signals
 HV_CREATE_VM: Final = struct.Struct("<II")  # ring pages (0: no such capability), wait policy
 HV_REQUEST: Final = struct.Struct("<I")  # number, then its argument

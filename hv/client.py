@@ -149,21 +149,30 @@ class Vm:
         self.request(abi.KVM_UNREGISTER_COALESCED_MMIO, argument)
 
     def change_coalesced_mmio(
-        self, removed: Sequence[Range], added: Sequence[Range], pio: bool = False
+        self,
+        removed: Sequence[Range],
+        added: Sequence[Range],
+        pio: bool = False,
+        posted: Sequence[Range] = (),
     ) -> int:
         """Unregister ranges, then register others, in a request or two; how many were registered.
 
-        Fewer than all: the kernel has no room for the next one (ENOSPC).
+        `posted`: registered behind those added, as posted zones: each write ends a `run` of the
+        vCPU with WATCH_POSTED. Fewer than all: the kernel has no room for the next one (ENOSPC).
+        Raises RequestError with EEXIST for a posted zone that overlaps one that is none.
         """
+        zones = [
+            *((*zone, int(pio)) for zone in (*removed, *added)),
+            *((*zone, pio | abi.HV_ZONE_POSTED) for zone in posted),
+        ]
         registered = 0
-        for start in range(0, len(removed) + len(added), _ZONES_AT_ONCE):
-            stop = start + _ZONES_AT_ONCE
-            old, first = removed[start:stop], max(start - len(removed), 0)
-            new = added[first : max(stop - len(removed), 0)]
-            zones = b"".join(abi.KVM_COALESCED_MMIO_ZONE.pack(*zone, pio) for zone in (*old, *new))
-            argument = abi.HV_REQUEST.pack(len(old)) + zones
-            registered += self.request(abi.HV_CHANGE_ZONES, argument)[0]
-            if registered < first + len(new):
+        for start in range(0, len(zones), _ZONES_AT_ONCE):
+            part = zones[start : start + _ZONES_AT_ONCE]
+            old = min(max(len(removed) - start, 0), len(part))
+            packed = b"".join(abi.KVM_COALESCED_MMIO_ZONE.pack(*zone) for zone in part)
+            taken = self.request(abi.HV_CHANGE_ZONES, abi.HV_REQUEST.pack(old) + packed)[0]
+            registered += taken
+            if taken < len(part) - old:
                 break
         return registered
 

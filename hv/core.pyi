@@ -15,6 +15,7 @@ Array = NDArray[Any]
 
 RUN_WORDS_OFFSET: int
 EXIT_SEQUENCE: int
+POSTED_SEQUENCE: int
 VMM_NEED_WAKEUP: int
 RESUME_SEQUENCE: int
 HV_NEED_WAKEUP: int
@@ -27,6 +28,7 @@ WAITS_SIZE: int
 KEEP_WRITES: int
 WATCH_RING: int
 WATCH_DESCRIPTOR: int
+WATCH_POSTED: int
 
 def die_with_parent() -> int:
     """Ask for SIGKILL when the parent ends; the parent's process id."""
@@ -159,8 +161,8 @@ class Vcpu:
         """Exit with KVM_EXIT_HLT; returns when the VMM enters again."""
     def system_event(self, type: int, /) -> None:
         """Exit with KVM_EXIT_SYSTEM_EVENT."""
-    def set_zones(self, pio: int, pairs: Array | Buffer, /) -> None:
-        """(first, last) addresses as uint64, both ascending."""
+    def set_zones(self, pio: int, pairs: Array | Buffer, posted: bytes = b"", /) -> None:
+        """(first, last) addresses as uint64, both ascending. `posted`: a byte for each, or none."""
     def set_memory(self, start: int, mapping: Mapping, readonly: bool = False, /) -> None: ...
     def clear_memory(self) -> None: ...
 
@@ -204,7 +206,8 @@ class VcpuHandle:
     def wait(self, timeout: float | None, watch: int, due: float | None = None, /) -> Event:
         """Wait at most `timeout` seconds (None: no limit). `watch`: WATCH_* bits, or 0.
 
-        RING_FILLED is returned while the ring is watched, READABLE while the descriptor is. `due`:
+        RING_FILLED is returned while the ring is watched and holds entries, with WATCH_POSTED also
+        once after posted writes; READABLE while the descriptor is watched. `due`:
         seconds of CLOCK_MONOTONIC after which it is TIMED_OUT, too. A guest that exits all the
         time delays neither: the next call returns its exit. Raises PeerDied when the guest
         process has ended, ProtocolError for a wrong sequence.

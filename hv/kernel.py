@@ -224,11 +224,11 @@ class Kernel:
         registered = 0
         try:
             for number, (addr, size, pio) in enumerate(layout.iter_unpack(batch)):
-                zones = self._zones_of(pio)
                 if number < removed:
-                    zones.unregister(addr, size)
+                    self._zones_of(pio).unregister(addr, size)
                 else:
-                    zones.register(addr, size)
+                    posted = bool(pio & abi.HV_ZONE_POSTED)
+                    self._zones_of(pio & ~abi.HV_ZONE_POSTED).register(addr, size, posted)
                     registered += 1
         except RequestError as error:
             if error.errno != errno.ENOSPC:
@@ -247,8 +247,10 @@ class Kernel:
     def _push_zones(self) -> None:
         if self.vcpu is not None:
             for pio, zones in enumerate(self._zones):
-                pairs = itertools.chain.from_iterable(zones.outermost())
-                self.vcpu.set_zones(pio, array.array("Q", pairs))
+                pairs = zones.outermost()
+                ends = array.array("Q", itertools.chain.from_iterable(pairs))
+                posted = bytes(zones.is_posted(*pair) for pair in pairs)
+                self.vcpu.set_zones(pio, ends, posted)
 
     def _load_guest(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         try:

@@ -19,20 +19,26 @@ class Zones:
         # end of the space is 0.
         self._zones: list[tuple[int, int]] = []
         self._widest = 0  # size of the largest zone so far
+        self._posted: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
         return len(self._zones)
 
-    def register(self, addr: int, size: int) -> None:
-        """Add a zone, also one that is there already.
+    def register(self, addr: int, size: int, posted: bool = False) -> None:
+        """Add a zone, also one that is there already. `posted`: its writes wake the VMM.
 
-        Raises RequestError with ENOSPC past 1,000 zones.
+        Raises RequestError: ENOSPC past 1,000 zones, EEXIST where a posted zone would overlap
+        another that is none.
         """
         if len(self._zones) >= NR_IOBUS_DEVS:
             raise RequestError(
                 errno.ENOSPC, f"no more than {NR_IOBUS_DEVS} coalesced zones of a kind"
             )
         zone = (addr, (addr + size) & _U64)
+        if posted or self._posted:
+            self._check_apart(zone, posted)
+        if posted:
+            self._posted.add(zone)
         bisect.insort(self._zones, zone)
         self._widest = max(self._widest, zone[1] - zone[0])
 
@@ -40,6 +46,7 @@ class Zones:
         """Remove every zone that contains the range; how many, 0 being fine."""
         removed = self._containing(addr, size)
         for at in reversed(removed):
+            self._posted.discard(self._zones[at])
             del self._zones[at]
         return len(removed)
 
@@ -63,6 +70,20 @@ class Zones:
             found.append((start, end - 1))
             reached = end
         return found
+
+    def is_posted(self, first: int, last: int) -> bool:
+        """Whether the zone of `outermost` is a posted one."""
+        return (first, last + 1) in self._posted
+
+    def _check_apart(self, zone: tuple[int, int], posted: bool) -> None:
+        for other in self._zones:
+            apart = zone[1] <= other[0] or other[1] <= zone[0]
+            if not apart and (other in self._posted) is not posted:
+                raise RequestError(
+                    errno.EEXIST,
+                    f"coalesced zone {zone[0]:#x}+{zone[1] - zone[0]:#x}: a zone overlaps it, and "
+                    "only one of them is posted",
+                )
 
     def _containing(self, addr: int, length: int) -> list[int]:
         """Places of the zones that the range lies wholly inside of, as coalesced_mmio_in_range."""

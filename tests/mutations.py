@@ -46,7 +46,8 @@ class Mutation:
 
 
 def _c(order: str, rule: str, test: str) -> Mutation:
-    header = "ring" if order.endswith(("LAST", "FIRST")) else "exit"
+    headers = {"LAST": "ring", "FIRST": "ring", "POSTED": "posted"}
+    header = headers.get(order.rpartition("_")[2], "exit")
     kind = "release" if "RELEASE" in order else "acquire"
     return Mutation(
         rule,
@@ -60,12 +61,14 @@ def _c(order: str, rule: str, test: str) -> Mutation:
 
 _VCPU = "tests/unit/hv/test_vcpu.py"
 _VCPU_PEERS = "tests/unit/hv/test_vcpu_peers.py"
+_POSTED = "tests/unit/hv/test_posted_zones.py"
 _RING = "tests/unit/hv/test_ring.py"
 _RING_HOSTILE = "tests/unit/hv/test_ring_hostile.py"
 _DISPATCH = "tests/unit/vmm/test_dispatch.py"
 _FAILURES = "tests/unit/vmm/test_device_failures.py"
 _ZONES = "tests/unit/vmm/test_zones_of_mappings.py"
 _TSAN_RING = "tests/c/test_c.py -k test_the_ring_is_free_of_races"
+_TSAN_POSTED = "tests/c/test_c.py -k test_posted_writes_are_free_of_races"
 _TSAN_EXIT = "tests/c/test_c.py -k test_the_doorbell_is_free_of_races"
 
 MUTATIONS = (
@@ -232,6 +235,55 @@ MUTATIONS = (
         "tests/unit/bus/test_write_batch.py::"
         "test_behind_a_mapping_change_the_rest_is_resolved_anew",
     ),
+    Mutation(
+        "15 a posted write wakes the VMM",
+        "it is queued like any other",
+        "hv/core/vcpu_bus.c",
+        "    *full = queued == 0;\n    if (zone->posted && queued > 0)\n        vcpu_post(v);\n",
+        "    *full = queued == 0;\n",
+        f"{_POSTED}::test_a_posted_write_in_a_bulk_operation_is_shown_at_once",
+    ),
+    Mutation(
+        "15 also in a bulk operation",
+        "its fast path takes posted writes",
+        "hv/core/vcpu.c",
+        "z->bulk = z->clear_of_ram && !z->posted;",
+        "z->bulk = z->clear_of_ram;",
+        f"{_POSTED}::test_a_posted_write_in_a_bulk_operation_is_shown_at_once",
+    ),
+    Mutation(
+        "15 it is drained",
+        "the VMM does not look for posted writes",
+        "hv/core/handle.c",
+        "    if (h->watched & WATCH_POSTED && posted_since(h->words, h->posted))\n"
+        "        return true;\n",
+        "",
+        f"{_POSTED}::test_a_post_before_a_pause_is_reported_after_it",
+    ),
+    Mutation(
+        "15 no wake-up is lost",
+        "no fence before need-wakeup",
+        "hv/core/posted.h",
+        "#define FENCE_POSTED memory_order_seq_cst",
+        "#define FENCE_POSTED memory_order_relaxed",
+        "tests/c/test_c.py -k test_no_wake_up_of_a_posted_write_is_lost",
+    ),
+    Mutation(
+        "15 a posted zone overlaps no other",
+        "any zone may",
+        "hv/zones.py",
+        "            if not apart and (other in self._posted) is not posted:\n",
+        "            if False:\n",
+        f"{_POSTED}::test_a_posted_zone_may_not_overlap_one_that_is_none",
+    ),
+    Mutation(
+        "15 where it is also declared as queued it is posted",
+        "both zones are registered",
+        "vmm/coalescing.py",
+        "_registrable(without(queued, posted))",
+        "_registrable(queued)",
+        "tests/unit/vmm/test_zone_choice.py::test_posted_ranges_are_cut_out_of_the_queued_ones",
+    ),
     _c("ORDER_ACQUIRE_FIRST", "ordering: producer reads `first`", _TSAN_RING),
     _c("ORDER_RELEASE_LAST", "ordering: producer writes `last`", _TSAN_RING),
     _c("ORDER_ACQUIRE_LAST", "ordering: consumer reads `last`", _TSAN_RING),
@@ -240,6 +292,8 @@ MUTATIONS = (
     _c("ORDER_ACQUIRE_EXIT", "ordering: exit sequence, then payload", _TSAN_EXIT),
     _c("ORDER_RELEASE_RESUME", "ordering: result, then resume sequence", _TSAN_EXIT),
     _c("ORDER_ACQUIRE_RESUME", "ordering: resume sequence, then result", _TSAN_EXIT),
+    _c("ORDER_RELEASE_POSTED", "ordering: entry, then posted sequence", _TSAN_POSTED),
+    _c("ORDER_ACQUIRE_POSTED", "ordering: posted sequence, then entry", _TSAN_POSTED),
     Mutation(
         "trust: an index is checked",
         "the consumer believes `last`",

@@ -8,10 +8,13 @@ from functools import partial
 from itertools import pairwise
 
 from coalesced.devices.bus.address_space import AddressSpace, FlatRange, Mapping
+from coalesced.devices.bus.region import Region
 from coalesced.hv.client import Range
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.drain import Drain
-from coalesced.vmm.zone import AS_DECLARED, Choice
+from coalesced.vmm.zone import AS_DECLARED, Choice, without
+
+Ranges = tuple[Range, ...]
 
 _KINDS_KEPT = 4096  # a guest may write to any number of addresses
 _LARGEST = 1 << 31  # bytes of a zone: KVM counts them in 32 bits
@@ -19,9 +22,10 @@ _TOP = 1 << 64  # a zone that ends here holds nothing: KVM compares 64-bit sums
 
 
 class Coalescing:
-    """Keeps the accelerator's zones equal to the coalescible ranges that are mapped and chosen.
+    """Keeps the accelerator's zones equal to the ranges that are mapped, and declared or chosen.
 
-    Ranges for which the kernel has no room go without a zone: their writes exit. Before a mapping
+    Ranges for which the kernel has no room go without a zone: their writes exit; so do those of
+    posted ranges where the accelerator has no posted zones. Before a mapping
     changes the guest stops and the queue is drained.
     """
 
@@ -41,6 +45,7 @@ class Coalescing:
         self._drain = drain
         # By port?: the registered zones, in ascending order; no two overlap.
         self.zones: dict[bool, list[Range]] = {False: [], True: []}
+        self._registered: dict[bool, dict[Range, bool]] = {False: {}, True: {}}  # and if posted
         self._edges: dict[bool, list[int]] = {False: [], True: []}  # the same: starts and ends
         self._warned: set[bool] = set()
         # The first answers of `kind_of`, which dispatching an exit looks up by itself.
@@ -74,23 +79,43 @@ class Coalescing:
         self._drain.flush()
 
     def _after_change(self, port: bool, space: AddressSpace) -> None:
-        wanted = _registrable(self._choice.of(port, _declared(space)))
-        zones = self.zones[port]
-        if wanted == zones:
+        wanted = self._wanted(port, space)
+        known = self._registered[port]
+        if wanted == known:
             return
         # Zones that stay are left alone; the old ones are gone before the new ones count.
-        known, still = set(zones), set(wanted)
-        kept = [zone for zone in zones if zone in still]
-        removed = [zone for zone in zones if zone not in still]
-        added = [zone for zone in wanted if zone not in known]
-        taken = self._accel.change_coalesced(removed, added, port) if removed or added else 0
-        self.zones[port] = sorted(kept + added[:taken])
+        kept = {zone: posted for zone, posted in known.items() if wanted.get(zone) is posted}
+        removed = [zone for zone in known if zone not in kept]
+        new = [zone for zone in wanted if zone not in kept]
+        posted = [zone for zone in new if wanted[zone]]
+        added = [zone for zone in new if not wanted[zone]]
+        taken = self._change(removed, added, port, posted)
+        new = added + posted
+        self._registered[port] = kept | {zone: wanted[zone] for zone in new[:taken]}
+        self.zones[port] = sorted(self._registered[port])
         self._edges[port] = [
             edge for start, length in self.zones[port] for edge in (start, start + length)
         ]
         self.kinds.clear()
-        if taken < len(added):
-            self._warn_of_no_room(port, added[taken:])
+        if taken < len(new):
+            self._warn_of_no_room(port, new[taken:])
+
+    def _wanted(self, port: bool, space: AddressSpace) -> dict[Range, bool]:
+        """The zones to register, and whether each is a posted one; no two overlap."""
+        choice = self._choice
+        posted = choice.posted_of(port, _declared(space, lambda region: region.posted))
+        queued = choice.of(port, _declared(space, lambda region: region.coalesced))
+        wanted = dict.fromkeys(_registrable(without(queued, posted)), False)
+        if self._accel.posted:
+            wanted |= dict.fromkeys(_registrable(posted), True)
+        return wanted
+
+    def _change(
+        self, removed: list[Range], added: list[Range], port: bool, posted: list[Range]
+    ) -> int:
+        if posted:
+            return self._accel.change_coalesced(removed, added, port, posted)
+        return self._accel.change_coalesced(removed, added, port) if removed or added else 0
 
     def _warn_of_no_room(self, port: bool, refused: list[Range]) -> None:
         if port in self._warned:
@@ -105,13 +130,13 @@ class Coalescing:
         )
 
 
-def _declared(space: AddressSpace) -> list[Range]:
-    """The visible parts of the coalescible ranges, in ascending order."""
+def _declared(space: AddressSpace, ranges_of: Callable[[Region], Ranges]) -> list[Range]:
+    """The visible parts of ranges that regions declare, in ascending order."""
     return [
         (start, end - start)
         for flat in space.flat()
-        if flat.mapping is not None and flat.mapping.region.coalesced
-        for start, end in _visible(flat, flat.mapping)
+        if flat.mapping is not None and (ranges := ranges_of(flat.mapping.region))
+        for start, end in _visible(flat, flat.mapping, ranges)
     ]
 
 
@@ -126,13 +151,13 @@ def _registrable(ranges: list[Range]) -> list[Range]:
     return zones
 
 
-def _visible(flat: FlatRange, mapping: Mapping) -> list[tuple[int, int]]:
-    """[start, end) of the mapping's coalescible ranges within `flat`, overlapping ones as one.
+def _visible(flat: FlatRange, mapping: Mapping, ranges: Ranges) -> list[tuple[int, int]]:
+    """[start, end) of the mapping's ranges within `flat`, overlapping ones as one.
 
     Merged, because unregistering a zone would take along another that contains it.
     """
     merged: list[tuple[int, int]] = []
-    for offset, size in sorted(mapping.region.coalesced):
+    for offset, size in sorted(ranges):
         start = max(flat.start, mapping.base + offset)
         end = min(flat.end, mapping.base + offset + size)
         if start >= end:

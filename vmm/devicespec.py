@@ -58,6 +58,12 @@ def _rom_size(text: str) -> int:
     return number
 
 
+def _is_posted(text: str) -> bool:
+    if text not in {"exit", "posted"}:
+        raise ValueError(text)
+    return text == "posted"
+
+
 class Property(NamedTuple):
     """The class's parameter for a SPEC's property; None: no guest could see a difference."""
 
@@ -163,6 +169,7 @@ MODELS: Final[dict[str, Model]] = {
         "E1000",
         {
             "mac": _MAC,
+            "tdt": Property("tdt_posted", _is_posted, "exit or posted"),
             "bootindex": _ANY_NUMBER,
             "migrate_tso_props": _ANY_BOOLEAN,
             **dict.fromkeys(

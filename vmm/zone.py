@@ -33,22 +33,29 @@ class Zone:
 
 @dataclass(frozen=True)
 class Choice:
-    """`declared`: whether what devices declare counts. `removed` prevails over `added`."""
+    """`declared`: whether what devices declare counts. `removed` prevails over `posted`, and this
+    over `added`."""
 
     declared: bool = True
     added: tuple[Zone, ...] = ()
     removed: tuple[Zone, ...] = ()
+    posted: tuple[Zone, ...] = ()
 
     def of(self, pio: bool, declared: list[Range]) -> list[Range]:
         """The ranges to queue, in ascending order; no two overlap."""
-        added = [(zone.address, zone.size) for zone in self.added if zone.pio == pio]
+        return self._chosen(pio, declared, self.added)
+
+    def posted_of(self, pio: bool, declared: list[Range]) -> list[Range]:
+        """The ranges whose queued writes wake the VMM."""
+        return self._chosen(pio, declared, self.posted)
+
+    def _chosen(self, pio: bool, declared: list[Range], zones: tuple[Zone, ...]) -> list[Range]:
+        added = [(zone.address, zone.size) for zone in zones if zone.pio == pio]
         found = [*(declared if self.declared else []), *added]
         if added:
             found = _merged(found)
-        for zone in self.removed:
-            if zone.pio == pio:
-                found = [part for each in found for part in _without(each, zone.address, zone.end)]
-        return found
+        removed = [(zone.address, zone.size) for zone in self.removed if zone.pio == pio]
+        return without(found, removed)
 
 
 AS_DECLARED: Final = Choice()
@@ -66,7 +73,14 @@ def _merged(ranges: Iterable[Range]) -> list[Range]:
     return merged
 
 
-def _without(one: Range, start: int, end: int) -> list[Range]:
+def without(ranges: list[Range], removed: Iterable[Range]) -> list[Range]:
+    """What is left of ranges without others."""
+    for start, size in removed:
+        ranges = [part for each in ranges for part in _beside(each, start, start + size)]
+    return ranges
+
+
+def _beside(one: Range, start: int, end: int) -> list[Range]:
     """The parts of a range that lie below `start` and from `end` on."""
     first, last = one[0], sum(one)
     parts = ((first, min(last, start)), (max(first, end), last))

@@ -36,8 +36,11 @@ class Region:
     exception. `take_run(run)` is the same, given one `WriteRun`; a region needs only one of both.
 
     `coalesced` lists (offset, size) ranges whose writes have no side effect that the guest could
-    notice before its next exit, so that they may be queued. `flush` says that queued writes must
-    reach the devices before this region is accessed by anyone but the queue itself.
+    notice before its next exit, so that they may be queued. `posted` lists such ranges whose writes
+    must act soon all the same, although their writer need not wait: a doorbell. They are queued in
+    order with the others, and the devices' side is woken. Where both lists overlap it is posted.
+    `flush` says that queued writes must reach the devices before this region is accessed by anyone
+    but the queue itself.
 
     `register(offset)` is the datasheet's name of the register there, None where there is none.
 
@@ -53,6 +56,7 @@ class Region:
     flush: bool = False
     take_run: RunHandler | None = None
     register: RegisterNames | None = None
+    posted: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -65,22 +69,22 @@ class Region:
                 raise TypeError(
                     f"region {self.name!r}: {what}: expected a function, got {handler!r}"
                 )
-        self._check_coalesced()
+        self._check_ranges("coalesced", self.coalesced)
+        self._check_ranges("posted", self.posted)
         if self.write_run is not None and self.take_run is None:
             object.__setattr__(self, "take_run", _of_one_value(self.write_run))
 
-    def _check_coalesced(self) -> None:
+    def _check_ranges(self, what: str, given: tuple[tuple[int, int], ...]) -> None:
         try:
-            ranges = [(operator.index(at), operator.index(size)) for at, size in self.coalesced]
+            ranges = [(operator.index(at), operator.index(size)) for at, size in given]
         except (TypeError, ValueError) as error:
             raise TypeError(
-                f"region {self.name!r}: coalesced: expected pairs of offset and size, "
-                f"got {self.coalesced!r}"
+                f"region {self.name!r}: {what}: expected pairs of offset and size, got {given!r}"
             ) from error
         for offset, size in ranges:
             if offset < 0 or size <= 0 or offset + size > self.size:
                 raise ValueError(
-                    f"region {self.name!r}: coalesced range {offset:#x}+{size:#x} "
+                    f"region {self.name!r}: {what} range {offset:#x}+{size:#x} "
                     f"does not lie in its {self.size:#x} bytes"
                 )
 

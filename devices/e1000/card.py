@@ -40,8 +40,9 @@ WriteRegister = Callable[[int], None]
 class E1000(PciFunction):
     """QEMU's `e1000`: 8086:100e. Without a wire, what it sends vanishes."""
 
-    def __init__(self, mac: bytes = reg.RECEIVE_ADDRESS) -> None:
-        """`mac`: the six bytes of its address (ValueError)."""
+    def __init__(self, mac: bytes = reg.RECEIVE_ADDRESS, tdt_posted: bool = False) -> None:
+        """`mac`: the six bytes of its address (ValueError). `tdt_posted`: a write of TDT, which
+        starts to send, is posted: the guest does not wait until the frames have left."""
         if len(mac) != 6:
             raise ValueError(f"e1000: expected an address of 6 bytes, got {len(mac)}")
         self.mmio = Region(
@@ -52,6 +53,7 @@ class E1000(PciFunction):
             coalesced=reg.coalesced_ranges(),
             flush=True,
             register=reg.register_name,
+            posted=((reg.TDT, 4),) if tdt_posted else (),
         )
         ports = Region("e1000-io", reg.IO_SIZE, _read_port, _write_port)
         super().__init__(

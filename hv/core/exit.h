@@ -2,7 +2,8 @@
  * The exit and its answer: words in the run page, and a doorbell on either side.
  *
  * The words carry the news, the pipes only wake a sleeper: a byte too many does no harm, and a
- * byte is never missing. Each word has one writer and a cache line of its own.
+ * byte is never missing. Each word has one writer and a cache line of its own; the two that the VMM
+ * waits for together share one.
  *
  *   guest                                         VMM
  *   G1  kvm_run payload
@@ -63,6 +64,7 @@
 
 struct run_words {
     _Alignas(64) _Atomic uint32_t exit_sequence;    /* guest: exits so far */
+    _Atomic uint32_t posted_sequence;               /* guest: posted writes so far (posted.h) */
     _Alignas(64) _Atomic uint32_t vmm_need_wakeup;  /* VMM: about to sleep, or asleep */
     _Alignas(64) _Atomic uint32_t resume_sequence;  /* VMM: entries into the guest so far */
     _Alignas(64) _Atomic uint32_t hv_need_wakeup;   /* guest: about to sleep, or asleep */
@@ -156,6 +158,8 @@ static inline void cpu_relax(void)
 #endif
 }
 
+static inline void doorbell_ring(struct doorbell *b);
+
 /* Wake the peer; the word that it waits for (W1: G2 or V4) is stored. */
 static inline void doorbell_signal(struct doorbell *b)
 {
@@ -170,6 +174,12 @@ static inline void doorbell_signal(struct doorbell *b)
         if (!atomic_load_explicit(b->peer_need_wakeup, memory_order_relaxed))
             return;
     }
+    doorbell_ring(b);
+}
+
+/* Write the byte that wakes the peer. */
+static inline void doorbell_ring(struct doorbell *b)
+{
     ssize_t n;
     do /* W4 */
         n = write(b->wake_fd, "", 1);

@@ -1,8 +1,9 @@
 /* VcpuHandle: what a VMM holds of a vCPU, as it holds a descriptor and kvm_run of a KVM vCPU. */
 #define _GNU_SOURCE
 #include "handle.h"
+#include "posted.h"
 
-enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2, KEEP_WRITES = 4 };
+enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2, KEEP_WRITES = 4, WATCH_POSTED = 8 };
 
 /* How often exits that keep coming are held up for a look at the descriptor: a system call. */
 #define LOOK_NS 50000u
@@ -27,8 +28,12 @@ static bool handle_ready(void *ctx)
     const HandleObject *h = ctx;
     if (exited(h) || words_overwritten(h))
         return true;
+    if (!h->watched)
+        return false;
+    if (h->watched & WATCH_POSTED && posted_since(h->words, h->posted))
+        return true;
     /* Only whether to look; ring_look reads it again, with acquire. */
-    return h->watch_ring &&
+    return h->watched & WATCH_RING &&
            atomic_load_explicit(&h->ring->c.ring->last, memory_order_relaxed) != h->ring->c.next;
 }
 
@@ -105,7 +110,7 @@ static int wait_exit(HandleObject *h, PyObject *const *args, Py_ssize_t n)
     if (watch == -1 && PyErr_Occurred())
         return -1;
     h->keeps = watch & KEEP_WRITES;
-    h->watch_ring = h->ring && watch & WATCH_RING;
+    h->watched = h->ring ? watch & (WATCH_RING | WATCH_POSTED) : 0;
     h->bell.watch_fd = watch & WATCH_DESCRIPTOR ? h->watch_fd : -1;
     if (!handle_ready(h)) {
         PyThreadState *save = PyEval_SaveThread();
@@ -133,6 +138,7 @@ static int wait_exit(HandleObject *h, PyObject *const *args, Py_ssize_t n)
             PyErr_SetString(error_protocol, "run page: a word of the VMM's was overwritten");
         return -1;
     }
+    h->posted = posted_take(h->words);
     return RING_FILLED;
 }
 
@@ -158,6 +164,8 @@ static PyObject *handle_exit(PyObject *self, PyObject *unused)
 static PyObject *tell_exit(HandleObject *h)
 {
     h->unread = false;
+    if (h->watched & WATCH_POSTED)
+        h->posted = posted_take(h->words); /* the ring is drained before an exit is handled */
     PyObject *told = handle_exit((PyObject *)h, NULL);
     h->untaken = told && h->keeps && exit_is_write(told);
     return told;
@@ -379,6 +387,7 @@ int handle_init_type(PyObject *module)
         const char *name;
         long value;
     } known[] = {{"WATCH_RING", WATCH_RING},
+                 {"WATCH_POSTED", WATCH_POSTED},
                  {"WATCH_DESCRIPTOR", WATCH_DESCRIPTOR},
                  {"KEEP_WRITES", KEEP_WRITES}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)

@@ -15,9 +15,11 @@ typedef struct {
     int watch_fd;       /* or -1 */
     uint64_t looked_at; /* for news of watch_fd, though exits kept coming */
     uint32_t exits, resumes, requests;
+    uint32_t posted; /* posted writes that were reported */
     uint64_t lines;
     struct pending_load load;
-    bool running, watch_ring, kicked;
+    bool running, kicked;
+    uint8_t watched;  /* of WATCH_RING and WATCH_POSTED */
     bool unread;      /* the guest exited for its own reasons when it was paused */
     bool keeps;       /* KEEP_WRITES was asked for */
     bool untaken;     /* a write that the caller has until `enter` */

@@ -16,6 +16,7 @@ static int add_layout(PyObject *module)
     } constants[] = {
         {"RUN_WORDS_OFFSET", RUN_WORDS_OFFSET},
         {"EXIT_SEQUENCE", RUN_WORDS_OFFSET + offsetof(struct run_words, exit_sequence)},
+        {"POSTED_SEQUENCE", RUN_WORDS_OFFSET + offsetof(struct run_words, posted_sequence)},
         {"VMM_NEED_WAKEUP", RUN_WORDS_OFFSET + offsetof(struct run_words, vmm_need_wakeup)},
         {"RESUME_SEQUENCE", RUN_WORDS_OFFSET + offsetof(struct run_words, resume_sequence)},
         {"HV_NEED_WAKEUP", RUN_WORDS_OFFSET + offsetof(struct run_words, hv_need_wakeup)},

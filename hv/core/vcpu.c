@@ -119,6 +119,7 @@ static void mark_zones(VcpuObject *v)
                 if (z->start <= v->ram[s].start + (v->ram[s].size - 1) &&
                     z->last >= v->ram[s].start)
                     z->clear_of_ram = false;
+            z->bulk = z->clear_of_ram && !z->posted;
         }
 }
 
@@ -127,7 +128,9 @@ static PyObject *py_set_zones(PyObject *self, PyObject *args)
     VcpuObject *v = (VcpuObject *)self;
     int pio;
     Py_buffer pairs;
-    if (!PyArg_ParseTuple(args, "py*", &pio, &pairs))
+    const char *posted = NULL;
+    Py_ssize_t flags = 0;
+    if (!PyArg_ParseTuple(args, "py*|y#", &pio, &pairs, &posted, &flags))
         return NULL;
     size_t count = (size_t)pairs.len / 16;
     struct zone *zones = PyMem_Calloc(count + 1, sizeof *zones);
@@ -138,6 +141,7 @@ static PyObject *py_set_zones(PyObject *self, PyObject *args)
     bool sorted = true;
     for (size_t i = 0; i < count; i++) {
         memcpy(&zones[i], (uint8_t *)pairs.buf + 16 * i, 16);
+        zones[i].posted = i < (size_t)flags && posted[i];
         sorted =
             sorted && zones[i].start <= zones[i].last &&
             (i == 0 || (zones[i].start > zones[i - 1].start && zones[i].last > zones[i - 1].last));
@@ -303,7 +307,7 @@ static PyMethodDef vcpu_methods[] = {
     {"halt", py_halt, METH_NOARGS, "Exit with KVM_EXIT_HLT."},
     {"system_event", py_system_event, METH_O, "Exit with KVM_EXIT_SYSTEM_EVENT of a type."},
     {"set_zones", py_set_zones, METH_VARARGS,
-     "set_zones(pio, pairs): (first, last) addresses, uint64, sorted, none inside another."},
+     "set_zones(pio, pairs[, posted]): (first, last) addresses, uint64, sorted, none inside another."},
     {"set_memory", py_set_memory, METH_VARARGS,
      "set_memory(start, mapping[, readonly]): add RAM or ROM."},
     {"clear_memory", py_clear_memory, METH_NOARGS, "Take all RAM away."},

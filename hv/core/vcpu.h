@@ -20,6 +20,8 @@ _Static_assert(sizeof(struct op) == 24, "bus operation");
 struct zone {
     uint64_t start, last; /* inclusive */
     bool clear_of_ram;
+    bool posted; /* a write wakes the VMM */
+    bool bulk;   /* clear of RAM and not posted: many stores may be queued in one go */
 };
 
 struct ram_slot {
@@ -44,7 +46,7 @@ typedef struct {
     struct ring_producer ring;
     bool has_ring;
     struct doorbell bell;
-    uint32_t exit_sequence, resumed, requests;
+    uint32_t exit_sequence, posted_sequence, resumed, requests;
     struct ram_slot ram[RAM_SLOTS];
     int ram_count;
     uint32_t memory_version; /* how often `ram` has changed */
@@ -84,6 +86,8 @@ int vcpu_wait_resume(VcpuObject *v);
  * wait for, and send what was to follow it. GuestError in a fork of the guest process.
  */
 int vcpu_settle(VcpuObject *v);
+/* Show what is queued, a posted write being the last of it, to a VMM that may sleep. */
+void vcpu_post(VcpuObject *v);
 /* The exit of `rest`, which the exit of the first part went before. */
 int vcpu_send_rest(VcpuObject *v);
 /* Wait for one of `lines`; *raised is 0 when the deadline passed. */

@@ -1,8 +1,6 @@
 /* Where an access of the guest goes: guest RAM, the ring, or out to the VMM. */
 #define _GNU_SOURCE
-#include "vcpu.h"
-
-#include <string.h>
+#include "ram.h"
 
 static int guest_error(VcpuObject *v, const char *what, uint32_t size, uint64_t address,
                        const char *expected)
@@ -15,63 +13,6 @@ static int guest_error(VcpuObject *v, const char *what, uint32_t size, uint64_t 
     PyErr_Format(error_guest, "%s%s of %u bytes at %s: expected %s", where, what, size, text,
                  expected);
     return -1;
-}
-
-/* The memory at an address, or NULL; for a write, ROM is none. */
-static inline uint8_t *ram_find(VcpuObject *v, uint64_t address, uint64_t *left, bool write)
-{
-    for (int i = 0; i < v->ram_count; i++) {
-        uint64_t offset = address - v->ram[i].start;
-        if (offset < v->ram[i].size) {
-            *left = v->ram[i].size - offset;
-            return write && v->ram[i].readonly ? NULL : v->ram[i].host + offset;
-        }
-    }
-    return NULL;
-}
-
-/*
- * RAM is shared with the devices of the VMM. Acquire on loads pairs with the release of a device
- * that writes a descriptor's status behind its data; release on stores is the same the other way.
- */
-static inline uint64_t ram_load(const uint8_t *host, uint32_t size)
-{
-    uint64_t value = 0;
-    if ((uintptr_t)host % size == 0)
-        switch (size) {
-        case 1:
-            return __atomic_load_n(host, __ATOMIC_ACQUIRE);
-        case 2:
-            return __atomic_load_n((const uint16_t *)(const void *)host, __ATOMIC_ACQUIRE);
-        case 4:
-            return __atomic_load_n((const uint32_t *)(const void *)host, __ATOMIC_ACQUIRE);
-        case 8:
-            return __atomic_load_n((const uint64_t *)(const void *)host, __ATOMIC_ACQUIRE);
-        }
-    memcpy(&value, host, size);
-    atomic_thread_fence(memory_order_acquire);
-    return value;
-}
-
-static inline void ram_store(uint8_t *host, uint32_t size, uint64_t value)
-{
-    if ((uintptr_t)host % size == 0)
-        switch (size) {
-        case 1:
-            __atomic_store_n(host, (uint8_t)value, __ATOMIC_RELEASE);
-            return;
-        case 2:
-            __atomic_store_n((uint16_t *)(void *)host, (uint16_t)value, __ATOMIC_RELEASE);
-            return;
-        case 4:
-            __atomic_store_n((uint32_t *)(void *)host, (uint32_t)value, __ATOMIC_RELEASE);
-            return;
-        case 8:
-            __atomic_store_n((uint64_t *)(void *)host, value, __ATOMIC_RELEASE);
-            return;
-        }
-    atomic_thread_fence(memory_order_release);
-    memcpy(host, &value, size);
 }
 
 static inline bool zone_covers(const struct zone *z, uint64_t address, uint64_t last)
@@ -146,6 +87,8 @@ static inline int store_without_exit(VcpuObject *v, uint64_t address, uint32_t s
         return 0;
     int queued = vcpu_queue(v, address, size, 0, value);
     *full = queued == 0;
+    if (zone->posted && queued > 0)
+        vcpu_post(v);
     return queued;
 }
 
@@ -233,8 +176,11 @@ int vcpu_out(VcpuObject *v, uint64_t port, uint32_t size, uint64_t value)
     if (vcpu_check_kick(v) < 0 || check_port(v, "out", port, size) < 0)
         return -1;
     value &= size_mask(size);
-    if (zone_find(v, 1, port, port + size - 1)) {
+    const struct zone *zone = zone_find(v, 1, port, port + size - 1);
+    if (zone) {
         int queued = vcpu_queue(v, port, size, 1, value);
+        if (zone->posted && queued > 0)
+            vcpu_post(v);
         if (queued != 0)
             return queued < 0 ? -1 : 0;
     }
@@ -282,7 +228,7 @@ static inline __attribute__((always_inline)) Py_ssize_t queue_stores(VcpuObject 
                                                                      const void *bulk, Py_ssize_t i,
                                                                      Py_ssize_t count)
 {
-    if (v->zone_count[0] == 0 || !v->zones[0][v->zone_hit[0]].clear_of_ram)
+    if (v->zone_count[0] == 0 || !v->zones[0][v->zone_hit[0]].bulk)
         return i;
     struct queuing q = {.ring = v->ring,
                         .waits = &v->waits,

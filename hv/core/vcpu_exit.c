@@ -1,5 +1,6 @@
 /* Leaving the guest: the payload, the exit sequence, the wait for the VMM's answer. */
 #define _GNU_SOURCE
+#include "posted.h"
 #include "vcpu.h"
 
 #include <string.h>
@@ -15,10 +16,12 @@ static bool request_waits(const VcpuObject *v)
     return atomic_load_explicit(&v->words->request_sequence, memory_order_relaxed) != v->requests;
 }
 
-/* A third process wrote to our word: the VMM may never answer that exit. */
+/* A third process wrote to one of our words: the VMM may never answer that exit. */
 static bool sequence_overwritten(const VcpuObject *v)
 {
-    return atomic_load_explicit(&v->words->exit_sequence, memory_order_relaxed) != v->exit_sequence;
+    return atomic_load_explicit(&v->words->exit_sequence, memory_order_relaxed) !=
+               v->exit_sequence ||
+           posted_since(v->words, v->posted_sequence);
 }
 
 static bool resume_ready(void *ctx)
@@ -76,7 +79,8 @@ static int vcpu_wait(struct resume_wait *w, uint64_t deadline)
         vcpu_take_gil(v);
     if (broken) {
         if (mapping_check(v->mapping) == 0)
-            PyErr_SetString(error_protocol, "run page: the exit sequence was overwritten");
+            PyErr_Format(error_protocol, "run page: the %s sequence was overwritten",
+                         posted_since(v->words, v->posted_sequence) ? "posted" : "exit");
         return -1;
     }
     if (r == WAIT_PEER_GONE)
@@ -116,6 +120,13 @@ int vcpu_exit(VcpuObject *v, uint32_t reason)
     exit_post(v->words, ++v->exit_sequence);
     doorbell_signal(&v->bell);
     return vcpu_wait_resume(v);
+}
+
+void vcpu_post(VcpuObject *v)
+{
+    waits_publish(&v->waits, &v->ring);
+    v->unpublished = 0;
+    posted_announce(v->words, &v->bell, ++v->posted_sequence);
 }
 
 int vcpu_send_rest(VcpuObject *v)

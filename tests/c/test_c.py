@@ -134,6 +134,10 @@ WEAKENED = [
             "ORDER_ACQUIRE_RESUME",
         )
     ],
+    *[
+        ("posted_doorbell.c", order, (2, 20_000))
+        for order in ("ORDER_RELEASE_POSTED", "ORDER_ACQUIRE_POSTED")
+    ],
 ]
 
 
@@ -183,6 +187,38 @@ def test_the_doorbell_is_free_of_races(build: Build, policy: int, rounds: int) -
 def test_no_wake_up_is_lost(build: Build, spin: int, rounds: int) -> None:
     """Going to sleep races the signal in each round, without a sanitizer's slowness."""
     must_succeed(build("exit_pingpong.c", ["-O2"]), 1, rounds, spin)
+
+
+@pytest.mark.parametrize("policy", [0, 1, 2], ids=["block", "adaptive", "poll"])
+def test_posted_writes_are_free_of_races(build: Build, policy: int) -> None:
+    """A posting and a sleeping thread through ThreadSanitizer."""
+    must_succeed(build("posted_doorbell.c", THREAD), policy, 5_000)
+
+
+@pytest.mark.parametrize("rounds", [20_000, pytest.param(500_000, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("policy", [0, 1], ids=["block", "adaptive"])
+def test_no_wake_up_of_a_posted_write_is_lost(build: Build, policy: int, rounds: int) -> None:
+    """Each write races the VMM on its way to sleep."""
+    must_succeed(build("posted_doorbell.c", ["-O2"]), policy, rounds, 0)
+
+
+def test_a_wake_up_is_lost_without_the_fence_of_a_posted_write(build: Build) -> None:
+    """On two CPUs: a store and a load behind it change places only between two."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("expected two CPUs")
+    line = build("posted_doorbell.c", ["-O2", "-DFENCE_POSTED=memory_order_relaxed"])
+    for _ in range(RUNS_TO_FIND_A_RACE):
+        done = subprocess.run(
+            [*line, "1", "200000", "0"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        if done.returncode != 0:
+            assert "is lost" in done.stderr, done.stderr
+            return
+    pytest.fail(f"{' '.join(line)} loses nothing in {RUNS_TO_FIND_A_RACE} runs")
 
 
 def test_the_doorbell_touches_only_its_memory(build: Build) -> None:

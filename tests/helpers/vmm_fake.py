@@ -105,6 +105,7 @@ class FakeAccelerator:
         self.ring = self.queue.consumer if self.queue else None
         self.coalesced_mmio = ring and mmio
         self.coalesced_pio = ring and pio
+        self.posted = ring
         self.log: list[tuple[object, ...]] = []  # zones and pauses, in order
         self.completed: list[int] = []
         self.memory: list[LocalMemory] = []
@@ -144,13 +145,21 @@ class FakeAccelerator:
     def show_memory(self, memory: Ram, shown: bool) -> None:
         self.log.append(("show" if shown else "hide", memory.start, memory.size))
 
-    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+    def change_coalesced(
+        self,
+        removed: Sequence[Range],
+        added: Sequence[Range],
+        port: bool,
+        posted: Sequence[Range] = (),
+    ) -> int:
         self.log += [("unregister", address, size, port) for address, size in removed]
+        new = [("register", *zone, port) for zone in added]
+        new += [("post", *zone, port) for zone in posted]
         if self.room is not None:
-            added = added[: self.room + len(removed)]
-            self.room += len(removed) - len(added)
-        self.log += [("register", address, size, port) for address, size in added]
-        return len(added)
+            new = new[: self.room + len(removed)]
+            self.room += len(removed) - len(new)
+        self.log += new
+        return len(new)
 
     def set_irq(self, line: int, level: bool) -> None:
         self.log.append(("irq", line, level))
@@ -196,6 +205,7 @@ class Recorder:
         size: int,
         *,
         coalesced: tuple[tuple[int, int], ...] = (),
+        posted: tuple[tuple[int, int], ...] = (),
         on_write: Callable[[int, int], object] | None = None,
         log: list[tuple[str, Seen]] | None = None,
         memory: bool = True,
@@ -205,7 +215,7 @@ class Recorder:
         self.bytes = bytearray(size if memory else 0)
         self.log: list[tuple[str, Seen]] = [] if log is None else log
         self.on_write = on_write
-        self.region = Region(name, size, self.read, self.write, coalesced=coalesced)
+        self.region = Region(name, size, self.read, self.write, coalesced=coalesced, posted=posted)
 
     @property
     def seen(self) -> list[Seen]:

@@ -139,7 +139,13 @@ class Kept(FakeAccelerator):
         super().__init__()
         self.zones = {False: Zones(), True: Zones()}
 
-    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+    def change_coalesced(
+        self,
+        removed: Sequence[Range],
+        added: Sequence[Range],
+        port: bool,
+        posted: Sequence[Range] = (),
+    ) -> int:
         for zone in removed:
             # Only what was registered, and nothing else along with it.
             assert self.zones[port].unregister(*zone) == 1

@@ -124,7 +124,7 @@ def batch(removed: int, zones: Sequence[bytes]) -> bytes:
         (b"", "got 0"),
         (b"123", "got 3"),
         (batch(1, [b"x" * 15]), "got 19"),
-        (batch(0, [abi.KVM_COALESCED_MMIO_ZONE.pack(0, 8, 2)]), "pio is 2"),
+        (batch(0, [abi.KVM_COALESCED_MMIO_ZONE.pack(0, 8, 6)]), "pio is 4"),
     ],
 )
 def test_a_batch_that_is_none_is_refused(vm: Vm, argument: bytes, said: str) -> None:

@@ -94,6 +94,15 @@ CoalesceOption = Annotated[
         help="Queue the writes to this range, too; with --no-coalesce only these. Repeatable.",
     ),
 ]
+PostOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--post",
+        metavar=FORM,
+        help="Queue the writes to this range, and wake the VMM for each; the guest runs on. "
+        "Repeatable.",
+    ),
+]
 CpusOption = Annotated[
     Cpus, typer.Option("--cpus", help="Run both processes on one CPU, on two, or on any.")
 ]
@@ -133,6 +142,7 @@ def _run_options(
     no_coalesce: NoCoalesceOption = False,
     no_coalesce_range: NoCoalesceRangeOption = None,
     coalesce: CoalesceOption = None,
+    post: PostOption = None,
     cpus: CpusOption = Cpus.ANY,
     trace_out: TraceOption = None,
     explain: ExplainOption = False,
@@ -144,9 +154,11 @@ def _run_options(
         raise BadInput(f"--ring-pages {ring_pages}: expected 1 to {RING_PAGES_MAX} pages")
     if accel is Accel.kvm:
         _check_kvm(ring_pages, wait, cpus)
-    zones = _choice(no_coalesce, coalesce or [], no_coalesce_range or [])
+    zones = _choice(no_coalesce, coalesce or [], no_coalesce_range or [], post or [])
     if zones.added and accel is Accel.direct:
         raise BadInput(f"--coalesce {zones.added[0]}: --accel direct has no ring")
+    if zones.posted and accel is not Accel.process:
+        raise BadInput(f"--post {zones.posted[0]}: --accel {accel} has no posted writes")
     explained = _explained(explain, explain_first, accel)
     for option, path in (("--trace", trace_out), ("--pcap", pcap)):
         if path is not None:
@@ -156,7 +168,7 @@ def _run_options(
         ring_pages=ring_pages,
         wait=wait,
         staleness=_staleness(staleness, bool(netdev)),
-        coalesce=zones.declared or bool(zones.added),
+        coalesce=zones.declared or bool(zones.added or zones.posted),
         zones=zones,
         cpus=cpus,
         trace=trace_out,
@@ -208,12 +220,13 @@ def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
     return [parameter.replace(kind=_KEYWORD) for parameter in found]
 
 
-def _choice(no_coalesce: bool, added: list[str], removed: list[str]) -> Choice:
-    """The zones of --coalesce and --no-coalesce. Raises BadInput."""
+def _choice(no_coalesce: bool, added: list[str], removed: list[str], posted: list[str]) -> Choice:
+    """The zones of --coalesce, --no-coalesce and --post. Raises BadInput."""
     return Choice(
         not no_coalesce,
         tuple(zone_of("--coalesce", text) for text in added),
         tuple(zone_of("--no-coalesce", text) for text in removed),
+        tuple(zone_of("--post", text) for text in posted),
     )
 
 

@@ -33,6 +33,7 @@ _KNOWN = ("ProtocolError", "SegmentError", "PeerDied", "GuestError", "RequestErr
 
 _RUN_WORDS = (
     core.EXIT_SEQUENCE,
+    core.POSTED_SEQUENCE,
     core.RESUME_SEQUENCE,
     core.VMM_NEED_WAKEUP,
     core.HV_NEED_WAKEUP,

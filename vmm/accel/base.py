@@ -30,6 +30,7 @@ class Accelerator(Protocol):
     name: str
     coalesced_mmio: bool  # writes to memory zones can be queued
     coalesced_pio: bool  # the same for ports
+    posted: bool  # a queued write can wake this process
     ring: Consumer | None
     pid: int | None  # the guest's own process, if it has one
 
@@ -42,11 +43,18 @@ class Accelerator(Protocol):
         The guest is stopped. Raises HostError without room.
         """
 
-    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+    def change_coalesced(
+        self,
+        removed: Sequence[Range],
+        added: Sequence[Range],
+        port: bool,
+        posted: Sequence[Range] = (),
+    ) -> int:
         """Stop queuing writes inside the removed ranges, then queue those inside the added ones.
 
-        Returns how many of these, from the first on, the kernel has taken: it may have no room
-        for more. Raises RequestError for any other refusal.
+        `posted`: more of these, whose writes end a `run` with RING_FILLED; where `posted` of the
+        accelerator says so. Returns how many, from the first added to the last posted, the kernel
+        has taken: it may have no room for more. Raises RequestError for any other refusal.
         """
 
     def set_irq(self, line: int, level: bool) -> None:

@@ -61,6 +61,7 @@ class DirectAccelerator:
     name = "direct"
     coalesced_mmio = False
     coalesced_pio = False
+    posted = False
     pid: int | None = None
     ring: Consumer | None = None
 
@@ -84,7 +85,13 @@ class DirectAccelerator:
         else:
             self._memory.remove(memory)
 
-    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+    def change_coalesced(
+        self,
+        removed: Sequence[Range],
+        added: Sequence[Range],
+        port: bool,
+        posted: Sequence[Range] = (),
+    ) -> int:
         raise RuntimeError("direct has no ring")
 
     def set_irq(self, line: int, level: bool) -> None:

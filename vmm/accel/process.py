@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from coalesced.hv import abi, core, doorbell
-from coalesced.hv.client import Vm
+from coalesced.hv.client import Range, Vm
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import HostError, ProtocolError
 from coalesced.hv.outcome import Outcome
@@ -48,6 +48,7 @@ class ProcessAccelerator(SharedSlots):
     """Two processes and a ring between them. The guest process is this object's to end."""
 
     name = "process"
+    posted = True
 
     def __init__(
         self,
@@ -95,6 +96,17 @@ class ProcessAccelerator(SharedSlots):
 
     def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
         self._vm.load_guest(guest, arguments)
+
+    def change_coalesced(
+        self,
+        removed: Sequence[Range],
+        added: Sequence[Range],
+        port: bool,
+        posted: Sequence[Range] = (),
+    ) -> int:
+        if posted:
+            self._watch |= core.WATCH_POSTED
+        return self._vm.change_coalesced_mmio(removed, added, port, posted)
 
     def attach(self, bus: MachineBus) -> None:
         """Nothing to do: every access of the guest comes as an exit or through the ring."""

@@ -73,5 +73,14 @@ class SharedSlots:
         assert isinstance(memory, SharedMemory)
         memory.show(self._slot_vm, shown)
 
-    def change_coalesced(self, removed: Sequence[Range], added: Sequence[Range], port: bool) -> int:
+    posted = False
+
+    def change_coalesced(
+        self,
+        removed: Sequence[Range],
+        added: Sequence[Range],
+        port: bool,
+        posted: Sequence[Range] = (),
+    ) -> int:
+        assert not posted
         return self._slot_vm.change_coalesced_mmio(removed, added, port)

@@ -28,6 +28,8 @@ GOOD: dict[str, object] = {
         ("coalesced", (1, 2), "coalesced: expected pairs of offset and size, got (1, 2)"),
         ("coalesced", ((0, "8"),), "coalesced: expected pairs of offset and size, got ((0, '8'),)"),
         ("coalesced", ((8, 9),), "coalesced range 0x8+0x9 does not lie in its 0x10 bytes"),
+        ("posted", 7, "posted: expected pairs of offset and size, got 7"),
+        ("posted", ((16, 1),), "posted range 0x10+0x1 does not lie in its 0x10 bytes"),
     ],
 )
 def test_nonsense_is_named(field: str, value: object, said: str) -> None:

@@ -73,6 +73,46 @@ def test_nothing_is_queued_where_coalescing_is_off() -> None:
     assert machine.coalescing.zones == {False: [], True: []}
 
 
+def test_posted_ranges_are_cut_out_of_the_queued_ones() -> None:
+    """Those that a device declares and those that a user chooses; what is removed is neither."""
+    accel = FakeAccelerator()
+    chosen = Choice(True, removed=(zone(MEM + 0x40, 4),), posted=(zone(MEM + 0x20, 8),))
+    machine = Machine(accel, zones=chosen)
+    device = Recorder("mem", 0x100, coalesced=((0, 0x80),), posted=((0x10, 4), (0x3C, 8)))
+    machine.memory.map(device.region, MEM)
+    posted = [(MEM + 0x10, 4), (MEM + 0x20, 8), (MEM + 0x3C, 4)]
+    queued = [(MEM, 0x10), (MEM + 0x14, 0xC), (MEM + 0x28, 0x14), (MEM + 0x44, 0x3C)]
+    assert [entry[1:3] for entry in accel.log if entry[0] == "post"] == posted
+    assert [entry[1:3] for entry in accel.log if entry[0] == "register"] == queued
+    assert machine.coalescing.zones[False] == sorted(queued + posted)
+    assert machine.coalescing.kind_of(MEM + 0x10, 4, port=False) == "ring_full"
+    assert machine.coalescing.kind_of(MEM + 0xC, 8, port=False) == "straddle"
+
+
+def test_a_posted_range_exits_where_the_accelerator_posts_nothing() -> None:
+    accel = FakeAccelerator()
+    accel.posted = False
+    machine = Machine(accel)
+    device = Recorder("mem", 0x100, coalesced=((0, 0x80),), posted=((0x10, 4),))
+    machine.memory.map(device.region, MEM)
+    assert machine.coalescing.zones[False] == [(MEM, 0x10), (MEM + 0x14, 0x6C)]
+    assert machine.coalescing.kind_of(MEM + 0x10, 4, port=False) == "no_zone"
+
+
+def test_a_range_that_is_posted_where_another_was_queued_is_registered_anew() -> None:
+    """The old zone is gone before the new one counts, in one request."""
+    accel = FakeAccelerator()
+    machine = Machine(accel)
+    machine.memory.map(Recorder("one", 8, coalesced=((0, 8),)).region, MEM)
+    machine.memory.map(Recorder("two", 8, posted=((0, 8),)).region, MEM, priority=1)
+    zones = [entry for entry in accel.log if entry[0] in ("register", "unregister", "post")]
+    assert zones == [
+        ("register", MEM, 8, False),
+        ("unregister", MEM, 8, False),
+        ("post", MEM, 8, False),
+    ]
+
+
 @given(
     st.lists(st.integers(0, 40), max_size=8),
     st.integers(0, 48),

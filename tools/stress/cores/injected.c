@@ -8,7 +8,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum point { before_last, before_first, before_exit, before_resume, between_parts, nowhere };
+enum point {
+    before_last,
+    before_first,
+    before_exit,
+    before_resume,
+    between_parts,
+    before_posted,
+    nowhere
+};
 
 static int armed = nowhere;
 static uint64_t passes; /* that are let through before the one with the signal */
@@ -28,7 +36,8 @@ static inline void reach(enum point point)
 static PyObject *arm(PyObject *module, PyObject *args)
 {
     static const char *const names[] = {"before_last",   "before_first",  "before_exit",
-                                        "before_resume", "between_parts", "nowhere"};
+                                        "before_resume", "between_parts", "before_posted",
+                                        "nowhere"};
     const char *name;
     unsigned long long let_through;
     int number = SIGKILL;
