@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import select
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
@@ -28,6 +30,7 @@ class RingEnd:
         Raises RingBusy while another process, or another object, has this end.
         """
         self._fd = bell
+        self._poll: select.epoll | None = None
         try:
             self._bell = core.Bell(mapping, bell, produces)
         except BaseException:
@@ -35,8 +38,44 @@ class RingEnd:
             raise
 
     def fileno(self) -> int:
-        """The descriptor of this end's doorbell."""
-        return self._fd
+        """A descriptor that is readable when a sleep that `arm` has announced is over.
+
+        -1 once the end is closed.
+        """
+        if self._poll is None and self._fd >= 0:
+            self._poll = select.epoll()
+            self._poll.register(self._fd, select.EPOLLIN)
+        return -1 if self._poll is None else self._poll.fileno()
+
+    def arm(self) -> bool:
+        """Announce a sleep until `fileno` is readable, for an event loop of one's own.
+
+        False: there is news already, do not sleep. After the sleep call `disarm`, then `wait(0)`.
+        """
+        self.fileno()
+        armed = self._bell.arm()
+        if self._poll is not None and self._bell.life_fd >= 0:
+            with suppress(FileExistsError):  # epoll itself forgets one that is closed
+                self._poll.register(self._bell.life_fd, select.EPOLLIN)
+        return armed
+
+    def disarm(self) -> None:
+        """The sleep that `arm` has announced is over."""
+        self._bell.disarm()
+
+    async def ready(self, timeout: float | None = None) -> bool:
+        """As `wait`, for asyncio: other tasks run meanwhile."""
+        limit = _Limit(timeout)
+        while not self._bell.wait(0):
+            left = limit.left()
+            if left == 0:
+                return False
+            try:
+                if self.arm():
+                    await _readable(self.fileno(), left)
+            finally:
+                self._bell.disarm()
+        return True
 
     def wait(self, timeout: float | None = None) -> bool:
         """Sleep until the consumer has an entry, or the producer room for one; False at timeout.
@@ -50,6 +89,9 @@ class RingEnd:
         """Give the end up and wake the other one. In a fork of its process: only forget it."""
         if self._fd >= 0:
             self._bell.close()
+            if self._poll is not None:
+                self._poll.close()
+            self._poll = None
             os.close(self._fd)
             self._fd = -1
 
@@ -132,17 +174,30 @@ class RingProducer(RingEnd):
         Raises ValueError for one that is not valid before any is appended. RingFull says how many
         went in.
         """
+        limit = _Limit(timeout)
+        for done in self._appended(entries):
+            if not self._bell.wait(limit.left()):
+                raise RingFull(done)
+
+    async def append_async(self, entries: NDArray[np.void], timeout: float | None = None) -> None:
+        """As `append_entries`, for asyncio: other tasks run while the ring is full."""
+        limit = _Limit(timeout)
+        for done in self._appended(entries):
+            if not await self.ready(limit.left()):
+                raise RingFull(done)
+
+    def _appended(self, entries: NDArray[np.void]) -> Iterator[int]:
+        """Append the entries, and give the number of those that are in whenever it is full."""
         entries = np.ascontiguousarray(entries, abi.KVM_COALESCED_MMIO)
         self._ring.check(entries)
         self._bell.check()
-        limit, done = _Limit(timeout), 0
+        done = 0
         while True:
             done += self._ring.extend(entries, done)
             self._bell.signal()
             if done == len(entries):
                 return
-            if not self._bell.wait(limit.left()):
-                raise RingFull(done)
+            yield done
 
 
 class RingConsumer(RingEnd):
@@ -195,6 +250,26 @@ class RingConsumer(RingEnd):
                 batch = self._ring.peek()
                 yield batch
                 self.commit(len(batch))
+
+    async def __aiter__(self) -> AsyncIterator[NDArray[np.void]]:
+        """As the plain loop, for asyncio: other tasks run until there is a batch."""
+        with suppress(RingClosed):
+            while await self.ready():
+                batch = self._ring.peek()
+                yield batch
+                self.commit(len(batch))
+
+
+async def _readable(fd: int, timeout: float | None) -> None:
+    """Until a descriptor is readable, or the timeout."""
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+    loop.add_reader(fd, woken.set)
+    try:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(woken.wait(), timeout)
+    finally:
+        loop.remove_reader(fd)
 
 
 class _Limit:

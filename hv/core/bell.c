@@ -7,11 +7,7 @@ typedef struct {
     MappingObject *mapping;
     ProducerObject *producer; /* one of these two, after attach_end */
     ConsumerObject *consumer;
-    struct shared_ring_side *own, *peer;
-    struct doorbell bell;
-    uint64_t mark;     /* of this process as the owner; 0: closed */
-    uint64_t followed; /* the other end's owner, whose pidfd life_fd is, */
-    bool gone;         /* and it has ended */
+    struct shared_ring_end end; /* mark 0: closed */
     bool produces;
     uint32_t forks; /* forks_seen of the process that may use it */
 } BellObject;
@@ -24,71 +20,48 @@ static const char *bell_side(bool producer)
 /* 0, or -1 with an exception set when this process may not use the end. */
 static int bell_check(const BellObject *self)
 {
-    if (!self->mark) {
+    if (!self->end.mark) {
         PyErr_Format(error_closed, "the %s's end is closed", bell_side(self->produces));
         return -1;
     }
     if (self->forks == forks_seen)
         return 0;
     PyErr_Format(error_busy, "the %s's end belongs to process %u, and this is a fork of it",
-                 bell_side(self->produces), (unsigned)self->mark);
+                 bell_side(self->produces), (unsigned)self->end.mark);
     return -1;
 }
 
 /* Are there entries, or is there room, as far as the other end's index says? */
 static bool bell_news(const BellObject *self)
 {
-    /* A hint: peek and append read the index again, with acquire. doorbell_arm orders it. */
-    if (self->consumer) {
-        const struct ring_consumer *c = &self->consumer->c;
-        return atomic_load_explicit(&c->ring->last, memory_order_relaxed) != c->next;
-    }
-    const struct ring_producer *p = &self->producer->p;
-    uint32_t after = p->next + 1 == p->slots ? 0 : p->next + 1;
-    return after != p->first ||
-           atomic_load_explicit(&p->ring->first, memory_order_relaxed) != p->first;
+    return self->consumer ? shared_ring_has_entries(&self->consumer->c)
+                          : shared_ring_has_room(&self->producer->p);
 }
 
 static bool bell_ready(void *context)
 {
     const BellObject *self = context;
-    return bell_news(self) || shared_ring_peer(self->peer) != self->followed;
+    return bell_news(self) || shared_ring_peer(self->end.peer) != self->end.followed;
 }
 
 /* Know who the other end's owner is, and whether it lives; -1 with an exception set. */
 static int bell_follow(BellObject *self)
 {
-    uint64_t owner = shared_ring_peer(self->peer);
-    if (owner != self->followed) {
-        if (self->bell.life_fd >= 0)
-            close(self->bell.life_fd);
-        self->bell.life_fd = -1;
-        self->followed = owner;
-        self->gone = false;
-        if (owner != 0 && !(owner & SHARED_RING_CLOSED)) {
-            self->bell.life_fd = shared_ring_watch(owner);
-            self->gone = self->bell.life_fd < 0;
-            if (self->gone && errno != ESRCH) {
-                self->followed = 0;
-                PyErr_SetFromErrno(PyExc_OSError);
-                return -1;
-            }
-        }
-    }
-    if (!self->gone && self->bell.life_fd >= 0)
-        self->gone = doorbell_peer_gone(&self->bell);
-    return 0;
+    if (shared_ring_follow(&self->end) == 0)
+        return 0;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
 }
 
 /* The exception that says why nothing will come from the other end; 0 when it is there. */
 static int bell_raise_end(const BellObject *self)
 {
     const char *peer = bell_side(!self->produces);
-    if (self->followed & SHARED_RING_CLOSED)
+    if (self->end.followed & SHARED_RING_CLOSED)
         PyErr_Format(error_closed, "the %s has closed its end", peer);
-    else if (self->gone)
+    else if (self->end.gone)
         PyErr_Format(error_peer_died, "the %s's process %u has ended without closing its end", peer,
-                     (unsigned)self->followed);
+                     (unsigned)self->end.followed);
     else
         return 0;
     return -1;
@@ -105,28 +78,23 @@ static PyObject *bell_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     struct shared_ring *shared = mapping_range(mapping, 0, SHARED_RING_OFFSET, 64);
     if (!shared)
         return NULL;
-    struct shared_ring_side *own = produces ? &shared->producer : &shared->consumer;
-    struct shared_ring_side *peer = produces ? &shared->consumer : &shared->producer;
-    uint64_t owner;
-    if (!shared_ring_attach(own, fd, &owner)) {
-        if (!owner)
+    struct shared_ring_end end;
+    if (!shared_ring_join(&end, shared, produces, fd)) {
+        if (!end.mark)
             PyErr_SetString(error_host, "cannot read this process's start time in /proc");
         else
             PyErr_Format(error_busy, "the ring has a %s already: process %u", bell_side(produces),
-                         (unsigned)owner);
+                         (unsigned)end.mark);
         return NULL;
     }
     BellObject *self = (BellObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!self) {
-        shared_ring_detach(own, owner, fd);
+        shared_ring_leave(&end);
         return NULL;
     }
     Py_INCREF((PyObject *)mapping);
     self->mapping = mapping;
-    self->own = own;
-    self->peer = peer;
-    self->bell = shared_ring_bell(own, peer, fd);
-    self->mark = owner;
+    self->end = end;
     self->produces = produces;
     self->forks = forks_seen;
     return (PyObject *)self;
@@ -153,13 +121,10 @@ static PyObject *bell_close(PyObject *object, PyObject *unused)
 {
     (void)unused;
     BellObject *self = (BellObject *)object;
-    if (self->mark && self->forks == forks_seen)
-        shared_ring_detach(self->own, self->mark, self->bell.wake_fd);
-    self->mark = 0;
-    if (self->bell.life_fd >= 0)
-        close(self->bell.life_fd);
-    self->bell.life_fd = -1;
-    self->followed = 0;
+    if (self->end.mark && self->forks == forks_seen)
+        shared_ring_leave(&self->end);
+    self->end.mark = 0;
+    shared_ring_unfollow(&self->end);
     Py_RETURN_NONE;
 }
 
@@ -167,8 +132,8 @@ static void bell_dealloc(PyObject *object)
 {
     BellObject *self = (BellObject *)object;
     PyTypeObject *type = Py_TYPE(object);
-    if (self->bell.life_fd >= 0)
-        close(self->bell.life_fd);
+    if (self->mapping)
+        shared_ring_unfollow(&self->end);
     Py_XDECREF((PyObject *)self->producer);
     Py_XDECREF((PyObject *)self->consumer);
     Py_XDECREF((PyObject *)self->mapping);
@@ -183,7 +148,7 @@ static PyObject *bell_check_method(PyObject *object, PyObject *unused)
     if (bell_check(self) < 0)
         return NULL;
     /* Closed for good: who writes on would write for nobody. */
-    if (self->produces && shared_ring_peer(self->peer) & SHARED_RING_CLOSED) {
+    if (self->produces && shared_ring_peer(self->end.peer) & SHARED_RING_CLOSED) {
         PyErr_SetString(error_closed, "the consumer has closed its end");
         return NULL;
     }
@@ -193,7 +158,7 @@ static PyObject *bell_check_method(PyObject *object, PyObject *unused)
 static PyObject *bell_signal(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    doorbell_signal(&((BellObject *)object)->bell);
+    doorbell_signal(&((BellObject *)object)->end.bell);
     Py_RETURN_NONE;
 }
 
@@ -220,13 +185,13 @@ static PyObject *bell_wait(PyObject *object, PyObject *timeout)
             return NULL;
         PyThreadState *save = PyEval_SaveThread();
         enum wait_result r =
-            core_wait(&self->bell, bell_ready, self, deadline, self->mapping, &save);
+            core_wait(&self->end.bell, bell_ready, self, deadline, self->mapping, &save);
         PyEval_RestoreThread(save);
         if (r == WAIT_ERROR)
             return NULL;
         if (r == WAIT_TIMEOUT)
             Py_RETURN_FALSE;
-        self->gone = r == WAIT_PEER_GONE;
+        self->end.gone = r == WAIT_PEER_GONE;
     }
     if (mapping_check(self->mapping) < 0)
         return NULL;
@@ -240,31 +205,31 @@ static PyObject *bell_arm(PyObject *object, PyObject *unused)
     BellObject *self = (BellObject *)object;
     if (!bell_has_end(self) || bell_check(self) < 0 || bell_follow(self) < 0)
         return NULL;
-    doorbell_drain(&self->bell);
-    doorbell_arm(&self->bell);
-    if (!bell_ready(self) && !self->gone && !(self->followed & SHARED_RING_CLOSED))
+    doorbell_drain(&self->end.bell);
+    doorbell_arm(&self->end.bell);
+    if (!bell_ready(self) && !self->end.gone && !(self->end.followed & SHARED_RING_CLOSED))
         Py_RETURN_TRUE;
-    doorbell_disarm(&self->bell);
+    doorbell_disarm(&self->end.bell);
     Py_RETURN_FALSE;
 }
 
 static PyObject *bell_disarm(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    doorbell_disarm(&((BellObject *)object)->bell);
+    doorbell_disarm(&((BellObject *)object)->end.bell);
     Py_RETURN_NONE;
 }
 
 static PyObject *bell_get_life_fd(PyObject *object, void *unused)
 {
     (void)unused;
-    return PyLong_FromLong(((BellObject *)object)->bell.life_fd);
+    return PyLong_FromLong(((BellObject *)object)->end.bell.life_fd);
 }
 
 static PyObject *bell_get_signals(PyObject *object, void *unused)
 {
     (void)unused;
-    return PyLong_FromUnsignedLongLong(((BellObject *)object)->bell.signals);
+    return PyLong_FromUnsignedLongLong(((BellObject *)object)->end.bell.signals);
 }
 
 static PyMethodDef bell_methods[] = {

@@ -49,6 +49,13 @@ static inline void shared_ring_init(struct shared_ring *s, size_t bytes)
     s->ring_bytes = (uint32_t)(bytes - SHARED_RING_OFFSET);
 }
 
+/* Is a mapping of `bytes` bytes that another process has passed such a ring? */
+static inline bool shared_ring_is_one(const struct shared_ring *s, size_t bytes)
+{
+    return bytes >= SHARED_RING_OFFSET + 4096 && s->magic == SHARED_RING_MAGIC &&
+           s->version == SHARED_RING_VERSION && s->ring_bytes == bytes - SHARED_RING_OFFSET;
+}
+
 static inline struct coalesced_ring *shared_ring_ring(struct shared_ring *s)
 {
     return (struct coalesced_ring *)(void *)((uint8_t *)s + SHARED_RING_OFFSET);
@@ -157,19 +164,123 @@ static inline uint64_t shared_ring_peer(struct shared_ring_side *peer)
     return atomic_load_explicit(&peer->owner, memory_order_acquire);
 }
 
-/* The doorbell of a side; `fd`: its socket. */
-static inline struct doorbell shared_ring_bell(struct shared_ring_side *own,
-                                               struct shared_ring_side *peer, int fd)
+/* One side in its process. */
+struct shared_ring_end {
+    struct shared_ring_side *own, *peer;
+    struct doorbell bell;
+    uint64_t mark;     /* of this process as the owner */
+    uint64_t followed; /* the other side's owner, whose pidfd life_fd is, */
+    bool gone;         /* and it has ended */
+};
+
+/* Become the owner of a side with its socket, as shared_ring_attach does. */
+static inline bool shared_ring_join(struct shared_ring_end *e, struct shared_ring *s, bool produces,
+                                    int socket)
 {
-    return (struct doorbell){.own_need_wakeup = &own->need_wakeup,
-                             .peer_need_wakeup = &peer->need_wakeup,
-                             .sleep_fd = fd,
-                             .wake_fd = fd,
-                             .life_fd = -1,
-                             .watch_fd = -1,
-                             .policy = WAIT_ADAPTIVE,
-                             .spin_ns = SPIN_MOST_NS,
-                             .undrained = true};
+    *e = (struct shared_ring_end){.own = produces ? &s->producer : &s->consumer,
+                                  .peer = produces ? &s->consumer : &s->producer};
+    e->bell = (struct doorbell){.own_need_wakeup = &e->own->need_wakeup,
+                                .peer_need_wakeup = &e->peer->need_wakeup,
+                                .sleep_fd = socket,
+                                .wake_fd = socket,
+                                .life_fd = -1,
+                                .watch_fd = -1,
+                                .policy = WAIT_ADAPTIVE,
+                                .spin_ns = SPIN_MOST_NS,
+                                .undrained = true};
+    return shared_ring_attach(e->own, socket, &e->mark);
+}
+
+/* Forget the other side. */
+static inline void shared_ring_unfollow(struct shared_ring_end *e)
+{
+    if (e->bell.life_fd >= 0)
+        close(e->bell.life_fd);
+    e->bell.life_fd = -1;
+    e->followed = 0;
+    e->gone = false;
+}
+
+/* Close the end. */
+static inline void shared_ring_leave(struct shared_ring_end *e)
+{
+    shared_ring_detach(e->own, e->mark, e->bell.wake_fd);
+    shared_ring_unfollow(e);
+}
+
+/* Know who the other side's owner is, and whether it lives; -1 with errno without room for that. */
+static inline int shared_ring_follow(struct shared_ring_end *e)
+{
+    uint64_t owner = shared_ring_peer(e->peer);
+    if (owner != e->followed) {
+        shared_ring_unfollow(e);
+        if (owner != 0 && !(owner & SHARED_RING_CLOSED)) {
+            e->bell.life_fd = shared_ring_watch(owner);
+            e->gone = e->bell.life_fd < 0;
+            if (e->gone && errno != ESRCH)
+                return -1;
+        }
+        e->followed = owner;
+    }
+    if (!e->gone && e->bell.life_fd >= 0)
+        e->gone = doorbell_peer_gone(&e->bell);
+    return 0;
+}
+
+/*
+ * Are there entries, or is there room, as far as the other side's index says? A hint: ring_peek and
+ * ring_append read the index again, with acquire, and check it. doorbell_arm orders it.
+ */
+static inline bool shared_ring_has_entries(const struct ring_consumer *c)
+{
+    return atomic_load_explicit(&c->ring->last, memory_order_relaxed) != c->next;
+}
+
+static inline bool shared_ring_has_room(const struct ring_producer *p)
+{
+    uint32_t after = p->next + 1 == p->slots ? 0 : p->next + 1;
+    return after != p->first ||
+           atomic_load_explicit(&p->ring->first, memory_order_relaxed) != p->first;
+}
+
+enum shared_ring_result {
+    SHARED_RING_READY, /* there are entries, or there is room */
+    SHARED_RING_CLOSED_BY_PEER,
+    SHARED_RING_PEER_GONE,
+    SHARED_RING_TIMEOUT,
+    SHARED_RING_ERROR, /* errno */
+};
+
+/*
+ * Sleep until there are entries (`consumer`) or there is room (`producer`; the other one is NULL),
+ * at most `timeout` ns at a time (UINT64_MAX: no limit). Publish before, and call doorbell_signal
+ * for the other side after ring_publish and ring_commit.
+ */
+static inline enum shared_ring_result shared_ring_sleep(struct shared_ring_end *e,
+                                                        const struct ring_consumer *consumer,
+                                                        const struct ring_producer *producer,
+                                                        uint64_t timeout)
+{
+    for (bool late = false;;) {
+        /* First who is there, then its index: a producer that is gone has published its last. */
+        if (shared_ring_follow(e) < 0)
+            return SHARED_RING_ERROR;
+        if (consumer ? shared_ring_has_entries(consumer) : shared_ring_has_room(producer))
+            return SHARED_RING_READY;
+        if (e->followed & SHARED_RING_CLOSED)
+            return SHARED_RING_CLOSED_BY_PEER;
+        if (e->gone)
+            return SHARED_RING_PEER_GONE;
+        if (late)
+            return SHARED_RING_TIMEOUT;
+        if (e->bell.undrained)
+            doorbell_drain(&e->bell);
+        doorbell_arm(&e->bell);
+        if (shared_ring_peer(e->peer) == e->followed &&
+            !(consumer ? shared_ring_has_entries(consumer) : shared_ring_has_room(producer)))
+            late = doorbell_sleep(&e->bell, timeout) == SLEPT_TIMEOUT;
+        doorbell_disarm(&e->bell);
+    }
 }
 
 #endif

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import random
@@ -177,6 +178,27 @@ def test_a_producer_that_waits_hears_of_its_consumer_s_death() -> None:
         with pytest.raises(RingFull, match="0 entries") as caught, ring.consumer():
             producer.append(0, 1, 0, timeout=0)
         assert caught.value.appended == 0
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_wait_in_asyncio_hears_of_the_producer_s_death() -> None:
+    reader, writer = os.pipe()
+    with Ring() as ring, ring.consumer() as consumer:
+
+        def work() -> None:
+            with ring.producer():
+                os.read(reader, 1)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        async def listen() -> None:
+            # It dies when the consumer has gone to sleep.
+            asyncio.get_running_loop().call_later(0.01, os.write, writer, b"!")
+            async for _ in consumer:
+                pytest.fail("an entry that nobody appended")
+
+        with forked(work), pytest.raises(PeerDied, match="the producer's process"):
+            asyncio.run(asyncio.wait_for(listen(), LIMIT))
     os.close(reader)
     os.close(writer)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import select
 import socket
 import struct
 import threading
@@ -331,3 +333,70 @@ def test_a_closed_ring_gives_its_descriptors_back_and_no_more_ends() -> None:
     assert os.listdir("/proc/self/fd") == before
     with pytest.raises(RingClosed, match="the ring is closed"):
         ring.producer()
+
+
+# --- asyncio ---
+
+
+def test_asyncio_runs_other_tasks_while_either_side_waits() -> None:
+    numbers = np.arange(5000, dtype=np.uint64)
+    entries = np.zeros(len(numbers), abi.KVM_COALESCED_MMIO)
+    entries["phys_addr"], entries["len"] = numbers, 1
+
+    async def write(ring: Ring) -> None:
+        with ring.producer() as producer:
+            await producer.append_async(entries, LIMIT)
+
+    async def read(ring: Ring) -> list[int]:
+        with ring.consumer() as consumer:
+            return [n async for batch in consumer for n in batch["phys_addr"].tolist()]
+
+    async def both() -> None:
+        with Ring() as ring:
+            reading = asyncio.create_task(read(ring))
+            await asyncio.sleep(0)  # the consumer sleeps first
+            await write(ring)
+            assert await asyncio.wait_for(reading, LIMIT) == numbers.tolist()
+
+    asyncio.run(both())
+
+
+def test_a_wait_in_asyncio_has_a_timeout(ends: Ends) -> None:
+    producer, consumer = ends
+
+    async def wait() -> None:
+        assert not await consumer.ready(0.001)
+        assert not await consumer.ready(0)
+        assert await producer.ready()
+        with pytest.raises(RingFull, match="169 entries"):
+            await producer.append_async(np.ones(170, abi.KVM_COALESCED_MMIO), 0.001)
+        assert await consumer.ready()
+
+    asyncio.run(wait())
+
+
+def test_an_armed_end_is_readable_when_the_other_one_moves(ends: Ends) -> None:
+    producer, consumer = ends
+    for number in range(100):
+        assert consumer.arm()
+        assert not select.select([consumer], [], [], 0)[0]
+        producer.append(number, 1, 0)
+        assert select.select([consumer], [], [], LIMIT)[0]
+        consumer.disarm()
+        assert not consumer.arm()
+        assert len(consumer.take(0)) == 1
+    assert consumer.arm()
+    producer.close()
+    assert select.select([consumer], [], [], LIMIT)[0]
+
+
+def test_nobody_is_woken_that_does_not_sleep(ends: Ends) -> None:
+    producer, consumer = ends
+    consumer.arm()
+    consumer.disarm()
+    producer.append(0, 1, 0)
+    assert producer._bell.signals == 0
+    consumer.take()
+    assert consumer.arm()
+    producer.append(0, 1, 0)
+    assert producer._bell.signals == 1
