@@ -44,6 +44,10 @@ class Vcpu:
     """
 
     def __init__(self, bus: Bus) -> None:
+        self.use(bus)
+
+    def use(self, bus: Bus) -> None:
+        """Let another bus carry out the accesses from the next one on."""
         self.bus = bus
         self._load = bus.load
         self._store = bus.store

@@ -39,7 +39,7 @@ class Coalescing:
         choice: Choice = AS_DECLARED,
     ) -> None:
         """`spaces`: the memory (False) and port (True) address spaces. `warn`: takes a line."""
-        self._choice = choice
+        self.choice = choice
         self._accel = accel
         self._warn = warn
         self._drain = drain
@@ -54,11 +54,20 @@ class Coalescing:
             False: enabled and accel.coalesced_mmio,
             True: enabled and accel.coalesced_pio,
         }
+        self._spaces = spaces
         for port, space in spaces.items():
             if self.supported[port]:
                 space.on_change(self._before_change, partial(self._after_change, port, space))
             else:
                 space.on_change(self._before_change, lambda: None)
+
+    def choose(self, choice: Choice) -> None:
+        """Queue by another choice from now on, where anything can be queued."""
+        self._before_change()
+        self.choice = choice
+        for port, space in self._spaces.items():
+            if self.supported[port]:
+                self._after_change(port, space)
 
     def kind_of(self, address: int, size: int, port: bool) -> str:
         """The reason for a write's exit: 'ring_full', 'straddle' or 'no_zone'."""
@@ -102,7 +111,7 @@ class Coalescing:
 
     def _wanted(self, port: bool, space: AddressSpace) -> dict[Range, bool]:
         """The zones to register, and whether each is a posted one; no two overlap."""
-        choice = self._choice
+        choice = self.choice
         posted = choice.posted_of(port, _declared(space, lambda region: region.posted))
         queued = choice.of(port, _declared(space, lambda region: region.coalesced))
         wanted = dict.fromkeys(_registrable(without(queued, posted)), False)

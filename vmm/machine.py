@@ -95,6 +95,10 @@ class Machine:
         """Show every access of the guest to an observer."""
         self._accesses.observers.append(observer)
 
+    def ignore(self, observer: Observer) -> None:
+        """Show accesses no more to an observer that sees them."""
+        self._accesses.observers.remove(observer)
+
     def take_interrupts(self, acknowledge: Callable[[], int]) -> Interrupts:
         """Prepare for a guest that is machine code; `acknowledge` gives an interrupt's vector.
 

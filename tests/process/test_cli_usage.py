@@ -167,8 +167,8 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 ASCII = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
 LEAVES = [
-    "", "demo", "demo vga", "demo cirrus", "demo e1000", "demo all", "run", "replay", "qtest",
-    "advise", "stress", "bench", "bench ring", "bench exit", "bench vga", "bench e1000",
+    "", "demo", "demo vga", "demo cirrus", "demo e1000", "demo all", "run", "replay", "live",
+    "qtest", "advise", "stress", "bench", "bench ring", "bench exit", "bench vga", "bench e1000",
     "bench model", "bench all", "litmus", "info",
 ]  # fmt: skip
 

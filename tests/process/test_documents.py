@@ -36,6 +36,7 @@ REASONS = {
     "needs nasm, passt, iPXE and a TFTP server",
     "needs root, dnsmasq and iPXE",
     "needs root",
+    "serves a page until Ctrl-C",
 }
 # Of these, the blocks that run on this machine after all.
 POSSIBLE = {"needs SeaBIOS"} if firmware.find(firmware.BIOS) else set()

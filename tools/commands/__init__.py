@@ -21,6 +21,7 @@ COMMANDS = {
     "run": Command("run", starts_guest=True),
     "replay": Command("replay", starts_guest=True),
     "boot": Command("boot", starts_guest=True),
+    "live": Command("live", starts_guest=True),
     "qtest": Command("qtest", starts_guest=True),
     "stress": Command("stress"),
     "bench": Command("bench"),

@@ -92,7 +92,7 @@ class Replay:
     screen: TextScreen | None = field(default=None, metadata=INLINE)  # where it was asked for
 
 
-class _Stage(NamedTuple):
+class Stage(NamedTuple):
     """A PC, and the RAM outside the machine that holds the program."""
 
     board: Board
@@ -127,25 +127,26 @@ def replay(
 def run_once(recorded: Trace, specs: list[str], options: RunOptions) -> Ran[Seen]:
     """Run the accesses on a PC with these devices. Raises what `run_job` raises."""
     with trace_file(options.trace) as trace:
-        return run_job(_job(recorded, specs), options, trace)
+        return run_job(job(recorded, specs), options, trace)
 
 
-def _job(recorded: Trace, specs: list[str]) -> Job[_Stage, Seen]:
+def job(recorded: Trace, specs: list[str]) -> Job[Stage, Seen]:
+    """The accesses as a guest, on a PC with these devices."""
     ops = recorded.ops
     size = max(-(-ops.nbytes // PAGE_SIZE), 1) * PAGE_SIZE
 
-    def build(machine: Machine) -> _Stage:
+    def build(machine: Machine) -> Stage:
         board = board_of(specs)(machine)
         _place_bars(board, recorded)
         if isinstance(machine.accel, KvmAccelerator):
-            return _Stage(board, None)
-        return _Stage(board, machine.add_ram(PROGRAM, size, declared=False))
+            return Stage(board, None)
+        return Stage(board, machine.add_ram(PROGRAM, size, declared=False))
 
-    def load_program(_machine: Machine, stage: _Stage) -> None:
+    def load_program(_machine: Machine, stage: Stage) -> None:
         if stage.program is not None:
             stage.program.write(0, ops.tobytes())
 
-    def inspect(machine: Machine, stage: _Stage) -> Seen:
+    def inspect(machine: Machine, stage: Stage) -> Seen:
         screen = screen_of(machine, stage.board)
         displays = stage.board.displays
         return Seen(
@@ -167,7 +168,7 @@ def _job(recorded: Trace, specs: list[str]) -> Job[_Stage, Seen]:
     )
 
 
-def _values(machine: Machine, stage: _Stage, recorded: Trace) -> NDArray[np.uint64]:
+def _values(machine: Machine, stage: Stage, recorded: Trace) -> NDArray[np.uint64]:
     """The values of the accesses, with what the loads gave now."""
     if stage.program is not None:
         return np.frombuffer(stage.program.read(0, recorded.ops.nbytes), dtype=OP)["value"]

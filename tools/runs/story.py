@@ -12,7 +12,7 @@ from coalesced.tools.runs.words import plural
 from coalesced.vmm.machine import Machine
 from coalesced.vmm.tracing import UNASSIGNED, Sink
 
-_REASONS: Final = {
+REASONS: Final = {
     "ring_full": "the ring is full",
     "straddle": "it crosses the edge of a zone",
     "no_zone": "no zone contains it",
@@ -43,7 +43,7 @@ class Story:
             how = "exit: a load"
         else:
             reason = self._machine.coalescing.kind_of(address, size, space is self._machine.ports)
-            how = f"exit: {_REASONS[reason]}"
+            how = f"exit: {REASONS[reason]}"
         self._explain(kind, space, address, size, value, how)
 
     def batch(self, entries: NDArray[np.void]) -> None:
@@ -76,14 +76,14 @@ class Story:
         verb = {"read": ("load", "in"), "write": ("store", "out")}[kind][port]
         self._out.write(
             f"{self._explained:>5}  {verb:<5} {size} {'at' if kind == 'read' else 'to'} "
-            f"{address:#x} {_place(space, address)} {'=' if kind == 'read' else '<-'} "
+            f"{address:#x} {place(space, address)} {'=' if kind == 'read' else '<-'} "
             f"{value:#0{2 + 2 * size}x}  {how}\n"
         )
         if self._is_over():
             self._out.write("       The guest runs on; later accesses are not explained.\n")
 
 
-def _place(space: AddressSpace, address: int) -> str:
+def place(space: AddressSpace, address: int) -> str:
     """The register at an address, or the region with the offset in it."""
     mapping = space.find(address).mapping
     if mapping is None:

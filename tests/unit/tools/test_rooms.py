@@ -14,7 +14,7 @@ import coalesced.tools
 TOOLS = Path(coalesced.tools.__file__ or "").parent
 FLOORS = [
     {"commands"},
-    {"advise", "bench", "boot", "litmus", "qtest", "stress"},
+    {"advise", "bench", "boot", "litmus", "live", "qtest", "stress"},
     {"rings", "runs"},
     {"guests", "traces"},
 ]

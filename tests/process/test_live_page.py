@@ -1,0 +1,315 @@
+"""The page of `coalesced live`, driven in a browser."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from helpers.live_page import LIMIT, chromium, live, needs_browser, opened, until
+from helpers.vmm_cli import json_of
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = needs_browser()
+
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures.py"
+VARIANTS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
+
+
+@pytest.fixture(scope="module")
+def chromium_of_all() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def browser(chromium_of_all: Browser) -> Iterator[Browser]:
+    yield chromium_of_all
+    for context in chromium_of_all.contexts:
+        context.close()
+
+
+def test_a_step_is_one_access_and_is_told(browser: Browser, tmp_path: Path) -> None:
+    with live(tmp_path) as running:
+        page = opened(browser, running.turn)
+        until(page, "state.mode == 'paused' && state.steps == 0")
+        for count in (1, 2, 3):
+            page.click("#step")
+            state = until(page, f"state.mode == 'paused' && state.steps == {count}")
+            assert state["writes"] + state["pending"] + state["exits_by"].get("load", 0) == count
+        page.click("#step50")
+        state = until(page, "state.mode == 'paused' && state.steps == 53")
+        assert len(page.query_selector_all("#told li")) == len(state["told"]) == 40
+        assert "(vga CR index)" in page.inner_text("#told")
+        assert "an exit, because no zone contains it" in page.inner_text("#told")
+
+
+def test_the_counts_at_the_end_are_those_of_a_run_without_a_page(
+    browser: Browser, tmp_path: Path
+) -> None:
+    plain = json_of("demo", "vga", "--png", "none", cwd=tmp_path)["runs"][0]
+    with live(tmp_path) as running:
+        page = opened(browser, running.turn)
+        page.click("#step50")
+        until(page, "state.mode == 'paused' && state.steps == 50")
+        page.click("#run")
+        state = until(page, "state.mode == 'ended'")
+        page.click("#quit")
+        run = running.result()["runs"][0]
+    assert {**dict.fromkeys(run["exits_by"], 0), **state["exits_by"]} == run["exits_by"]
+    for name in ("writes", "coalesced", "exits", "exits_by", "state"):
+        assert run[name] == plain[name]
+        if name in state and name != "exits_by":
+            assert state[name] == run[name]
+
+
+@pytest.mark.heavy
+def test_the_screen_on_the_page_is_the_screen_of_the_machine(
+    browser: Browser, tmp_path: Path
+) -> None:
+    from PIL import Image  # noqa: PLC0415
+
+    json_of("demo", "vga", "--png", "screen.png", cwd=tmp_path)
+    with live(tmp_path, "--run") as running:
+        page = opened(browser, running.turn)
+        until(page, "state.mode == 'ended'")
+        wanted = Image.open(tmp_path / "screen.png").convert("RGBA").tobytes()
+        page.wait_for_function(
+            "wanted => crypto.subtle.digest('SHA-256', document.getElementById('screen')"
+            ".getContext('2d').getImageData(0, 0, 640, 480).data).then("
+            "got => String(new Uint8Array(got)) === wanted)",
+            arg=",".join(map(str, hashlib.sha256(wanted).digest())),
+        )
+        with page.expect_download() as download:
+            page.click("#png")
+        assert Image.open(download.value.path()).convert("RGBA").tobytes() == wanted
+
+
+@pytest.mark.heavy
+def test_a_region_is_taken_off_the_ring_and_put_back_while_the_guest_runs(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with live(tmp_path) as running:
+        page = opened(browser, running.turn)
+        until(page, "state.mode == 'paused'")
+        page.uncheck("#regions input[name=vga-lowmem]")
+        until(page, "!state.regions[0].on")
+        page.select_option("#speed", "1000")
+        state = until(page, "state.exits_by.no_zone > 20")
+        assert (state["coalesced"], state["pending"]) == (0, 0)
+        page.check("#regions input[name=vga-lowmem]")
+        until(page, "state.pending > 20")
+        page.click("#pause")
+        state = until(page, "state.mode == 'paused'")
+        assert state["letters"] == "a" * state["pending"]
+        page.click("#drain")
+        until(page, "state.pending == 0 && state.coalesced > 20")
+
+
+@pytest.mark.heavy
+def test_a_slot_is_decoded(browser: Browser, tmp_path: Path) -> None:
+    with live(tmp_path, "--ring-pages", "16") as running:
+        page = opened(browser, running.turn)
+        page.select_option("#speed", "1000")
+        until(page, "state.pending > 20")
+        page.click("#pause")
+        state = until(page, "state.mode == 'paused'")
+        assert state["slots"] == 2730
+        page.fill("#slot", str(state["first"]))
+        until(page, "state.slot && state.slot.name")
+        page.wait_for_function(
+            "/^Slot 0: vga-lowmem.*1 byte, value/"
+            ".test(document.getElementById('slot-text').innerText)"
+        )
+        page.fill("#slot", "2000")
+        page.wait_for_function(
+            "document.getElementById('slot-text').innerText === 'Slot 2000 is free.'"
+        )
+
+
+@pytest.mark.heavy
+def test_two_browsers_and_a_reload_show_the_same_and_one_only_looks(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with live(tmp_path) as running:
+        one, other = opened(browser, running.turn), opened(browser, running.show)
+        assert not other.is_enabled("#step")
+        one.click("#step50")
+        until(other, "state.mode == 'paused' && state.steps == 50")
+        other.evaluate("send({do: 'step', count: 1})")
+        other.wait_for_function("document.body.dataset.closed === '1008'")
+        one.reload()
+        one.wait_for_function("window.state")
+        state = until(one, "state.mode == 'paused' && state.steps == 50")
+        assert state["told"]
+
+
+@pytest.mark.heavy
+def test_the_guest_starts_again(browser: Browser, tmp_path: Path) -> None:
+    with live(tmp_path, "--run") as running:
+        page = opened(browser, running.turn)
+        first = until(page, "state.mode == 'ended'")
+        page.click("#again")
+        second = until(page, f"state.mode == 'ended' && state.pid != {first['pid']}")
+        assert second["exits_by"] == first["exits_by"]
+
+
+@pytest.mark.heavy
+def test_a_typed_key_reaches_the_guest(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "typed.py").write_text(
+        "def main(vcpu):\n"
+        "    while not vcpu.in8(0x64) & 1:\n"
+        "        pass\n"
+        "    print('the key', hex(vcpu.in8(0x60)))\n"
+    )
+    with live(tmp_path, "typed.py:main", "--run", "--exit") as running:
+        page = opened(browser, running.turn)
+        page.focus("#screen")
+        page.keyboard.press("a")
+        _, err = running.process.communicate(timeout=LIMIT / 1000)
+        assert "the key 0x1c" in err  # scan code set 2
+        assert running.process.returncode == 0
+
+
+@pytest.mark.heavy
+def test_when_the_server_is_killed_the_guest_goes_on_and_the_page_says_so(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with live(tmp_path, "--exit") as running:
+        page = opened(browser, running.turn)
+        running.processes()["server"].kill()
+        page.wait_for_selector("#alert:not([hidden])")
+        assert "No connection" in page.inner_text("#alert")
+        assert running.result()["runs"][0]["writes"] == 126338
+
+
+@pytest.mark.heavy
+def test_when_the_program_is_killed_nothing_is_left_and_the_page_says_so(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with live(tmp_path) as running:
+        page = opened(browser, running.turn)
+        page.click("#step")
+        others = list(running.processes().values())
+        running.process.kill()
+        page.wait_for_selector("#alert:not([hidden])")
+        assert "has ended" in page.inner_text("#alert")
+        assert psutil.wait_procs(others, timeout=LIMIT / 1000)[1] == []
+
+
+@pytest.mark.heavy
+def test_ctrl_c_ends_a_held_guest_and_leaves_nothing(browser: Browser, tmp_path: Path) -> None:
+    with live(tmp_path) as running:
+        page = opened(browser, running.turn)
+        until(page, "state.mode == 'paused'")
+        others = list(running.processes().values())
+        running.process.send_signal(signal.SIGINT)
+        _, err = running.process.communicate(timeout=LIMIT / 1000)
+        assert running.process.returncode == 130
+        assert err.startswith("coalesced: interrupted: 0 device writes")
+        assert psutil.wait_procs(others, timeout=LIMIT / 1000)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "headers", "status"),
+    [
+        ("right", {}, 200),
+        ("wrong", {}, 403),
+        ("right", {"Host": "example.org"}, 403),
+        ("right", {"Origin": "http://example.org"}, 403),
+    ],
+)
+def test_a_wrong_word_host_or_origin_is_refused(
+    word: str, headers: dict[str, str], status: int, tmp_path: Path
+) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    with live(tmp_path) as running:
+        place = urlsplit(running.turn)
+        path = place.path if word == "right" else "/wrong/"
+        for part, more, wanted in (
+            (path, {}, status),
+            (f"{path}socket", upgrade, 101 if status == 200 else status),
+        ):
+            own = {"Origin": f"http://{place.netloc}"} if more else {}
+            connection = http.client.HTTPConnection(place.netloc, timeout=LIMIT / 1000)
+            connection.request("GET", part, headers={**own, **more, **headers})
+            assert connection.getresponse().status == wanted, part
+            connection.close()
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("width", "scheme"), VARIANTS)
+def test_axe_finds_no_violation_and_nothing_is_cut_off(
+    browser: Browser, width: int, scheme: str, tmp_path: Path
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    with live(tmp_path) as running:
+        page = opened(
+            browser,
+            running.turn,
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+        )
+        page.click("#step50")
+        until(page, "state.mode == 'paused' && state.steps == 50")
+        found = axe.Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+
+
+@pytest.mark.heavy
+def test_the_knobs_are_reached_by_the_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
+    with live(tmp_path) as running:
+        page = opened(browser, running.turn)
+        until(page, "state.mode == 'paused'")
+        reached = []
+        for _ in range(20):
+            page.keyboard.press("Tab")
+            reached.append(
+                page.evaluate("document.activeElement.id || document.activeElement.name")
+            )
+            if reached[-1] == "step":
+                page.keyboard.press("Enter")
+        until(page, "state.steps == 1")
+        wanted = ["run", "pause", "step", "step50", "speed", "drain", "again", "quit"]
+        wanted += ["vga-lowmem", "rtc-index", "pci-conf-idx", "screen", "png", "slot", "log"]
+        assert [name for name in reached if name in wanted][: len(wanted)] == wanted
+
+
+@pytest.mark.heavy
+def test_the_page_needs_nothing_that_its_own_policy_forbids(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with live(tmp_path) as running:
+        page = browser.new_page()
+        said: list[str] = []
+        asked: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(running.turn)
+        page.wait_for_selector("#mode[data-mode=paused]", timeout=LIMIT)
+        assert said == []
+        assert {urlsplit(url).netloc for url in asked} == {urlsplit(running.turn).netloc}
+
+
+@pytest.mark.heavy
+def test_the_pictures_of_the_documents_are_made_by_a_command(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, PICTURES, tmp_path], check=True, timeout=LIMIT / 100)
+    assert {path.name for path in tmp_path.iterdir()} == {"live.png", "live-dark.png"}
+    assert all((PICTURES.parent / path.name).exists() for path in tmp_path.iterdir())

@@ -1,0 +1,188 @@
+"""The parts of `coalesced live`: tiles, the ring by region, slow browsers, keys, the start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coalesced.tools.live
+from coalesced.hv.abi import KVM_COALESCED_MMIO
+from coalesced.tools.errors import BadInput
+from coalesced.tools.live import beside
+from coalesced.tools.live.hub import Hub
+from coalesced.tools.live.keys import codes_of
+from coalesced.tools.live.link import RING_BYTES, Link, pair
+from coalesced.tools.live.view import Picture, Rates, Ring
+
+PAGE = Path(coalesced.tools.live.__file__ or "").parent / "page"
+ANSWER: dict[str, Any] = {
+    "name": "test", "end": "", "mode": "running", "rate": None, "steps": 0, "writes": 0,
+    "coalesced": 0, "exits": 0, "exits_by": {}, "failed": 0, "pid": None, "slots": 170,
+    "pending": 0, "regions": [], "told": [], "keyboard": False, "took": 0.0,
+}  # fmt: skip
+
+
+def test_the_page_is_small() -> None:
+    assert sum(path.stat().st_size for path in PAGE.iterdir()) < 300_000
+
+
+def test_only_tiles_that_changed_are_named() -> None:
+    picture = Picture()
+    black = np.zeros((70, 100, 3), np.uint8)
+    assert picture.show(black) == set(range(3 * 4))
+    assert picture.show(black.copy()) == set()
+    dotted = black.copy()
+    dotted[0, 0] = dotted[69, 99] = dotted[40, 33] = 255
+    assert picture.show(dotted) == {0, 5, 11}
+    assert len(picture.tile(0)) == 32 * 32 * 3
+    assert len(picture.tile(11)) == 6 * 4 * 3  # at the edge
+    assert picture.tile(11)[-3:] == b"\xff\xff\xff"
+
+
+def entries(*addresses: int) -> Any:
+    return np.array([(at, 1, 0, 7) for at in addresses], KVM_COALESCED_MMIO)
+
+
+def test_entries_are_coloured_by_region_and_found_by_slot() -> None:
+    ring = Ring()
+    ring.show(entries(0x10, 0x20, 0x99), 168, 170)
+    regions = [{"zones": [[0x20, 8, False]]}, {"zones": [[0x10, 1, False], [0x10, 90, True]]}]
+    assert ring.letters(regions) == "baz"
+    assert [ring.entry_in(slot) for slot in (167, 168, 169, 0, 1)] == [None, 0, 1, 2, None]
+
+
+def test_an_entry_ages_until_it_is_drained(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    ring = Ring()
+    ring.show(entries(1, 2), 0, 170)
+    now = 101.0
+    ring.show(entries(1, 2, 3), 0, 170)
+    now = 103.0
+    assert [ring.age(number) for number in range(3)] == [3.0, 3.0, 2.0]
+    ring.show(entries(3), 2, 170)
+    assert ring.age(0) == 2.0
+
+
+def test_a_minute_has_sixty_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    rates = Rates()
+    for second in range(100):
+        now = float(second)
+        rates.note({**ANSWER, "coalesced": 5 * second, "exits_by": {"load": 2 * second}})
+    assert len(rates.seconds) == 60
+    assert rates.seconds[-1] == {"load": 2.0, "queued": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "down", "codes"),
+    [
+        ("KeyA", True, [0x1E]),
+        ("KeyA", False, [0x9E]),
+        ("Digit0", True, [0x0B]),
+        ("Enter", True, [0x1C]),
+        ("Slash", True, [0x35]),
+        ("ShiftRight", True, [0x36]),
+        ("Space", True, [0x39]),
+        ("F10", True, [0x44]),
+        ("ArrowUp", False, [0xE0, 0xC8]),
+    ],
+)
+def test_keys_have_the_scan_codes_of_set_1(name: str, down: bool, codes: list[int]) -> None:
+    assert codes_of(name, down) == codes
+
+
+def test_an_unknown_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="no key is called 'Any'"):
+        codes_of("Any", True)
+
+
+@pytest.mark.parametrize("name", beside.NEEDED)
+def test_without_the_extra_one_line_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda wanted: None if wanted == name else 1)
+    with pytest.raises(BadInput, match=rf"^live: {name} is not installed: pip install"):
+        beside.check_installed()
+
+
+class Vmm:
+    """Answers a hub as a VMM does, with a screen that changes in one place after the other."""
+
+    def __init__(self) -> None:
+        self.link, theirs, memory = pair()
+        self.hub_link = Link(theirs, memory)
+        os.close(memory)
+        self.hub_link.socket.setblocking(False)
+        self.link.socket.setblocking(False)
+        self.frames = 0
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.link.close()
+        self.hub_link.close()
+
+    def answer(self) -> None:
+        """Answer what waits."""
+        while (message := self.link.receive()) is not None:
+            answer: dict[str, Any] = {**ANSWER, "names": []}
+            if message["screen"]:
+                self.link.memory[RING_BYTES + self.frames] = 1
+                self.frames += 1
+                answer["screen"] = [64, 64]
+            if message["hottest"]:
+                answer["hottest"] = []
+            self.link.send(answer)
+
+
+def test_a_slow_browser_gets_fewer_frames_and_holds_nothing_up() -> None:
+    async def both() -> tuple[list[bytes], list[bytes], int]:
+        vmm = Vmm()
+        hub = Hub(vmm.hub_link)
+        fast: list[bytes] = []
+        slow: list[bytes] = []
+        enough, caught_up, never = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def take(message: bytes) -> None:
+            fast.append(message)
+            if len(fast) == 10:
+                enough.set()
+
+        async def get_stuck(message: bytes) -> None:
+            slow.append(message)
+            if len(slow) == 1:
+                await enough.wait()
+            else:
+                caught_up.set()
+
+        async def say_nothing() -> str:
+            await never.wait()
+            return ""
+
+        asyncio.get_running_loop().add_reader(vmm.link.socket.fileno(), vmm.answer)
+        tasks = [
+            asyncio.ensure_future(work)
+            for work in (
+                hub.run(),
+                hub.serve(take, True, say_nothing),
+                hub.serve(get_stuck, False, say_nothing),
+            )
+        ]
+        await caught_up.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        vmm.close()
+        return fast, slow, vmm.frames
+
+    fast, slow, frames = asyncio.run(both())
+    assert len(slow) < len(fast) <= frames + 1
+    # What the slow one missed comes in one message: its last state of every tile.
+    (length,) = struct.unpack_from("<I", slow[1])
+    assert json.loads(slow[1][4 : 4 + length])["screen"]["tiles"] == [0]

@@ -1,0 +1,101 @@
+"""`coalesced live`: a page in the browser that shows a machine while its guest runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from coalesced.tools.commands.options import DeviceOption, with_run_options
+from coalesced.tools.errors import BadInput
+from coalesced.tools.live import beside, subjects
+from coalesced.tools.live.session import Page
+from coalesced.tools.runs import report
+from coalesced.tools.runs.options import Accel, RunOptions
+from coalesced.tools.runs.results import Comparison, Savings
+
+EXAMPLES = (
+    "Examples: coalesced live · coalesced live cirrus --ring-pages 16 · "
+    "coalesced live guest.py:main · coalesced live boot --run --json"
+)
+
+
+@with_run_options(without=("pcap", "explain", "explain_first", "netdev"), staleness="off")
+def live(
+    options: RunOptions,
+    json: bool,
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="[WHAT]",
+            help="vga or cirrus, the demonstrations; FILE.py:FUNCTION, a guest of your own; a "
+            "trace file, or boot or e1000, recorded ones.",
+            show_default=True,
+        ),
+    ] = "vga",
+    device: DeviceOption = None,
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--listen",
+            metavar="HOST[:PORT]",
+            help="Where the page is served. Others than this machine can reach it only if you "
+            "name an address that they can reach.",
+        ),
+    ] = beside.LOOPBACK,
+    run: Annotated[
+        bool, typer.Option("--run", help="Start the guest at once, not held before its start.")
+    ] = False,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="End when the guest has ended; without it, with Ctrl-C.")
+    ] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page, if there is a display.")
+    ] = True,
+) -> int:
+    """Show a machine in the browser: its screen, the ring, the exits, and knobs to turn.
+
+    The guest is held before its first access until the page lets it go.
+    """
+    if options.accel is not Accel.process:
+        raise BadInput(f"--accel {options.accel}: the page shows the two processes of `process`")
+    beside.check_installed()
+    subject = subjects.find(what, device or [])
+    server = beside.start(*_address(listen))
+    try:
+        _say_where(server, browser)
+        page = Page(server.link, run, leave)
+        again = True
+        while again:
+            ran, again = subject(options, page)
+    finally:
+        server.close()
+    result = Comparison(what, options.accel, [ran], Savings(), True, [])
+    return report.show(what, result, json)
+
+
+def _address(text: str) -> tuple[str, int]:
+    """--listen: the host and the port, 0 for any. Raises BadInput."""
+    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
+    if not colon:
+        host, port = text, "0"
+    if not port.isdecimal() or int(port) > 0xFFFF or not host:
+        raise BadInput(f"--listen {text}: expected HOST or HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _say_where(server: beside.Server, browser: bool) -> None:
+    """The addresses, on stderr: stdout has the result."""
+    sys.stderr.write(f"The page: {server.turn}\nOnly to look: {server.show}\n")
+    sys.stderr.flush()
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if browser and display and sys.stderr.isatty():
+        webbrowser.open(server.turn)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `live` to the program."""
+    app.command("live", epilog=EXAMPLES)(live)

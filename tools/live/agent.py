@@ -1,0 +1,229 @@
+"""The VMM's part of the page: answers the server's questions, and turns its knobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from heapq import nlargest
+from typing import Final
+
+import numpy as np
+
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.hv.abi import KVM_COALESCED_MMIO
+from coalesced.tools.live.link import RING_BYTES, SCREEN_BYTES, Closed, Link, Message
+from coalesced.tools.live.pace import Pace
+from coalesced.tools.live.telling import Telling
+from coalesced.tools.runs.story import place
+from coalesced.vmm.board import Board
+from coalesced.vmm.machine import Machine
+from coalesced.vmm.zone import Zone
+
+_ENTRIES: Final = RING_BYTES // KVM_COALESCED_MMIO.itemsize
+_HOTTEST: Final = 8
+
+
+class Agent:
+    """Serves one machine's page. Looking at a machine changes nothing: no queue is drained."""
+
+    def __init__(self, link: Link, machine: Machine, board: Board, name: str) -> None:
+        self._link = link
+        self._machine = machine
+        self._board = board
+        self._name = name
+        self._slots = machine.accel.ring.core.slots if machine.accel.ring is not None else 1
+        self._regions = Regions(machine)
+        self._end = ""
+        self._frame = 0
+        self.pace = Pace(machine)
+        self.telling = Telling(machine)
+        self.pace.on_step = self.telling.step
+        self.wanted = ""
+        """'quit' or 'again' once the page has asked for it."""
+        self.is_watched = True
+        """Whether the server still runs."""
+        self._do: dict[str, Callable[[Message], None]] = {
+            "sample": self._sample,
+            "run": lambda _m: self.start(),
+            "pause": lambda _m: self._hold(None),
+            "step": self._step,
+            "speed": lambda m: self._hold(float(m["rate"])),
+            "coalesce": self._coalesce,
+            "drain": lambda _m: self._drain(),
+            "key": lambda m: board.i8042.keyboard.send(m["codes"]),
+            "quit": lambda _m: self._leave("quit"),
+            "again": lambda _m: self._leave("again"),
+        }
+        machine.loop.add_reader(link.socket.fileno(), self._serve)
+
+    def start(self) -> None:
+        """Let the guest run at full speed."""
+        self.telling.stop()
+        self.pace.run()
+
+    def linger(self, end: str) -> None:
+        """The guest has ended: show that until the page asks for something else."""
+        self._end = end
+        while self.is_watched and not self.wanted:
+            self._machine.loop.wait(None)
+
+    def close(self) -> None:
+        """Give everything back, after the machine was closed."""
+        self.pace.close()
+
+    def _serve(self) -> None:
+        try:
+            while (message := self._link.receive()) is not None:
+                self._do[message["do"]](message)
+        except Closed:
+            # The server has ended: the guest goes on without a page.
+            self._machine.loop.remove_reader(self._link.socket.fileno())
+            self.is_watched = False
+            if not self._end:
+                self.start()
+
+    # --- knobs ---
+
+    def _hold(self, rate: float | None) -> None:
+        self.telling.start()
+        self.pace.hold(rate)
+
+    def _step(self, message: Message) -> None:
+        self.telling.start()
+        self.pace.step(int(message["count"]))
+
+    def _coalesce(self, message: Message) -> None:
+        self._regions.queue(message["region"], bool(message["on"]))
+
+    def _drain(self) -> None:
+        self._machine.flush()
+
+    def _leave(self, how: str) -> None:
+        self.wanted = how
+        if not self._end:
+            self._machine.stop()
+            self.start()
+
+    # --- answers ---
+
+    def _sample(self, asked: Message) -> None:
+        """Answer with the state, and with what was asked for beside it."""
+        started = time.monotonic()
+        answer = self._state()
+        if asked.get("screen"):
+            answer["screen"] = self._screen()
+        if asked.get("hottest"):
+            answer["hottest"] = self._hottest()
+        if (names := asked.get("names")) is not None:
+            answer["names"] = [self._name_of(port, address) for port, address in names]
+        answer["took"] = time.monotonic() - started
+        self._link.send(answer)
+
+    def _state(self) -> Message:
+        machine, counters = self._machine, self._machine.counters
+        return {
+            "name": self._name,
+            "end": self._end,
+            "mode": self._mode(),
+            "rate": self.pace.rate,
+            "steps": self.pace.taken,
+            "writes": counters.writes,
+            "coalesced": counters.coalesced,
+            "exits": counters.exits,
+            "exits_by": dict(counters.exits_by),
+            "failed": counters.failed_writes,
+            "pid": machine.accel.pid,
+            "slots": self._slots,
+            "pending": self._queued(),
+            "regions": self._regions.shown(),
+            "told": self.telling.lines(),
+            "keyboard": self._board.i8042.keyboard.turned_on,
+        }
+
+    def _mode(self) -> str:
+        if self._end:
+            return "ended"
+        if self.pace.free:
+            return "running"
+        if self.pace.rate is not None:
+            return "slow"
+        return "paused" if self.pace.waiting else "pausing"
+
+    def _queued(self) -> int:
+        """Put the queued entries into the shared memory; how many there are."""
+        ring = self._machine.accel.ring
+        if ring is None or not ring.pending():
+            return 0
+        entries = ring.peek()[:_ENTRIES]
+        self._link.memory[: entries.nbytes] = entries.tobytes()
+        return len(entries)
+
+    def _screen(self) -> list[int] | None:
+        """Put the picture into the shared memory; its height and width."""
+        if not self._board.displays:
+            return None
+        picture = np.ascontiguousarray(self._board.displays[0].render(self._frame))
+        self._frame += 1
+        if picture.nbytes > SCREEN_BYTES:
+            return None
+        self._link.memory[RING_BYTES : RING_BYTES + picture.nbytes] = picture.tobytes()
+        return [picture.shape[0], picture.shape[1]]
+
+    def _hottest(self) -> list[list[object]]:
+        found = [
+            (exits, port, address)
+            for (_, port), at in self._machine.counters.exits_at.items()
+            for address, exits in nlargest(_HOTTEST, at.items(), key=lambda item: item[1])
+        ]
+        return [
+            [self._name_of(port, address), exits]
+            for exits, port, address in nlargest(_HOTTEST, found)
+        ]
+
+    def _name_of(self, port: bool, address: int) -> str:
+        return place(self._space(port), address)
+
+    def _space(self, port: bool) -> AddressSpace:
+        return self._machine.ports if port else self._machine.memory
+
+
+class Regions:
+    """The regions whose writes can be queued, and whether they are."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._chosen = machine.coalescing.choice
+        self._off: set[str] = set()
+        if not self._chosen.declared:
+            self._off = {name for name, _ in self._declared()}
+            self._chosen = replace(self._chosen, declared=True)
+
+    def queue(self, name: str, on: bool) -> None:
+        """Queue the writes to a region, or let them exit, from now on."""
+        (self._off.discard if on else self._off.add)(name)
+        removed = [zone for other, zone in self._declared() if other in self._off]
+        choice = replace(self._chosen, removed=(*self._chosen.removed, *removed))
+        self._machine.coalescing.choose(choice)
+
+    def shown(self) -> list[Message]:
+        """The regions as the page shows them."""
+        found: dict[str, Message] = {}
+        for name, zone in self._declared():
+            region = {"name": name, "on": name not in self._off, "zones": []}
+            found.setdefault(name, region)["zones"].append([zone.address, zone.size, zone.pio])
+        return list(found.values())
+
+    def _declared(self) -> Sequence[tuple[str, Zone]]:
+        machine = self._machine
+        return [
+            (flat.mapping.region.name, Zone(port, start, min(flat.end, end) - start))
+            for port, space in ((False, machine.memory), (True, machine.ports))
+            for flat in space.flat()
+            if flat.mapping is not None
+            for offset, size in (*flat.mapping.region.coalesced, *flat.mapping.region.posted)
+            for start, end in [
+                (max(flat.start, flat.mapping.base + offset), flat.mapping.base + offset + size)
+            ]
+            if start < min(flat.end, end)
+        ]

@@ -1,0 +1,245 @@
+"""Asks the VMM as often as it may, and gives every browser what is new for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import struct
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from coalesced.tools.live.keys import codes_of
+from coalesced.tools.live.link import Closed, Link, Message
+from coalesced.tools.live.view import Load, Picture, Rates, Ring, entries_of, picture_of
+
+FRAME: Final = 1 / 30
+"""Seconds between two looks at the machine."""
+SHARE: Final = 0.02
+"""Largest share of the VMM's time that looking at the screen of a running guest may take; the
+same holds for the list of the hottest registers."""
+KNOBS: Final = frozenset({"run", "pause", "step", "speed", "coalesce", "drain", "quit", "again"})
+RATES: Final = (1, 10, 100, 1000)
+Send = Callable[[bytes], Awaitable[None]]
+Receive = Callable[[], Awaitable[str]]
+
+
+class Client:
+    """A browser: what it has not been sent yet."""
+
+    def __init__(self, send: Send, may_turn: bool, tiles: int) -> None:
+        self.send = send
+        self.may_turn = may_turn
+        self.tiles = set(range(tiles))
+        self.slot: int | None = None  # the one that it wants to have decoded
+        self.news = asyncio.Event()
+        self.news.set()
+
+
+class Hub:
+    """The server's state."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._clients: set[Client] = set()
+        self._picture = Picture()
+        self._ring = Ring()
+        self._rates = Rates()
+        self._load = Load()
+        self._asked: deque[Message] = deque()
+        self._state: Message = {}
+        self._hottest: list[Any] = []
+        self._cpu: dict[str, float | None] = {}
+        self._names: dict[str, str] = {}
+        self._next = {"screen": 0.0, "hottest": 0.0}
+        self._wake = asyncio.Event()
+        self.ended = asyncio.Event()
+        """Set when the VMM has ended."""
+
+    # --- browsers ---
+
+    async def serve(
+        self, send: Send, may_turn: bool, receive: Callable[[], Awaitable[str]]
+    ) -> None:
+        """Serve a browser until it leaves; raises what `send` and `receive` raise."""
+        client = Client(send, may_turn, self._picture.tiles)
+        self._clients.add(client)
+        self._wake.set()
+        reader = asyncio.ensure_future(self._read(client, receive))
+        writer = asyncio.ensure_future(self._write(client))
+        ended = asyncio.ensure_future(self.ended.wait())
+        try:
+            done, _ = await asyncio.wait(
+                {reader, writer, ended}, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()
+        finally:
+            self._clients.discard(client)
+            for task in (reader, writer, ended):
+                task.cancel()
+
+    async def _read(self, client: Client, receive: Receive) -> None:
+        while True:
+            self._take(client, json.loads(await receive()))
+
+    def _take(self, client: Client, message: Message) -> None:
+        """A browser's message. Raises ValueError for one that cannot be."""
+        do = message.get("do")
+        if do == "look":
+            slot = message.get("slot")
+            client.slot = slot if isinstance(slot, int) else None
+            return
+        if not client.may_turn:
+            raise ValueError("this address only shows")
+        if do == "key":
+            self._asked.append({"do": "key", "codes": codes_of(message["code"], message["down"])})
+        elif do in KNOBS:
+            self._asked.append(_checked(message))
+        else:
+            raise ValueError(f"no such message: {do!r}")
+        self._wake.set()
+
+    async def _write(self, client: Client) -> None:
+        """Send news as fast as the browser takes them; what it misses meanwhile becomes one."""
+        while True:
+            await client.news.wait()
+            client.news.clear()
+            tiles, client.tiles = sorted(client.tiles), set()
+            if self._state:
+                await client.send(self._message(client, tiles))
+
+    def _message(self, client: Client, tiles: list[int]) -> bytes:
+        height, width = self._picture.pixels.shape[:2]
+        head = {
+            **self._state,
+            "may_turn": client.may_turn,
+            "minute": list(self._rates.seconds),
+            "hottest": self._hottest,
+            "cpu": self._cpu,
+            "screen": {"width": width, "height": height, "tiles": tiles},
+            "slot": self._decoded(client.slot),
+        }
+        text = json.dumps(head).encode()
+        pixels = b"".join(self._picture.tile(number) for number in tiles)
+        return struct.pack("<I", len(text)) + text + pixels
+
+    def _decoded(self, slot: int | None) -> Message | None:
+        number = None if slot is None else self._ring.entry_in(slot)
+        if slot is None or number is None:
+            return None if slot is None else {"slot": slot}
+        address, size, pio, value = self._ring.entries[number].tolist()
+        name = self._names.get(f"{pio}:{address}", "")
+        age = round(self._ring.age(number), 2)
+        return {
+            "slot": slot,
+            "name": name,
+            "address": f"{address:#x}",
+            "size": size,
+            "value": f"{value:#x}",
+            "age": age,
+        }
+
+    # --- the VMM ---
+
+    async def run(self) -> None:
+        """Ask the VMM while browsers watch; ends with the VMM."""
+        try:
+            while True:
+                if not self._clients and not self._asked:
+                    self._wake.clear()
+                    await self._idle()
+                began = time.monotonic()
+                await self._ask()
+                await asyncio.sleep(max(0.0, began + FRAME - time.monotonic()))
+        except Closed:
+            self.ended.set()
+
+    async def _idle(self) -> None:
+        """Wait for a browser; raises Closed when the VMM ends meanwhile."""
+        answer = asyncio.ensure_future(self._receive())
+        woken = asyncio.ensure_future(self._wake.wait())
+        await asyncio.wait({answer, woken}, return_when=asyncio.FIRST_COMPLETED)
+        answer.cancel()
+        woken.cancel()
+        for got in await asyncio.gather(answer, woken, return_exceptions=True):
+            if isinstance(got, Closed):
+                raise got
+
+    async def _ask(self) -> None:
+        while self._asked:
+            self._link.send(self._asked.popleft())
+        now = time.monotonic()
+        wanted = {what: now >= due for what, due in self._next.items()}
+        addresses = self._unnamed()
+        self._link.send({"do": "sample", **wanted, "names": addresses})
+        answer = await self._receive()
+        for (port, address), name in zip(addresses, answer.pop("names"), strict=True):
+            self._names[f"{int(port)}:{address}"] = name
+        self._note(answer, now, wanted)
+
+    def _note(self, answer: Message, now: float, wanted: dict[str, bool]) -> None:
+        """Take an answer, and let the browsers know."""
+        if (shape := answer.pop("screen", None)) is not None:
+            changed = self._picture.show(picture_of(self._link, *shape))
+            for client in self._clients:
+                client.tiles |= changed
+        if wanted["hottest"]:
+            self._hottest = answer.pop("hottest")
+            self._cpu = {"hv": self._load.of(answer["pid"]), "vmm": self._load.of(os.getppid())}
+        if answer["pending"] != self._state.get("pending") or answer != self._state:
+            entries = entries_of(self._link, answer["pending"])
+            self._ring.show(entries, answer["coalesced"], answer["slots"])
+        self._rates.note(answer)
+        busy = answer["mode"] == "running"
+        cost = answer.pop("took")
+        for what, least in (("screen", FRAME), ("hottest", 1.0)):
+            if wanted[what]:
+                self._next[what] = now + max(least * 0.9, cost / SHARE if busy else 0.0)
+        answer["first"] = self._ring.first % answer["slots"]
+        answer["last"] = (self._ring.first + answer["pending"]) % answer["slots"]
+        answer["letters"] = self._ring.letters(answer["regions"])
+        answer["oldest"] = round(self._ring.age(0), 2) if answer["pending"] else None
+        self._state = answer
+        for client in self._clients:
+            client.news.set()
+
+    def _unnamed(self) -> list[tuple[bool, int]]:
+        """Addresses in slots that a browser looks at, and whose register is not known yet."""
+        found = set()
+        for client in self._clients:
+            number = None if client.slot is None else self._ring.entry_in(client.slot)
+            if number is not None:
+                address, _, pio, _ = self._ring.entries[number].tolist()
+                found.add((bool(pio), address))
+        return sorted(found)
+
+    async def _receive(self) -> Message:
+        while (message := self._link.receive()) is None:
+            ready = asyncio.Event()
+            loop, fd = asyncio.get_running_loop(), self._link.socket.fileno()
+            loop.add_reader(fd, ready.set)
+            try:
+                await ready.wait()
+            finally:
+                loop.remove_reader(fd)
+        return message
+
+
+def _checked(message: Message) -> Message:
+    """A knob's message with the members that it may have. Raises ValueError, KeyError."""
+    do = message["do"]
+    if do == "step":
+        count = message["count"]
+        if not isinstance(count, int) or not 1 <= count <= 1000:
+            raise ValueError(f"expected 1 to 1000 steps, got {count!r}")
+        return {"do": do, "count": count}
+    if do == "speed":
+        if message["rate"] not in RATES:
+            raise ValueError(f"expected a rate of {RATES}, got {message['rate']!r}")
+        return {"do": do, "rate": message["rate"]}
+    if do == "coalesce":
+        return {"do": do, "region": str(message["region"]), "on": bool(message["on"])}
+    return {"do": do}

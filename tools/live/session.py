@@ -1,0 +1,94 @@
+"""Runs a guest with a page beside it, again as often as the page asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from coalesced.tools.live.agent import Agent
+from coalesced.tools.live.link import Link
+from coalesced.tools.runs.comparison import board_of, screen_of
+from coalesced.tools.runs.options import RunOptions
+from coalesced.tools.runs.outputs import trace_file
+from coalesced.tools.runs.replay import job as replay_job
+from coalesced.tools.runs.results import Run
+from coalesced.tools.runs.runner import BoardT, Job, Ran, SeenT, run_job
+from coalesced.tools.traces.trace import Trace
+from coalesced.vmm.board import Board
+from coalesced.vmm.machine import Machine
+
+PACED = "coalesced.tools.guests.paced:run"
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page of a session: the link to its server, and whether the guest starts at once."""
+
+    link: Link
+    running: bool
+    leave: bool  # when the guest has ended, instead of showing that
+
+
+class Subject(Protocol):
+    """A guest that can be shown."""
+
+    def __call__(self, options: RunOptions, page: Page) -> tuple[Run, bool]:
+        """Run it once; the run, and whether the page asks for another one."""
+
+
+def guest(name: str, function: str, specs: list[str]) -> Subject:
+    """A guest that is a Python function, on a PC with these devices."""
+
+    def run(options: RunOptions, page: Page) -> tuple[Run, bool]:
+        job = Job(function, {}, board_of(specs, options.network), screen_of)
+        return _run(name, job, lambda board: board, options, page)
+
+    return run
+
+
+def replay(name: str, recorded: Trace, specs: list[str]) -> Subject:
+    """The accesses of a trace."""
+
+    def run(options: RunOptions, page: Page) -> tuple[Run, bool]:
+        return _run(name, replay_job(recorded, specs), lambda stage: stage.board, options, page)
+
+    return run
+
+
+def _run(
+    name: str,
+    job: Job[BoardT, SeenT],
+    board: Callable[[BoardT], Board],
+    options: RunOptions,
+    page: Page,
+) -> tuple[Run, bool]:
+    agents: list[Agent] = []
+    arguments = {"name": job.guest, "arguments": dict(job.arguments), "told": ""}
+
+    def build(machine: Machine) -> BoardT:
+        built = job.build(machine)
+        agent = Agent(page.link, machine, board(built), name)
+        agents.append(agent)
+        arguments["told"] = agent.pace.pipe
+        if page.running:
+            agent.start()
+        return built
+
+    def inspect(machine: Machine, built: BoardT) -> None:
+        (agent,) = agents
+        if not page.leave:
+            agent.linger(f"The guest has halted after {machine.counters.writes:,} writes.")
+
+    shown = Job(PACED, arguments, build, inspect, job.write_rom)
+    try:
+        # What the page turns off must be able to be turned on.
+        able = replace(options, coalesce=True)
+        with trace_file(options.trace) as trace:
+            ran: Ran[None] = run_job(shown, able, trace)
+    finally:
+        for agent in agents:
+            agent.close()
+    # A guest that is held sleeps with writes in its queue: no finding about the guest.
+    run = replace(ran.run, waits=replace(ran.run.waits, slept_on=()))
+    return run, agents[0].wanted == "again"

@@ -1,0 +1,103 @@
+"""Tells in a sentence each what becomes of the accesses of a guest that is held."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.tools.runs.story import REASONS, place
+from coalesced.tools.runs.words import plural
+from coalesced.vmm.machine import Machine
+
+_KEPT: Final = 40
+
+
+class Telling:
+    """An observer of the machine while the guest is held, and only then."""
+
+    def __init__(self, machine: Machine) -> None:
+        ring = machine.accel.ring
+        self._machine = machine
+        self._slots = ring.core.slots if ring is not None else 1
+        self._lines: deque[tuple[int, str]] = deque(maxlen=_KEPT)
+        self._count = 0
+        self._seen = 0  # queued writes that were told of
+        self._active = False
+        self.start()
+
+    def start(self) -> None:
+        """The guest is held from now on."""
+        if not self._active:
+            self._active = True
+            self._seen = self._queued()
+            self._machine.observe(self)
+
+    def stop(self) -> None:
+        """The guest runs freely from now on."""
+        if self._active:
+            self._active = False
+            self._machine.ignore(self)
+
+    def lines(self) -> list[tuple[int, str]]:
+        """The last sentences with their numbers, the newest last."""
+        return list(self._lines)
+
+    def step(self) -> None:
+        """The guest waits again: tell of what it has queued."""
+        new = self._queued() - self._seen
+        if new <= 0 or self._machine.accel.ring is None or not self._active:
+            return
+        entries = self._machine.accel.ring.peek()[-new:].tolist()
+        for address, size, pio, value in entries:
+            self._tell_queued(self._space(bool(pio)), address, size, value)
+
+    def access(self, kind: str, space: AddressSpace, address: int, size: int, value: int) -> None:
+        """An access that exited."""
+        port = space is self._machine.ports
+        if kind == "read":
+            verb, why = ("in" if port else "load"), "the guest waits for its value"
+            then = "The device answers, then the guest goes on."
+        else:
+            verb = "out" if port else "store"
+            why = REASONS[self._machine.coalescing.kind_of(address, size, port)]
+            then = "The device takes it, then the guest goes on."
+        self._tell(
+            f"{verb} of {size} at {address:#x} ({place(space, address)}), value {value:#x}: "
+            f"an exit, because {why}. {then}"
+        )
+
+    def batch(self, entries: NDArray[np.void]) -> None:
+        """Writes out of the ring, on their way to the devices."""
+        count, first = len(entries), self._machine.counters.coalesced
+        self._seen = max(self._seen, first + count)
+        self._tell(
+            f"drain: {plural(count, 'queued write')} reach the devices in order; "
+            f"first moves from {first % self._slots} to {(first + count) % self._slots}."
+        )
+
+    def _tell_queued(self, space: AddressSpace, address: int, size: int, value: int) -> None:
+        slot = self._seen % self._slots
+        self._seen += 1
+        verb = "out" if space is self._machine.ports else "store"
+        self._tell(
+            f"{verb} of {size} at {address:#x} ({place(space, address)}), value {value:#x}: "
+            f"inside a zone, so it is queued in slot {slot} and last moves to "
+            f"{(slot + 1) % self._slots}. The guest goes on at once."
+        )
+
+    def _queued(self) -> int:
+        """Writes queued since the start, whether drained or not."""
+        ring = self._machine.accel.ring
+        waiting = ring.pending() if ring is not None else 0
+        return self._machine.counters.coalesced + waiting
+
+    def _space(self, port: bool) -> AddressSpace:
+        return self._machine.ports if port else self._machine.memory
+
+    def _tell(self, line: str) -> None:
+        self._count += 1
+        self._lines.append((self._count, line))
