@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import tempfile
@@ -20,7 +19,7 @@ from coalesced.hv.errors import HostError
 from coalesced.tools.advise.advice import Advice
 from coalesced.tools.advise.fleet import Study
 from coalesced.tools.errors import BadInput
-from coalesced.tools.runs import progress
+from coalesced.tools.runs import cluster, progress
 from coalesced.tools.traces.reader import Scanners
 
 LARGE: Final = 1 << 26  # bytes of a recording that no worker gets as a whole
@@ -96,7 +95,7 @@ class Cluster:
     """The workers of a Dask scheduler. They get the recordings' contents, not their paths."""
 
     address: str
-    connect: float = 10.0  # seconds in which the scheduler must answer
+    connect: float = cluster.CONNECT  # seconds in which the scheduler must answer
 
     def __call__(self, function: Study, paths: Sequence[Path]) -> list[Advice]:
         """Raises what the function raises, and BadInput if there is no cluster.
@@ -126,25 +125,12 @@ class Cluster:
     @contextmanager
     def scanners(self) -> Iterator[Scanners]:
         """The workers, for the blocks of one recording."""
-        client = self._client()
+        client = cluster.client(self.address, self.connect)
         try:
             threads = sum(client.nthreads().values())
             yield Scanners(client, min(2 * max(threads, 1), AHEAD))
         finally:
             client.close()
-
-    def _client(self) -> Any:
-        try:
-            distributed: Any = importlib.import_module("distributed")
-        except ImportError as error:
-            raise BadInput(
-                f"--scheduler: not installed ({error}); pip install 'coalesced-mmio[cluster]'"
-            ) from None
-        try:
-            return distributed.Client(self.address, timeout=self.connect, set_as_default=False)
-        except (OSError, ValueError) as error:
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise BadInput(f"--scheduler {self.address}: no scheduler answers: {said}") from None
 
 
 def scanners(jobs: int, scheduler: str | None) -> AbstractContextManager[Scanners]:

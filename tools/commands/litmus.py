@@ -54,6 +54,14 @@ DefineOption = Annotated[
     list[str] | None,
     typer.Option("--define", "-D", metavar="NAME[=VALUE]", help="Macro for FILE. Repeatable."),
 ]
+SvgOption = Annotated[
+    Path | None,
+    typer.Option("--svg", metavar="FILE", help="Draw the first wrong execution into FILE."),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="Let a Dask cluster explore the cases."),
+]
 
 
 def litmus(
@@ -64,6 +72,8 @@ def litmus(
     remove: RemoveOption = None,
     matrix: MatrixOption = False,
     define: DefineOption = None,
+    svg: SvgOption = None,
+    scheduler: SchedulerOption = None,
     json: JsonOption = False,
 ) -> int:
     """Run ring.h and exit.h, or C code of your own, through every execution under memory models.
@@ -77,8 +87,8 @@ def litmus(
     """
     from coalesced.tools.litmus import verdicts  # noqa: PLC0415 - start-up time
 
-    if file and (remove or matrix):
-        raise BadInput("FILE cannot be used with --remove or --matrix")
+    if file and (remove or matrix or scheduler):
+        raise BadInput("FILE cannot be used with --remove, --matrix or --scheduler")
     if matrix and (remove or model):
         raise BadInput("--matrix cannot be used with --remove or --model")
     if define and not file:
@@ -87,21 +97,16 @@ def litmus(
     _check("--model", models, MODELS)
     _check("--remove", [remove] if remove else [], BARRIERS)
     if file:
-        ok = verdicts.of_file(file, models, define or [], json=json)
-    else:
-        ok = _headers(slots, entries, models, remove, matrix=matrix, json=json)
-    return 0 if ok else 1
-
-
-def _headers(
-    slots: int, entries: int, models: list[str], remove: str | None, *, matrix: bool, json: bool
-) -> bool:
+        ok = verdicts.of_file(file, models, define or [], svg, json=json)
+        return 0 if ok else 1
     from coalesced.tools.litmus import run  # noqa: PLC0415 - start-up time
     from coalesced.tools.litmus.cases import cases, matrix_cases  # noqa: PLC0415
 
     wanted = matrix_cases(slots, entries) if matrix else list(cases(slots, entries, models, remove))
     shown = run.print_cell if matrix else run.print_outcome
-    found = run.run(wanted, (lambda _: None) if json else shown)
+    found = run.run(wanted, (lambda _: None) if json else shown, scheduler)
+    if svg:
+        run.draw(found, svg)
     if json and matrix:
         run.print_matrix_json(found, slots, entries)
     elif json:
@@ -110,7 +115,7 @@ def _headers(
         raise Interrupted(f"{len(found.outcomes)} cases explored")
     if not json:
         print("All as expected." if found.ok else "NOT AS EXPECTED.")
-    return found.ok
+    return 0 if found.ok else 1
 
 
 def _check(option: str, given: Sequence[str], known: Collection[str]) -> None:

@@ -26,8 +26,8 @@ class Case(NamedTuple):
         defines = [f"SLOTS={self.slots}", f"ENTRIES={self.entries}"]
         if self.removed:
             defines.append(steps.BARRIERS[self.removed].define)
-        if self.removed == "full-check-2009":
-            defines.append(f"START={self.slots - 1}")  # so that `first` comes round to slot 0
+        if self.removed == "full-check-2009":  # `first` must come round to slot 0
+            defines += [f"START={self.slots - 1}", "BATCH=1"]
         return defines if self.protocol == "ring" else [defines[0], *defines[2:]]
 
     def expected(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import linecache
 import os
 import shutil
 import subprocess
@@ -45,6 +46,7 @@ class Event:
     file: str
     line: int
     text: str  # the access, as the source names it
+    source: str  # the text of the line
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def stop() -> None:
 
 def _event(found: dict[str, object]) -> Event:
     found["from_"] = found.pop("from")
+    found["source"] = linecache.getline(str(found["file"]), int(str(found["line"]))).strip()
     return Event(**found)  # type: ignore[arg-type]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from coalesced.tools.litmus import matrix
+from coalesced.tools.errors import warn
+from coalesced.tools.litmus import matrix, svg
 from coalesced.tools.litmus.cases import Case, Outcome
 from coalesced.tools.litmus.explore import Verdict
 from coalesced.tools.litmus.spread import outcomes
@@ -28,11 +30,16 @@ class Found:
         return all(each.as_expected for each in self.outcomes)
 
 
-def run(cases: Sequence[Case], found: Callable[[Outcome], None]) -> Found:
-    """Explore the cases; `found` is called after each. Ctrl-C ends the run early."""
+def run(
+    cases: Sequence[Case], found: Callable[[Outcome], None], scheduler: str | None = None
+) -> Found:
+    """Explore the cases; `found` is called after each. Ctrl-C ends the run early.
+
+    `scheduler` is the address of a Dask cluster that explores them.
+    """
     done: list[Outcome] = []
     try:
-        with progress.shown(len(cases)) as bar, closing(outcomes(cases)) as coming:
+        with progress.shown(len(cases)) as bar, closing(outcomes(cases, scheduler)) as coming:
             for each in coming:
                 done.append(each)
                 found(each)
@@ -40,6 +47,15 @@ def run(cases: Sequence[Case], found: Callable[[Outcome], None]) -> Found:
     except KeyboardInterrupt:
         return Found(done, complete=False)
     return Found(done, complete=True)
+
+
+def draw(found: Found, file: Path) -> None:
+    """Draw the first wrong execution, if there is one."""
+    for each in found.outcomes:
+        if not each.verdict.ok:
+            svg.write(each.verdict, file, PROTOCOLS[each.case.protocol])
+            return
+    warn(f"--svg {file}: nothing to draw; no execution is wrong")
 
 
 def print_json(found: Found, models: Sequence[str]) -> None:

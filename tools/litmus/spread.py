@@ -9,13 +9,21 @@ from typing import Any
 
 from coalesced.tools.litmus import explore
 from coalesced.tools.litmus.cases import Case, Outcome, build, outcome
+from coalesced.tools.runs import cluster
+
+Outcomes = Generator[Outcome, None, None]
 
 
-def outcomes(cases: Sequence[Case]) -> Generator[Outcome, None, None]:
-    """The outcomes in the order of the cases, a process for each processor at a time.
+def outcomes(cases: Sequence[Case], scheduler: str | None = None) -> Outcomes:
+    """The outcomes in the order of the cases, with a process for each processor or by a cluster.
 
-    When the iterator is closed, also by Ctrl-C, the processes end.
+    When the iterator is closed, also by Ctrl-C, what still runs here ends.
     """
+    return over_processes(cases) if scheduler is None else over_cluster(cases, scheduler)
+
+
+def over_processes(cases: Sequence[Case]) -> Outcomes:
+    """The outcomes, with as many processes at a time as there are processors."""
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     programs = dict.fromkeys(case._replace(model="") for case in cases)
     building = [pool.submit(build, case) for case in programs]  # outcome() raises their errors
@@ -33,3 +41,13 @@ def _end(futures: Sequence[Future[Any]]) -> None:
     while running := [future for future in futures if future.running()]:
         explore.stop()
         wait(running, timeout=0.05)
+
+
+def over_cluster(cases: Sequence[Case], address: str) -> Outcomes:
+    """The outcomes by a cluster's workers, which have this package and a C compiler."""
+    client = cluster.client(address)
+    try:
+        for future in [client.submit(outcome, case, pure=False) for case in cases]:
+            yield future.result()
+    finally:
+        client.close()

@@ -6,15 +6,20 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from coalesced.tools.errors import BadInput
-from coalesced.tools.litmus import herd
+from coalesced.tools.errors import BadInput, warn
+from coalesced.tools.litmus import herd, svg
 from coalesced.tools.litmus.explore import Verdict, compiled, explored
 from coalesced.tools.litmus.run import json_verdict, print_witness
 from coalesced.tools.runs import report
 
 
-def of_file(file: Path, models: Sequence[str], defines: Sequence[str], *, json: bool) -> bool:
-    """Explore a program under each model and print the verdicts; False: one is wrong."""
+def of_file(
+    file: Path, models: Sequence[str], defines: Sequence[str], picture: Path | None, *, json: bool
+) -> bool:
+    """Explore a program under each model and print the verdicts; False: one is wrong.
+
+    The first wrong execution is drawn into `picture`.
+    """
     if file.suffix not in (".c", ".litmus"):
         raise BadInput(f"{file}: expected a program in C, FILE.c, or a test of herd's, FILE.litmus")
     verdicts = []
@@ -29,7 +34,12 @@ def of_file(file: Path, models: Sequence[str], defines: Sequence[str], *, json: 
             verdicts.append(explored(program, model))
             if not json:
                 print_verdict(test or file.name, verdicts[-1])
-    ok = all(verdict.ok for verdict in verdicts) or (test is not None and test.asks)
+    wrong = [verdict for verdict in verdicts if not verdict.ok]
+    if picture and wrong:
+        svg.write(wrong[0], picture)
+    elif picture:
+        warn(f"--svg {picture}: nothing to draw; no execution is wrong")
+    ok = not wrong or (test is not None and test.asks)
     if json:
         cases = [json_verdict(verdict) for verdict in verdicts]
         report.print_json({"file": str(file), "models": list(models), "cases": cases, "ok": ok})

@@ -8,11 +8,9 @@ from pathlib import PurePath
 
 from coalesced.tools.litmus.explore import Event, Verdict
 
+THREADS = tuple(f"thread{number}" for number in range(4))
 _WIDTH = 52
 _GAP = 2
-
-
-THREADS = tuple(f"thread{number}" for number in range(4))
 
 
 def columns(verdict: Verdict, names: Sequence[str] = THREADS) -> str:
@@ -21,23 +19,27 @@ def columns(verdict: Verdict, names: Sequence[str] = THREADS) -> str:
     head = "".join(f"{name:<{_WIDTH + _GAP}}" for name in names[:threads]).rstrip()
     lines = [head]
     for number, event in enumerate(verdict.events):
-        indent = " " * (event.thread * (_WIDTH + _GAP))
-        lines += textwrap.wrap(
-            f"{number:>3} {_step(event)}",
-            len(indent) + _WIDTH,
-            initial_indent=indent,
-            subsequent_indent=indent + "      ",
-        )
-    return "\n".join([*lines, f"=> {_wrong(verdict)}"])
+        lines += _wrapped(event.thread, f"{number:>3} ", described(event))
+        lines += _wrapped(event.thread, "    | ", event.source)
+    return "\n".join([*lines, f"=> {wrong(verdict)}"])
+
+
+def _wrapped(thread: int, start: str, text: str) -> list[str]:
+    indent = " " * (thread * (_WIDTH + _GAP))
+    lines = textwrap.wrap(
+        text, _WIDTH, break_on_hyphens=False, initial_indent=start, subsequent_indent="      "
+    )
+    return [indent + line for line in lines]
 
 
 def one_line(verdict: Verdict, names: Sequence[str] = THREADS) -> Iterator[str]:
     """The steps of the wrong execution, each with its number and its thread."""
     for number, event in enumerate(verdict.events):
-        yield f"{number} {names[event.thread]}: {_step(event)}"
+        yield f"{number} {names[event.thread]}: {described(event)}"
 
 
-def _step(event: Event) -> str:
+def described(event: Event) -> str:
+    """What a step does, and where it is."""
     where = f"{PurePath(event.file).name}:{event.line}"
     if event.kind == "fence":
         return f"{where} {event.order} fence"
@@ -50,7 +52,8 @@ def _step(event: Event) -> str:
     return f"{where} {name}: finds {event.value:#x}, {found}, {event.order}"
 
 
-def _wrong(verdict: Verdict) -> str:
+def wrong(verdict: Verdict) -> str:
+    """What is wrong: the check that fails, and its line."""
     if not verdict.file:
         return verdict.wrong or ""
     return f"{PurePath(verdict.file).name}:{verdict.line}: not so: {verdict.wrong}"

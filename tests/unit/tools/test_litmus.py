@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -64,8 +67,56 @@ def test_a_witness_has_only_what_the_failing_thread_rests_on(
     status, out, _ = litmus(capsys, "--remove", "release-last", "--model", "rc11")
     assert status == 0
     assert re.search(r"^    guest \(producer\) +VMM \(consumer\)$", out, re.MULTILINE)
-    assert re.findall(r"^ +(\d+) ring\.h:\d+ ", out, re.MULTILINE) == [str(n) for n in range(11)]
+    assert re.findall(r"^ +(\d+) ring\.[ch]:\d+ ", out, re.MULTILINE) == [str(n) for n in range(12)]
+    assert re.search(r"^ +\| uint32_t last =$", out, re.MULTILINE)  # the text of a line
     assert "=> ring.c:" in out
+
+
+@pytest.mark.slow
+def test_a_wrong_execution_is_drawn_with_a_column_for_each_thread(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Each step of the witness has a box, each load of a store an arrow."""
+    picture = tmp_path / "witness.svg"
+    status, out, _ = litmus(
+        capsys, "--remove", "release-last", "--model", "rc11", "--svg", str(picture), "--json"
+    )
+    assert status == 0
+    (case,) = json.loads(out)["cases"]
+    root = ElementTree.parse(picture).getroot()
+    space = "{http://www.w3.org/2000/svg}"
+    columns = Counter(each.get("x") for each in root.iter(f"{space}rect") if each.get("x"))
+    assert sorted(columns.values()) == sorted(Counter(e["thread"] for e in case["events"]).values())
+    arrows = root.findall(f"{space}path")
+    assert len(arrows) == sum(event["from"] is not None for event in case["events"])
+    texts = [each.text for each in root.iter(f"{space}text")]
+    assert "VMM (consumer)" in texts
+    assert any(text and case["wrong"] in text for text in texts)
+
+
+@pytest.mark.slow
+def test_without_a_wrong_execution_there_is_nothing_to_draw(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    picture = tmp_path / "witness.svg"
+    arguments = ["--remove", "release-last", "--model", "sc", "--svg", str(picture)]
+    assert status_of(["litmus", *arguments], print) == 0
+    assert not picture.exists()
+    assert "nothing to draw; no execution is wrong" in capsys.readouterr().err
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore")  # of the library
+def test_a_cluster_gives_the_same_outcomes(capsys: pytest.CaptureFixture[str]) -> None:
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    arguments = ["--slots", "2", "--entries", "3", "--model", "rc11", "--json"]
+    _, here, _ = litmus(capsys, *arguments)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        status, there, said = litmus(capsys, *arguments, "--scheduler", cluster.scheduler_address)
+    assert (status, said) == (0, "")
+    assert json.loads(there) == json.loads(here)
 
 
 @pytest.mark.slow
@@ -104,7 +155,7 @@ def test_without_a_compiler_the_line_says_so(
         (["--model", "x87"], "--model x87: expected one of sc, tso, rc11, weak"),
         (["--define", "A"], "--define needs a FILE"),
         (["--matrix", "--model", "sc"], "--matrix cannot be used with --remove or --model"),
-        (["a.c", "--remove", "hope"], "FILE cannot be used with --remove or --matrix"),
+        (["a.c", "--remove", "hope"], "FILE cannot be used with --remove, --matrix or --scheduler"),
         (["--slots", "1"], "Invalid value for '--slots': 1 is not in the range"),
         (["--entries", "many"], "Invalid value for '--entries': 'many' is not a valid"),
     ],

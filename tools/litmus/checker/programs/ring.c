@@ -1,6 +1,6 @@
 /*
  * hv/core/ring.h: a producer that appends ENTRIES entries to a ring of SLOTS slots and publishes each
- * at once, and a consumer that takes batches as they come. The ring starts empty, at slot START.
+ * at once, or each second time, and a consumer that takes batches as they come. The ring starts empty, at slot START.
  */
 #include "litmus.h"
 
@@ -14,6 +14,9 @@
 #endif
 #ifndef ENTRIES
 #define ENTRIES 4
+#endif
+#ifndef BATCH
+#define BATCH 2
 #endif
 #ifndef START
 #define START 0
@@ -35,11 +38,16 @@ void thread0(void)
     struct ring_producer producer;
     enum ring_status status;
     check(ring_producer_init(&producer, &shared.ring, sizeof shared) == RING_OK);
+    uint32_t batch = 1 + choose(BATCH);
     for (uint32_t n = 1; n <= ENTRIES; n++) {
+        if ((producer.next + 1) % SLOTS == producer.first)
+            ring_publish(&producer); /* before it may wait */
         await((status = ring_append(&producer, n << 12, 4, 0, n)) != RING_FULL);
         check(status == RING_OK);
-        ring_publish(&producer);
+        if (n % batch == 0)
+            ring_publish(&producer);
     }
+    ring_publish(&producer);
 }
 
 void thread1(void)
