@@ -72,6 +72,11 @@ def _ior(number: int, size: int) -> int:
 
 # struct kvm_coalesced_mmio_zone {addr u64, size u32, pio u32}
 KVM_COALESCED_MMIO_ZONE: Final = struct.Struct("<QII")
+# struct kvm_ioeventfd {datamatch u64, addr u64, len u32, fd s32, flags u32, pad u8[36]}
+KVM_IOEVENTFD_ARGUMENT: Final = struct.Struct("<QQIiI36x")
+KVM_IOEVENTFD_FLAG_DATAMATCH: Final = 1  # bits of its flags
+KVM_IOEVENTFD_FLAG_PIO: Final = 2
+KVM_IOEVENTFD_FLAG_DEASSIGN: Final = 4
 # struct kvm_userspace_memory_region {slot u32, flags u32, guest_phys_addr, memory_size,
 # userspace_addr u64}
 KVM_USERSPACE_MEMORY_REGION: Final = struct.Struct("<IIQQQ")
@@ -116,8 +121,10 @@ KVM_SET_SREGS: Final = _iow(0x84, KVM_SREGS_SIZE)
 KVM_SET_USER_MEMORY_REGION: Final = _iow(0x46, KVM_USERSPACE_MEMORY_REGION.size)
 KVM_REGISTER_COALESCED_MMIO: Final = _iow(0x67, KVM_COALESCED_MMIO_ZONE.size)
 KVM_UNREGISTER_COALESCED_MMIO: Final = _iow(0x68, KVM_COALESCED_MMIO_ZONE.size)
+KVM_IOEVENTFD: Final = _iow(0x79, KVM_IOEVENTFD_ARGUMENT.size)
 
 KVM_CAP_COALESCED_MMIO: Final = 15
+KVM_CAP_IOEVENTFD: Final = 36
 KVM_CAP_IMMEDIATE_EXIT: Final = 136
 KVM_CAP_COALESCED_PIO: Final = 162
 NR_IOBUS_DEVS: Final = 1000  # zones per kind (include/linux/kvm_host.h)
@@ -138,6 +145,9 @@ HV_STATISTICS: Final = 0x03
 # KVM_COALESCED_MMIO_ZONE. The result is how many were registered before there was no room.
 HV_CHANGE_ZONES: Final = 0x04
 HV_ZONE_POSTED: Final = 2  # a bit of `pio` of one to register: a posted zone
+# An ioeventfd as the vCPU looks for it: address, value, length, descriptor, whether the value
+# counts, and whether it precedes the zones around it.
+HV_EVENT: Final = struct.Struct("<QQIiII")
 HV_STATISTICS_REPLY: Final = struct.Struct("<QQQ")  # coalesced, exits, signals
 HV_CREATE_VM: Final = struct.Struct("<II")  # ring pages (0: no such capability), wait policy
 HV_REQUEST: Final = struct.Struct("<I")  # number, then its argument

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from coalesced.hv import abi, core, descriptors, ring, shm, signals, wire
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import GuestError, PeerDied, ProtocolError, RequestError
+from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Outcome
 from coalesced.hv.printable import printable
 from coalesced.hv.process import ASK_WHERE, GuestProcess
@@ -175,6 +176,16 @@ class Vm:
             if taken < len(part) - old:
                 break
         return registered
+
+    def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None:
+        """KVM_IOEVENTFD: from now on writes that match signal `fd`, a non-blocking eventfd.
+
+        They neither exit nor wait in the ring, whose entries before them are there to be drained
+        when the descriptor is readable. `assign` False: no more. Raises RequestError: EEXIST for a
+        write that another one takes, ENOENT, ENOSPC, EINVAL.
+        """
+        argument = event.pack(-1, assign)
+        self.request(abi.KVM_IOEVENTFD, argument, (fd,) if assign else ())
 
     def create_vcpu(self, number: int = 0) -> Vcpu:
         """KVM_CREATE_VCPU, with its run segment and the ring mapped behind it."""

@@ -163,6 +163,8 @@ class Vcpu:
         """Exit with KVM_EXIT_SYSTEM_EVENT."""
     def set_zones(self, pio: int, pairs: Array | Buffer, posted: bytes = b"", /) -> None:
         """(first, last) addresses as uint64, both ascending. `posted`: a byte for each, or none."""
+    def set_events(self, pio: int, ioeventfds: bytes, /) -> None:
+        """All ioeventfds of a kind, as `hv.abi.HV_EVENT`."""
     def set_memory(self, start: int, mapping: Mapping, readonly: bool = False, /) -> None: ...
     def clear_memory(self) -> None: ...
 

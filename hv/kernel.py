@@ -26,6 +26,7 @@ from coalesced.hv.errors import (
     RequestError,
     SegmentError,
 )
+from coalesced.hv.ioeventfds import Ioeventfd, Ioeventfds
 from coalesced.hv.printable import printable_stream
 from coalesced.hv.process import ASK_WHERE
 from coalesced.hv.shm import Segment
@@ -48,6 +49,7 @@ class Kernel:
         self._created = False
         self._policy = WaitPolicy.ADAPTIVE
         self._zones = (Zones(), Zones())  # MMIO, PIO
+        self._events = Ioeventfds(self._zones)
         self._memory: dict[int, Slot] = {}
         self._handlers: dict[int, Callable[[bytes, tuple[int, ...]], Reply]] = {
             abi.KVM_GET_API_VERSION: lambda _a, _f: (abi.KVM_API_VERSION, b"", ()),
@@ -58,6 +60,7 @@ class Kernel:
             abi.KVM_REGISTER_COALESCED_MMIO: self._register_coalesced_mmio,
             abi.KVM_UNREGISTER_COALESCED_MMIO: self._unregister_coalesced_mmio,
             abi.HV_CHANGE_ZONES: self._change_zones,
+            abi.KVM_IOEVENTFD: self._ioeventfd,
             abi.HV_LOAD_GUEST: self._load_guest,
             abi.HV_GUEST_ERROR: lambda _a, _f: (
                 0,
@@ -137,6 +140,8 @@ class Kernel:
 
     def _check_extension(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         (capability,) = self._unpack(abi.HV_REQUEST, argument)
+        if capability == abi.KVM_CAP_IOEVENTFD:
+            return 1, b"", ()
         known = capability in (abi.KVM_CAP_COALESCED_MMIO, abi.KVM_CAP_COALESCED_PIO)
         if not known or self._ring is None:
             return 0, b"", ()
@@ -237,6 +242,17 @@ class Kernel:
             self._push_zones()
         return registered, b"", ()
 
+    def _ioeventfd(self, argument: bytes, fds: tuple[int, ...]) -> Reply:
+        event, assign = Ioeventfd.unpack(argument)
+        if len(fds) != int(assign):
+            raise RequestError(errno.EINVAL, f"{event}: expected a descriptor to add it")
+        if assign:
+            self._events.add(event, fds[0])
+        else:
+            self._events.remove(event)
+        self._push_zones()
+        return 0, b"", ()
+
     def _zones_of(self, pio: int) -> Zones:
         if self._ring is None:
             raise RequestError(errno.ENXIO, "coalesced I/O is not supported")
@@ -251,6 +267,7 @@ class Kernel:
                 ends = array.array("Q", itertools.chain.from_iterable(pairs))
                 posted = bytes(zones.is_posted(*pair) for pair in pairs)
                 self.vcpu.set_zones(pio, ends, posted)
+                self.vcpu.set_events(pio, self._events.packed(bool(pio)))
 
     def _load_guest(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         try:

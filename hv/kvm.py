@@ -15,6 +15,7 @@ from coalesced.hv import abi, core, ring, shm
 from coalesced.hv.client import Memory, Range
 from coalesced.hv.cpu.cpuid import Leaf
 from coalesced.hv.errors import GuestError, KvmUnusable, ProtocolError, RequestError
+from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.signals import held
 
 DEVICE: Final = "/dev/kvm"
@@ -174,6 +175,15 @@ class KvmVm:
                     raise
                 return number
         return len(added)
+
+    def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None:
+        """KVM_IOEVENTFD: from now on writes that match signal `fd`, a non-blocking eventfd.
+
+        They neither exit nor wait in the ring, whose entries before them are there to be drained
+        when the descriptor is readable. `assign` False: no more. Raises RequestError: EEXIST for a
+        write that another one takes, ENOENT, ENOSPC, EINVAL.
+        """
+        self._request(self._fd, "KVM_IOEVENTFD", event.pack(fd, assign), str(event))
 
     def create_vcpu(self, number: int = 0) -> KvmVcpu:
         """KVM_CREATE_VCPU, with its kvm_run and the ring mapped."""

@@ -62,6 +62,7 @@ def _c(order: str, rule: str, test: str) -> Mutation:
 _VCPU = "tests/unit/hv/test_vcpu.py"
 _VCPU_PEERS = "tests/unit/hv/test_vcpu_peers.py"
 _POSTED = "tests/unit/hv/test_posted_zones.py"
+_EVENTS = "tests/unit/hv/test_ioeventfds.py"
 _RING = "tests/unit/hv/test_ring.py"
 _RING_HOSTILE = "tests/unit/hv/test_ring_hostile.py"
 _DISPATCH = "tests/unit/vmm/test_dispatch.py"
@@ -283,6 +284,22 @@ MUTATIONS = (
         "_registrable(without(queued, posted))",
         "_registrable(queued)",
         "tests/unit/vmm/test_zone_choice.py::test_posted_ranges_are_cut_out_of_the_queued_ones",
+    ),
+    Mutation(
+        "16 what was queued before an ioeventfd is drained before it",
+        "it is signalled before they are shown",
+        "hv/core/ioeventfd.c",
+        "            waits_publish(&v->waits, &v->ring);\n",
+        "",
+        f"{_EVENTS}::test_the_entries_before_a_signal_are_shown_when_it_comes",
+    ),
+    Mutation(
+        "16 its length must match",
+        "a write of any length does",
+        "hv/core/ioeventfd.c",
+        "(e->length == 0 || e->length == size)",
+        "(e->length == 0 || size > 0)",
+        f"{_EVENTS}::test_what_was_queued_before_an_event_is_shown_before_it",
     ),
     _c("ORDER_ACQUIRE_FIRST", "ordering: producer reads `first`", _TSAN_RING),
     _c("ORDER_RELEASE_LAST", "ordering: producer writes `last`", _TSAN_RING),

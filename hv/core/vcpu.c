@@ -109,20 +109,6 @@ static PyObject *py_wait_interrupt(PyObject *self, PyObject *args)
 
 /* ---- set-up ------------------------------------------------------------------------------------ */
 
-static void mark_zones(VcpuObject *v)
-{
-    for (int pio = 0; pio < 2; pio++)
-        for (uint32_t i = 0; i < v->zone_count[pio]; i++) {
-            struct zone *z = &v->zones[pio][i];
-            z->clear_of_ram = true;
-            for (int s = 0; s < v->ram_count && !pio; s++)
-                if (z->start <= v->ram[s].start + (v->ram[s].size - 1) &&
-                    z->last >= v->ram[s].start)
-                    z->clear_of_ram = false;
-            z->bulk = z->clear_of_ram && !z->posted;
-        }
-}
-
 static PyObject *py_set_zones(PyObject *self, PyObject *args)
 {
     VcpuObject *v = (VcpuObject *)self;
@@ -156,7 +142,7 @@ static PyObject *py_set_zones(PyObject *self, PyObject *args)
     v->zones[pio] = zones;
     v->zone_count[pio] = v->has_ring ? (uint32_t)count : 0;
     v->zone_hit[pio] = 0;
-    mark_zones(v);
+    vcpu_mark_zones(v);
     Py_RETURN_NONE;
 }
 
@@ -181,7 +167,7 @@ static PyObject *py_set_memory(PyObject *self, PyObject *args)
                                                .readonly = readonly,
                                                .mapping = mapping};
     v->memory_version++;
-    mark_zones(v);
+    vcpu_mark_zones(v);
     Py_RETURN_NONE;
 }
 
@@ -192,7 +178,7 @@ static PyObject *py_clear_memory(PyObject *self, PyObject *unused)
     while (v->ram_count > 0)
         Py_DECREF((PyObject *)v->ram[--v->ram_count].mapping);
     v->memory_version++;
-    mark_zones(v);
+    vcpu_mark_zones(v);
     Py_RETURN_NONE;
 }
 
@@ -256,6 +242,8 @@ static void vcpu_dealloc(PyObject *self)
         Py_DECREF((PyObject *)v->ram[--v->ram_count].mapping);
     PyMem_Free(v->zones[0]);
     PyMem_Free(v->zones[1]);
+    PyMem_Free(v->events[0]);
+    PyMem_Free(v->events[1]);
     Py_XDECREF((PyObject *)v->mapping);
     Py_XDECREF(v->serve);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
@@ -308,6 +296,7 @@ static PyMethodDef vcpu_methods[] = {
     {"system_event", py_system_event, METH_O, "Exit with KVM_EXIT_SYSTEM_EVENT of a type."},
     {"set_zones", py_set_zones, METH_VARARGS,
      "set_zones(pio, pairs[, posted]): (first, last) addresses, uint64, sorted, none inside another."},
+    {"set_events", vcpu_py_set_events, METH_VARARGS, "set_events(pio, ioeventfds)."},
     {"set_memory", py_set_memory, METH_VARARGS,
      "set_memory(start, mapping[, readonly]): add RAM or ROM."},
     {"clear_memory", py_clear_memory, METH_NOARGS, "Take all RAM away."},

@@ -19,10 +19,19 @@ _Static_assert(sizeof(struct op) == 24, "bus operation");
 
 struct zone {
     uint64_t start, last; /* inclusive */
-    bool clear_of_ram;
+    bool clear_of_ram, clear_of_events;
     bool posted; /* a write wakes the VMM */
-    bool bulk;   /* clear of RAM and not posted: many stores may be queued in one go */
+    bool bulk;   /* clear of both and not posted: a write is queued, and that is all */
 };
+
+/* An ioeventfd, as HV_EVENT of hv/abi.py. */
+struct ioeventfd {
+    uint64_t address, value;
+    uint32_t length; /* 0: any */
+    int32_t fd;
+    uint32_t matches_value, before_zones;
+};
+_Static_assert(sizeof(struct ioeventfd) == 32, "ioeventfd");
 
 struct ram_slot {
     uint64_t start, size;
@@ -52,6 +61,8 @@ typedef struct {
     uint32_t memory_version; /* how often `ram` has changed */
     struct zone *zones[2];   /* by pio; sorted, none inside another */
     uint32_t zone_count[2], zone_hit[2];
+    struct ioeventfd *events[2]; /* by pio */
+    uint32_t event_count[2];
     uint32_t unpublished, publish_every;
     struct wait_noter waits;
     uint64_t coalesced, exits;
@@ -114,6 +125,14 @@ int vcpu_store_many(VcpuObject *v, const uint64_t *addresses, uint32_t size, con
 /* `count` stores of one value, one behind the other. */
 int vcpu_fill(VcpuObject *v, uint64_t address, uint32_t size, uint64_t count, uint64_t value);
 int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t size, bool write);
+
+/* ioeventfd.c */
+/* Signal the one that a write matches, if any; `before_zones`: only one that zones do not precede. */
+bool vcpu_signal_event(VcpuObject *v, int pio, uint64_t address, uint32_t size, uint64_t value,
+                       bool before_zones);
+/* Find out what each zone overlaps, after any of them has changed. */
+void vcpu_mark_zones(VcpuObject *v);
+PyObject *vcpu_py_set_events(PyObject *self, PyObject *args);
 
 /* vcpu_call.c: around each call from Python. */
 /* Note the first operation; bulk: the GIL is given up until vcpu_end. */

@@ -67,14 +67,38 @@ static inline int vcpu_queue(VcpuObject *v, uint64_t address, uint32_t size, uin
 }
 
 /*
- * What of a store that crosses no page needs no exit: into RAM, or into the ring. 1: done; 0: it
- * must exit; -1: an exception is set, the GIL held. *full: the ring was found full; nothing more
- * is queued then.
+ * What a write needs no exit for, in a zone or in none: the ring, or an ioeventfd. 1: done; 0: it
+ * must exit; -1: an exception is set, the GIL held. *full: the ring was found full; nothing more is
+ * queued then.
  */
+static int write_without_exit(VcpuObject *v, const struct zone *zone, int pio, uint64_t address,
+                              uint32_t size, uint64_t value, bool *full)
+{
+    if (v->event_count[pio] && vcpu_signal_event(v, pio, address, size, value, zone != NULL))
+        return 1;
+    int queued = 0;
+    if (zone && !*full) {
+        queued = vcpu_queue(v, address, size, (uint32_t)pio, value);
+        *full = queued == 0;
+    }
+    if (queued > 0 && zone->posted)
+        vcpu_post(v);
+    /* As in KVM the next one on the bus gets what has no room in the ring. */
+    if (queued == 0 && zone && !zone->clear_of_events)
+        return vcpu_signal_event(v, pio, address, size, value, false);
+    return queued;
+}
+
+/* The same of a store that crosses no page; it may also go into RAM. */
 static inline int store_without_exit(VcpuObject *v, uint64_t address, uint32_t size, uint64_t value,
                                      bool *full)
 {
     const struct zone *zone = zone_find(v, 0, address, address + (size - 1));
+    if (zone && zone->bulk && !*full) {
+        int queued = vcpu_queue(v, address, size, 0, value);
+        *full = queued == 0;
+        return queued;
+    }
     if (!zone || !zone->clear_of_ram) {
         uint64_t left;
         uint8_t *host = ram_find(v, address, &left, true);
@@ -83,13 +107,7 @@ static inline int store_without_exit(VcpuObject *v, uint64_t address, uint32_t s
             return 1;
         }
     }
-    if (!zone || *full)
-        return 0;
-    int queued = vcpu_queue(v, address, size, 0, value);
-    *full = queued == 0;
-    if (zone->posted && queued > 0)
-        vcpu_post(v);
-    return queued;
+    return write_without_exit(v, zone, 0, address, size, value, full);
 }
 
 /* A store in two parts, of `room` bytes and the rest. */
@@ -176,14 +194,11 @@ int vcpu_out(VcpuObject *v, uint64_t port, uint32_t size, uint64_t value)
     if (vcpu_check_kick(v) < 0 || check_port(v, "out", port, size) < 0)
         return -1;
     value &= size_mask(size);
+    bool full = false;
     const struct zone *zone = zone_find(v, 1, port, port + size - 1);
-    if (zone) {
-        int queued = vcpu_queue(v, port, size, 1, value);
-        if (zone->posted && queued > 0)
-            vcpu_post(v);
-        if (queued != 0)
-            return queued < 0 ? -1 : 0;
-    }
+    int done = write_without_exit(v, zone, 1, port, size, value, &full);
+    if (done != 0)
+        return done < 0 ? -1 : 0;
     return vcpu_exit_io(v, (uint16_t)port, size, true, &value);
 }
 

@@ -21,6 +21,7 @@
 #include "cpu_memory.c"
 #include "cpu_string.c"
 #include "exit_page.c"
+#include "ioeventfd.c"
 #include "kvm.c"
 #include "mapping.c"
 #include "module.c"
