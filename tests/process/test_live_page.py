@@ -313,3 +313,18 @@ def test_the_pictures_of_the_documents_are_made_by_a_command(tmp_path: Path) -> 
     subprocess.run([sys.executable, PICTURES, tmp_path], check=True, timeout=LIMIT / 100)
     assert {path.name for path in tmp_path.iterdir()} == {"live.png", "live-dark.png"}
     assert all((PICTURES.parent / path.name).exists() for path in tmp_path.iterdir())
+
+
+@pytest.mark.heavy
+def test_looking_takes_at_most_a_twentieth_of_the_time_of_a_guest_at_full_speed(
+    browser: Browser, tmp_path: Path
+) -> None:
+    (tmp_path / "busy.py").write_text(
+        "def main(vcpu):\n    while True:\n        vcpu.fill(0xA0000, 0x10000, 5)\n"
+    )
+    with live(tmp_path, "busy.py:main", "--run") as running:
+        page = opened(browser, running.turn)
+        first = until(page, "state.writes > 1e6")
+        last = until(page, f"state.time > {first['time']} + 5")
+        assert last["writes"] > first["writes"]
+        assert last["spent"] - first["spent"] <= 0.05 * (last["time"] - first["time"])

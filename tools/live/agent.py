@@ -36,6 +36,7 @@ class Agent:
         self._regions = Regions(machine)
         self._end = ""
         self._frame = 0
+        self._spent = 0.0  # seconds of CPU time that answers took
         self.pace = Pace(machine)
         self.telling = Telling(machine)
         self.pace.on_step = self.telling.step
@@ -109,7 +110,7 @@ class Agent:
 
     def _sample(self, asked: Message) -> None:
         """Answer with the state, and with what was asked for beside it."""
-        started = time.monotonic()
+        started = time.thread_time()
         answer = self._state()
         if asked.get("screen"):
             answer["screen"] = self._screen()
@@ -117,7 +118,8 @@ class Agent:
             answer["hottest"] = self._hottest()
         if (names := asked.get("names")) is not None:
             answer["names"] = [self._name_of(port, address) for port, address in names]
-        answer["took"] = time.monotonic() - started
+        answer["took"] = time.thread_time() - started
+        self._spent += answer["took"]
         self._link.send(answer)
 
     def _state(self) -> Message:
@@ -138,6 +140,8 @@ class Agent:
             "pending": self._queued(),
             "regions": self._regions.shown(),
             "told": self.telling.lines(),
+            "time": time.monotonic(),
+            "spent": self._spent,
             "keyboard": self._board.i8042.keyboard.turned_on,
         }
 

@@ -188,7 +188,11 @@ class Hub:
                 client.tiles |= changed
         if wanted["hottest"]:
             self._hottest = answer.pop("hottest")
-            self._cpu = {"hv": self._load.of(answer["pid"]), "vmm": self._load.of(os.getppid())}
+            self._cpu = {
+                "hv": self._load.of(answer["pid"]),
+                "vmm": self._load.of(os.getppid()),
+                "page": self._rates.cost,
+            }
         if answer["pending"] != self._state.get("pending") or answer != self._state:
             entries = entries_of(self._link, answer["pending"])
             self._ring.show(entries, answer["coalesced"], answer["slots"])

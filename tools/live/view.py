@@ -104,6 +104,8 @@ class Rates:
         self.seconds: deque[Message] = deque(maxlen=MINUTE)
         self._last: Message = {}
         self._when = 0.0
+        self.cost = 0.0
+        """Percent of the VMM's time that answers took in the last second."""
 
     def note(self, answer: Message) -> None:
         """Take an answer of the VMM; every second becomes a row."""
@@ -114,6 +116,7 @@ class Rates:
         passed = now - self._when
         if passed < 1:
             return
+        self.cost = 100 * (answer["spent"] - self._last["spent"]) / passed
         before = self._last["exits_by"]
         row = {
             reason: round((count - before.get(reason, 0)) / passed, 1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import coalesced.tools.live
 from coalesced.hv.abi import KVM_COALESCED_MMIO
 from coalesced.tools.errors import BadInput
 from coalesced.tools.live import beside
+from coalesced.tools.live import hub as hub_module
 from coalesced.tools.live.hub import Hub
 from coalesced.tools.live.keys import codes_of
 from coalesced.tools.live.link import RING_BYTES, Link, pair
@@ -26,6 +29,7 @@ ANSWER: dict[str, Any] = {
     "name": "test", "end": "", "mode": "running", "rate": None, "steps": 0, "writes": 0,
     "coalesced": 0, "exits": 0, "exits_by": {}, "failed": 0, "pid": None, "slots": 170,
     "pending": 0, "regions": [], "told": [], "keyboard": False, "took": 0.0,
+    "time": 0.0, "spent": 0.0,
 }  # fmt: skip
 
 
@@ -133,7 +137,7 @@ class Vmm:
         while (message := self.link.receive()) is not None:
             answer: dict[str, Any] = {**ANSWER, "names": []}
             if message["screen"]:
-                self.link.memory[RING_BYTES + self.frames] = 1
+                self.link.memory[RING_BYTES + self.frames % 3000] = self.frames & 0xFF | 1
                 self.frames += 1
                 answer["screen"] = [64, 64]
             if message["hottest"]:
@@ -186,3 +190,44 @@ def test_a_slow_browser_gets_fewer_frames_and_holds_nothing_up() -> None:
     # What the slow one missed comes in one message: its last state of every tile.
     (length,) = struct.unpack_from("<I", slow[1])
     assert json.loads(slow[1][4 : 4 + length])["screen"]["tiles"] == [0]
+
+
+@pytest.mark.heavy
+def test_memory_stays_flat_over_many_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_module, "FRAME", 0.0)
+    grown = []
+
+    async def watch() -> None:
+        vmm = Vmm()
+        hub = Hub(vmm.hub_link)
+        count, enough = 0, asyncio.Event()
+
+        async def take(_message: bytes) -> None:
+            nonlocal count
+            count += 1
+            if count in (1000, 10_000):
+                gc.collect()
+                grown.append(tracemalloc.get_traced_memory()[0])
+            if count == 10_000:
+                enough.set()
+
+        async def say_nothing() -> str:
+            await asyncio.Event().wait()
+            return ""
+
+        asyncio.get_running_loop().add_reader(vmm.link.socket.fileno(), vmm.answer)
+        tasks = [
+            asyncio.ensure_future(work) for work in (hub.run(), hub.serve(take, True, say_nothing))
+        ]
+        await enough.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        vmm.close()
+
+    tracemalloc.start()
+    try:
+        asyncio.run(watch())
+    finally:
+        tracemalloc.stop()
+    assert grown[1] - grown[0] < 200_000  # bytes; ten a frame would be 90,000

@@ -14,7 +14,7 @@ const decoder = new TextDecoder();
 function connect() {
   socket = new WebSocket(location.href.replace(/^http/, "ws").replace(/[^/]*$/, "") + "socket");
   socket.binaryType = "arraybuffer";
-  socket.onopen = () => { $("alert").hidden = true; look(); };
+  socket.onopen = () => { asked.clear(); $("alert").hidden = true; look(); };
   socket.onmessage = (event) => take(event.data);
   socket.onclose = (event) => {
     $("alert").textContent = event.code === 4001 || event.code === 1012
@@ -71,6 +71,7 @@ function show() {
 
 function put(id, text) { if ($(id).textContent !== text) $(id).textContent = text; }
 
+const asked = new Map(); // regions that were clicked, until the machine has followed
 function showKnobs() {
   const ended = state.mode === "ended";
   for (const control of $("knobs").querySelectorAll("button, select, input")) {
@@ -89,14 +90,19 @@ function showKnobs() {
     for (const region of state.regions) {
       const label = document.createElement("label"), input = document.createElement("input");
       input.type = "checkbox"; input.name = region.name;
-      input.onchange = () => send({ do: "coalesce", region: region.name, on: input.checked });
+      input.onchange = () => {
+        asked.set(region.name, input.checked);
+        send({ do: "coalesce", region: region.name, on: input.checked });
+      };
       label.append(input, " ", region.name);
       box.append(label);
     }
   }
   for (const region of state.regions) {
     const input = [...box.querySelectorAll("input")].find((each) => each.name === region.name);
-    if (input !== document.activeElement || !input.matches(":active")) input.checked = region.on;
+    // States that were on their way do not undo a click.
+    if (asked.get(region.name) === region.on) asked.delete(region.name);
+    if (!asked.has(region.name)) input.checked = region.on;
     input.disabled = !state.may_turn || ended;
   }
 }
@@ -182,6 +188,7 @@ function showCounts() {
   const percent = (value) => (value === null || value === undefined ? "–" : `${Math.round(value)} %`);
   rows["CPU of the guest"] = percent(state.cpu.hv);
   rows["CPU of the VMM"] = percent(state.cpu.vmm);
+  rows["the page, of the VMM's time"] = percent(state.cpu.page);
   const list = $("counts");
   for (const [name, value] of Object.entries(rows)) {
     let cell = [...list.querySelectorAll("dd")].find((each) => each.dataset.name === name);
