@@ -16,12 +16,11 @@ FAULTS: Final = frozenset(
 process; an access to a segment that the peer has truncated gives SIGBUS."""
 ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 """Signals that end this program after it has released everything."""
-block_all: Final = functools.partial(
-    # Not signal's, which wraps it: handlers may raise where a function in Python begins.
-    _signal.pthread_sigmask,
-    signal.SIG_BLOCK,
-    [int(number) for number in signal.valid_signals() - FAULTS],
-)
+_mask: Final = _signal.pthread_sigmask
+"""Not signal's: that makes a member of an enum of each signal, 10 ms in the start of a machine, and
+is a function in Python, in whose beginning handlers may raise."""
+_HELD: Final = [int(number) for number in signal.valid_signals() - FAULTS]
+block_all: Final = functools.partial(_mask, signal.SIG_BLOCK, _HELD)
 """Block every signal but FAULTS in this thread, also when a handler of an earlier one raises here.
 
 Called in a `try` that follows the `except` of a handler's exception at once, it lets no second one
@@ -36,23 +35,23 @@ def held() -> Iterator[None]:
     An exception of a handler is raised at the beginning, before the body has run, or at the end,
     after it.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    before = _mask(signal.SIG_BLOCK, [])
     try:
         # Python calls the handlers of earlier signals in here.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - FAULTS)
+        _mask(signal.SIG_BLOCK, _HELD)
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _mask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
 def let_in() -> Iterator[None]:
     """Let all signals reach this thread again for a while."""
-    before = signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    before = _mask(signal.SIG_SETMASK, [])
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _mask(signal.SIG_SETMASK, before)
 
 
 def hold_handlers() -> None:
