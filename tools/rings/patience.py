@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 HANG = 3.0  # seconds without a call that returns
+_AT_REST = 0.1  # seconds without a move, after which CPU time is looked up, and counts
 _ENOUGH = 1.0  # seconds of CPU time in which a process that works would have moved
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -36,18 +37,24 @@ class Patience:
         self._begin()
 
     def _begin(self) -> None:
-        self._deadline = self._clock() + HANG
-        self._before = {pid: used for pid, _, used in map(self._state, self._pids())}
+        self._began = self._clock()
+        self._before: dict[int, float] | None = None
+
+    def _used(self) -> dict[int, float]:
+        return {pid: used for pid, _, used in map(self._state, self._pids())}
 
     def over(self, seen: object = None) -> bool:
         """Whether the processes hang. `seen`: a value that changes when they move."""
         if seen != self._seen:
             self._seen = seen
             self._begin()
-        if self._clock() < self._deadline:
+        waited = self._clock() - self._began
+        if self._before is None and waited >= _AT_REST:
+            self._before = self._used()
+        if self._before is None or waited < HANG:
             return False
         for pid, state, used in map(self._state, self._pids()):
             if state in "RD" and used - self._before.get(pid, used) < _ENOUGH:
-                self._deadline = self._clock() + HANG
+                self._began = self._clock()
                 return False
         return True

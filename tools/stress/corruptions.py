@@ -20,9 +20,9 @@ from coalesced.tools.stress.plan import Plan
 from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.totals import Totals
 
-HANG = 5.0  # seconds in which nothing moves
 LIARS = 0.2  # share of pairs in which a side lies at the start
 _LONGEST_VERDICT = 60.0  # seconds
+_PATIENCE = 5.0  # seconds, for the second side to end after the first
 _HAMMERED = 0.5  # share of an index's corruptions that are repeated at full speed
 _MOST_AGAIN = 3000
 _LONGEST_WAIT = 0.0005  # seconds between two corruptions at most
@@ -249,16 +249,12 @@ def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusio
     indices = segments.indices()
     bursts = segments.note(guest.BURSTS)
     enough = segments.note(guest.WRITTEN) + segments.slots + _ON_ITS_WAY
-    seen: object = None
-    end = time.monotonic() + _LONGEST_VERDICT
-    deadline = time.monotonic() + HANG
-    while time.monotonic() < min(deadline, end):
+    end, patience = time.monotonic() + _LONGEST_VERDICT, pair.patience()
+    while time.monotonic() < end:
         if _has_ended(pair):
             return _end(pair)
-        # On a busy machine a pair may be slow; it hangs when nothing moves.
-        moved = segments.indices(), segments.word(core.EXIT_SEQUENCE)
-        if moved != seen:
-            seen, deadline = moved, time.monotonic() + HANG
+        if patience.over((segments.indices(), segments.word(core.EXIT_SEQUENCE))):
+            break
         settled = segments.note(guest.BURSTS) >= bursts + _SETTLED_BURSTS
         if settled and segments.note(guest.WRITTEN) >= enough:
             first, last = segments.indices()
@@ -277,8 +273,8 @@ def _may_be_looked_at(cut: Corruption) -> bool:
 
 def _fatal(pair: Pair) -> str:
     """The verdict about a corruption of which nothing but an error can come."""
-    deadline = time.monotonic() + HANG
-    while time.monotonic() < deadline:
+    end, patience = time.monotonic() + _LONGEST_VERDICT, pair.patience()
+    while time.monotonic() < end and not patience.over():
         if _has_ended(pair):
             return _end(pair)
     return _HANGS
@@ -289,7 +285,7 @@ def _has_ended(pair: Pair) -> bool:
     if pair.hear(0.0002) is None or pair.last:
         return True
     if pair.ended("hv"):
-        pair.wait("last", HANG)
+        pair.wait("last", _PATIENCE)
         return True
     return False
 
@@ -305,5 +301,5 @@ def _end(pair: Pair) -> str:
         return f"a crash: the guest process ended with status {status}"
     if pair.last.get("kind") == "done":
         return "the guest has ended as if the run had been stopped"
-    pair.ended("vmm", HANG)
+    pair.ended("vmm", _PATIENCE)
     return f"a crash: the VMM ended with status {pair.exit_status('vmm')}"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.hv.errors import HostError
+from coalesced.tools.rings.patience import Patience
 from coalesced.tools.stress import guest, pattern, worker
 from coalesced.tools.stress.checker import COUNTS, Checker, Count
 from coalesced.tools.stress.segments import Segments
@@ -109,6 +110,10 @@ class Pair:
         poll.register(pidfd, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
+    def patience(self) -> Patience:
+        """Begins now, and ends when neither side moves though it could."""
+        return Patience(lambda: [self.pid, *_process_of(self.guest_pidfd)])
+
     # --- the end ---
 
     def drain(self) -> int:
@@ -178,3 +183,14 @@ class Pair:
             if not pid:
                 time.sleep(0.0005)  # it becomes our child as soon as its parent has ended
         raise TimeoutError("a process of a stressed pair does not end")
+
+
+def _process_of(pidfd: int) -> list[int]:
+    """The process id of a pidfd, if its process still runs."""
+    try:
+        with open(f"/proc/self/fdinfo/{pidfd}") as file:
+            found = next(line for line in file if line.startswith("Pid:"))
+    except (OSError, StopIteration):
+        return []
+    pid = int(found.split()[1])
+    return [pid] if pid > 0 else []

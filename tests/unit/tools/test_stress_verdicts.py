@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from coalesced.hv.abi import PAGE_SIZE
+from coalesced.tools.rings.patience import Patience
 from coalesced.tools.stress import corruptions, guest
 from coalesced.tools.stress.corruptions import Corruption
 from coalesced.tools.stress.pair import Message, Pair
@@ -48,6 +49,9 @@ class Sides:
         if self._left == self._bursts:
             self.last = ERROR
         return self.last
+
+    def patience(self) -> Patience:
+        return Patience(list)
 
     def ended(self, _side: str, _seconds: float = 0) -> bool:
         return False
@@ -101,3 +105,28 @@ def test_another_corruption_is_harmless_once_the_ring_was_filled_anew(segments: 
     struct.pack_into("<I", segments.ring, 4, segments.slots)
     sides = Sides(segments, moves=False, error_after=50)
     assert verdict(sides, segments, corruption) == "detected"
+
+
+def test_a_pair_that_does_not_move_hangs_only_when_it_could_have_moved(
+    segments: Segments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest that waits for a CPU of a busy machine is no hang, however long that takes."""
+    clock = iter(range(1000))
+
+    class Waiting(Sides):
+        state = "R"
+
+        def hear(self, _seconds: float) -> Message | None:
+            self._left = self._left and self._left - 1
+            if self._left == 0:
+                self.last = ERROR
+            return self.last
+
+        def patience(self) -> Patience:
+            return Patience(lambda: [1], lambda: next(clock), lambda pid: (pid, self.state, 0.0))
+
+    index = Corruption("first", 0, 0, struct.pack("<I", 7))
+    assert verdict(Waiting(segments, moves=False, error_after=100), segments, index) == "detected"
+    monkeypatch.setattr(Waiting, "state", "S")
+    sides = Waiting(segments, moves=False, error_after=100)
+    assert verdict(sides, segments, index).startswith("a hang")
