@@ -48,6 +48,8 @@ class Coalescing:
         self._registered: dict[bool, dict[Range, bool]] = {False: {}, True: {}}  # and if posted
         self._edges: dict[bool, list[int]] = {False: [], True: []}  # the same: starts and ends
         self._warned: set[bool] = set()
+        self._spaces = spaces
+        self._events: dict[bool, list[Range]] = {False: [], True: []}  # zones leave them out
         # The first answers of `kind_of`, which dispatching an exit looks up by itself.
         self.kinds: dict[tuple[int, int, bool], str] = {}
         self.supported = {
@@ -82,6 +84,13 @@ class Coalescing:
             self.kinds[address, size, port] = kind
         return kind
 
+    def leave_out(self, port: bool, address: int, size: int) -> None:
+        """Cut the zones around a range, which an ioeventfd takes."""
+        self._before_change()
+        self._events[port].append((address, size))
+        if self.supported[port]:
+            self._after_change(port, self._spaces[port])
+
     def _before_change(self) -> None:
         # The guest must not queue under the old mapping what would be drained under the new one.
         self._accel.pause()
@@ -114,9 +123,10 @@ class Coalescing:
         choice = self.choice
         posted = choice.posted_of(port, _declared(space, lambda region: region.posted))
         queued = choice.of(port, _declared(space, lambda region: region.coalesced))
-        wanted = dict.fromkeys(_registrable(without(queued, posted)), False)
+        events = self._events[port]
+        wanted = dict.fromkeys(_registrable(without(queued, posted + events)), False)
         if self._accel.posted:
-            wanted |= dict.fromkeys(_registrable(posted), True)
+            wanted |= dict.fromkeys(_registrable(without(posted, events)), True)
         return wanted
 
     def _change(

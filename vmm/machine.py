@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, cast
@@ -12,6 +13,7 @@ from coalesced.devices.bus.device import Device, StateValue
 from coalesced.devices.bus.write_run import U32, U64, WriteRun
 from coalesced.hv import guest
 from coalesced.hv.errors import DeviceError, PeerDied, ProtocolError
+from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Event, Exit
 from coalesced.vmm.accel.base import Accelerator, GuestMemory, Processor
 from coalesced.vmm.access import Accesses
@@ -62,6 +64,7 @@ class Machine:
         self.dma = MemoryMaster(self.ram, self.memory)
         self.network = Network(Host(self.loop, self.flush, warn))
         self.seconds = 0.0
+        self._events: list[int] = []  # descriptors of ioeventfds
         self._stopping = False
         self._accesses = Accesses(self.memory, self.ports, self.counters)
         if trace is not None:
@@ -86,6 +89,25 @@ class Machine:
             self.ram.append(memory)
             self._declared.append(memory)
         return memory
+
+    def add_ioeventfd(self, event: Ioeventfd, call: Callable[[int], None]) -> None:
+        """Have writes that match make a call, without an exit or an entry: `call(count)`.
+
+        They reach no region, and their value is not kept. What was queued before them is drained
+        before the call; writes that follow each other closely come as one call with their count.
+        Raises RequestError.
+        """
+        self.coalescing.leave_out(event.pio, event.address, event.length or 1)
+        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._events.append(fd)
+        self.accel.ioeventfd(event, fd)
+
+        def signalled() -> None:
+            count = os.eventfd_read(fd)
+            self.flush()
+            call(count)
+
+        self.loop.add_reader(fd, signalled)
 
     def add_device(self, device: Device) -> None:
         """Count a device to the machine's state; the caller maps its regions."""
@@ -159,6 +181,8 @@ class Machine:
             # The same here, but after Ctrl-C the user does not wait for a ring full of blits.
             self._drain.flush_within(LAST_FLUSH)
             raise
+        if self._events:
+            loop.serve()  # what was signalled just before
         self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
 
     def _handle_shown(self, exit_: Exit) -> bool:
@@ -243,6 +267,8 @@ class Machine:
         self.accel.close()
         self.network.close(complete)
         self.loop.close()
+        while self._events:
+            os.close(self._events.pop())
 
     def __enter__(self) -> Machine:
         return self

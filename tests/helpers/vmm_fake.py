@@ -19,6 +19,7 @@ from coalesced.hv.abi import (
 )
 from coalesced.hv.client import Range
 from coalesced.hv.errors import GuestError
+from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Event, Exit, Outcome
 from coalesced.hv.ring import Consumer, Producer
 from coalesced.vmm.accel.base import MachineBus
@@ -160,6 +161,9 @@ class FakeAccelerator:
             self.room += len(removed) - len(new)
         self.log += new
         return len(new)
+
+    def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None:
+        self.log.append(("event" if assign else "no event", event, fd))
 
     def set_irq(self, line: int, level: bool) -> None:
         self.log.append(("irq", line, level))

@@ -165,6 +165,18 @@ def test_a_port_is_posted_without_editing_its_device(tmp_path: Path) -> None:
     assert found["identical"]
 
 
+@pytest.mark.slow
+def test_a_doorbell_is_measured_in_four_ways(tmp_path: Path) -> None:
+    """A write that only waits is late; the others act while the guest runs on, or waits for it."""
+    found = json_of("bench", "doorbell", "--quick", "--wait", "block", cwd=tmp_path)
+    figures = found["doorbell"]["block"]
+    assert list(figures) == ["exit", "queued", "posted", "ioeventfd"]
+    for way in ("exit", "posted", "ioeventfd"):
+        assert 0 < figures[way]["latency_p50_us"] < figures["queued"]["latency_p50_us"]
+    for way in ("queued", "posted", "ioeventfd"):
+        assert 0 < figures[way]["guest_ns"] < figures["exit"]["guest_ns"]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

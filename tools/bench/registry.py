@@ -33,6 +33,12 @@ BENCHES = {
     "exit": Bench(
         "exits", "Microseconds of an exit's round trip, by wait policy and placement.", " --json"
     ),
+    "doorbell": Bench(
+        "doorbell",
+        "Microseconds until a device acts on a write: as an exit, queued, posted, as an ioeventfd.",
+        " --wait block --json",
+        ("wait",),
+    ),
     "vga": Bench(
         "vga",
         "Nanoseconds of a planar VGA write, from the guest's store to video memory, and in QEMU."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from coalesced.hv.vcpu import Vcpu
 CONTROL = 0xFE00_0000
 PROBE = 0xFE00_0008  # reads as 0
 STAMPED = 0xFE00_0010  # the same, and the time of each load is kept
+BELL = 0xFE00_0018  # what `doorbells` writes to
 REGISTERS_SIZE = 0x1000
 QUEUE = 0xFE00_1000  # coalesced
 QUEUE_SIZE = 0x1000
@@ -84,6 +86,28 @@ def exits(vcpu: Vcpu) -> None:
         command = vcpu.load64(CONTROL)
         ops["address"] = command >> 32
         _repeat(vcpu, ops, command & 0xFFFF_FFFF)
+        bus.halt()
+
+
+def doorbells(vcpu: Vcpu) -> None:
+    """Write to BELL as often as CONTROL's low half asks for, with a pause of so many us as its high
+    half says behind each; halt.
+
+    In RAM are then the CPU time in ns, and the times before and behind each write.
+    """
+    bus = _core(vcpu)
+    while True:
+        command = vcpu.load64(CONTROL)
+        stamps = np.zeros((2, command & 0xFFFF_FFFF), np.int64)
+        pause = (command >> 32) / 1e6
+        cpu = time.process_time_ns()
+        for number in range(stamps.shape[1]):
+            before = time.monotonic_ns()
+            bus.store(BELL, 8, before)
+            stamps[:, number] = before, time.monotonic_ns()
+            bus.wait_interrupt(0, pause)
+        cpu = time.process_time_ns() - cpu
+        bus.write_memory(0, cpu.to_bytes(8, "little") + stamps.tobytes())
         bus.halt()
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from coalesced.devices.bus.device import Ram
 from coalesced.devices.bus.region import U32, U64
 from coalesced.hv.client import Range
+from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Outcome
 from coalesced.hv.ring import Consumer
 from coalesced.vmm.loop import Loop
@@ -55,6 +56,12 @@ class Accelerator(Protocol):
         `posted`: more of these, whose writes end a `run` with RING_FILLED; where `posted` of the
         accelerator says so. Returns how many, from the first added to the last posted, the kernel
         has taken: it may have no room for more. Raises RequestError for any other refusal.
+        """
+
+    def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None:
+        """Have writes that match signal `fd`, a non-blocking eventfd, or no longer.
+
+        Raises RequestError.
         """
 
     def set_irq(self, line: int, level: bool) -> None:

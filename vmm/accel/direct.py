@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from coalesced.hv import guest
 from coalesced.hv.abi import KVM_EXIT_HLT
 from coalesced.hv.client import Range
 from coalesced.hv.errors import CoalescedError, GuestError, RequestError
+from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Exit
 from coalesced.hv.printable import printable_stream
 from coalesced.hv.ring import Consumer
@@ -93,6 +95,9 @@ class DirectAccelerator:
         posted: Sequence[Range] = (),
     ) -> int:
         raise RuntimeError("direct has no ring")
+
+    def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None:
+        raise RequestError(errno.ENOTTY, "--accel direct has no ioeventfds")
 
     def set_irq(self, line: int, level: bool) -> None:
         self._lines = self._lines | 1 << line if level else self._lines & ~(1 << line)

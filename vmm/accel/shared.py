@@ -7,6 +7,7 @@ from typing import Protocol
 
 from coalesced.devices.bus.device import Ram
 from coalesced.hv.client import Memory, Range
+from coalesced.hv.ioeventfds import Ioeventfd
 
 
 class SlotVm(Protocol):
@@ -24,6 +25,8 @@ class SlotVm(Protocol):
     def change_coalesced_mmio(
         self, removed: Sequence[Range], added: Sequence[Range], pio: bool = False
     ) -> int: ...
+
+    def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None: ...
 
 
 class SharedMemory:
@@ -50,6 +53,7 @@ class SharedSlots:
 
     def __init__(self, vm: SlotVm) -> None:
         self._slot_vm = vm
+        self.ioeventfd = vm.ioeventfd
         self._slots = 0
 
     def add_slot(self, start: int, size: int, readonly: bool = False) -> Memory:
