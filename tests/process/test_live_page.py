@@ -163,6 +163,14 @@ def test_the_guest_starts_again(browser: Browser, tmp_path: Path) -> None:
         page.click("#again")
         second = until(page, f"state.mode == 'ended' && state.pid != {first['pid']}")
         assert second["exits_by"] == first["exits_by"]
+        page.select_option("#pages", "16")
+        page.select_option("#wait", "block")
+        page.click("#again")
+        third = until(page, f"state.mode == 'ended' && state.pid != {second['pid']}")
+        assert (third["slots"], third["pages"], third["wait"]) == (2730, 16, "block")
+        assert third["exits_by"].get("ring_full", 0) < first["exits_by"]["ring_full"]
+        page.click("#quit")
+        assert running.result()["runs"][0]["exits"] == third["exits"]
 
 
 @pytest.mark.heavy
@@ -287,7 +295,8 @@ def test_the_knobs_are_reached_by_the_keyboard_alone(browser: Browser, tmp_path:
             if reached[-1] == "step":
                 page.keyboard.press("Enter")
         until(page, "state.steps == 1")
-        wanted = ["run", "pause", "step", "step50", "speed", "drain", "again", "quit"]
+        wanted = ["run", "pause", "step", "step50", "speed", "drain", "quit", "again"]
+        wanted += ["pages", "wait"]
         wanted += ["vga-lowmem", "rtc-index", "pci-conf-idx", "screen", "png", "slot", "log"]
         assert [name for name in reached if name in wanted][: len(wanted)] == wanted
 

@@ -68,9 +68,9 @@ def live(
     try:
         _say_where(server, browser)
         page = Page(server.link, run, leave)
-        again = True
-        while again:
-            ran, again = subject(options, page)
+        again: RunOptions | None = options
+        while again is not None:
+            ran, again = subject(again, page)
     finally:
         server.close()
     result = Comparison(what, options.accel, [ran], Savings(), True, [])

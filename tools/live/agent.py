@@ -15,6 +15,7 @@ from coalesced.hv.abi import KVM_COALESCED_MMIO
 from coalesced.tools.live.link import RING_BYTES, SCREEN_BYTES, Closed, Link, Message
 from coalesced.tools.live.pace import Pace
 from coalesced.tools.live.telling import Telling
+from coalesced.tools.runs.options import RunOptions, Wait
 from coalesced.tools.runs.story import place
 from coalesced.vmm.board import Board
 from coalesced.vmm.machine import Machine
@@ -27,7 +28,10 @@ _HOTTEST: Final = 8
 class Agent:
     """Serves one machine's page. Looking at a machine changes nothing: no queue is drained."""
 
-    def __init__(self, link: Link, machine: Machine, board: Board, name: str) -> None:
+    def __init__(
+        self, link: Link, machine: Machine, board: Board, name: str, options: RunOptions
+    ) -> None:
+        self._options = options
         self._link = link
         self._machine = machine
         self._board = board
@@ -40,8 +44,10 @@ class Agent:
         self.pace = Pace(machine)
         self.telling = Telling(machine)
         self.pace.on_step = self.telling.step
-        self.wanted = ""
-        """'quit' or 'again' once the page has asked for it."""
+        self.is_left = False
+        """Whether the page has asked for the end of this run."""
+        self.again: RunOptions | None = None
+        """The options of the next run, if it has asked for one."""
         self.is_watched = True
         """Whether the server still runs."""
         self._do: dict[str, Callable[[Message], None]] = {
@@ -53,8 +59,10 @@ class Agent:
             "coalesce": self._coalesce,
             "drain": lambda _m: self._drain(),
             "key": lambda m: board.i8042.keyboard.send(m["codes"]),
-            "quit": lambda _m: self._leave("quit"),
-            "again": lambda _m: self._leave("again"),
+            "quit": lambda _m: self._leave(None),
+            "again": lambda m: self._leave(
+                replace(self._options, ring_pages=m["pages"], wait=Wait(m["wait"]))
+            ),
         }
         machine.loop.add_reader(link.socket.fileno(), self._serve)
 
@@ -66,7 +74,7 @@ class Agent:
     def linger(self, end: str) -> None:
         """The guest has ended: show that until the page asks for something else."""
         self._end = end
-        while self.is_watched and not self.wanted:
+        while self.is_watched and not self.is_left:
             self._machine.loop.wait(None)
 
     def close(self) -> None:
@@ -100,8 +108,8 @@ class Agent:
     def _drain(self) -> None:
         self._machine.flush()
 
-    def _leave(self, how: str) -> None:
-        self.wanted = how
+    def _leave(self, again: RunOptions | None) -> None:
+        self.is_left, self.again = True, again
         if not self._end:
             self._machine.stop()
             self.start()
@@ -124,6 +132,7 @@ class Agent:
 
     def _state(self) -> Message:
         machine, counters = self._machine, self._machine.counters
+        exits_by = counters.exits_by
         return {
             "name": self._name,
             "end": self._end,
@@ -132,14 +141,16 @@ class Agent:
             "steps": self.pace.taken,
             "writes": counters.writes,
             "coalesced": counters.coalesced,
-            "exits": counters.exits,
-            "exits_by": dict(counters.exits_by),
+            "exits": sum(exits_by.values()),
+            "exits_by": dict(exits_by),
             "failed": counters.failed_writes,
             "pid": machine.accel.pid,
             "slots": self._slots,
             "pending": self._queued(),
             "regions": self._regions.shown(),
             "told": self.telling.lines(),
+            "pages": self._options.ring_pages,
+            "wait": str(self._options.wait),
             "time": time.monotonic(),
             "spent": self._spent,
             "keyboard": self._board.i8042.keyboard.turned_on,
@@ -199,6 +210,8 @@ class Regions:
         self._machine = machine
         self._chosen = machine.coalescing.choice
         self._off: set[str] = set()
+        self._shown: list[Message] = []
+        self._until = 0.0
         if not self._chosen.declared:
             self._off = {name for name, _ in self._declared()}
             self._chosen = replace(self._chosen, declared=True)
@@ -209,9 +222,16 @@ class Regions:
         removed = [zone for other, zone in self._declared() if other in self._off]
         choice = replace(self._chosen, removed=(*self._chosen.removed, *removed))
         self._machine.coalescing.choose(choice)
+        self._until = 0.0
 
     def shown(self) -> list[Message]:
-        """The regions as the page shows them."""
+        """The regions as the page shows them, at most half a second old."""
+        now = time.monotonic()
+        if now >= self._until:
+            self._shown, self._until = self._look(), now + 0.5
+        return self._shown
+
+    def _look(self) -> list[Message]:
         found: dict[str, Message] = {}
         for name, zone in self._declared():
             region = {"name": name, "on": name not in self._off, "zones": []}

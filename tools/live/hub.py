@@ -11,13 +11,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from coalesced.hv.abi import RING_PAGES_MAX
 from coalesced.tools.live.keys import codes_of
 from coalesced.tools.live.link import Closed, Link, Message
 from coalesced.tools.live.view import Load, Picture, Rates, Ring, entries_of, picture_of
+from coalesced.tools.runs.options import Wait
 
 FRAME: Final = 1 / 30
 """Seconds between two looks at the machine."""
-SHARE: Final = 0.02
+SHARE: Final = 0.01
 """Largest share of the VMM's time that looking at the screen of a running guest may take; the
 same holds for the list of the hottest registers."""
 KNOBS: Final = frozenset({"run", "pause", "step", "speed", "coalesce", "drain", "quit", "again"})
@@ -246,4 +248,9 @@ def _checked(message: Message) -> Message:
         return {"do": do, "rate": message["rate"]}
     if do == "coalesce":
         return {"do": do, "region": str(message["region"]), "on": bool(message["on"])}
+    if do == "again":
+        pages, wait = message["pages"], Wait(message["wait"])
+        if not isinstance(pages, int) or not 1 <= pages <= RING_PAGES_MAX:
+            raise ValueError(f"expected 1 to {RING_PAGES_MAX} pages, got {pages!r}")
+        return {"do": do, "pages": pages, "wait": wait}
     return {"do": do}

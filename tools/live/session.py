@@ -33,14 +33,14 @@ class Page:
 class Subject(Protocol):
     """A guest that can be shown."""
 
-    def __call__(self, options: RunOptions, page: Page) -> tuple[Run, bool]:
-        """Run it once; the run, and whether the page asks for another one."""
+    def __call__(self, options: RunOptions, page: Page) -> tuple[Run, RunOptions | None]:
+        """Run it once; the run, and the options of another one if the page asks for it."""
 
 
 def guest(name: str, function: str, specs: list[str]) -> Subject:
     """A guest that is a Python function, on a PC with these devices."""
 
-    def run(options: RunOptions, page: Page) -> tuple[Run, bool]:
+    def run(options: RunOptions, page: Page) -> tuple[Run, RunOptions | None]:
         job = Job(function, {}, board_of(specs, options.network), screen_of)
         return _run(name, job, lambda board: board, options, page)
 
@@ -50,7 +50,7 @@ def guest(name: str, function: str, specs: list[str]) -> Subject:
 def replay(name: str, recorded: Trace, specs: list[str]) -> Subject:
     """The accesses of a trace."""
 
-    def run(options: RunOptions, page: Page) -> tuple[Run, bool]:
+    def run(options: RunOptions, page: Page) -> tuple[Run, RunOptions | None]:
         return _run(name, replay_job(recorded, specs), lambda stage: stage.board, options, page)
 
     return run
@@ -62,13 +62,13 @@ def _run(
     board: Callable[[BoardT], Board],
     options: RunOptions,
     page: Page,
-) -> tuple[Run, bool]:
+) -> tuple[Run, RunOptions | None]:
     agents: list[Agent] = []
     arguments = {"name": job.guest, "arguments": dict(job.arguments), "told": ""}
 
     def build(machine: Machine) -> BoardT:
         built = job.build(machine)
-        agent = Agent(page.link, machine, board(built), name)
+        agent = Agent(page.link, machine, board(built), name, options)
         agents.append(agent)
         arguments["told"] = agent.pace.pipe
         if page.running:
@@ -91,4 +91,4 @@ def _run(
             agent.close()
     # A guest that is held sleeps with writes in its queue: no finding about the guest.
     run = replace(ran.run, waits=replace(ran.run.waits, slept_on=()))
-    return run, agents[0].wanted == "again"
+    return run, agents[0].again

@@ -62,6 +62,10 @@ function drawTiles(pixels) {
 
 function show() {
   show.waiting = false;
+  if (!show.started) {
+    if (![...$("pages").options].some((option) => Number(option.value) === state.pages)) $("pages").add(new Option(`${state.pages} pages`, state.pages));
+    $("pages").value = state.pages; $("wait").value = state.wait; show.started = true;
+  }
   $("name").textContent = state.name;
   document.title = `coalesced live: ${state.name}`;
   put("mode", state.end || MODES[state.mode] + (state.rate ? `, ${state.rate} a second` : ""));
@@ -75,7 +79,7 @@ const asked = new Map(); // regions that were clicked, until the machine has fol
 function showKnobs() {
   const ended = state.mode === "ended";
   for (const control of $("knobs").querySelectorAll("button, select, input")) {
-    const still = control.id === "again" || control.id === "quit";
+    const still = ["again", "quit", "pages", "wait"].includes(control.id);
     control.disabled = !state.may_turn || (ended && !still);
   }
   $("run").disabled ||= state.mode === "running";
@@ -251,7 +255,7 @@ $("pause").onclick = () => send({ do: "pause" });
 $("step").onclick = () => send({ do: "step", count: 1 });
 $("step50").onclick = () => send({ do: "step", count: 50 });
 $("drain").onclick = () => send({ do: "drain" });
-$("again").onclick = () => send({ do: "again" });
+$("again").onclick = () => send({ do: "again", pages: Number($("pages").value), wait: $("wait").value });
 $("quit").onclick = () => send({ do: "quit" });
 $("speed").onchange = () => send($("speed").value ? { do: "speed", rate: Number($("speed").value) } : { do: "run" });
 $("slot").oninput = look;
