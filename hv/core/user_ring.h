@@ -39,7 +39,8 @@
  *      producer-death: every entry whose push returned 1 arrives; of the push that was cut short,
  *          any entries from its first on may. The next producer goes on, and the ring holds as many as before.
  *      consumer-death: the next consumer goes on. The entries of the pop that was cut short, and
- *          no others, may be missing; entries may come a second time.
+ *          no others, may be missing; entries may come a second time. The ring holds as many as
+ *          before.
  *      hostile-indices: whatever stands in the memory, each function returns, within the memory.
  */
 #ifndef COALESCED_USER_RING_H

@@ -29,6 +29,7 @@ _WAIT_MS = 400  # that a consumer sleeps at most
 _PAUSES = (2, 6, 20, 60, 200, 1000)  # loop turns at most between two single entries
 _HOSTILE_BYTES = 256  # of the memory's start, where the indices are
 _CORRUPTIONS_EACH = 40  # of a pair
+_REFUSALS = 20  # calls that bring nothing in: the ring is full
 _BURSTS = (1, 7, 64, 1000)
 
 
@@ -182,8 +183,41 @@ class Trials:
                     break
                 self.found.recovered += 1
             if pair is not None and self.found.properties.get(name) is not False:
-                self._run(pair, 0.0001, name)
-                self.found.take(pair, name)
+                drained = self._run(pair, 0.0001, name)
+                if self.found.take(pair, name) and drained:
+                    self._check_capacity(pair, name)
+
+    def _check_capacity(self, pair: Pair, name: str) -> None:
+        """A ring that was drained after its sides were killed holds as many as a new one."""
+        new = Pair(self._offer.ring, pair.job)
+        try:
+            new.control[Word.go] = 1
+            before, now = self._filled(new), self._filled(pair)
+        finally:
+            new.close()
+        if before is not None and (now is None or now < before):
+            held = "nothing that is pushed" if now is None else f"{now:,} entries"
+            self.found.fail(name, f"it holds {held} of {before:,} in the end", pair.job)
+
+    def _filled(self, pair: Pair) -> int | None:
+        """How many entries a producer alone brings into an empty ring; None: it does not return."""
+        control = pair.control
+        control[Word.stop] = 0
+        if child := pair.sides.pop("producer", None):
+            child.close()
+        pair.start("producer")
+        patience = pair.patience()
+        pushed, full = -1, 0
+        while True:
+            calls = control[Word.producer_calls]
+            if control[Word.pushed] != pushed:
+                pushed, full = control[Word.pushed], calls + _REFUSALS
+            elif calls >= full:
+                break
+            if pair.sides["producer"].ended() or patience.over(calls):
+                return None
+            time.sleep(_LOOK / 10)
+        return control[Word.pushed] - control[Word.next]
 
     def _kill(self, pair: Pair, side: str) -> None:
         control, points = pair.control, self._offer.points.get(side, ())
