@@ -19,7 +19,7 @@ from helpers.warm import PROGRAM
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-LIMIT = 9_000  # milliseconds; only a hang takes that long
+LIMIT = 60_000  # milliseconds; only a hang takes that long
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [
     "--headless",

@@ -12,6 +12,7 @@ import numpy as np
 
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.hv.abi import KVM_COALESCED_MMIO
+from coalesced.tools.live.keep import Keep
 from coalesced.tools.live.link import RING_BYTES, SCREEN_BYTES, Closed, Link, Message
 from coalesced.tools.live.pace import Pace
 from coalesced.tools.live.telling import Telling
@@ -43,6 +44,7 @@ class Agent:
         self._spent = 0.0  # seconds of CPU time that answers took
         self.pace = Pace(machine)
         self.telling = Telling(machine)
+        self._keep = Keep(machine)
         self.pace.on_step = self.telling.step
         self.is_left = False
         """Whether the page has asked for the end of this run."""
@@ -59,6 +61,8 @@ class Agent:
             "coalesce": self._coalesce,
             "drain": lambda _m: self._drain(),
             "key": lambda m: board.i8042.keyboard.send(m["codes"]),
+            "keep": lambda m: self._keep.turn(m["on"]),
+            "trace": lambda _m: self._give_trace(),
             "quit": lambda _m: self._leave(None),
             "again": lambda m: self._leave(
                 replace(self._options, ring_pages=m["pages"], wait=Wait(m["wait"]))
@@ -151,6 +155,7 @@ class Agent:
             "told": self.telling.lines(),
             "pages": self._options.ring_pages,
             "wait": str(self._options.wait),
+            "kept": self._keep.on,
             "time": time.monotonic(),
             "spent": self._spent,
             "keyboard": self._board.i8042.keyboard.turned_on,
@@ -195,6 +200,11 @@ class Agent:
             [self._name_of(port, address), exits]
             for exits, port, address in nlargest(_HOTTEST, found)
         ]
+
+    def _give_trace(self) -> None:
+        trace = self._keep.trace()
+        self._link.memory[RING_BYTES : RING_BYTES + len(trace)] = trace
+        self._link.send({"bytes": len(trace)})
 
     def _name_of(self, port: bool, address: int) -> str:
         return place(self._space(port), address)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from coalesced.hv.abi import RING_PAGES_MAX
 from coalesced.tools.live.keys import codes_of
-from coalesced.tools.live.link import Closed, Link, Message
+from coalesced.tools.live.link import RING_BYTES, Closed, Link, Message
 from coalesced.tools.live.view import Load, Picture, Rates, Ring, entries_of, picture_of
 from coalesced.tools.runs.options import Wait
 
@@ -22,7 +22,9 @@ FRAME: Final = 1 / 30
 SHARE: Final = 0.01
 """Largest share of the VMM's time that looking at the screen of a running guest may take; the
 same holds for the list of the hottest registers."""
-KNOBS: Final = frozenset({"run", "pause", "step", "speed", "coalesce", "drain", "quit", "again"})
+KNOBS: Final = frozenset(
+    {"run", "pause", "step", "speed", "coalesce", "drain", "keep", "quit", "again"}
+)
 RATES: Final = (1, 10, 100, 1000)
 Send = Callable[[bytes], Awaitable[None]]
 Receive = Callable[[], Awaitable[str]]
@@ -51,6 +53,7 @@ class Hub:
         self._rates = Rates()
         self._load = Load()
         self._asked: deque[Message] = deque()
+        self._traces: deque[asyncio.Future[bytes]] = deque()
         self._state: Message = {}
         self._hottest: list[Any] = []
         self._cpu: dict[str, float | None] = {}
@@ -82,6 +85,13 @@ class Hub:
             self._clients.discard(client)
             for task in (reader, writer, ended):
                 task.cancel()
+
+    async def trace(self) -> bytes:
+        """The accesses of the last minute, as far as they were kept."""
+        wanted: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._traces.append(wanted)
+        self._wake.set()
+        return await wanted
 
     async def _read(self, client: Client, receive: Receive) -> None:
         while True:
@@ -150,7 +160,7 @@ class Hub:
         """Ask the VMM while browsers watch; ends with the VMM."""
         try:
             while True:
-                if not self._clients and not self._asked:
+                if not self._clients and not self._asked and not self._traces:
                     self._wake.clear()
                     await self._idle()
                 began = time.monotonic()
@@ -173,6 +183,12 @@ class Hub:
     async def _ask(self) -> None:
         while self._asked:
             self._link.send(self._asked.popleft())
+        while self._traces:
+            self._link.send({"do": "trace"})
+            count = (await self._receive())["bytes"]
+            trace = self._link.memory[RING_BYTES : RING_BYTES + count]
+            if not (future := self._traces.popleft()).done():
+                future.set_result(trace)
         now = time.monotonic()
         wanted = {what: now >= due for what, due in self._next.items()}
         addresses = self._unnamed()
@@ -248,6 +264,8 @@ def _checked(message: Message) -> Message:
         return {"do": do, "rate": message["rate"]}
     if do == "coalesce":
         return {"do": do, "region": str(message["region"]), "on": bool(message["on"])}
+    if do == "keep":
+        return {"do": do, "on": bool(message["on"])}
     if do == "again":
         pages, wait = message["pages"], Wait(message["wait"])
         if not isinstance(pages, int) or not 1 <= pages <= RING_PAGES_MAX:

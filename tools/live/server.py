@@ -80,6 +80,8 @@ def application(hub: Hub, doors: Doors) -> Starlette:
     async def part(request: Request) -> Response:
         if doors.turns(request) is None:
             return PlainTextResponse("Not this address.\n", 403, HEADERS)
+        if request.path_params.get("name") == "trace":
+            return Response(await hub.trace(), 200, HEADERS, "text/plain")
         name = TYPES.get(request.path_params.get("name", ""))
         if name is None:
             return PlainTextResponse("There is no such part.\n", 404, HEADERS)

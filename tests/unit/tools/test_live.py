@@ -29,7 +29,7 @@ ANSWER: dict[str, Any] = {
     "name": "test", "end": "", "mode": "running", "rate": None, "steps": 0, "writes": 0,
     "coalesced": 0, "exits": 0, "exits_by": {}, "failed": 0, "pid": None, "slots": 170,
     "pending": 0, "regions": [], "told": [], "keyboard": False, "took": 0.0,
-    "pages": 1, "wait": "block", "time": 0.0, "spent": 0.0,
+    "kept": False, "pages": 1, "wait": "block", "time": 0.0, "spent": 0.0,
 }  # fmt: skip
 
 

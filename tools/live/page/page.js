@@ -86,6 +86,7 @@ function showKnobs() {
   $("pause").setAttribute("aria-pressed", state.mode === "paused" || state.mode === "pausing");
   if ($("speed") !== document.activeElement && state.mode !== "paused") $("speed").value = state.rate || "";
   $("keys").hidden = !state.may_turn;
+  $("keep").disabled = !state.may_turn || ended;
   const box = $("regions");
   const names = state.regions.map((region) => region.name).join("\n");
   if (box.dataset.names !== names) {
@@ -258,6 +259,7 @@ $("drain").onclick = () => send({ do: "drain" });
 $("again").onclick = () => send({ do: "again", pages: Number($("pages").value), wait: $("wait").value });
 $("quit").onclick = () => send({ do: "quit" });
 $("speed").onchange = () => send($("speed").value ? { do: "speed", rate: Number($("speed").value) } : { do: "run" });
+$("keep").onchange = () => send({ do: "keep", on: $("keep").checked });
 $("slot").oninput = look;
 $("ring").onmousemove = (event) => {
   if (!state) return;
