@@ -10,7 +10,7 @@ from coalesced.tools.errors import BadInput
 from coalesced.tools.litmus.explore import Event, Verdict
 from coalesced.tools.litmus.witness import THREADS, described, wrong
 
-_COLUMN = 560
+_COLUMN = 740
 _ROW = 40
 _TOP = 50
 _LEFT = 10
