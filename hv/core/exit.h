@@ -219,6 +219,22 @@ static inline void doorbell_drain(struct doorbell *b)
 }
 
 /*
+ * Get ready to sleep: announce it, then look at the word once more (S3). true: nothing is there; the
+ * caller sleeps and disarms. false: `ready` has seen the word, and the announcement is withdrawn.
+ */
+static inline bool doorbell_may_sleep(struct doorbell *b, bool (*ready)(void *), void *ctx)
+{
+    /* Where each word brings a byte, one may have come after we saw the word without sleeping. */
+    if (b->undrained || b->policy == WAIT_BLOCK)
+        doorbell_drain(b);
+    doorbell_arm(b);
+    if (!ready(ctx))
+        return true;
+    doorbell_disarm(b);
+    return false;
+}
+
+/*
  * Sleep until the peer writes a byte, ends, what is watched has news, `timeout` ns pass
  * (UINT64_MAX: no limit) or a signal arrives. The byte is left for doorbell_drain before the next
  * sleep: taking it out now would only delay the answer.

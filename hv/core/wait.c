@@ -87,14 +87,8 @@ static enum wait_result woken_for_nothing(struct doorbell *b, bool (*ready)(void
 static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), void *ctx,
                                    uint64_t deadline, PyThreadState **save)
 {
-    /* Where each word brings a byte, one may have come after we saw the word without sleeping. */
-    if (b->undrained || b->policy == WAIT_BLOCK)
-        doorbell_drain(b);
-    doorbell_arm(b);
-    if (ready(ctx)) {
-        doorbell_disarm(b);
+    if (!doorbell_may_sleep(b, ready, ctx))
         return WAIT_READY;
-    }
     /*
      * A signal just before ppoll does not end it, and is seen after SIGNALS_NS. Blocking signals
      * around the look and opening them in ppoll would close the gap, and cost two more system

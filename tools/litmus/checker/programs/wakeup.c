@@ -41,16 +41,18 @@ void thread0(void)
     }
 }
 
+static bool posted(void *n)
+{
+    return exit_take(&words) >= *(uint32_t *)n;
+}
+
 void thread1(void)
 {
     struct doorbell b = doorbell(&words.vmm_need_wakeup, &words.hv_need_wakeup, 0, 1);
     for (uint32_t n = 1; n <= ROUNDS; n++)
-        while (exit_take(&words) < n) {
-            if (b.undrained)
-                doorbell_drain(&b);
-            doorbell_arm(&b);
-            if (exit_take(&words) < n)
+        while (!posted(&n))
+            if (doorbell_may_sleep(&b, posted, &n)) {
                 doorbell_sleep(&b, UINT64_MAX);
-            doorbell_disarm(&b);
-        }
+                doorbell_disarm(&b);
+            }
 }
