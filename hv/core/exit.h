@@ -158,7 +158,16 @@ static inline void cpu_relax(void)
 #endif
 }
 
-static inline void doorbell_ring(struct doorbell *b);
+/* Write the byte that wakes the peer. */
+static inline void doorbell_ring(struct doorbell *b)
+{
+    ssize_t n;
+    do /* W4 */
+        n = write(b->wake_fd, "", 1);
+    while (n < 0 && errno == EINTR);
+    /* EAGAIN: the pipe is full of earlier wake-ups. EPIPE: the sleeper's own wait reports it. */
+    b->signals++;
+}
 
 /* Wake the peer; the word that it waits for (W1: G2 or V4) is stored. */
 static inline void doorbell_signal(struct doorbell *b)
@@ -175,17 +184,6 @@ static inline void doorbell_signal(struct doorbell *b)
             return;
     }
     doorbell_ring(b);
-}
-
-/* Write the byte that wakes the peer. */
-static inline void doorbell_ring(struct doorbell *b)
-{
-    ssize_t n;
-    do /* W4 */
-        n = write(b->wake_fd, "", 1);
-    while (n < 0 && errno == EINTR);
-    /* EAGAIN: the pipe is full of earlier wake-ups. EPIPE: the sleeper's own wait reports it. */
-    b->signals++;
 }
 
 /* Announce that we are about to sleep; the caller re-checks its word (S3) after this. */

@@ -15,6 +15,7 @@ from coalesced.tools.litmus.spread import outcomes
 from coalesced.tools.litmus.steps import PROTOCOLS
 from coalesced.tools.litmus.witness import THREADS, columns, one_line
 from coalesced.tools.runs import progress, report
+from coalesced.tools.runs.words import plural
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,9 @@ def print_outcome(outcome: Outcome) -> None:
     case, verdict = outcome.case, outcome.verdict
     without = f"without {case.removed}" if case.removed else "with all barriers"
     size = f", {case.slots} slots, {case.entries} entries" if case.protocol == "ring" else ""
-    count = f"{verdict.executions:,}"
-    result = f"ok in {count}" if verdict.ok else f"wrong after {count} correct"
-    print(f"{case.protocol} {without}, {case.model}{size}: {result} executions")
+    kind = "execution" if verdict.ok else "correct execution"
+    result = f"{'ok in' if verdict.ok else 'wrong after'} {plural(verdict.executions, kind)}"
+    print(f"{case.protocol} {without}, {case.model}{size}: {result}")
     print(f"  {'as expected' if outcome.as_expected else 'NOT AS EXPECTED'}: {case.why()}")
     if not verdict.ok:
         print_witness(verdict, PROTOCOLS[case.protocol])

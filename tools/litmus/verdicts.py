@@ -11,6 +11,7 @@ from coalesced.tools.litmus import herd, svg
 from coalesced.tools.litmus.explore import Verdict, compiled, explored
 from coalesced.tools.litmus.run import json_verdict, print_witness
 from coalesced.tools.runs import report
+from coalesced.tools.runs.words import plural
 
 
 def of_file(
@@ -54,6 +55,7 @@ def print_verdict(name: str | herd.Litmus, verdict: Verdict) -> None:
     elif verdict.ok:
         print(f"{name}, {verdict.model}: ok in every execution ({verdict.executions:,})")
     else:
-        print(f"{name}, {verdict.model}: WRONG, after {verdict.executions:,} correct executions")
+        correct = plural(verdict.executions, "correct execution")
+        print(f"{name}, {verdict.model}: WRONG, after {correct}")
     if not verdict.ok:
         print_witness(verdict)
