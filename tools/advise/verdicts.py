@@ -10,7 +10,7 @@ from typing import Final
 from coalesced.tools.advise.bins import Waits
 from coalesced.tools.advise.evidence import Evidence, begins_pair
 from coalesced.tools.advise.pairs import LEAST, Values
-from coalesced.tools.runs.words import plural
+from coalesced.tools.runs.words import clause, plural
 
 ALWAYS: Final = 0.99
 MOSTLY: Final = 0.5
@@ -80,7 +80,7 @@ def _strings(found: Evidence, _staleness: int) -> Judgement | None:
 def _mapping(found: Evidence, _staleness: int) -> Judgement | None:
     if not found.mapping.count:
         return None
-    reason = f"{found.mapping.count:,} writes change a mapping"
+    reason = f"{clause(found.mapping.count, 'write', 'change')} a mapping"
     return Judgement(Verdict.LEAVE, reason, found.mapping.line)
 
 
@@ -92,7 +92,9 @@ def _read_back(found: Evidence, _staleness: int) -> Judgement | None:
     if found.is_window and found.other_back.count <= reads * (1 - ALWAYS):
         return None
     verdict = Verdict.UNPROVEN if found.is_window else Verdict.LEAVE
-    reason = f"{found.other_back.count:,} of {reads:,} reads give another value than was written"
+    reason = (
+        clause(found.other_back.count, "read", "give", reads) + " another value than was written"
+    )
     return Judgement(verdict, reason, found.other_back.line)
 
 
@@ -175,7 +177,9 @@ def _fifo(found: Evidence, _staleness: int) -> Judgement | None:
 def _bank(found: Evidence, _staleness: int) -> Judgement | None:
     if found.is_window or not found.before_window.count:
         return None
-    reason = f"{found.before_window.count:,} writes come before accesses to a window: a bank"
+    reason = (
+        clause(found.before_window.count, "write", "come") + " before accesses to a window: a bank"
+    )
     return Judgement(Verdict.UNPROVEN, reason, found.before_window.line)
 
 
@@ -185,7 +189,7 @@ def _window(found: Evidence, _staleness: int) -> Judgement | None:
         return None
     reason = f"memory: {found.in_range:,} of {found.writes:,} writes are in runs"
     if found.same_back:
-        reason += f", {found.same_back:,} reads give what was written"
+        reason += f", {clause(found.same_back, 'read', 'give')} what was written"
     return Judgement(Verdict.COALESCE, reason, found.first_line)
 
 
@@ -193,8 +197,9 @@ def _storage(found: Evidence, _staleness: int) -> Judgement | None:
     """A register that keeps what is written, and never waited long."""
     if found.waits is None or found.writes < LEAST or found.same_back < LEAST:
         return None
-    reason = f"{found.same_back:,} reads give what was written; waits {duration(found.waits.max)}"
-    return Judgement(Verdict.UNPROVEN, f"{reason} at most", found.first_line)
+    same = clause(found.same_back, "read", "give")
+    reason = f"{same} what was written; waits {duration(found.waits.max)} at most"
+    return Judgement(Verdict.UNPROVEN, reason, found.first_line)
 
 
 _RULES: Final[tuple[Rule, ...]] = (
