@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 from coalesced.tools.litmus import explore
 from coalesced.tools.litmus.cases import Case, Outcome, build, outcome
@@ -25,22 +25,23 @@ def outcomes(cases: Sequence[Case], scheduler: str | None = None) -> Outcomes:
 def over_processes(cases: Sequence[Case]) -> Outcomes:
     """The outcomes, with as many processes at a time as there are processors."""
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-    programs = dict.fromkeys(case._replace(model="") for case in cases)
-    building = [pool.submit(build, case) for case in programs]  # outcome() raises their errors
-    futures = [pool.submit(outcome, case) for case in cases]
     try:
-        for future in futures:
+        for case in dict.fromkeys(case._replace(model="") for case in cases):
+            pool.submit(build, case)  # outcome() raises its error
+        for future in [pool.submit(outcome, case) for case in cases]:
             yield future.result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        _end([*building, *futures])
+        _end(pool)
 
 
-def _end(futures: Sequence[Future[Any]]) -> None:
-    """End the processes of futures that run, and those that these still start."""
-    while running := [future for future in futures if future.running()]:
+def _end(pool: ThreadPoolExecutor) -> None:
+    """Wait for the pool's threads: what they run ends, and what they were still to run."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    waiting = threading.Thread(target=pool.shutdown)
+    waiting.start()
+    while waiting.is_alive():
         explore.stop()
-        wait(running, timeout=0.05)
+        waiting.join(0.05)
 
 
 def over_cluster(cases: Sequence[Case], address: str) -> Outcomes:
