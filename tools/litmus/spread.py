@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from coalesced.hv import signals
 from coalesced.tools.litmus import explore
 from coalesced.tools.litmus.cases import Case, Outcome, build, outcome
 from coalesced.tools.runs import cluster
@@ -24,11 +26,18 @@ def outcomes(cases: Sequence[Case], scheduler: str | None = None) -> Outcomes:
 
 def over_processes(cases: Sequence[Case]) -> Outcomes:
     """The outcomes, with as many processes at a time as there are processors."""
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    pool = ThreadPoolExecutor(
+        len(os.sched_getaffinity(0)),
+        initializer=signal.pthread_sigmask,
+        initargs=(signal.SIG_SETMASK, mask),
+    )
     try:
-        for case in dict.fromkeys(case._replace(model="") for case in cases):
-            pool.submit(build, case)  # outcome() raises its error
-        for future in [pool.submit(outcome, case) for case in cases]:
+        with signals.held():  # amid a submit a handler's exception would lose a thread to the pool
+            for case in dict.fromkeys(case._replace(model="") for case in cases):
+                pool.submit(build, case)  # outcome() raises its error
+            futures = [pool.submit(outcome, case) for case in cases]
+        for future in futures:
             yield future.result()
     finally:
         _end(pool)
