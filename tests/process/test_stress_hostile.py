@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
@@ -61,6 +62,17 @@ def test_a_guest_process_that_lies_about_its_vcpu_is_found_out(what: str, place:
     """It hands over other things than memory and pipes."""
     totals = told(Lie("hv", VCPU, what, -1, place))
     assert (totals.corruptions_detected, totals.failures) == (1, [])
+
+
+def test_another_child_of_the_process_is_left_alone() -> None:
+    """The end of a pair neither waits for it nor takes its exit status."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "input(); exit(7)"], stdin=subprocess.PIPE
+    ) as other:
+        totals = told(Lie("hv", VCPU, WAYS[0], -1, 0))
+        assert (totals.corruptions_detected, totals.failures) == (1, [])
+        other.communicate(b"\n")
+    assert other.returncode == 7
 
 
 @pytest.mark.parametrize("number", range(8))

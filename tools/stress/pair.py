@@ -174,10 +174,11 @@ class Pair:
         self._socket.close()
 
     def _reap(self) -> None:
+        """Wait for all of the pair's process group, and for no other child of this process."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
+                pid, _ = os.waitpid(-self.pid, os.WNOHANG)
             except ChildProcessError:
                 return
             if not pid:

@@ -16,6 +16,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +148,8 @@ def _become(control: int, lie: Lie | None) -> None:
 def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, socket.socket]:
     """Start a VMM, with `errors` as its stderr: its process id, and the socket of its messages.
 
+    The id is also that of a new process group, which its guest process belongs to.
+
     Messages are JSON: kind "guest" brings a pidfd, "ready" the ring, run and RAM segments, "done"
     and "error" end it.
     """
@@ -156,6 +159,8 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         pid = os.fork()
+        with suppress(ProcessLookupError):
+            os.setpgid(pid, 0)  # in both processes: neither goes on before it
         if pid:
             theirs.close()
             return pid, ours
