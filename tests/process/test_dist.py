@@ -103,7 +103,7 @@ def check(python: str, package: Path, tmp_path: Path) -> None:
     (metadata,) = tops - {"coalesced"}
     assert re.fullmatch(r"coalesced_mmio-[\d.]+\.dist-info", metadata)
     assert Path(about["where"]).is_relative_to(tmp_path)
-    assert about["headers"] == ["exit.h", "ring.h", "user_ring.h"]
+    assert about["headers"] == ["exit.h", "ring.h", "shared_ring.h", "user_ring.h"]
     page = {Path(path).name for path in about["installed"] if "/live/page/" in path}
     assert page == {path.name for path in (ROOT / "tools" / "live" / "page").iterdir()}
     sources = [path for path in about["installed"] if path.endswith(".c")]
