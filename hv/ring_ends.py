@@ -21,7 +21,30 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-class RingEnd:
+class Closing:
+    """Closed by `close`, at the end of a `with` block, or when nobody has it any more."""
+
+    def close(self) -> None:
+        """Give up what it has; once more does nothing."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with suppress(AttributeError, OSError):  # __init__ has failed
+            self.close()
+
+
+class RingEnd(Closing):
     """An end of a ring: closed by `close`, by leaving its context, or by the process's end."""
 
     def __init__(self, mapping: core.Mapping, bell: int, produces: bool) -> None:
@@ -94,21 +117,6 @@ class RingEnd:
             self._poll = None
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        with suppress(AttributeError, OSError):  # __init__ has failed
-            self.close()
 
 
 class RingProducer(RingEnd):

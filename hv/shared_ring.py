@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from coalesced.hv import abi, core, descriptors, shm
 from coalesced.hv.abi import PAGE_SIZE
 from coalesced.hv.errors import GeometryError, HostError, RingBusy, RingClosed, SegmentError
-from coalesced.hv.ring_ends import RingConsumer, RingProducer
+from coalesced.hv.ring_ends import Closing, RingConsumer, RingProducer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
 Descriptors = tuple[int, int, int]
 
@@ -39,7 +38,7 @@ class _Detached(Protocol):
     def detach(self) -> int: ...
 
 
-class Ring:
+class Ring(Closing):
     """A ring of entries between a producer and a consumer, each in a process of its own.
 
     Create it in one process and pass it to the other: by fork, as an argument of a
@@ -162,21 +161,6 @@ class Ring:
             self._door.close()
         _close_all(self._fds)
         self._fds = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        with suppress(AttributeError, OSError):  # __init__ has failed
-            self.close()
 
     def __reduce__(self) -> tuple[Callable[[Sequence[_Detached]], Ring], tuple[list[_Detached]]]:
         """For `multiprocessing`: its descriptors go along."""

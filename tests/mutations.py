@@ -310,8 +310,8 @@ MUTATIONS = (
         "tests/unit/vmm/test_ioeventfd_calls.py::test_zones_are_cut_around_an_ioeventfd",
     ),
     Mutation(
-        "16 the ring is drained before the device is told",
-        "it is told at once",
+        "16 the ring is drained before an ioeventfd's device is called",
+        "the device is called at once",
         "vmm/machine.py",
         "            self.flush()\n            call(count)\n",
         "            call(count)\n",

@@ -122,23 +122,24 @@ class _Rows:
         new = _changes(written.pio) | np.append(True, np.diff(first) > WINDOW_GAP)[: len(first)]
         lengths = np.diff(np.append(np.flatnonzero(new), len(first)))
         alone = np.repeat(lengths < WINDOW_LEAST, lengths) | written.pio
-        return cls(written.pio, first, last, np.ones(len(first), np.int64))._merged(
-            new | alone, counted=False
-        )
+        found = cls(written.pio, first, last, np.ones(len(first), np.int64))._merged(new | alone)
+        return replace(found, count=np.ones(len(found.first), np.int64))
 
     def joined(self, bits: int) -> Self:
         """Ranges that lie in the same block of 2**bits addresses as one."""
         blocks = (self.first >> np.uint64(bits), self.last >> np.uint64(bits))
-        return self._merged(
-            _changes(self.pio) | _changes(blocks[0]) | _changes(blocks[1]), counted=True
-        )
+        return self._merged(_changes(self.pio) | _changes(blocks[0]) | _changes(blocks[1]))
 
-    def _merged(self, begins: Mask, *, counted: bool) -> Self:
+    def _merged(self, begins: Mask) -> Self:
         at = np.flatnonzero(begins)
         if not len(at):
             return self
-        count = np.add.reduceat(self.count, at) if counted else self.count[at]
-        return type(self)(self.pio[at], self.first[at], np.maximum.reduceat(self.last, at), count)
+        return type(self)(
+            self.pio[at],
+            self.first[at],
+            np.maximum.reduceat(self.last, at),
+            np.add.reduceat(self.count, at),
+        )
 
 
 def _changes(column: NDArray[np.generic]) -> Mask:

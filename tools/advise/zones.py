@@ -9,6 +9,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from coalesced.hv.abi import NR_IOBUS_DEVS
 from coalesced.tools.advise import passes
 from coalesced.tools.advise.recording import Recording
 from coalesced.tools.advise.ring import Ring
@@ -17,7 +18,6 @@ from coalesced.tools.traces.events import Mask, Words
 from coalesced.vmm.zone import Zone
 
 GAP_MAX: Final = 0x20000  # an inferred zone has no larger gap between two writes
-ZONES_MOST: Final = 1000  # of a bus, in Linux: NR_IOBUS_DEVS
 _QUEUED, _EXITS_FULL, _EXITS_APART = 1, 2, 4
 
 
@@ -61,7 +61,7 @@ def inferred(written: Written, recording: Recording) -> list[Zone]:
     others, _ = written.of(False, ~queued & apart)
     lasts = starts + (size - np.uint64(1))
     found, gap = _merged(starts, lasts, others, GAP_MAX), GAP_MAX
-    while len(found) > ZONES_MOST:
+    while len(found) > NR_IOBUS_DEVS:
         found, gap = _merged(starts, lasts, others[:0], gap), gap * 2
     return found
 

@@ -100,6 +100,11 @@ def test_a_posted_write_in_a_bulk_operation_is_shown_at_once(length: int) -> Non
         assert pair.vcpu.coalesced == 5 * length
 
 
+def posts_and_waits(vcpu: core.Vcpu) -> None:
+    vcpu.store(BELL, 4, 1)
+    vcpu.wait_interrupt(1, None)
+
+
 def test_a_posted_write_into_a_full_ring_exits() -> None:
     with Pair(ring_size=SMALL_RING) as pair:
         set_zones(pair)
@@ -141,12 +146,7 @@ def test_a_post_before_a_pause_is_reported_after_it() -> None:
     """Requests stop the guest without draining."""
     with Pair() as pair:
         set_zones(pair)
-
-        def guest(vcpu: core.Vcpu) -> None:
-            vcpu.store(BELL, 4, 1)
-            vcpu.wait_interrupt(1, None)
-
-        pair.start(guest)
+        pair.start(posts_and_waits)
         pair.handle.enter()
         while int.from_bytes(pair.mapping.read(core.POSTED_SEQUENCE, 4), "little") == 0:
             pass
@@ -160,12 +160,7 @@ def test_a_posted_sequence_that_a_third_process_overwrites_is_reported() -> None
     """By the guest's side in its next wait: the VMM may not have seen the write."""
     with Pair() as pair:
         set_zones(pair)
-
-        def guest(vcpu: core.Vcpu) -> None:
-            vcpu.store(BELL, 4, 1)
-            vcpu.wait_interrupt(1, None)
-
-        pair.start(guest)
+        pair.start(posts_and_waits)
         pair.handle.enter()
         assert pair.handle.wait(LIMIT, WAKING) is Ended.RING_FILLED
         pair.mapping.write(core.POSTED_SEQUENCE, b"\7")
@@ -179,7 +174,7 @@ def test_a_posted_sequence_that_a_third_process_overwrites_is_reported() -> None
 
 
 def test_a_posted_zone_may_not_overlap_one_that_is_none() -> None:
-    """In either order; beside it, and over one of its own kind, it may lie."""
+    """In either order. It may touch one, and overlap a zone of its own kind."""
     zones = Zones()
     zones.register(0x10, 8, posted=True)
     zones.register(0x14, 8, posted=True)

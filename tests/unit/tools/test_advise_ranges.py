@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from coalesced.hv.abi import NR_IOBUS_DEVS
 from coalesced.tools.advise.ranges import MOST, ODD, Range, ranges, without_odd
 from coalesced.tools.advise.verdicts import Verdict
-from coalesced.tools.advise.zones import ZONES_MOST, Written
+from coalesced.tools.advise.zones import Written
 from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
 
@@ -147,10 +148,10 @@ def test_too_many_ranges_are_unproven_together(tmp_path: Path) -> None:
 
 def test_no_more_zones_are_in_force_than_a_kernel_has_room_for(tmp_path: Path) -> None:
     tape = Tape()
-    for number in range(ZONES_MOST + 1):
+    for number in range(NR_IOBUS_DEVS + 1):
         tape.store(BAR + 0x100 * number, 0, exits=False)
         tape.store(BAR + 0x100 * number + 0x80, 0)
     advice = tape.advice(tmp_path)
     assert len(advice.zones_in_force) == 1
     assert advice.agreement is not None
-    assert advice.agreement.writes == 2 * ZONES_MOST + 1
+    assert advice.agreement.writes == 2 * NR_IOBUS_DEVS + 1
