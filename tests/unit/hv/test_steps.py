@@ -66,16 +66,17 @@ def test_a_step_is_the_access_that_the_table_says(header: str, place: Cited) -> 
 
 @pytest.mark.parametrize("header", HEADERS)
 def test_each_step_stands_in_its_header_once_and_in_order(header: str) -> None:
-    """Only the end of an announcement (S5) is apart, and P1 has a second place in the init."""
+    """Apart are functions that others call, too: the byte (W4), the end of an announcement (S5)."""
     places = [place.step for place in cited(header)]
     for step in HEADERS[header]:
         count = places.count(step)
         if step.code or step.access == "fence":
+            # The init of a producer reads `first`, too.
             assert count == (2 if step.id == "P1" else 1), f"{header} cites {step.id} {count} times"
         else:
             assert count == 0, f"{header}: {step.id} is its callers' business"
     for side in ("P", "C", "W"):
-        numbers = [step.id for step in places if step.id[0] == side]
+        numbers = [step.id for step in places if step.id[0] == side and step.id != "W4"]
         assert numbers == sorted(numbers), f"{header}: {numbers}"
 
 
