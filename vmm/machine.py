@@ -23,7 +23,7 @@ from coalesced.vmm.dispatch import Dispatcher
 from coalesced.vmm.dma import MemoryMaster
 from coalesced.vmm.drain import Drain
 from coalesced.vmm.interrupts import Interrupts
-from coalesced.vmm.loop import Loop
+from coalesced.vmm.loop import Loop, Timer
 from coalesced.vmm.netdev.host import Host
 from coalesced.vmm.netdev.network import Network
 from coalesced.vmm.tracing import Observer, Sink, Tracer
@@ -77,8 +77,8 @@ class Machine:
         )
         self._see: Callable[[Exit], object] | None = None
         accel.attach(self)
-        if staleness is not None and accel.ring is not None:
-            self.loop.call_every(staleness, self._flush_stale)
+        self._stale: Timer | None = None
+        self.set_staleness(staleness)
 
     # --- set-up ---
 
@@ -120,6 +120,13 @@ class Machine:
     def ignore(self, observer: Observer) -> None:
         """Show accesses no more to an observer that sees them."""
         self._accesses.observers.remove(observer)
+
+    def set_staleness(self, seconds: float | None) -> None:
+        """Drain the queued writes every so many seconds from now on, None: only at exits."""
+        if self._stale is not None:
+            self._stale.cancel()
+        self._staleness = seconds if self.accel.ring is not None else None
+        self._arm_stale()
 
     def take_interrupts(self, acknowledge: Callable[[], int]) -> Interrupts:
         """Prepare for a guest that is machine code; `acknowledge` gives an interrupt's vector.
@@ -207,8 +214,16 @@ class Machine:
         return self._drain.flush()
 
     def _flush_stale(self) -> None:
-        if self.flush():
-            self.counters.stale_drains += 1
+        try:
+            if self.flush():
+                self.counters.stale_drains += 1
+        finally:
+            self._arm_stale()
+
+    def _arm_stale(self) -> None:
+        if self._staleness is not None:
+            due = time.monotonic() + self._staleness
+            self._stale = self.loop.call_at(due, self._flush_stale)
 
     # --- accesses of a guest in this process (MachineBus) ---
 

@@ -52,7 +52,7 @@ def test_a_step_is_one_access_and_is_told(browser: Browser, tmp_path: Path) -> N
         state = until(page, "state.mode == 'paused' && state.steps == 53")
         assert len(page.query_selector_all("#told li")) == len(state["told"]) == 40
         assert "(vga CR index)" in page.inner_text("#told")
-        assert "an exit, because no zone contains it" in page.inner_text("#told")
+        assert "an exit, because no zone contains it (rule 1)" in page.inner_text("#told")
 
 
 def test_the_counts_at_the_end_are_those_of_a_run_without_a_page(
@@ -115,6 +115,23 @@ def test_a_region_is_taken_off_the_ring_and_put_back_while_the_guest_runs(
         assert state["letters"] == "a" * state["pending"]
         page.click("#drain")
         until(page, "state.pending == 0 && state.coalesced > 20")
+
+
+@pytest.mark.heavy
+def test_a_staleness_drains_while_the_guest_is_held(browser: Browser, tmp_path: Path) -> None:
+    with live(tmp_path) as running:
+        page = opened(browser, running.turn)
+        page.select_option("#speed", "1000")
+        until(page, "state.pending > 20")
+        page.click("#pause")
+        state = until(page, "state.mode == 'paused'")
+        assert (state["staleness"], state["stale_drains"]) == (None, 0)
+        page.select_option("#staleness", "10")
+        later = until(page, "state.staleness == 10 && state.stale_drains && !state.pending")
+        assert later["coalesced"] == state["coalesced"] + state["pending"]
+        assert later["saved"] == pytest.approx(later["coalesced"] * state["price"], abs=1e-6)
+        page.select_option("#staleness", "")
+        until(page, "state.staleness === null")
 
 
 @pytest.mark.heavy
@@ -287,7 +304,7 @@ def test_the_knobs_are_reached_by_the_keyboard_alone(browser: Browser, tmp_path:
         page = opened(browser, running.turn)
         until(page, "state.mode == 'paused'")
         reached = []
-        for _ in range(24):
+        for _ in range(25):
             page.keyboard.press("Tab")
             reached.append(
                 page.evaluate("document.activeElement.id || document.activeElement.name")
@@ -295,7 +312,7 @@ def test_the_knobs_are_reached_by_the_keyboard_alone(browser: Browser, tmp_path:
             if reached[-1] == "step" and reached.count("step") == 1:
                 page.keyboard.press("Enter")
         until(page, "state.steps == 1")
-        wanted = ["run", "pause", "step", "step50", "speed", "drain", "quit", "again"]
+        wanted = ["run", "pause", "step", "step50", "speed", "staleness", "drain", "quit", "again"]
         wanted += ["pages", "wait"]
         wanted += [
             "vga-lowmem",

@@ -30,9 +30,17 @@ class Agent:
     """Serves one machine's page. Looking at a machine changes nothing: no queue is drained."""
 
     def __init__(
-        self, link: Link, machine: Machine, board: Board, name: str, options: RunOptions
+        self,
+        link: Link,
+        machine: Machine,
+        board: Board,
+        name: str,
+        options: RunOptions,
+        price: float,
     ) -> None:
+        """`price`: seconds that an exit costs."""
         self._options = options
+        self._price = price
         self._link = link
         self._machine = machine
         self._board = board
@@ -59,6 +67,7 @@ class Agent:
             "step": self._step,
             "speed": lambda m: self._hold(float(m["rate"])),
             "coalesce": self._coalesce,
+            "staleness": lambda m: self._set_staleness(m["ms"]),
             "drain": lambda _m: self._drain(),
             "key": lambda m: board.i8042.keyboard.send(m["codes"]),
             "keep": lambda m: self._keep.turn(m["on"]),
@@ -109,6 +118,11 @@ class Agent:
     def _coalesce(self, message: Message) -> None:
         self._regions.queue(message["region"], bool(message["on"]))
 
+    def _set_staleness(self, milliseconds: int | None) -> None:
+        seconds = None if milliseconds is None else milliseconds / 1000
+        self._options = replace(self._options, staleness=seconds)
+        self._machine.set_staleness(seconds)
+
     def _drain(self) -> None:
         self._machine.flush()
 
@@ -145,6 +159,10 @@ class Agent:
             "steps": self.pace.taken,
             "writes": counters.writes,
             "coalesced": counters.coalesced,
+            "saved": round(counters.coalesced * self._price, 6),
+            "price": self._price,
+            "stale_drains": counters.stale_drains,
+            "staleness": _milliseconds(self._options.staleness),
             "exits": sum(exits_by.values()),
             "exits_by": dict(exits_by),
             "failed": counters.failed_writes,
@@ -211,6 +229,10 @@ class Agent:
 
     def _space(self, port: bool) -> AddressSpace:
         return self._machine.ports if port else self._machine.memory
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
 
 
 class Regions:

@@ -11,21 +11,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from coalesced.hv.abi import RING_PAGES_MAX
-from coalesced.tools.live.keys import codes_of
+from coalesced.tools.live.knobs import checked
 from coalesced.tools.live.link import RING_BYTES, Closed, Link, Message
 from coalesced.tools.live.view import Load, Picture, Rates, Ring, entries_of, picture_of
-from coalesced.tools.runs.options import Wait
 
 FRAME: Final = 1 / 30
 """Seconds between two looks at the machine."""
 SHARE: Final = 0.01
 """Largest share of the VMM's time that looking at the screen of a running guest may take; the
 same holds for the list of the hottest registers."""
-KNOBS: Final = frozenset(
-    {"run", "pause", "step", "speed", "coalesce", "drain", "keep", "quit", "again"}
-)
-RATES: Final = (1, 10, 100, 1000)
 Send = Callable[[bytes], Awaitable[None]]
 Receive = Callable[[], Awaitable[str]]
 
@@ -99,19 +93,13 @@ class Hub:
 
     def _take(self, client: Client, message: Message) -> None:
         """A browser's message. Raises ValueError for one that cannot be."""
-        do = message.get("do")
-        if do == "look":
+        if message.get("do") == "look":
             slot = message.get("slot")
             client.slot = slot if isinstance(slot, int) else None
             return
         if not client.may_turn:
             raise ValueError("this address only shows")
-        if do == "key":
-            self._asked.append({"do": "key", "codes": codes_of(message["code"], message["down"])})
-        elif do in KNOBS:
-            self._asked.append(_checked(message))
-        else:
-            raise ValueError(f"no such message: {do!r}")
+        self._asked.append(checked(message))
         self._wake.set()
 
     async def _write(self, client: Client) -> None:
@@ -248,27 +236,3 @@ class Hub:
             finally:
                 loop.remove_reader(fd)
         return message
-
-
-def _checked(message: Message) -> Message:
-    """A knob's message with the members that it may have. Raises ValueError, KeyError."""
-    do = message["do"]
-    if do == "step":
-        count = message["count"]
-        if not isinstance(count, int) or not 1 <= count <= 1000:
-            raise ValueError(f"expected 1 to 1000 steps, got {count!r}")
-        return {"do": do, "count": count}
-    if do == "speed":
-        if message["rate"] not in RATES:
-            raise ValueError(f"expected a rate of {RATES}, got {message['rate']!r}")
-        return {"do": do, "rate": message["rate"]}
-    if do == "coalesce":
-        return {"do": do, "region": str(message["region"]), "on": bool(message["on"])}
-    if do == "keep":
-        return {"do": do, "on": bool(message["on"])}
-    if do == "again":
-        pages, wait = message["pages"], Wait(message["wait"])
-        if not isinstance(pages, int) or not 1 <= pages <= RING_PAGES_MAX:
-            raise ValueError(f"expected 1 to {RING_PAGES_MAX} pages, got {pages!r}")
-        return {"do": do, "pages": pages, "wait": wait}
-    return {"do": do}

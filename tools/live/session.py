@@ -8,6 +8,7 @@ from typing import Protocol
 
 from coalesced.tools.live.agent import Agent
 from coalesced.tools.live.link import Link
+from coalesced.tools.live.price import exit_seconds
 from coalesced.tools.runs.comparison import board_of, screen_of
 from coalesced.tools.runs.options import RunOptions
 from coalesced.tools.runs.outputs import trace_file
@@ -64,11 +65,12 @@ def _run(
     page: Page,
 ) -> tuple[Run, RunOptions | None]:
     agents: list[Agent] = []
+    price = exit_seconds(options.wait, options.cpus)
     arguments = {"name": job.guest, "arguments": dict(job.arguments), "told": ""}
 
     def build(machine: Machine) -> BoardT:
         built = job.build(machine)
-        agent = Agent(page.link, machine, board(built), name, options)
+        agent = Agent(page.link, machine, board(built), name, options, price)
         agents.append(agent)
         arguments["told"] = agent.pace.pipe
         if page.running:

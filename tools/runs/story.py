@@ -18,6 +18,9 @@ REASONS: Final = {
     "no_zone": "no zone contains it",
 }
 
+RULES: Final = {"queued": 1, "no_zone": 1, "straddle": 1, "load": 2, "ring_full": 3, "drain": 5}
+"""The rules of docs/design.md by which an access goes its way."""
+
 
 class Story:
     """Explains accesses in the guest's order: its slot in the ring, or the reason of its exit.

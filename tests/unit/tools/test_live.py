@@ -21,6 +21,7 @@ from coalesced.tools.live import beside
 from coalesced.tools.live import hub as hub_module
 from coalesced.tools.live.hub import Hub
 from coalesced.tools.live.keys import codes_of
+from coalesced.tools.live.knobs import checked
 from coalesced.tools.live.link import RING_BYTES, Link, pair
 from coalesced.tools.live.view import Picture, Rates, Ring
 
@@ -107,6 +108,29 @@ def test_keys_have_the_scan_codes_of_set_1(name: str, down: bool, codes: list[in
 def test_an_unknown_key_is_refused() -> None:
     with pytest.raises(ValueError, match="no key is called 'Any'"):
         codes_of("Any", True)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"do": "step", "count": 0},
+        {"do": "step", "count": "1"},
+        {"do": "speed", "rate": 7},
+        {"do": "staleness", "ms": 2},
+        {"do": "again", "pages": 4097, "wait": "block"},
+        {"do": "again", "pages": 1, "wait": "never"},
+        {"do": "sample"},
+        {},
+    ],
+)
+def test_a_message_that_the_page_does_not_send_is_refused(message: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"expected|no such message|not a valid"):
+        checked(message)
+
+
+def test_a_message_keeps_only_what_its_knob_has() -> None:
+    message = {"do": "staleness", "ms": 10, "more": 1}
+    assert checked(message) == {"do": "staleness", "ms": 10}
 
 
 @pytest.mark.parametrize("name", beside.NEEDED)

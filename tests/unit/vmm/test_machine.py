@@ -186,6 +186,25 @@ def test_without_staleness_only_an_exit_delivers(monkeypatch: pytest.MonkeyPatch
     assert machine.loop.timeout() is None
 
 
+def test_the_staleness_changes_while_the_guest_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, arrived, machines = Clock(monkeypatch), list[int](), list[Machine]()
+
+    def look() -> None:
+        arrived.append(len(device.seen))
+
+    def change(staleness: float | None) -> Step:
+        return lambda: machines[0].set_staleness(staleness)
+
+    machine, device = stale_machine(
+        10.0,
+        *(Queued(0, 1, 1), change(0.010), lambda: clock.advance(0.010), Event.TIMED_OUT, look),
+        *(Queued(0, 1, 2), change(None), lambda: clock.advance(100), Event.TIMED_OUT, look),
+    )
+    machines.append(machine)
+    machine.run("guest")
+    assert arrived == [1, 1]
+
+
 def test_without_a_ring_there_is_no_staleness() -> None:
     machine, _ = stale_machine(0.010, ring=False)
     machine.run("guest")

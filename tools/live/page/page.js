@@ -63,14 +63,19 @@ function drawTiles(pixels) {
 function show() {
   show.waiting = false;
   if (!show.started) {
-    if (![...$("pages").options].some((option) => Number(option.value) === state.pages)) $("pages").add(new Option(`${state.pages} pages`, state.pages));
-    $("pages").value = state.pages; $("wait").value = state.wait; show.started = true;
+    choose($("pages"), state.pages, (pages) => `${pages} pages`);
+    $("wait").value = state.wait; show.started = true;
   }
   $("name").textContent = state.name;
   document.title = `coalesced live: ${state.name}`;
   put("mode", state.end || MODES[state.mode] + (state.rate ? `, ${state.rate} a second` : ""));
   $("mode").dataset.mode = state.mode;
   showKnobs(); showRing(); showCounts(); showMinute(); showTold();
+}
+
+function choose(select, value, name) { // a value of the command line may be none of those offered
+  if (![...select.options].some((option) => option.value === String(value))) select.add(new Option(name(value), value));
+  select.value = value;
 }
 
 function put(id, text) { if ($(id).textContent !== text) $(id).textContent = text; }
@@ -85,6 +90,7 @@ function showKnobs() {
   $("run").disabled ||= state.mode === "running";
   $("pause").setAttribute("aria-pressed", state.mode === "paused" || state.mode === "pausing");
   if ($("speed") !== document.activeElement && state.mode !== "paused") $("speed").value = state.rate || "";
+  if ($("staleness") !== document.activeElement) choose($("staleness"), state.staleness ?? "", (ms) => `${ms} ms`);
   $("keys").hidden = !state.may_turn;
   $("keep").disabled = !state.may_turn || ended;
   const box = $("regions");
@@ -185,10 +191,11 @@ function legend(id, rows) {
 
 function showCounts() {
   const n = (value) => value.toLocaleString("en");
-  const rows = { "writes": n(state.writes), "queued: exits saved": n(state.coalesced), "exits": n(state.exits) };
+  const rows = { "writes": n(state.writes), "queued: round trips saved": n(state.coalesced), [`time saved, at ${(state.price * 1e6).toFixed(1)} µs an exit`]: `${state.saved.toFixed(3)} s`, "exits": n(state.exits) };
   for (const [reason, word] of Object.entries(WORDS)) {
     if (reason !== "queued") rows[`exits: ${word}`] = n(state.exits_by[reason] || 0);
   }
+  if (state.stale_drains) rows["drains without an exit"] = n(state.stale_drains);
   if (state.failed) rows["device errors"] = n(state.failed);
   const percent = (value) => (value === null || value === undefined ? "–" : `${Math.round(value)} %`);
   rows["CPU of the guest"] = percent(state.cpu.hv);
@@ -259,6 +266,7 @@ $("drain").onclick = () => send({ do: "drain" });
 $("again").onclick = () => send({ do: "again", pages: Number($("pages").value), wait: $("wait").value });
 $("quit").onclick = () => send({ do: "quit" });
 $("speed").onchange = () => send($("speed").value ? { do: "speed", rate: Number($("speed").value) } : { do: "run" });
+$("staleness").onchange = () => send({ do: "staleness", ms: $("staleness").value ? Number($("staleness").value) : null });
 $("keep").onchange = () => send({ do: "keep", on: $("keep").checked });
 $("slot").oninput = look;
 $("ring").onmousemove = (event) => {
