@@ -12,6 +12,7 @@ from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.device import Device, StateValue
 from coalesced.devices.bus.write_run import U32, U64, WriteRun
 from coalesced.hv import guest
+from coalesced.hv.abi import KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_MMIO
 from coalesced.hv.errors import DeviceError, PeerDied, ProtocolError
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Event, Exit
@@ -30,6 +31,8 @@ from coalesced.vmm.tracing import Observer, Sink, Tracer
 from coalesced.vmm.zone import AS_DECLARED, Choice
 
 _ZEROS: Final = bytes(1 << 16)
+
+_HELD: Final = (KVM_EXIT_MMIO, KVM_EXIT_IO, KVM_EXIT_HLT)
 
 LAST_FLUSH: Final = 0.2
 """Seconds for delivering queued writes when a run is interrupted."""
@@ -76,6 +79,7 @@ class Machine:
             accel, self._accesses, self._drain, self.coalescing, self.counters
         )
         self._see: Callable[[Exit], object] | None = None
+        self._hold: Callable[[], object] | None = None
         accel.attach(self)
         self._stale: Timer | None = None
         self.set_staleness(staleness)
@@ -142,6 +146,13 @@ class Machine:
         """Call `see` with each exit before it is handled; what was queued before it is drained."""
         self._see = see
 
+    def hold_exits(self, hold: Callable[[], object]) -> None:
+        """Call `hold` before each MMIO, IO and HLT exit: the guest waits until it returns.
+
+        What was queued before the exit is still in the ring.
+        """
+        self._hold = hold
+
     @property
     def executes_code(self) -> bool:
         """Whether the guest is machine code."""
@@ -162,7 +173,9 @@ class Machine:
     def resume(self) -> None:
         """Run the loaded guest until it halts; errors as in `run`."""
         accel, loop = self.accel, self.loop
-        handle = self._dispatcher.handle if self._see is None else self._handle_shown
+        handle = self._dispatcher.handle
+        if self._see is not None or self._hold is not None:
+            handle = self._handle_shown
         started = time.monotonic_ns()
         try:
             while True:
@@ -193,9 +206,11 @@ class Machine:
         self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
 
     def _handle_shown(self, exit_: Exit) -> bool:
-        assert self._see is not None
-        self.flush()
-        self._see(exit_)
+        if self._hold is not None and exit_[0] in _HELD:
+            self._hold()
+        if self._see is not None:
+            self.flush()
+            self._see(exit_)
         return self._dispatcher.handle(exit_)
 
     def stop(self) -> None:

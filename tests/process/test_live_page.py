@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from coalesced.tools.boot import firmware
 from helpers.live_page import LIMIT, chromium, live, needs_browser, opened, until
+from helpers.machine_code import needs_unicorn
 from helpers.vmm_cli import json_of
 
 if TYPE_CHECKING:
@@ -188,6 +190,41 @@ def test_the_guest_starts_again(browser: Browser, tmp_path: Path) -> None:
         assert third["exits_by"].get("ring_full", 0) < first["exits_by"]["ring_full"]
         page.click("#quit")
         assert running.result()["runs"][0]["exits"] == third["exits"]
+
+
+@pytest.mark.heavy
+@needs_unicorn
+@pytest.mark.skipif(firmware.find(firmware.BIOS) is None, reason="no SeaBIOS on this machine")
+def test_machine_code_is_held_at_its_exits(browser: Browser, tmp_path: Path) -> None:
+    with live(tmp_path, "boot:plasma") as running:
+        page = opened(browser, running.turn)
+        for count in (1, 2):
+            state = until(page, f"state.mode == 'paused' && state.steps == {count - 1}")
+            assert sum(state["exits_by"].values()) == count - 1
+            page.click("text=To the next exit")
+        state = until(page, "state.mode == 'paused' && state.steps == 2")
+        assert len(state["told"]) >= 2
+        page.select_option("#speed", "1000")
+        until(page, "state.mode == 'slow' && state.steps > 20")
+        page.click("#run")
+        state = until(page, "state.mode == 'ended'")
+        assert state["coalesced"] > 60_000  # the picture
+        page.click("#quit")
+        assert running.result()["runs"][0]["writes"] == state["writes"]
+
+
+@pytest.mark.heavy
+@needs_unicorn
+def test_the_death_of_a_held_machine_code_guest_is_reported(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with live(tmp_path, "boot:plasma") as running:
+        page = opened(browser, running.turn)
+        until(page, "state.mode == 'paused'")
+        running.processes()["guest"].kill()
+        _, err = running.process.communicate(timeout=LIMIT / 1000)
+        assert running.process.returncode == 1
+        assert err == "coalesced: the guest process ended: killed by SIGKILL\n"
 
 
 @pytest.mark.heavy

@@ -67,7 +67,7 @@ class Boot:
 
 
 @dataclass
-class _Running:
+class Running:
     """A board that runs, and what watches it."""
 
     board: Board
@@ -116,9 +116,8 @@ class Plan:
 
 def boot(plan: Plan, options: RunOptions, picture: Picture | None) -> Boot:
     """Run the image as planned. Raises what `run_job` raises, BadInput."""
-    job = Job(GUEST, {}, partial(_start, plan), _seen, machine_code=True)
     image = plan.image
-    ran = run_each(image.name, job, plan.runs(options))
+    ran = run_each(image.name, job(plan), plan.runs(options))
     first = ran[0].seen
     write_file(plan.serial, first.serial.encode("latin-1"))
     result = replace(
@@ -131,6 +130,11 @@ def boot(plan: Plan, options: RunOptions, picture: Picture | None) -> Boot:
     return Boot(result, first.text, first.serial, first.stopped_by, places, worlds)
 
 
+def job(plan: Plan) -> Job[Running, Seen]:
+    """The image as a guest."""
+    return Job(GUEST, {}, partial(_start, plan), _seen, machine_code=True)
+
+
 def _compared(plan: Plan, ran: Sequence[Ran[Seen]]) -> Against | None:
     logs = [each.seen.log for each in ran if each.seen.log is not None]
     names = [each.run.accel for each in ran]
@@ -140,7 +144,7 @@ def _compared(plan: Plan, ran: Sequence[Ran[Seen]]) -> Against | None:
     return None if plan.against is None else against(names, logs, {})
 
 
-def _start(plan: Plan, machine: Machine) -> _Running:
+def _start(plan: Plan, machine: Machine) -> Running:
     board = build(machine, plan.hardware, plan.image)
     uart = Uart()
     board.add(uart, parse_spec("isa-serial"))
@@ -153,10 +157,10 @@ def _start(plan: Plan, machine: Machine) -> _Running:
     output = Output(board, serial.output)
     Typist(board.i8042.keyboard, list(plan.keys), machine.loop, output.shows)
     log = exits.watch(machine, board) if plan.against is not None else None
-    return _Running(board, Watch(machine, plan.until, output), serial, log)
+    return Running(board, Watch(machine, plan.until, output), serial, log)
 
 
-def _seen(machine: Machine, running: _Running) -> Seen:
+def _seen(machine: Machine, running: Running) -> Seen:
     screen = screen_of(machine, running.board)
     lines = running.board.displays[0].text() if running.board.displays else None
     text = "\n".join(line.rstrip() for line in lines or ()).rstrip("\n")

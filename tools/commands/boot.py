@@ -43,6 +43,7 @@ QEMU = "qemu"
 SEABIOS = "seabios"
 SEABIOS_ENDS = "No bootable device.  Retrying in 60 seconds."
 NONE = "none"
+MEMORY = "16M"
 STALENESS = "100"
 """Milliseconds: a guest that has asked for a reset by a queued write waits for it in a loop."""
 
@@ -82,7 +83,9 @@ def boot_command(
     append: Annotated[
         str, typer.Option("--append", metavar="TEXT", help="The command line of a bzImage.")
     ] = "",
-    memory: Annotated[str, typer.Option("--memory", metavar="SIZE", help="RAM, 2M to 3G.")] = "16M",
+    memory: Annotated[
+        str, typer.Option("--memory", metavar="SIZE", help="RAM, 2M to 3G.")
+    ] = MEMORY,
     until: Annotated[
         str | None,
         typer.Option(
@@ -147,6 +150,17 @@ def boot_command(
     plan = Plan(found, hardware, ending, line, terminal, other, keys)
     result = boot(plan, options, wanted)
     return _show(image, result, json, serial == STDIO)
+
+
+def usual(image: str, specs: Sequence[str]) -> Plan:
+    """The plan of an image as this command has it without options. Raises BadInput."""
+    _check_accelerator(RunOptions())
+    size = memory_size(MEMORY)
+    found = _image(image, None, None, size, "")
+    contents = b"" if found.start is not None else firmware.bios(None)
+    hardware = Hardware(specs or [DEFAULT_DEVICE], size, contents)
+    ending = parse(SEABIOS_ENDS if image == SEABIOS else HALT)
+    return Plan(found, hardware, ending, NONE, to_terminal(as_json=True))
 
 
 def _check_accelerator(options: RunOptions) -> None:

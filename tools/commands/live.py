@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import sys
 import webbrowser
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from coalesced.tools.commands.options import DeviceOption, with_run_options
+from coalesced.tools.commands.options import DeviceOption, staleness_of, with_run_options
 from coalesced.tools.errors import BadInput
 from coalesced.tools.live import beside, subjects
-from coalesced.tools.live.session import Page
+from coalesced.tools.live.session import Page, Subject, of_job
 from coalesced.tools.runs import report
 from coalesced.tools.runs.options import Accel, RunOptions
 from coalesced.tools.runs.results import Comparison, Savings
 
 EXAMPLES = (
     "Examples: coalesced live · coalesced live cirrus --ring-pages 16 · "
-    "coalesced live guest.py:main · coalesced live boot --run --json"
+    "coalesced live guest.py:main · coalesced live boot:plasma · "
+    "coalesced live boot --run --json"
 )
+
+IMAGE = "boot:"
 
 
 @with_run_options(without=("pcap", "explain", "explain_first", "netdev"), staleness="off")
@@ -32,7 +36,7 @@ def live(
         typer.Argument(
             metavar="[WHAT]",
             help="vga or cirrus, the demonstrations; FILE.py:FUNCTION, a guest of your own; a "
-            "trace file, or boot or e1000, recorded ones.",
+            "trace file, or boot or e1000, recorded ones; boot:IMAGE, machine code.",
             show_default=True,
         ),
     ] = "vga",
@@ -63,7 +67,7 @@ def live(
     if options.accel is not Accel.process:
         raise BadInput(f"--accel {options.accel}: the page shows the two processes of `process`")
     beside.check_installed()
-    subject = subjects.find(what, device or [])
+    subject, options = _subject(what, device or [], options)
     server = beside.start(*_address(listen))
     try:
         _say_where(server, browser)
@@ -75,6 +79,19 @@ def live(
         server.close()
     result = Comparison(what, options.accel, [ran], Savings(), True, [])
     return report.show(what, result, json)
+
+
+def _subject(what: str, devices: list[str], options: RunOptions) -> tuple[Subject, RunOptions]:
+    """What is shown, and with which options: a boot needs a staleness. Raises BadInput."""
+    image = what.removeprefix(IMAGE)
+    if image == what:
+        return subjects.find(what, devices), options
+    from coalesced.tools.boot.run import job  # noqa: PLC0415 - of machine code alone
+    from coalesced.tools.commands import boot  # noqa: PLC0415
+
+    staleness = options.staleness or staleness_of(boot.STALENESS)
+    subject = of_job(what, job(boot.usual(image, devices)), lambda running: running.board)
+    return subject, replace(options, staleness=staleness)
 
 
 def _address(text: str) -> tuple[str, int]:

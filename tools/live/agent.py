@@ -12,6 +12,7 @@ import numpy as np
 
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.hv.abi import KVM_COALESCED_MMIO
+from coalesced.tools.live.exit_pace import ExitPace
 from coalesced.tools.live.keep import Keep
 from coalesced.tools.live.link import RING_BYTES, SCREEN_BYTES, Closed, Link, Message
 from coalesced.tools.live.pace import Pace
@@ -37,6 +38,7 @@ class Agent:
         name: str,
         options: RunOptions,
         price: float,
+        pace: Pace | ExitPace,
     ) -> None:
         """`price`: seconds that an exit costs."""
         self._options = options
@@ -50,7 +52,7 @@ class Agent:
         self._end = ""
         self._frame = 0
         self._spent = 0.0  # seconds of CPU time that answers took
-        self.pace = Pace(machine)
+        self.pace = pace
         self.telling = Telling(machine)
         self._keep = Keep(machine)
         self.pace.on_step = self.telling.step
@@ -157,6 +159,7 @@ class Agent:
             "mode": self._mode(),
             "rate": self.pace.rate,
             "steps": self.pace.taken,
+            "step": "exit" if self._machine.executes_code else "access",
             "writes": counters.writes,
             "coalesced": counters.coalesced,
             "saved": round(counters.coalesced * self._price, 6),

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from coalesced.tools.live.agent import Agent
+from coalesced.tools.live.exit_pace import ExitPace
 from coalesced.tools.live.link import Link
+from coalesced.tools.live.pace import Pace
 from coalesced.tools.live.price import exit_seconds
 from coalesced.tools.runs.comparison import board_of, screen_of
 from coalesced.tools.runs.options import RunOptions
@@ -50,9 +52,14 @@ def guest(name: str, function: str, specs: list[str]) -> Subject:
 
 def replay(name: str, recorded: Trace, specs: list[str]) -> Subject:
     """The accesses of a trace."""
+    return of_job(name, replay_job(recorded, specs), lambda stage: stage.board)
+
+
+def of_job(name: str, job: Job[BoardT, SeenT], board: Callable[[BoardT], Board]) -> Subject:
+    """Any job; `board`: finds the PC in what its `build` returns."""
 
     def run(options: RunOptions, page: Page) -> tuple[Run, RunOptions | None]:
-        return _run(name, replay_job(recorded, specs), lambda stage: stage.board, options, page)
+        return _run(name, job, board, options, page)
 
     return run
 
@@ -66,13 +73,17 @@ def _run(
 ) -> tuple[Run, RunOptions | None]:
     agents: list[Agent] = []
     price = exit_seconds(options.wait, options.cpus)
-    arguments = {"name": job.guest, "arguments": dict(job.arguments), "told": ""}
+    guest, arguments = job.guest, dict(job.arguments)
+    if not job.machine_code:
+        guest, arguments = PACED, {"name": job.guest, "arguments": arguments, "told": ""}
 
     def build(machine: Machine) -> BoardT:
         built = job.build(machine)
-        agent = Agent(page.link, machine, board(built), name, options, price)
+        pace = ExitPace(machine) if job.machine_code else Pace(machine)
+        agent = Agent(page.link, machine, board(built), name, options, price, pace)
         agents.append(agent)
-        arguments["told"] = agent.pace.pipe
+        if isinstance(pace, Pace):
+            arguments["told"] = pace.pipe
         if page.running:
             agent.start()
         return built
@@ -82,7 +93,7 @@ def _run(
         if not page.leave:
             agent.linger(f"The guest has halted after {machine.counters.writes:,} writes.")
 
-    shown = Job(PACED, arguments, build, inspect, job.write_rom)
+    shown = Job(guest, arguments, build, inspect, job.write_rom, machine_code=job.machine_code)
     try:
         # What the page turns off must be able to be turned on.
         able = replace(options, coalesce=True)

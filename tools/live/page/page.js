@@ -88,6 +88,8 @@ function showKnobs() {
     control.disabled = !state.may_turn || (ended && !still);
   }
   $("run").disabled ||= state.mode === "running";
+  put("step", state.step === "exit" ? "To the next exit" : "Step");
+  put("step50", state.step === "exit" ? "50 exits on" : "50 steps");
   $("pause").setAttribute("aria-pressed", state.mode === "paused" || state.mode === "pausing");
   if ($("speed") !== document.activeElement && state.mode !== "paused") $("speed").value = state.rate || "";
   if ($("staleness") !== document.activeElement) choose($("staleness"), state.staleness ?? "", (ms) => `${ms} ms`);
