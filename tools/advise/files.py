@@ -13,6 +13,7 @@ from coalesced.tools.advise import perfetto
 from coalesced.tools.advise.advice import Advice
 from coalesced.tools.advise.recording import Recording
 from coalesced.tools.errors import BadInput
+from coalesced.tools.traces.perfetto import available
 from coalesced.vmm.output import Output
 
 _PIECE: Final = 1 << 20  # bytes that are written at once
@@ -36,7 +37,7 @@ def write_html(path: Path, advice: Advice) -> None:
 
 def write_perfetto(path: Path, recordings: Iterable[Recording], advice: Advice) -> None:
     """Write the recordings for Perfetto. Raises BadInput without the library, or as above."""
-    perfetto.available()
+    available()
     with _written("--perfetto", path) as write:
         perfetto.export(recordings, advice, write)
 

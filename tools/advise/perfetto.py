@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from types import SimpleNamespace
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -13,23 +12,15 @@ from coalesced.tools.advise.advice import Advice
 from coalesced.tools.advise.recording import Recording
 from coalesced.tools.advise.spool import Records, array_of
 from coalesced.tools.advise.zones import Force
-from coalesced.tools.errors import BadInput
 from coalesced.tools.runs import progress
 from coalesced.tools.traces.events import Kind
+from coalesced.tools.traces.perfetto import PerfettoTrace, Write
 from coalesced.vmm.zone import Zone
 
-_SEQUENCE: Final = 1
 _STEP: Final = 1_000  # nanoseconds from event to event where the recording has no times
 _THREADS: Final = 1_000  # the track of thread n is _THREADS + n + 1
 _DEPTH: Final = (1, 2)  # the tracks of the ring's depth: as recorded, with the advice
 _TRACKS: Final = 1 << 33  # of a recording: a thread has a number of 32 bits
-
-Write = Callable[[bytes], None]
-
-
-def available() -> None:
-    """Raise BadInput if the library is missing."""
-    _library()
 
 
 def export(recordings: Iterable[Recording], advice: Advice, write: Write) -> None:
@@ -37,7 +28,7 @@ def export(recordings: Iterable[Recording], advice: Advice, write: Write) -> Non
 
     Of several recordings each has its own tracks, and its time begins with its first event.
     """
-    trace = _Trace(write)
+    trace = PerfettoTrace(write)
     alone = advice.recordings or [advice]
     for number, (recording, each) in enumerate(zip(recordings, alone, strict=True)):
         _Exported(trace, recording, each, number if advice.recordings else None).write()
@@ -47,7 +38,7 @@ class _Exported:
     """One of the recordings; `number` is None if it is the only one."""
 
     def __init__(
-        self, trace: _Trace, recording: Recording, advice: Advice, number: int | None
+        self, trace: PerfettoTrace, recording: Recording, advice: Advice, number: int | None
     ) -> None:
         self._trace, self._recording = trace, recording
         self._prefix = "" if number is None else f"{advice.trace}: "
@@ -124,58 +115,3 @@ class Depth:
 def _label(kind: int, address: int, size: int, value: int) -> str:
     name = Kind(kind).name.lower().replace("_", " ")
     return f"{name} {address:#x}/{size} {value:#x}" if size else name
-
-
-class _Trace:
-    """Packets of a Perfetto trace, written one by one."""
-
-    def __init__(self, write: Write) -> None:
-        builder, self._messages = _library()
-        self._builder = builder(SimpleNamespace(write=write))
-
-    def track(self, number: int, name: str, unit: str | None = None) -> None:
-        """Name a track of events; with a unit, of a counter."""
-        packet = self._packet(0)
-        packet.track_descriptor.uuid = number
-        packet.track_descriptor.name = name
-        if unit is not None:
-            packet.track_descriptor.counter.unit_name = unit
-        self._builder.write_packet(packet)
-
-    def instant(self, at: int, track: int, name: str, exits: bool) -> None:
-        """An event; `exits`: in the category of exits."""
-        packet = self._event(at, track, self._messages.TrackEvent.TYPE_INSTANT)
-        packet.track_event.name = name
-        packet.track_event.categories.append("exit" if exits else "access")
-        self._builder.write_packet(packet)
-
-    def value(self, at: int, track: int, value: int) -> None:
-        """A new value of a counter."""
-        packet = self._event(at, track, self._messages.TrackEvent.TYPE_COUNTER)
-        packet.track_event.counter_value = value
-        self._builder.write_packet(packet)
-
-    def _event(self, at: int, track: int, kind: int) -> Any:
-        packet = self._packet(at)
-        packet.track_event.type = kind
-        packet.track_event.track_uuid = track
-        return packet
-
-    def _packet(self, at: int) -> Any:
-        packet = self._builder.create_packet()
-        packet.timestamp = at
-        packet.trusted_packet_sequence_id = _SEQUENCE
-        return packet
-
-
-def _library() -> tuple[Any, Any]:
-    try:
-        from perfetto.protos.perfetto.trace import perfetto_trace_pb2  # noqa: PLC0415
-        from perfetto.trace_builder.proto_builder import (  # noqa: PLC0415
-            StreamingTraceProtoBuilder,
-        )
-    except ImportError as error:
-        raise BadInput(
-            f"--perfetto: not installed ({error}); pip install 'coalesced-mmio[advise]'"
-        ) from None
-    return StreamingTraceProtoBuilder, perfetto_trace_pb2

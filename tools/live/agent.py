@@ -73,7 +73,8 @@ class Agent:
             "drain": lambda _m: self._drain(),
             "key": lambda m: board.i8042.keyboard.send(m["codes"]),
             "keep": lambda m: self._keep.turn(m["on"]),
-            "trace": lambda _m: self._give_trace(),
+            "trace": lambda _m: self._give(self._keep.trace()),
+            "stamped": lambda _m: self._give(self._keep.stamped()),
             "quit": lambda _m: self._leave(None),
             "again": lambda m: self._leave(
                 replace(self._options, ring_pages=m["pages"], wait=Wait(m["wait"]))
@@ -222,10 +223,9 @@ class Agent:
             for exits, port, address in nlargest(_HOTTEST, found)
         ]
 
-    def _give_trace(self) -> None:
-        trace = self._keep.trace()
-        self._link.memory[RING_BYTES : RING_BYTES + len(trace)] = trace
-        self._link.send({"bytes": len(trace)})
+    def _give(self, lines: bytes) -> None:
+        self._link.memory[RING_BYTES : RING_BYTES + len(lines)] = lines
+        self._link.send({"bytes": len(lines)})
 
     def _name_of(self, port: bool, address: int) -> str:
         return place(self._space(port), address)

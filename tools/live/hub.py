@@ -47,7 +47,7 @@ class Hub:
         self._rates = Rates()
         self._load = Load()
         self._asked: deque[Message] = deque()
-        self._traces: deque[asyncio.Future[bytes]] = deque()
+        self._kept: deque[tuple[str, asyncio.Future[bytes]]] = deque()
         self._state: Message = {}
         self._hottest: list[Any] = []
         self._cpu: dict[str, float | None] = {}
@@ -80,10 +80,10 @@ class Hub:
             for task in (reader, writer, ended):
                 task.cancel()
 
-    async def trace(self) -> bytes:
-        """The accesses of the last minute, as far as they were kept."""
+    async def kept(self, form: str) -> bytes:
+        """The accesses of the last minute, as far as they were kept, as `trace` or `stamped`."""
         wanted: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._traces.append(wanted)
+        self._kept.append((form, wanted))
         self._wake.set()
         return await wanted
 
@@ -148,7 +148,7 @@ class Hub:
         """Ask the VMM while browsers watch; ends with the VMM."""
         try:
             while True:
-                if not self._clients and not self._asked and not self._traces:
+                if not self._clients and not self._asked and not self._kept:
                     self._wake.clear()
                     await self._idle()
                 began = time.monotonic()
@@ -171,12 +171,12 @@ class Hub:
     async def _ask(self) -> None:
         while self._asked:
             self._link.send(self._asked.popleft())
-        while self._traces:
-            self._link.send({"do": "trace"})
+        while self._kept:
+            form, future = self._kept.popleft()
+            self._link.send({"do": form})
             count = (await self._receive())["bytes"]
-            trace = self._link.memory[RING_BYTES : RING_BYTES + count]
-            if not (future := self._traces.popleft()).done():
-                future.set_result(trace)
+            if not future.done():
+                future.set_result(self._link.memory[RING_BYTES : RING_BYTES + count])
         now = time.monotonic()
         wanted = {what: now >= due for what, due in self._next.items()}
         addresses = self._unnamed()

@@ -22,8 +22,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from coalesced.tools.errors import BadInput
 from coalesced.tools.live.hub import Hub
 from coalesced.tools.live.link import Link
+from coalesced.tools.live.timeline import perfetto
+from coalesced.tools.traces.perfetto import available
 
 PAGE: Final = Path(__file__).parent / "page"
 TYPES: Final = {
@@ -80,9 +83,12 @@ def application(hub: Hub, doors: Doors) -> Starlette:
     async def part(request: Request) -> Response:
         if doors.turns(request) is None:
             return PlainTextResponse("Not this address.\n", 403, HEADERS)
-        if request.path_params.get("name") == "trace":
-            return Response(await hub.trace(), 200, HEADERS, "text/plain")
-        name = TYPES.get(request.path_params.get("name", ""))
+        asked = request.path_params.get("name", "")
+        if asked == "trace":
+            return Response(await hub.kept("trace"), 200, HEADERS, "text/plain")
+        if asked == "perfetto":
+            return await _perfetto(hub)
+        name = TYPES.get(asked)
         if name is None:
             return PlainTextResponse("There is no such part.\n", 404, HEADERS)
         path = PAGE / name
@@ -111,6 +117,15 @@ def application(hub: Hub, doors: Doors) -> Starlette:
             WebSocketRoute("/{word}/socket", talk),
         ]
     )
+
+
+async def _perfetto(hub: Hub) -> Response:
+    try:
+        available()
+        content = await asyncio.to_thread(perfetto, await hub.kept("stamped"))
+    except BadInput as error:
+        return PlainTextResponse(f"{error}\n", 501, HEADERS)
+    return Response(content, 200, HEADERS, "application/octet-stream")
 
 
 async def serve(link: Link, listening: socket.socket, doors: Doors) -> None:

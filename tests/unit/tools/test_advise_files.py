@@ -24,6 +24,7 @@ from coalesced.tools.advise.zones import Force
 from coalesced.tools.errors import BadInput
 from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
+from helpers.perfetto import packets
 
 WINDOW = 0xFD000000
 ENTRIES = 400
@@ -121,15 +122,6 @@ def test_the_depth_of_the_ring_rises_to_the_exit(window: tuple[Recording, Advice
     expected = [n % (SLOTS + 1) for n in range(1, ENTRIES + 1)]
     assert depths[: 2 * ENTRIES : 2] == expected
     assert depths[-1] == 0
-
-
-def packets(path: Path) -> list[Any]:
-    trace = pytest.importorskip(
-        "perfetto.protos.perfetto.trace.perfetto_trace_pb2", reason="perfetto is not installed"
-    )
-    parsed = trace.Trace()
-    parsed.ParseFromString(path.read_bytes())
-    return list(parsed.packet)
 
 
 def test_perfetto_gets_every_event_and_the_depth(

@@ -20,10 +20,15 @@ from coalesced.tools.errors import BadInput
 from coalesced.tools.live import beside
 from coalesced.tools.live import hub as hub_module
 from coalesced.tools.live.hub import Hub
+from coalesced.tools.live.keep import Keep
 from coalesced.tools.live.keys import codes_of
 from coalesced.tools.live.knobs import checked
 from coalesced.tools.live.link import RING_BYTES, Link, pair
+from coalesced.tools.live.timeline import RING, perfetto
 from coalesced.tools.live.view import Picture, Rates, Ring
+from coalesced.vmm.machine import Machine
+from helpers.perfetto import packets, perfetto_events
+from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, load
 
 PAGE = Path(coalesced.tools.live.__file__ or "").parent / "page"
 ANSWER: dict[str, Any] = {
@@ -131,6 +136,31 @@ def test_a_message_that_the_page_does_not_send_is_refused(message: dict[str, Any
 def test_a_message_keeps_only_what_its_knob_has() -> None:
     message = {"do": "staleness", "ms": 10, "more": 1}
     assert checked(message) == {"do": "staleness", "ms": 10}
+
+
+def test_a_minute_is_kept_with_what_was_queued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 10**9
+    monkeypatch.setattr("time.monotonic_ns", lambda: now)
+    machine = Machine(FakeAccelerator((Queued(0, 1, 1), Queued(1, 1, 2), load(8))))
+    machine.memory.map(Recorder("r", 0x100, coalesced=((0, 0x100),)).region, 0)
+    keep = Keep(machine)
+    keep.turn(True)
+    machine.run("guest")
+    assert [kept.left for kept in keep.kept()] == [2, 1, 0]
+    assert keep.trace().startswith(b"memory_region_ops_write cpu 0 mr ")
+    (tmp_path / "p").write_bytes(perfetto(keep.stamped()))
+    assert perfetto_events(tmp_path / "p") == [
+        ("r write 0x0/1 0x1", ["access"], now),
+        ("r write 0x1/1 0x2", ["access"], now),
+        ("r read 0x8/1 0x0", ["exit"], now),
+    ]
+    counters = [each for each in packets(tmp_path / "p") if each.track_event.track_uuid == RING]
+    assert [each.track_event.counter_value for each in counters] == [2, 1, 0]
+    now += 61 * 10**9
+    keep.access("read", machine.memory, 0, 1, 0)
+    assert len(keep.kept()) == 1
 
 
 @pytest.mark.parametrize("name", beside.NEEDED)
