@@ -90,6 +90,7 @@ class Lines:
     foreign: int
     lost_marks: int
     apart: Mapping[str, int]
+    cut: Sequence[str]  # packed files that end too early
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,7 @@ def _lines(recording: Recording) -> Lines:
         reader.foreign,
         reader.counts[Kind.LOST],
         reader.apart,
+        [str(recording.path)] if reader.is_cut else [],
     )
 
 

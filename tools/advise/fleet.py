@@ -151,6 +151,7 @@ def _joined(advices: Sequence[Advice], alone: Sequence[_Group], options: Options
         lines=_summed(
             [advice.lines for advice in advices],
             apart=_counted(advice.lines.apart for advice in advices),
+            cut=[path for advice in advices for path in advice.lines.cut],
         ),
         threads=sum(advice.threads for advice in advices),
         seconds=sum(seconds) if seconds else None,

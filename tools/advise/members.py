@@ -27,6 +27,7 @@ def members(advice: Advice) -> Mapping[str, object]:
         "lines_known": lines.known,
         "lost_marks": lines.lost_marks,
         "apart": lines.apart,
+        "cut_files": lines.cut,
         "accesses": reads + writes,
         "reads": reads,
         "writes": writes,

@@ -59,6 +59,8 @@ def _recording(advice: Advice) -> Iterator[str]:
     ):
         if count:
             yield f"{plural(count, what)} {text}"
+    for path in read.cut:
+        yield from _wrapped(f"{path} ends too early: the part before its end is judged", "  ")
 
 
 def _model(advice: Advice) -> Iterator[str]:
@@ -68,6 +70,9 @@ def _model(advice: Advice) -> Iterator[str]:
         return
     zones = ", ".join(map(str, advice.zones_in_force)) or "none"
     yield from _wrapped(f"Zones in force: {zones}", "  ")
+    if not agreed.writes:
+        yield "No write falls into one: the ring's rules are held against nothing."
+        return
     yield from _wrapped(
         f"The ring's rules agree on {agreed.agreed:,} of {agreed.writes:,} writes in zones: "
         f"{agreed.exits:,} exit, {agreed.predicted:,} are predicted to.",

@@ -90,6 +90,11 @@ class Reader:
         self.foreign = 0
         self.first_foreign: Foreign | None = None
         self.lines = 0
+        self.is_cut = False
+
+    def cut(self) -> None:
+        """The file, a packed one, ended too early."""
+        self.is_cut = True
 
     @property
     def apart(self) -> dict[str, int]:

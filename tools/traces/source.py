@@ -29,27 +29,33 @@ _NEWLINE = 10
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that is read of a trace, in all and at once."""
+    """The most that is read of a trace, in all and at once, and whether a part of one will do."""
 
     accesses: int = 1 << 22
     text: int = 1 << 29  # bytes
     block: int = 1 << 22  # bytes
     writer: float = 10.0  # seconds in which a writer must open a FIFO
+    whole: bool = True  # refuse a packed file that ends too early
 
 
-ENDLESS: Final = Limits(accesses=1 << 62, text=1 << 62)
+ENDLESS: Final = Limits(accesses=1 << 62, text=1 << 62, whole=False)
+STDIN: Final = Path("-")
 Watch = Callable[[int], object]  # called with the number of bytes that were read
+Cut = Callable[[], object]  # called when a packed file ends too early
 
 
-def blocks(path: Path, limits: Limits, watch: Watch = abs) -> Iterator[bytes]:
+def blocks(
+    path: Path, limits: Limits, watch: Watch = abs, cut: Cut = lambda: None
+) -> Iterator[bytes]:
     """The text of a trace, `-` for standard input; each block but the last ends after a line.
 
-    `watch`: called after each read with its number of bytes. Raises BadInput when the file
-    cannot be read, is damaged, or holds more text than the limit.
+    `watch`: called after each read with its number of bytes; `cut`: called when a packed file ends
+    too early, if `limits` takes a part of one. Raises BadInput when the file cannot be read, is
+    damaged, or holds more text than the limit.
     """
     try:
-        with _open(Path("/dev/stdin") if str(path) == "-" else path) as file:
-            chunks = _gathered(_unpacked(path, file, limits, watch), limits.block // 4)
+        with _open(path) as file:
+            chunks = _gathered(_unpacked(path, file, limits, watch, cut), limits.block // 4)
             yield from _whole_lines(path, chunks, limits)
     except OSError as error:
         raise BadInput(f"trace {path}: {error.strerror or error}") from error
@@ -57,7 +63,8 @@ def blocks(path: Path, limits: Limits, watch: Watch = abs) -> Iterator[bytes]:
 
 def _open(path: Path) -> IO[bytes]:
     """Open a file or a pipe, without waiting for the writer of a FIFO."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.dup(0) if path == STDIN else os.open(path, flags)
     file = os.fdopen(fd, "rb", buffering=0)
     mode = os.fstat(fd).st_mode
     if stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISFIFO(mode):
@@ -67,8 +74,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _chunks(path: Path, file: IO[bytes], limits: Limits, watch: Watch) -> Iterator[bytes]:
-    is_pipe = stat.S_ISFIFO(os.fstat(file.fileno()).st_mode)
-    if is_pipe:
+    if path != STDIN and stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
         yield _first_of_pipe(path, file, limits)
         os.set_blocking(file.fileno(), True)
     while chunk := file.read(limits.block):
@@ -91,8 +97,8 @@ def _first_of_pipe(path: Path, file: IO[bytes], limits: Limits) -> bytes:
 class _Readable(Protocol):
     """An unpacked file."""
 
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, none at the end."""
+    def read1(self, size: int, /) -> bytes:
+        """At most `size` bytes that one read of the file gives, none at the end."""
 
 
 class _Joined(io.RawIOBase):
@@ -136,7 +142,7 @@ class _Zstd:
         self._frame = self._library.ZstdDecompressor().decompressobj()
         self._rest = b""
 
-    def read(self, _size: int, /) -> bytes:
+    def read1(self, _size: int, /) -> bytes:
         """The next bytes; none at the end. A small piece of the file unpacks to a bounded one."""
         text = b""
         while not text:
@@ -165,7 +171,9 @@ _PACKED: Mapping[bytes, tuple[str, Callable[[IO[bytes]], _Readable]]] = {
 }
 
 
-def _unpacked(path: Path, file: IO[bytes], limits: Limits, watch: Watch) -> Iterator[bytes]:
+def _unpacked(
+    path: Path, file: IO[bytes], limits: Limits, watch: Watch, cut: Cut
+) -> Iterator[bytes]:
     """The text of a file, which may be packed."""
     chunks = _chunks(path, file, limits, watch)
     head = b""
@@ -175,24 +183,23 @@ def _unpacked(path: Path, file: IO[bytes], limits: Limits, watch: Watch) -> Iter
     for magic, (kind, opened) in _PACKED.items():
         if head.startswith(magic):
             packed = io.BufferedReader(_Joined(chunks), limits.block)
-            yield from _whole(path, kind, opened, cast("IO[bytes]", packed), limits)
+            texts = _texts(path, kind, opened(cast("IO[bytes]", packed)), limits.block)
+            try:
+                yield from texts
+            except EOFError as error:
+                if limits.whole:
+                    text = f"expected a whole {kind} file: it ends too early"
+                    raise BadInput(f"trace {path}: {text}") from error
+                cut()
             return
     yield from chunks
 
 
-def _whole(
-    path: Path,
-    kind: str,
-    opened: Callable[[IO[bytes]], _Readable],
-    packed: IO[bytes],
-    limits: Limits,
-) -> Iterator[bytes]:
+def _texts(path: Path, kind: str, unpacked: _Readable, size: int) -> Iterator[bytes]:
+    """What a packed file holds. Raises EOFError, behind the last of it, where the file is cut."""
     try:
-        unpacked = opened(packed)
-        while chunk := unpacked.read(limits.block):
+        while chunk := unpacked.read1(size):
             yield chunk
-    except EOFError as error:
-        raise BadInput(f"trace {path}: expected a whole {kind} file: it ends too early") from error
     except (zlib.error, lzma.LZMAError, gzip.BadGzipFile, _Damaged) as error:
         raise BadInput(f"trace {path}: expected a whole {kind} file: {error}") from error
 

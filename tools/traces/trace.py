@@ -82,8 +82,9 @@ def parts(
     there is no such file, it is damaged, too big, or holds no access.
     """
     head = _Head()
+    blocks = source.blocks(path, limits, watch, reader.cut)
     count, accesses = 0, False
-    for events in reader.read(head.of(source.blocks(path, limits, watch)), scanners):
+    for events in reader.read(head.of(blocks), scanners):
         count += len(events)
         if count > limits.accesses:
             raise BadInput(f"trace {path}: expected at most {limits.accesses:,} accesses, got more")
@@ -153,6 +154,9 @@ def _strings(events: Events) -> dict[str, int]:
     return {f"{port:#x}": n for port, n in zip(ports.tolist(), counts.tolist(), strict=True)}
 
 
+_HOW = "; `coalesced advise --help` says how to record one"
+
+
 def _nothing(reader: Reader, head: bytes) -> str:
     """The reason to refuse a file without an access."""
     if reader.format is not None:
@@ -164,9 +168,9 @@ def _nothing(reader: Reader, head: bytes) -> str:
     kind = kind_of(head)
     first = reader.first_foreign
     if first is None:
-        return f"{text}none"
+        return f"{text}none{_HOW}"
     found = f"{kind}, which is not read" if kind else "none"
-    return f"{text}{found}; line {first.line} is {shown(first)}"
+    return f"{text}{found}; line {first.line} is {shown(first)}{_HOW}"
 
 
 def shown(foreign: Foreign) -> str:

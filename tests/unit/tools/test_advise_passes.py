@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from coalesced.tools.advise.advice import Advice, RangeAdvice
 from coalesced.tools.advise.passes import PARTS
+from coalesced.tools.advise.recording import read
 from coalesced.tools.advise.verdicts import Verdict
+from coalesced.tools.errors import BadInput
 from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
 
@@ -122,3 +128,44 @@ def test_without_times_the_parts_have_equally_many_events(tmp_path: Path) -> Non
     assert (advice.part_seconds, advice.seconds) == (None, None)
     assert set(advice.exits_by_part) == {5}
     assert sum(advice.ranges[0].parts) == 5 * PARTS
+
+
+def zst(text: bytes) -> bytes:
+    packed: bytes = pytest.importorskip("zstandard").compress(text)
+    return packed
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, zst])
+def test_a_packed_file_that_ends_too_early_is_judged_up_to_there(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    """So much of it as the unpacked lines before the cut, and not the last one, which is none."""
+    tape = Tape()
+    for number in range(20_000):
+        tape.out(0x70, number * 7919 % 251)
+    text = "".join(f"{line}\n" for line in tape.lines).encode()
+    whole = pack(text)
+    path = tmp_path / "t"
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    recording = read(path)
+    assert recording.reader.is_cut
+    assert 1_000 < recording.lines < len(tape.lines)
+    path.write_bytes(whole)
+    assert not read(path).reader.is_cut
+
+
+def test_standard_input_that_ends_at_once_holds_no_access() -> None:
+    """It is not waited for: the shell has opened both of its ends."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    kept = os.dup(0)
+    os.dup2(reading, 0)
+    try:
+        with pytest.raises(
+            BadInput, match=r"expected at least one line with an access .*, found none"
+        ):
+            read(Path("-"))
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(reading)
