@@ -99,8 +99,7 @@ class Drain:
             for observer in accesses.observers:
                 observer.batch(ring.batch(count))
         elif count < SHORTEST_RUN:  # arrays would cost more than they save
-            for address, length, port, value in ring.core.entries(count):
-                accesses.write(accesses.ports if port else accesses.memory, address, length, value)
+            self._write_singly(ring.core.entries(count))
             return
         self._turn_ends = 0.0
         size, kinds, span = ring.core.summary()
@@ -112,12 +111,28 @@ class Drain:
         if kinds != _MIXED:
             accesses.write_run(accesses.memory if kinds == _MEMORY else accesses.ports, run)
             return
+        self._carry_out_in_turns(ring, run)
+
+    def _carry_out_in_turns(self, ring: Consumer, run: WriteRun) -> None:
+        """Carry out a batch in which memory and ports alternate."""
+        accesses, count = self._accesses, len(run)
+        entries = None if accesses.observers else ring.core.entries(count)
         pio = ring.pio[:count]
         edges = (np.flatnonzero(np.diff(pio)) + 1).tolist()
         for start, stop in pairwise([0, *edges, count]):
-            accesses.write_run(
-                accesses.ports if pio[start] else accesses.memory, run.part(start, stop)
-            )
+            if entries is not None and stop - start < SHORTEST_RUN:
+                self._write_singly(entries[start:stop])
+                self._look_around()
+            else:
+                accesses.write_run(
+                    accesses.ports if pio[start] else accesses.memory, run.part(start, stop)
+                )
+
+    def _write_singly(self, entries: list[tuple[int, int, int, int]]) -> None:
+        """Carry out writes, given as (address, length, pio, value)."""
+        accesses = self._accesses
+        for address, length, port, value in entries:
+            accesses.write(accesses.ports if port else accesses.memory, address, length, value)
 
 
 class _RingRun(WriteRun):

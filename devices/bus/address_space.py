@@ -210,7 +210,10 @@ class AddressSpace:
         done = self._write_whole(run, failed)
         count = len(run.addresses)
         while done < count:
-            done += self._write_ranges(run.part(done) if done else run, failed)
+            if count - done < SHORTEST_RUN:
+                done += self._write_singly(run.entries(done), failed)
+            else:
+                done += self._write_ranges(run.part(done) if done else run, failed)
 
     def _write_whole(self, run: WriteRun, failed: WriteFailed) -> int:
         """Offer a run to the region that it lies in, if one takes it; how many writes it took."""
@@ -239,7 +242,10 @@ class AddressSpace:
         return len(run)
 
     def _split(self, run: WriteRun) -> list[tuple[int, int, Mapping | None]]:
-        """(start, stop, mapping) of runs that lie wholly inside one range; None: write singly."""
+        """(start, stop, mapping) of runs that lie wholly inside one range.
+
+        None: writes to be carried out singly, short runs in a row among them.
+        """
         addresses, sizes = run.addresses, run.sizes
         low, last = run.span
         first = self.find(min(low, self.limit - 1))
@@ -251,10 +257,13 @@ class AddressSpace:
         crossing = (last_bytes > self._lasts_u64[ranges]) | (last_bytes < addresses)
         keys = np.where(crossing, -1, ranges)
         edges = (np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist()
-        return [
-            (start, stop, None if keys[start] < 0 else self._flat[keys[start]].mapping)
-            for start, stop in pairwise([0, *edges, len(addresses)])
-        ]
+        parts: list[tuple[int, int, Mapping | None]] = []
+        for start, stop in pairwise([0, *edges, len(addresses)]):
+            singly = stop - start < SHORTEST_RUN or keys[start] < 0
+            mapping = None if singly else self._flat[keys[start]].mapping
+            joined = mapping is None and parts and parts[-1][2] is None
+            parts.append((parts.pop()[0] if joined else start, stop, mapping))
+        return parts
 
     def _offer(self, run: WriteRun, mapping: Mapping, take: RunHandler, failed: WriteFailed) -> int:
         """Let a region take writes of `run`, one at least; how many are done."""

@@ -41,6 +41,8 @@ class Checker:
         self._strict = strict
         self._missing: set[int] = set()
         self._again = range(0)  # numbers of entries that may come a second time
+        self._lap = -1  # of `_entries`
+        self._entries: list[tuple[bool, int, int, int]] = []
 
     def allow_again(self, entries: int) -> None:
         """Expect the last `entries` a second time: the consumer of their batch died."""
@@ -113,10 +115,6 @@ class Checker:
 
     def _is(self, number: int, pio: bool, address: int, length: int, data: int) -> bool:
         lap, i = divmod(number, PERIOD)
-        wanted = self._stream.lap(lap)
-        return (
-            int(wanted.address[i]) == address
-            and int(wanted.data[i]) == data
-            and int(wanted.length[i]) == length
-            and bool(wanted.pio[i]) is pio
-        )
+        if lap != self._lap:
+            self._lap, self._entries = lap, self._stream.lap(lap).entries()
+        return self._entries[i] == (pio, address, length, data)

@@ -70,6 +70,11 @@ class Lap:
     pio: NDArray[np.bool_]
     data: NDArray[np.uint64]
 
+    def entries(self) -> list[tuple[bool, int, int, int]]:
+        """(pio, address, length, data) of each, for comparisons one by one."""
+        columns = (self.pio, self.address, self.length, self.data)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
 
 class Stream:
     """The entries of a seed and a style, and the operations that write them."""
