@@ -127,6 +127,17 @@ class Consumer(Buffer):
         """How many entries are published and not committed."""
 
 @final
+class VmRing:
+    """The ring of a VM in `size` bytes at `offset` of a mapping, for its vCPUs.
+
+    The mapping begins with the run segment of the first vCPU, which takes the notes about waits.
+    """
+
+    def __new__(cls, mapping: Mapping, offset: int, size: int) -> VmRing: ...
+    def share(self) -> None:
+        """From now on several vCPUs append, each under a lock; none of them runs at this call."""
+
+@final
 class Vcpu:
     """The guest's processor, run by the kernel's part. Sizes in bytes, `pio` 0 or 1."""
 
@@ -137,14 +148,13 @@ class Vcpu:
     def __new__(
         cls,
         mapping: Mapping,
-        ring_offset: int,
-        ring_size: int,
+        ring: VmRing | None,
         exit_fd: int,
         resume_fd: int,
         policy: int,
         serve: Callable[[], object],
     ) -> Vcpu:
-        """`mapping`: run segment, then ring; ring_size 0: no ring. `serve()` answers requests."""
+        """`mapping`: it begins with the run segment. `serve()` answers requests."""
     def load(self, address: int, size: int, /) -> int: ...
     def store(self, address: int, size: int, value: int, /) -> None: ...
     def in_(self, port: int, size: int, /) -> int: ...

@@ -156,10 +156,10 @@ class Kernel:
         run = shm.create("run page", abi.RUN_PAGES * abi.PAGE_SIZE)
         exit_read, exit_write = doorbell.pipe()
         resume_read, resume_write = doorbell.pipe()
+        mapping = shm.mapped(run, *([self._ring] if self._ring else []))
         self.vcpu = core.Vcpu(
-            shm.mapped(run, *([self._ring] if self._ring else [])),
-            run.size,
-            self._ring.size if self._ring else 0,
+            mapping,
+            core.VmRing(mapping, run.size, self._ring.size) if self._ring else None,
             exit_write,
             resume_read,
             self._policy,

@@ -46,7 +46,7 @@ class Mutation:
 
 
 def _c(order: str, rule: str, test: str) -> Mutation:
-    headers = {"LAST": "ring", "FIRST": "ring", "POSTED": "posted"}
+    headers = {"LAST": "ring", "FIRST": "ring", "POSTED": "posted", "LOCK": "ring_lock"}
     header = headers.get(order.rpartition("_")[2], "exit")
     kind = "release" if "RELEASE" in order else "acquire"
     return Mutation(
@@ -61,6 +61,7 @@ def _c(order: str, rule: str, test: str) -> Mutation:
 
 _VCPU = "tests/unit/hv/test_vcpu.py"
 _VCPU_PEERS = "tests/unit/hv/test_vcpu_peers.py"
+_SEVERAL = "tests/unit/hv/test_several_vcpus.py"
 _POSTED = "tests/unit/hv/test_posted_zones.py"
 _EVENTS = "tests/unit/hv/test_ioeventfds.py"
 _RING = "tests/unit/hv/test_ring.py"
@@ -70,6 +71,7 @@ _FAILURES = "tests/unit/vmm/test_device_failures.py"
 _ZONES = "tests/unit/vmm/test_zones_of_mappings.py"
 _TSAN_RING = "tests/c/test_c.py -k test_the_ring_is_free_of_races"
 _TSAN_POSTED = "tests/c/test_c.py -k test_posted_writes_are_free_of_races"
+_TSAN_LOCK = "tests/c/test_c.py -k test_the_lock_of_a_ring_is_free_of_races"
 _TSAN_EXIT = "tests/c/test_c.py -k test_the_doorbell_is_free_of_races"
 
 MUTATIONS = (
@@ -237,6 +239,30 @@ MUTATIONS = (
         "test_behind_a_mapping_change_the_rest_is_resolved_anew",
     ),
     Mutation(
+        "11 several vCPUs append under a lock",
+        "nobody takes it",
+        "hv/core/vm_ring.h",
+        "        ring_lock_take(&r->lock);\n",
+        "        (void)r;\n",
+        f"{_SEVERAL}::test_every_write_of_every_vcpu_arrives_once_and_in_its_order",
+    ),
+    Mutation(
+        "11 a batch of at most 64 entries per holding",
+        "a bulk operation is one batch",
+        "hv/core/vcpu_bus.c",
+        "r->shared && count - i > PUBLISH_AT_LATEST ?",
+        "r->shared && count < i ?",
+        f"{_SEVERAL}::test_vcpus_that_fill_the_ring_take_turns_of_64_entries",
+    ),
+    Mutation(
+        "12 published before a later store to RAM",
+        "the lock is given back before that",
+        "hv/core/vm_ring.h",
+        "        vm_ring_publish(r);\n        ring_lock_give",
+        "        ring_lock_give",
+        f"{_SEVERAL}::test_a_write_is_published_before_a_later_store_to_ram_of_its_vcpu_is_seen",
+    ),
+    Mutation(
         "15 a posted write wakes the VMM",
         "it is queued like any other",
         "hv/core/vcpu_bus.c",
@@ -289,7 +315,7 @@ MUTATIONS = (
         "16 what was queued before an ioeventfd is drained before it",
         "it is signalled before they are shown",
         "hv/core/ioeventfd.c",
-        "            waits_publish(&v->waits, &v->ring);\n",
+        "        vm_ring_show(v->ring); /* the VMM drains the ring before it tells the device */\n",
         "",
         f"{_EVENTS}::test_the_entries_before_a_signal_are_shown_when_it_comes",
     ),
@@ -328,6 +354,8 @@ MUTATIONS = (
     _c("ORDER_ACQUIRE_RESUME", "ordering: resume sequence, then result", _TSAN_EXIT),
     _c("ORDER_RELEASE_POSTED", "ordering: entry, then posted sequence", _TSAN_POSTED),
     _c("ORDER_ACQUIRE_POSTED", "ordering: posted sequence, then entry", _TSAN_POSTED),
+    _c("ORDER_ACQUIRE_LOCK", "ordering: a producer takes the ring's lock", _TSAN_LOCK),
+    _c("ORDER_RELEASE_LOCK", "ordering: a producer gives the lock back", _TSAN_LOCK),
     Mutation(
         "trust: an index is checked",
         "the consumer believes `last`",

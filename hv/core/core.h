@@ -169,8 +169,9 @@ bool exit_is_write(PyObject *told);
 int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load,
                   PyObject *value);
 
-/* ---- vcpu.c, cpu.c, handle.c, kvm.c ------------------------------------------------------------ */
+/* ---- vm_ring.c, vcpu.c, cpu.c, handle.c, kvm.c -------------------------------------------------- */
 
+int vm_ring_init_type(PyObject *module);
 int vcpu_init_type(PyObject *module);
 int cpu_init_type(PyObject *module);
 int handle_init_type(PyObject *module);

@@ -89,7 +89,10 @@ static void store(CpuObject *c, uint64_t address, uint32_t size, uint64_t value)
     uint32_t exits = c->vcpu->exit_sequence;
     if (c->stop == STOP_FAILED)
         return;
-    if (vcpu_store(c->vcpu, address, size, value) < 0)
+    int result = vcpu_store(c->vcpu, address, size, value);
+    /* As ram_store: it is visible before what the guest's code stores to RAM from here on. */
+    atomic_thread_fence(memory_order_release);
+    if (result < 0)
         cpu_stop(c, STOP_FAILED);
     else if (c->vcpu->exit_sequence != exits)
         cpu_look_for_changes(c);

@@ -54,8 +54,7 @@ static int fill(CpuObject *c, uint32_t count)
     int result = vcpu_fill(v, last->address + last->size, last->size, count, last->value);
     v->publish_every = 1;
     v->op_index = -1;
-    waits_publish(&v->waits, &v->ring);
-    v->unpublished = 0;
+    vm_ring_show(v->ring);
     return result;
 }
 
@@ -74,7 +73,7 @@ int cpu_go_on_with_string(CpuObject *c, uint32_t block, uint32_t size)
     s.count = ecx & s.mask;
     s.at = edi & s.mask;
     uint32_t count = elements(c, &s);
-    if (!count || !c->vcpu->has_ring)
+    if (!count || !c->vcpu->ring)
         return 0;
     cpu_set(c, UC_X86_REG_ECX, (ecx & ~s.mask) | (s.count - count));
     cpu_set(c, UC_X86_REG_EDI, (edi & ~s.mask) | (s.at + count * c->stored.size));

@@ -17,10 +17,7 @@ bool vcpu_signal_event(VcpuObject *v, int pio, uint64_t address, uint32_t size, 
         const struct ioeventfd *e = &v->events[pio][i];
         if ((before_zones && !e->before_zones) || !matches(e, address, size, value))
             continue;
-        if (v->has_ring) { /* the VMM drains the ring before it tells the device */
-            waits_publish(&v->waits, &v->ring);
-            v->unpublished = 0;
-        }
+        vm_ring_show(v->ring); /* the VMM drains the ring before it tells the device */
         static const uint64_t one = 1;
         ssize_t n;
         do

@@ -140,7 +140,7 @@ static PyObject *py_set_zones(PyObject *self, PyObject *args)
     }
     PyMem_Free(v->zones[pio]);
     v->zones[pio] = zones;
-    v->zone_count[pio] = v->has_ring ? (uint32_t)count : 0;
+    v->zone_count[pio] = v->ring ? (uint32_t)count : 0;
     v->zone_hit[pio] = 0;
     vcpu_mark_zones(v);
     Py_RETURN_NONE;
@@ -184,16 +184,17 @@ static PyObject *py_clear_memory(PyObject *self, PyObject *unused)
 
 static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"mapping",   "ring_offset", "ring_size", "exit_fd",
-                            "resume_fd", "policy",      "serve",     NULL};
+    static char *names[] = {"mapping", "ring", "exit_fd", "resume_fd", "policy", "serve", NULL};
     MappingObject *mapping;
-    Py_ssize_t ring_offset, ring_size;
     int exit_fd, resume_fd, policy;
-    PyObject *serve;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!nniiiO", names, MappingType, &mapping,
-                                     &ring_offset, &ring_size, &exit_fd, &resume_fd, &policy,
-                                     &serve))
+    PyObject *ring, *serve;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OiiiO", names, MappingType, &mapping, &ring,
+                                     &exit_fd, &resume_fd, &policy, &serve))
         return NULL;
+    if (ring != Py_None && !PyObject_TypeCheck(ring, VmRingType)) {
+        PyErr_SetString(PyExc_TypeError, "expected a VmRing or None as ring");
+        return NULL;
+    }
     uint8_t *run = mapping_range(mapping, 0, 2 * PAGE, 64);
     if (!run)
         return NULL;
@@ -207,7 +208,6 @@ static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     v->run = (struct run_page *)run;
     v->io_data = run + PAGE;
     v->words = run_words_of(run);
-    v->waits = (struct wait_noter){.shared = run_waits_of(run), .due = true};
     v->bell = (struct doorbell){.own_need_wakeup = &v->words->hv_need_wakeup,
                                 .peer_need_wakeup = &v->words->vmm_need_wakeup,
                                 .sleep_fd = resume_fd,
@@ -219,17 +219,9 @@ static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     v->publish_every = PUBLISH_AT_LATEST;
     v->forks = forks_seen;
     v->op_index = -1;
-    if (ring_size > 0) {
-        void *ring = mapping_range(mapping, ring_offset, ring_size, 8);
-        enum ring_status status =
-            ring ? ring_producer_init(&v->ring, ring, (size_t)ring_size) : RING_OK;
-        if (status < 0)
-            ring_raise(status, v->ring.bad, 0, v->ring.slots);
-        if (!ring || status < 0) {
-            Py_DECREF((PyObject *)v);
-            return NULL;
-        }
-        v->has_ring = true;
+    if (ring != Py_None) {
+        v->vm_ring = (VmRingObject *)Py_NewRef(ring);
+        v->ring = v->vm_ring->ring;
     }
     return (PyObject *)v;
 }
@@ -245,6 +237,7 @@ static void vcpu_dealloc(PyObject *self)
     PyMem_Free(v->events[0]);
     PyMem_Free(v->events[1]);
     Py_XDECREF((PyObject *)v->mapping);
+    Py_XDECREF((PyObject *)v->vm_ring);
     Py_XDECREF(v->serve);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);

@@ -2,10 +2,9 @@
 #ifndef COALESCED_VCPU_H
 #define COALESCED_VCPU_H
 
-#include "core.h"
+#include "vm_ring.h"
 
 #define RAM_SLOTS 32
-#define PUBLISH_AT_LATEST 64 /* entries appended by a bulk operation before they are shown */
 
 enum op_kind { OP_LOAD = 0, OP_STORE = 1, OP_IN = 2, OP_OUT = 3 };
 
@@ -52,8 +51,8 @@ typedef struct {
     struct run_page *run;
     uint8_t *io_data;
     struct run_words *words;
-    struct ring_producer ring;
-    bool has_ring;
+    VmRingObject *vm_ring; /* or NULL, and so is */
+    struct vm_ring *ring;  /* what it holds */
     struct doorbell bell;
     uint32_t exit_sequence, posted_sequence, resumed, requests;
     struct ram_slot ram[RAM_SLOTS];
@@ -63,8 +62,7 @@ typedef struct {
     uint32_t zone_count[2], zone_hit[2];
     struct ioeventfd *events[2]; /* by pio */
     uint32_t event_count[2];
-    uint32_t unpublished, publish_every;
-    struct wait_noter waits;
+    uint32_t publish_every;
     uint64_t coalesced, exits;
     Py_ssize_t op_index; /* for messages; -1 outside execute */
     PyObject *serve;     /* called when the VMM sent a request */

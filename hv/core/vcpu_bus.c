@@ -49,20 +49,21 @@ static inline const struct zone *zone_find(VcpuObject *v, int pio, uint64_t addr
 static inline int vcpu_queue(VcpuObject *v, uint64_t address, uint32_t size, uint32_t pio,
                              uint64_t value)
 {
-    enum ring_status status = ring_append(&v->ring, address, size, pio, value);
+    struct vm_ring *r = v->ring;
+    vm_ring_hold(r);
+    enum ring_status status = ring_append(&r->producer, address, size, pio, value);
+    if (status == RING_OK && ++r->unpublished >= v->publish_every)
+        vm_ring_publish(r);
+    vm_ring_release(r);
     if (status == RING_OK) {
         v->coalesced++;
-        if (++v->unpublished >= v->publish_every) {
-            waits_publish(&v->waits, &v->ring);
-            v->unpublished = 0;
-        }
         return 1;
     }
     if (status == RING_FULL)
         return 0;
     vcpu_take_gil(v);
-    if (mapping_check(v->mapping) == 0)
-        ring_raise(status, v->ring.bad, 0, v->ring.slots);
+    if (mapping_check(v->vm_ring->mapping) == 0)
+        ring_raise(status, r->producer.bad, 0, r->producer.slots);
     return -1;
 }
 
@@ -245,18 +246,24 @@ static inline __attribute__((always_inline)) Py_ssize_t queue_stores(VcpuObject 
 {
     if (v->zone_count[0] == 0 || !v->zones[0][v->zone_hit[0]].bulk)
         return i;
-    struct queuing q = {.ring = v->ring,
-                        .waits = &v->waits,
-                        .zone = v->zones[0][v->zone_hit[0]],
-                        .kick = &v->run->immediate_exit,
-                        .unpublished = v->unpublished,
-                        .publish_every = v->publish_every};
-    Py_ssize_t first = i;
-    struct op op;
-    while (i < count && next(bulk, i, &op) && queue_store(&q, op.address, op.size, op.value))
-        i++;
-    v->ring = q.ring;
-    v->unpublished = q.unpublished;
+    struct vm_ring *r = v->ring;
+    Py_ssize_t first = i, end;
+    do {
+        end = r->shared && count - i > PUBLISH_AT_LATEST ? i + PUBLISH_AT_LATEST : count;
+        vm_ring_hold(r);
+        struct queuing q = {.ring = r->producer,
+                            .waits = &r->waits,
+                            .zone = v->zones[0][v->zone_hit[0]],
+                            .kick = &v->run->immediate_exit,
+                            .unpublished = r->unpublished,
+                            .publish_every = v->publish_every};
+        struct op op;
+        while (i < end && next(bulk, i, &op) && queue_store(&q, op.address, op.size, op.value))
+            i++;
+        r->producer = q.ring;
+        r->unpublished = q.unpublished;
+        vm_ring_release(r);
+    } while (i == end && i < count);
     v->coalesced += (uint64_t)(i - first);
     return i;
 }
@@ -348,9 +355,11 @@ int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t
         if (!host)
             return guest_error(v, write ? "write" : "read", 1, address, "guest RAM");
         Py_ssize_t part = (uint64_t)size < left ? size : (Py_ssize_t)left;
-        if (write)
+        if (write) {
+            /* As ram_store: what was queued before is visible before these bytes are. */
+            atomic_thread_fence(memory_order_release);
             memcpy(host, bytes, (size_t)part);
-        else
+        } else
             memcpy(bytes, host, (size_t)part);
         address += (uint64_t)part;
         bytes += part;

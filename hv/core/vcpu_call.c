@@ -50,12 +50,11 @@ int vcpu_end(VcpuObject *v, int result)
         note_progress(v);
     v->busy = false;
     v->op_index = -1;
-    if (v->has_ring) {
-        waits_publish(&v->waits, &v->ring);
-        v->unpublished = 0;
-    }
+    vm_ring_show(v->ring);
     if (result == 0)
         result = mapping_check(v->mapping);
+    if (result == 0 && v->vm_ring && v->vm_ring->mapping != v->mapping)
+        result = mapping_check(v->vm_ring->mapping);
     for (int i = 0; i < v->ram_count && result == 0; i++)
         result = mapping_check(v->ram[i].mapping);
     return result;

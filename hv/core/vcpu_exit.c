@@ -97,7 +97,7 @@ int vcpu_wait_resume(VcpuObject *v)
     bool truncated = mapping_truncated(v->mapping);
     if (resume == v->resumed + 1 && !truncated) {
         v->resumed = resume;
-        waits_restart(&v->waits);
+        vm_ring_entered(v->ring);
         v->unanswered = false;
         return 0;
     }
@@ -111,10 +111,7 @@ int vcpu_wait_resume(VcpuObject *v)
 /* Leave the guest; the payload is in place. Returns when the VMM has entered again. */
 int vcpu_exit(VcpuObject *v, uint32_t reason)
 {
-    if (v->has_ring) {
-        waits_publish(&v->waits, &v->ring);
-        v->unpublished = 0;
-    }
+    vm_ring_show(v->ring);
     v->run->exit_reason = reason;
     v->unanswered = true;
     exit_post(v->words, ++v->exit_sequence);
@@ -124,8 +121,7 @@ int vcpu_exit(VcpuObject *v, uint32_t reason)
 
 void vcpu_post(VcpuObject *v)
 {
-    waits_publish(&v->waits, &v->ring);
-    v->unpublished = 0;
+    vm_ring_show(v->ring);
     posted_announce(v->words, &v->bell, ++v->posted_sequence);
 }
 
@@ -188,12 +184,9 @@ int vcpu_wait_lines(VcpuObject *v, uint64_t lines, uint64_t deadline, uint64_t *
 {
     struct resume_wait w = {.v = v, .lines = lines, .halted = true};
     *raised = 0;
-    if (v->has_ring) {
-        waits_publish(&v->waits, &v->ring);
-        v->unpublished = 0;
-        if (!(atomic_load_explicit(&v->words->irq_lines, memory_order_relaxed) & lines))
-            waits_sleep(&v->waits, &v->ring);
-    }
+    vm_ring_show(v->ring);
+    if (v->ring && !(atomic_load_explicit(&v->words->irq_lines, memory_order_relaxed) & lines))
+        vm_ring_sleeps(v->ring);
     while (*raised == 0) {
         int ready = vcpu_wait(&w, deadline);
         if (ready <= 0)

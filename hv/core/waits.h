@@ -64,11 +64,17 @@ static inline void waits_publish(struct wait_noter *w, struct ring_producer *rin
     ring_publish(ring);
 }
 
+/* Are entries queued, as far as the VMM's index says? */
+static inline bool waits_queued(const struct ring_producer *ring)
+{
+    return atomic_load_explicit(&ring->ring->first, memory_order_relaxed) != ring->published;
+}
+
 /* The guest is about to sleep: say so if entries are queued. */
 static inline void waits_sleep(struct wait_noter *w, const struct ring_producer *ring)
 {
     w->due = true;
-    if (atomic_load_explicit(&ring->ring->first, memory_order_relaxed) != ring->published)
+    if (waits_queued(ring))
         atomic_store_explicit(&w->shared->slept, w->published, memory_order_relaxed);
 }
 

@@ -138,6 +138,10 @@ WEAKENED = [
         ("posted_doorbell.c", order, (2, 20_000))
         for order in ("ORDER_RELEASE_POSTED", "ORDER_ACQUIRE_POSTED")
     ],
+    *[
+        ("ring_lock.c", order, (4, 5_000, 7))
+        for order in ("ORDER_ACQUIRE_LOCK", "ORDER_RELEASE_LOCK")
+    ],
 ]
 
 
@@ -193,6 +197,17 @@ def test_no_wake_up_is_lost(build: Build, spin: int, rounds: int) -> None:
 def test_posted_writes_are_free_of_races(build: Build, policy: int) -> None:
     """A posting and a sleeping thread through ThreadSanitizer."""
     must_succeed(build("posted_doorbell.c", THREAD), policy, 5_000)
+
+
+@pytest.mark.parametrize("producers", [2, 8])
+def test_the_lock_of_a_ring_is_free_of_races(build: Build, producers: int) -> None:
+    """Producers that take turns, and a consumer, through ThreadSanitizer."""
+    must_succeed(build("ring_lock.c", THREAD), producers, 5_000, 7)
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_no_producer_behind_the_lock_sleeps_for_ever(build: Build, batch: int) -> None:
+    must_succeed(build("ring_lock.c", ["-O2"]), 8, 100_000, batch)
 
 
 @pytest.mark.parametrize("rounds", [20_000, pytest.param(500_000, marks=pytest.mark.heavy)])

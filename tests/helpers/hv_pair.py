@@ -70,8 +70,7 @@ class Pair:
         self._resume_read, self.resume_write = doorbell.pipe()
         self.vcpu = core.Vcpu(
             self.guest_mapping,
-            run_size,
-            ring_size,
+            core.VmRing(self.guest_mapping, run_size, ring_size) if ring_size else None,
             self._exit_write,
             self._resume_read,
             policy,

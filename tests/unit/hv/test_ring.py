@@ -42,7 +42,7 @@ def test_a_ring_fills_and_empties_from_every_start_index(pages: int) -> None:
     os.close(body[1])
     for start in range(slots):
         set_indices(mapping, run[2], start, start)
-        vcpu = core.Vcpu(mapping, run[2], size, -1, -1, 0, lambda: None)
+        vcpu = core.Vcpu(mapping, core.VmRing(mapping, run[2], size), -1, -1, 0, lambda: None)
         vcpu.set_zones(0, np.array([[0x1000, 0xFFFFFF]], dtype=np.uint64))
         vcpu.store_many(serial + 0x1000 + start, 1, serial)
         assert indices(mapping, run[2]) == (start, (start + usable) % slots)

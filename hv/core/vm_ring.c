@@ -1,0 +1,80 @@
+/* VmRing: the ring of a VM, for its vCPUs. */
+#define _GNU_SOURCE
+#include "vm_ring.h"
+
+#include <stdlib.h>
+
+PyTypeObject *VmRingType;
+
+static PyObject *vm_ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    MappingObject *mapping;
+    Py_ssize_t size;
+    struct coalesced_ring *ring = ring_from(args, kwargs, &mapping, &size);
+    void *run = ring ? mapping_range(mapping, 0, PAGE, 64) : NULL;
+    if (!run)
+        return NULL;
+    VmRingObject *self = (VmRingObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!self)
+        return NULL;
+    self->mapping = (MappingObject *)Py_NewRef((PyObject *)mapping);
+    self->ring = aligned_alloc(_Alignof(struct vm_ring), sizeof *self->ring);
+    if (!self->ring) {
+        Py_DECREF((PyObject *)self);
+        return PyErr_NoMemory();
+    }
+    *self->ring = (struct vm_ring){.waits = {.shared = run_waits_of(run), .due = true}};
+    struct ring_producer *p = &self->ring->producer;
+    enum ring_status status = ring_producer_init(p, ring, (size_t)size);
+    if (status < 0) {
+        ring_raise(status, p->bad, 0, p->slots);
+        Py_DECREF((PyObject *)self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void vm_ring_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    free(((VmRingObject *)self)->ring);
+    Py_XDECREF((PyObject *)((VmRingObject *)self)->mapping);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *vm_ring_share(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    struct vm_ring *r = ((VmRingObject *)self)->ring;
+    vm_ring_show(r);
+    r->shared = true;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef vm_ring_methods[] = {
+    {"share", vm_ring_share, METH_NOARGS,
+     "From now on several vCPUs append, under a lock; none of them runs."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot vm_ring_slots[] = {
+    {Py_tp_doc, "The ring of a VM, for its vCPUs."},
+    {Py_tp_new, vm_ring_new},
+    {Py_tp_dealloc, vm_ring_dealloc},
+    {Py_tp_methods, vm_ring_methods},
+    {0, NULL},
+};
+
+static PyType_Spec vm_ring_spec = {
+    .name = "coalesced.hv.core.VmRing",
+    .basicsize = sizeof(VmRingObject),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = vm_ring_slots,
+};
+
+int vm_ring_init_type(PyObject *module)
+{
+    VmRingType = (PyTypeObject *)PyType_FromSpec(&vm_ring_spec);
+    return VmRingType ? PyModule_AddType(module, VmRingType) : -1;
+}
