@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import shutil
@@ -117,3 +118,20 @@ def until(page: Page, condition: str) -> dict[str, Any]:
     ).json_value()
     result: dict[str, Any] = json.loads(str(found))
     return result
+
+
+def read_rgba(png: Path) -> bytes:
+    """The pixels of a picture."""
+    from PIL import Image  # noqa: PLC0415
+
+    return Image.open(png).convert("RGBA").tobytes()
+
+
+def screen_equals(page: Page, png: Path) -> None:
+    """Wait until the page's screen of 640 x 480 is the picture in a file."""
+    page.wait_for_function(
+        "wanted => { wanted = atob(wanted);"
+        "return document.getElementById('screen').getContext('2d').getImageData(0, 0, 640, 480)"
+        ".data.every((byte, at) => byte === wanted.charCodeAt(at)); }",
+        arg=base64.b64encode(read_rgba(png)).decode(),
+    )

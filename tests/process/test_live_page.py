@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import signal
 import subprocess
@@ -17,7 +16,16 @@ import psutil
 import pytest
 
 from coalesced.tools.boot import firmware
-from helpers.live_page import LIMIT, chromium, live, needs_browser, opened, until
+from helpers.live_page import (
+    LIMIT,
+    chromium,
+    live,
+    needs_browser,
+    opened,
+    read_rgba,
+    screen_equals,
+    until,
+)
 from helpers.machine_code import needs_unicorn
 from helpers.perfetto import perfetto_events
 from helpers.vmm_cli import json_of
@@ -82,22 +90,14 @@ def test_the_counts_at_the_end_are_those_of_a_run_without_a_page(
 def test_the_screen_on_the_page_is_the_screen_of_the_machine(
     browser: Browser, tmp_path: Path
 ) -> None:
-    from PIL import Image  # noqa: PLC0415
-
     json_of("demo", "vga", "--png", "screen.png", cwd=tmp_path)
     with live(tmp_path, "--run") as running:
         page = opened(browser, running.turn)
         until(page, "state.mode == 'ended'")
-        wanted = Image.open(tmp_path / "screen.png").convert("RGBA").tobytes()
-        page.wait_for_function(
-            "wanted => crypto.subtle.digest('SHA-256', document.getElementById('screen')"
-            ".getContext('2d').getImageData(0, 0, 640, 480).data).then("
-            "got => String(new Uint8Array(got)) === wanted)",
-            arg=",".join(map(str, hashlib.sha256(wanted).digest())),
-        )
+        screen_equals(page, tmp_path / "screen.png")
         with page.expect_download() as download:
             page.click("#png")
-        assert Image.open(download.value.path()).convert("RGBA").tobytes() == wanted
+        assert read_rgba(download.value.path()) == read_rgba(tmp_path / "screen.png")
 
 
 @pytest.mark.heavy

@@ -6,11 +6,17 @@ import os
 import sys
 import webbrowser
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from coalesced.tools.commands.options import DeviceOption, staleness_of, with_run_options
+from coalesced.tools.commands.options import (
+    DeviceOption,
+    check_writable,
+    staleness_of,
+    with_run_options,
+)
 from coalesced.tools.errors import BadInput
 from coalesced.tools.live import beside, subjects
 from coalesced.tools.live.session import Page, Subject, of_job
@@ -56,6 +62,15 @@ def live(
     leave: Annotated[
         bool, typer.Option("--exit", help="End when the guest has ended; without it, with Ctrl-C.")
     ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FILE.html",
+            help="Write a page that plays the last minute, without a server, when the program "
+            "ends.",
+        ),
+    ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page, if there is a display.")
     ] = True,
@@ -67,11 +82,13 @@ def live(
     if options.accel is not Accel.process:
         raise BadInput(f"--accel {options.accel}: the page shows the two processes of `process`")
     beside.check_installed()
+    if record is not None:
+        check_writable("--record", record)
     subject, options = _subject(what, device or [], options)
-    server = beside.start(*_address(listen))
+    server = beside.start(*_address(listen), record)
     try:
         _say_where(server, browser)
-        page = Page(server.link, run, leave)
+        page = Page(server.link, run, leave, record is not None)
         again: RunOptions | None = options
         while again is not None:
             ran, again = subject(again, page)

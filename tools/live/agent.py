@@ -50,6 +50,7 @@ class Agent:
         self._slots = machine.accel.ring.core.slots if machine.accel.ring is not None else 1
         self._regions = Regions(machine)
         self._end = ""
+        self._end_shown = False
         self._frame = 0
         self._spent = 0.0  # seconds of CPU time that answers took
         self.pace = pace
@@ -87,10 +88,10 @@ class Agent:
         self.telling.stop()
         self.pace.run()
 
-    def linger(self, end: str) -> None:
-        """The guest has ended: show that until the page asks for something else."""
+    def linger(self, once: bool, end: str) -> None:
+        """The guest has ended: show that, once or until the page asks for something else."""
         self._end = end
-        while self.is_watched and not self.is_left:
+        while self.is_watched and not self.is_left and not (once and self._end_shown):
             self._machine.loop.wait(None)
 
     def close(self) -> None:
@@ -150,6 +151,7 @@ class Agent:
         answer["took"] = time.thread_time() - started
         self._spent += answer["took"]
         self._link.send(answer)
+        self._end_shown = bool(self._end) and "screen" in answer
 
     def _state(self) -> Message:
         machine, counters = self._machine, self._machine.counters

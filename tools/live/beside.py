@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from coalesced.tools.errors import BadInput
 from coalesced.tools.live.link import Link, pair
 
 NEEDED: Final = ("starlette", "uvicorn", "websockets")
+_PATIENCE: Final = 30
+"""Seconds until a server that does not end is killed: it may have a recording to write."""
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -31,7 +34,7 @@ class Server:
         """End the server: it ends when the link does."""
         self.link.close()
         try:
-            self.process.wait(5)
+            self.process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -46,8 +49,11 @@ def check_installed() -> None:
             )
 
 
-def start(host: str, port: int) -> Server:
-    """Listen at `host`, on any port for 0. Raises BadInput when that is not possible."""
+def start(host: str, port: int, record: Path | None = None) -> Server:
+    """Listen at `host`, on any port for 0. Raises BadInput when that is not possible.
+
+    `record`: the file that the server writes before it ends.
+    """
     try:
         listening = socket.create_server((host, port), family=_family(host))
     except OSError as error:
@@ -59,7 +65,7 @@ def start(host: str, port: int) -> Server:
         link, theirs, memory = pair()
         hosts = {f"{named}:{port}"} | ({f"localhost:{port}"} if host == LOOPBACK else set())
         try:
-            process = _spawn(theirs, memory, listening, hosts)
+            process = _spawn(theirs, memory, listening, hosts, record)
             _hand_over(process, words)
         finally:
             theirs.close()
@@ -74,12 +80,16 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def _spawn(
-    control: socket.socket, memory: int, listening: socket.socket, hosts: set[str]
+    control: socket.socket,
+    memory: int,
+    listening: socket.socket,
+    hosts: set[str],
+    record: Path | None,
 ) -> subprocess.Popen[bytes]:
     given = [control.fileno(), memory, listening.fileno()]
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "coalesced.tools.live.server", *map(str, given),
-         ",".join(sorted(hosts))],
+         ",".join(sorted(hosts)), "" if record is None else str(record.absolute())],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         pass_fds=given,

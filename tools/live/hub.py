@@ -8,7 +8,8 @@ import os
 import struct
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from coalesced.tools.live.knobs import checked
@@ -20,6 +21,8 @@ FRAME: Final = 1 / 30
 SHARE: Final = 0.01
 """Largest share of the VMM's time that looking at the screen of a running guest may take; the
 same holds for the list of the hottest registers."""
+RECORDED: Final = 340
+"""Queued entries that a recording has, of each state."""
 Send = Callable[[bytes], Awaitable[None]]
 Receive = Callable[[], Awaitable[str]]
 
@@ -27,8 +30,7 @@ Receive = Callable[[], Awaitable[str]]
 class Client:
     """A browser: what it has not been sent yet."""
 
-    def __init__(self, send: Send, may_turn: bool, tiles: int) -> None:
-        self.send = send
+    def __init__(self, may_turn: bool, tiles: int) -> None:
         self.may_turn = may_turn
         self.tiles = set(range(tiles))
         self.slot: int | None = None  # the one that it wants to have decoded
@@ -42,7 +44,8 @@ class Hub:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._clients: set[Client] = set()
-        self._picture = Picture()
+        self.picture = Picture()
+        """The screen as it was seen last."""
         self._ring = Ring()
         self._rates = Rates()
         self._load = Load()
@@ -63,22 +66,30 @@ class Hub:
         self, send: Send, may_turn: bool, receive: Callable[[], Awaitable[str]]
     ) -> None:
         """Serve a browser until it leaves; raises what `send` and `receive` raise."""
-        client = Client(send, may_turn, self._picture.tiles)
+        with self.watched(may_turn) as client:
+            reader = asyncio.ensure_future(self._read(client, receive))
+            writer = asyncio.ensure_future(self._write(client, send))
+            ended = asyncio.ensure_future(self.ended.wait())
+            try:
+                done, _ = await asyncio.wait(
+                    {reader, writer, ended}, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    task.result()
+            finally:
+                for task in (reader, writer, ended):
+                    task.cancel()
+
+    @contextmanager
+    def watched(self, may_turn: bool = False) -> Iterator[Client]:
+        """Ask the VMM meanwhile; the client's `news` tells when there is some."""
+        client = Client(may_turn, self.picture.tiles)
         self._clients.add(client)
         self._wake.set()
-        reader = asyncio.ensure_future(self._read(client, receive))
-        writer = asyncio.ensure_future(self._write(client))
-        ended = asyncio.ensure_future(self.ended.wait())
         try:
-            done, _ = await asyncio.wait(
-                {reader, writer, ended}, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
-                task.result()
+            yield client
         finally:
             self._clients.discard(client)
-            for task in (reader, writer, ended):
-                task.cancel()
 
     async def kept(self, form: str) -> bytes:
         """The accesses of the last minute, as far as they were kept, as `trace` or `stamped`."""
@@ -102,17 +113,21 @@ class Hub:
         self._asked.append(checked(message))
         self._wake.set()
 
-    async def _write(self, client: Client) -> None:
+    async def _write(self, client: Client, send: Send) -> None:
         """Send news as fast as the browser takes them; what it misses meanwhile becomes one."""
         while True:
             await client.news.wait()
             client.news.clear()
-            tiles, client.tiles = sorted(client.tiles), set()
+            head, tiles = self.news(client)
             if self._state:
-                await client.send(self._message(client, tiles))
+                text = json.dumps(head).encode()
+                pixels = b"".join(self.picture.tile(number) for number in tiles)
+                await send(struct.pack("<I", len(text)) + text + pixels)
 
-    def _message(self, client: Client, tiles: list[int]) -> bytes:
-        height, width = self._picture.pixels.shape[:2]
+    def news(self, client: Client) -> tuple[Message, list[int]]:
+        """The state for a client, and the tiles that it has not been given; now it has."""
+        tiles, client.tiles = sorted(client.tiles), set()
+        height, width = self.picture.pixels.shape[:2]
         head = {
             **self._state,
             "may_turn": client.may_turn,
@@ -122,9 +137,11 @@ class Hub:
             "screen": {"width": width, "height": height, "tiles": tiles},
             "slot": self._decoded(client.slot),
         }
-        text = json.dumps(head).encode()
-        pixels = b"".join(self._picture.tile(number) for number in tiles)
-        return struct.pack("<I", len(text)) + text + pixels
+        return head, tiles
+
+    def entries(self) -> list[list[int]]:
+        """Address, size, port or not, and value of the first queued entries, one circle at most."""
+        return [list(entry) for entry in self._ring.entries[:RECORDED].tolist()]
 
     def _decoded(self, slot: int | None) -> Message | None:
         number = None if slot is None else self._ring.entry_in(slot)
@@ -189,7 +206,7 @@ class Hub:
     def _note(self, answer: Message, now: float, wanted: dict[str, bool]) -> None:
         """Take an answer, and let the browsers know."""
         if (shape := answer.pop("screen", None)) is not None:
-            changed = self._picture.show(picture_of(self._link, *shape))
+            changed = self.picture.show(picture_of(self._link, *shape))
             for client in self._clients:
                 client.tiles |= changed
         if wanted["hottest"]:

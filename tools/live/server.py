@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from coalesced.tools.errors import BadInput
 from coalesced.tools.live.hub import Hub
 from coalesced.tools.live.link import Link
+from coalesced.tools.live.record import Recorder
 from coalesced.tools.live.timeline import perfetto
 from coalesced.tools.traces.perfetto import available
 
@@ -128,9 +129,11 @@ async def _perfetto(hub: Hub) -> Response:
     return Response(content, 200, HEADERS, "application/octet-stream")
 
 
-async def serve(link: Link, listening: socket.socket, doors: Doors) -> None:
-    """Serve until the VMM ends."""
+async def serve(link: Link, listening: socket.socket, doors: Doors, record: str) -> None:
+    """Serve until the VMM ends; `record`: the file that is then written, or empty."""
     hub = Hub(link)
+    recorder = Recorder()
+    recording = [asyncio.ensure_future(recorder.run(hub))] if record else []
     config = uvicorn.Config(
         application(hub, doors), log_level="critical", lifespan="off", timeout_graceful_shutdown=1
     )
@@ -139,18 +142,20 @@ async def serve(link: Link, listening: socket.socket, doors: Doors) -> None:
     serving = asyncio.ensure_future(server.serve(sockets=[listening]))
     await asyncio.wait({asking, serving}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
-    await serving
+    await asyncio.gather(serving, *recording)
+    if record:
+        Path(record).write_text(recorder.page())
     asking.cancel()
 
 
 def main(arguments: list[str]) -> None:
-    """`control memory listening hosts`: descriptors and names; the words come on stdin."""
+    """`control memory listening hosts record`: descriptors, names, a file; the words on stdin."""
     control, memory, listening = map(int, arguments[:3])
     turn, show = sys.stdin.read().split()
     link = Link(socket.socket(fileno=control), memory)
     link.socket.setblocking(False)
     doors = Doors(frozenset(arguments[3].split(",")), turn, show)
-    asyncio.run(serve(link, socket.socket(fileno=listening), doors))
+    asyncio.run(serve(link, socket.socket(fileno=listening), doors, arguments[4]))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ class Page:
     link: Link
     running: bool
     leave: bool  # when the guest has ended, instead of showing that
+    recorded: bool = False  # then its end is shown once, also before leaving
 
 
 class Subject(Protocol):
@@ -90,8 +91,10 @@ def _run(
 
     def inspect(machine: Machine, built: BoardT) -> None:
         (agent,) = agents
-        if not page.leave:
-            agent.linger(f"The guest has halted after {machine.counters.writes:,} writes.")
+        if page.recorded or not page.leave:
+            agent.linger(
+                page.leave, f"The guest has halted after {machine.counters.writes:,} writes."
+            )
 
     shown = Job(guest, arguments, build, inspect, job.write_rom, machine_code=job.machine_code)
     try:

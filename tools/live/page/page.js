@@ -30,6 +30,58 @@ function send(message) {
   if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
 }
 
+// --- a recording: states with their times, in the page itself ---
+
+async function play() {
+  const packed = Uint8Array.from(atob($("recording").textContent), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const data = await new Response(stream).arrayBuffer(), view = new DataView(data);
+  const frames = [];
+  for (let at = 0; at < data.byteLength;) {
+    const length = view.getUint32(at + 4, true);
+    frames.push({ time: view.getUint32(at, true), data: data.slice(at + 8, at + 8 + length) });
+    at += 8 + length;
+  }
+  const bar = $("moment"), end = frames.length ? frames[frames.length - 1].time : 0;
+  let shown = -1, began = 0, playing = false;
+  const seconds = (time) => (time / 1000).toFixed(1);
+  const to = (time) => { // what changed on the screen meanwhile is drawn, too
+    if (time < (frames[shown]?.time ?? 0)) shown = -1;
+    while (shown + 1 < frames.length && frames[shown + 1].time <= time) { shown += 1; take(frames[shown].data); }
+    bar.value = time;
+    put("moment-text", `${seconds(time)} of ${seconds(end)} s`);
+    bar.setAttribute("aria-valuetext", $("moment-text").textContent);
+  };
+  const run = (on) => { playing = on; put("play", on ? "Pause" : "Play"); };
+  const tick = () => {
+    if (!playing) return;
+    const time = Math.min(end, performance.now() - began);
+    to(time);
+    if (time >= end) run(false); else requestAnimationFrame(tick);
+  };
+  $("play").onclick = () => {
+    if (playing) { run(false); return; }
+    began = performance.now() - (Number(bar.value) >= end ? 0 : Number(bar.value));
+    run(true);
+    tick();
+  };
+  bar.max = end;
+  bar.oninput = () => { run(false); to(Number(bar.value)); };
+  for (const id of ["trace", "perfetto", "keep"]) $(id).closest("p").hidden = true;
+  $("player").hidden = false;
+  to(0);
+}
+
+function recordedSlot() {
+  const slot = Number($("slot").value), number = (slot - state.first + state.slots) % state.slots;
+  const entry = number < state.pending && state.entries[number];
+  if (!entry) return { slot };
+  const [address, size, pio, value] = entry;
+  const within = ([start, length, port]) => port === !!pio && address >= start && address < start + length;
+  const region = state.regions.find((each) => each.zones.some(within));
+  return { slot, name: region ? region.name : "", address: `0x${address.toString(16)}`, size, value: `0x${value.toString(16)}` };
+}
+
 function take(data) {
   const length = new DataView(data).getUint32(0, true);
   state = JSON.parse(decoder.decode(new Uint8Array(data, 4, length)));
@@ -161,9 +213,9 @@ function showRing() {
   canvas.setAttribute("aria-label", `The ring: ${$("ring-text").textContent}`);
   legend("legend", state.regions.map((region, number) => [region.name, COLOURS[number % COLOURS.length]]));
   if (Number($("slot").max) !== slots - 1) $("slot").max = slots - 1;
-  const slot = state.slot;
+  const slot = state.entries ? recordedSlot() : state.slot;
   put("slot-text", !slot ? "" : slot.name === undefined ? `Slot ${slot.slot} is free.`
-    : `Slot ${slot.slot}: ${slot.name} (${slot.address}), ${slot.size} byte${slot.size > 1 ? "s" : ""}, value ${slot.value}, seen for ${slot.age.toFixed(1)} s.`);
+    : `Slot ${slot.slot}: ${slot.name} (${slot.address}), ${slot.size} byte${slot.size > 1 ? "s" : ""}, value ${slot.value}${slot.age === undefined ? "" : `, seen for ${slot.age.toFixed(1)} s`}.`);
 }
 
 function pointer(context, { from, radius }, text, ink) {
@@ -259,7 +311,7 @@ function showTold() {
 
 // --- what is turned ---
 
-function look() { send({ do: "look", slot: Number($("slot").value) }); }
+function look() { if (!socket) { showRing(); return; } send({ do: "look", slot: Number($("slot").value) }); }
 $("run").onclick = () => { $("speed").value = ""; send({ do: "run" }); };
 $("pause").onclick = () => send({ do: "pause" });
 $("step").onclick = () => send({ do: "step", count: 1 });
@@ -290,4 +342,4 @@ for (const [type, down] of [["keydown", true], ["keyup", false]]) {
   });
 }
 $("png").onclick = () => { $("png").href = $("screen").toDataURL("image/png"); };
-connect();
+if ($("recording")) play(); else connect();
