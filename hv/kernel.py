@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from coalesced.hv import abi, core, doorbell, guest, ring, shm, signals, wire
 from coalesced.hv.doorbell import WaitPolicy
@@ -293,7 +293,7 @@ class Kernel:
 
     # --- the guest ---
 
-    def run(self) -> None:
+    def run(self) -> NoReturn:
         """Serve until there is a guest and a vCPU to run it, then run it; ends with the VMM."""
         with signals.held():  # from when a module of the guest may have installed handlers
             while self.vcpu is None or self.guest is None:
@@ -314,6 +314,14 @@ class Kernel:
         with suppress(OSError, ValueError, PeerDied):
             told = place.encode(errors="backslashreplace")
             wire.send_reply(self.control, abi.HV_WHERE, told)
+
+    def give_up(self) -> None:
+        """Release vCPU and memory, which would keep this object and each other. The pipes' ends
+        stay open: they close with the process."""
+        self.vcpu = self.guest = None
+        self._memory = {}
+        if self._ring is not None:
+            self._ring.close()
 
     @staticmethod
     def _call_guest(function: Callable[[Vcpu], object], vcpu: core.Vcpu) -> BaseException | None:
@@ -354,14 +362,21 @@ def main() -> None:
     os.close(null)
     shm.remove_orphans()
     sys.stdout, sys.stderr = printable_stream(sys.stdout), printable_stream(sys.stderr)
+    guest.leave(serve(control))
+
+
+def serve(control: socket.socket) -> int:
+    """Serve the VMM at the other end of a socket until it ends; the exit status, as of `main`."""
+    kernel = Kernel(control)
     try:
-        kernel = Kernel(control)
         signal.signal(ASK_WHERE, kernel.tell_where)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [ASK_WHERE])
         kernel.run()
     except PeerDied:
-        status = 0
+        return 0
     except CoalescedError as error:
         sys.stderr.write(f"coalesced: guest process: {error}\n")
-        status = 1
-    guest.leave(status)
+        return 1
+    finally:
+        signal.signal(ASK_WHERE, signal.SIG_IGN)  # its handler keeps the kernel
+        kernel.give_up()

@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -19,21 +19,10 @@ from coalesced.tools.stress.pair import Pair
 from coalesced.tools.stress.plan import Pins, Plan
 from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.totals import Totals
+from helpers.own_streams import own_streams
 
 _PR_SET_CHILD_SUBREAPER = 36
 VCPU = 3  # the message about the vCPU, with its run segment and pipes
-
-
-@contextmanager
-def own_streams() -> Iterator[None]:
-    """Pytest's write to a descriptor that a forked guest process closes."""
-    with (
-        open(1, "w", closefd=False) as out,
-        open(2, "w", closefd=False) as err,
-        redirect_stdout(out),
-        redirect_stderr(err),
-    ):
-        yield
 
 
 @pytest.fixture(autouse=True)

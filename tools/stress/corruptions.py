@@ -15,7 +15,7 @@ from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER,
 from coalesced.tools.stress import guest, intrusions
 from coalesced.tools.stress.intrusions import Intrusion
 from coalesced.tools.stress.lies import Lie
-from coalesced.tools.stress.pair import Pair
+from coalesced.tools.stress.pair import Pair, Warm
 from coalesced.tools.stress.plan import Plan
 from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.totals import Totals
@@ -164,15 +164,17 @@ def run(
     totals: Totals,
     draw: Draw = draw,
     liars: float = LIARS,
+    warm: Warm | None = None,
 ) -> None:
     """Corrupt one pair until a side detects it, `most` times, or until the deadline.
 
     `draw` chooses the next corruption. `liars`: share of the pairs in which a side lies instead.
+    `warm`: keeps the processes for the next pair.
     """
     setup = plan.short(strict=False)
     if plan.random.random() < liars:
         setup = replace(setup, lie=Lie.draw(plan.random))
-    pair = Pair(setup)
+    pair = Pair(setup, warm)
     try:
         if setup.lie is not None:
             judge_lie(pair, setup.lie, totals)

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import cycle
 from types import ModuleType
@@ -17,6 +18,7 @@ from coalesced.hv.errors import HostError
 from coalesced.tools.runs import progress
 from coalesced.tools.runs.busy import Moment
 from coalesced.tools.stress import corruptions, full_speed, kills
+from coalesced.tools.stress.pair import Warm
 from coalesced.tools.stress.pattern import Style
 from coalesced.tools.stress.plan import Pins, Plan
 from coalesced.tools.stress.totals import Totals
@@ -45,6 +47,7 @@ class Jobs:
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self.totals = Totals()
+        self._warm = Warm()
         pins = Pins(wanted.ring_pages, wanted.wait, wanted.cpus, wanted.staleness)
         self._plan = Plan(wanted.seed, pins)
         self._started = time.monotonic()
@@ -76,6 +79,10 @@ class Jobs:
 
     def run(self, step: Callable[[], None]) -> None:
         """Run the jobs in turn, and call `step` after each."""
+        with closing(self._warm):
+            self._run(step)
+
+    def _run(self, step: Callable[[], None]) -> None:
         for left, job in cycle(self._jobs):
             if self.seconds >= self._limit or (self._wanted.broken and not self.totals.ok):
                 break
@@ -111,7 +118,8 @@ class Jobs:
 
     def _corrupt(self) -> None:
         left = (self._wanted.times or sys.maxsize) - self.totals.corruptions
-        corruptions.run(self._plan, left, self._started + self._limit, self.totals)
+        deadline = self._started + self._limit
+        corruptions.run(self._plan, left, deadline, self.totals, warm=self._warm)
 
     def _full_speed(self) -> None:
         left = max(0, (self._wanted.entries or 0) - self.totals.entries)

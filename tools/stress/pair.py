@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import pickle
 import select
 import signal
 import socket
@@ -19,16 +20,85 @@ from coalesced.hv.errors import HostError
 from coalesced.tools.rings.patience import Patience
 from coalesced.tools.stress import guest, pattern, worker
 from coalesced.tools.stress.checker import COUNTS, Checker, Count
+from coalesced.tools.stress.pattern import Style
 from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.worker import Setup
 
 PATIENCE = 20.0  # seconds; on an idle machine everything takes milliseconds
 _SIDES = ("vmm", "hv")
+_PAIRS_EACH = 50  # that the same processes run, one after the other
 
 Message = dict[str, Any]
 
 # What a limit on processes, memory or open files looks like in an error's text.
 _NO_ROOM = ("[Errno 11]", "[Errno 12]", "[Errno 23]", "[Errno 24]", "MemoryError", "open files")
+
+
+class Processes:
+    """A VMM's process, whose child plays the guests, and what their parent shares with it."""
+
+    def __init__(self, setup: Setup) -> None:
+        """Start them, with this setup as their first."""
+        for style in Style:  # made once: processes that are forked have them
+            pattern.stream(setup.seed, style)
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
+        self.tally: NDArray[np.int64] = np.frombuffer(self._memory, np.int64, COUNTS)
+        self.errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
+        self.pid, self.socket = worker.fork(setup, self.tally, self.errors)
+        self.pidfd = os.pidfd_open(self.pid)
+        self.pairs = 1
+
+    def start(self, setup: Setup) -> None:
+        """Let them run another pair, after one that has ended and was not strict."""
+        self.pairs += 1
+        self.tally[:] = 0
+        self.socket.send(pickle.dumps(setup))
+
+    def close(self) -> None:
+        """Kill and reap the processes, and release everything."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self._reap()
+        for fd in (self.pidfd, self.errors):
+            os.close(fd)
+        self.socket.close()
+
+    def _reap(self) -> None:
+        """Wait for all of the process group, and for no other child of this process."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                pid, _ = os.waitpid(-self.pid, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                time.sleep(0.0005)  # it becomes our child as soon as its parent has ended
+        raise TimeoutError("a process of a stressed pair does not end")
+
+
+class Warm:
+    """The processes of the last pair, for the next one.
+
+    After some pairs they are replaced, so that what a corruption may have left in a process is not
+    blamed on a much later one.
+    """
+
+    def __init__(self) -> None:
+        self.processes: Processes | None = None
+
+    def take(self, setup: Setup) -> Processes:
+        """Processes that run the setup."""
+        processes, self.processes = self.processes, None
+        if processes is None:
+            return Processes(setup)
+        processes.start(setup)
+        return processes
+
+    def close(self) -> None:
+        """End them."""
+        if self.processes is not None:
+            self.processes.close()
+            self.processes = None
 
 
 class Pair:
@@ -38,18 +108,19 @@ class Pair:
     its child.
     """
 
-    def __init__(self, setup: Setup) -> None:
-        """Start a pair."""
+    def __init__(self, setup: Setup, warm: Warm | None = None) -> None:
+        """Start a pair, with the processes of an earlier one if `warm` has some."""
         self.setup = setup
-        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
-        self.tally: NDArray[np.int64] = np.frombuffer(self._memory, np.int64, COUNTS)
+        self._warm = warm
+        self._processes = processes = warm.take(setup) if warm else Processes(setup)
+        self.tally = processes.tally
         self.checker = Checker(pattern.stream(setup.seed, setup.style), self.tally)
         self.segments: Segments | None = None
         self.guest_pidfd = -1
         self.last: Message = {}  # "done" or "error", when it has come
-        self._errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
-        self.pid, self._socket = worker.fork(setup, self.tally, self._errors)
-        self.pidfd = os.pidfd_open(self.pid)
+        self._errors = processes.errors
+        self._said_before = os.fstat(self._errors).st_size
+        self.pid, self.pidfd, self._socket = processes.pid, processes.pidfd, processes.socket
 
     # --- messages of the VMM ---
 
@@ -151,7 +222,8 @@ class Pair:
     def errors(self) -> str:
         """The last line that either side wrote to stderr."""
         size = os.fstat(self._errors).st_size
-        text = os.pread(self._errors, 4096, max(0, size - 4096)).decode(errors="replace")
+        start = max(self._said_before, size - 4096)
+        text = os.pread(self._errors, 4096, start).decode(errors="replace")
         return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
     def exit_status(self, side: str) -> int:
@@ -162,28 +234,17 @@ class Pair:
         return info.si_status if info.si_code == os.CLD_EXITED else -info.si_status
 
     def close(self) -> None:
-        """Kill and reap the processes, and release everything."""
-        for side in _SIDES:
-            self.signal(side, signal.SIGKILL)
-        self._reap()
+        """Kill and reap the processes, unless they can run another pair; release everything."""
+        over = bool(self.last) and not self.ended("vmm")
+        if self._warm is not None and over and self._processes.pairs < _PAIRS_EACH:
+            self._warm.processes = self._processes
+        else:
+            self.signal("hv", signal.SIGKILL)
+            self._processes.close()
         if self.segments is not None:
             self.segments.close()
-        for fd in (self.pidfd, self.guest_pidfd, self._errors):
-            if fd >= 0:
-                os.close(fd)
-        self._socket.close()
-
-    def _reap(self) -> None:
-        """Wait for all of the pair's process group, and for no other child of this process."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            try:
-                pid, _ = os.waitpid(-self.pid, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                time.sleep(0.0005)  # it becomes our child as soon as its parent has ended
-        raise TimeoutError("a process of a stressed pair does not end")
+        if self.guest_pidfd >= 0:
+            os.close(self.guest_pidfd)
 
 
 def _process_of(pidfd: int) -> list[int]:

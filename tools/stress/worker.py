@@ -1,13 +1,16 @@
-"""The VMM of a stressed pair: a process of its own, which forks the guest's.
+"""The VMM of stressed pairs: a process of its own, which forks the guest's.
 
-Forked, not started anew: a pair is there in milliseconds, with the core that the parent uses.
+A strict pair, of which a side may be killed, has processes of its own. Other pairs, one after the
+other, may have the same two.
 """
 
 from __future__ import annotations
 
 import array
+import gc
 import json
 import os
+import pickle
 import select
 import signal
 import socket
@@ -23,13 +26,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coalesced.hv import core, kernel
+from coalesced.hv import core
 from coalesced.hv.abi import PAGE_SIZE
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import CoalescedError
 from coalesced.hv.process import GuestProcess
 from coalesced.tools import termination
 from coalesced.tools.stress import guest, pattern
+from coalesced.tools.stress.bodies import UNEXPECTED, Body, ForkedGuest, PlayedGuest
 from coalesced.tools.stress.checker import Checker
 from coalesced.tools.stress.device import Sink
 from coalesced.tools.stress.lies import Lie, LyingSocket
@@ -40,7 +44,6 @@ from coalesced.vmm.counters import Counters
 from coalesced.vmm.machine import Machine
 
 _AFTERMATH_MS = 2
-UNEXPECTED = 70  # exit status after an exception that is no known error
 _RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 
 
@@ -98,55 +101,59 @@ class KeepingSocket(LyingSocket):
                 self.kept.append(os.dup(fd))
 
 
-class ForkedGuest(GuestProcess):
-    """A guest process that is a fork of this one, and otherwise like any."""
+class Guests:
+    """The guest processes of a VMM's process, one after the other."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self) -> None:
+        self._body: Body | None = None
+        self._keeping: KeepingSocket | None = None
+        self._theirs: socket.socket | None = None
+        self.pidfd = -1  # of the process
+
+    def start(self, setup: Setup) -> GuestProcess:
+        """The guest process of a pair. Of a strict one it is a process of its own."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         lie = setup.lie
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become(theirs.fileno(), lie if lie is not None and lie.side == "hv" else None)
         keeping = KeepingSocket(fileno=ours.detach())
         keeping.kept, keeping.pipes, keeping.start = [], [], setup.start
         keeping.lie = lie if lie is not None and lie.side == "vmm" else None
+        lie = lie if lie is not None and lie.side == "hv" else None
         self._keeping = keeping
-        # In strict pairs no further descriptor hides the end of a side from the other.
-        self._theirs = theirs if not setup.strict else None
         if setup.strict:
+            process = ForkedGuest(keeping, theirs, lie)
+            # No further descriptor hides the end of a side from the other.
             theirs.close()
-        self.socket = keeping
-        self.pidfd = os.pidfd_open(self.pid)
-        self.status: int | None = None
+            self.pidfd = process.pidfd
+            return process
+        self._theirs = theirs
+        if self._body is None:
+            self._body = Body()
+        self.pidfd = self._body.pidfd
+        return PlayedGuest(self._body, keeping, theirs, lie)
 
     def kept(self) -> list[int]:
         """Ring, run segment and RAM; for a third party, also pipes and the ends of the socket."""
         keeping = self._keeping
+        assert keeping is not None
         if self._theirs is None:
             return keeping.kept
         return [*keeping.kept, *keeping.pipes, keeping.fileno(), self._theirs.fileno()]
 
-
-def _become(control: int, lie: Lie | None) -> None:
-    """Run the guest process. Never returns."""
-    status = UNEXPECTED
-    if lie is not None:
-        LyingSocket.lie = lie
-        socket.socket = LyingSocket  # type: ignore[misc]
-    try:
-        os.dup2(control, 0)
-        os.dup2(2, 1)
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        kernel.main()
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
+    def release(self, process: GuestProcess) -> None:
+        """Give up what a pair that has ended had open."""
+        assert isinstance(process, PlayedGuest)
+        self._body = process.body
+        assert self._keeping is not None
+        for fd in (*self._keeping.kept, *self._keeping.pipes):
+            os.close(fd)
+        if self._theirs is not None:
+            self._theirs.close()
 
 
 def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, socket.socket]:
     """Start a VMM, with `errors` as its stderr: its process id, and the socket of its messages.
+
+    It runs this pair and, unless that is strict, those whose pickled setups it is sent.
 
     The id is also that of a new process group, which its guest process belongs to.
 
@@ -173,7 +180,7 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
         os.dup2(errors, 2)
         ours.close()
         if core.die_with_parent() == parent:
-            status = _run(setup, tally, theirs)
+            status = _run_all(setup, tally, theirs)
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
@@ -181,10 +188,32 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
         os._exit(status)
 
 
-def _run(setup: Setup, tally: NDArray[np.int64], peer: socket.socket) -> int:
-    """The VMM's process, from its guest's start to the last message; its exit status."""
-    process = ForkedGuest(setup)
-    _tell(peer, "guest", [process.pidfd])
+def _run_all(first: Setup, tally: NDArray[np.int64], peer: socket.socket) -> int:
+    """Run one pair after the other; the exit status of this process."""
+    guests = Guests()
+    if first.strict:
+        return _run(first, tally, peer, guests, guests.start(first))
+    gc.freeze()
+    data = pickle.dumps(first)
+    while data:
+        setup: Setup = pickle.loads(data)
+        process = guests.start(setup)
+        _run(setup, tally, peer, guests, process)
+        data = peer.recv(1 << 12)
+        guests.release(process)
+        gc.collect()
+    return 0
+
+
+def _run(
+    setup: Setup,
+    tally: NDArray[np.int64],
+    peer: socket.socket,
+    guests: Guests,
+    process: GuestProcess,
+) -> int:
+    """The VMM of a pair, from its guest's start to the last message; its exit status."""
+    _tell(peer, "guest", [guests.pidfd])
     counters = Counters()
     try:
         accel = ProcessAccelerator(
@@ -193,7 +222,7 @@ def _run(setup: Setup, tally: NDArray[np.int64], peer: socket.socket) -> int:
         with Machine(accel, staleness=setup.staleness or None) as machine:
             counters = machine.counters
             notes = _build(machine, setup, tally)
-            _tell(peer, "ready", process.kept())
+            _tell(peer, "ready", guests.kept())
             try:
                 # Where a third party writes, an exit may look like a halt.
                 while not notes.read(guest.DONE - guest.NOTES, 1)[0]:

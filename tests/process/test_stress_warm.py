@@ -1,0 +1,55 @@
+"""Pairs that are not strict may share their processes, one after the other."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from coalesced.tools.stress.pair import Pair, Warm
+from coalesced.tools.stress.plan import Pins, Plan
+from helpers.own_streams import own_streams
+
+
+@pytest.fixture
+def warm() -> Iterator[Warm]:
+    with own_streams(), closing(Warm()) as processes:
+        yield processes
+
+
+def cut(warm: Warm, kill: bool = False) -> tuple[int, list[int], dict[str, object]]:
+    """Run a pair until its ring is cut off, or its guest killed: the process of the VMM, those of
+    its guests, and the last message."""
+    pair = Pair(Plan(1, Pins()).short(strict=False), warm)
+    assert pair.starts(), (pair.last, pair.errors())
+    with open(f"/proc/{pair.pid}/task/{pair.pid}/children") as children:
+        guests = [int(pid) for pid in children.read().split()]
+    assert pair.segments is not None
+    if kill:
+        pair.signal("hv", signal.SIGKILL)
+    else:
+        os.ftruncate(pair.segments.ring_fd, 0)
+    assert pair.wait("last")
+    pair.close()
+    return pair.pid, guests, pair.last
+
+
+def test_a_pair_is_run_by_the_processes_of_the_one_before(warm: Warm) -> None:
+    """Both sides notice the truncation: a late signal to the guest must not end the next one."""
+    ran = [cut(warm) for _ in range(8)]
+    assert {last["type"] for _, _, last in ran} <= {"SegmentError", "PeerDied"}
+    assert {last["guest_status"] for _, _, last in ran} <= {0, 1}
+    assert len({vmm for vmm, _, _ in ran}) == 1
+    assert len({tuple(guests) for _, guests, _ in ran}) == 1
+
+
+def test_after_the_guest_process_was_killed_the_next_pair_gets_another(warm: Warm) -> None:
+    vmm, guests, last = cut(warm, kill=True)
+    assert last["guest_status"] == -signal.SIGKILL
+    same_vmm, others, _ = cut(warm)
+    assert same_vmm == vmm
+    assert len(others) == 1
+    assert others != guests

@@ -1,0 +1,179 @@
+"""Guest processes of stressed pairs: forks of the VMM's process.
+
+Forked, not started anew: a pair is there in milliseconds, with the core that the parent uses. Where
+neither side is killed on purpose, one process plays the guest process of many pairs, one after the
+other: a fork, and the copies of pages that follow it, cost more than everything else in a pair that
+detects its first corruption.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from types import FrameType
+
+from coalesced.hv import core, kernel
+from coalesced.hv.errors import PeerDied
+from coalesced.hv.process import GRACE_MS, GuestProcess
+from coalesced.tools.stress.lies import Lie, LyingSocket
+
+UNEXPECTED = 70  # exit status after an exception that is no known error
+_END = signal.SIGRTMIN + 8  # ends what the process plays
+_CHANNEL = 3  # the descriptor of the process's side of the channel
+_REAL_SOCKET = socket.socket
+
+
+class ForkedGuest(GuestProcess):
+    """A guest process that is a fork of this one, and otherwise like any."""
+
+    def __init__(self, control: socket.socket, theirs: socket.socket, lie: Lie | None) -> None:
+        """`control`: this side of the socket whose other end is `theirs`."""
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(theirs.fileno(), lie)
+        self.socket = control
+        self.pidfd = os.pidfd_open(self.pid)
+        self.status: int | None = None
+
+
+def _become(control: int, lie: Lie | None) -> None:
+    """Run the guest process. Never returns."""
+    status = UNEXPECTED
+    _lie(lie)
+    try:
+        os.dup2(control, 0)
+        os.dup2(2, 1)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        kernel.main()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _lie(lie: Lie | None) -> None:
+    """Let the sockets that this process opens from now on lie, or be honest."""
+    LyingSocket.lie = lie
+    socket.socket = LyingSocket if lie else _REAL_SOCKET  # type: ignore[misc]
+
+
+class Body:
+    """A process that plays guest processes, one after the other."""
+
+    def __init__(self) -> None:
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if self.pid == 0:
+            _play_all(theirs.fileno())
+        theirs.close()
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def close(self) -> int:
+        """Kill the process if it still runs; its exit status, as of os.waitstatus_to_exitcode."""
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.pidfd)
+        self.channel.close()
+        return status
+
+
+class PlayedGuest(GuestProcess):
+    """A guest process that a `Body` plays.
+
+    `pidfd` is the channel to the body, which is readable when the process, or what it plays, has
+    ended. The status of a process that ended is its own, of another what it would be.
+    """
+
+    def __init__(
+        self, body: Body, control: socket.socket, theirs: socket.socket, lie: Lie | None
+    ) -> None:
+        """`control`: this side of the socket whose other end is `theirs`."""
+        self.pid = body.pid
+        self.socket = control
+        self.pidfd = body.channel.fileno()
+        self.status: int | None = None
+        self.body: Body | None = body
+        with suppress(BrokenPipeError):  # killed from outside: the first request reports it
+            socket.send_fds(body.channel, [pickle.dumps(lie)], [theirs.fileno()])
+
+    def _wait(self) -> int:
+        body = self.body
+        assert body is not None
+        played = b""
+        with suppress(ConnectionResetError, BlockingIOError):
+            played = body.channel.recv(1, socket.MSG_DONTWAIT)
+        if played:
+            return played[0]
+        self.body = None
+        return body.close()
+
+    def reap(self) -> str:
+        if self.status is None and not self._ended().poll(GRACE_MS):
+            assert self.body is not None
+            self.status = self.body.close()
+            self.body = None
+        return super().reap()
+
+    def close(self) -> None:
+        """End what is played, by a signal and at worst with the process."""
+        if self.pidfd < 0:
+            return
+        self.socket.close()
+        if self.status is None:
+            assert self.body is not None
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.body.pidfd, _END)
+            self.reap()
+        self.pidfd = -1
+
+
+def _play_all(channel: int) -> None:
+    """Play guest processes until the channel ends. Never returns."""
+    try:
+        os.dup2(channel, _CHANNEL)
+        os.dup2(2, 1)
+        core.die_with_parent()
+        gc.freeze()
+        peer = socket.socket(fileno=_CHANNEL)
+        while _play(peer):
+            pass
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(UNEXPECTED)
+
+
+def _play(channel: socket.socket) -> bool:
+    """Play one guest process and send its exit status; False when there is none to play."""
+    os.closerange(_CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
+    data, fds, _, _ = socket.recv_fds(channel, 1 << 12, 1)
+    if not data:
+        return False
+    _lie(pickle.loads(data))
+    status = 0
+    with suppress(PeerDied):  # of the signal
+        signal.signal(_END, _end)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        with socket.socket(fileno=fds[0]) as control:
+            status = kernel.serve(control)
+    with suppress(PeerDied):
+        signal.signal(_END, signal.SIG_IGN)
+    signal.signal(_END, signal.SIG_IGN)
+    # While it is blocked it would wait for the next one to be played.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    gc.collect()
+    channel.send(bytes([status]))
+    return True
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise PeerDied("the VMM has ended")
