@@ -17,7 +17,7 @@ from coalesced.devices.bus.write_run import WriteRun
 # Below this many writes the fixed cost of array operations exceeds that of single calls.
 SHORTEST_RUN = 8
 # Single writes between two calls of the observer of long batches.
-SINGLE_WRITES = 16
+SINGLE_WRITES = 4
 
 MASKS = tuple((1 << 8 * size) - 1 for size in range(9))  # of a value, by size
 
