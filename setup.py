@@ -62,6 +62,7 @@ setup(
     },
     ext_modules=[
         of_folder("hv.core", CORE),
+        of_folder("vmm.exits", SOURCES / "vmm"),
         of_folder("devices.cirrus.engine", SOURCES / "devices" / "cirrus"),
         of_folder("tools.bench.floors", SOURCES / "tools" / "bench"),
         of_folder("tools.rings.drive", SOURCES / "tools" / "rings"),

@@ -9,7 +9,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -361,6 +361,13 @@ class Vcpu:
         run = self._run
         try:
             return run(timeout, watch, due)
+        except PeerDied as error:
+            raise self.vm.died() from error
+
+    def carry_out(self, run: Callable[[core.VcpuHandle, int], Outcome], watch: int) -> Outcome:
+        """`run` of C that holds a handle by itself, with the errors of the one above."""
+        try:
+            return run(self.handle, watch)
         except PeerDied as error:
             raise self.vm.died() from error
 

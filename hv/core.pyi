@@ -282,3 +282,6 @@ class KvmHandle:
         """Have the guest exit with KVM_EXIT_IRQ_WINDOW_OPEN as soon as it takes interrupts."""
     def close(self) -> None:
         """Stop all timers that signal a thread, until the next `run`."""
+
+calls: object
+"""What other extensions call of a VcpuHandle (calls.h)."""

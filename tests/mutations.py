@@ -68,6 +68,7 @@ _RING = "tests/unit/hv/test_ring.py"
 _RING_HOSTILE = "tests/unit/hv/test_ring_hostile.py"
 _DISPATCH = "tests/unit/vmm/test_dispatch.py"
 _FAILURES = "tests/unit/vmm/test_device_failures.py"
+_IN_C = "tests/process/test_exits_in_c.py::test_c_carries_exits_out_as_python_does"
 _ZONES = "tests/unit/vmm/test_zones_of_mappings.py"
 _TSAN_RING = "tests/c/test_c.py -k test_the_ring_is_free_of_races"
 _TSAN_POSTED = "tests/c/test_c.py -k test_posted_writes_are_free_of_races"
@@ -203,8 +204,8 @@ MUTATIONS = (
         "9 a write whose handler raises is consumed, the rest goes on",
         "few entries end there",
         "vmm/access.py",
-        "as error:\n            self._failed(space, address, size, value",
-        "as error:\n            raise\n            self._failed(space, address, size, value",
+        "as error:\n            self.failed(space, address, size, value",
+        "as error:\n            raise\n            self.failed(space, address, size, value",
         f"{_FAILURES}::test_a_queued_write_that_raises_is_consumed_told_and_counted",
     ),
     Mutation(
@@ -219,6 +220,22 @@ MUTATIONS = (
         "            if self.generation",
         "tests/unit/bus/test_write_batch.py::"
         "test_a_write_that_raises_is_consumed_and_reported_and_the_rest_goes_on",
+    ),
+    Mutation(
+        "5 the ring is drained before any exit",
+        "not before those that C carries out",
+        "vmm/exits.c",
+        "drain(e, handle) < 0",
+        "false",
+        _IN_C,
+    ),
+    Mutation(
+        "7 a mapping change counts from the next access on",
+        "C keeps the old mapping",
+        "vmm/flat.c",
+        "    s->flat = flat;\n    s->flats = count;\n    drop_flats(old.flat, old.flats);",
+        "    if (!old.flat)\n        s->flat = flat, s->flats = count;",
+        _IN_C,
     ),
     Mutation(
         "10 after fewer than all, the rest is resolved anew",
@@ -281,7 +298,7 @@ MUTATIONS = (
     Mutation(
         "15 it is drained",
         "the VMM does not look for posted writes",
-        "hv/core/handle.c",
+        "hv/core/handle_run.c",
         "    if (h->watched & WATCH_POSTED && posted_since(h->words, h->posted))\n"
         "        return true;\n",
         "",

@@ -28,7 +28,7 @@ class Accesses:
         self.ports = ports
         self.observers: list[Observer] = []
         self._counters = counters
-        self._failed_in = {space: partial(self._failed, space) for space in (memory, ports)}
+        self._failed_in = {space: partial(self.failed, space) for space in (memory, ports)}
 
     def read(self, space: AddressSpace, address: int, size: int) -> int:
         """Carry out one read."""
@@ -37,7 +37,7 @@ class Accesses:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            self._failed(space, address, size, None, error)
+            self.failed(space, address, size, None, error)
             value = 0
         for observer in self.observers:
             observer.access("read", space, address, size, value)
@@ -52,13 +52,13 @@ class Accesses:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            self._failed(space, address, size, value, error)
+            self.failed(space, address, size, value, error)
 
     def write_run(self, space: AddressSpace, run: WriteRun) -> None:
         """Carry out a run of writes, which the observers have seen."""
         space.write_batch(run, self._failed_in[space])
 
-    def _failed(
+    def failed(
         self, space: AddressSpace, address: int, size: int, value: int | None, error: BaseException
     ) -> None:
         """Report an access whose device raised (value None: a read)."""

@@ -46,7 +46,8 @@ class Coalescing:
         # By port?: the registered zones, in ascending order; no two overlap.
         self.zones: dict[bool, list[Range]] = {False: [], True: []}
         self._registered: dict[bool, dict[Range, bool]] = {False: {}, True: {}}  # and if posted
-        self._edges: dict[bool, list[int]] = {False: [], True: []}  # the same: starts and ends
+        self.edges: dict[bool, list[int]] = {False: [], True: []}  # the same: starts and ends
+        self.changed: Callable[[bool], None] = lambda _port: None  # called after zones changed
         self._warned: set[bool] = set()
         self._spaces = spaces
         self._events: dict[bool, list[Range]] = {False: [], True: []}  # zones leave them out
@@ -74,7 +75,7 @@ class Coalescing:
     def kind_of(self, address: int, size: int, port: bool) -> str:
         """The reason for a write's exit: 'ring_full', 'straddle' or 'no_zone'."""
         # Starts and ends alternate: behind an odd number of them an address is in a zone.
-        edges = self._edges[port]
+        edges = self.edges[port]
         before = bisect_right(edges, address)
         if before != bisect_left(edges, address + size, before):
             kind = "straddle"
@@ -111,10 +112,11 @@ class Coalescing:
         new = added + posted
         self._registered[port] = kept | {zone: wanted[zone] for zone in new[:taken]}
         self.zones[port] = sorted(self._registered[port])
-        self._edges[port] = [
+        self.edges[port] = [
             edge for start, length in self.zones[port] for edge in (start, start + length)
         ]
         self.kinds.clear()
+        self.changed(port)
         if taken < len(new):
             self._warn_of_no_room(port, new[taken:])
 

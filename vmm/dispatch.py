@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from opcode import opmap
+from typing import TYPE_CHECKING
 
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.region import Region
@@ -17,18 +19,37 @@ from coalesced.hv.abi import (
 )
 from coalesced.hv.errors import ProtocolError
 from coalesced.hv.outcome import Exit
-from coalesced.vmm.accel.base import Accelerator
+from coalesced.vmm.accel.base import Accelerator, CarriesOut
 from coalesced.vmm.access import Accesses
 from coalesced.vmm.coalescing import Coalescing
 from coalesced.vmm.counters import Counters
 from coalesced.vmm.drain import Drain
+from coalesced.vmm.exits import Exits
 from coalesced.vmm.interrupts import Interrupts
+from coalesced.vmm.loop import Loop
+
+if TYPE_CHECKING:
+    from coalesced.vmm.exits import Flat
+
+REASONS = (
+    ("load", False),
+    ("pio", True),
+    ("no_zone", False),
+    ("straddle", False),
+    ("ring_full", False),
+    ("ring_full", True),
+)
+"""Reasons of exits for accesses, and whether they are to ports, in the order of exits.h."""
 
 _RESUME = opmap["RESUME"]  # where a function begins; Python calls signal handlers there, too
 
 
 class Dispatcher:
-    """Carries exits out, each after the writes that were queued before it."""
+    """Carries exits out, each after the writes that were queued before it.
+
+    Where the accelerator's exits come through C, `Exits` carries out what is an access of one
+    region, and `handle` the rest, by the same rules.
+    """
 
     def __init__(
         self,
@@ -37,7 +58,9 @@ class Dispatcher:
         drain: Drain,
         coalescing: Coalescing,
         counters: Counters,
+        loop: Loop,
     ) -> None:
+        self._accesses = accesses
         self._accel = accel
         self._read = accesses.read
         self._write = accesses.write
@@ -54,6 +77,41 @@ class Dispatcher:
         self._flush = drain.flush
         self.interrupts: Interrupts | None = None  # of a guest that is machine code
         self._pending: Callable[[], int] = accel.ring.pending if accel.ring else lambda: 0
+        if isinstance(accel, CarriesOut):
+            accel.exits = self._exits(loop)
+
+    def _exits(self, loop: Loop) -> Exits:
+        """What carries out exits in C, kept up to date with mappings, zones and descriptors."""
+        tallies = tuple(self._exits_at[reason] for reason in REASONS)
+        counters, observers = self._counters, self._accesses.observers
+        exits = Exits(counters, tallies, observers, loop.timers, self._flush, self.raised)
+        spaces = {False: self._memory, True: self._ports}
+        for port, space in spaces.items():
+            space.on_change(lambda: None, partial(_map, exits, port, space))
+            _map(exits, port, space)
+        edges = self._coalescing.edges
+        self._coalescing.changed = lambda port: exits.zones(port, edges[port])
+        loop.changed = exits.stop
+        return exits
+
+    def raised(self, exit_: Exit, error: BaseException) -> None:
+        """Report an access whose handler raised; raises what ends the run."""
+        reason, address, size, is_write, value = exit_
+        port = reason == KVM_EXIT_IO
+        space = self._ports if port else self._memory
+        if not isinstance(error, KeyboardInterrupt):
+            self._accesses.failed(space, address, size, value if is_write else None, error)
+            return
+        if is_write:
+            self._interrupted(error, space, exit_, self._kind(address, size, port))
+        raise error
+
+    def _kind(self, address: int, size: int, port: bool) -> str:
+        """The reason for a write's exit."""
+        kind = self._kinds.get((address, size, port)) or self._coalescing.kind_of(
+            address, size, port
+        )
+        return "pio" if port and kind != "ring_full" else kind
 
     def handle(self, exit_: Exit) -> bool:
         """Carry out an exit after the queued writes; False when the guest has halted.
@@ -71,11 +129,7 @@ class Dispatcher:
         else:
             return self._leave(reason, value)
         if is_write:
-            kind = self._kinds.get((address, size, port)) or self._coalescing.kind_of(
-                address, size, port
-            )
-            if port and kind != "ring_full":
-                kind = "pio"
+            kind = self._kind(address, size, port)
             self._exits_at[kind, port][address] += 1
             self._counters.single_writes += 1
             write = self._write
@@ -120,6 +174,16 @@ class Dispatcher:
         if reason != KVM_EXIT_INTR:
             raise ProtocolError(f"run page: exit_reason is {reason}, expected 2, 5, 6, 10 or 24")
         return True
+
+
+def _map(exits: Exits, port: bool, space: AddressSpace) -> None:
+    """Tell C who answers the addresses of a space."""
+    flat: list[Flat] = []
+    for stretch in space.flat():
+        if (mapping := stretch.mapping) is not None:
+            region = mapping.region
+            flat.append((stretch.start, stretch.end - 1, mapping.base, region.read, region.write))
+    exits.map(port, flat)
 
 
 def has_begun(error: BaseException, region: Region | None) -> bool:

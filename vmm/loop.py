@@ -27,6 +27,10 @@ class Timer:
         self.call = None
 
 
+Entry = tuple[float, int, Timer]
+"""A timer in order of its time, then of its making."""
+
+
 class Loop:
     """Timers and descriptors, served between the exits of the guest.
 
@@ -34,12 +38,14 @@ class Loop:
     """
 
     def __init__(self) -> None:
-        self.timers: list[tuple[float, int, Timer]] = []
+        self.timers: list[Entry] = []
         self._order = itertools.count()
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._writers: dict[int, Callable[[], None]] = {}
         self.watching = False  # is there more to wait for than the guest and timers?
+        self.changed: Callable[[], None] = lambda: None
+        """Called after `watching` may have changed."""
 
     # --- timers ---
 
@@ -133,6 +139,7 @@ class Loop:
             _WRITABLE if fd in self._writers else 0
         )
         self.watching = bool(self._readers or self._writers)
+        self.changed()
         if new:
             self._epoll.register(fd, events)
         elif events:

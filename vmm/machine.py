@@ -16,7 +16,7 @@ from coalesced.hv.abi import KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_MMIO
 from coalesced.hv.errors import DeviceError, PeerDied, ProtocolError
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Event, Exit
-from coalesced.vmm.accel.base import Accelerator, GuestMemory, Processor
+from coalesced.vmm.accel.base import Accelerator, CarriesOut, GuestMemory, Processor
 from coalesced.vmm.access import Accesses
 from coalesced.vmm.coalescing import Coalescing
 from coalesced.vmm.counters import Counters
@@ -76,7 +76,7 @@ class Machine:
         spaces = {False: self.memory, True: self.ports}
         self.coalescing = Coalescing(accel, spaces, coalesce, self._drain, warn, zones)
         self._dispatcher = Dispatcher(
-            accel, self._accesses, self._drain, self.coalescing, self.counters
+            accel, self._accesses, self._drain, self.coalescing, self.counters, self.loop
         )
         self._see: Callable[[Exit], object] | None = None
         self._hold: Callable[[], object] | None = None
@@ -145,6 +145,8 @@ class Machine:
     def show_exits(self, see: Callable[[Exit], object]) -> None:
         """Call `see` with each exit before it is handled; what was queued before it is drained."""
         self._see = see
+        if isinstance(self.accel, CarriesOut):
+            self.accel.exits = None
 
     def hold_exits(self, hold: Callable[[], object]) -> None:
         """Call `hold` before each MMIO, IO and HLT exit: the guest waits until it returns.

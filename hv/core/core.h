@@ -5,6 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "calls.h"
 #include "exit.h"
 #include "ring.h"
 #include "shared_ring.h"
@@ -50,14 +51,6 @@ _Static_assert(offsetof(struct run_page, exit_reason) == 8, "kvm_run.exit_reason
 _Static_assert(offsetof(struct run_page, io) == 32, "kvm_run.io");
 _Static_assert(offsetof(struct run_page, mmio.len) == 48, "kvm_run.mmio.len");
 
-enum {
-    EXIT_IO = 2,
-    EXIT_HLT = 5,
-    EXIT_MMIO = 6,
-    EXIT_IRQ_WINDOW_OPEN = 7,
-    EXIT_INTR = 10,
-    EXIT_SYSTEM_EVENT = 24,
-};
 enum { IO_IN = 0, IO_OUT = 1 };
 
 /* How many forks lie between this process and the one that loaded the extension (module.c). */
@@ -68,8 +61,7 @@ extern uint32_t forks_seen;
 /* Look up coalesced.hv.errors and coalesced.hv.outcome; 0, or -1 with an exception set. */
 int support_look_up_errors(void);
 int support_look_up_events(void);
-/* The members of coalesced.hv.outcome.Event. */
-enum event { TIMED_OUT, EXITED, RING_FILLED, READABLE, EVENTS };
+/* The members of coalesced.hv.outcome.Event, by enum event. */
 extern PyObject *event_objects[EVENTS];
 extern PyObject *error_peer_died;
 extern PyObject *error_protocol;
@@ -151,23 +143,23 @@ struct pending_load {
 };
 
 /*
- * (exit_reason, address or port, size, is_write, value) of the exit in the page, checked, and
- * *load; NULL with ProtocolError set for what cannot be. `io_data`: the page of port data.
+ * The exit in the page, checked, and *load; 0, or -1 with ProtocolError set for what cannot be.
+ * `io_data`: the page of port data.
  */
-PyObject *exit_read(const volatile struct run_page *run, const uint8_t *io_data,
-                    struct pending_load *load);
+int exit_read(const volatile struct run_page *run, const uint8_t *io_data,
+              struct pending_load *load, struct guest_exit *e);
 /* How many accesses of a string instruction an exit to a port has; 0: it is none. */
 uint32_t exit_elements(const volatile struct run_page *run);
 /* One of them, as exit_read gives it. */
-PyObject *exit_read_element(const volatile struct run_page *run, const uint8_t *io_data,
-                            struct pending_load *load, uint32_t element);
-PyObject *exit_tuple(uint32_t reason, uint64_t address, uint32_t size, bool is_write,
-                     uint64_t value);
+int exit_read_element(const volatile struct run_page *run, const uint8_t *io_data,
+                      struct pending_load *load, uint32_t element, struct guest_exit *e);
+/* (exit_reason, address or port, size, is_write, value), or NULL with an exception set. */
+PyObject *exit_tuple(const struct guest_exit *e);
+/* The low 64 bits of a whole number; 0, or -1 with an exception set. */
+int answer_from(PyObject *argument, uint64_t *value);
 /* Put the result of `load` into the page; 0, or -1 with an exception set. */
-/* Of what exit_read gives: is it a write? */
-bool exit_is_write(PyObject *told);
 int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load,
-                  PyObject *value);
+                  uint64_t value);
 
 /* ---- vm_ring.c, vcpu.c, cpu.c, handle.c, kvm.c -------------------------------------------------- */
 

@@ -4,18 +4,17 @@
 
 #include <string.h>
 
-static PyObject *bad_exit(const char *what, unsigned long value, const char *expected)
+static int bad_exit(const char *what, unsigned long value, const char *expected)
 {
     PyErr_Format(error_protocol, "run page: %s is %lu, expected %s", what, value, expected);
-    return NULL;
+    return -1;
 }
 
-PyObject *exit_tuple(uint32_t reason, uint64_t address, uint32_t size, bool is_write,
-                     uint64_t value)
+PyObject *exit_tuple(const struct guest_exit *e)
 {
-    PyObject *items[] = {PyLong_FromUnsignedLong(reason), PyLong_FromUnsignedLongLong(address),
-                         PyLong_FromUnsignedLong(size), PyBool_FromLong(is_write),
-                         PyLong_FromUnsignedLongLong(value)};
+    PyObject *items[] = {PyLong_FromUnsignedLong(e->reason),
+                         PyLong_FromUnsignedLongLong(e->address), PyLong_FromUnsignedLong(e->size),
+                         PyBool_FromLong(e->is_write), PyLong_FromUnsignedLongLong(e->value)};
     PyObject *tuple = PyTuple_New(5);
     bool whole = tuple != NULL;
     for (Py_ssize_t i = 0; i < 5; i++) {
@@ -30,7 +29,8 @@ PyObject *exit_tuple(uint32_t reason, uint64_t address, uint32_t size, bool is_w
     return tuple;
 }
 
-static PyObject *read_mmio(const volatile struct run_page *run, struct pending_load *load)
+static int read_mmio(const volatile struct run_page *run, struct pending_load *load,
+                     struct guest_exit *e)
 {
     uint64_t address = run->mmio.phys_addr, data = run->mmio.data;
     uint32_t len = run->mmio.len;
@@ -44,11 +44,12 @@ static PyObject *read_mmio(const volatile struct run_page *run, struct pending_l
     *load = (struct pending_load){.size = is_write ? 0 : len};
     /* What a load finds there is left over from before. */
     data = is_write ? data & (UINT64_MAX >> (64 - 8 * len)) : 0;
-    return exit_tuple(EXIT_MMIO, address, len, is_write, data);
+    *e = (struct guest_exit){EXIT_MMIO, len, address, data, is_write};
+    return 0;
 }
 
-static PyObject *read_io(const volatile struct run_page *run, const uint8_t *io_data,
-                         struct pending_load *load, uint32_t element, uint32_t most)
+static int read_io(const volatile struct run_page *run, const uint8_t *io_data,
+                   struct pending_load *load, uint32_t element, uint32_t most, struct guest_exit *e)
 {
     uint8_t direction = run->io.direction, size = run->io.size;
     uint16_t port = run->io.port;
@@ -69,27 +70,31 @@ static PyObject *read_io(const volatile struct run_page *run, const uint8_t *io_
     data = direction == IO_OUT ? data : 0;
     *load = (struct pending_load){
         .size = direction == IO_OUT ? 0 : size, .io = true, .element = element};
-    return exit_tuple(EXIT_IO, port, size, direction == IO_OUT, data);
+    *e = (struct guest_exit){EXIT_IO, size, port, data, direction == IO_OUT};
+    return 0;
 }
 
 /* Each field of the page is read once, then checked, and only the copy is used. */
-PyObject *exit_read(const volatile struct run_page *run, const uint8_t *io_data,
-                    struct pending_load *load)
+int exit_read(const volatile struct run_page *run, const uint8_t *io_data,
+              struct pending_load *load, struct guest_exit *e)
 {
     uint32_t reason = run->exit_reason;
     load->size = 0;
+    *e = (struct guest_exit){.reason = reason};
     switch (reason) {
     case EXIT_MMIO:
-        return read_mmio(run, load);
+        return read_mmio(run, load, e);
     case EXIT_IO:
-        return read_io(run, io_data, load, 0, 1);
+        return read_io(run, io_data, load, 0, 1, e);
     case EXIT_SYSTEM_EVENT:
-        return exit_tuple(reason, run->system_event.type, 0, false, 0);
+        e->address = run->system_event.type;
+        return 0;
     case EXIT_HLT:
-        return exit_tuple(reason, 0, 0, false, run->if_flag != 0);
+        e->value = run->if_flag != 0;
+        return 0;
     case EXIT_IRQ_WINDOW_OPEN:
     case EXIT_INTR:
-        return exit_tuple(reason, 0, 0, false, 0);
+        return 0;
     default:
         return bad_exit("exit_reason", reason, "2, 5, 6, 7, 10 or 24");
     }
@@ -100,25 +105,16 @@ uint32_t exit_elements(const volatile struct run_page *run)
     return run->exit_reason == EXIT_IO ? run->io.count : 0;
 }
 
-PyObject *exit_read_element(const volatile struct run_page *run, const uint8_t *io_data,
-                            struct pending_load *load, uint32_t element)
+int exit_read_element(const volatile struct run_page *run, const uint8_t *io_data,
+                      struct pending_load *load, uint32_t element, struct guest_exit *e)
 {
     uint8_t size = run->io.size;
     load->size = 0;
-    return read_io(run, io_data, load, element, size ? PAGE / size : 1);
+    return read_io(run, io_data, load, element, size ? PAGE / size : 1, e);
 }
 
-bool exit_is_write(PyObject *told)
+int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load, uint64_t value)
 {
-    return PyTuple_GetItem(told, 3) == Py_True;
-}
-
-int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load,
-                  PyObject *argument)
-{
-    uint64_t value = PyLong_AsUnsignedLongLongMask(argument);
-    if (value == UINT64_MAX && PyErr_Occurred())
-        return -1;
     if (load->size == 0) {
         PyErr_SetString(PyExc_RuntimeError, "the last exit was no load, or it is answered");
         return -1;
@@ -130,4 +126,10 @@ int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *l
         run->mmio.data = value;
     load->size = 0;
     return 0;
+}
+
+int answer_from(PyObject *argument, uint64_t *value)
+{
+    *value = PyLong_AsUnsignedLongLongMask(argument);
+    return *value == UINT64_MAX && PyErr_Occurred() ? -1 : 0;
 }

@@ -1,193 +1,8 @@
 /* VcpuHandle: what a VMM holds of a vCPU, as it holds a descriptor and kvm_run of a KVM vCPU. */
 #define _GNU_SOURCE
 #include "handle.h"
-#include "posted.h"
 
-enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2, KEEP_WRITES = 4, WATCH_POSTED = 8 };
-
-/* How often exits that keep coming are held up for a look at the descriptor: a system call. */
-#define LOOK_NS 50000u
-
-static bool exited(const HandleObject *h)
-{
-    return atomic_load_explicit(&h->words->exit_sequence, memory_order_relaxed) != h->exits;
-}
-
-/* A third process wrote to one of our words: the other side may never answer it. */
-static bool words_overwritten(const HandleObject *h)
-{
-    const struct run_words *w = h->words;
-    return atomic_load_explicit(&w->resume_sequence, memory_order_relaxed) != h->resumes ||
-           atomic_load_explicit(&w->irq_lines, memory_order_relaxed) != h->lines ||
-           atomic_load_explicit(&w->request_sequence, memory_order_relaxed) != h->requests ||
-           (h->kicked && !atomic_load_explicit(&h->run->immediate_exit, memory_order_relaxed));
-}
-
-static bool handle_ready(void *ctx)
-{
-    const HandleObject *h = ctx;
-    if (exited(h) || words_overwritten(h))
-        return true;
-    if (!h->watched)
-        return false;
-    if (h->watched & WATCH_POSTED && posted_since(h->words, h->posted))
-        return true;
-    /* Only whether to look; ring_look reads it again, with acquire. */
-    return h->watched & WATCH_RING &&
-           atomic_load_explicit(&h->ring->c.ring->last, memory_order_relaxed) != h->ring->c.next;
-}
-
-/* Let the guest run on; 0, or -1 with an exception set. */
-static int enter(HandleObject *h)
-{
-    atomic_store_explicit(&h->run->immediate_exit, 0, memory_order_relaxed);
-    h->kicked = false;
-    h->running = true;
-    h->unread = h->untaken = false;
-    h->load.size = 0;
-    resume_post(h->words, ++h->resumes);
-    doorbell_signal(&h->bell);
-    return mapping_check(h->mapping);
-}
-
-static PyObject *handle_enter(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    HandleObject *h = (HandleObject *)self;
-    if (h->running) {
-        PyErr_SetString(PyExc_RuntimeError, "the vCPU is running already");
-        return NULL;
-    }
-    if (enter(h) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-/* Take note of an exit; 0, or -1 with an exception set. */
-static int note_exit(HandleObject *h)
-{
-    uint32_t exits = exit_take(h->words);
-    if (mapping_check(h->mapping) < 0)
-        return -1;
-    if (exits != h->exits + 1 || !h->running) {
-        PyErr_Format(error_protocol, "run page: exit sequence is %u, expected %u", exits,
-                     h->exits + (h->running ? 1 : 0));
-        return -1;
-    }
-    h->exits = exits;
-    h->running = false;
-    return 0;
-}
-
-/*
- * A guest that exits all the time must keep out neither timers nor descriptors: TIMED_OUT, READABLE,
- * or EXITED when it is the exit's turn.
- */
-static int look_past_exits(HandleObject *h, uint64_t due)
-{
-    if ((due == UINT64_MAX && h->bell.watch_fd < 0) || h->passed_over)
-        return EXITED;
-    uint64_t now = now_ns();
-    if (now >= due)
-        return TIMED_OUT;
-    if (h->bell.watch_fd < 0 || now - h->looked_at < LOOK_NS)
-        return EXITED;
-    h->looked_at = now;
-    return doorbell_watched(&h->bell) ? READABLE : EXITED;
-}
-
-/* (timeout, watch[, due]): TIMED_OUT, EXITED, RING_FILLED or READABLE; -1 with an exception set. */
-static int wait_exit(HandleObject *h, PyObject *const *args, Py_ssize_t n)
-{
-    uint64_t deadline, due = UINT64_MAX;
-    if (n != 2 && n != 3) {
-        PyErr_Format(PyExc_TypeError, "expected 2 or 3 arguments, got %zd", n);
-        return -1;
-    }
-    if (deadline_from(args[0], &deadline) < 0 || (n == 3 && moment_from(args[2], &due) < 0))
-        return -1;
-    long watch = PyLong_AsLong(args[1]);
-    if (watch == -1 && PyErr_Occurred())
-        return -1;
-    h->keeps = watch & KEEP_WRITES;
-    h->watched = h->ring ? watch & (WATCH_RING | WATCH_POSTED) : 0;
-    h->bell.watch_fd = watch & WATCH_DESCRIPTOR ? h->watch_fd : -1;
-    if (!handle_ready(h)) {
-        PyThreadState *save = PyEval_SaveThread();
-        enum wait_result r = core_wait(&h->bell, handle_ready, h, deadline < due ? deadline : due,
-                                       h->mapping, &save);
-        PyEval_RestoreThread(save);
-        if (r == WAIT_ERROR)
-            return -1;
-        if (r == WAIT_PEER_GONE) {
-            PyErr_SetString(error_peer_died, "the guest process ended");
-            return -1;
-        }
-        if (r == WAIT_TIMEOUT || r == WAIT_WATCHED)
-            return r == WAIT_WATCHED ? READABLE : TIMED_OUT;
-    } else {
-        int news = look_past_exits(h, due);
-        h->passed_over = news != EXITED;
-        if (news != EXITED)
-            return news;
-    }
-    if (exited(h))
-        return note_exit(h) < 0 ? -1 : EXITED;
-    if (words_overwritten(h)) {
-        if (mapping_check(h->mapping) == 0)
-            PyErr_SetString(error_protocol, "run page: a word of the VMM's was overwritten");
-        return -1;
-    }
-    h->posted = posted_take(h->words);
-    return RING_FILLED;
-}
-
-/* wait(timeout, watch[, due]): TIMED_OUT, EXITED, RING_FILLED or READABLE. */
-static PyObject *handle_wait(PyObject *self, PyObject *const *args, Py_ssize_t n)
-{
-    int got = wait_exit((HandleObject *)self, args, n);
-    return got < 0 ? NULL : Py_NewRef(event_objects[got]);
-}
-
-static PyObject *handle_exit(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    HandleObject *h = (HandleObject *)self;
-    PyObject *result = exit_read(h->run, h->io_data, &h->load);
-    if (result && mapping_check(h->mapping) < 0) {
-        Py_DECREF(result);
-        return NULL;
-    }
-    return result;
-}
-
-static PyObject *tell_exit(HandleObject *h)
-{
-    h->unread = false;
-    if (h->watched & WATCH_POSTED)
-        h->posted = posted_take(h->words); /* the ring is drained before an exit is handled */
-    PyObject *told = handle_exit((PyObject *)h, NULL);
-    h->untaken = told && h->keeps && exit_is_write(told);
-    return told;
-}
-
-/*
- * run(timeout, watch[, due]): enter unless running, wait; the exit, or another event. An exit that
- * came before a pause is returned now, and one that nobody handled is returned once more: an
- * exception of a signal handler may have taken its place.
- */
-static PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
-{
-    HandleObject *h = (HandleObject *)self;
-    if (!h->running && (h->unread || h->untaken || h->load.size))
-        return tell_exit(h);
-    if (!h->running && enter(h) < 0)
-        return NULL;
-    int got = wait_exit(h, args, n);
-    if (got < 0)
-        return NULL;
-    return got == EXITED ? tell_exit(h) : Py_NewRef(event_objects[got]);
-}
+PyTypeObject *HandleType;
 
 static PyObject *handle_watch(PyObject *self, PyObject *argument)
 {
@@ -195,14 +10,6 @@ static PyObject *handle_watch(PyObject *self, PyObject *argument)
     if (fd == -1 && PyErr_Occurred())
         return NULL;
     ((HandleObject *)self)->watch_fd = (int)fd;
-    Py_RETURN_NONE;
-}
-
-static PyObject *handle_complete(PyObject *self, PyObject *argument)
-{
-    HandleObject *h = (HandleObject *)self;
-    if (exit_complete(h->run, h->io_data, &h->load, argument) < 0)
-        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -256,10 +63,7 @@ static PyObject *handle_pause(PyObject *self, PyObject *unused)
     if (!h->running)
         Py_RETURN_NONE;
     Py_XDECREF(handle_kick(self, unused));
-    PyObject *no_watch = PyLong_FromLong(0);
-    PyObject *args[] = {Py_None, no_watch};
-    int got = no_watch ? wait_exit(h, args, 2) : -1;
-    Py_XDECREF(no_watch);
+    int got = handle_stopped(h);
     h->unread =
         got == EXITED && ((const volatile struct run_page *)h->run)->exit_reason != EXIT_INTR;
     return got < 0 ? NULL : Py_NewRef(Py_None);
@@ -383,6 +187,7 @@ int handle_init_type(PyObject *module)
     PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&handle_spec);
     if (!type || PyModule_AddType(module, type) < 0)
         return -1;
+    HandleType = type;
     static const struct {
         const char *name;
         long value;
@@ -393,5 +198,5 @@ int handle_init_type(PyObject *module)
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (PyModule_AddIntConstant(module, known[i].name, known[i].value) < 0)
             return -1;
-    return 0;
+    return handle_add_calls(module);
 }

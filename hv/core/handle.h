@@ -16,6 +16,7 @@ typedef struct {
     uint64_t looked_at; /* for news of watch_fd, though exits kept coming */
     uint32_t exits, resumes, requests;
     uint32_t posted; /* posted writes that were reported */
+    uint32_t waits_held;
     uint64_t lines;
     struct pending_load load;
     bool running, kicked;
@@ -25,6 +26,24 @@ typedef struct {
     bool untaken;     /* a write that the caller has until `enter` */
     bool passed_over; /* another event was reported before an exit that was there */
 } HandleObject;
+
+extern PyTypeObject *HandleType;
+
+/* Bits of a wait. */
+enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2, KEEP_WRITES = 4, WATCH_POSTED = 8 };
+
+/* handle_run.c: methods, */
+PyObject *handle_enter(PyObject *self, PyObject *unused);
+/* wait(timeout, watch[, due]): TIMED_OUT, EXITED, RING_FILLED or READABLE. */
+PyObject *handle_wait(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *handle_exit(PyObject *self, PyObject *unused);
+/* run(timeout, watch[, due]): enter unless running, wait; the exit, or another event. */
+PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n);
+PyObject *handle_complete(PyObject *self, PyObject *argument);
+/* waiting for the exit of a guest that was kicked: as wait, or -1 with an exception set, */
+int handle_stopped(HandleObject *h);
+/* and what calls.h has. */
+int handle_add_calls(PyObject *module);
 
 /* handle_code.c: methods for a guest that is machine code. */
 PyObject *handle_interrupt_window(PyObject *self, PyObject *wanted);

@@ -123,22 +123,31 @@ static PyObject *failed(int number)
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
-/* Exits that only KVM has are returned by number. */
-static PyObject *last_exit(KvmObject *k)
+/* Exits that only KVM has are returned by number. 0, or -1 with an exception set. */
+static int read_last(KvmObject *k, struct guest_exit *e)
 {
     uint32_t reason = ((const volatile struct run_page *)k->run)->exit_reason;
     if (reason == EXIT_IO)
-        return exit_read_element(k->run, k->io_data, &k->load, k->element);
+        return exit_read_element(k->run, k->io_data, &k->load, k->element, e);
     if (reason == EXIT_MMIO || reason == EXIT_HLT || reason == EXIT_INTR)
-        return exit_read(k->run, k->io_data, &k->load);
-    return exit_tuple(reason, 0, 0, false, 0);
+        return exit_read(k->run, k->io_data, &k->load, e);
+    *e = (struct guest_exit){.reason = reason};
+    return 0;
+}
+
+static PyObject *last_exit(KvmObject *k)
+{
+    struct guest_exit e;
+    return read_last(k, &e) < 0 ? NULL : exit_tuple(&e);
 }
 
 static PyObject *kvm_tell(KvmObject *k)
 {
-    PyObject *told = last_exit(k);
-    k->untaken = told && k->keeps && exit_is_write(told);
-    return told;
+    struct guest_exit e;
+    if (read_last(k, &e) < 0)
+        return NULL;
+    k->untaken = k->keeps && e.is_write;
+    return exit_tuple(&e);
 }
 
 /* run(timeout): the next exit, or TIMED_OUT. */
@@ -204,7 +213,8 @@ static PyObject *kvm_taken(PyObject *self, PyObject *unused)
 static PyObject *kvm_complete(PyObject *self, PyObject *argument)
 {
     KvmObject *k = (KvmObject *)self;
-    if (exit_complete(k->run, k->io_data, &k->load, argument) < 0)
+    uint64_t value;
+    if (answer_from(argument, &value) < 0 || exit_complete(k->run, k->io_data, &k->load, value) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

@@ -39,6 +39,13 @@ def program(vcpu: Vcpu) -> None:
     leave(vcpu, results)
 
 
+def programs(vcpu: Vcpu) -> None:
+    """Run one `program` after another, with a halt behind each."""
+    while True:
+        program(vcpu)
+        vcpu.bus.halt()  # type: ignore[attr-defined]
+
+
 CALLS = [
     "vcpu.load8(-1)",
     "vcpu.load8(1 << 64)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from coalesced.devices.bus.device import Ram
 from coalesced.devices.bus.region import U32, U64
@@ -11,6 +11,7 @@ from coalesced.hv.client import Range
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Outcome
 from coalesced.hv.ring import Consumer
+from coalesced.vmm.exits import Exits
 from coalesced.vmm.loop import Loop
 
 GuestMemory = Ram
@@ -102,6 +103,13 @@ class Accelerator(Protocol):
 
     def close(self) -> None:
         """Give everything back; may be called twice."""
+
+
+@runtime_checkable
+class CarriesOut(Protocol):
+    """An accelerator whose `run` lets C carry out the exits that it can."""
+
+    exits: Exits | None
 
 
 class Processor(Accelerator, Protocol):

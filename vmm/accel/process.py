@@ -15,6 +15,7 @@ from coalesced.hv.outcome import Outcome
 from coalesced.hv.process import GuestProcess
 from coalesced.vmm.accel.base import MachineBus
 from coalesced.vmm.accel.shared import SharedSlots
+from coalesced.vmm.exits import Exits
 from coalesced.vmm.loop import Loop
 
 
@@ -82,6 +83,7 @@ class ProcessAccelerator(SharedSlots):
         self.handle = self._vcpu.handle
         self._watch = core.KEEP_WRITES | (core.WATCH_RING if policy is WaitPolicy.POLL else 0)
         self._watching = False
+        self.exits: Exits | None = None
         self._run = self._vcpu.run
         self.pause = self._vcpu.pause
         self.complete = self._vcpu.complete
@@ -116,6 +118,8 @@ class ProcessAccelerator(SharedSlots):
             self._watching = loop.watching
             self.handle.watch(loop.fileno())
             self._watch ^= core.WATCH_DESCRIPTOR
+        if self.exits is not None:
+            return self._vcpu.carry_out(self.exits.run, self._watch)
         timers = loop.timers
         run = self._run  # the interpreter calls a name faster than an instance's attribute
         return run(None, self._watch, timers[0][0] if timers else None)

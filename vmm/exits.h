@@ -1,0 +1,50 @@
+/* The parts of coalesced.vmm.exits: who answers an address, and how often it exited. */
+#ifndef COALESCED_EXITS_H
+#define COALESCED_EXITS_H
+
+#include "calls.h"
+
+/* Addresses [first, last] that one region answers from `base` on. */
+struct flat {
+    uint64_t first, last, base;
+    PyObject *read, *write; /* handlers of offset, size and, for a write, value */
+};
+
+/* Memory or ports: both lists ascend. */
+struct space {
+    struct flat *flat;
+    Py_ssize_t flats;
+    uint64_t *edges; /* of coalesced zones: starts and ends alternate */
+    Py_ssize_t edge_count;
+};
+
+/* Take the table of a space anew, from a list of such tuples; 0, or -1 with an exception set. */
+int space_map(struct space *s, PyObject *list);
+int space_zones(struct space *s, PyObject *list);
+void space_clear(struct space *s);
+/* Who answers all of the access; NULL: nobody, or more than one. */
+const struct flat *space_find(const struct space *s, uint64_t address, uint32_t size);
+
+/* Reasons for exits: the order of the tallies that Exits takes. */
+enum reason { LOAD, PIO, NO_ZONE, STRADDLE, RING_FULL, PORT_RING_FULL, REASONS };
+
+/* Why a write was not queued. */
+enum reason space_why(const struct space *s, uint64_t address, uint32_t size, bool port);
+
+#define COUNTS 64u
+
+/* Counts that the tallies do not have yet, by address and reason. */
+struct counts {
+    PyObject *tally[REASONS];
+    struct count {
+        uint64_t address, n;
+        enum reason reason;
+    } count[COUNTS];
+    bool any;
+};
+
+/* 0, or -1 with an exception set. */
+int counts_add(struct counts *c, enum reason reason, uint64_t address);
+int counts_settle(struct counts *c);
+
+#endif
