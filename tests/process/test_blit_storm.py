@@ -39,15 +39,16 @@ CALLS = 4  # of the timer, before Ctrl-C
 def test_timers_are_served_and_ctrl_c_is_heard_amid_a_ring_full_of_blits(tmp_path: Path) -> None:
     path = tmp_path / "guest.py"
     path.write_text(STORM)
+    # In CPU time of this process: when other programs are busy, it is served late.
     pressed: list[float] = []
     calls: list[float] = []
 
     def press() -> None:
-        pressed.append(time.monotonic())
+        pressed.append(time.process_time())
         os.kill(os.getpid(), signal.SIGINT)
 
     def call() -> None:
-        calls.append(time.monotonic())
+        calls.append(time.process_time())
         if len(calls) == CALLS:
             threading.Thread(target=press).start()
 
@@ -59,7 +60,7 @@ def test_timers_are_served_and_ctrl_c_is_heard_amid_a_ring_full_of_blits(tmp_pat
         try:
             with pytest.raises(KeyboardInterrupt):
                 machine.run(f"{path}:main")
-            heard = time.monotonic()
+            heard = time.process_time()
         finally:
             ctrl_c.cancel()
         assert board.displays[0].state()["blit_ended_once"]
