@@ -43,7 +43,8 @@ static inline void posted_announce(struct run_words *w, struct doorbell *b, uint
     atomic_thread_fence(FENCE_POSTED);
     /* N3: N2 orders it after the sequence. */
     if (atomic_load_explicit(b->peer_need_wakeup, memory_order_relaxed))
-        doorbell_ring(b); /* N4 */
+        /* N4 */
+        doorbell_ring(b);
 }
 
 /* VMM: whether there was a posted write since number `seen`; posted_take says more. */

@@ -47,7 +47,7 @@ FileArgument = Annotated[
 MatrixOption = Annotated[
     bool,
     typer.Option(
-        "--matrix", help="Relax each order and fence of ring.h and exit.h in turn, in each model."
+        "--matrix", help="Relax each order and fence of the shipped headers in turn, in each model."
     ),
 ]
 DefineOption = Annotated[
@@ -76,7 +76,7 @@ def litmus(
     scheduler: SchedulerOption = None,
     json: JsonOption = False,
 ) -> int:
-    """Run ring.h and exit.h, or C code of your own, through every execution under memory models.
+    """Run the shipped headers, or C code of your own, through every execution under memory models.
 
     With all barriers no execution may go wrong. With one removed, an execution that goes wrong is
     shown, or the reason why this model does not need the barrier. `sc` is sequential consistency,

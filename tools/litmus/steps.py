@@ -1,7 +1,8 @@
-"""The steps of ring and exit, and the purpose of each ordered one.
+"""The steps of ring, exit and posted write, and the purpose of each ordered one.
 
-The comments in hv/core/ring.h and exit.h cite its ids, and a test compares the headers with it. The
-predictions of `coalesced litmus` are derived from it; what is explored are the headers themselves.
+The comments in hv/core/ring.h, exit.h and posted.h cite its ids, and a test compares the headers
+with it. The predictions of `coalesced litmus` are derived from it; what is explored are the headers
+themselves.
 """
 
 from __future__ import annotations
@@ -73,13 +74,23 @@ WAKEUP_STEPS = (
     Step("S6", "sleeper", "takes the bytes out of the pipe", "call", "plain", "read(b->sleep_fd"),
 )  # fmt: skip
 
-STEPS = {step.id: step for step in (*RING_STEPS, *EXIT_STEPS, *WAKEUP_STEPS)}
+POSTED_STEPS = (
+    Step("N1", "guest", "writes the posted sequence", "store", "release",
+         "posted_sequence", "ORDER_RELEASE_POSTED", "N5"),
+    Step("N2", "guest", "fence; its partner is S2", "fence", "seq_cst", "", "FENCE_POSTED"),
+    Step("N3", "guest", "reads need-wakeup", "load", "relaxed", "peer_need_wakeup"),
+    Step("N4", "guest", "writes a byte into the pipe (W4)", "call", "plain", "doorbell_ring("),
+    Step("N5", "VMM", "reads the posted sequence", "load", "acquire",
+         "posted_sequence", "ORDER_ACQUIRE_POSTED", "N1"),
+)  # fmt: skip
+
+STEPS = {step.id: step for step in (*RING_STEPS, *EXIT_STEPS, *WAKEUP_STEPS, *POSTED_STEPS)}
 
 
 class Barrier(NamedTuple):
     """An order or a check that can be removed, and its purpose."""
 
-    protocol: str  # ring, hostile, exit or wakeup: which program shows it
+    protocol: str  # one of PROTOCOLS: which program shows it
     steps: tuple[str, ...]  # whose order goes; none: the algorithm itself is another
     macro: str  # what the program is compiled with instead, and
     instead: str
@@ -101,9 +112,9 @@ def _order(protocol: str, step: str, keeps: set[str], without: str, slots: int =
     return Barrier(protocol, (step,), macro, RELAXED, frozenset(keeps), without, slots)
 
 
-def _fence(steps: tuple[str, ...], macro: str) -> Barrier:
+def _fence(steps: tuple[str, ...], macro: str, protocol: str = "wakeup") -> Barrier:
     keeps = frozenset({STORE_LOAD})
-    return Barrier("wakeup", steps, macro, RELAXED, keeps, "a wake-up is lost")
+    return Barrier(protocol, steps, macro, RELAXED, keeps, "a wake-up is lost")
 
 
 def _algorithm(protocol: str, header: str, without: str) -> Barrier:
@@ -140,6 +151,13 @@ BARRIERS = {
     "wakeup-fence": _fence(("W2", "S2"), "FENCE_WAKEUP"),
     "waker-fence": _fence(("W2",), "WAKER_FENCE"),
     "sleeper-fence": _fence(("S2",), "SLEEPER_FENCE"),
+    "release-posted": _order(
+        "posted", "N1", {STORE_STORE}, "the VMM sees the announcement before its entry"
+    ),
+    "acquire-posted": _order(
+        "posted", "N5", {LOAD_LOAD}, "the VMM has read the ring before the announcement"
+    ),
+    "posted-fence": _fence(("N2",), "FENCE_POSTED", "posted"),
 }
 
 # The programs, with their threads.
@@ -148,6 +166,7 @@ PROTOCOLS = {
     "hostile": ("guest (producer)", "the peer", "VMM (consumer)"),
     "exit": ("guest", "VMM"),
     "wakeup": ("guest (waker)", "VMM (sleeper)"),
+    "posted": ("guest", "VMM"),
 }
 
 

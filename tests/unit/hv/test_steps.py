@@ -1,4 +1,4 @@
-"""The comments of ring.h and exit.h cite the steps of the table, each at the access that it is."""
+"""The comments of the headers cite the steps of the table, each at the access that it is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from coalesced.tools.litmus.steps import (
     BARRIERS,
     EXIT_STEPS,
+    POSTED_STEPS,
     RING_STEPS,
     STEPS,
     WAKEUP_STEPS,
@@ -18,7 +19,11 @@ from coalesced.tools.litmus.steps import (
 )
 
 CORE = Path(__file__).parents[3] / "hv" / "core"
-HEADERS = {"ring.h": RING_STEPS, "exit.h": (*EXIT_STEPS, *WAKEUP_STEPS)}
+HEADERS = {
+    "ring.h": RING_STEPS,
+    "exit.h": (*EXIT_STEPS, *WAKEUP_STEPS),
+    "posted.h": POSTED_STEPS,
+}
 CALLS = {"load": "atomic_load", "store": "atomic_store", "fence": "atomic_thread_fence"}
 
 # A comment that starts with a step's id, and what follows it up to the next comment.
@@ -75,7 +80,7 @@ def test_each_step_stands_in_its_header_once_and_in_order(header: str) -> None:
             assert count == (2 if step.id == "P1" else 1), f"{header} cites {step.id} {count} times"
         else:
             assert count == 0, f"{header}: {step.id} is its callers' business"
-    for side in ("P", "C", "W"):
+    for side in ("P", "C", "W", "N"):
         numbers = [step.id for step in places if step.id[0] == side and step.id != "W4"]
         assert numbers == sorted(numbers), f"{header}: {numbers}"
 

@@ -43,7 +43,7 @@ def test_each_barrier_that_a_model_needs_has_a_witness(capsys: pytest.CaptureFix
         elif not case["ok"]:
             broken[model].add(removed)
     algorithm = {"full-check-2009", "double-read"}
-    fences = {"wakeup-fence", "waker-fence", "sleeper-fence"}
+    fences = {"wakeup-fence", "waker-fence", "sleeper-fence", "posted-fence"}
     assert broken["sc"] == algorithm
     assert broken["tso"] == algorithm | fences
     assert broken["rc11"] == set(steps.BARRIERS) - {"acquire-first", "release-first"}
