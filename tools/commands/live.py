@@ -27,6 +27,7 @@ from coalesced.tools.runs.results import Comparison, Savings
 EXAMPLES = (
     "Examples: coalesced live · coalesced live cirrus --ring-pages 16 · "
     "coalesced live guest.py:main · coalesced live boot:plasma · "
+    "coalesced live lesson:1 · "
     "coalesced live boot --run --json"
 )
 
@@ -42,7 +43,8 @@ def live(
         typer.Argument(
             metavar="[WHAT]",
             help="vga or cirrus, the demonstrations; FILE.py:FUNCTION, a guest of your own; a "
-            "trace file, or boot or e1000, recorded ones; boot:IMAGE, machine code.",
+            "trace file, or boot or e1000, recorded ones; boot:IMAGE, machine code; "
+            "lesson:1 to lesson:7.",
             show_default=True,
         ),
     ] = "vga",
@@ -102,7 +104,7 @@ def _subject(what: str, devices: list[str], options: RunOptions) -> tuple[Subjec
     """What is shown, and with which options: a boot needs a staleness. Raises BadInput."""
     image = what.removeprefix(IMAGE)
     if image == what:
-        return subjects.find(what, devices), options
+        return subjects.find(what, devices, options)
     from coalesced.tools.boot.run import job  # noqa: PLC0415 - of machine code alone
     from coalesced.tools.commands import boot  # noqa: PLC0415
 

@@ -57,6 +57,8 @@ class Agent:
         self.telling = Telling(machine)
         self._keep = Keep(machine)
         self.pace.on_step = self.telling.step
+        self.task = ""
+        """What the page asks its user to do."""
         self.is_left = False
         """Whether the page has asked for the end of this run."""
         self.again: RunOptions | None = None
@@ -83,8 +85,11 @@ class Agent:
         }
         machine.loop.add_reader(link.socket.fileno(), self._serve)
 
-    def start(self) -> None:
-        """Let the guest run at full speed."""
+    def start(self, rate: int | None = None) -> None:
+        """Let the guest run, at full speed or at so many accesses a second."""
+        if rate is not None:
+            self.pace.hold(rate)
+            return
         self.telling.stop()
         self.pace.run()
 
@@ -155,9 +160,11 @@ class Agent:
 
     def _state(self) -> Message:
         machine, counters = self._machine, self._machine.counters
+        self.telling.step()  # the guest may go on without an access that waits
         exits_by = counters.exits_by
         return {
             "name": self._name,
+            "task": self.task,
             "end": self._end,
             "mode": self._mode(),
             "rate": self.pace.rate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -34,6 +34,15 @@ class Page:
     recorded: bool = False  # then its end is shown once, also before leaving
 
 
+@dataclass(frozen=True)
+class Title:
+    """What the page is headed with: a name, and a task for who looks at it."""
+
+    name: str
+    task: str = ""
+    rate: int | None = None  # accesses a second of a guest that starts at once, None: all it can
+
+
 class Subject(Protocol):
     """A guest that can be shown."""
 
@@ -41,12 +50,14 @@ class Subject(Protocol):
         """Run it once; the run, and the options of another one if the page asks for it."""
 
 
-def guest(name: str, function: str, specs: list[str]) -> Subject:
+def guest(
+    title: Title, function: str, specs: Sequence[str], arguments: Mapping[str, object] | None = None
+) -> Subject:
     """A guest that is a Python function, on a PC with these devices."""
 
     def run(options: RunOptions, page: Page) -> tuple[Run, RunOptions | None]:
-        job = Job(function, {}, board_of(specs, options.network), screen_of)
-        return _run(name, job, lambda board: board, options, page)
+        job = Job(function, arguments or {}, board_of(specs, options.network), screen_of)
+        return _run(title, job, lambda board: board, options, page)
 
     return run
 
@@ -60,13 +71,13 @@ def of_job(name: str, job: Job[BoardT, SeenT], board: Callable[[BoardT], Board])
     """Any job; `board`: finds the PC in what its `build` returns."""
 
     def run(options: RunOptions, page: Page) -> tuple[Run, RunOptions | None]:
-        return _run(name, job, board, options, page)
+        return _run(Title(name), job, board, options, page)
 
     return run
 
 
 def _run(
-    name: str,
+    title: Title,
     job: Job[BoardT, SeenT],
     board: Callable[[BoardT], Board],
     options: RunOptions,
@@ -81,12 +92,13 @@ def _run(
     def build(machine: Machine) -> BoardT:
         built = job.build(machine)
         pace = ExitPace(machine) if job.machine_code else Pace(machine)
-        agent = Agent(page.link, machine, board(built), name, options, price, pace)
+        agent = Agent(page.link, machine, board(built), title.name, options, price, pace)
         agents.append(agent)
         if isinstance(pace, Pace):
             arguments["told"] = pace.pipe
+        agent.task = title.task
         if page.running:
-            agent.start()
+            agent.start(title.rate)
         return built
 
     def inspect(machine: Machine, built: BoardT) -> None:

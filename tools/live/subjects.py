@@ -7,8 +7,10 @@ from pathlib import Path
 from coalesced.tools import traces
 from coalesced.tools.errors import BadInput
 from coalesced.tools.live import session
-from coalesced.tools.live.session import Subject
+from coalesced.tools.live.lessons import PREFIX, numbered
+from coalesced.tools.live.session import Subject, Title
 from coalesced.tools.runs.boards import DEFAULT_DEVICE, DEFAULT_MACHINE
+from coalesced.tools.runs.options import RunOptions
 from coalesced.tools.traces.trace import read
 
 DEMOS = {
@@ -17,18 +19,28 @@ DEMOS = {
 }
 
 
-def find(what: str, devices: list[str]) -> Subject:
-    """A demonstration, FILE.py:FUNCTION, or a trace. `devices`: SPECs, empty for the usual ones.
+def find(what: str, devices: list[str], options: RunOptions) -> tuple[Subject, RunOptions]:
+    """A demonstration, a lesson, FILE.py:FUNCTION, or a trace, and the options of its first run.
 
-    Raises BadInput, and what reading a trace raises.
+    `devices`: SPECs, empty for the usual ones. Raises BadInput, and what reading a trace raises.
     """
+    if what.startswith(PREFIX):
+        lesson = numbered(what.removeprefix(PREFIX))
+        title = Title(f"{what}, {lesson.title}", lesson.task, lesson.rate)
+        specs = devices or lesson.specs
+        subject = session.guest(title, lesson.function, specs, lesson.arguments)
+        return subject, lesson.options(options)
+    return _plain(what, devices), options
+
+
+def _plain(what: str, devices: list[str]) -> Subject:
     if what in DEMOS:
         function, specs = DEMOS[what]
-        return session.guest(what, function, devices or specs)
+        return session.guest(Title(what), function, devices or specs)
     where, _, function = what.rpartition(":")
     if where.endswith(".py"):
         path = Path(where).absolute()
         if not path.is_file():
             raise BadInput(f"guest {where}: no such file")
-        return session.guest(what, f"{path}:{function}", devices or [DEFAULT_DEVICE])
+        return session.guest(Title(what), f"{path}:{function}", devices or [DEFAULT_DEVICE])
     return session.replay(what, read(traces.find(what)), devices or DEFAULT_MACHINE)

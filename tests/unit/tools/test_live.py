@@ -17,15 +17,17 @@ import pytest
 import coalesced.tools.live
 from coalesced.hv.abi import KVM_COALESCED_MMIO
 from coalesced.tools.errors import BadInput
-from coalesced.tools.live import beside
+from coalesced.tools.live import beside, subjects
 from coalesced.tools.live import hub as hub_module
 from coalesced.tools.live.hub import Hub
 from coalesced.tools.live.keep import Keep
 from coalesced.tools.live.keys import codes_of
 from coalesced.tools.live.knobs import checked
+from coalesced.tools.live.lessons import LESSONS
 from coalesced.tools.live.link import RING_BYTES, Link, pair
 from coalesced.tools.live.timeline import RING, perfetto
 from coalesced.tools.live.view import Picture, Rates, Ring
+from coalesced.tools.runs.options import RunOptions
 from coalesced.vmm.machine import Machine
 from helpers.perfetto import packets, perfetto_events
 from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, load
@@ -161,6 +163,23 @@ def test_a_minute_is_kept_with_what_was_queued(
     now += 61 * 10**9
     keep.access("read", machine.memory, 0, 1, 0)
     assert len(keep.kept()) == 1
+
+
+def test_each_lesson_has_a_section_and_a_picture() -> None:
+    folder = Path(__file__).parents[3] / "docs" / "lesson"
+    text = (folder / "index.md").read_text()
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == [f"## {n}. {one.title.capitalize()}" for n, one in enumerate(LESSONS, 1)]
+    for number in range(1, len(LESSONS) + 1):
+        assert f"coalesced live lesson:{number}" in text
+        assert f"({number}.png)" in text
+        assert (folder / f"{number}.png").exists()
+
+
+@pytest.mark.parametrize("number", ["0", "8", "one", ""])
+def test_there_are_seven_lessons(number: str) -> None:
+    with pytest.raises(BadInput, match=f"^lesson:{number}: expected lesson:1 to lesson:7$"):
+        subjects.find(f"lesson:{number}", [], RunOptions())
 
 
 @pytest.mark.parametrize("name", beside.NEEDED)

@@ -119,6 +119,7 @@ function show() {
     $("wait").value = state.wait; show.started = true;
   }
   $("name").textContent = state.name;
+  put("task", state.task); $("task").hidden = !state.task;
   document.title = `coalesced live: ${state.name}`;
   put("mode", state.end || MODES[state.mode] + (state.rate ? `, ${state.rate} a second` : ""));
   $("mode").dataset.mode = state.mode;

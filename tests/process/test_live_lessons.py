@@ -1,0 +1,46 @@
+"""The lessons of `coalesced live`: what each is about can be seen on its page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from helpers.live_page import chromium, live, needs_browser, opened, until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = [needs_browser(), pytest.mark.heavy]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+def test_in_the_first_lesson_every_write_exits(browser: Browser, tmp_path: Path) -> None:
+    with live(tmp_path, "lesson:1", "--run") as running:
+        page = opened(browser, running.turn)
+        assert "each store stops the guest" in page.inner_text("#task")
+        state = until(page, "state.mode == 'slow' && state.exits_by.no_zone > 20")
+        assert (state["coalesced"], state["pending"], state["rate"]) == (0, 0, 100)
+        page.check("#regions input[name=vga-lowmem]")
+        until(page, "state.pending > 5")
+
+
+def test_a_queued_doorbell_waits_until_the_ring_is_drained(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with live(tmp_path, "lesson:6", "--run") as running:
+        page = opened(browser, running.turn)
+        until(page, "state.steps > 100 && state.pending == 1 && state.oldest > 0.5")
+        assert "e1000-mmio TDT" in page.inner_text("#told")
+        before = until(page, "state.pending == 1")["coalesced"]
+        page.click("#drain")
+        until(page, f"state.coalesced == {before + 1} && state.pending == 1")
+        page.select_option("#staleness", "10")
+        until(page, f"state.coalesced == {before + 100} && state.mode == 'ended'")
