@@ -105,26 +105,22 @@ class PlanarMemory:
         write_run(self._plan, run)
         return count
 
-    def _address(self, offset: int) -> int:
-        """Turn a window offset into the address behind GR6's map, -1 outside it."""
-        window_map = (self._r.gr[GR_MISC] >> 2) & 3
+    def read_byte(self, offset: int) -> int:
+        """Read one byte of the window: 0xff where GR6 maps nothing."""
+        r = self._r
+        gr = r.gr
+        window_map = (gr[GR_MISC] >> 2) & 3
         first, size = WINDOW_MAPS[window_map]
         address = offset - first
         if not 0 <= address < size:
-            return -1
-        return address + self.bank_offset if window_map == BANKED_MAP else address
-
-    def read_byte(self, offset: int) -> int:
-        """Read one byte of the window: 0xff where GR6 maps nothing."""
-        address = self._address(offset)
-        if address < 0:
             return OUTSIDE
-        r = self._r
-        mode = r.gr[GR_MODE]
+        if window_map == BANKED_MAP:
+            address += self.bank_offset
+        mode = gr[GR_MODE]
         if self.sr[SR_MEMORY_MODE] & SR4_CHAIN_4:
             return self._bytes[address] if address < len(self._bytes) else OUTSIDE
         if mode & GR5_ODD_EVEN:
-            address = ((address & ~1) << 1) | (r.gr[GR_READ_MAP] & 2) | (address & 1)
+            address = ((address & ~1) << 1) | (gr[GR_READ_MAP] & 2) | (address & 1)
             return self._bytes[address] if address < len(self._bytes) else OUTSIDE
         if address >= len(self._dwords):
             return OUTSIDE
@@ -134,16 +130,15 @@ class PlanarMemory:
             r.latch = latch
             r.generation += 1
         if mode & GR5_READ_MODE_1:
-            differs = latch ^ PLANES[r.gr[GR_COLOR_COMPARE] & 0x0F]
-            differs &= PLANES[r.gr[GR_COLOR_DONT_CARE] & 0x0F]
+            differs = latch ^ PLANES[gr[GR_COLOR_COMPARE] & 0x0F]
+            differs &= PLANES[gr[GR_COLOR_DONT_CARE] & 0x0F]
             differs |= differs >> 16
             return ~(differs | differs >> 8) & 0xFF
-        return (latch >> (8 * (r.gr[GR_READ_MAP] & 3))) & 0xFF
+        return (latch >> (8 * (gr[GR_READ_MAP] & 3))) & 0xFF
 
     def write_byte(self, offset: int, value: int) -> None:
         """Write one byte (0 to 255) to the window; lost where GR6 maps nothing."""
         r = self._r
-        # As `_address`, which would cost a sixth of all this.
         window_map = (r.gr[GR_MISC] >> 2) & 3
         first, size = WINDOW_MAPS[window_map]
         address = offset - first

@@ -100,6 +100,8 @@ def show(report: Report, as_json: bool) -> None:
     if as_json:
         print_json(report.members())
         return
+    if busy_line := _busy(report):
+        print(_wrapped(busy_line))
     print(_wrapped(str(report.machine)))
     for section in report.sections:
         if section.rows:
@@ -108,8 +110,13 @@ def show(report: Report, as_json: bool) -> None:
             print(_wrapped(f"Without {what}: {why}"))
     if not report.complete:
         print("Not complete: the rest was not measured.")
-    if report.others_cpu_share > busy.TOO_BUSY:
-        print(f"CPU time of other processes {busy.remark(report.others_cpu_share)}.")
+
+
+def _busy(report: Report) -> str:
+    """Why the figures are worth little; empty on a quiet machine."""
+    if report.others_cpu_share <= busy.TOO_BUSY:
+        return ""
+    return f"CPU time of other processes {busy.remark(report.others_cpu_share)}."
 
 
 def write_table(path: Path, report: Report) -> None:

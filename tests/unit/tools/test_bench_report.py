@@ -123,6 +123,16 @@ def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(shown) == ["machine", "complete", "others_cpu_share", "ring", "vga"]
 
 
+def test_a_busy_machine_is_the_first_thing_that_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for share in (0.0, 0.9):
+        whole = report.Report(MACHINE, [ring_section()], others_cpu_share=share)
+        report.show(whole, as_json=False)
+        first = capsys.readouterr().out.splitlines()[0]
+        assert first.startswith("CPU time of other processes") is (share > 0.5)
+
+
 def test_what_ctrl_c_left_out_is_null_in_json_and_missing_in_the_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
