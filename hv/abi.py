@@ -134,6 +134,7 @@ NR_IOBUS_DEVS: Final = 1000  # zones per kind (include/linux/kvm_host.h)
 # Pages of the run segment; the ring is mapped right behind them, so this is what the check of
 # KVM_CAP_COALESCED_MMIO answers: the ring's distance from kvm_run in pages.
 RUN_PAGES: Final = 2
+VCPUS_MAX: Final = 8
 RING_PAGES_MAX: Final = 4096
 MEMORY_SLOTS: Final = 32  # RAM_SLOTS in hv/core/vcpu.h
 

@@ -66,7 +66,7 @@ class Vm:
             ring.check_pages(ring_pages)
         self.process = process
         self.policy = policy
-        self.vcpu: Vcpu | None = None
+        self.vcpus: list[Vcpu] = []
         self.memory: list[Memory] = []  # all that was made, whether a slot holds it now or not
         self._capabilities: dict[int, int] = {}  # asked once: the answer could change
         self._has_ring = ring_pages > 0
@@ -187,17 +187,26 @@ class Vm:
         argument = event.pack(-1, assign)
         self.request(abi.KVM_IOEVENTFD, argument, (fd,) if assign else ())
 
-    def create_vcpu(self, number: int = 0) -> Vcpu:
-        """KVM_CREATE_VCPU, with its run segment and the ring mapped behind it."""
+    def create_vcpu(self) -> Vcpu:
+        """KVM_CREATE_VCPU of the next number, from 0 on, before a guest is loaded.
+
+        The first one has the ring mapped behind its run segment, and an exit pipe that the others
+        write to as well. Raises RequestError: EINVAL for a ninth one.
+        """
+        first = self.vcpus[0] if self.vcpus else None
         offset = self.check_extension(abi.KVM_CAP_COALESCED_MMIO) * abi.PAGE_SIZE
-        _, _, fds = self.request(abi.KVM_CREATE_VCPU, abi.HV_REQUEST.pack(number), descriptors=3)
+        argument = abi.HV_REQUEST.pack(len(self.vcpus))
+        _, _, fds = self.request(abi.KVM_CREATE_VCPU, argument, descriptors=2 if first else 3)
         segment = self._ring_segment if offset else None
         with contextlib.ExitStack() as undo, contextlib.ExitStack() as received:
             for fd in fds:
                 received.callback(os.close, fd)
-            exit_fd = descriptors.pipe_end("exit pipe", fds[1], os.O_RDONLY)
+            if first is not None:
+                exit_fd = os.dup(first.exit_fd)
+            else:
+                exit_fd = descriptors.pipe_end("exit pipe", fds[1], os.O_RDONLY)
             undo.callback(os.close, exit_fd)
-            resume_fd = descriptors.pipe_end("resume pipe", fds[2], os.O_WRONLY)
+            resume_fd = descriptors.pipe_end("resume pipe", fds[-1], os.O_WRONLY)
             undo.callback(os.close, resume_fd)
             run = shm.received("run page", os.dup(fds[0]), abi.RUN_PAGES * abi.PAGE_SIZE)
             received.callback(run.close)
@@ -205,18 +214,27 @@ class Vm:
             consumer = ring.Consumer(mapping, offset, segment.size) if segment else None
             if consumer is not None:
                 consumer.core.follow()
-            self.vcpu = Vcpu(self, mapping, consumer, exit_fd, resume_fd)
+            if first is not None:
+                consumer = first.ring
+            vcpu = Vcpu(self, mapping, consumer, exit_fd, resume_fd)
+            self.vcpus.append(vcpu)
             undo.pop_all()
         if self._ring_segment is not None:
             self._ring_segment.close()
             self._ring_segment = None
-        return self.vcpu
+        return vcpu
 
     def irq_line(self, irq: int, level: bool) -> None:
-        """KVM_IRQ_LINE: set interrupt line 0 to 63; also while the guest runs."""
-        if self.vcpu is None:
+        """KVM_IRQ_LINE: set interrupt line 0 to 63 of every vCPU; also while the guest runs."""
+        if not self.vcpus:
             raise ValueError("a VM without a vCPU has no interrupt lines")
-        self.vcpu.handle.set_irq(irq, level)
+        for vcpu in self.vcpus:
+            vcpu.handle.set_irq(irq, level)
+
+    def pause(self) -> None:
+        """Stop all vCPUs. An exit of one's own that came first is what its `run` returns next."""
+        for vcpu in self.vcpus:
+            vcpu.pause()
 
     # --- the guest ---
 
@@ -248,10 +266,10 @@ class Vm:
     ) -> tuple[int, bytes, tuple[int, ...]]:
         """One request and its reply, which brings `descriptors` descriptors.
 
-        A running guest is kicked out first: requests are served while the vCPU is stopped.
+        A running guest is kicked out first: requests are served while all vCPUs are
+        stopped, by the first one's thread.
         """
-        if self.vcpu is not None:
-            self.vcpu.pause()
+        self.pause()
         try:
             if self._owed:
                 _close(self._take_reply()[2])
@@ -275,8 +293,8 @@ class Vm:
         """Wait for the reply to the last request. An exception leaves it to the next call."""
         # Announced in a word that a third process could overwrite: repeated until it is answered.
         while True:
-            if self.vcpu is not None:
-                self.vcpu.handle.request()
+            if self.vcpus:
+                self.vcpus[0].handle.request()
             if self._answer.poll(_TELL_AGAIN_MS):
                 break
         reply = None
@@ -313,8 +331,8 @@ class Vm:
     def close(self) -> None:
         """End the guest process and give everything back."""
         self.process.close()
-        if self.vcpu is not None:
-            self.vcpu.close()
+        for vcpu in self.vcpus:
+            vcpu.close()
         while self.memory:
             self.memory.pop().segment.close()
         if self._ring_segment is not None:
@@ -345,6 +363,7 @@ class Vcpu:
             resume_fd,
             vm.process.pidfd,
             vm.policy,
+            vm.vcpus[0].mapping if vm.vcpus else mapping,
         )
         self.complete = self.handle.complete
         self._run = self.handle.run

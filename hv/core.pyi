@@ -143,6 +143,8 @@ class Vcpu:
 
     coalesced: int
     exits: int
+    several: bool
+    """There are other vCPUs: while this one runs its zones and memory cannot change (EBUSY)."""
     signals: int
     publish_every: int
     def __new__(
@@ -153,8 +155,12 @@ class Vcpu:
         resume_fd: int,
         policy: int,
         serve: Callable[[], object],
+        first: Mapping = ...,
     ) -> Vcpu:
-        """`mapping`: it begins with the run segment. `serve()` answers requests."""
+        """`mapping`: it begins with the run segment. `serve()` answers requests.
+
+        `first`: of the first vCPU, if that is another one: there the VMM announces its sleep.
+        """
     def load(self, address: int, size: int, /) -> int: ...
     def store(self, address: int, size: int, value: int, /) -> None: ...
     def in_(self, port: int, size: int, /) -> int: ...
@@ -212,7 +218,9 @@ class VcpuHandle:
         resume_fd: int,
         life_fd: int,
         policy: int,
-    ) -> VcpuHandle: ...
+        first: Mapping = ...,
+    ) -> VcpuHandle:
+        """`first`: of the first vCPU, if that is another one: there the VMM announces its sleep."""
     def enter(self) -> None:
         """Let the guest continue; clears a kick."""
     def wait(self, timeout: float | None, watch: int, due: float | None = None, /) -> Event:

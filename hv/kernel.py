@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,11 +43,14 @@ class Kernel:
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
-        self.vcpu: core.Vcpu | None = None
+        self.vcpus: list[core.Vcpu] = []
         self.guest: Callable[[Vcpu], object] | None = None
         self.guest_error = ""
         self._ring: Segment | None = None
-        self._created = False
+        self._vm_ring: core.VmRing | None = None
+        self._first: core.Mapping | None = None  # run segment and ring of the first vCPU
+        self._exit_write = -1
+        self._created = self._started = False
         self._policy = WaitPolicy.ADAPTIVE
         self._zones = (Zones(), Zones())  # MMIO, PIO
         self._events = Ioeventfds(self._zones)
@@ -107,7 +111,7 @@ class Kernel:
             return -reason, told.encode(errors="replace"), ()
 
     def serve_waiting(self) -> None:
-        """Answer the waiting requests; the vCPU is stopped.
+        """Answer the waiting requests; the vCPUs are stopped.
 
         A handler of the guest that raises does so before or after, never between a request and
         its reply.
@@ -149,27 +153,50 @@ class Kernel:
 
     def _create_vcpu(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         (number,) = self._unpack(abi.HV_REQUEST, argument)
-        if not self._created or number != 0:
-            raise RequestError(errno.EINVAL, f"no vCPU {number}: expected 0, in a VM")
-        if self.vcpu is not None:
-            raise RequestError(errno.EEXIST, "vCPU 0 is there already")
+        if number < len(self.vcpus):
+            raise RequestError(errno.EEXIST, f"vCPU {number} is there already")
+        if not self._created or number != len(self.vcpus) or number >= abi.VCPUS_MAX:
+            raise RequestError(
+                errno.EINVAL,
+                f"no vCPU {number}: expected the next one of {abi.VCPUS_MAX}, from 0 on, in a VM",
+            )
+        if self._started:
+            raise RequestError(errno.EBUSY, "the guest has begun: expected all vCPUs before it")
         run = shm.create("run page", abi.RUN_PAGES * abi.PAGE_SIZE)
-        exit_read, exit_write = doorbell.pipe()
+        mapping, exit_read = self._prepare_vcpu(run)
         resume_read, resume_write = doorbell.pipe()
-        mapping = shm.mapped(run, *([self._ring] if self._ring else []))
-        self.vcpu = core.Vcpu(
+        vcpu = core.Vcpu(
             mapping,
-            core.VmRing(mapping, run.size, self._ring.size) if self._ring else None,
-            exit_write,
+            self._vm_ring,
+            self._exit_write,
             resume_read,
             self._policy,
             self.serve_waiting,
+            self._first or mapping,
         )
         for slot in self._memory.values():
-            self.vcpu.set_memory(*slot)
+            vcpu.set_memory(*slot)
+        self.vcpus.append(vcpu)
+        for each in self.vcpus:
+            each.several = number > 0
         self._push_zones()
         # The ends that go over are not kept: a pipe must close when the VMM does.
-        return 0, b"", (run.fd, exit_read, resume_write)
+        return 0, b"", (run.fd, *exit_read, resume_write)
+
+    def _prepare_vcpu(self, run: Segment) -> tuple[core.Mapping, tuple[int, ...]]:
+        """The mapping of a vCPU's run segment, and the VMM's end of the exit pipe if it is new.
+
+        The VMM sleeps in one place: one pipe, and the first vCPU's need-wakeup word, wake it.
+        """
+        if self._first is not None:
+            if self._vm_ring is not None:
+                self._vm_ring.share()
+            return shm.mapped(run), ()
+        self._first = shm.mapped(run, *([self._ring] if self._ring else []))
+        if self._ring is not None:
+            self._vm_ring = core.VmRing(self._first, run.size, self._ring.size)
+        exit_read, self._exit_write = doorbell.pipe()
+        return self._first, (exit_read,)
 
     def _set_user_memory_region(self, argument: bytes, fds: tuple[int, ...]) -> Reply:
         slot, flags, start, size, _ = self._unpack(abi.KVM_USERSPACE_MEMORY_REGION, argument)
@@ -199,10 +226,10 @@ class Kernel:
             finally:
                 segment.close()
             self._memory = {**others, slot: (start, mapping, flags != 0)}
-        if self.vcpu is not None:
-            self.vcpu.clear_memory()
+        for vcpu in self.vcpus:
+            vcpu.clear_memory()
             for held in self._memory.values():
-                self.vcpu.set_memory(*held)
+                vcpu.set_memory(*held)
         return 0, b"", ()
 
     def _register_coalesced_mmio(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
@@ -261,13 +288,16 @@ class Kernel:
         return self._zones[pio]
 
     def _push_zones(self) -> None:
-        if self.vcpu is not None:
-            for pio, zones in enumerate(self._zones):
-                pairs = zones.outermost()
-                ends = array.array("Q", itertools.chain.from_iterable(pairs))
-                posted = bytes(zones.is_posted(*pair) for pair in pairs)
-                self.vcpu.set_zones(pio, ends, posted)
-                self.vcpu.set_events(pio, self._events.packed(bool(pio)))
+        if not self.vcpus:
+            return
+        for pio, zones in enumerate(self._zones):
+            pairs = zones.outermost()
+            ends = array.array("Q", itertools.chain.from_iterable(pairs))
+            posted = bytes(zones.is_posted(*pair) for pair in pairs)
+            events = self._events.packed(bool(pio))
+            for vcpu in self.vcpus:
+                vcpu.set_zones(pio, ends, posted)
+                vcpu.set_events(pio, events)
 
     def _load_guest(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         try:
@@ -286,25 +316,48 @@ class Kernel:
         return 0, b"", ()
 
     def _statistics(self, _argument: bytes, _fds: tuple[int, ...]) -> Reply:
-        vcpu = self.vcpu
-        if vcpu is None:
+        if not self.vcpus:
             raise RequestError(errno.EINVAL, "no vCPU")
-        return 0, abi.HV_STATISTICS_REPLY.pack(vcpu.coalesced, vcpu.exits, vcpu.signals), ()
+        counters = [(vcpu.coalesced, vcpu.exits, vcpu.signals) for vcpu in self.vcpus]
+        return 0, abi.HV_STATISTICS_REPLY.pack(*map(sum, zip(*counters, strict=True))), ()
 
     # --- the guest ---
 
     def run(self) -> NoReturn:
-        """Serve until there is a guest and a vCPU to run it, then run it; ends with the VMM."""
+        """Serve until there is a guest and a vCPU to run it, then run it; ends with the VMM.
+
+        The first vCPU, which serves requests, and signal handlers run in this thread, each other
+        vCPU in a thread of its own.
+        """
         with signals.held():  # from when a module of the guest may have installed handlers
-            while self.vcpu is None or self.guest is None:
+            while not self.vcpus or self.guest is None:
                 self.serve()
-            self.vcpu.wait_run()
-        error = self._call_guest(self.guest, self.vcpu)
+            self._started = True
+            for index in range(1, len(self.vcpus)):
+                # No signal reaches it, as none reaches this one here.
+                threading.Thread(target=self._run_other, args=(index,), daemon=True).start()
+            self.vcpus[0].wait_run()
+        self._run_vcpu(0)
+
+    def _run_other(self, index: int) -> None:
+        """The thread of a vCPU that is not the first; ends with the process."""
+        try:
+            self.vcpus[index].wait_run()
+            self._run_vcpu(index)
+        except CoalescedError as error:
+            guest.leave(status_of(error))
+
+    def _run_vcpu(self, index: int) -> NoReturn:
+        """Call the guest with an entered vCPU, and halt it for good. Raises when the VMM ended."""
+        assert self.guest is not None
+        vcpu = self.vcpus[index]
+        error = self._call_guest(self.guest, Vcpu(vcpu, index))
         if error is not None:
-            self.guest_error = f"{guest.describe(error)}\n{guest.frames(error)}"
-            self.vcpu.system_event(abi.KVM_SYSTEM_EVENT_CRASH)
+            if not self.guest_error:  # another vCPU's may not be reported yet
+                self.guest_error = f"{guest.describe(error)}\n{guest.frames(error)}"
+            vcpu.system_event(abi.KVM_SYSTEM_EVENT_CRASH)
         while True:
-            self.vcpu.halt()
+            vcpu.halt()
 
     def tell_where(self, _number: int, frame: FrameType | None) -> None:
         """Send the VMM, which is about to end this process, the guest's file and line."""
@@ -316,36 +369,47 @@ class Kernel:
             wire.send_reply(self.control, abi.HV_WHERE, told)
 
     def give_up(self) -> None:
-        """Release vCPU and memory, which would keep this object and each other. The pipes' ends
+        """Release vCPUs and memory, which would keep this object and each other. The pipes' ends
         stay open: they close with the process."""
-        self.vcpu = self.guest = None
+        self.guest = self._first = self._vm_ring = None
+        self.vcpus.clear()
         self._memory = {}
         if self._ring is not None:
             self._ring.close()
 
     @staticmethod
-    def _call_guest(function: Callable[[Vcpu], object], vcpu: core.Vcpu) -> BaseException | None:
-        """The guest's exception, if any; its handlers are called no more.
+    def _call_guest(function: Callable[[Vcpu], object], vcpu: Vcpu) -> BaseException | None:
+        """The guest's exception, if any; in the first vCPU's thread handlers are called no more.
 
         A fork of this process that returns from it ends here.
         """
         process = os.getpid()
         error: BaseException | None = None
         try:
-            function(Vcpu(vcpu))
-            signals.hold_handlers()
+            function(vcpu)
+            if vcpu.index == 0:
+                signals.hold_handlers()
         except BaseException as raised:
             try:  # noqa: SIM105 - `suppress` is a function, before which a handler could raise
                 signals.block_all()
             except BaseException:  # of a handler that raises repeatedly
                 pass
-            signals.hold_handlers()
+            if vcpu.index == 0:
+                signals.hold_handlers()
             error = raised
         if os.getpid() != process:
             guest.end_fork(error)
         if isinstance(error, (PeerDied, ProtocolError)):
             raise error
         return error
+
+
+def status_of(error: CoalescedError) -> int:
+    """The exit status by what ended a vCPU's thread, with its line on stderr."""
+    if isinstance(error, PeerDied):
+        return 0
+    sys.stderr.write(f"coalesced: guest process: {error}\n")
+    return 1
 
 
 def main() -> None:
@@ -372,11 +436,8 @@ def serve(control: socket.socket) -> int:
         signal.signal(ASK_WHERE, kernel.tell_where)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [ASK_WHERE])
         kernel.run()
-    except PeerDied:
-        return 0
     except CoalescedError as error:
-        sys.stderr.write(f"coalesced: guest process: {error}\n")
-        return 1
+        return status_of(error)
     finally:
         signal.signal(ASK_WHERE, signal.SIG_IGN)  # its handler keeps the kernel
         kernel.give_up()

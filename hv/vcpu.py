@@ -43,7 +43,9 @@ class Vcpu:
     raises GuestError.
     """
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, index: int = 0) -> None:
+        """`index`: which vCPU of its VM it is, from 0 on; a guest is called with each of them."""
+        self.index = index
         self.use(bus)
 
     def use(self, bus: Bus) -> None:

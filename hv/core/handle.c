@@ -71,31 +71,35 @@ static PyObject *handle_pause(PyObject *self, PyObject *unused)
 
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"mapping", "ring", "exit_fd", "resume_fd", "life_fd", "policy", NULL};
-    MappingObject *mapping;
+    static char *names[] = {"mapping", "ring",   "exit_fd", "resume_fd",
+                            "life_fd", "policy", "first",   NULL};
+    MappingObject *mapping, *first = NULL;
     PyObject *ring;
     int exit_fd, resume_fd, life_fd, policy;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!Oiiii", names, MappingType, &mapping, &ring,
-                                     &exit_fd, &resume_fd, &life_fd, &policy))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!Oiiii|O!", names, MappingType, &mapping,
+                                     &ring, &exit_fd, &resume_fd, &life_fd, &policy, MappingType,
+                                     &first))
         return NULL;
     if (ring != Py_None && !PyObject_TypeCheck(ring, ConsumerType)) {
         PyErr_SetString(PyExc_TypeError, "expected a Consumer or None as ring");
         return NULL;
     }
     uint8_t *run = mapping_range(mapping, 0, 2 * PAGE, 64);
-    if (!run)
+    void *first_run = mapping_range(first ? first : mapping, 0, PAGE, 64);
+    if (!run || !first_run)
         return NULL;
     HandleObject *h = (HandleObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!h)
         return NULL;
     h->mapping = (MappingObject *)Py_NewRef((PyObject *)mapping);
+    h->first = (MappingObject *)Py_NewRef((PyObject *)(first ? first : mapping));
     if (ring != Py_None)
         h->ring = (ConsumerObject *)Py_NewRef(ring);
     h->watch_fd = -1;
     h->run = (struct run_page *)run;
     h->io_data = run + PAGE;
     h->words = run_words_of(run);
-    h->bell = (struct doorbell){.own_need_wakeup = &h->words->vmm_need_wakeup,
+    h->bell = (struct doorbell){.own_need_wakeup = &run_words_of(first_run)->vmm_need_wakeup,
                                 .peer_need_wakeup = &h->words->hv_need_wakeup,
                                 .sleep_fd = exit_fd,
                                 .wake_fd = resume_fd,
@@ -111,6 +115,7 @@ static void handle_dealloc(PyObject *self)
     HandleObject *h = (HandleObject *)self;
     PyTypeObject *type = Py_TYPE(self);
     Py_XDECREF((PyObject *)h->mapping);
+    Py_XDECREF((PyObject *)h->first);
     Py_XDECREF((PyObject *)h->ring);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);

@@ -6,8 +6,8 @@
 
 typedef struct {
     PyObject_HEAD
-    MappingObject *mapping;
-    ConsumerObject *ring; /* or NULL */
+    MappingObject *mapping, *first; /* `first`: of the first vCPU, by whose word the VMM sleeps */
+    ConsumerObject *ring;           /* or NULL */
     struct run_page *run;
     uint8_t *io_data;
     struct run_words *words;

@@ -60,6 +60,10 @@ PyObject *vcpu_py_set_events(PyObject *self, PyObject *args)
     PyBuffer_Release(&given);
     if (!events)
         return PyErr_NoMemory();
+    if (vcpu_may_change(v) < 0) {
+        PyMem_Free(events);
+        return NULL;
+    }
     PyMem_Free(v->events[pio]);
     v->events[pio] = events;
     v->event_count[pio] = (uint32_t)count;

@@ -133,9 +133,10 @@ static PyObject *py_set_zones(PyObject *self, PyObject *args)
             (i == 0 || (zones[i].start > zones[i - 1].start && zones[i].last > zones[i - 1].last));
     }
     PyBuffer_Release(&pairs);
-    if (!sorted) {
-        PyMem_Free(zones);
+    if (!sorted)
         PyErr_SetString(PyExc_ValueError, "expected sorted zones, none inside another");
+    if (!sorted || vcpu_may_change(v) < 0) {
+        PyMem_Free(zones);
         return NULL;
     }
     PyMem_Free(v->zones[pio]);
@@ -154,7 +155,7 @@ static PyObject *py_set_memory(PyObject *self, PyObject *args)
     MappingObject *mapping;
     int readonly = 0;
     if (!PyArg_ParseTuple(args, "OO!|p", &start_object, MappingType, &mapping, &readonly) ||
-        unsigned_from(start_object, &start) < 0)
+        unsigned_from(start_object, &start) < 0 || vcpu_may_change(v) < 0)
         return NULL;
     if (v->ram_count == RAM_SLOTS) {
         PyErr_Format(PyExc_ValueError, "expected at most %d memory slots", RAM_SLOTS);
@@ -175,6 +176,8 @@ static PyObject *py_clear_memory(PyObject *self, PyObject *unused)
 {
     (void)unused;
     VcpuObject *v = (VcpuObject *)self;
+    if (vcpu_may_change(v) < 0)
+        return NULL;
     while (v->ram_count > 0)
         Py_DECREF((PyObject *)v->ram[--v->ram_count].mapping);
     v->memory_version++;
@@ -184,32 +187,36 @@ static PyObject *py_clear_memory(PyObject *self, PyObject *unused)
 
 static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"mapping", "ring", "exit_fd", "resume_fd", "policy", "serve", NULL};
-    MappingObject *mapping;
+    static char *names[] = {"mapping", "ring",  "exit_fd", "resume_fd",
+                            "policy",  "serve", "first",   NULL};
+    MappingObject *mapping, *first = NULL;
     int exit_fd, resume_fd, policy;
     PyObject *ring, *serve;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OiiiO", names, MappingType, &mapping, &ring,
-                                     &exit_fd, &resume_fd, &policy, &serve))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OiiiO|O!", names, MappingType, &mapping,
+                                     &ring, &exit_fd, &resume_fd, &policy, &serve, MappingType,
+                                     &first))
         return NULL;
     if (ring != Py_None && !PyObject_TypeCheck(ring, VmRingType)) {
         PyErr_SetString(PyExc_TypeError, "expected a VmRing or None as ring");
         return NULL;
     }
     uint8_t *run = mapping_range(mapping, 0, 2 * PAGE, 64);
-    if (!run)
+    void *first_run = mapping_range(first ? first : mapping, 0, PAGE, 64);
+    if (!run || !first_run)
         return NULL;
     VcpuObject *v = (VcpuObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!v)
         return NULL;
     Py_INCREF((PyObject *)mapping);
     v->mapping = mapping;
+    v->first = (MappingObject *)Py_NewRef((PyObject *)(first ? first : mapping));
     Py_INCREF(serve);
     v->serve = serve;
     v->run = (struct run_page *)run;
     v->io_data = run + PAGE;
     v->words = run_words_of(run);
     v->bell = (struct doorbell){.own_need_wakeup = &v->words->hv_need_wakeup,
-                                .peer_need_wakeup = &v->words->vmm_need_wakeup,
+                                .peer_need_wakeup = &run_words_of(first_run)->vmm_need_wakeup,
                                 .sleep_fd = resume_fd,
                                 .wake_fd = exit_fd,
                                 .life_fd = -1,
@@ -237,6 +244,7 @@ static void vcpu_dealloc(PyObject *self)
     PyMem_Free(v->events[0]);
     PyMem_Free(v->events[1]);
     Py_XDECREF((PyObject *)v->mapping);
+    Py_XDECREF((PyObject *)v->first);
     Py_XDECREF((PyObject *)v->vm_ring);
     Py_XDECREF(v->serve);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
@@ -299,6 +307,7 @@ static PyMethodDef vcpu_methods[] = {
 static PyMemberDef vcpu_members[] = {
     {"coalesced", T_ULONGLONG, offsetof(VcpuObject, coalesced), READONLY, "Entries appended."},
     {"exits", T_ULONGLONG, offsetof(VcpuObject, exits), READONLY, "MMIO, IO and HLT exits."},
+    {"several", T_BOOL, offsetof(VcpuObject, several), 0, "There are other vCPUs."},
     {NULL, 0, 0, 0, NULL},
 };
 

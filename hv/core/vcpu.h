@@ -47,7 +47,7 @@ struct split_store {
 
 typedef struct {
     PyObject_HEAD
-    MappingObject *mapping;
+    MappingObject *mapping, *first; /* `first`: of the first vCPU, by whose word the VMM sleeps */
     struct run_page *run;
     uint8_t *io_data;
     struct run_words *words;
@@ -68,6 +68,7 @@ typedef struct {
     PyObject *serve;     /* called when the VMM sent a request */
     PyThreadState *save; /* the GIL is given up when set */
     bool started, busy;
+    bool several;            /* there are other vCPUs: requests come to another one's thread */
     bool unanswered;         /* an exit was posted, and its answer has not been taken */
     struct split_store rest; /* size 0: none */
     uint32_t forks;          /* forks_seen of the process that may use it */
@@ -140,6 +141,11 @@ int vcpu_begin(VcpuObject *v, bool bulk);
  * interrupted a bulk operation gets a note that says how far it had come.
  */
 int vcpu_end(VcpuObject *v, int result);
+/*
+ * 0 when zones, events and memory may change; -1 with OSError set while the vCPU's thread may use
+ * them. The GIL is held, without which no vCPU among several goes on from an exit.
+ */
+int vcpu_may_change(const VcpuObject *v);
 /* The first two arguments; a size that no access has stays one. */
 int vcpu_address_and_size(PyObject *const *args, uint64_t *address, uint32_t *size);
 int vcpu_arguments(Py_ssize_t got, Py_ssize_t expected);

@@ -60,6 +60,17 @@ int vcpu_end(VcpuObject *v, int result)
     return result;
 }
 
+int vcpu_may_change(const VcpuObject *v)
+{
+    if (!v->several || !v->busy || __atomic_load_n(&v->unanswered, __ATOMIC_ACQUIRE))
+        return 0;
+    PyObject *told = Py_BuildValue("is", EBUSY, "a vCPU is running: expected stopped ones");
+    if (told)
+        PyErr_SetObject(PyExc_OSError, told);
+    Py_XDECREF(told);
+    return -1;
+}
+
 int vcpu_address_and_size(PyObject *const *args, uint64_t *address, uint32_t *size)
 {
     uint64_t wide;

@@ -98,7 +98,13 @@ int vcpu_wait_resume(VcpuObject *v)
     if (resume == v->resumed + 1 && !truncated) {
         v->resumed = resume;
         vm_ring_entered(v->ring);
+        /* Among several vCPUs, a request may just be changing this one's zones, with the GIL. */
+        bool without_gil = v->several && v->save;
+        if (without_gil)
+            vcpu_take_gil(v);
         v->unanswered = false;
+        if (without_gil)
+            v->save = PyEval_SaveThread();
         return 0;
     }
     vcpu_take_gil(v);
@@ -113,7 +119,7 @@ int vcpu_exit(VcpuObject *v, uint32_t reason)
 {
     vm_ring_show(v->ring);
     v->run->exit_reason = reason;
-    v->unanswered = true;
+    __atomic_store_n(&v->unanswered, true, __ATOMIC_RELEASE); /* vcpu_may_change looks at it */
     exit_post(v->words, ++v->exit_sequence);
     doorbell_signal(&v->bell);
     return vcpu_wait_resume(v);

@@ -53,14 +53,16 @@ def machine(
     *,
     policy: WaitPolicy = WaitPolicy.ADAPTIVE,
     ring_pages: int = 1,
+    vcpus: int = 1,
 ) -> Iterator[client.Vm]:
-    """A VM with a vCPU, a zone at ZONE, RAM at RAM and a guest loaded; closed at the end."""
+    """A VM with vCPUs, a zone at ZONE, RAM at RAM and a guest loaded; closed at the end."""
     process = GuestProcess()
     vm: client.Vm | None = None
     try:
         vm = client.Vm(process, ring_pages, policy)
         vm.set_user_memory_region(0, RAM, abi.PAGE_SIZE)
-        vm.create_vcpu()
+        for _ in range(vcpus):
+            vm.create_vcpu()
         if ring_pages:
             vm.register_coalesced_mmio(ZONE, abi.PAGE_SIZE)
         vm.load_guest(guest, arguments)

@@ -99,10 +99,9 @@ def test_ctrl_c_is_heard_through_endless_bytes_on_the_exit_pipe(
     """Bytes without an exit wake the VMM again and again; it looks at signals each time."""
     name = written(FLOOD.format(then="os.kill(os.getpid(), 19)"))
     with within(20), machine(name, policy=policy) as vm:
-        assert vm.vcpu is not None
         started = time.monotonic()
         with pytest.raises(TimeoutError, match=r"within 0\.3"), within(0.3):
-            vm.vcpu.run()
+            vm.vcpus[0].run()
         assert time.monotonic() - started < 15
 
 
@@ -114,11 +113,10 @@ def test_timers_and_descriptors_are_served_through_endless_bytes(
     name = written(FLOOD.format(then="os.kill(os.getpid(), 19)"))
     watched, write = os.pipe()
     with within(20), machine(name, policy=policy) as vm:
-        assert vm.vcpu is not None
-        assert vm.vcpu.run(0.2) is Event.TIMED_OUT
-        vm.vcpu.handle.watch(watched)
+        assert vm.vcpus[0].run(0.2) is Event.TIMED_OUT
+        vm.vcpus[0].handle.watch(watched)
         os.write(write, b"!")
-        assert vm.vcpu.run(5.0, 2) is Event.READABLE
+        assert vm.vcpus[0].run(5.0, 2) is Event.READABLE
     os.close(watched)
     os.close(write)
 
@@ -129,19 +127,21 @@ def test_the_end_of_the_guest_is_seen_through_endless_bytes(
 ) -> None:
     """Though a process that it started goes on writing."""
     name = written(FLOOD.format(then="os.kill(os.getpid(), 9)"))
-    with within(20), machine(name, policy=policy) as vm:
-        assert vm.vcpu is not None
-        with within(15), pytest.raises(PeerDied, match="killed by SIGKILL"):
-            vm.vcpu.run()
+    with (
+        within(20),
+        machine(name, policy=policy) as vm,
+        within(15),
+        pytest.raises(PeerDied, match="killed by SIGKILL"),
+    ):
+        vm.vcpus[0].run()
 
 
 def test_exits_come_through_endless_bytes(written: Write) -> None:
     """The bytes carry no meaning; the word in the run page does."""
     name = written(FLOOD.format(then="vcpu.store8(0x5000, 7)"))
     with within(20), machine(name, policy=WaitPolicy.BLOCK) as vm:
-        assert vm.vcpu is not None
-        assert vm.vcpu.run(5.0) == (abi.KVM_EXIT_MMIO, 0x5000, 1, True, 7)
-        assert vm.vcpu.run(5.0) == (abi.KVM_EXIT_HLT, 0, 0, False, 0)
+        assert vm.vcpus[0].run(5.0) == (abi.KVM_EXIT_MMIO, 0x5000, 1, True, 7)
+        assert vm.vcpus[0].run(5.0) == (abi.KVM_EXIT_HLT, 0, 0, False, 0)
 
 
 # --- descriptors that are no pipes, or others ---
@@ -162,7 +162,10 @@ OTHER_PIPES = {
 def test_what_is_no_pipe_is_refused(what: str) -> None:
     """The error gives its name and kind, and its descriptor is closed."""
     made, said = OTHER_PIPES[what]
-    process = lying(f"doorbell.pipe = lambda: {made}\nkernel.core.Vcpu = lambda *a: None\n")
+    process = lying(
+        f"from unittest.mock import Mock\ndoorbell.pipe = lambda: {made}\n"
+        "kernel.core.Vcpu = lambda *a: Mock()\n"
+    )
     with vm_of(process) as vm:
         before = descriptors()
         with pytest.raises(ProtocolError, match=said):
@@ -202,7 +205,7 @@ def test_a_full_pipe_that_blocks_stops_nobody() -> None:
     )
     with vm_of(process, WaitPolicy.BLOCK) as vm:
         vcpu = vm.create_vcpu()
-        vm.vcpu = None  # it serves no request after this one
+        vm.vcpus.clear()  # it serves no request after this one
         vm.load_guest("os:getpid")
         assert vcpu.run(0.2) is Event.TIMED_OUT
         for level in (True, False) * 40000:

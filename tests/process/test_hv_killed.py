@@ -124,8 +124,8 @@ VMM = """
     with machine(sys.argv[1], policy=WaitPolicy[sys.argv[2]]) as vm:
         print(vm.process.pid, flush=True)
         while True:
-            vm.vcpu.run(None)
-            ring = vm.vcpu.ring
+            vm.vcpus[0].run(None)
+            ring = vm.vcpus[0].ring
             ring.commit(len(ring.peek()))
 """
 

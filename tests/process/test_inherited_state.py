@@ -69,9 +69,8 @@ def test_a_fork_of_the_guest_neither_halts_it_nor_reaches_its_vcpu(
     path = tmp_path / "forks.py"
     path.write_text(FORKS.format(child=child))
     with machine(f"{path}:main") as vm, within(20):
-        assert vm.vcpu is not None
-        assert vm.vcpu.run() == (abi.KVM_EXIT_IO, 0x20, 4, True, status)
-        got = vm.vcpu.run()
+        assert vm.vcpus[0].run() == (abi.KVM_EXIT_IO, 0x20, 4, True, status)
+        got = vm.vcpus[0].run()
         assert isinstance(got, tuple)
         assert got[0] == abi.KVM_EXIT_HLT
     assert ("the vCPU belongs to the guest process" in capfd.readouterr().err) is (status == 1)

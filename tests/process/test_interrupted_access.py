@@ -55,8 +55,7 @@ def guest(folder: Path, access: str) -> str:
 
 
 def next_exit(vm: client.Vm) -> Exit:
-    assert vm.vcpu is not None
-    got = vm.vcpu.run(10.0)
+    got = vm.vcpus[0].run(10.0)
     assert isinstance(got, tuple), "the guest does not exit"
     return got
 
@@ -68,8 +67,7 @@ def interrupt(vm: client.Vm, folder: Path) -> None:
 
 
 def answered(vm: client.Vm, value: int) -> Exit:
-    assert vm.vcpu is not None
-    vm.vcpu.complete(value)
+    vm.vcpus[0].complete(value)
     return next_exit(vm)
 
 
@@ -162,8 +160,8 @@ def test_a_reply_that_the_vmm_did_not_wait_for_is_not_the_next_request_s(tmp_pat
                     vm.request(abi.KVM_GET_API_VERSION, b"")
                 os.kill(vm.process.pid, signal.SIGCONT)
                 assert vm.statistics().exits == 1
-                with pytest.raises(RequestError, match="no vCPU 1"):
-                    vm.create_vcpu(1)
+                with pytest.raises(RequestError, match="no vCPU 9"):
+                    vm.request(abi.KVM_CREATE_VCPU, abi.HV_REQUEST.pack(9))
                 assert vm.request(abi.KVM_GET_API_VERSION, b"")[0] == abi.KVM_API_VERSION
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
