@@ -39,5 +39,6 @@
 #define get_signals handle_get_signals
 #include "handle.c"
 #include "handle_code.c"
+#include "handle_run.c"
 #include "wait.c"
 #include "waits.c"
