@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from coalesced.tools.rings.control import Word
-from coalesced.tools.rings.patience import HANG
+from coalesced.tools.rings.patience import HANG, Patience
 from coalesced.tools.rings.probe import SIZES, Offer
 from coalesced.tools.rings.sides import Job, Pair, Ring
 
@@ -136,20 +136,27 @@ class Trials:
         control, end = pair.control, time.monotonic() + (seconds or 1e9)
         patience = pair.patience()
         while not all(child.ended() for child in pair.sides.values()):
-            if trouble := pair.trouble():
-                self.found.fail(name, trouble, pair.job)
-                return False
             if time.monotonic() >= end:
                 control[Word.stop] = 1
-            if patience.over(control[Word.next]):
-                self.found.fail(name, _stall(pair), pair.job)
+            if (
+                self._is_stuck(pair, patience, name)
+                or control[Word.torn] + control[Word.lost] > 1000
+            ):
                 return False
-            if pair.control[Word.torn] + pair.control[Word.lost] > 1000:
-                return False
-            time.sleep(_LOOK)
         if trouble := pair.trouble():
             self.found.fail(name, trouble, pair.job)
         return not trouble
+
+    def _is_stuck(self, pair: Pair, patience: Patience, name: str, when: str = "") -> bool:
+        """Whether a side has ended badly or hangs, which is reported; waits a moment otherwise."""
+        trouble = pair.trouble()
+        if not trouble and patience.over(pair.control[Word.next]):
+            trouble = when + _stall(pair)
+        if trouble:
+            self.found.fail(name, trouble, pair.job)
+            return True
+        time.sleep(_LOOK)
+        return False
 
     def sleeping(self, seconds: float) -> None:
         """Single entries for a consumer that sleeps between them."""
@@ -261,13 +268,8 @@ class Trials:
         enough = control[Word.pushing] + 2 * pair.job.entries + 1
         patience = pair.patience()
         while control[Word.next] < enough:
-            if trouble := pair.trouble():
-                self.found.fail(name, trouble, pair.job)
+            if self._is_stuck(pair, patience, name, "after it was killed: "):
                 return False
-            if patience.over(control[Word.next]):
-                self.found.fail(name, f"after it was killed: {_stall(pair)}", pair.job)
-                return False
-            time.sleep(_LOOK / 10)
         return True
 
     def hostile(self) -> None:
