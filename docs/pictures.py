@@ -63,6 +63,9 @@ def _lesson(browser: Browser, folder: Path, number: int, condition: str) -> None
         until(page, condition)
         page.click("#pause")
         until(page, "state.mode != 'slow' && state.hottest.length")
+        if number == len(LESSONS):
+            page.click("#break")
+            until(page, "state.breaking.stress")
         _shot(page, folder / "lesson" / f"{number}.png")
 
 

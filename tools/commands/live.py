@@ -23,6 +23,7 @@ from coalesced.tools.live.session import Page, Subject, of_job
 from coalesced.tools.runs import report
 from coalesced.tools.runs.options import Accel, RunOptions
 from coalesced.tools.runs.results import Comparison, Savings
+from coalesced.tools.stress.cores.broken import BROKEN
 
 EXAMPLES = (
     "Examples: coalesced live · coalesced live cirrus --ring-pages 16 · "
@@ -87,7 +88,7 @@ def live(
     if record is not None:
         check_writable("--record", record)
     subject, options = _subject(what, device or [], options)
-    server = beside.start(*_address(listen), record)
+    server = beside.start(*_address(listen), record, BROKEN)
     try:
         _say_where(server, browser)
         page = Page(server.link, run, leave, record is not None)

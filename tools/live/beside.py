@@ -8,6 +8,7 @@ import secrets
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,10 +50,11 @@ def check_installed() -> None:
             )
 
 
-def start(host: str, port: int, record: Path | None = None) -> Server:
+def start(host: str, port: int, record: Path | None = None, barriers: Iterable[str] = ()) -> Server:
     """Listen at `host`, on any port for 0. Raises BadInput when that is not possible.
 
-    `record`: the file that the server writes before it ends.
+    `record`: the file that the server writes before it ends; `barriers`: those that its page can
+    take out.
     """
     try:
         listening = socket.create_server((host, port), family=_family(host))
@@ -65,7 +67,7 @@ def start(host: str, port: int, record: Path | None = None) -> Server:
         link, theirs, memory = pair()
         hosts = {f"{named}:{port}"} | ({f"localhost:{port}"} if host == LOOPBACK else set())
         try:
-            process = _spawn(theirs, memory, listening, hosts, record)
+            process = _spawn(theirs, memory, listening, hosts, record, barriers)
             _hand_over(process, words)
         finally:
             theirs.close()
@@ -85,11 +87,13 @@ def _spawn(
     listening: socket.socket,
     hosts: set[str],
     record: Path | None,
+    barriers: Iterable[str],
 ) -> subprocess.Popen[bytes]:
     given = [control.fileno(), memory, listening.fileno()]
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "coalesced.tools.live.server", *map(str, given),
-         ",".join(sorted(hosts)), "" if record is None else str(record.absolute())],
+         ",".join(sorted(hosts)), "" if record is None else str(record.absolute()),
+         " ".join(barriers)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         pass_fds=given,

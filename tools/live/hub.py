@@ -8,10 +8,11 @@ import os
 import struct
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from coalesced.tools.live.breaking import Breaking
 from coalesced.tools.live.knobs import checked
 from coalesced.tools.live.link import RING_BYTES, Closed, Link, Message
 from coalesced.tools.live.view import Load, Picture, Rates, Ring, entries_of, picture_of
@@ -41,8 +42,10 @@ class Client:
 class Hub:
     """The server's state."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, barriers: Sequence[str] = ()) -> None:
+        """`barriers`: those that can be taken out."""
         self._link = link
+        self.breaking = Breaking(barriers, self._tell)
         self._clients: set[Client] = set()
         self.picture = Picture()
         """The screen as it was seen last."""
@@ -110,6 +113,9 @@ class Hub:
             return
         if not client.may_turn:
             raise ValueError("this address only shows")
+        if message["do"] == "break":
+            self.breaking.start(message["barrier"])
+            return
         self._asked.append(checked(message))
         self._wake.set()
 
@@ -135,6 +141,7 @@ class Hub:
             "hottest": self._hottest,
             "cpu": self._cpu,
             "screen": {"width": width, "height": height, "tiles": tiles},
+            "breaking": self.breaking.shown,
             "slot": self._decoded(client.slot),
         }
         return head, tiles
@@ -230,6 +237,9 @@ class Hub:
         answer["letters"] = self._ring.letters(answer["regions"])
         answer["oldest"] = round(self._ring.age(0), 2) if answer["pending"] else None
         self._state = answer
+        self._tell()
+
+    def _tell(self) -> None:
         for client in self._clients:
             client.news.set()
 

@@ -129,9 +129,11 @@ async def _perfetto(hub: Hub) -> Response:
     return Response(content, 200, HEADERS, "application/octet-stream")
 
 
-async def serve(link: Link, listening: socket.socket, doors: Doors, record: str) -> None:
+async def serve(
+    link: Link, listening: socket.socket, doors: Doors, record: str, barriers: list[str]
+) -> None:
     """Serve until the VMM ends; `record`: the file that is then written, or empty."""
-    hub = Hub(link)
+    hub = Hub(link, barriers)
     recorder = Recorder()
     recording = [asyncio.ensure_future(recorder.run(hub))] if record else []
     config = uvicorn.Config(
@@ -141,6 +143,7 @@ async def serve(link: Link, listening: socket.socket, doors: Doors, record: str)
     asking = asyncio.ensure_future(hub.run())
     serving = asyncio.ensure_future(server.serve(sockets=[listening]))
     await asyncio.wait({asking, serving}, return_when=asyncio.FIRST_COMPLETED)
+    await hub.breaking.close()
     server.should_exit = True
     await asyncio.gather(serving, *recording)
     if record:
@@ -149,13 +152,15 @@ async def serve(link: Link, listening: socket.socket, doors: Doors, record: str)
 
 
 def main(arguments: list[str]) -> None:
-    """`control memory listening hosts record`: descriptors, names, a file; the words on stdin."""
+    """`control memory listening hosts record barriers`; the words come on stdin."""
     control, memory, listening = map(int, arguments[:3])
     turn, show = sys.stdin.read().split()
     link = Link(socket.socket(fileno=control), memory)
     link.socket.setblocking(False)
-    doors = Doors(frozenset(arguments[3].split(",")), turn, show)
-    asyncio.run(serve(link, socket.socket(fileno=listening), doors, arguments[4]))
+    hosts, record, barriers = arguments[3:]
+    doors = Doors(frozenset(hosts.split(",")), turn, show)
+    heard = socket.socket(fileno=listening)
+    asyncio.run(serve(link, heard, doors, record, barriers.split()))
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ function show() {
   document.title = `coalesced live: ${state.name}`;
   put("mode", state.end || MODES[state.mode] + (state.rate ? `, ${state.rate} a second` : ""));
   $("mode").dataset.mode = state.mode;
-  showKnobs(); showRing(); showCounts(); showMinute(); showTold();
+  showKnobs(); showRing(); showCounts(); showMinute(); showTold(); showBroken();
 }
 
 function choose(select, value, name) { // a value of the command line may be none of those offered
@@ -310,6 +310,23 @@ function showTold() {
   $("log").scrollTop = $("log").scrollHeight;
 }
 
+function showBroken() {
+  const { barriers, barrier, busy, litmus, steps, stress } = state.breaking;
+  if (!$("barrier").options.length) $("barrier").replaceChildren(...barriers.map((name) => new Option(name)));
+  $("break").disabled = $("barrier").disabled = !state.may_turn || busy;
+  $("break-box").hidden = Boolean(state.entries) && !barrier;
+  put("broken", !barrier ? "" : [`Without ${barrier}:`, litmus, busy ? "Running…" : stress].filter(Boolean).join(" "));
+  $("witness-box").hidden = !steps || !steps.length;
+  const key = JSON.stringify(steps || []);
+  if ($("witness").dataset.key === key) return;
+  $("witness").dataset.key = key;
+  $("witness").tBodies[0].replaceChildren(...(steps || []).map(([thread, text]) => {
+    const row = document.createElement("tr");
+    row.append(...[0, 1].map((column) => Object.assign(document.createElement("td"), { textContent: column === thread ? text : "" })));
+    return row;
+  }));
+}
+
 // --- what is turned ---
 
 function look() { if (!socket) { showRing(); return; } send({ do: "look", slot: Number($("slot").value) }); }
@@ -323,6 +340,7 @@ $("quit").onclick = () => send({ do: "quit" });
 $("speed").onchange = () => send($("speed").value ? { do: "speed", rate: Number($("speed").value) } : { do: "run" });
 $("staleness").onchange = () => send({ do: "staleness", ms: $("staleness").value ? Number($("staleness").value) : null });
 $("keep").onchange = () => send({ do: "keep", on: $("keep").checked });
+$("break").onclick = () => send({ do: "break", barrier: $("barrier").value });
 $("slot").oninput = look;
 $("ring").onmousemove = (event) => {
   if (!state) return;
