@@ -38,6 +38,7 @@ from coalesced.devices.cirrus.registers import (
     VRAM_SIZE,
 )
 from coalesced.hv.vcpu import Vcpu
+from coalesced.tools.chance import generator
 from coalesced.tools.guests.mode12h import (
     ATTRIBUTE,
     CRTC,
@@ -247,7 +248,7 @@ def _stars(vcpu: Vcpu) -> None:
     graphics(vcpu, GR_EXTENSIONS, GRB_BY_8 | GRB_EXTENDED_WRITE_MODES)
     graphics(vcpu, GR_MODE, 0x44)
     graphics(vcpu, 1, STAR)
-    random = np.random.default_rng(5446)
+    random = generator(5446)
     rows = (SHORE * 0.75 * random.random(260) ** 1.5).astype(int)
     cells = np.unique(rows * (PITCH // 8) + random.integers(0, PITCH // 8, 260))
     vcpu.store_many(WINDOW + cells, 1 << random.integers(0, 8, len(cells)))
@@ -273,7 +274,7 @@ def _moon(blitter: Blitter) -> None:
 
 def _city(blitter: Blitter) -> None:
     """Fills and patterns for one block of houses; copies of it for the rest."""
-    random = np.random.default_rng(1013)
+    random = generator(1013)
     _houses(blitter, random, 16, WALL_FAR, WINDOW_DIM, (70, 170))
     _houses(blitter, random, 24, WALL, WINDOW_LIT, (30, 110))
     # A copy that shifts part of the skyline to the right, over itself.

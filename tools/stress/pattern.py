@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.hv.abi import OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE, PAGE_SIZE
+from coalesced.tools.chance import generator
 
 PERIOD: Final = 1 << 13  # entries, after which addresses and sizes repeat
 _LAPS: Final = 64  # periods, after which the addresses in memory repeat
@@ -80,7 +81,7 @@ class Stream:
     """The entries of a seed and a style, and the operations that write them."""
 
     def __init__(self, seed: int, style: Style) -> None:
-        random = np.random.default_rng((seed, list(Style).index(style)))
+        random = generator((seed, list(Style).index(style)))
         kinds = _kinds(random, style)
         numbers = np.arange(PERIOD, dtype=np.uint64)
         self._pio = kinds == "out"

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from coalesced.tools.chance import generator
 from coalesced.tools.guests.network import blocks
 from coalesced.tools.guests.network.blocks import SLOT, Frames, Host, UdpFlow, get16, put16
 from coalesced.tools.guests.network.packets import (
@@ -29,7 +30,7 @@ class Pattern:
 
     def __init__(self, source: Host, destination: Host, seed: int, length: int = 0) -> None:
         """`length`: bytes of each payload, 18 to 1472; 0: all lengths."""
-        random = np.random.default_rng(seed)
+        random = generator(seed)
         payloads = random.integers(_LEAST, PAYLOAD_MAX + 1, size=_KINDS)
         payloads[:4] = (_LEAST, PAYLOAD_MAX, _LEAST + 1, PAYLOAD_MAX - 1)
         if length:
