@@ -4,7 +4,7 @@
  */
 #include "litmus.h"
 
-#include "pipes.h"
+#include "doorbells.h"
 #include "ring.h"
 #include "posted.h"
 
@@ -18,18 +18,6 @@ static union {
     uint64_t room[1 + 3 * POSTED_SLOTS];
 } shared;
 static struct run_words words;
-
-static struct doorbell doorbell(_Atomic uint32_t *own, _Atomic uint32_t *peer, int sleeps,
-                                int wakes)
-{
-    return (struct doorbell){.own_need_wakeup = own,
-                             .peer_need_wakeup = peer,
-                             .sleep_fd = sleeps,
-                             .wake_fd = wakes,
-                             .life_fd = -1,
-                             .watch_fd = -1,
-                             .policy = WAIT_ADAPTIVE};
-}
 
 void thread0(void)
 {

@@ -11,26 +11,13 @@
 #define FENCE_WAKEUP (litmus_thread() ? SLEEPER_FENCE : memory_order_seq_cst)
 #endif
 
-#include "pipes.h"
-#include "exit.h"
+#include "doorbells.h"
 
 #ifndef ROUNDS
 #define ROUNDS 2
 #endif
 
 static struct run_words words;
-
-static struct doorbell doorbell(_Atomic uint32_t *own, _Atomic uint32_t *peer, int sleeps,
-                                int wakes)
-{
-    return (struct doorbell){.own_need_wakeup = own,
-                             .peer_need_wakeup = peer,
-                             .sleep_fd = sleeps,
-                             .wake_fd = wakes,
-                             .life_fd = -1,
-                             .watch_fd = -1,
-                             .policy = WAIT_ADAPTIVE};
-}
 
 void thread0(void)
 {
