@@ -19,6 +19,10 @@ from coalesced.tools.live.view import Load, Picture, Rates, Ring, entries_of, pi
 
 FRAME: Final = 1 / 30
 """Seconds between two looks at the machine."""
+BUSY_FRAME: Final = 1 / 10
+"""The same while its guest makes more than BUSY_EXITS a second: on a machine of two CPUs each look
+takes time from it, and its screen is drawn more seldom anyway."""
+BUSY_EXITS: Final = 1000
 SHARE: Final = 0.01
 """Largest share of the VMM's time that looking at the screen of a running guest may take; the
 same holds for the list of the hottest registers."""
@@ -59,6 +63,7 @@ class Hub:
         self._cpu: dict[str, float | None] = {}
         self._names: dict[str, str] = {}
         self._next = {"screen": 0.0, "hottest": 0.0}
+        self._frame = FRAME
         self._wake = asyncio.Event()
         self.ended = asyncio.Event()
         """Set when the VMM has ended."""
@@ -177,7 +182,7 @@ class Hub:
                     await self._idle()
                 began = time.monotonic()
                 await self._ask()
-                await asyncio.sleep(max(0.0, began + FRAME - time.monotonic()))
+                await asyncio.sleep(max(0.0, began + self._frame - time.monotonic()))
         except Closed:
             self.ended.set()
 
@@ -232,6 +237,7 @@ class Hub:
         for what, least in (("screen", FRAME), ("hottest", 1.0)):
             if wanted[what]:
                 self._next[what] = now + max(least * 0.9, cost / SHARE if busy else 0.0)
+        self._frame = pause(self._state, answer)
         answer["first"] = self._ring.first % answer["slots"]
         answer["last"] = (self._ring.first + answer["pending"]) % answer["slots"]
         answer["letters"] = self._ring.letters(answer["regions"])
@@ -263,3 +269,10 @@ class Hub:
             finally:
                 loop.remove_reader(fd)
         return message
+
+
+def pause(before: Message, now: Message) -> float:
+    """Seconds until the next look at the VMM, by its last two answers; `before`: maybe empty."""
+    passed = now["time"] - before.get("time", now["time"])
+    exits = now["exits"] - before.get("exits", 0)
+    return BUSY_FRAME if exits > BUSY_EXITS * passed > 0 else FRAME

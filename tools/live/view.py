@@ -31,8 +31,11 @@ class Picture:
         old, self.pixels = self.pixels, pixels
         if old.shape != pixels.shape:
             return set(range(self.tiles))
-        rows, columns = np.nonzero((old != pixels).any(axis=2))
-        return set(np.unique(rows // TILE * self._across + columns // TILE).tolist())
+        height, width = pixels.shape[:2]
+        differ = (old != pixels).reshape(height, width * 3)
+        differ = np.logical_or.reduceat(differ, np.arange(0, height, TILE), axis=0)
+        differ = np.logical_or.reduceat(differ, np.arange(0, width * 3, TILE * 3), axis=1)
+        return set(np.flatnonzero(differ).tolist())
 
     @property
     def tiles(self) -> int:

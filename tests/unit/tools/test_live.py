@@ -83,6 +83,17 @@ def test_an_entry_ages_until_it_is_drained(monkeypatch: pytest.MonkeyPatch) -> N
     assert ring.age(0) == 2.0
 
 
+@pytest.mark.parametrize(
+    ("exits", "seconds"), [(0, hub_module.FRAME), (99, hub_module.FRAME), (101, 0.1)]
+)
+def test_a_guest_that_exits_often_is_looked_at_ten_times_a_second(
+    exits: int, seconds: float
+) -> None:
+    before = {**ANSWER, "time": 5.0, "exits": 7}
+    assert hub_module.pause(before, {**before, "time": 5.1, "exits": 7 + exits}) == seconds
+    assert hub_module.pause({}, before) == hub_module.FRAME
+
+
 def test_a_minute_has_sixty_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
