@@ -115,7 +115,8 @@ def test_a_killed_helper_is_no_loss(tmp_path: Path, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", [("exit",), pytest.param(("e1000",), marks=heavy), pytest.param(("vga",), marks=heavy)]
+    "what",
+    [("exit",), *(pytest.param((name,), marks=heavy) for name in ("e1000", "vga", "live"))],
 )
 def test_a_killed_benchmark_takes_its_processes_along(tmp_path: Path, what: tuple[str]) -> None:
     """They are guest processes, the far end of a network, or QEMU."""

@@ -333,12 +333,10 @@ def _rows(kind: str, wait: str, both: Pair) -> list[report.Row]:
     on, off = both
     title = f"{KINDS[kind].title}, --wait {wait}"
     gain = spread(gains)
-    low, high = gain.interval()
-    remark = f"of {len(gains)} neighbours; the median is {low:.1f} to {high:.1f} (95 % confidence)"
     return [
         report.Row(f"{title}, coalesced", spread(on.pps), on.remark()),
         report.Row(f"{title}, every write exits", spread(off.pps), off.remark()),
-        report.Row("  gain, %", gain, remark),
+        report.Row("  gain, %", gain, gain.of_neighbours()),
     ]
 
 

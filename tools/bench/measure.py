@@ -52,6 +52,14 @@ class Spread(NamedTuple):
             left_out += 1
         return ordered[left_out], ordered[-1 - left_out]
 
+    def of_neighbours(self) -> str:
+        """A remark on samples that compare two neighbours each: their number, and the interval."""
+        low, high = self.interval()
+        return (
+            f"of {len(self.samples)} neighbours; the median is {low:.1f} to {high:.1f} (95 % "
+            "confidence)"
+        )
+
 
 NOTHING = Spread(math.nan, math.nan, math.nan)  # Ctrl-C came before the first sample
 

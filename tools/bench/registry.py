@@ -52,6 +52,11 @@ BENCHES = {
         " --iperf 192.0.2.1 --netdev tap,id=n0,ifname=tap0",
         ("wait", "iperf", "netdev", "rate", "seconds", "tail_every", "ip"),
     ),
+    "live": Bench(
+        "live",
+        "Writes per second that a guest loses to the page of `live`, closed and open.",
+        " --json",
+    ),
     "model": Bench(
         "model",
         "The cost of a write as round trip, append and dispatch: fitted, and used to predict.",

@@ -190,7 +190,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change
         for what, samples in told["samples"].items()
         if (others := after["figures"].get(key, {}).get("samples", {}).get(what))
     ]
-    return sorted(changes, key=lambda c: (not c.beyond_noise, -abs(math.log(c.ratio or 1))))
+    return sorted(changes, key=lambda c: (not c.beyond_noise, -abs(math.log(abs(c.ratio) or 1))))
 
 
 def _print(changes: Sequence[Change]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from coalesced.hv import core
 from coalesced.hv.abi import OP, OP_LOAD, OP_OUT, OP_STORE
 from coalesced.hv.vcpu import Vcpu
+from coalesced.tools.guests import mode12h
 
 # A device of the benchmark's own. A load from CONTROL tells the guest what to do next.
 CONTROL = 0xFE00_0000
@@ -124,6 +125,23 @@ def vga(vcpu: Vcpu, writes: int, burst: int = 0, pattern: str = "scattered") -> 
         whole = max(_CHUNK // (burst + 1), 1) * (burst + 1)
     for start in range(0, len(ops), whole):
         vcpu.execute(ops[start : start + whole])
+
+
+def endless(vcpu: Vcpu) -> None:
+    """Draw on a screen in 16 colours until the process is ended.
+
+    Prints the time in ns, as CLOCK_MONOTONIC has it, and the writes so far, some ten times a second
+    or more often.
+    """
+    mode12h.set_mode(vcpu, bytes(number * 63 // 47 for number in range(48)))
+    ops = _planar_writes(PLANAR_SIZE, "scattered")
+    writes = 0
+    while True:
+        ops["value"] = ops["value"] + 1 & 0xFF  # what changes is sent to the page
+        for start in range(0, len(ops), _CHUNK):
+            vcpu.execute(ops[start : start + _CHUNK])
+        writes += len(ops)
+        print(time.monotonic_ns(), writes)
 
 
 def scattered(count: int) -> NDArray[np.uint32]:

@@ -190,6 +190,15 @@ def test_a_saved_file_has_every_sample_and_every_exit(tmp_path: Path) -> None:
     assert np.abs(times / np.maximum(np.sort(random), 1) - 1).max() < 0.006  # three digits
 
 
+def test_compare_takes_a_figure_that_has_changed_its_sign(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "ab"]
+    for path, median in zip(paths, (-2.0, 3.0), strict=True):
+        rows = [report.Row("gain", figure(median))]
+        saved.save(path, report.Report(MACHINE, [report.Section("x", Taken(), "", "%", rows)]))
+    (change,) = saved.compare(*paths).figures
+    assert (change.ratio, change.beyond_noise) == (-1.5, True)
+
+
 def test_compare_tells_changes_from_noise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
