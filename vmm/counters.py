@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from coalesced.devices.bus.tally import Tally
@@ -23,9 +23,11 @@ class Counters:
     halts: int = 0
     # By (reason, port?), then by address: this is on the way of every exit, and a number is found
     # in half the time of a tuple. No collections.Counter: it sets items through a method lookup.
-    exits_at: defaultdict[tuple[str, bool], Tally] = field(
+    tallies: defaultdict[tuple[str, bool], Tally] = field(
         default_factory=lambda: defaultdict(Tally)
     )
+    # Adds what C has counted since; called before a count of accesses is read.
+    settle: Callable[[], object] = field(default=lambda: None, compare=False, repr=False)
     failures: list[str] = field(default_factory=list)  # texts of the first few
 
     def count_failure(self, text: Callable[[], str]) -> None:
@@ -33,6 +35,12 @@ class Counters:
         self.failed_writes += 1
         if len(self.failures) < FAILURES_KEPT:
             self.failures.append(text())
+
+    @property
+    def exits_at(self) -> Mapping[tuple[str, bool], Tally]:
+        """MMIO and IO exits by (reason, port?), then by address."""
+        self.settle()
+        return self.tallies
 
     @property
     def exits_by(self) -> Counter[str]:
@@ -60,4 +68,5 @@ class Counters:
     @property
     def writes(self) -> int:
         """All stores of the guest to devices, and outs."""
+        self.settle()
         return self.coalesced + self.single_writes

@@ -69,9 +69,9 @@ class Dispatcher:
         self._coalescing = coalescing
         self._kinds = coalescing.kinds
         self._counters = counters
-        self._exits_at = counters.exits_at
-        self._loads = counters.exits_at["load", False]
-        self._port_loads = counters.exits_at["pio", True]
+        self._tallies = counters.tallies
+        self._loads = counters.tallies["load", False]
+        self._port_loads = counters.tallies["pio", True]
         self._complete = accel.complete
         self._enter = accel.enter
         self._flush = drain.flush
@@ -82,9 +82,10 @@ class Dispatcher:
 
     def _exits(self, loop: Loop) -> Exits:
         """What carries out exits in C, kept up to date with mappings, zones and descriptors."""
-        tallies = tuple(self._exits_at[reason] for reason in REASONS)
+        tallies = tuple(self._tallies[reason] for reason in REASONS)
         counters, observers = self._counters, self._accesses.observers
         exits = Exits(counters, tallies, observers, loop.timers, self._flush, self.raised)
+        counters.settle = exits.settle
         spaces = {False: self._memory, True: self._ports}
         for port, space in spaces.items():
             space.on_change(lambda: None, partial(_map, exits, port, space))
@@ -130,7 +131,7 @@ class Dispatcher:
             return self._leave(reason, value)
         if is_write:
             kind = self._kind(address, size, port)
-            self._exits_at[kind, port][address] += 1
+            self._tallies[kind, port][address] += 1
             self._counters.single_writes += 1
             write = self._write
             try:
@@ -155,7 +156,7 @@ class Dispatcher:
         if has_begun(error, space.region_at(exit_[1])):
             self._enter()
             return
-        self._exits_at[kind, space is self._ports][exit_[1]] -= 1
+        self._tallies[kind, space is self._ports][exit_[1]] -= 1
         self._counters.single_writes -= 1
 
     def _leave(self, reason: int, interruptible: int) -> bool:

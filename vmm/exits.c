@@ -174,6 +174,14 @@ static PyObject *exits_run(PyObject *self, PyObject *args)
     return outcome;
 }
 
+static PyObject *exits_settle(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (settle((ExitsObject *)self) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *exits_stop(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -280,6 +288,7 @@ static void exits_dealloc(PyObject *self)
 
 static PyMethodDef exits_methods[] = {
     {"run", exits_run, METH_VARARGS, "run(handle, watch): the next outcome for the machine."},
+    {"settle", exits_settle, METH_NOARGS, "Add what was counted to the counters and tallies."},
     {"stop", exits_stop, METH_NOARGS, "Have `run` return TIMED_OUT after the exit at hand."},
     {"map", exits_map, METH_VARARGS, "map(port, [(first, last, base, read, write)])."},
     {"zones", exits_zones, METH_VARARGS, "zones(port, edges)."},

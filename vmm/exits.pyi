@@ -19,7 +19,7 @@ class Exits:
     """Carries out exits that need no attention, as `Dispatcher.handle` does all of them.
 
     These are accesses within one region while nobody observes. Counts reach the counters and
-    tallies when `run` returns.
+    tallies by `settle`, and when `run` returns.
     """
 
     def __new__(
@@ -39,6 +39,8 @@ class Exits:
         `watch`: `hv.core.WATCH_*` bits. TIMED_OUT is also returned after `stop` and after a change
         of the tables. Raises as `VcpuHandle.run` and `raised`.
         """
+    def settle(self) -> None:
+        """Add what was counted since to the counters and tallies."""
     def stop(self) -> None:
         """Have a run that is under way return after the exit at hand."""
     def map(self, port: bool, flat: list[Flat], /) -> None:

@@ -145,8 +145,7 @@ class Machine:
     def show_exits(self, see: Callable[[Exit], object]) -> None:
         """Call `see` with each exit before it is handled; what was queued before it is drained."""
         self._see = see
-        if isinstance(self.accel, CarriesOut):
-            self.accel.exits = None
+        self._take_all_exits()
 
     def hold_exits(self, hold: Callable[[], object]) -> None:
         """Call `hold` before each MMIO, IO and HLT exit: the guest waits until it returns.
@@ -154,6 +153,12 @@ class Machine:
         What was queued before the exit is still in the ring.
         """
         self._hold = hold
+        self._take_all_exits()
+
+    def _take_all_exits(self) -> None:
+        """Have none carried out before this machine sees it."""
+        if isinstance(self.accel, CarriesOut):
+            self.accel.exits = None
 
     @property
     def executes_code(self) -> bool:

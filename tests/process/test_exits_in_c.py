@@ -24,11 +24,11 @@ from helpers.vmm_guests import FILE, RESULTS, RESULTS_SIZE
 MEM, SIZE = 0xE000_0000, 0x40
 PORT = 0x300
 ZONE = ((0x10, 0x10), (0x28, 8))
-RAISE, FLUSH, MAP, UNMAP, WAIT = range(0xE0, 0xE5)  # values that the devices obey
+RAISE, FLUSH, MAP, UNMAP, WAIT, COUNT = range(0xE0, 0xE6)  # values that the devices obey
 ODD_ANSWERS = {0xD0: -1, 0xD1: True, 0xD2: 1 << 70 | 5, 0xD3: 2.5, 0xD4: None}
 
 Operation = tuple[int, int, int, int]  # kind, size, address, value
-values = st.one_of(st.integers(0, 255), st.sampled_from([*range(RAISE, WAIT + 1), *ODD_ANSWERS]))
+values = st.one_of(st.integers(0, 255), st.sampled_from([*range(RAISE, COUNT + 1), *ODD_ANSWERS]))
 sizes = st.sampled_from([1, 1, 2, 4, 8])
 port_sizes = st.sampled_from([1, 1, 2, 4])
 # Beside the regions on either side, and across their ends.
@@ -88,6 +88,9 @@ class Side:
             space.unmap(above)
         if value == WAIT:
             self.machine.loop.call_at(0.0, lambda: self.log.append("timer"))
+        if value == COUNT:
+            counters = self.machine.counters
+            self.log.append((counters.exits, counters.writes, sum(counters.hottest.values())))
 
     def run(self, program: list[Operation]) -> list[object]:
         """What is left of a program: loads, accesses of the devices, counters."""

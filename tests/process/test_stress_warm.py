@@ -16,14 +16,15 @@ from helpers.own_streams import own_streams
 
 @pytest.fixture
 def warm() -> Iterator[Warm]:
-    with own_streams(), closing(Warm()) as processes:
+    with closing(Warm()) as processes:
         yield processes
 
 
 def cut(warm: Warm, kill: bool = False) -> tuple[int, list[int], dict[str, object]]:
     """Run a pair until its ring is cut off, or its guest killed: the process of the VMM, those of
     its guests, and the last message."""
-    pair = Pair(Plan(1, Pins()).short(strict=False), warm)
+    with own_streams():  # not in the fixture: pytest changes them again behind it
+        pair = Pair(Plan(1, Pins()).short(strict=False), warm)
     assert pair.starts(), (pair.last, pair.errors())
     with open(f"/proc/{pair.pid}/task/{pair.pid}/children") as children:
         guests = [int(pid) for pid in children.read().split()]

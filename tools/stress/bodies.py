@@ -141,6 +141,7 @@ def _play_all(channel: int) -> None:
         os.dup2(2, 1)
         core.die_with_parent()
         gc.freeze()
+        signal.signal(_END, _end)
         peer = socket.socket(fileno=_CHANNEL)
         while _play(peer):
             pass
@@ -159,21 +160,35 @@ def _play(channel: socket.socket) -> bool:
     if not data:
         return False
     _lie(pickle.loads(data))
-    status = 0
-    with suppress(PeerDied):  # of the signal
-        signal.signal(_END, _end)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        with socket.socket(fileno=fds[0]) as control:
-            status = kernel.serve(control)
-    with suppress(PeerDied):
-        signal.signal(_END, signal.SIG_IGN)
-    signal.signal(_END, signal.SIG_IGN)
-    # While it is blocked it would wait for the next one to be played.
+    status = _status_of(fds[0])
+    # While it is blocked the signal would wait for the next one to be played.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     gc.collect()
     channel.send(bytes([status]))
     return True
 
 
+class _Play:
+    """What the signal ends."""
+
+    under_way = False
+
+
+def _status_of(control: int) -> int:
+    """Play a guest process with this control socket: its exit status, 0 if the signal ended it."""
+    status = 0
+    try:
+        # The signal comes once: from here on it raises, and behind the last line here it does not.
+        _Play.under_way = True
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        with socket.socket(fileno=control) as peer:
+            status = kernel.serve(peer)
+        _Play.under_way = False
+    except PeerDied:
+        _Play.under_way = False
+    return status
+
+
 def _end(_number: int, _frame: FrameType | None) -> None:
-    raise PeerDied("the VMM has ended")
+    if _Play.under_way:
+        raise PeerDied("the VMM has ended")
