@@ -1,1 +1,1 @@
-"""`coalesced live`: a page that shows a machine while its guest runs, from a process beside it."""
+"""`coalesced live`: a page that shows a machine while its guest runs; another process serves it."""

@@ -144,7 +144,7 @@ class Agent:
     # --- answers ---
 
     def _sample(self, asked: Message) -> None:
-        """Answer with the state, and with what was asked for beside it."""
+        """Answer with the state, and with whatever else was asked for."""
         started = time.thread_time()
         answer = self._state()
         if asked.get("screen"):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Final, cast
 
+from coalesced.tools.live.turns import Turns
 from coalesced.vmm.accel.base import Processor
 from coalesced.vmm.machine import Machine
 
 _LOOK_AGAIN: Final = 0.1  # seconds after which the process of a held guest is looked at
 
 
-class ExitPace:
+class ExitPace(Turns):
     """Holds the guest at its exits: between two of them it runs freely, and queues writes.
 
     What was queued before an exit is still in the ring while that exit waits.
@@ -20,20 +19,9 @@ class ExitPace:
 
     def __init__(self, machine: Machine) -> None:
         """The accelerator of the machine is a `Processor`."""
+        super().__init__()
         self._loop = machine.loop
         self._processor = cast(Processor, machine.accel)
-        self.waiting = False
-        """Whether the guest waits for the answer to an exit."""
-        self.free = False
-        """Whether it runs at full speed."""
-        self.rate: float | None = None
-        """Exits a second while it is held; None: only those of `step`."""
-        self.taken = 0
-        """Exits that were let go one by one."""
-        self.on_step: Callable[[], None] = lambda: None
-        """Called when an exit begins to wait."""
-        self._wanted = 0
-        self._due = 0.0
         machine.hold_exits(self._hold_exit)
 
     def run(self) -> None:
@@ -71,13 +59,5 @@ class ExitPace:
         """Seconds that the exit has to wait at least; 0: it may be answered, and that counts."""
         if self.free:
             return 0.0
-        now = time.monotonic()
-        if self.rate is not None:
-            if now < self._due:
-                return self._due - now
-            self._due = now + 1 / self.rate
-            return 0.0
-        if not self._wanted:
-            return _LOOK_AGAIN
-        self._wanted -= 1
-        return 0.0
+        turn = self._turn()
+        return _LOOK_AGAIN if turn is None else turn

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from coalesced.tools.guests.paced import HOLD, LINES, TAKES
+from coalesced.tools.live.turns import Turns
 from coalesced.vmm.machine import Machine
 
 _AGAIN: Final = 0.05  # seconds until a guest that does not stop is asked again
 
 
-class Pace:
+class Pace(Turns):
     """Holds the guest, lets it take single accesses, so many a second, or all it can."""
 
     def __init__(self, machine: Machine) -> None:
+        super().__init__()
         self._machine = machine
         self._told, self._tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.waiting = False
-        """Whether the guest waits at the gate."""
-        self.free = False
-        """Whether it runs at full speed."""
-        self.rate: float | None = None
-        """Accesses a second while it is held; None: only those of `step`."""
-        self.taken = 0
-        """Accesses that it took one by one."""
-        self.on_step: Callable[[], None] = lambda: None
-        """Called when the guest waits again after an access."""
-        self._wanted = 0
-        self._due = 0.0
         machine.loop.add_reader(self._told, self._read)
 
     @property
@@ -90,16 +79,10 @@ class Pace:
         """Open the gate if the guest waits there and an access is due."""
         if not self.waiting or self.free:
             return
-        now = time.monotonic()
-        if self.rate is not None:
-            if now < self._due:
-                return
-            self._due = now + 1 / self.rate
-            self._machine.loop.call_at(self._due, self._take_turn)
-        elif self._wanted:
-            self._wanted -= 1
-        else:
+        if self._turn() != 0:
             return
+        if self.rate is not None:
+            self._machine.loop.call_at(self._due, self._take_turn)
         self.waiting = False
         odd = self.taken & 1
         self._machine.accel.set_irq(LINES[1 - odd], False)
