@@ -212,7 +212,7 @@ def test_a_vmm_that_waits_on_a_truncated_run_page_says_so(
         pair.handle.enter()
         os.ftruncate(pair.segments[0][1], 0)
         before = signal.signal(signal.SIGALRM, overdue)
-        signal.setitimer(signal.ITIMER_REAL, 1)
+        signal.setitimer(signal.ITIMER_REAL, 20)
         try:
             with pytest.raises(SegmentError, match="'run page' was truncated"):
                 pair.handle.wait(timeout, False)
