@@ -35,7 +35,7 @@ LESSONS = (
 def main(folder: Path) -> None:
     """Write live.png, a guest that was stopped in the middle; live-dark.png, on a phone; and the
     lessons."""
-    (folder / "lesson").mkdir(exist_ok=True)
+    (folder / "lesson").mkdir(parents=True, exist_ok=True)
     with chromium() as browser:
         _pages(browser, folder)
         for number, condition in enumerate(LESSONS, 1):

@@ -87,6 +87,23 @@ def test_the_counts_at_the_end_are_those_of_a_run_without_a_page(
 
 
 @pytest.mark.heavy
+def test_the_network_demonstration_is_held_and_ends_in_the_same_state(
+    browser: Browser, tmp_path: Path
+) -> None:
+    plain = json_of("demo", "e1000", "--accel", "direct", cwd=tmp_path)["runs"][0]
+    with live(tmp_path, "e1000") as running:
+        page = opened(browser, running.turn)
+        page.click("#step50")
+        until(page, "state.mode == 'paused' && state.steps == 50")
+        assert "(e1000-mmio MTA[17])" in page.inner_text("#told")
+        page.click("#run")
+        page.wait_for_selector("#mode[data-mode=ended]", timeout=LIMIT)
+        page.click("#quit")
+        run = running.result()["runs"][0]
+    assert (run["state"], run["writes"]) == (plain["state"], plain["writes"])
+
+
+@pytest.mark.heavy
 def test_the_screen_on_the_page_is_the_screen_of_the_machine(
     browser: Browser, tmp_path: Path
 ) -> None:

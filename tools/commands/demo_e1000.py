@@ -11,6 +11,7 @@ import typer
 from coalesced.tools.commands.options import Accel, with_run_options
 from coalesced.tools.errors import BadInput
 from coalesced.tools.runs import report
+from coalesced.tools.runs.demos import BURST, FRAMES
 from coalesced.tools.runs.options import RunOptions
 from coalesced.tools.runs.outputs import check_apart
 from coalesced.tools.runs.results import Comparison, Run
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 # The card and its guest are imported when they run: `demo vga` needs neither.
 
-FRAMES: Final = 10_000
-BURST: Final = 32
 DEFAULT_IP: Final = "192.0.2.2"  # RFC 5737: no network of the user's
 
 SENT_RECEIVED: Final = "{0.network.guest.sent:,} + {0.network.guest.received:,}"

@@ -27,9 +27,9 @@ from coalesced.tools.stress.cores.broken import BROKEN
 
 EXAMPLES = (
     "Examples: coalesced live · coalesced live cirrus --ring-pages 16 · "
-    "coalesced live guest.py:main · coalesced live boot:plasma · "
+    "coalesced live e1000 · coalesced live guest.py:main · coalesced live boot:plasma · "
     "coalesced live lesson:1 · "
-    "coalesced live boot --run --json"
+    "coalesced live trace:boot --run --json"
 )
 
 IMAGE = "boot:"
@@ -43,9 +43,9 @@ def live(
         str,
         typer.Argument(
             metavar="[WHAT]",
-            help="vga or cirrus, the demonstrations; FILE.py:FUNCTION, a guest of your own; a "
-            "trace file, or boot or e1000, recorded ones; boot:IMAGE, machine code; "
-            "lesson:1 to lesson:7.",
+            help="vga, cirrus or e1000, the demonstrations; FILE.py:FUNCTION, a guest of your "
+            "own; a trace file, or trace:boot or trace:e1000, recorded ones; boot:IMAGE, machine "
+            "code; lesson:1 to lesson:7.",
             show_default=True,
         ),
     ] = "vga",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.devices.bus.address_space import AddressSpace
-from coalesced.tools.runs.story import REASONS, RULES, place
+from coalesced.tools.runs.story import DRAINED, QUEUED, REASONS, place
 from coalesced.tools.runs.words import plural
 from coalesced.vmm.machine import Machine
 
@@ -60,16 +60,14 @@ class Telling:
         port = space is self._machine.ports
         if kind == "read":
             verb, reason = ("in" if port else "load"), "load"
-            why = "the guest waits for its value"
             then = "The device answers, then the guest goes on."
         else:
             verb = "out" if port else "store"
             reason = self._machine.coalescing.kind_of(address, size, port)
-            why = REASONS[reason]
             then = "The device takes it, then the guest goes on."
         self._tell(
             f"{verb} of {size} at {address:#x} ({place(space, address)}), value {value:#x}: "
-            f"an exit, because {why} (rule {RULES[reason]}). {then}"
+            f"an exit, because {REASONS[reason]}. {then}"
         )
 
     def batch(self, entries: NDArray[np.void]) -> None:
@@ -77,8 +75,8 @@ class Telling:
         count, first = len(entries), self._machine.counters.coalesced
         self._seen = max(self._seen, first + count)
         self._tell(
-            f"drain: {plural(count, 'queued write')} reach the devices in order "
-            f"(rule {RULES['drain']}); first moves from {first % self._slots} to "
+            f"drain of {plural(count, 'queued write')}, to the devices in order {DRAINED}: "
+            f"first moves from {first % self._slots} to "
             f"{(first + count) % self._slots}."
         )
 
@@ -88,7 +86,7 @@ class Telling:
         verb = "out" if space is self._machine.ports else "store"
         self._tell(
             f"{verb} of {size} at {address:#x} ({place(space, address)}), value {value:#x}: "
-            f"inside a zone, so it is queued in slot {slot} (rule {RULES['queued']}) and last "
+            f"inside a zone, so it is queued in slot {slot} {QUEUED} and last "
             f"moves to {(slot + 1) % self._slots}. The guest goes on at once."
         )
 

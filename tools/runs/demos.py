@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,11 @@ from coalesced.tools.runs.results import Comparison
 from coalesced.tools.runs.runner import Job
 from coalesced.vmm.board import Board
 from coalesced.vmm.machine import Machine
+
+FRAMES: Final = 10_000
+"""Frames each way of the exchange over an 82540EM (`runs.e1000`)."""
+BURST: Final = 32
+"""Frames of it that are under way at once."""
 
 
 class Chip(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from coalesced.devices.e1000 import E1000, registers
@@ -45,15 +46,17 @@ _COUNTERS: Final = {
 }
 
 
-def exchange(options: RunOptions, frames: int, burst: int, each: int) -> Comparison:
-    """Run the guest in every combination, over a UDP socket to this process.
+def exchange_job(
+    frames: int, burst: int, each: int, pcap: Path | None = None
+) -> Job[tuple[Board, Peer], tuple[Exchanged, float]]:
+    """An exchange of frames over a UDP socket with this process.
 
-    `frames` each way, `burst` of them to a round; the tail moves every `each` frames. The pcap of
-    the options holds the first run's frames. Raises BadInput for a burst that is too long.
+    `frames` each way, `burst` of them to a round; the tail moves every `each` frames. The pcap
+    holds the first run's frames. Raises BadInput for a burst that is too long.
     """
     if burst >= BUDGET:  # the driver would continue without interrupts
         raise BadInput(f"--burst {burst}: expected 1 to {BUDGET - 1} frames")
-    pcaps = [options.network.pcap]
+    pcaps = [pcap]
 
     def build(machine: Machine) -> tuple[Board, Peer]:
         ours, theirs = free_ports()
@@ -74,7 +77,15 @@ def exchange(options: RunOptions, frames: int, burst: int, each: int) -> Compari
         return Exchanged(said, _counters(board), counts), start_up
 
     arguments = {"frames": frames, "burst": burst, "each": each}
-    job = Job("coalesced.tools.guests.network.exchange:exchange", arguments, build, inspect)
+    return Job("coalesced.tools.guests.network.exchange:exchange", arguments, build, inspect)
+
+
+def exchange(options: RunOptions, frames: int, burst: int, each: int) -> Comparison:
+    """Run the guest of `exchange_job` in every combination, with the pcap of the options.
+
+    Raises BadInput for a burst that is too long.
+    """
+    job = exchange_job(frames, burst, each, options.network.pcap)
     ran = run_each("e1000", job, combinations(options))
     result = comparison(
         "e1000", options, [replace(one, run=_with_traffic(one.run, *one.seen)) for one in ran]

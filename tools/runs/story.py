@@ -12,14 +12,16 @@ from coalesced.tools.runs.words import plural
 from coalesced.vmm.machine import Machine
 from coalesced.vmm.tracing import UNASSIGNED, Sink
 
+# The rules of docs/design.md by which an access goes its way.
+QUEUED: Final = "(rule 1)"
+DRAINED: Final = "(rule 5)"
 REASONS: Final = {
-    "ring_full": "the ring is full",
-    "straddle": "it crosses the edge of a zone",
-    "no_zone": "no zone contains it",
+    "load": "the guest waits for its value (rule 2)",
+    "ring_full": "the ring is full (rule 3)",
+    "straddle": "it crosses the edge of a zone (rule 1)",
+    "no_zone": "no zone contains it (rule 1)",
 }
-
-RULES: Final = {"queued": 1, "no_zone": 1, "straddle": 1, "load": 2, "ring_full": 3, "drain": 5}
-"""The rules of docs/design.md by which an access goes its way."""
+"""Why an access exits."""
 
 
 class Story:
@@ -42,12 +44,10 @@ class Story:
         """Explain an access that exited."""
         if self._is_over():
             return
-        if kind == "read":
-            how = "exit: a load"
-        else:
+        reason = "load"
+        if kind == "write":
             reason = self._machine.coalescing.kind_of(address, size, space is self._machine.ports)
-            how = f"exit: {REASONS[reason]}"
-        self._explain(kind, space, address, size, value, how)
+        self._explain(kind, space, address, size, value, f"exit: {REASONS[reason]}")
 
     def batch(self, entries: NDArray[np.void]) -> None:
         """Explain the writes of a drain."""
@@ -64,8 +64,8 @@ class Story:
         if not self._is_over():
             count = len(entries)
             self._out.write(
-                f"       drain of {plural(count, 'write')}, {plural(count, 'exit')} saved: "
-                f"first {self._drained % self._slots}\n"
+                f"       drain of {plural(count, 'write')}, {plural(count, 'exit')} saved "
+                f"{DRAINED}: first {self._drained % self._slots}\n"
             )
 
     def _is_over(self) -> bool:

@@ -35,24 +35,25 @@ def test_queued_writes_have_their_slots_and_an_exit_its_reason() -> None:
     ) == [
         "    1  store 1 to 0xa0000 vga-lowmem+0x0 <- 0x40  slot 0: first 0, last 1",
         "    2  store 2 to 0xa0002 vga-lowmem+0x2 <- 0x1234  slot 1: first 0, last 2",
-        "       drain of 2 writes, 2 exits saved: first 2",
-        "    3  load  1 at 0xa0000 vga-lowmem+0x0 = 0x00  exit: a load",
+        "       drain of 2 writes, 2 exits saved (rule 5): first 2",
+        "    3  load  1 at 0xa0000 vga-lowmem+0x0 = 0x00  "
+        "exit: the guest waits for its value (rule 2)",
         "    4  store 4 to 0xa0004 vga-lowmem+0x4 <- 0x00000005  slot 2: first 2, last 3",
-        "       drain of 1 write, 1 exit saved: first 3",
-        "    5  store 1 to 0xa0006 vga-lowmem+0x6 <- 0x09  exit: the ring is full",
+        "       drain of 1 write, 1 exit saved (rule 5): first 3",
+        "    5  store 1 to 0xa0006 vga-lowmem+0x6 <- 0x09  exit: the ring is full (rule 3)",
         "    6  store 2 to 0xbffff vga-lowmem+0x1ffff <- 0x0009  "
-        "exit: it crosses the edge of a zone",
-        "    7  store 4 to 0xfff00000 unassigned <- 0x00000004  exit: no zone contains it",
+        "exit: it crosses the edge of a zone (rule 1)",
+        "    7  store 4 to 0xfff00000 unassigned <- 0x00000004  exit: no zone contains it (rule 1)",
     ]
 
 
 def test_a_register_has_the_name_that_its_index_selects() -> None:
     assert story(out(0x3C4, 2), out(0x3C5, 15), in_(0x3C5), out(0x3CE, 8), in_(0x3CF)) == [
-        "    1  out   1 to 0x3c4 vga SR index <- 0x02  exit: no zone contains it",
-        "    2  out   1 to 0x3c5 vga SR2 <- 0x0f  exit: no zone contains it",
-        "    3  in    1 at 0x3c5 vga SR2 = 0x0f  exit: a load",
-        "    4  out   1 to 0x3ce vga GR index <- 0x08  exit: no zone contains it",
-        "    5  in    1 at 0x3cf vga GR8 = 0x00  exit: a load",
+        "    1  out   1 to 0x3c4 vga SR index <- 0x02  exit: no zone contains it (rule 1)",
+        "    2  out   1 to 0x3c5 vga SR2 <- 0x0f  exit: no zone contains it (rule 1)",
+        "    3  in    1 at 0x3c5 vga SR2 = 0x0f  exit: the guest waits for its value (rule 2)",
+        "    4  out   1 to 0x3ce vga GR index <- 0x08  exit: no zone contains it (rule 1)",
+        "    5  in    1 at 0x3cf vga GR8 = 0x00  exit: the guest waits for its value (rule 2)",
     ]
 
 
@@ -62,7 +63,7 @@ def test_slots_wrap_around() -> None:
     queued = [line for line in lines if "slot" in line]
     assert queued[169].endswith("slot 169: first 100, last 0")
     assert queued[171].endswith("slot 1: first 100, last 2")
-    assert lines[-1] == "       drain of 100 writes, 100 exits saved: first 30"
+    assert lines[-1] == "       drain of 100 writes, 100 exits saved (rule 5): first 30"
 
 
 @pytest.mark.parametrize("queued", [0, 5])
