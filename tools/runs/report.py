@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from coalesced.hv.printable import printable
 from coalesced.tools.errors import warn
@@ -117,6 +117,10 @@ _ROWS: Mapping[str, Cell] = MappingProxyType(
 )
 
 
+_ALIKE: Final = 1.05
+"""Two single runs of one program differ by as much."""
+
+
 def by_reason(exits_by: Mapping[str, int], separator: str) -> str:
     """The reasons that had exits, with their counts."""
     return separator.join(f"{reason} {count:,}" for reason, count in exits_by.items() if count)
@@ -132,12 +136,14 @@ def print_savings(result: Comparison) -> None:
     if saved.exits is None or saved.time is None:
         return
     line = f"Coalescing saved {saved.exits:.1%} of the exits; "
-    if saved.time >= 1:
+    blame = _blame(next(run for run in result.runs if run.coalescing))
+    if not blame and 1 / _ALIKE <= saved.time <= _ALIKE:
+        print(f"{line}without it the guest took about as long.")
+    elif saved.time >= 1:
         print(f"{line}without it the guest took {_times(saved.time)} times as long.")
     else:
-        coalesced = next(run for run in result.runs if run.coalescing)
         slower = f"but with it the guest was {_times(1 / saved.time)} times slower"
-        print(f"{line}{slower}{_blame(coalesced)}.")
+        print(f"{line}{slower}{blame}.")
 
 
 def _times(factor: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from coalesced.tools.commands.arguments import split
 from coalesced.tools.errors import BadInput
 from coalesced.tools.runs.options import Accel, RunOptions, check_writable
 from coalesced.tools.runs.outputs import trace_file
-from coalesced.tools.runs.results import Run, Savings, Sides, Waits, same_state
 from coalesced.vmm.zone import Choice, Zone
 from helpers.command_line import status_of
 
@@ -204,65 +202,7 @@ def test_an_early_process_that_nobody_takes_is_ended_once(
     assert process.closed == 1
 
 
-# --- what coalescing saved ---
-
-
-def entry(
-    accel: str, coalescing: bool, exits: int = 10, seconds: float = 1.0, state: str = "s"
-) -> Run:
-    return Run(
-        coalescing=coalescing,
-        accel=accel,
-        writes=0,
-        coalesced=0,
-        exits=exits,
-        exits_by={},
-        stale_drains=0,
-        signals=0,
-        seconds=seconds,
-        ns_per_write=None,
-        cpu_seconds=Sides(0.0, 0.0),
-        context_switches=Sides(0, 0),
-        rss_bytes=Sides(0, 0),
-        state=state,
-        failed_writes=0,
-        failures=(),
-        unassigned=0,
-        netdevs={},
-        start_seconds=None,
-        waits=Waits(),
-    )
-
-
-def test_savings_compare_the_coalesced_run_with_the_uncoalesced_one() -> None:
-    runs = [
-        entry("process", True, 25, 2.0),
-        entry("process", False, 100, 5.0),
-        entry("direct", False, 1, 0.1),
-    ]
-    saved = Savings.of(runs)
-    assert saved == Savings(exits=0.75, time=2.5)
-    assert Savings.of(runs[::-1]) == saved
-
-
-@pytest.mark.parametrize("left_out", [0, 1])
-def test_without_both_runs_there_is_no_saving(left_out: int) -> None:
-    runs = [entry("process", True), entry("process", False), entry("direct", False)]
-    del runs[left_out]
-    assert Savings.of(runs) == Savings()
-
-
-def test_nothing_to_divide_by_is_no_saving() -> None:
-    runs = [entry("process", True, 0, 0.0), entry("process", False, 0, 1.0)]
-    assert Savings.of(runs) == Savings()
-    more = Savings.of([entry("process", True, 20), entry("process", False, 10)])
-    assert more.exits is not None
-    assert math.isclose(more.exits, -1.0)
-
-
-def test_runs_are_identical_when_every_state_is_the_same() -> None:
-    assert same_state([entry("process", True), entry("direct", False)])
-    assert not same_state([entry("process", True), entry("direct", False, state="t")])
+# --- the zones of a run ---
 
 
 @pytest.mark.parametrize(
