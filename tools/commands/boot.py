@@ -47,86 +47,95 @@ MEMORY = "16M"
 STALENESS = "100"
 """Milliseconds: a guest that has asked for a reset by a queued write waits for it in a loop."""
 
+ImageArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGE",
+        help="A boot sector or floppy image, a bzImage, an ELF or multiboot kernel, a flat "
+        "binary with --at, an .asm file for nasm, seabios for the BIOS alone, or one of the "
+        "examples echo, hello, lines, plasma, timer.",
+    ),
+]
+BiosOption = Annotated[
+    str | None,
+    typer.Option(
+        "--bios",
+        metavar="FILE|none",
+        help="The BIOS; none: a boot sector is started at 0x7c00.",
+        show_default="SeaBIOS",
+    ),
+]
+AtOption = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="ADDRESS",
+        help="Load a flat binary there and start it: in real mode below 1 MiB, else in "
+        "32-bit protected mode.",
+    ),
+]
+AppendOption = Annotated[
+    str, typer.Option("--append", metavar="TEXT", help="The command line of a bzImage.")
+]
+MemoryOption = Annotated[str, typer.Option("--memory", metavar="SIZE", help="RAM, 2M to 3G.")]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="TEXT|hlt|SECONDS",
+        help="Stop when this text is on the screen or the serial line, when the processor "
+        "halts for good, or after so many seconds.",
+        show_default=HALT,
+    ),
+]
+TypeOption = Annotated[
+    str,
+    typer.Option(
+        "--type",
+        metavar="TEXT",
+        help="Type this when the guest has turned the keyboard on; \\n is Enter, \\e Esc, \\cB "
+        "Ctrl-B; \\w{TEXT} waits until TEXT is shown.",
+    ),
+]
+AgainstOption = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        metavar="kvm|qemu|FILE",
+        help="Compare the exits, by reason and place and in their order, with those on the "
+        "real KVM, in place of a run without coalescing; with QEMU's on KVM, seen by the "
+        "kernel's tracepoints (as root); or with a recording of these (perf script, ftrace).",
+    ),
+]
+SerialOption = Annotated[
+    str,
+    typer.Option(
+        "--serial",
+        metavar="stdio|FILE|none",
+        help="COM1: this terminal, of a single run, or a file. Its output is shown at the end.",
+    ),
+]
+RomOption = Annotated[
+    list[Path] | None,
+    typer.Option("--rom", metavar="FILE", help="An option ROM more. Repeatable."),
+]
+
 
 @with_run_options(staleness=STALENESS, live_kvm=True)
 def boot_command(
     options: RunOptions,
     json: bool,
-    image: Annotated[
-        str,
-        typer.Argument(
-            metavar="IMAGE",
-            help="A boot sector or floppy image, a bzImage, an ELF or multiboot kernel, a flat "
-            "binary with --at, an .asm file for nasm, seabios for the BIOS alone, or one of the "
-            "examples echo, hello, lines, plasma, timer.",
-        ),
-    ],
+    image: ImageArgument,
     device: DeviceOption = None,
-    bios: Annotated[
-        str | None,
-        typer.Option(
-            "--bios",
-            metavar="FILE|none",
-            help="The BIOS; none: a boot sector is started at 0x7c00.",
-            show_default="SeaBIOS",
-        ),
-    ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(
-            "--at",
-            metavar="ADDRESS",
-            help="Load a flat binary there and start it: in real mode below 1 MiB, else in "
-            "32-bit protected mode.",
-        ),
-    ] = None,
-    append: Annotated[
-        str, typer.Option("--append", metavar="TEXT", help="The command line of a bzImage.")
-    ] = "",
-    memory: Annotated[
-        str, typer.Option("--memory", metavar="SIZE", help="RAM, 2M to 3G.")
-    ] = MEMORY,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            "--until",
-            metavar="TEXT|hlt|SECONDS",
-            help="Stop when this text is on the screen or the serial line, when the processor "
-            "halts for good, or after so many seconds.",
-            show_default=HALT,
-        ),
-    ] = None,
-    type_: Annotated[
-        str,
-        typer.Option(
-            "--type",
-            metavar="TEXT",
-            help="Type this when the guest has turned the keyboard on; \\n is Enter, \\e Esc, \\cB "
-            "Ctrl-B; \\w{TEXT} waits until TEXT is shown.",
-        ),
-    ] = "",
-    against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            metavar="kvm|qemu|FILE",
-            help="Compare the exits, by reason and place and in their order, with those on the "
-            "real KVM, in place of a run without coalescing; with QEMU's on KVM, seen by the "
-            "kernel's tracepoints (as root); or with a recording of these (perf script, ftrace).",
-        ),
-    ] = None,
-    serial: Annotated[
-        str,
-        typer.Option(
-            "--serial",
-            metavar="stdio|FILE|none",
-            help="COM1: this terminal, of a single run, or a file. Its output is shown at the end.",
-        ),
-    ] = NONE,
-    rom: Annotated[
-        list[Path] | None,
-        typer.Option("--rom", metavar="FILE", help="An option ROM more. Repeatable."),
-    ] = None,
+    bios: BiosOption = None,
+    at: AtOption = None,
+    append: AppendOption = "",
+    memory: MemoryOption = MEMORY,
+    until: UntilOption = None,
+    type_: TypeOption = "",
+    against: AgainstOption = None,
+    serial: SerialOption = NONE,
+    rom: RomOption = None,
     png: Annotated[Path | None, png_option()] = None,
 ) -> int:
     """Boot machine code with coalescing on and off.

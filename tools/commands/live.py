@@ -34,46 +34,49 @@ EXAMPLES = (
 
 IMAGE = "boot:"
 
+WhatArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="[WHAT]",
+        help="vga, cirrus or e1000, the demonstrations; FILE.py:FUNCTION, a guest of your "
+        "own; a trace file, or trace:boot or trace:e1000, recorded ones; boot:IMAGE, machine "
+        "code; lesson:1 to lesson:7.",
+        show_default=True,
+    ),
+]
+ListenOption = Annotated[
+    str,
+    typer.Option(
+        "--listen",
+        metavar="HOST[:PORT]",
+        help="Where the page is served. Others than this machine can reach it only if you "
+        "name an address that they can reach.",
+    ),
+]
+RecordOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--record",
+        metavar="FILE.html",
+        help="Write a page that plays the last minute, without a server, when the program ends.",
+    ),
+]
+
 
 @with_run_options(without=("pcap", "explain", "explain_first", "netdev"), staleness="off")
 def live(
     options: RunOptions,
     json: bool,
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="[WHAT]",
-            help="vga, cirrus or e1000, the demonstrations; FILE.py:FUNCTION, a guest of your "
-            "own; a trace file, or trace:boot or trace:e1000, recorded ones; boot:IMAGE, machine "
-            "code; lesson:1 to lesson:7.",
-            show_default=True,
-        ),
-    ] = "vga",
+    what: WhatArgument = "vga",
     device: DeviceOption = None,
-    listen: Annotated[
-        str,
-        typer.Option(
-            "--listen",
-            metavar="HOST[:PORT]",
-            help="Where the page is served. Others than this machine can reach it only if you "
-            "name an address that they can reach.",
-        ),
-    ] = beside.LOOPBACK,
+    listen: ListenOption = beside.LOOPBACK,
     run: Annotated[
         bool, typer.Option("--run", help="Start the guest at once, not held before its start.")
     ] = False,
     leave: Annotated[
         bool, typer.Option("--exit", help="End when the guest has ended; without it, with Ctrl-C.")
     ] = False,
-    record: Annotated[
-        Path | None,
-        typer.Option(
-            "--record",
-            metavar="FILE.html",
-            help="Write a page that plays the last minute, without a server, when the program "
-            "ends.",
-        ),
-    ] = None,
+    record: RecordOption = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page, if there is a display.")
     ] = True,
