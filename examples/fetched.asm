@@ -9,6 +9,7 @@
 
 SIZE equ 1 << 20
 START equ 0x100000
+STACK equ 0x7c00                ; in RAM with a BIOS and without
 SCREEN equ 0xb8000
 MAGIC equ 0x1badb002
 FLAGS equ 1 << 16               ; the addresses are below
@@ -21,7 +22,7 @@ org START
 begin:
     cli
     cld
-    mov esp, START
+    mov esp, STACK
     mov esi, START
     mov ecx, SIZE / 4
     xor eax, eax                ; the sum of the words,

@@ -101,6 +101,29 @@ def test_the_timer_s_interrupts_come_and_their_ends_exit(tmp_path: Path) -> None
         assert 1 <= ran["exits_by"]["hlt"] <= 52
 
 
+KERNEL = """
+bits 32
+org 0x100000
+    dd 0x1badb002, 1 << 16, -(0x1badb002 + (1 << 16)), $$, $$, 0, 0, begin
+begin:
+    mov dx, 0x3f8
+    cmp eax, 0x2badb002
+    sete al
+    add al, "0"
+    out dx, al
+    cli
+    hlt
+"""
+
+
+@needs_unicorn
+@needs_nasm
+def test_a_multiboot_kernel_without_elf_is_started_with_its_magic_number(tmp_path: Path) -> None:
+    (tmp_path / "kernel.asm").write_text(KERNEL)
+    found = booted("kernel.asm", cwd=tmp_path)
+    assert (found["serial"], found["stopped_by"]) == ("1", "hlt")
+
+
 @needs_nasm
 @pytest.mark.parametrize("name", images.examples())
 def test_an_installed_example_is_its_source_assembled(name: str) -> None:

@@ -26,6 +26,8 @@ _I386, _LOAD = 3, 1
 _MULTIBOOT_MAGIC: Final = 0x1BADB002
 _MULTIBOOT_LOADER: Final = 0x2BADB002
 _MULTIBOOT_SEARCH: Final = 8192
+_MULTIBOOT_ADDRESSES: Final = 1 << 16  # a flag
+_ADDRESSES: Final = struct.Struct("<IIIII")  # header, load, load end, bss end, entry
 _INFO_AT: Final = 0x500
 _INFO_MEMORY: Final = 1
 
@@ -74,9 +76,12 @@ def load(name: str, at: int | None, bios: bool, memory: int, append: str = "") -
         return _elf(name, data, memory)
     if data[SECTOR - 2 : SECTOR] == _SIGNATURE:
         return _disk(name, data, bios)
+    header = _multiboot(data)
+    if header is not None and header.has_addresses:
+        return _addressed(name, data, header, memory)
     raise BadInput(
-        f"{name}: expected a boot sector with 55 aa at byte 510, a bzImage, an ELF file, or --at "
-        "ADDRESS for a flat binary"
+        f"{name}: expected a boot sector with 55 aa at byte 510, a bzImage, an ELF file, a "
+        "multiboot kernel, or --at ADDRESS for a flat binary"
     )
 
 
@@ -134,11 +139,9 @@ def _elf(name: str, data: bytes, memory: int) -> Image:
         raise BadInput(f"{name}: the ELF file is cut short") from error
     except ValueError as error:
         raise BadInput(f"{name}: {error}") from error
-    if not _is_multiboot(data):
+    if _multiboot(data) is None:
         return Image(name, start.protected_mode(entry), segments)
-    info = struct.pack("<III", _INFO_MEMORY, 640, (memory - _HIGH) >> 10)
-    rom = start.protected_mode(entry, _MULTIBOOT_LOADER, _INFO_AT)
-    return Image(name, rom, (*segments, (_INFO_AT, info.ljust(128, b"\0"))))
+    return _started(name, entry, segments, memory)
 
 
 def _segments(data: bytes, memory: int) -> tuple[int, tuple[tuple[int, bytes], ...]]:
@@ -166,9 +169,44 @@ def _segments(data: bytes, memory: int) -> tuple[int, tuple[tuple[int, bytes], .
     return entry, tuple(loaded)
 
 
-def _is_multiboot(data: bytes) -> bool:
+# --- multiboot ---
+
+
+@dataclass(frozen=True)
+class _Header:
+    """A multiboot header: its offset in the file, and whether it says what is loaded where."""
+
+    offset: int
+    has_addresses: bool
+
+
+def _multiboot(data: bytes) -> _Header | None:
     words = struct.unpack_from(f"<{min(len(data), _MULTIBOOT_SEARCH) // 4}I", data)
-    return any(
-        magic == _MULTIBOOT_MAGIC and (magic + flags + checksum) % (1 << 32) == 0
-        for magic, flags, checksum in zip(words, words[1:], words[2:], strict=False)
-    )
+    for index, (magic, flags, checksum) in enumerate(
+        zip(words, words[1:], words[2:], strict=False)
+    ):
+        if magic == _MULTIBOOT_MAGIC and (magic + flags + checksum) % (1 << 32) == 0:
+            return _Header(4 * index, bool(flags & _MULTIBOOT_ADDRESSES))
+    return None
+
+
+def _addressed(name: str, data: bytes, header: _Header, memory: int) -> Image:
+    """A kernel of no known format, by the addresses of its header. Raises BadInput."""
+    fields = data[header.offset + 12 :][: _ADDRESSES.size]
+    if len(fields) < _ADDRESSES.size:
+        raise BadInput(f"{name}: the multiboot header is cut short")
+    at, first, end, bss_end, entry = _ADDRESSES.unpack(fields)
+    offset = header.offset - (at - first)
+    in_file = (end or first + len(data) - offset) - first
+    in_memory = max(in_file, bss_end - first)
+    if not (0 <= offset < offset + in_file <= len(data)) or in_memory > memory:
+        raise BadInput(f"{name}: the multiboot header loads what is not in the file, or too much")
+    loaded = data[offset : offset + in_file].ljust(in_memory, b"\0")
+    return _started(name, entry, ((first, loaded),), memory)
+
+
+def _started(name: str, entry: int, loaded: tuple[tuple[int, bytes], ...], memory: int) -> Image:
+    """A kernel that gets multiboot's magic number and the size of memory."""
+    info = struct.pack("<III", _INFO_MEMORY, 640, (memory - _HIGH) >> 10)
+    rom = start.protected_mode(entry, _MULTIBOOT_LOADER, _INFO_AT)
+    return Image(name, rom, (*loaded, (_INFO_AT, info.ljust(128, b"\0"))))

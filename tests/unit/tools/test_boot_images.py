@@ -77,11 +77,43 @@ def test_a_multiboot_kernel_gets_its_magic_and_the_size_of_memory(tmp_path: Path
     assert (address, struct.unpack_from("<III", info)) == (0x500, (1, 640, 15 << 10))
 
 
+def multiboot(*addresses: int) -> bytes:
+    """A kernel of 64 bytes that is no ELF file, with its header 8 bytes from its begin."""
+    magic, flags = 0x1BADB002, 1 << 16
+    words = (0, 0, magic, flags, -(magic + flags) % (1 << 32), *addresses)
+    return struct.pack(f"<{len(words)}I", *words).ljust(64, b"\xf4")
+
+
+@pytest.mark.parametrize(
+    ("end", "bss_end", "in_file", "in_memory"),
+    [(0, 0, 64, 64), (0x100030, 0, 48, 48), (0x100030, 0x100100, 48, 256)],
+)
+def test_a_multiboot_kernel_may_give_its_addresses(
+    tmp_path: Path, end: int, bss_end: int, in_file: int, in_memory: int
+) -> None:
+    data = multiboot(0x100008, 0x100000, end, bss_end, 0x100020)
+    found = images.load(written(tmp_path, data), None, True, MEMORY)
+    assert found.start == start.protected_mode(0x100020, 0x2BADB002, 0x500)
+    assert found.loaded[0] == (0x100000, data[:in_file].ljust(in_memory, b"\0"))
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
+        (multiboot(0x100008)[:28], "the multiboot header is cut short"),
+        *(
+            (multiboot(*addresses), "loads what is not in the file, or too much")
+            for addresses in (
+                (0x100008, 0x100000, 0x100041, 0, 0x100000),
+                (0x100000, 0x100000, 0x100000, 0, 0x100000),
+                (0x100008, 0x200000, 0x100000, 0, 0x100000),
+                (0x200008, 0x100000, 0, 0, 0x100000),
+                (0x100008, 0x100000, 0, 0xFFFFFFFF, 0x100000),
+                (8, 0xFFFFFFFF, 0xFFFFFFFF, 0, 0),
+            )
+        ),
         (b"", "expected 1 byte to 64 MiB"),
-        (b"text", "expected a boot sector with 55 aa at byte 510, a bzImage, an ELF file, or"),
+        (b"text", "expected a boot sector with 55 aa at byte 510, a bzImage, an ELF file, a "),
         (sector(3 << 20), "3145728 bytes: expected a floppy of at most 2949120"),
         (elf(0)[:40], "the ELF file is cut short"),
         (elf(0, bits=2), "expected an ELF file of 32 bits for the i386"),
