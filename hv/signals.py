@@ -64,9 +64,7 @@ def hold_handlers() -> None:
         block_all()
     except BaseException:
         pass
-    others = signal.valid_signals() - FAULTS
-    with_handler = [n for n in others if callable(signal.getsignal(n))]
-    signal.pthread_sigmask(signal.SIG_SETMASK, with_handler)
+    _mask(signal.SIG_SETMASK, [n for n in _HELD if callable(_signal.getsignal(n))])
 
 
 def inherit_properly() -> None:

@@ -54,3 +54,14 @@ def test_after_the_guest_process_was_killed_the_next_pair_gets_another(warm: War
     assert same_vmm == vmm
     assert len(others) == 1
     assert others != guests
+
+
+def test_a_pair_that_still_runs_is_ended_without_its_processes(warm: Warm) -> None:
+    """A corruption that did no harm costs no new processes."""
+    with own_streams():
+        pair = Pair(Plan(1, Pins()).short(strict=False), warm)
+    assert pair.starts(), (pair.last, pair.errors())
+    pair.finish()
+    assert pair.last["kind"] == "error"
+    pair.close()
+    assert cut(warm)[0] == pair.pid

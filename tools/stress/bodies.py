@@ -24,7 +24,7 @@ from coalesced.hv.process import GRACE_MS, GuestProcess
 from coalesced.tools.stress.lies import Lie, LyingSocket
 
 UNEXPECTED = 70  # exit status after an exception that is no known error
-_END = signal.SIGRTMIN + 8  # ends what the process plays
+END = signal.SIGRTMIN + 8  # ends what the process plays
 _CHANNEL = 3  # the descriptor of the process's side of the channel
 _REAL_SOCKET = socket.socket
 
@@ -129,7 +129,7 @@ class PlayedGuest(GuestProcess):
         if self.status is None:
             assert self.body is not None
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.body.pidfd, _END)
+                signal.pidfd_send_signal(self.body.pidfd, END)
             self.reap()
         self.pidfd = -1
 
@@ -141,7 +141,7 @@ def _play_all(channel: int) -> None:
         os.dup2(2, 1)
         core.die_with_parent()
         gc.freeze()
-        signal.signal(_END, _end)
+        signal.signal(END, _end)
         peer = socket.socket(fileno=_CHANNEL)
         while _play(peer):
             pass

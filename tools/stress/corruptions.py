@@ -20,11 +20,12 @@ from coalesced.tools.stress.plan import Plan
 from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.totals import Totals
 
-LIARS = 0.2  # share of pairs in which a side lies at the start
+LIARS = 0.1  # share of pairs in which a side lies at the start
 _LONGEST_VERDICT = 60.0  # seconds
 _PATIENCE = 5.0  # seconds, for the second side to end after the first
 _HAMMERED = 0.5  # share of an index's corruptions that are repeated at full speed
 _MOST_AGAIN = 3000
+_LOOK_EVERY = 0.0005  # seconds, for a verdict: each look takes CPU time from both sides
 _LONGEST_WAIT = 0.0005  # seconds between two corruptions at most
 _SETTLED_BURSTS = 3  # after which both sides have answered each other
 _ON_ITS_WAY = 200  # entries that may have been written before, and published after
@@ -201,6 +202,7 @@ def run(
                 return  # nothing here may write to what is gone
     finally:
         totals.pairs += 1
+        pair.finish()
         pair.close()
 
 
@@ -284,7 +286,7 @@ def _fatal(pair: Pair) -> str:
 
 def _has_ended(pair: Pair) -> bool:
     """Whether a side has ended, or has reported an error; waits a moment for that."""
-    if pair.hear(0.0002) is None or pair.last:
+    if pair.hear(_LOOK_EVERY) is None or pair.last:
         return True
     if pair.ended("hv"):
         pair.wait("last", _PATIENCE)

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from coalesced.hv.errors import HostError
 from coalesced.tools.rings.patience import Patience
-from coalesced.tools.stress import guest, pattern, worker
+from coalesced.tools.stress import bodies, guest, pattern, worker
 from coalesced.tools.stress.checker import COUNTS, Checker, Count
 from coalesced.tools.stress.pattern import Style
 from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.worker import Setup
 
+_FINISH = 1.0  # seconds, after which they are killed
 PATIENCE = 20.0  # seconds; on an idle machine everything takes milliseconds
 _SIDES = ("vmm", "hv")
 _PAIRS_EACH = 50  # that the same processes run, one after the other
@@ -162,6 +163,12 @@ class Pair:
         """Tell the guest to end after its burst."""
         assert self.segments is not None
         self.segments.leave_note(guest.STOP, 1)
+
+    def finish(self) -> None:
+        """End a pair that still runs, so that its processes, kept warm, can run the next one."""
+        if self._warm is not None and self.segments is not None and not self.last:
+            self.signal("hv", bodies.END)
+            self.wait("last", _FINISH)
 
     # --- signals ---
 

@@ -155,11 +155,12 @@ def test_a_load_that_overtakes_an_entry_is_seen() -> None:
 
 
 def test_what_a_third_party_writes_is_not_held_against_the_ring() -> None:
-    """The stream is taken up again where it goes on."""
+    """Entries are counted, whatever they are."""
     seen = checker(strict=False)
-    feed(seen, [*SEVERAL[:5], (False, 0, 8, 0), *SEVERAL[9:]])
+    given = [*SEVERAL[:5], (False, 0, 8, 0), *SEVERAL[9:]]
+    feed(seen, given)
     assert wrong(seen) == {}
-    assert seen.tally[Count.next] == 20
+    assert seen.tally[Count.next] == len(given)
 
 
 def test_a_load_reads_what_the_device_answers() -> None:
