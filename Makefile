@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # tests, as xdist does by itself, the longest of them would begin last.
 # One that a hung test has ended is not started again: the run ends.
 PYTEST := $(BIN)/python -m pytest -n $(shell nproc) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
-SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] vmm/*.[ch] devices/cirrus/*.[ch] tools/*/*.[ch] tools/*/*/*.[ch]) tools/stress/cores/broken.py
+SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] vmm/*.[ch] devices/*/*.[ch] tools/*/*.[ch] tools/*/*/*.[ch]) tools/stress/cores/broken.py
 
 .PHONY: demo quick list-slow test check bench docs dist install clean
 
@@ -84,4 +84,4 @@ $(VENV)/.dist: $(VENV)/.made
 	touch $@
 
 clean: ## remove what was built
-	rm -rf $(VENV) build dist site src/*.egg-info hv/*.so devices/cirrus/*.so tools/*/*.so tools/stress/cores/*.so
+	rm -rf $(VENV) build dist site src/*.egg-info hv/*.so vmm/*.so devices/*/*.so tools/*/*.so tools/stress/cores/*.so

@@ -64,6 +64,7 @@ setup(
         of_folder("hv.core", CORE),
         of_folder("vmm.exits", SOURCES / "vmm"),
         of_folder("devices.cirrus.engine", SOURCES / "devices" / "cirrus"),
+        of_folder("devices.vga.planes", SOURCES / "devices" / "vga"),
         of_folder("tools.bench.floors", SOURCES / "tools" / "bench"),
         of_folder("tools.rings.drive", SOURCES / "tools" / "rings"),
         of_folder("tools.traces.scan", SOURCES / "tools" / "traces"),

@@ -16,7 +16,7 @@ from coalesced.devices.cirrus.registers import (
     GRB_WIDE_PIXELS,
 )
 from coalesced.devices.vga.registers import GR_MODE
-from coalesced.devices.vga.runs import linear_plan, write_run
+from coalesced.devices.vga.runs import linear_plan
 
 if TYPE_CHECKING:
     from coalesced.devices.bus.write_run import U64, WriteRun
@@ -77,7 +77,7 @@ class LinearWrites:
         offsets, sizes, values = run.addresses, run.sizes, run.values
         shift = addressing_shift(self._r)
         if shift == 0 and not writes_pixels(self._r) and len(offsets) > SHORT_RUN:
-            write_run(linear_plan(self._vram[base : base + limit]), run)
+            linear_plan(self._vram[base : base + limit]).write(run)
             return len(offsets)
         if (
             shift

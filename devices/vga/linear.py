@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coalesced.devices.bus.region import Region
-from coalesced.devices.vga.runs import linear_plan, write_run
+from coalesced.devices.vga.runs import linear_plan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,5 +50,5 @@ class LinearMemory:
 
     def take_run(self, run: WriteRun) -> int:
         """Do what as many calls of `write` would, at once; takes every entry."""
-        write_run(self._plan, run)
+        self._plan.write(run)
         return len(run)

@@ -23,7 +23,7 @@ from coalesced.devices.vga.registers import (
     SR_MAP_MASK,
     SR_MEMORY_MODE,
 )
-from coalesced.devices.vga.runs import make_plan, write_run
+from coalesced.devices.vga.runs import make_plan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,7 +102,7 @@ class PlanarMemory:
         if not fresh:
             self._plan = make_plan(r, self.sr, self.vram, self.bank_offset)
             self._plan_generation = r.generation
-        write_run(self._plan, run)
+        self._plan.write(run)
         return count
 
     def read_byte(self, offset: int) -> int:

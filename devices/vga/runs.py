@@ -2,10 +2,9 @@
 
 Between two register accesses the graphics controller is a fixed function: a written byte becomes
 the same four plane bytes wherever it lands. A plan holds that function as a table of 256 words, so
-that a run costs a few array operations however long it is.
+that a run costs a few array operations, or one loop in C, however long it is.
 
-Where an address occurs twice the last write wins, which is numpy's rule for assignments too; planes
-that a run does not write stay as they were, whichever of the writes is looked at.
+Where an address occurs twice the last write wins, which is numpy's rule for assignments too.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from coalesced.devices.vga import planes
 from coalesced.devices.vga.layout import ALL_PLANES, BANKED_MAP, PLANES, REPEAT, WINDOW_MAPS
 from coalesced.devices.vga.registers import (
     GR5_ODD_EVEN,
@@ -72,35 +72,57 @@ class Plan:
         self.store = store
         self.wide = wide
 
+    def write(self, run: WriteRun) -> None:
+        """Store writes in program order."""
+        store = self.store
+        size = run.size
+        if size == 1 and not self.first:
+            # Bytes are indices as they are. What is none, or outside: numpy looks at each index
+            # before it stores anything.
+            try:
+                store(run.indices, run.data)
+                return
+            except IndexError:
+                pass
+        offsets = run.addresses
+        data: Data
+        if size == 1:
+            data = run.values.astype(np.uint8)
+        elif size in self.wide and not (offsets & np.uint64(size - 1)).any():
+            store = self.wide[size]
+            data = run.values
+        else:
+            offsets, data = _split_bytes(run)
+        if self.first:
+            offsets = offsets - self.first  # wraps below the map, and so ends above the limit
+        if offsets.max() >= self.limit:
+            inside = offsets < self.limit
+            offsets = offsets[inside]
+            data = data[inside]
+        store(offsets.view(np.intp), data)
 
-def write_run(plan: Plan, run: WriteRun) -> None:
-    """Store writes in program order."""
-    store = plan.store
-    size = run.size
-    if size == 1 and not plan.first:
-        # Bytes are indices as they are. What is none, or outside: numpy looks at each index before
-        # it stores anything.
-        try:
-            store(run.indices, run.data)
-            return
-        except IndexError:
-            pass
-    offsets = run.addresses
-    data: Data
-    if size == 1:
-        data = run.values.astype(np.uint8)
-    elif size in plan.wide and not (offsets & np.uint64(size - 1)).any():
-        store = plan.wide[size]
-        data = run.values
-    else:
-        offsets, data = _split_bytes(run)
-    if plan.first:
-        offsets = offsets - plan.first  # wraps below the map, and so ends above the limit
-    if offsets.max() >= plan.limit:
-        inside = offsets < plan.limit
-        offsets = offsets[inside]
-        data = data[inside]
-    store(offsets.view(np.intp), data)
+
+class PlanarPlan:
+    """The effect of planar writes under the present registers, from the map's `first` offset on.
+
+    Of the word that the table has for a byte, the bits of the mask `written` are stored.
+    """
+
+    __slots__ = ("_first", "_table", "_words", "_written")
+
+    def __init__(self, first: int, words: Words, table: Words, written: int) -> None:
+        self._first = first
+        self._words = words
+        self._table = table
+        self._written = written
+
+    def write(self, run: WriteRun) -> None:
+        """Store writes in program order."""
+        offsets: U64 | Index = run.indices
+        data: Data = run.data
+        if run.size != 1:
+            offsets, data = _split_bytes(run)
+        planes.store(self._words, self._table, self._written, self._first, offsets, data)
 
 
 def _split_bytes(run: WriteRun) -> tuple[U64, U8]:
@@ -118,7 +140,7 @@ def _split_bytes(run: WriteRun) -> tuple[U64, U8]:
     return byte_offsets[used], data[used]
 
 
-def make_plan(r: Registers, sr: bytearray, vram: U8, bank_offset: int) -> Plan:
+def make_plan(r: Registers, sr: bytearray, vram: U8, bank_offset: int) -> Plan | PlanarPlan:
     """Work out what writes do under the present registers.
 
     `sr` is the sequencer in effect; `bank_offset`, a multiple of 64 KiB, moves the 64 KiB map.
@@ -134,7 +156,7 @@ def make_plan(r: Registers, sr: bytearray, vram: U8, bank_offset: int) -> Plan:
             first, vram[2 * bank : 2 * (bank + size)], map_mask, r.gr[GR_READ_MAP] & 2
         )
     words = vram.view(np.uint32)[bank : bank + size]
-    return Plan(first, len(words), _store_planar(words, map_mask, r))
+    return PlanarPlan(first, words, planar_table(r), PLANES[map_mask])
 
 
 def linear_plan(vram: U8) -> Plan:
@@ -186,38 +208,6 @@ def _store_wide(target: Data, shift: int) -> Store:
         target[index >> shift] = data
 
     return store
-
-
-def _store_planar(words: Words, map_mask: int, r: Registers) -> Store:
-    if map_mask == 0:
-        return _store_nothing
-    table = planar_table(r)
-    if map_mask == 0x0F:
-
-        def store_all(index: Index, data: Data) -> None:
-            words[index] = table[data]
-
-        return store_all
-    if map_mask & (map_mask - 1) == 0:  # one plane: a byte of its own, no other plane to preserve
-        plane = map_mask.bit_length() - 1
-        plane_bytes = words.view(np.uint8)[plane::4]
-        plane_table = table.view(np.uint8)[plane::4].copy()
-
-        def store_plane(index: Index, data: Data) -> None:
-            plane_bytes[index] = plane_table[data]
-
-        return store_plane
-    written = PLANES[map_mask]
-    table &= np.uint32(written)
-    kept = np.uint32(written ^ ALL_PLANES)
-
-    def store_some(index: Index, data: Data) -> None:
-        merged = words[index]
-        merged &= kept
-        merged |= table[data]
-        words[index] = merged
-
-    return store_some
 
 
 def _store_nothing(index: Index, data: Data) -> None:
