@@ -7,7 +7,6 @@ through every execution that the model allows, running the threads anew for each
 
 from __future__ import annotations
 
-import atexit
 import json
 import linecache
 import os
@@ -23,12 +22,14 @@ from pathlib import Path
 from coalesced import get_include
 from coalesced.tools import rings
 from coalesced.tools.errors import BadInput
+from coalesced.tools.litmus import kept
 from coalesced.tools.litmus.models import MODELS
 
 CHECKER = Path(__file__).parent / "checker"
 BROKEN_RINGS = Path(rings.__file__).parent / "broken"
 _SOURCES = ("explore.c", "program.c", "relations.c", "weak.c")
 _FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-value", "-D_GNU_SOURCE")
+_EXPLORER_FLAGS = ("-c", "-O3")
 _lock = threading.Lock()
 _locks: dict[tuple[Path, tuple[str, ...]], threading.Lock] = {}
 _running: set[subprocess.Popen[str]] = set()
@@ -92,12 +93,20 @@ def compiled(source: Path, defines: Sequence[str], program: Path) -> Path:
 
 @cache
 def _built(source: Path, defines: tuple[str, ...]) -> Path:
-    program = Path(tempfile.mkdtemp(dir=_folder()), "program")
-    return compiled(source, defines, program)
+    folders = (Path(get_include()), BROKEN_RINGS)
+    headers = [header for folder in folders for header in sorted(folder.glob("*.h"))]
+    # The name of the explorer's folder says what that was made from. A program names its files.
+    names = (_explorer()[0], str(source), str(CHECKER), *map(str, folders))
+    key = kept.key_of((*names, *defines), [source, *headers])
+    return kept.kept(key, lambda to: _make_program(source, defines, to)) / "program"
+
+
+def _make_program(source: Path, defines: tuple[str, ...], folder: Path) -> None:
+    compiled(source, defines, folder / "program")
 
 
 def built(source: Path, defines: tuple[str, ...]) -> Path:
-    """The executable of a program, compiled once in a process."""
+    """The executable of a program of the product's, compiled once and kept."""
     with _lock:
         _explorer()
         building = _locks.setdefault((source, defines), threading.Lock())
@@ -150,21 +159,21 @@ def _event(found: dict[str, object]) -> Event:
 
 
 @cache
-def _folder() -> str:
-    folder = tempfile.mkdtemp(prefix="coalesced-explorer-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-@cache
 def _explorer() -> tuple[str, ...]:
-    """The object files of the explorer, compiled once in a process."""
+    """The object files of the explorer."""
+    compiler = _compiler()
+    found = os.stat(compiler)
+    words = (compiler, str(found.st_size), str(found.st_mtime_ns), *_FLAGS, *_EXPLORER_FLAGS)
+    folder = kept.kept(kept.key_of(words, sorted(CHECKER.glob("*.[ch]"))), _make_explorer)
+    return tuple(str((folder / name).with_suffix(".o")) for name in _SOURCES)
+
+
+def _make_explorer(folder: Path) -> None:
     sources = [str(CHECKER / name) for name in _SOURCES]
-    command = [_compiler(), *_FLAGS, "-c", "-O3", f"-I{CHECKER}", *sources]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=_folder())
+    command = [_compiler(), *_FLAGS, *_EXPLORER_FLAGS, f"-I{CHECKER}", *sources]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         raise BadInput(f"{CHECKER} does not compile: {_first_error(done.stderr)}")
-    return tuple(str(Path(_folder(), name).with_suffix(".o")) for name in _SOURCES)
 
 
 def _compile(arguments: Sequence[str], source: Path) -> None:
@@ -181,7 +190,8 @@ def _first_error(said: str) -> str:
 
 
 def _compiler() -> str:
-    compiler = os.environ.get("CC") or "cc"
-    if not shutil.which(compiler):
-        raise BadInput(f"{compiler}: no C compiler found, which litmus needs; install gcc or clang")
+    name = os.environ.get("CC") or "cc"
+    compiler = shutil.which(name)
+    if not compiler:
+        raise BadInput(f"{name}: no C compiler found, which litmus needs; install gcc or clang")
     return compiler
