@@ -9,18 +9,18 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from coalesced.hv import abi, core, descriptors, ring, shm, signals, wire
+from coalesced.hv import abi, descriptors, ring, shm, signals, wire
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import GuestError, PeerDied, ProtocolError, RequestError
 from coalesced.hv.ioeventfds import Ioeventfd
-from coalesced.hv.outcome import Outcome
 from coalesced.hv.printable import printable
 from coalesced.hv.process import ASK_WHERE, GuestProcess
 from coalesced.hv.shm import Segment
+from coalesced.hv.vcpus import Vcpu, Vcpus
 
 _TELL_AGAIN_MS = 100
 _WHERE_SECONDS = 0.3  # for a guest to report its file and line
@@ -231,6 +231,10 @@ class Vm:
         for vcpu in self.vcpus:
             vcpu.handle.set_irq(irq, level)
 
+    def all_vcpus(self) -> Vcpu | Vcpus:
+        """What runs all vCPUs that there are: the only one, or several in turn."""
+        return self.vcpus[0] if len(self.vcpus) == 1 else Vcpus(self, self.vcpus)
+
     def pause(self) -> None:
         """Stop all vCPUs. An exit of one's own that came first is what its `run` returns next."""
         for vcpu in self.vcpus:
@@ -338,71 +342,6 @@ class Vm:
         if self._ring_segment is not None:
             self._ring_segment.close()
             self._ring_segment = None
-
-
-class Vcpu:
-    """A vCPU of a VM: enter the guest, wait for its exits, answer them."""
-
-    def __init__(
-        self,
-        vm: Vm,
-        mapping: core.Mapping,
-        consumer: ring.Consumer | None,
-        exit_fd: int,
-        resume_fd: int,
-    ) -> None:
-        self.vm = vm
-        self.ring = consumer
-        self.mapping = mapping
-        self.exit_fd = exit_fd
-        self._resume_fd = resume_fd
-        self.handle = core.VcpuHandle(
-            mapping,
-            consumer.core if consumer else None,
-            exit_fd,
-            resume_fd,
-            vm.process.pidfd,
-            vm.policy,
-            vm.vcpus[0].mapping if vm.vcpus else mapping,
-        )
-        self.complete = self.handle.complete
-        self._run = self.handle.run
-
-    def run(
-        self, timeout: float | None = None, watch: int = 0, due: float | None = None
-    ) -> Outcome:
-        """KVM_RUN: enter the guest unless it runs already, and wait for its next exit.
-
-        `watch`: `hv.core.WATCH_*` bits. TIMED_OUT is returned after `timeout` seconds or at `due`
-        (time.monotonic()); RING_FILLED and READABLE only where the bits say so. The guest runs on
-        then, or the next call returns its exit. Raises PeerDied, ProtocolError.
-        """
-        run = self._run
-        try:
-            return run(timeout, watch, due)
-        except PeerDied as error:
-            raise self.vm.died() from error
-
-    def carry_out(self, run: Callable[[core.VcpuHandle, int], Outcome], watch: int) -> Outcome:
-        """`run` of C that holds a handle by itself, with the errors of the one above."""
-        try:
-            return run(self.handle, watch)
-        except PeerDied as error:
-            raise self.vm.died() from error
-
-    def pause(self) -> None:
-        """Stop a running vCPU. An exit of its own that came first is what `run` returns next."""
-        try:
-            self.handle.pause()
-        except PeerDied as error:
-            raise self.vm.died() from error
-
-    def close(self) -> None:
-        """Give the pipes back; may be called twice."""
-        if self.exit_fd >= 0:
-            os.close(self.exit_fd)
-            os.close(self._resume_fd)
-            self.exit_fd = self._resume_fd = -1
 
 
 def _told(payload: bytes) -> tuple[str, str]:

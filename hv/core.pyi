@@ -264,6 +264,27 @@ class VcpuHandle:
         """A device has written to RAM, where code may lie."""
 
 @final
+class VcpuHandles:
+    """The vCPUs of a VM as its VMM waits for them, in one place and fair among them."""
+
+    def __new__(cls, handles: tuple[VcpuHandle, ...]) -> VcpuHandles:
+        """`handles`: of all vCPUs in order. Raises ValueError for none, or more than 8."""
+    def run(self, timeout: float | None, watch: int, due: float | None = None, /) -> Outcome:
+        """Enter all that are stopped and not parked, then wait as `VcpuHandle.run`.
+
+        Of several that have exited, the one behind the last that was returned comes first.
+        """
+    def complete(self, value: int, /) -> None:
+        """The result of the load whose exit was returned last."""
+    def enter(self) -> None:
+        """Let the vCPU whose exit was returned last continue."""
+    def park(self) -> bool:
+        """Do not enter the vCPU whose exit was returned last: it has halted.
+
+        False when all others are parked, too; then none is any more.
+        """
+
+@final
 class KvmHandle:
     """A vCPU of the real KVM: `mapping` of its descriptor's kvm_run, port data and ring."""
 

@@ -35,6 +35,7 @@ from coalesced.hv.vcpu import Vcpu
 from coalesced.hv.zones import Zones
 
 Reply = tuple[int, bytes, tuple[int, ...]]
+_TURN = 0.0002  # seconds after which a vCPU that waits for RAM lets another one's thread run
 Slot = tuple[int, core.Mapping, bool]  # start, and whether it is ROM
 
 
@@ -333,6 +334,8 @@ class Kernel:
             while not self.vcpus or self.guest is None:
                 self.serve()
             self._started = True
+            if len(self.vcpus) > 1:
+                sys.setswitchinterval(_TURN)
             for index in range(1, len(self.vcpus)):
                 # No signal reaches it, as none reaches this one here.
                 threading.Thread(target=self._run_other, args=(index,), daemon=True).start()

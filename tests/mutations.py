@@ -61,6 +61,7 @@ def _c(order: str, rule: str, test: str) -> Mutation:
 
 _VCPU = "tests/unit/hv/test_vcpu.py"
 _VCPU_PEERS = "tests/unit/hv/test_vcpu_peers.py"
+_MACHINE = "tests/process/test_machine_of_several_vcpus.py"
 _SEVERAL = "tests/unit/hv/test_several_vcpus.py"
 _POSTED = "tests/unit/hv/test_posted_zones.py"
 _EVENTS = "tests/unit/hv/test_ioeventfds.py"
@@ -262,6 +263,22 @@ MUTATIONS = (
         "r->shared && count - i > PUBLISH_AT_LATEST ?",
         "r->shared && count < i ?",
         f"{_SEVERAL}::test_vcpus_that_fill_the_ring_take_turns_of_64_entries",
+    ),
+    Mutation(
+        "11 the VMM is fair among vCPUs",
+        "it always looks at the same one first",
+        "hv/core/handles.c",
+        "    g->turn = (i + 1) % g->count;\n",
+        "",
+        f"{_MACHINE}::test_of_vcpus_that_exit_all_the_time_each_is_served_in_turn",
+    ),
+    Mutation(
+        "11 a vCPU that has halted stays so",
+        "it is entered again with the others",
+        "hv/core/handles.c",
+        " && !(g->parked & 1u << i)",
+        "",
+        f"{_MACHINE}::test_ctrl_c_between_exits_of_several_vcpus_loses_and_repeats_none",
     ),
     Mutation(
         "12 published before a later store to RAM",

@@ -160,13 +160,15 @@ class Dispatcher:
         self._counters.single_writes -= 1
 
     def _leave(self, reason: int, interruptible: int) -> bool:
-        """Handle an exit that is no access; False when the guest has halted.
+        """Handle an exit that is no access; False when the guest has halted, on all vCPUs.
 
         `interruptible`: of a HLT, whether an interrupt can end it.
         """
         if reason == KVM_EXIT_HLT:
             self._counters.halts += 1
-            return self.interrupts is not None and self.interrupts.halted(bool(interruptible))
+            if self.interrupts is None:
+                return self._accel.park()
+            return self.interrupts.halted(bool(interruptible))
         if reason == KVM_EXIT_IRQ_WINDOW_OPEN and self.interrupts is not None:
             self.interrupts.window_open()
             return True

@@ -137,12 +137,13 @@ static const struct flat *taken(const ExitsObject *e, const struct guest_exit *x
 }
 
 /* An outcome that the machine takes care of, or NULL with an exception set. */
-static PyObject *carry_out(ExitsObject *e, PyObject *handle, long watch)
+static PyObject *carry_out(ExitsObject *e, PyObject *handles, long watch)
 {
     for (e->stopping = false; !e->stopping;) {
         struct guest_exit x;
+        PyObject *handle;
         uint64_t due;
-        int got = first_timer(e, &due) < 0 ? -1 : hv->run(handle, watch, due, &x);
+        int got = first_timer(e, &due) < 0 ? -1 : hv->run(handles, watch, due, &x, &handle);
         if (got != EXITED)
             return got < 0 ? NULL : hv->event(got);
         if (drain(e, handle) < 0)
@@ -161,11 +162,11 @@ static PyObject *carry_out(ExitsObject *e, PyObject *handle, long watch)
 static PyObject *exits_run(PyObject *self, PyObject *args)
 {
     ExitsObject *e = (ExitsObject *)self;
-    PyObject *handle, *type, *error, *traceback;
+    PyObject *handles, *type, *error, *traceback;
     long watch;
-    if (!PyArg_ParseTuple(args, "O!l", hv->type, &handle, &watch))
+    if (!PyArg_ParseTuple(args, "Ol", &handles, &watch) || hv->check(handles) < 0)
         return NULL;
-    PyObject *outcome = carry_out(e, handle, watch);
+    PyObject *outcome = carry_out(e, handles, watch);
     PyErr_Fetch(&type, &error, &traceback);
     if (settle(e) < 0)
         Py_CLEAR(outcome);
@@ -287,7 +288,7 @@ static void exits_dealloc(PyObject *self)
 }
 
 static PyMethodDef exits_methods[] = {
-    {"run", exits_run, METH_VARARGS, "run(handle, watch): the next outcome for the machine."},
+    {"run", exits_run, METH_VARARGS, "run(handles, watch): the next outcome for the machine."},
     {"settle", exits_settle, METH_NOARGS, "Add what was counted to the counters and tallies."},
     {"stop", exits_stop, METH_NOARGS, "Have `run` return TIMED_OUT after the exit at hand."},
     {"map", exits_map, METH_VARARGS, "map(port, [(first, last, base, read, write)])."},

@@ -5,7 +5,7 @@ from typing import final
 
 from coalesced.devices.bus.region import ReadHandler, WriteHandler
 from coalesced.devices.bus.tally import Tally
-from coalesced.hv.core import VcpuHandle
+from coalesced.hv.core import VcpuHandle, VcpuHandles
 from coalesced.hv.outcome import Exit, Outcome
 from coalesced.vmm.counters import Counters
 from coalesced.vmm.loop import Entry
@@ -33,7 +33,7 @@ class Exits:
     ) -> Exits:
         """`tallies`: by reason, as `dispatch.REASONS` lists them. `raised`: reports a handler that
         raised, or raises what ends the run."""
-    def run(self, handle: VcpuHandle, watch: int, /) -> Outcome:
+    def run(self, handles: VcpuHandle | VcpuHandles, watch: int, /) -> Outcome:
         """Enter the guest, wait and carry out exits until one is the machine's to handle.
 
         `watch`: `hv.core.WATCH_*` bits. TIMED_OUT is also returned after `stop` and after a change

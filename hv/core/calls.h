@@ -33,9 +33,13 @@ struct guest_exit {
 
 /* Where -1 or NULL is returned an exception is set. */
 struct handle_calls {
-    PyTypeObject *type; /* of the handles below */
-    /* VcpuHandle.run without a timeout: EXITED and *e, another event, or -1. */
-    int (*run)(PyObject *handle, long watch, uint64_t due, struct guest_exit *e);
+    /* 0 for what `run` takes: a VcpuHandle, or VcpuHandles; or -1. */
+    int (*check)(PyObject *handles);
+    /*
+     * Their `run` without a timeout: EXITED, *e and *of, the handle whose exit it is (borrowed);
+     * another event, or -1.
+     */
+    int (*run)(PyObject *handles, long watch, uint64_t due, struct guest_exit *e, PyObject **of);
     /* 1 when entries wait in the ring, 0 when none do, or -1. */
     int (*queued)(PyObject *handle);
     /* The result of the load that exited: 0, or -1. */

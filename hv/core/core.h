@@ -167,6 +167,7 @@ int vm_ring_init_type(PyObject *module);
 int vcpu_init_type(PyObject *module);
 int cpu_init_type(PyObject *module);
 int handle_init_type(PyObject *module);
+int handles_init_type(PyObject *module);
 int kvm_init_type(PyObject *module);
 
 /* ---- wait.c: waiting, for either side ------------------------------------------------------ */

@@ -27,7 +27,13 @@ typedef struct {
     bool passed_over; /* another event was reported before an exit that was there */
 } HandleObject;
 
-extern PyTypeObject *HandleType;
+extern PyTypeObject *HandleType, *HandlesType;
+
+/* The arguments of a wait. */
+struct waiting {
+    uint64_t deadline, due; /* `due` also passes over exits that keep coming */
+    long watch;
+};
 
 /* Bits of a wait. */
 enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2, KEEP_WRITES = 4, WATCH_POSTED = 8 };
@@ -40,10 +46,36 @@ PyObject *handle_exit(PyObject *self, PyObject *unused);
 /* run(timeout, watch[, due]): enter unless running, wait; the exit, or another event. */
 PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n);
 PyObject *handle_complete(PyObject *self, PyObject *argument);
+/* from Python's (timeout, watch[, due]): 0, or -1 with an exception set, */
+int waiting_from(PyObject *const *args, Py_ssize_t n, struct waiting *w);
+/* letting the guest run on: 0, or -1 with an exception set, */
+int handle_enter_now(HandleObject *h);
 /* waiting for the exit of a guest that was kicked: as wait, or -1 with an exception set, */
 int handle_stopped(HandleObject *h);
+/* the parts of a wait, for handles.c: what `handle_ready` sees from now on, */
+void handle_watch_for(HandleObject *h, long watch);
+/* whether there is something to see of a handle, */
+bool handle_ready(void *handle);
+/* waiting, with the doorbell of one: EXITED once `ready` is true, another event, or -1, */
+int handle_wait_until(HandleObject *h, bool (*ready)(void *), void *ctx, const struct waiting *w);
+/* what there is of one: EXITED, which is noted, TIMED_OUT for no exit, or -1, */
+int handle_look(HandleObject *h);
+/* EXITED with its exit, or -1, */
+int handle_tell_exit(HandleObject *h, struct guest_exit *e);
 /* and what calls.h has. */
 int handle_add_calls(PyObject *module);
+
+/*
+ * Has it an exit that is to be returned? One that came before a pause, and one that nobody handled:
+ * an exception of a signal handler may have taken its place.
+ */
+static inline bool handle_has_exit(const HandleObject *h)
+{
+    return !h->running && (h->unread || h->untaken || h->load.size);
+}
+
+/* handles.c: as VcpuHandle.run for all of a VM's vCPUs; *of is the handle whose exit it is. */
+int handles_run(PyObject *handles, const struct waiting *w, struct guest_exit *e, PyObject **of);
 
 /* handle_code.c: methods for a guest that is machine code. */
 PyObject *handle_interrupt_window(PyObject *self, PyObject *wanted);

@@ -25,7 +25,7 @@ static bool words_overwritten(const HandleObject *h)
            (h->kicked && !atomic_load_explicit(&h->run->immediate_exit, memory_order_relaxed));
 }
 
-static bool handle_ready(void *ctx)
+bool handle_ready(void *ctx)
 {
     const HandleObject *h = ctx;
     if (exited(h) || words_overwritten(h))
@@ -39,7 +39,6 @@ static bool handle_ready(void *ctx)
            atomic_load_explicit(&h->ring->c.ring->last, memory_order_relaxed) != h->ring->c.next;
 }
 
-/* Let the guest run on; 0, or -1 with an exception set. */
 static int enter(HandleObject *h)
 {
     atomic_store_explicit(&h->run->immediate_exit, 0, memory_order_relaxed);
@@ -50,6 +49,11 @@ static int enter(HandleObject *h)
     resume_post(h->words, ++h->resumes);
     doorbell_signal(&h->bell);
     return mapping_check(h->mapping);
+}
+
+int handle_enter_now(HandleObject *h)
+{
+    return enter(h);
 }
 
 static int enter_once(PyObject *self)
@@ -104,25 +108,25 @@ static int look_past_exits(HandleObject *h, uint64_t due)
 }
 
 /* Look a few times with the interpreter held: giving it up and taking it costs what an exit does. */
-static bool ready_at_once(HandleObject *h)
+static inline bool ready_at_once(HandleObject *h, bool (*ready)(void *), void *ctx)
 {
-    if (handle_ready(h))
+    if (ready(ctx))
         return true;
     if (h->bell.policy == WAIT_BLOCK || ++h->waits_held % WAITS_HELD == 0)
         return false;
     for (int i = 0; i < LOOKS; i++) {
         cpu_relax();
-        if (handle_ready(h))
+        if (ready(ctx))
             return true;
     }
     return false;
 }
 
 /* Wait without the interpreter: EXITED when there is something to see, another event, or -1. */
-static int sleep_until_ready(HandleObject *h, uint64_t deadline)
+static int sleep_until_ready(HandleObject *h, bool (*ready)(void *), void *ctx, uint64_t deadline)
 {
     PyThreadState *save = PyEval_SaveThread();
-    enum wait_result r = core_wait(&h->bell, handle_ready, h, deadline, h->mapping, &save);
+    enum wait_result r = core_wait(&h->bell, ready, ctx, deadline, h->mapping, &save);
     PyEval_RestoreThread(save);
     if (r == WAIT_PEER_GONE)
         PyErr_SetString(error_peer_died, "the guest process ended");
@@ -131,38 +135,59 @@ static int sleep_until_ready(HandleObject *h, uint64_t deadline)
     return r == WAIT_TIMEOUT ? TIMED_OUT : r == WAIT_WATCHED ? READABLE : EXITED;
 }
 
-/* Wait for an exit, or for what `watch` has: an event, or -1 with an exception set. */
-static int wait_for(HandleObject *h, long watch, uint64_t deadline, uint64_t due)
+void handle_watch_for(HandleObject *h, long watch)
 {
     h->keeps = watch & KEEP_WRITES;
     h->watched = h->ring ? watch & (WATCH_RING | WATCH_POSTED) : 0;
-    h->bell.watch_fd = watch & WATCH_DESCRIPTOR ? h->watch_fd : -1;
-    uint64_t end = deadline < due ? deadline : due;
-    int news = ready_at_once(h) ? EXITED : sleep_until_ready(h, end);
+}
+
+/* Inline, with `ready` known: an indirect call costs a waiter of one vCPU some nanoseconds. */
+static inline __attribute__((always_inline)) int wait_until(HandleObject *h, bool (*ready)(void *),
+                                                            void *ctx, const struct waiting *w)
+{
+    h->bell.watch_fd = w->watch & WATCH_DESCRIPTOR ? h->watch_fd : -1;
+    uint64_t end = w->deadline < w->due ? w->deadline : w->due;
+    int news = ready_at_once(h, ready, ctx) ? EXITED : sleep_until_ready(h, ready, ctx, end);
     if (news == EXITED) {
-        news = look_past_exits(h, due);
+        news = look_past_exits(h, w->due);
         h->passed_over = news != EXITED;
     }
-    if (news != EXITED)
-        return news;
+    return news;
+}
+
+int handle_wait_until(HandleObject *h, bool (*ready)(void *), void *ctx, const struct waiting *w)
+{
+    return wait_until(h, ready, ctx, w);
+}
+
+static inline int look(HandleObject *h)
+{
     if (exited(h))
         return note_exit(h) < 0 ? -1 : EXITED;
-    if (words_overwritten(h)) {
-        if (mapping_check(h->mapping) == 0)
-            PyErr_SetString(error_protocol, "run page: a word of the VMM's was overwritten");
-        return -1;
-    }
+    if (!words_overwritten(h))
+        return TIMED_OUT;
+    if (mapping_check(h->mapping) == 0)
+        PyErr_SetString(error_protocol, "run page: a word of the VMM's was overwritten");
+    return -1;
+}
+
+int handle_look(HandleObject *h)
+{
+    return look(h);
+}
+
+/* Wait for an exit, or for what `watch` has: an event, or -1 with an exception set. */
+static int wait_for(HandleObject *h, const struct waiting *w)
+{
+    handle_watch_for(h, w->watch);
+    int news = wait_until(h, handle_ready, h, w);
+    if (news != EXITED || (news = look(h)) != TIMED_OUT)
+        return news;
     h->posted = posted_take(h->words);
     return RING_FILLED;
 }
 
-/* The arguments of Python: (timeout, watch[, due]). */
-struct waiting {
-    uint64_t deadline, due;
-    long watch;
-};
-
-static int waiting_from(PyObject *const *args, Py_ssize_t n, struct waiting *w)
+int waiting_from(PyObject *const *args, Py_ssize_t n, struct waiting *w)
 {
     w->due = UINT64_MAX;
     if (n != 2 && n != 3) {
@@ -180,7 +205,7 @@ PyObject *handle_wait(PyObject *self, PyObject *const *args, Py_ssize_t n)
     struct waiting w;
     if (waiting_from(args, n, &w) < 0)
         return NULL;
-    int got = wait_for((HandleObject *)self, w.watch, w.deadline, w.due);
+    int got = wait_for((HandleObject *)self, &w);
     return got < 0 ? NULL : Py_NewRef(event_objects[got]);
 }
 
@@ -197,7 +222,7 @@ PyObject *handle_exit(PyObject *self, PyObject *unused)
     return read_exit((HandleObject *)self, &e) < 0 ? NULL : exit_tuple(&e);
 }
 
-static int tell_exit(HandleObject *h, struct guest_exit *e)
+int handle_tell_exit(HandleObject *h, struct guest_exit *e)
 {
     h->unread = false;
     if (h->watched & WATCH_POSTED)
@@ -207,18 +232,14 @@ static int tell_exit(HandleObject *h, struct guest_exit *e)
     return result < 0 ? -1 : EXITED;
 }
 
-/*
- * An exit that came before a pause is returned now, and one that nobody handled is returned once
- * more: an exception of a signal handler may have taken its place.
- */
 static int run(HandleObject *h, const struct waiting *w, struct guest_exit *e)
 {
-    if (!h->running && (h->unread || h->untaken || h->load.size))
-        return tell_exit(h, e);
+    if (handle_has_exit(h))
+        return handle_tell_exit(h, e);
     if (!h->running && enter(h) < 0)
         return -1;
-    int got = wait_for(h, w->watch, w->deadline, w->due);
-    return got == EXITED ? tell_exit(h, e) : got;
+    int got = wait_for(h, w);
+    return got == EXITED ? handle_tell_exit(h, e) : got;
 }
 
 PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
@@ -233,7 +254,7 @@ PyObject *handle_run(PyObject *self, PyObject *const *args, Py_ssize_t n)
 
 int handle_stopped(HandleObject *h)
 {
-    return wait_for(h, 0, UINT64_MAX, UINT64_MAX);
+    return wait_for(h, &(struct waiting){.deadline = UINT64_MAX, .due = UINT64_MAX});
 }
 
 PyObject *handle_complete(PyObject *self, PyObject *argument)
@@ -247,10 +268,22 @@ PyObject *handle_complete(PyObject *self, PyObject *argument)
 
 /* ---- for other extensions (calls.h) --------------------------------------------------------- */
 
-static int call_run(PyObject *handle, long watch, uint64_t due, struct guest_exit *e)
+static int call_run(PyObject *handles, long watch, uint64_t due, struct guest_exit *e,
+                    PyObject **of)
 {
     struct waiting w = {.deadline = UINT64_MAX, .due = due, .watch = watch};
-    return run((HandleObject *)handle, &w, e);
+    if (Py_TYPE(handles) != HandleType)
+        return handles_run(handles, &w, e, of);
+    *of = handles;
+    return run((HandleObject *)handles, &w, e);
+}
+
+static int call_check(PyObject *handles)
+{
+    if (Py_TYPE(handles) == HandleType || Py_TYPE(handles) == HandlesType)
+        return 0;
+    PyErr_SetString(PyExc_TypeError, "expected a VcpuHandle or VcpuHandles");
+    return -1;
 }
 
 static int call_queued(PyObject *handle)
@@ -275,14 +308,14 @@ static PyObject *call_event(int event)
 
 int handle_add_calls(PyObject *module)
 {
-    static struct handle_calls calls = {.run = call_run,
+    static struct handle_calls calls = {.check = call_check,
+                                        .run = call_run,
                                         .queued = call_queued,
                                         .complete = call_complete,
                                         .enter = enter_once,
                                         .told = exit_tuple,
                                         .event = call_event,
                                         .moment = moment_from};
-    calls.type = HandleType;
     PyObject *capsule = PyCapsule_New(&calls, CALLS_NAME, NULL);
     int result = capsule ? PyModule_AddObjectRef(module, "calls", capsule) : -1;
     Py_XDECREF(capsule);

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from coalesced.hv import client
 from coalesced.hv.outcome import Exit
+from coalesced.hv.vcpus import Vcpu
 from helpers.hv_processes import RAM, ZONE
 
 Write = Callable[[str], str]
@@ -34,7 +35,7 @@ ENDLESS = f"""
 """
 
 
-def vcpu_of(vm: client.Vm) -> client.Vcpu:
+def vcpu_of(vm: client.Vm) -> Vcpu:
     """The one that there is."""
     return vm.vcpus[0]
 

@@ -180,6 +180,9 @@ class FakeAccelerator:
     def enter(self) -> None:
         """The script goes on by itself."""
 
+    def park(self) -> bool:
+        return False
+
     def guest_error(self) -> Exception:
         return GuestError("guest.py:1: it crashed")
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from coalesced.hv import abi, client
+from coalesced.hv import abi
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import PeerDied, RequestError
 from coalesced.hv.outcome import Event
+from coalesced.hv.vcpus import Vcpu
 from helpers.hv_pair import POLICIES
 from helpers.hv_processes import RAM, ZONE, machine
 
@@ -52,7 +53,7 @@ def written(folder: Path, text: str) -> str:
     return f"{folder / 'guest.py'}:guest"
 
 
-def taken(vcpu: client.Vcpu) -> list[tuple[int, int]]:
+def taken(vcpu: Vcpu) -> list[tuple[int, int]]:
     """(address, value) of the entries in the ring, taken out."""
     assert vcpu.ring is not None
     batch = vcpu.ring.peek()

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from coalesced.hv import core
 from coalesced.hv.abi import KVM_EXIT_HLT
-from coalesced.hv.client import Vcpu, Vm
+from coalesced.hv.client import Vm
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.process import GuestProcess
+from coalesced.hv.vcpus import Vcpu
 from coalesced.tools.bench import floors, host, report
 from coalesced.tools.bench.channels import FLOOR, PEERS
 from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interleaved, rounds

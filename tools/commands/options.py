@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coalesced.hv.abi import RING_PAGES_MAX
+from coalesced.hv.abi import RING_PAGES_MAX, VCPUS_MAX
 from coalesced.tools import errors
 from coalesced.tools.commands.arguments import COUNT_OPTION, RANGE_OPTION
 from coalesced.tools.errors import BadInput
@@ -105,6 +105,12 @@ PostOption = Annotated[
 ]
 CpusOption = Annotated[
     Cpus, typer.Option("--cpus", help="Run both processes on one CPU, on two, or on any.")
+]
+VcpusOption = Annotated[
+    int,
+    typer.Option(
+        "--vcpus", metavar="N", help="vCPUs that run the guest at once, 1 to 8; see Vcpu.index."
+    ),
 ]
 TraceOption = Annotated[
     Path | None,
@@ -256,6 +262,15 @@ def _staleness(text: str | None, network: bool) -> float | None:
     if text is None:
         return NETWORK_STALENESS if network else None
     return staleness_of(text)
+
+
+def with_vcpus(options: RunOptions, vcpus: int) -> RunOptions:
+    """The options of a guest on several vCPUs. Raises BadInput."""
+    if not 1 <= vcpus <= VCPUS_MAX:
+        raise BadInput(f"--vcpus {vcpus}: expected 1 to {VCPUS_MAX} vCPUs")
+    if vcpus > 1 and options.accel != Accel.process:
+        raise BadInput(f"--vcpus {vcpus}: --accel {options.accel} has one vCPU")
+    return replace(options, vcpus=vcpus)
 
 
 def staleness_of(text: str) -> float | None:

@@ -9,9 +9,11 @@ import typer
 
 from coalesced.tools.commands.options import (
     DeviceOption,
+    VcpusOption,
     check_pcap,
     png_option,
     with_run_options,
+    with_vcpus,
 )
 from coalesced.tools.runs import report
 from coalesced.tools.runs.boards import DEFAULT_DEVICE
@@ -23,6 +25,7 @@ from coalesced.tools.runs.runner import Job
 EXAMPLES = (
     "Examples: coalesced run guest.py:main --png screen.png · "
     "coalesced run guest.py:main --device card.py:Card,addr=05.0 · "
+    "coalesced run guest.py:main --vcpus 4 · "
     "coalesced run guest.py:main --netdev tap,id=n0,ifname=tap0 --device e1000,netdev=n0"
 )
 
@@ -35,12 +38,14 @@ def run(
         str, typer.Argument(metavar="GUEST", help="FILE.py:FUNCTION, called with a Vcpu.")
     ],
     device: DeviceOption = None,
+    vcpus: VcpusOption = 1,
     png: Annotated[Path | None, png_option()] = None,
 ) -> int:
     """Run a guest of your own with coalescing on, off, and direct.
 
-    The machine is a PC, by default with a VGA at 00:02.0.
+    The machine is a PC, by default with a VGA at 00:02.0. On several vCPUs there is no direct run.
     """
+    options = with_vcpus(options, vcpus)
     check_pcap(options.network)
     wanted = picture(png)
     check_apart(options.outputs(wanted), guest_files(guest, device or []))

@@ -27,14 +27,15 @@ Screen = NDArray[np.uint8]
 def combinations(options: RunOptions) -> list[RunOptions]:
     """The options of each run: coalescing on, off, and direct, as far as they are wanted.
 
-    Only the first one is traced and explained.
+    `direct` has one vCPU only. Only the first one is traced and explained.
     """
     first = replace(options, coalesce=options.coalesce and options.accel != Accel.direct)
     plain = replace(options, coalesce=False, trace=None, explain=None)
     direct = replace(plain, accel=Accel.direct)
     if options.accel == Accel.direct:
         return [first]
-    return [first, plain, direct] if first.coalesce else [first, direct]
+    others = [plain] if first.coalesce else []
+    return [first, *others, *([direct] if options.vcpus == 1 else [])]
 
 
 def board_of(

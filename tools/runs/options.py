@@ -65,6 +65,7 @@ class RunOptions:
     coalesce: bool = True
     zones: Choice = AS_DECLARED
     cpus: str = Cpus.ANY
+    vcpus: int = 1
     trace: Path | None = None
     explain: Explain | None = None
     network: NetworkOptions = NetworkOptions()

@@ -118,9 +118,8 @@ def accelerator(options: RunOptions, record: Recorder, machine_code: bool) -> Ac
     if options.accel == "kvm":
         check_kvm()
         return KvmProcessor() if machine_code else KvmAccelerator(record)
-    return ProcessAccelerator(
-        early.take(), options.ring_pages, WaitPolicy.named(options.wait), options.cpus
-    )
+    policy = WaitPolicy.named(options.wait)
+    return ProcessAccelerator(early.take(), options.ring_pages, policy, options.cpus, options.vcpus)
 
 
 def run_job(job: Job[BoardT, SeenT], options: RunOptions, trace: Sink | None = None) -> Ran[SeenT]:

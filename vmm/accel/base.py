@@ -92,6 +92,12 @@ class Accelerator(Protocol):
     def enter(self) -> None:
         """Let the guest continue at once after its exit was handled, before the next `run`."""
 
+    def park(self) -> bool:
+        """Take note that the vCPU that exited has halted; False: no other one is left to run.
+
+        One that has halted is not entered again before all have.
+        """
+
     def guest_error(self) -> Exception:
         """The guest's exception, after a crash event."""
 

@@ -164,6 +164,9 @@ class DirectAccelerator:
     def enter(self) -> None:
         raise RuntimeError("direct has no exits")
 
+    def park(self) -> bool:
+        return False
+
     def guest_error(self) -> Exception:
         raise RuntimeError("direct has no exits")
 

@@ -77,6 +77,9 @@ class KvmBase(SharedSlots):
         self._left_by = got[0]
         return _LOST
 
+    def park(self) -> bool:
+        return False
+
     def guest_error(self) -> Exception:
         return self.vcpu.why_left(self._left_by)
 

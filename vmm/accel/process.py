@@ -57,10 +57,11 @@ class ProcessAccelerator(SharedSlots):
         ring_pages: int = 1,
         policy: WaitPolicy = WaitPolicy.ADAPTIVE,
         cpus: str = "any",
+        vcpus: int = 1,
     ) -> None:
-        """Create the VM and its vCPU. `ring_pages` 0: a kernel without coalesced I/O.
+        """Create the VM and 1 to 8 vCPUs. `ring_pages` 0: a kernel without coalesced I/O.
 
-        Raises HostError, PeerDied, ValueError (ring size).
+        Raises HostError, PeerDied, RequestError (vCPUs), ValueError (ring size).
         """
         self._affinity = os.sched_getaffinity(0)
         self._placed: set[int] | None = None
@@ -75,19 +76,24 @@ class ProcessAccelerator(SharedSlots):
             super().__init__(self._vm)
             self.coalesced_mmio = self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO) != 0
             self.coalesced_pio = self._vm.check_extension(abi.KVM_CAP_COALESCED_PIO) != 0
-            self._vcpu = self._vm.create_vcpu()
+            first = self._vm.create_vcpu()
+            for _ in range(1, vcpus):
+                self._vm.create_vcpu()
         except BaseException:
             self.close()
             raise
-        self.ring = self._vcpu.ring
-        self.handle = self._vcpu.handle
+        self.ring = first.ring
+        self.handle = first.handle
+        """Of the first vCPU: a guest that is machine code has no other one."""
+        self._vcpus = self._vm.all_vcpus()
         self._watch = core.KEEP_WRITES | (core.WATCH_RING if policy is WaitPolicy.POLL else 0)
         self._watching = False
         self.exits: Exits | None = None
-        self._run = self._vcpu.run
-        self.pause = self._vcpu.pause
-        self.complete = self._vcpu.complete
-        self.enter = self.handle.enter
+        self._run = self._vcpus.run
+        self.pause = self._vcpus.pause
+        self.complete = self._vcpus.complete
+        self.enter = self._vcpus.enter
+        self.park = self._vcpus.park
         self.interrupt_window = self.handle.interrupt_window
         self.interrupt = self.handle.interrupt
         self.reset = self.handle.reset
@@ -119,7 +125,7 @@ class ProcessAccelerator(SharedSlots):
             self.handle.watch(loop.fileno())
             self._watch ^= core.WATCH_DESCRIPTOR
         if self.exits is not None:
-            return self._vcpu.carry_out(self.exits.run, self._watch)
+            return self._vcpus.carry_out(self.exits.run, self._watch)
         timers = loop.timers
         run = self._run  # the interpreter calls a name faster than an instance's attribute
         return run(None, self._watch, timers[0][0] if timers else None)
@@ -139,13 +145,15 @@ class ProcessAccelerator(SharedSlots):
             raise self._vm.died()
 
     def first_operation(self) -> int:
-        first, now = self.handle.first_operation, time.monotonic_ns()
+        begun = [vcpu.handle.first_operation for vcpu in self._vm.vcpus]
+        first, now = min(filter(None, begun), default=0), time.monotonic_ns()
         if first > now:
             raise ProtocolError(f"run page: first operation at {first}, and it is {now} ns now")
         return first
 
     def signals(self) -> int:
-        return self._vm.statistics().signals + self.handle.signals
+        ours = sum(vcpu.handle.signals for vcpu in self._vm.vcpus)
+        return self._vm.statistics().signals + ours
 
     def put_cpus_back(self) -> None:
         """Let this process run where it could before `cpus` placed it; the guest's stays there."""

@@ -100,6 +100,8 @@ def test_a_trace_on_a_full_disk_is_bad_input_and_other_errors_stay_what_they_are
         (["demo", "vga", "--ring-pages", "abc"], "Invalid value for '--ring-pages': 'abc'"),
         (["demo", "vga", "--ring-pages", "1.5"], "Invalid value for '--ring-pages': '1.5'"),
         (["demo", "vga", "--ring-pages", "-1"], "--ring-pages -1: expected 1 to 4096 pages"),
+        (["run", "g.py:f", "--vcpus", "9"], "--vcpus 9: expected 1 to 8 vCPUs"),
+        (["run", "g.py:f", "--vcpus", "2", "--accel", "direct"], "--accel direct has one vCPU"),
         (["replay", "boot", "--ring-pages", "0"], "--ring-pages 0: expected 1 to 4096 pages"),
         (["demo", "vga", "--wait", "x"], "Invalid value for '--wait'"),
         (["demo", "vga", "--cpus", "x"], "Invalid value for '--cpus'"),

@@ -40,5 +40,6 @@
 #include "handle.c"
 #include "handle_code.c"
 #include "handle_run.c"
+#include "handles.c"
 #include "wait.c"
 #include "waits.c"
