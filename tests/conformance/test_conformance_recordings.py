@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conformance_comparison import LIGHT, different
+from conformance_comparison import different, some_heavy
 from conformance_recorded import read as read_recorded
 from conformance_reference import replies_of_qemu
 from conformance_script import Script
@@ -20,18 +20,7 @@ def test_recordings_are_of_these_scripts(script: Script) -> None:
 
 
 @pytest.mark.skipif(not has_qemu(), reason="no QEMU 7.2 on this machine")
-@pytest.mark.parametrize(
-    "script",
-    [
-        # With a wire both clocks run: such a script takes seconds.
-        pytest.param(
-            script,
-            id=script.name,
-            marks=[pytest.mark.heavy] if script.network and script.name not in LIGHT else [],
-        )
-        for script in SCRIPTS
-    ],
-)
+@some_heavy(SCRIPTS)
 def test_qemu_replies_as_recorded(script: Script) -> None:
     commands = script.lines()
     recorded = read_recorded(script, commands)
