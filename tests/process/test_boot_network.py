@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coalesced.tools.boot import firmware
+from coalesced.tools.runs import firmware
 from helpers.machine_code import needs_nasm, needs_unicorn
 from helpers.tftp import tftp_server
 from helpers.vmm_cli import LIMIT, json_of, until

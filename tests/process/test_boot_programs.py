@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from coalesced.tools.boot import firmware, linux
+from coalesced.tools.boot import linux
+from coalesced.tools.runs import firmware
 from helpers.machine_code import needs_unicorn
 from helpers.machine_code_qemu import needs_qemu, screen_in_qemu
 from helpers.vmm_cli import json_of, one_line, run

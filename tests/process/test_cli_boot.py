@@ -15,7 +15,8 @@ import pytest
 
 from coalesced.hv.cpu.guest import GUEST
 from coalesced.hv.errors import GuestError
-from coalesced.tools.boot import firmware, images
+from coalesced.tools.boot import images
+from coalesced.tools.runs import firmware
 from helpers.kvm_sides import needs_kvm
 from helpers.machine_code import needs_nasm, needs_unicorn, pc
 from helpers.vmm_cli import Running, json_of, one_line, run

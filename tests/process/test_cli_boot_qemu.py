@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from coalesced.tools.boot import firmware, qemu, tracefs
+from coalesced.tools.boot import qemu, tracefs
 from coalesced.tools.boot.live import check
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import firmware
 from helpers.machine_code import needs_unicorn
 from helpers.vmm_cli import Running, json_of, one_line, run
 

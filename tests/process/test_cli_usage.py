@@ -169,7 +169,7 @@ ASCII = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
 LEAVES = [
     "", "demo", "demo vga", "demo cirrus", "demo e1000", "demo all", "run", "replay", "live",
     "qtest", "advise", "stress", "bench", "bench ring", "bench exit", "bench vga", "bench e1000",
-    "bench live", "bench model", "bench all", "litmus", "info",
+    "bench boot", "bench live", "bench model", "bench all", "litmus", "info",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from coalesced.tools.boot import firmware
+from coalesced.tools.runs import firmware
 from helpers.vmm_cli import LIMIT, run
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,7 @@ REASONS = {
     "installs packages",
     "measures for minutes on an idle machine",
     "needs /dev/kvm",
+    "needs GRUB's rescue floppy",
     "needs QEMU and a disk image",
     "needs SeaBIOS",
     "needs a peer that listens on the socket",

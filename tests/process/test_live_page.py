@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from coalesced.tools.boot import firmware
+from coalesced.tools.runs import firmware
 from helpers.live_page import (
     LIMIT,
     chromium,

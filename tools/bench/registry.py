@@ -52,6 +52,11 @@ BENCHES = {
         " --iperf 192.0.2.1 --netdev tap,id=n0,ifname=tap0",
         ("wait", "iperf", "netdev", "rate", "seconds", "tail_every", "ip"),
     ),
+    "boot": Bench(
+        "boot",
+        "Milliseconds in which SeaBIOS comes to its prompt, in two processes and on QEMU's TCG.",
+        " --json",
+    ),
     "live": Bench(
         "live",
         "Writes per second that a guest loses to the page of `live`, closed and open.",

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from coalesced.tools.boot import files, linux, start
+from coalesced.tools.boot import linux, start
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import files
 
 SECTOR: Final = 512
 _SIGNATURE: Final = b"\x55\xaa"

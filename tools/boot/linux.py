@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from coalesced.devices import fw_cfg
-from coalesced.tools.boot import firmware
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import firmware
 
 ROM: Final = "linuxboot_dma.bin"
 _MAGIC_AT: Final = 0x202

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coalesced.tools.boot import firmware
 from coalesced.tools.boot.images import Image
 from coalesced.tools.errors import BadInput
-from coalesced.tools.runs import boards
+from coalesced.tools.runs import boards, firmware
 from coalesced.tools.runs.options import NetworkOptions
 from coalesced.vmm.board import Board
 from coalesced.vmm.devicespec import Spec

@@ -13,11 +13,11 @@ from typing import IO, Any, Final
 
 from coalesced.devices.bus.pci import PciFunction
 from coalesced.hv import core
-from coalesced.tools.boot import firmware
 from coalesced.tools.boot.exits import PLAIN
 from coalesced.tools.boot.images import Image
 from coalesced.tools.boot.machine import Hardware
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import firmware
 from coalesced.vmm import devicespec
 from coalesced.vmm.devicespec import Spec
 

@@ -11,7 +11,7 @@ import typer
 from coalesced.hv.cpu.guest import library
 from coalesced.hv.errors import HostError
 from coalesced.hv.printable import printable
-from coalesced.tools.boot import firmware, images, live, recorded
+from coalesced.tools.boot import images, live, recorded
 from coalesced.tools.boot.against import Against as Compared
 from coalesced.tools.boot.images import Image
 from coalesced.tools.boot.keys import keys_of
@@ -27,7 +27,7 @@ from coalesced.tools.commands.options import (
     with_run_options,
 )
 from coalesced.tools.errors import BadInput
-from coalesced.tools.runs import report
+from coalesced.tools.runs import firmware, report
 from coalesced.tools.runs.boards import DEFAULT_DEVICE, memory_size
 from coalesced.tools.runs.options import Accel, RunOptions, picture
 from coalesced.tools.runs.outputs import check_apart

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from coalesced.tools.boot import firmware, images, start
+from coalesced.tools.boot import images, start
 from coalesced.tools.boot.until import Until, parse
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import firmware
 
 MEMORY = 16 << 20
 

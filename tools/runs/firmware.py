@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from coalesced.tools.boot import files
 from coalesced.tools.errors import BadInput
+from coalesced.tools.runs import files
 
 BIOS: Final = "bios-256k.bin"
 FOLDERS: Final = tuple(
