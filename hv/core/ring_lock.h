@@ -28,7 +28,9 @@
 #define ORDER_RELEASE_LOCK memory_order_release
 #endif
 
+#ifndef LOCK_SPINS
 #define LOCK_SPINS 100u /* a batch of 64 entries takes about a µs */
+#endif
 
 enum { LOCK_FREE = 0, LOCK_HELD = 1, LOCK_AWAITED = 2 }; /* AWAITED: held, and somebody may sleep */
 

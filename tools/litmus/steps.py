@@ -1,8 +1,8 @@
-"""The steps of ring, exit and posted write, and the purpose of each ordered one.
+"""The steps of ring, exit, posted write and ring lock, and the purpose of each ordered one.
 
-The comments in hv/core/ring.h, exit.h and posted.h cite its ids, and a test compares the headers
-with it. The predictions of `coalesced litmus` are derived from it; what is explored are the headers
-themselves.
+The comments in hv/core/ring.h, exit.h, posted.h and ring_lock.h cite its ids, and a test compares
+the headers with it. The predictions of `coalesced litmus` are derived from it; what is explored are
+the headers themselves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Step(NamedTuple):
     id: str
     side: str
     does: str
-    access: str  # load, store, fence, or call: a system call
+    access: str  # load, store, change (both at once), fence, or call: a system call
     order: str  # as in C11's memory_order_; "plain" for what is no atomic access
     code: str  # what the statement in the header names; "" where the header's callers do it
     macro: str = ""  # the name of its order in the header
@@ -84,7 +84,16 @@ POSTED_STEPS = (
          "posted_sequence", "ORDER_ACQUIRE_POSTED", "N1"),
 )  # fmt: skip
 
-STEPS = {step.id: step for step in (*RING_STEPS, *EXIT_STEPS, *WAKEUP_STEPS, *POSTED_STEPS)}
+LOCK_STEPS = (
+    Step("L1", "next producer", "takes the lock", "change", "acquire",
+         "&l->state", "ORDER_ACQUIRE_LOCK", "L2"),
+    Step("L2", "producer", "gives it back", "change", "release",
+         "&l->state", "ORDER_RELEASE_LOCK", "L1"),
+)  # fmt: skip
+
+STEPS = {
+    step.id: step for step in (*RING_STEPS, *EXIT_STEPS, *WAKEUP_STEPS, *POSTED_STEPS, *LOCK_STEPS)
+}
 
 
 class Barrier(NamedTuple):
@@ -157,6 +166,12 @@ BARRIERS = {
     "acquire-posted": _order(
         "posted", "N5", {LOAD_LOAD}, "the VMM has read the ring before the announcement"
     ),
+    "release-lock": _order(
+        "lock", "L2", {STORE_STORE}, "the next holder writes into the slot that was used last"
+    ),
+    "acquire-lock": _order(
+        "lock", "L1", {LOAD_LOAD}, "a holder continues from an index that is older than the lock"
+    ),
     "posted-fence": _fence(("N2",), "FENCE_POSTED", "posted"),
 }
 
@@ -167,6 +182,7 @@ PROTOCOLS = {
     "exit": ("guest", "VMM"),
     "wakeup": ("guest (waker)", "VMM (sleeper)"),
     "posted": ("guest", "VMM"),
+    "lock": ("vCPU 0 (producer)", "vCPU 1 (producer)", "VMM (consumer)"),
 }
 
 
