@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from coalesced.tools.rings.drivers import FLOOR, OURS, CDriver
+from coalesced.tools.rings.drivers import FLOOR, OURS, CDriver, Driver
 from coalesced.tools.rings.patience import HANG
 from coalesced.tools.rings.sides import UNLOADABLE, Child, Memory, Ring
 from coalesced.tools.rings.source import Source, load
 
 SIZES = (1, 2, 15, 64, 1024, 16384)  # entries
 SIZE_MOST = 1 << 28
+_ROOM = 64  # entries of the ring that is tried
 CLAIMS = ("producer-death", "consumer-death", "hostile-indices", "no-lost-wakeup")
 
 
@@ -107,8 +108,8 @@ def _report(source: Source, say: Callable[[str], None]) -> dict[str, object]:
         sizes[entries] = size = driver.size(entries)
         if not entries * 8 <= size <= SIZE_MOST:
             raise _Wrong(f"size({entries}) is {size}: expected {entries * 8} to {SIZE_MOST} bytes")
-    memory = Memory(sizes[64]).bytes
-    for name, argument in (("init", 64), ("attach", 0), ("attach", 1)):
+    memory = Memory(sizes[_ROOM]).bytes
+    for name, argument in (("init", _ROOM), ("attach", 0), ("attach", 1)):
         say(name)
         answer = driver.call(name, memory, argument)
         if answer:
@@ -124,8 +125,20 @@ def _report(source: Source, say: Callable[[str], None]) -> dict[str, object]:
     say("pop")
     if answer := driver.call("pop", memory, 0):
         raise _Wrong(f"pop of an empty ring answered {answer}: expected 0")
+    _fill(driver, memory, say)
     if "wait" in driver.offered:
         say("wait")
         if (answer := driver.call("wait", memory, 10)) not in (0, 1):
             raise _Wrong(f"wait answered {answer}: expected 0 or 1")
     return {"offered": driver.offered, "claims": driver.claims, "sizes": sizes, "points": points}
+
+
+def _fill(driver: Driver, memory: memoryview, say: Callable[[str], None]) -> None:
+    """The ring holds as many entries as it was asked for."""
+    for name, wrong in (("push", "room for"), ("pop", "the oldest of")):
+        say(name)
+        for done in range(_ROOM):
+            if (answer := driver.call(name, memory, 0)) != 1:
+                raise _Wrong(
+                    f"{name} answered {answer} after {done} entries: expected {wrong} {_ROOM}"
+                )

@@ -26,6 +26,8 @@ PROPERTIES = (
 _LOOK = 0.001  # seconds between two looks at a pair
 _SLICE = 0.25
 _WAIT_MS = 400  # that a consumer sleeps at most
+_FILLING = 0.25  # share of the slices with sleep in which each push fills the ring
+_FULL = (1, 2, 16, 64)  # entries, in rings that hold no more
 _PAUSES = (2, 6, 20, 60, 200, 1000)  # loop turns at most between two single entries
 _HOSTILE_BYTES = 256  # of the memory's start, where the indices are
 _CORRUPTIONS_EACH = 40  # of a pair
@@ -159,9 +161,11 @@ class Trials:
         return False
 
     def sleeping(self, seconds: float) -> None:
-        """Single entries for a consumer that sleeps between them."""
+        """Entries for a consumer that sleeps between them: single ones, or as many as fill it."""
         job = self.job(burst=1, pause=self.random.choice(_PAUSES), wait=_WAIT_MS,
                        cpus=self.apart)  # fmt: skip
+        if self.random.random() < _FILLING:
+            job = replace(job, entries=(full := self.random.choice(_FULL)), burst=full)
         name = "never_sleeps_through_news"
         with self._pair(job) as pair:
             if pair is None:

@@ -89,6 +89,17 @@ def test_the_defect_of_an_example_is_found_within_a_minute(example: str, broken:
 
 
 @pytest.mark.heavy
+def test_a_wake_up_that_is_lost_only_by_a_push_that_fills_the_ring_is_found(tmp_path: Path) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("two CPUs are needed to see it")
+    looks = "if (atomic_load_explicit(&ring->sleeping, memory_order_relaxed))"
+    ring = edited(tmp_path, looks, looks.replace("(", "(used + count < capacity && ", 1))
+    found = own_ring.run(ring, 1, 50.0, None, None).found
+    wrong = [name for name, holds in found.properties.items() if holds is False]
+    assert wrong == ["never_sleeps_through_news"]
+
+
+@pytest.mark.heavy
 def test_a_cell_lost_with_its_producer_is_found_in_seconds() -> None:
     result = own_ring.run(str(EXAMPLES / "lost_cell.h"), 1, 2.0, None, None)
     assert result.found.properties["survives_producer_death"] is False
@@ -148,6 +159,7 @@ def test_each_kind_of_fault_is_counted_as_such(
         ("    return (int)count;", "    return 77;", "answered 77: expected 1"),
         ("    return sizeof(struct ring) +", "    return 0 *", "is 0: expected"),
         ("    return sizeof(struct ring) +", "    return (1UL << 50) +", "expected 8 to 268435456"),
+        ("(power < entries)", "(2 * power < entries)", "after 32 entries: expected room for 64"),
         ("hostile-indices", "hostile-takeovers", "claims 'hostile-takeovers': expected some of"),
     ],
 )
