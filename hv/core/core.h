@@ -12,6 +12,7 @@
 #include "waits.h"
 
 #define PAGE 4096u
+#define PORTS 0x10000u
 
 /* struct kvm_run on x86-64, as far as either side uses it; checked against <linux/kvm.h>. */
 struct run_page {
@@ -150,7 +151,7 @@ int exit_read(const volatile struct run_page *run, const uint8_t *io_data,
               struct pending_load *load, struct guest_exit *e);
 /* How many accesses of a string instruction an exit to a port has; 0: it is none. */
 uint32_t exit_elements(const volatile struct run_page *run);
-/* One of them, as exit_read gives it. */
+/* One of them, as exit_read gives it; a processor's access may reach past the last port. */
 int exit_read_element(const volatile struct run_page *run, const uint8_t *io_data,
                       struct pending_load *load, uint32_t element, struct guest_exit *e);
 /* (exit_reason, address or port, size, is_write, value), or NULL with an exception set. */

@@ -121,6 +121,25 @@ static bool on_store_to_rom(uc_engine *engine, int type, uint64_t address, int s
     return true;
 }
 
+/*
+ * An access of `size` bytes from or to a port. What reaches past the last port comes as bytes: there
+ * is nothing behind it, which reads as ones. 0, or -1 with an exception set.
+ */
+static int access_ports(VcpuObject *v, uint32_t port, uint32_t size, bool write, uint64_t *value)
+{
+    if (port + size <= PORTS)
+        return write ? vcpu_out(v, port, size, *value) : vcpu_in(v, port, size, value);
+    for (uint32_t at = 0; at < size; at++) {
+        uint64_t byte = write ? *value >> 8 * at & 0xff : 0xff;
+        if (port + at < PORTS &&
+            (write ? vcpu_out(v, port + at, 1, byte) : vcpu_in(v, port + at, 1, &byte)) < 0)
+            return -1;
+        if (!write)
+            *value |= byte << 8 * at;
+    }
+    return 0;
+}
+
 static uint32_t on_in(uc_engine *engine, uint32_t port, int size, void *data)
 {
     (void)engine;
@@ -128,7 +147,7 @@ static uint32_t on_in(uc_engine *engine, uint32_t port, int size, void *data)
     uint64_t value = 0;
     if (c->stop == STOP_FAILED)
         return 0;
-    if (vcpu_in(c->vcpu, port & 0xffff, (uint32_t)size, &value) < 0)
+    if (access_ports(c->vcpu, port & 0xffff, (uint32_t)size, false, &value) < 0)
         cpu_stop(c, STOP_FAILED);
     else
         cpu_look_for_changes(c);
@@ -139,9 +158,10 @@ static void on_out(uc_engine *engine, uint32_t port, int size, uint32_t value, v
 {
     (void)engine;
     CpuObject *c = data;
+    uint64_t sent = value;
     if (c->stop == STOP_FAILED)
         return;
-    if (vcpu_out(c->vcpu, port & 0xffff, (uint32_t)size, value) < 0)
+    if (access_ports(c->vcpu, port & 0xffff, (uint32_t)size, true, &sent) < 0)
         cpu_stop(c, STOP_FAILED);
     else
         cpu_look_for_changes(c);

@@ -59,8 +59,6 @@ static int read_io(const volatile struct run_page *run, const uint8_t *io_data,
         return bad_exit("io.size", size, "1, 2 or 4");
     if (direction > IO_OUT)
         return bad_exit("io.direction", direction, "0 or 1");
-    if (port > 0x10000 - size)
-        return bad_exit("io.port", port, "a port whose last byte is below 0x10000");
     if (count <= element || count > most)
         return bad_exit("io.count", count, most > 1 ? "no more than fit in the page" : "1");
     if (offset != PAGE)
@@ -85,7 +83,13 @@ int exit_read(const volatile struct run_page *run, const uint8_t *io_data,
     case EXIT_MMIO:
         return read_mmio(run, load, e);
     case EXIT_IO:
-        return read_io(run, io_data, load, 0, 1, e);
+        if (read_io(run, io_data, load, 0, 1, e) < 0)
+            return -1;
+        if (e->address <= PORTS - e->size)
+            return 0;
+        load->size = 0;
+        return bad_exit("io.port", (unsigned long)e->address,
+                        "a port whose last byte is below 0x10000");
     case EXIT_SYSTEM_EVENT:
         e->address = run->system_event.type;
         return 0;
