@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated
 
@@ -15,6 +17,8 @@ from coalesced.tools.errors import BadInput, Interrupted
 from coalesced.tools.stress.cores.broken import BROKEN
 from coalesced.tools.stress.wanted import Wanted
 
+_MOST = 10**18
+
 
 class Side(StrEnum):
     """--kill"""
@@ -24,6 +28,15 @@ class Side(StrEnum):
     both = "both"
 
 
+def number(text: str) -> int:
+    """A whole number from 1 on, also as 1e9. Raises BadParameter."""
+    with suppress(ValueError, InvalidOperation):
+        value = Decimal(text) if "e" in text.lower() else int(text)
+        if 1 <= value <= _MOST and value == int(value):
+            return int(value)
+    raise typer.BadParameter(f"{text}: expected a whole number, 1 to 1e18")
+
+
 SecondsOption = Annotated[
     float | None,
     typer.Option(
@@ -31,7 +44,10 @@ SecondsOption = Annotated[
     ),
 ]
 EntriesOption = Annotated[
-    int | None, typer.Option("--entries", metavar="N", min=1, help="Least number of entries.")
+    int | None,
+    typer.Option(
+        "--entries", metavar="N", parser=number, help="Least number of entries, such as 1e9."
+    ),
 ]
 KillOption = Annotated[
     Side | None, typer.Option("--kill", help="Kill a side with SIGKILL, at random instants.")
@@ -45,7 +61,9 @@ CorruptOption = Annotated[
 ]
 TimesOption = Annotated[
     int | None,
-    typer.Option("--times", metavar="N", min=1, help="Number of kills or corruptions."),
+    typer.Option(
+        "--times", metavar="N", parser=number, help="Number of kills or corruptions, such as 1e5."
+    ),
 ]
 BreakOption = Annotated[
     str | None,
@@ -95,8 +113,8 @@ def register(app: typer.Typer) -> None:
     """Add `stress` to the program."""
     app.command(
         "stress",
-        epilog="Examples: coalesced stress --seconds 60 · coalesced stress --entries 1000000000 · "
-        "coalesced stress --kill both --times 1000 · coalesced stress --corrupt --times 100000 · "
+        epilog="Examples: coalesced stress --seconds 60 · coalesced stress --entries 1e9 · "
+        "coalesced stress --kill both --times 1000 · coalesced stress --corrupt --times 1e5 · "
         "coalesced stress --break full-check-2009 --wait poll · "
         "coalesced stress --ring examples/rings/correct.h",
     )(stress)

@@ -22,7 +22,7 @@ from coalesced.tools.stress.properties import PROPERTIES, Found, Trials
 
 SECONDS = 10.0
 _TRIAL_SECONDS = 5.0  # beside a number of entries, for each other property
-_ENTRIES_EACH = 50_000_000  # of a pair, of a given number
+_LONG_SLICE = 1.0  # seconds of a pair, towards a number of entries
 _ROUNDS = 3
 
 
@@ -95,9 +95,9 @@ def _schedule(
     def whole() -> None:
         end = time.monotonic() + (seconds or 1e9)
         while found.entries < (entries or 0) and found.ok and time.monotonic() < end:
-            trials.at_full_speed(min(_ENTRIES_EACH, (entries or 0) - found.entries))
+            trials.at_full_speed(_LONG_SLICE)
 
-    wanted = [repeat(PROPERTIES[:3], 0.25, lambda: trials.at_full_speed(0))]
+    wanted = [repeat(PROPERTIES[:3], 0.25, trials.at_full_speed)]
     for claim, name, share, trial in (
         ("no-lost-wakeup", "never_sleeps_through_news", 0.35, lambda: trials.sleeping(0.25)),
         ("producer-death", "survives_producer_death", 0.15, lambda: trials.dying("producer")),

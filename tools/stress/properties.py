@@ -124,18 +124,16 @@ class Trials:
         finally:
             pair.close()
 
-    def at_full_speed(self, entries: int) -> None:
-        """One slice, or that many entries if that is more than 0."""
-        job = self.job(**({"until": entries} if entries else {}))
-        with self._pair(job) as pair:
-            if pair is None:
-                return
-            self._run(pair, None if entries else _SLICE, "lossless")
-            self.found.take(pair)
+    def at_full_speed(self, seconds: float = _SLICE) -> None:
+        """One slice of numbered entries."""
+        with self._pair(self.job()) as pair:
+            if pair is not None:
+                self._run(pair, seconds, "lossless")
+                self.found.take(pair)
 
-    def _run(self, pair: Pair, seconds: float | None, name: str) -> bool:
+    def _run(self, pair: Pair, seconds: float, name: str) -> bool:
         """Until the time is up and the ring is drained; False when a side hangs or crashes."""
-        control, end = pair.control, time.monotonic() + (seconds or 1e9)
+        control, end = pair.control, time.monotonic() + seconds
         patience = pair.patience()
         while not all(child.ended() for child in pair.sides.values()):
             if time.monotonic() >= end:

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+from typer import BadParameter
 
 from coalesced.tools import early
 from coalesced.tools.commands import options as options_module
 from coalesced.tools.commands import wants_guest_process
 from coalesced.tools.commands.arguments import split
+from coalesced.tools.commands.stress import number
 from coalesced.tools.errors import BadInput
 from coalesced.tools.runs.options import Accel, RunOptions, check_writable
 from coalesced.tools.runs.outputs import trace_file
@@ -251,3 +253,14 @@ def test_ranges_that_are_none_are_refused(option: str, text: str) -> None:
 def test_a_zone_needs_a_ring() -> None:
     with pytest.raises(BadInput, match="--accel direct has no ring"):
         options(accel=Accel.direct, coalesce=["0x10+4"])
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("1e9", 10**9), ("1.5e1", 15)])
+def test_a_number_of_entries_may_have_an_exponent(text: str, value: int) -> None:
+    assert number(text) == value
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "1.5", "1e40", "nan", "1e", "x", ""])
+def test_what_is_no_number_of_entries_is_refused(text: str) -> None:
+    with pytest.raises(BadParameter, match=f"^{text}: expected a whole number, 1 to 1e18"):
+        number(text)

@@ -207,3 +207,11 @@ def test_a_negative_latency_counts_as_the_longest() -> None:
     control = Control()
     control.take_latency(-5)
     assert control.latencies().tolist() == [2**32 - 1]
+
+
+@pytest.mark.heavy
+def test_a_number_of_entries_does_not_wait_for_the_slowest_rings() -> None:
+    """Each pair gets a second: in a ring of 2 entries on one CPU so many would take minutes."""
+    result = own_ring.run(str(EXAMPLES / "correct.h"), 1, None, 30_000_000, None)
+    assert result.found.entries >= 30_000_000
+    assert result.ok, result.found.failures
