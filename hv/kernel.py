@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import array
 import errno
-import itertools
 import json
 import os
 import signal
@@ -15,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from coalesced.hv import abi, core, doorbell, guest, ring, shm, signals, wire
 from coalesced.hv.doorbell import WaitPolicy
@@ -27,14 +25,12 @@ from coalesced.hv.errors import (
     RequestError,
     SegmentError,
 )
-from coalesced.hv.ioeventfds import Ioeventfd, Ioeventfds
 from coalesced.hv.printable import printable_stream
 from coalesced.hv.process import ASK_WHERE
+from coalesced.hv.registered import Registered, Reply, unpacked
 from coalesced.hv.shm import Segment
 from coalesced.hv.vcpu import Vcpu
-from coalesced.hv.zones import Zones
 
-Reply = tuple[int, bytes, tuple[int, ...]]
 _TURN = 0.0002  # seconds after which a vCPU that waits for RAM lets another one's thread run
 Slot = tuple[int, core.Mapping, bool]  # start, and whether it is ROM
 
@@ -53,8 +49,7 @@ class Kernel:
         self._exit_write = -1
         self._created = self._started = False
         self._policy = WaitPolicy.ADAPTIVE
-        self._zones = (Zones(), Zones())  # MMIO, PIO
-        self._events = Ioeventfds(self._zones)
+        self._registered = Registered(self.vcpus)
         self._memory: dict[int, Slot] = {}
         self._handlers: dict[int, Callable[[bytes, tuple[int, ...]], Reply]] = {
             abi.KVM_GET_API_VERSION: lambda _a, _f: (abi.KVM_API_VERSION, b"", ()),
@@ -62,10 +57,7 @@ class Kernel:
             abi.KVM_CHECK_EXTENSION: self._check_extension,
             abi.KVM_CREATE_VCPU: self._create_vcpu,
             abi.KVM_SET_USER_MEMORY_REGION: self._set_user_memory_region,
-            abi.KVM_REGISTER_COALESCED_MMIO: self._register_coalesced_mmio,
-            abi.KVM_UNREGISTER_COALESCED_MMIO: self._unregister_coalesced_mmio,
-            abi.HV_CHANGE_ZONES: self._change_zones,
-            abi.KVM_IOEVENTFD: self._ioeventfd,
+            **self._registered.handlers,
             abi.HV_LOAD_GUEST: self._load_guest,
             abi.HV_GUEST_ERROR: lambda _a, _f: (
                 0,
@@ -121,17 +113,8 @@ class Kernel:
             while self.serve(socket.MSG_DONTWAIT):
                 pass
 
-    @staticmethod
-    def _unpack(layout: Any, argument: bytes) -> tuple[Any, ...]:
-        if len(argument) != layout.size:
-            raise RequestError(
-                errno.EINVAL, f"expected an argument of {layout.size} bytes, got {len(argument)}"
-            )
-        unpacked: tuple[Any, ...] = layout.unpack(argument)
-        return unpacked
-
     def _create_vm(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
-        pages, policy = self._unpack(abi.HV_CREATE_VM, argument)
+        pages, policy = unpacked(abi.HV_CREATE_VM, argument)
         if self._created:
             raise RequestError(errno.EBUSY, "this process has a VM already")
         if pages > abi.RING_PAGES_MAX or policy not in iter(WaitPolicy):
@@ -141,10 +124,11 @@ class Kernel:
         if not pages:
             return 0, b"", ()
         self._ring = shm.create("ring", ring.size_of(pages))
+        self._registered.has_ring = True
         return 0, b"", (os.dup(self._ring.fd),)
 
     def _check_extension(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
-        (capability,) = self._unpack(abi.HV_REQUEST, argument)
+        (capability,) = unpacked(abi.HV_REQUEST, argument)
         if capability == abi.KVM_CAP_IOEVENTFD:
             return 1, b"", ()
         known = capability in (abi.KVM_CAP_COALESCED_MMIO, abi.KVM_CAP_COALESCED_PIO)
@@ -153,7 +137,7 @@ class Kernel:
         return abi.RUN_PAGES if capability == abi.KVM_CAP_COALESCED_MMIO else 1, b"", ()
 
     def _create_vcpu(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
-        (number,) = self._unpack(abi.HV_REQUEST, argument)
+        (number,) = unpacked(abi.HV_REQUEST, argument)
         if number < len(self.vcpus):
             raise RequestError(errno.EEXIST, f"vCPU {number} is there already")
         if not self._created or number != len(self.vcpus) or number >= abi.VCPUS_MAX:
@@ -180,7 +164,7 @@ class Kernel:
         self.vcpus.append(vcpu)
         for each in self.vcpus:
             each.several = number > 0
-        self._push_zones()
+        self._registered.push()
         # The ends that go over are not kept: a pipe must close when the VMM does.
         return 0, b"", (run.fd, *exit_read, resume_write)
 
@@ -200,7 +184,7 @@ class Kernel:
         return self._first, (exit_read,)
 
     def _set_user_memory_region(self, argument: bytes, fds: tuple[int, ...]) -> Reply:
-        slot, flags, start, size, _ = self._unpack(abi.KVM_USERSPACE_MEMORY_REGION, argument)
+        slot, flags, start, size, _ = unpacked(abi.KVM_USERSPACE_MEMORY_REGION, argument)
         if (
             flags & ~abi.KVM_MEM_READONLY
             or start % abi.PAGE_SIZE
@@ -232,73 +216,6 @@ class Kernel:
             for held in self._memory.values():
                 vcpu.set_memory(*held)
         return 0, b"", ()
-
-    def _register_coalesced_mmio(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
-        addr, size, pio = self._unpack(abi.KVM_COALESCED_MMIO_ZONE, argument)
-        self._zones_of(pio).register(addr, size)
-        self._push_zones()
-        return 0, b"", ()
-
-    def _unregister_coalesced_mmio(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
-        addr, size, pio = self._unpack(abi.KVM_COALESCED_MMIO_ZONE, argument)
-        self._zones_of(pio).unregister(addr, size)
-        self._push_zones()
-        return 0, b"", ()
-
-    def _change_zones(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
-        layout = abi.KVM_COALESCED_MMIO_ZONE
-        head, batch = abi.HV_REQUEST.size, argument[abi.HV_REQUEST.size :]
-        if len(argument) < head or len(batch) % layout.size:
-            raise RequestError(
-                errno.EINVAL,
-                f"zones: expected {head} bytes and {layout.size} a zone, got {len(argument)}",
-            )
-        (removed,) = abi.HV_REQUEST.unpack_from(argument)
-        registered = 0
-        try:
-            for number, (addr, size, pio) in enumerate(layout.iter_unpack(batch)):
-                if number < removed:
-                    self._zones_of(pio).unregister(addr, size)
-                else:
-                    posted = bool(pio & abi.HV_ZONE_POSTED)
-                    self._zones_of(pio & ~abi.HV_ZONE_POSTED).register(addr, size, posted)
-                    registered += 1
-        except RequestError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-        finally:
-            self._push_zones()
-        return registered, b"", ()
-
-    def _ioeventfd(self, argument: bytes, fds: tuple[int, ...]) -> Reply:
-        event, assign = Ioeventfd.unpack(argument)
-        if len(fds) != int(assign):
-            raise RequestError(errno.EINVAL, f"{event}: expected a descriptor to add it")
-        if assign:
-            self._events.add(event, fds[0])
-        else:
-            self._events.remove(event)
-        self._push_zones()
-        return 0, b"", ()
-
-    def _zones_of(self, pio: int) -> Zones:
-        if self._ring is None:
-            raise RequestError(errno.ENXIO, "coalesced I/O is not supported")
-        if pio not in (0, 1):
-            raise RequestError(errno.EINVAL, f"coalesced zone: pio is {pio}, expected 0 or 1")
-        return self._zones[pio]
-
-    def _push_zones(self) -> None:
-        if not self.vcpus:
-            return
-        for pio, zones in enumerate(self._zones):
-            pairs = zones.outermost()
-            ends = array.array("Q", itertools.chain.from_iterable(pairs))
-            posted = bytes(zones.is_posted(*pair) for pair in pairs)
-            events = self._events.packed(bool(pio))
-            for vcpu in self.vcpus:
-                vcpu.set_zones(pio, ends, posted)
-                vcpu.set_events(pio, events)
 
     def _load_guest(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         try:

@@ -9,7 +9,7 @@ import pytest
 
 import mutations
 from coalesced.hv import core
-from mutations import MUTATIONS, Mutation
+from mutation_list import MUTATIONS, Mutation
 
 README = Path(__file__).parents[1] / "README.md"
 

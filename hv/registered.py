@@ -1,0 +1,113 @@
+"""The kernel's coalesced zones and ioeventfds, and the requests that change them."""
+
+from __future__ import annotations
+
+import array
+import errno
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from coalesced.hv import abi, core
+from coalesced.hv.errors import RequestError
+from coalesced.hv.ioeventfds import Ioeventfd, Ioeventfds
+from coalesced.hv.zones import Zones
+
+Reply = tuple[int, bytes, tuple[int, ...]]
+"""Result, payload and descriptors."""
+Handler = Callable[[bytes, tuple[int, ...]], Reply]
+
+
+def unpacked(layout: Any, argument: bytes) -> tuple[Any, ...]:
+    """The values of a request's argument. Raises RequestError when its size is another one."""
+    if len(argument) != layout.size:
+        raise RequestError(
+            errno.EINVAL, f"expected an argument of {layout.size} bytes, got {len(argument)}"
+        )
+    values: tuple[Any, ...] = layout.unpack(argument)
+    return values
+
+
+class Registered:
+    """What the VMM has registered for accesses of a VM's vCPUs."""
+
+    def __init__(self, vcpus: Sequence[core.Vcpu]) -> None:
+        """`vcpus`: those that there are; more may come."""
+        self.has_ring = False
+        self.handlers: Mapping[int, Handler] = {
+            abi.KVM_REGISTER_COALESCED_MMIO: self._register_coalesced_mmio,
+            abi.KVM_UNREGISTER_COALESCED_MMIO: self._unregister_coalesced_mmio,
+            abi.HV_CHANGE_ZONES: self._change_zones,
+            abi.KVM_IOEVENTFD: self._ioeventfd,
+        }
+        self._vcpus = vcpus
+        self._zones = (Zones(), Zones())  # MMIO, PIO
+        self._events = Ioeventfds(self._zones)
+
+    def _register_coalesced_mmio(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        addr, size, pio = unpacked(abi.KVM_COALESCED_MMIO_ZONE, argument)
+        self._zones_of(pio).register(addr, size)
+        self.push()
+        return 0, b"", ()
+
+    def _unregister_coalesced_mmio(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        addr, size, pio = unpacked(abi.KVM_COALESCED_MMIO_ZONE, argument)
+        self._zones_of(pio).unregister(addr, size)
+        self.push()
+        return 0, b"", ()
+
+    def _change_zones(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        layout = abi.KVM_COALESCED_MMIO_ZONE
+        head, batch = abi.HV_REQUEST.size, argument[abi.HV_REQUEST.size :]
+        if len(argument) < head or len(batch) % layout.size:
+            raise RequestError(
+                errno.EINVAL,
+                f"zones: expected {head} bytes and {layout.size} a zone, got {len(argument)}",
+            )
+        (removed,) = abi.HV_REQUEST.unpack_from(argument)
+        registered = 0
+        try:
+            for number, (addr, size, pio) in enumerate(layout.iter_unpack(batch)):
+                if number < removed:
+                    self._zones_of(pio).unregister(addr, size)
+                else:
+                    posted = bool(pio & abi.HV_ZONE_POSTED)
+                    self._zones_of(pio & ~abi.HV_ZONE_POSTED).register(addr, size, posted)
+                    registered += 1
+        except RequestError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        finally:
+            self.push()
+        return registered, b"", ()
+
+    def _ioeventfd(self, argument: bytes, fds: tuple[int, ...]) -> Reply:
+        event, assign = Ioeventfd.unpack(argument)
+        if len(fds) != int(assign):
+            raise RequestError(errno.EINVAL, f"{event}: expected a descriptor to add it")
+        if assign:
+            self._events.add(event, fds[0])
+        else:
+            self._events.remove(event)
+        self.push()
+        return 0, b"", ()
+
+    def _zones_of(self, pio: int) -> Zones:
+        if not self.has_ring:
+            raise RequestError(errno.ENXIO, "coalesced I/O is not supported")
+        if pio not in (0, 1):
+            raise RequestError(errno.EINVAL, f"coalesced zone: pio is {pio}, expected 0 or 1")
+        return self._zones[pio]
+
+    def push(self) -> None:
+        """Have every vCPU look accesses up in what is registered now."""
+        if not self._vcpus:
+            return
+        for pio, zones in enumerate(self._zones):
+            pairs = zones.outermost()
+            ends = array.array("Q", itertools.chain.from_iterable(pairs))
+            posted = bytes(zones.is_posted(*pair) for pair in pairs)
+            events = self._events.packed(bool(pio))
+            for vcpu in self._vcpus:
+                vcpu.set_zones(pio, ends, posted)
+                vcpu.set_events(pio, events)
