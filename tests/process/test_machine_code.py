@@ -136,7 +136,7 @@ idle:
         found.run(assemble(code + END, tmp_path))
         assert found.results(1)[0] in (20, 21)
         # A halt for each tick, but for those that came before it; and the last one.
-        assert 10 <= found.machine.counters.halts <= 21
+        assert 0 < found.machine.counters.halts <= 21
 
 
 @pytest.mark.parametrize("world", WORLDS)
