@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 
 import pytest
 from conformance_chips import CHIPS, Chip
@@ -20,7 +19,7 @@ COMMANDS = int(os.environ.get("CHIP_COMMANDS", "200000"))
 @pytest.mark.skipif(not has_qemu(), reason="QEMU 7.2 is not installed")
 @pytest.mark.parametrize("chip", CHIPS, ids=lambda chip: chip.name)
 def test_random_commands_get_the_replies_of_qemu(chip: Chip) -> None:
-    seed = int(os.environ.get("CHIP_SEED", random.randrange(1 << 32)))
+    seed = int(os.environ.get("CHIP_SEED", "1"))
     print(f"CHIP_SEED={seed}")
     script = chip.script(f"{chip.name} {seed}", COMMANDS)
     wanted = [condensed(reply) for reply in replies_of_qemu(script)]
