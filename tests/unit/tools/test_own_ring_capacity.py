@@ -83,12 +83,11 @@ class Ring:
         return 24 + 24 * entries
     @staticmethod
     def init(memory, entries):
-        memory[16:24] = entries.to_bytes(8, "little")
         return 0
     def push(self, entry):
-        if not self.words[2]:
+        if self.words[2] - self.words[1] >= self.room:
             return False
-        self.words[2] -= 1
+        self.words[2] += 1
         sum(range(2000))
         at = 24 + self.words[0] % self.room * 24
         self.memory[at : at + 24] = entry
@@ -100,7 +99,6 @@ class Ring:
         at = 24 + self.words[1] % self.room * 24
         entry = bytes(self.memory[at : at + 24])
         self.words[1] += 1
-        self.words[2] += 1
         return entry
 """
 
