@@ -39,7 +39,7 @@ _MACHINE: Final = (
     "-nodefaults -no-user-config -display none -accel tcg -boot reboot-timeout=60000 "
     "-machine pc,smm=off,hpet=off,usb=off,vmport=off -cpu qemu32,-apic"
 )
-_REPETITIONS: Final = 9
+_REPETITIONS: Final = 5
 _QUICK_REPETITIONS: Final = 2
 _SECONDS: Final = 1.0  # of a sample, about
 
