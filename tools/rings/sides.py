@@ -18,11 +18,13 @@ from coalesced.hv.errors import HostError
 from coalesced.tools import termination
 from coalesced.tools.rings.control import Control, Word
 from coalesced.tools.rings.drivers import USERS, Driver, Missing, driver_of
-from coalesced.tools.rings.patience import Patience
+from coalesced.tools.rings.patience import Patience, state_of
 from coalesced.tools.rings.source import Source
 
 PAGE = mmap.PAGESIZE
 RAISED, UNLOADABLE = 70, 71  # exit statuses beside those of a driver
+_CALLS = {"producer": Word.producer_calls, "consumer": Word.consumer_calls}
+_CALLS_OF_A_SECOND = 1000  # so many that return show as much as a second of CPU time does
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -187,8 +189,21 @@ class Pair:
         )  # fmt: skip
 
     def patience(self) -> Patience:
-        """Begins now, and ends when neither side moves though it could."""
-        return Patience(lambda: [c.pid for c in self.sides.values() if not c.ended()])
+        """Begins now, and ends when neither side moves though it could.
+
+        A side whose calls return could: one that yields to a spinner on its CPU uses hardly any.
+        """
+
+        def state(pid: int) -> tuple[int, str, float]:
+            _, letter, used = state_of(pid)
+            side = next((side for side, child in self.sides.items() if child.pid == pid), None)
+            calls = self.control[_CALLS[side]] if side else 0
+            return pid, letter, used + calls / _CALLS_OF_A_SECOND
+
+        def pids() -> list[int]:
+            return [child.pid for child in self.sides.values() if not child.ended()]
+
+        return Patience(pids, state=state)
 
     def go(self) -> bool:
         """Start both, and let them go at once; False when one does not get ready."""

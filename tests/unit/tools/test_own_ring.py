@@ -62,6 +62,19 @@ def edited(folder: Path, before: str, after: str, example: str = "correct.h") ->
 
 
 @pytest.mark.heavy
+def test_a_push_that_spins_is_named_although_the_other_side_yields_its_cpu(tmp_path: Path) -> None:
+    """On one CPU a consumer that finds nothing uses next to no CPU time; its calls return."""
+    full = "    if (count > capacity - used)\n"
+    ring = edited(tmp_path, full, "    if (tail > 20000)\n        for (;;)\n            ;\n" + full)
+    result = own_ring.run(ring, 1, 2.0, None, "same")
+    failed = {name for name, holds in result.found.properties.items() if holds is False}
+    deaths = {"survives_producer_death", "survives_consumer_death"}
+    assert "lossless" in failed
+    assert failed & deaths
+    assert result.seconds < 120
+
+
+@pytest.mark.heavy
 def test_a_correct_ring_has_every_property_that_it_claims() -> None:
     result = own_ring.run(str(EXAMPLES / "correct.h"), 1, 2.0, None, None)
     assert set(result.found.properties.values()) == {True}, result.found.failures
