@@ -78,6 +78,12 @@ def numbers(vcpu: Vcpu, count: int) -> None:
         vcpu.store32(window(vcpu.index) + (EXITS if number % 2 else QUEUED), number)
 
 
+def numbers_of_others(vcpu: Vcpu, count: int) -> None:
+    """`numbers`, but the first vCPU halts at once."""
+    if vcpu.index:
+        numbers(vcpu, count)
+
+
 def loads(vcpu: Vcpu) -> None:
     """Exit all the time."""
     while True:
