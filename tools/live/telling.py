@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.devices.bus.address_space import AddressSpace
-from coalesced.tools.runs.story import DRAINED, QUEUED, REASONS, place
+from coalesced.tools.runs.story import DRAINED, QUEUED, VERBS, place, why_it_exits
 from coalesced.tools.runs.words import plural
 from coalesced.vmm.machine import Machine
 
@@ -58,16 +58,11 @@ class Telling:
     def access(self, kind: str, space: AddressSpace, address: int, size: int, value: int) -> None:
         """An access that exited."""
         port = space is self._machine.ports
-        if kind == "read":
-            verb, reason = ("in" if port else "load"), "load"
-            then = "The device answers, then the guest goes on."
-        else:
-            verb = "out" if port else "store"
-            reason = self._machine.coalescing.kind_of(address, size, port)
-            then = "The device takes it, then the guest goes on."
+        why = why_it_exits(self._machine, kind, address, size, port)
+        then = "answers" if kind == "read" else "takes it"
         self._tell(
-            f"{verb} of {size} at {address:#x} ({place(space, address)}), value {value:#x}: "
-            f"an exit, because {REASONS[reason]}. {then}"
+            f"{VERBS[kind][port]} of {size} at {address:#x} ({place(space, address)}), value "
+            f"{value:#x}: an exit, because {why}. The device {then}, then the guest goes on."
         )
 
     def batch(self, entries: NDArray[np.void]) -> None:
@@ -83,7 +78,7 @@ class Telling:
     def _tell_queued(self, space: AddressSpace, address: int, size: int, value: int) -> None:
         slot = self._seen % self._slots
         self._seen += 1
-        verb = "out" if space is self._machine.ports else "store"
+        verb = VERBS["write"][space is self._machine.ports]
         self._tell(
             f"{verb} of {size} at {address:#x} ({place(space, address)}), value {value:#x}: "
             f"inside a zone, so it is queued in slot {slot} {QUEUED} and last "

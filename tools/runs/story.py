@@ -22,6 +22,15 @@ REASONS: Final = {
     "no_zone": "no zone contains it (rule 1)",
 }
 """Why an access exits."""
+VERBS: Final = {"read": ("load", "in"), "write": ("store", "out")}
+"""By kind: the guest's operation on memory, and on a port."""
+
+
+def why_it_exits(machine: Machine, kind: str, address: int, size: int, port: bool) -> str:
+    """The reason of REASONS for an access that exited; `kind`: "read" or "write"."""
+    if kind == "read":
+        return REASONS["load"]
+    return REASONS[machine.coalescing.kind_of(address, size, port)]
 
 
 class Story:
@@ -44,10 +53,9 @@ class Story:
         """Explain an access that exited."""
         if self._is_over():
             return
-        reason = "load"
-        if kind == "write":
-            reason = self._machine.coalescing.kind_of(address, size, space is self._machine.ports)
-        self._explain(kind, space, address, size, value, f"exit: {REASONS[reason]}")
+        port = space is self._machine.ports
+        how = f"exit: {why_it_exits(self._machine, kind, address, size, port)}"
+        self._explain(kind, space, address, size, value, how)
 
     def batch(self, entries: NDArray[np.void]) -> None:
         """Explain the writes of a drain."""
@@ -75,8 +83,7 @@ class Story:
         self, kind: str, space: AddressSpace, address: int, size: int, value: int, how: str
     ) -> None:
         self._explained += 1
-        port = space is self._machine.ports
-        verb = {"read": ("load", "in"), "write": ("store", "out")}[kind][port]
+        verb = VERBS[kind][space is self._machine.ports]
         self._out.write(
             f"{self._explained:>5}  {verb:<5} {size} {'at' if kind == 'read' else 'to'} "
             f"{address:#x} {place(space, address)} {'=' if kind == 'read' else '<-'} "
