@@ -50,7 +50,7 @@ def run(
 def json_of(*arguments: object, cwd: Path) -> dict[str, Any]:
     """The one JSON object that a command prints; it must succeed."""
     done = run(*arguments, "--json", cwd=cwd)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr or done.stdout
     result = json.loads(done.stdout)
     assert isinstance(result, dict)
     return result

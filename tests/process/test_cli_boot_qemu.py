@@ -42,12 +42,13 @@ def instances() -> set[str]:
 @needs_tracepoints
 @pytest.mark.heavy
 def test_planar_lines_have_the_same_exits_in_qemu_in_the_same_order(tmp_path: Path) -> None:
-    found = json_of("boot", "lines", "--bios", "none", *AGAINST, cwd=tmp_path)["against"]
-    assert found["worlds"] == ["process", "qemu"]
-    assert [row for row in found["rows"] if row["cause"] != "depends on time"]
-    assert all(row["exits"][0] == row["exits"][1] for row in found["rows"] if row["place"])
-    assert found["full_rings"] == [{"169": 224}, {"169": 224}]
-    assert (found["ok"], found["first_difference"]) == (True, None)
+    for _ in range(4):  # whatever QEMU's other threads do meanwhile
+        found = json_of("boot", "lines", "--bios", "none", *AGAINST, cwd=tmp_path)["against"]
+        assert found["worlds"] == ["process", "qemu"]
+        assert [row for row in found["rows"] if row["cause"] != "depends on time"]
+        assert all(row["exits"][0] == row["exits"][1] for row in found["rows"] if row["place"])
+        assert found["full_rings"] == [{"169": 224}, {"169": 224}]
+        assert (found["ok"], found["first_difference"]) == (True, None)
     assert not instances()
 
 
