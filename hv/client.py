@@ -315,7 +315,7 @@ class Vm:
         return reply
 
     def where(self) -> str:
-        """File and line of a running guest, empty when it does not answer.
+        """File and line of a running guest, of each vCPU of several; empty without an answer.
 
         End the guest then: this reads other replies from the control socket and drops them.
         """

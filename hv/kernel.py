@@ -41,6 +41,7 @@ class Kernel:
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.vcpus: list[core.Vcpu] = []
+        self._threads: list[int | None] = []  # identifiers, of the threads of `vcpus`
         self.guest: Callable[[Vcpu], object] | None = None
         self.guest_error = ""
         self._ring: Segment | None = None
@@ -251,11 +252,14 @@ class Kernel:
             while not self.vcpus or self.guest is None:
                 self.serve()
             self._started = True
+            self._threads.append(threading.get_ident())
             if len(self.vcpus) > 1:
                 sys.setswitchinterval(_TURN)
             for index in range(1, len(self.vcpus)):
                 # No signal reaches it, as none reaches this one here.
-                threading.Thread(target=self._run_other, args=(index,), daemon=True).start()
+                thread = threading.Thread(target=self._run_other, args=(index,), daemon=True)
+                thread.start()
+                self._threads.append(thread.ident)
             self.vcpus[0].wait_run()
         self._run_vcpu(0)
 
@@ -280,13 +284,21 @@ class Kernel:
             vcpu.halt()
 
     def tell_where(self, _number: int, frame: FrameType | None) -> None:
-        """Send the VMM, which is about to end this process, the guest's file and line."""
+        """Send the VMM, which is about to end this process, file and line of each vCPU's guest."""
+        frames = {**sys._current_frames(), threading.get_ident(): frame}
+        places = [self._place(frames.get(thread)) for thread in self._threads if thread]
+        told = places[0] if places else ""
+        if len(places) > 1:
+            told = ", ".join(f"{at or 'its end'} (vCPU {i})" for i, at in enumerate(places))
+        with suppress(OSError, ValueError, PeerDied):
+            wire.send_reply(self.control, abi.HV_WHERE, told.encode(errors="backslashreplace"))
+
+    @staticmethod
+    def _place(frame: FrameType | None) -> str:
+        """File and line of the guest in a thread's stack; empty before and behind the guest."""
         stack = traceback.extract_stack(frame)
         inside = [index for index, known in enumerate(stack) if known.filename == __file__]
-        place = guest.place(stack[max(inside, default=-1) + 1 :]) if self.guest else ""
-        with suppress(OSError, ValueError, PeerDied):
-            told = place.encode(errors="backslashreplace")
-            wire.send_reply(self.control, abi.HV_WHERE, told)
+        return guest.place(stack[max(inside, default=-1) + 1 :])
 
     def give_up(self) -> None:
         """Release vCPUs and memory, which would keep this object and each other. The pipes' ends

@@ -33,8 +33,17 @@ def once(vcpu):
         pathlib.Path("again").touch()
         silent(vcpu)
     pathlib.Path("once").touch()
+
+def several(vcpu):
+    if vcpu.index == 0:
+        main(vcpu)
+    if vcpu.index == 1:
+        while True:
+            vcpu.store8(0xa0000, 2)
+            pathlib.Path("stored").touch()
+    pathlib.Path("ended").touch()
 """
-LINES = {"main": range(4, 7), "silent": range(9, 12)}  # of GUEST
+LINES = {"main": range(4, 7), "silent": range(9, 12), "several": range(24, 27)}  # of GUEST
 
 
 @pytest.fixture
@@ -114,6 +123,29 @@ def test_ctrl_c_of_a_guest_that_never_ends_tells_how_far_it_came(
     assert told is not None, err
     assert int(told[2]) in LINES[function]
     assert function == "main" or told[1] == "0"
+
+
+def test_ctrl_c_of_several_vcpus_tells_where_each_was(folder: Path) -> None:
+    arguments = ("run", "guest.py:several", "--vcpus", "3")
+    with Running(*arguments, cwd=folder) as program:
+        names = ("started", "stored", "ended")
+        until(
+            lambda: (
+                all((folder / name).exists() for name in names)
+                or program.process.poll() is not None
+            )
+        )
+        program.interrupt()
+        status, _, err = program.end()
+        program.nothing_left()
+    assert status == 130
+    place = rf"{folder}/guest.py:(\d+)"
+    told = re.search(
+        rf"; the guest was at {place} \(vCPU 0\), {place} \(vCPU 1\), its end \(vCPU 2\)\n", err
+    )
+    assert told is not None, err
+    assert int(told[1]) in LINES["main"]
+    assert int(told[2]) in LINES["several"]
 
 
 def test_ctrl_c_tells_what_the_complete_runs_counted(folder: Path) -> None:
