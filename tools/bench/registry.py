@@ -20,6 +20,7 @@ class Bench(NamedTuple):
     help: str
     example: str = ""  # further arguments
     options: tuple[str, ...] = ()  # of `Options`, beside --quick
+    alone: bool = False  # not a part of `bench all`, which it would make too long
 
 
 # In the order of `bench all`.
@@ -65,6 +66,12 @@ BENCHES = {
     "model": Bench(
         "model",
         "The cost of a write as round trip, append and dispatch: fitted, and used to predict.",
+    ),
+    "growth": Bench(
+        "growth",
+        "How the cost of a write and of an exit grows with zones, regions, ring and RAM.",
+        " --plot growth.png",
+        alone=True,
     ),
 }
 

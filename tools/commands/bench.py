@@ -121,9 +121,13 @@ def register(app: typer.Typer) -> None:
     for name, each in BENCHES.items():
         _add([name], name, each)
     everything = Bench(
-        "", "Everything above.", " --save a.json --plot a.png --table a.md", ("ring_pages", "wait")
+        "",
+        "Everything above but growth.",
+        " --save a.json --plot a.png --table a.md",
+        ("ring_pages", "wait"),
     )
-    _add(list(BENCHES), "all", everything, {"table": (TableOption, None)})
+    together = [name for name, each in BENCHES.items() if not each.alone]
+    _add(together, "all", everything, {"table": (TableOption, None)})
     app.add_typer(bench, name="bench")
 
 

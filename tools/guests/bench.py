@@ -21,6 +21,9 @@ BELL = 0xFE00_0018  # what `doorbells` writes to
 REGISTERS_SIZE = 0x1000
 QUEUE = 0xFE00_1000  # coalesced
 QUEUE_SIZE = 0x1000
+APART = 16  # bytes from one zone of `growth` to the next
+
+WRITES, LOADS = range(2)  # what `growth` does, in the high half of CONTROL
 
 VGA_WINDOW = 0xA0000
 PLANAR_SIZE = 0x10000  # bytes of the window that GR6 maps to all four planes
@@ -87,6 +90,25 @@ def exits(vcpu: Vcpu) -> None:
         command = vcpu.load64(CONTROL)
         ops["address"] = command >> 32
         _repeat(vcpu, ops, command & 0xFFFF_FFFF)
+        bus.halt()
+
+
+def growth(vcpu: Vcpu, zones: int) -> None:
+    """As often as CONTROL's low half asks for, store to one of `zones` zones from QUEUE on, in no
+    order, or load from PROBE; halt.
+    """
+    bus = _core(vcpu)
+    stores, loads = np.zeros((2, _CHUNK), OP)
+    stores["kind"] = OP_STORE
+    stores["size"] = 1
+    # The low bits of such a generator repeat soon.
+    stores["address"] = QUEUE + (scattered(_CHUNK) >> 8) % zones * APART
+    loads["kind"] = OP_LOAD
+    loads["size"] = 4
+    loads["address"] = PROBE
+    while True:
+        command = vcpu.load64(CONTROL)
+        _repeat(vcpu, loads if command >> 32 == LOADS else stores, command & 0xFFFF_FFFF)
         bus.halt()
 
 

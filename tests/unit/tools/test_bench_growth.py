@@ -1,0 +1,68 @@
+"""How cost grows with the parts of a VM: the fit, the section, and a real run."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from coalesced.tools.bench import growth
+from coalesced.tools.bench.growth import AXES, EXIT, WRITE, Axis, exponent, section
+from coalesced.tools.bench.measure import Taken, spread
+from coalesced.tools.bench.registry import BENCHES, Options
+
+ZONES = Axis("zones", "zones", (1, 10, 100))
+
+
+@pytest.mark.parametrize("power", [-1.0, 0.0, 0.5, 1.0, 2.0])
+def test_the_exponent_of_a_power_law_is_found(power: float) -> None:
+    points = [(size, 7.0 * size**power) for size in (1.0, 3.0, 10.0, 200.0)]
+    assert exponent(points) == pytest.approx(power, abs=1e-9)
+    assert exponent([*points, (50.0, math.nan)]) == pytest.approx(power, abs=1e-9)
+
+
+def test_a_single_point_has_no_exponent() -> None:
+    assert math.isnan(exponent([(1.0, 2.0)]))
+    assert math.isnan(exponent([(1.0, 2.0), (2.0, math.nan)]))
+
+
+def test_a_section_has_a_row_and_a_line_for_each_cost() -> None:
+    taken = Taken()
+    for size in ZONES.sizes:
+        taken[ZONES.name(WRITE, size)] = spread([size * 2.0, size * 4.0, size * 3.0])
+        taken[ZONES.name(EXIT, size)] = spread([500.0])
+    found = section([ZONES], taken)
+    write, exit_ = found.rows
+    assert write.what == "1 to 100 zones: a write"
+    assert write.figure[:3] == (30.0, 3.0, 300.0)
+    assert (write.remark, exit_.remark) == ("n^1.00", "n^0.00")
+    (chart,) = found.charts
+    assert [line[1][0] for line in chart.lines] == [(1.0, 3.0), (1.0, 500.0)]
+    assert isinstance(found.figures, growth.GrowthFigures)
+    curve = found.figures.zones[WRITE]
+    assert (curve.least, curve.greatest, curve.points[1].spread) == (3.0, 300.0, (20.0, 40.0))
+    assert found.figures.regions == {}
+
+
+def test_ctrl_c_before_the_first_sample_leaves_a_section_without_figures() -> None:
+    found = section([ZONES], Taken())
+    assert all(math.isnan(row.figure.median) for row in found.rows)
+
+
+def test_all_benchmarks_together_leave_it_out() -> None:
+    assert [name for name, bench in BENCHES.items() if bench.alone] == ["growth"]
+
+
+@pytest.mark.heavy
+def test_every_axis_is_measured() -> None:
+    plan = growth.plan(Options(quick=True))
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    found = plan.run(step)
+    assert steps == plan.steps
+    assert len(found.rows) == sum(len(axis.costs) for axis in AXES)
+    assert all(row.figure.low > 0 for row in found.rows)
