@@ -297,11 +297,15 @@ class Machine:
         return digest.hexdigest()
 
     def close(self, complete: bool = True) -> None:
-        """End the guest and give everything back; may be called twice.
+        """End the guest and give everything back, RAM included; may be called twice.
 
         `complete`: the guest has run to its end; otherwise unfinished output files are removed.
         """
         self.accel.close()
+        # The machine and its parts refer to each other: without this, RAM would stay mapped until
+        # a garbage collection.
+        self.ram.clear()
+        self._declared.clear()
         self.network.close(complete)
         self.loop.close()
         while self._events:

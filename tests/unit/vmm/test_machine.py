@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from coalesced.devices.vga import Vga
 from coalesced.hv.errors import ProtocolError
 from coalesced.hv.outcome import Event
+from coalesced.hv.process import GuestProcess
 from coalesced.vmm import pc
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.accel.shared import SharedMemory
 from coalesced.vmm.machine import Machine
 from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, Step, load
 
@@ -38,6 +44,24 @@ def pc_of(accel: Accelerator) -> tuple[Machine, Vga]:
 
 def test_equal_machines_have_equal_states() -> None:
     assert pc_of(FakeAccelerator())[0].state() == pc_of(DirectAccelerator())[0].state()
+
+
+def test_ram_is_given_back_when_the_machine_is_closed() -> None:
+    """Not at the next garbage collection: machine and parts refer to each other."""
+    machine = Machine(ProcessAccelerator(GuestProcess()))
+    ram = machine.add_ram(0, 1 << 20)
+    assert isinstance(ram, SharedMemory)
+    mapping = memoryview(ram.memory.mapping)
+    address = np.frombuffer(mapping, np.uint8).__array_interface__["data"][0]
+    del mapping, ram
+    line = f"{address:x}-{address + (1 << 20):x} rw-s"
+    assert line in Path("/proc/self/maps").read_text()
+    gc.disable()
+    try:
+        machine.close()
+        assert line not in Path("/proc/self/maps").read_text()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("place", [(0, 0), (0, 0x9FFFF), (1, 0), (1, (3 << 20) - 1)])
