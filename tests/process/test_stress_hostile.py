@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from coalesced.hv import core
+from coalesced.hv.abi import KVM_COALESCED_MMIO
+from coalesced.hv.abi import KVM_COALESCED_MMIO_RING_HEADER as HEADER
 from coalesced.tools.stress import corruptions, intrusions
 from coalesced.tools.stress.intrusions import Intrusion
 from coalesced.tools.stress.lies import WAYS, Lie
@@ -94,3 +98,20 @@ def test_messages_of_a_third_party_are_found_out_or_harmless() -> None:
     assert totals.failures == []
     assert totals.corruptions_detected + totals.corruptions_harmless == 60
     assert totals.corruptions_detected > 0
+
+
+def test_a_proof_uses_every_slot_of_the_ring_again() -> None:
+    """It is asked for when the guest has written few entries by itself, one at a time."""
+    setup = replace(Plan(1, Pins(ring_pages=64)).short(strict=False), longest=1, start=0)
+    with own_streams(), closing(Pair(setup)) as pair:
+        assert pair.starts()
+        assert pair.segments is not None
+        number = pair.ask()
+        while pair.proved != number:
+            assert pair.hear(60.0), "no proof"
+        slots = np.frombuffer(pair.segments.ring, KVM_COALESCED_MMIO, pair.segments.slots, HEADER)[
+            "len"
+        ].copy()
+        exits = pair.segments.word(core.EXIT_SEQUENCE)
+    assert np.all(slots > 0)
+    assert exits >= 4

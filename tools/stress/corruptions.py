@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from coalesced.hv import abi, core
 from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
-from coalesced.tools.stress import guest, intrusions
+from coalesced.tools.stress import intrusions
 from coalesced.tools.stress.intrusions import Intrusion
 from coalesced.tools.stress.lies import Lie
 from coalesced.tools.stress.pair import Pair, Warm
@@ -25,10 +25,8 @@ _LONGEST_VERDICT = 60.0  # seconds
 _PATIENCE = 5.0  # seconds, for the second side to end after the first
 _HAMMERED = 0.5  # share of an index's corruptions that are repeated at full speed
 _MOST_AGAIN = 3000
-_LOOK_EVERY = 0.0005  # seconds, for a verdict: each look takes CPU time from both sides
+_LOOK_EVERY = 0.005  # seconds without a message: each look takes CPU time from both sides
 _LONGEST_WAIT = 0.0005  # seconds between two corruptions at most
-_SETTLED_BURSTS = 3  # after which both sides have answered each other
-_ON_ITS_WAY = 200  # entries that may have been written before, and published after
 _HANGS = "a hang: neither side made progress or reported an error"
 _KNOWN = ("ProtocolError", "SegmentError", "PeerDied", "GuestError", "RequestError", "HostError")
 
@@ -43,7 +41,7 @@ _RUN_WORDS = (
     core.FIRST_OPERATION,
 )
 _SEGMENTS = ("ring", "run page", "notes")
-_RUN_PAGE = 1
+_RING = 0
 # (offset, bytes) of the fields of kvm_run that either side uses.
 _RUN_FIELDS = (
     (abi.KVM_RUN_IMMEDIATE_EXIT, 1),
@@ -241,32 +239,31 @@ class _Canaries:
 def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusion) -> str:
     """'detected', 'harmless', or what is wrong.
 
-    Harmless: the guest has gone on for some bursts, each of which had exits, and has filled the
-    ring anew, so that nothing of the corruption is left to be found; indices and segments are
-    what they should be. A truncation that leaves a segment's first page is harmless if the guest
-    has gone on as long without the rest: without the ring, which an index that was corrupted before
-    can make look full for good, or without the data page of port accesses.
+    Harmless: the guest has gone on, and then proved on request that it and the VMM do: it has used
+    every slot of the ring again, and had exits of each kind, so that nothing of the corruption is
+    left to be found; indices and segments are what they should be. A truncation that leaves the
+    ring's first page is harmless if the guest has gone on without the ring, which an index that was
+    corrupted before can make look full for good.
     """
     cut = corruption if isinstance(corruption, Corruption) and not corruption.data else None
     if cut is not None and not _may_be_looked_at(cut):
         return _fatal(pair)
     indices = segments.indices()
-    bursts = segments.note(guest.BURSTS)
-    enough = segments.note(guest.WRITTEN) + segments.slots + _ON_ITS_WAY
+    asked = pair.ask()
     end, patience = time.monotonic() + _LONGEST_VERDICT, pair.patience()
     while time.monotonic() < end:
         if _has_ended(pair):
             return _end(pair)
         if patience.over((segments.indices(), segments.word(core.EXIT_SEQUENCE))):
             break
-        settled = segments.note(guest.BURSTS) >= bursts + _SETTLED_BURSTS
-        if settled and segments.note(guest.WRITTEN) >= enough:
+        if pair.proved == asked:
             first, last = segments.indices()
             sound = first < segments.slots and last < segments.slots and segments.whole()
             if cut is not None:
-                sound = cut.segment == _RUN_PAGE or (first, last) == indices
+                sound = cut.segment == _RING and (first, last) == indices
             if sound:
                 return "harmless"
+            asked = pair.ask()
     return _HANGS
 
 

@@ -17,9 +17,16 @@ _OTHER = 1 << 45
 class Sink:
     """Regions of all kinds in front of one checker."""
 
-    def __init__(self, checker: Checker, set_irq: Callable[[int, bool], None]) -> None:
+    def __init__(
+        self,
+        checker: Checker,
+        set_irq: Callable[[int, bool], None],
+        proved: Callable[[int], None],
+    ) -> None:
+        """`proved`: takes the number of a proof that the guest has ended."""
         self._checker = checker
         self._set_irq = set_irq
+        self._proved = proved
         self._other: Mapping | None = None
 
     def map(self, machine: Machine) -> None:
@@ -49,6 +56,11 @@ class Sink:
             pattern.BELL,
         )
         memory.map(Region("silence", PAGE_SIZE, _zero, self._silence), guest.SILENCE)
+        size = pattern.WINDOW
+        memory.map(
+            Region("proof", size, _zero, _ignore, _ignore_run, coalesced=((0, size),)), guest.PROOF
+        )
+        memory.map(Region("proved", PAGE_SIZE, _zero, self._prove), guest.PROVED)
 
     def remap(self, machine: Machine) -> None:
         """Map a region that nobody uses, or take it away: the queue must be flushed for it."""
@@ -85,6 +97,9 @@ class Sink:
         self._checker.position(offset // PAGE_SIZE, pattern.MEMORY_MODULUS)
         self._set_irq(guest.LINE, True)
 
+    def _prove(self, _offset: int, _size: int, value: int) -> None:
+        self._proved(value)
+
     def _silence(self, _offset: int, _size: int, _value: int) -> None:
         self._set_irq(guest.LINE, False)
 
@@ -95,3 +110,8 @@ def _zero(_offset: int, _size: int) -> int:
 
 def _ignore(_offset: int, _size: int, _value: int) -> None:
     """Ignore a write to a read-only region, which only a third party can cause."""
+
+
+def _ignore_run(offsets: U64, _lengths: U32, _values: U64) -> int:
+    """Ignore a run of writes."""
+    return len(offsets)

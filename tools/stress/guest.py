@@ -7,7 +7,7 @@ import random
 import numpy as np
 from numpy.typing import NDArray
 
-from coalesced.hv.abi import OP_IN, OP_LOAD, OP_STORE, PAGE_SIZE
+from coalesced.hv.abi import OP_IN, OP_LOAD, OP_STORE, PAGE_SIZE, ring_slots
 from coalesced.hv.vcpu import Vcpu
 from coalesced.tools.stress import pattern
 from coalesced.tools.stress.pattern import PERIOD, Style
@@ -17,17 +17,27 @@ NOTES = 0x1000_0000
 STOP = NOTES  # not 0: end after this burst
 WRITTEN = NOTES + 8  # entries whose writes were all carried out
 WRONG = NOTES + 16  # loads that gave another value than the device's
-BURSTS = NOTES + 24  # bursts begun
+ASKED = NOTES + 24  # number of the last proof that a third party has asked for
 DONE = NOTES + 32  # 1 when the guest has ended by itself
 
 LINE = 5
 SILENCE = 1 << 44  # a write there exits and lowers the interrupt
+PROOF = 1 << 46  # coalesced; nothing is done with these writes
+PROVED = 1 << 47  # a write there exits; the number of the proof that it ends
 
 _ONE_BY_ONE = 4  # operations of a burst that are calls of their own
+_BATCH = 64  # entries that may be written and not published
 
 
 def write(
-    vcpu: Vcpu, seed: int, style: str, entries: int, longest: int, bells: float, luck: int
+    vcpu: Vcpu,
+    seed: int,
+    style: str,
+    entries: int,
+    longest: int,
+    bells: float,
+    luck: int,
+    ring_pages: int,
 ) -> None:
     """Write the stream of a seed and a style until STOP is set.
 
@@ -37,7 +47,7 @@ def write(
     """
     stream = pattern.stream(seed, Style(style))
     chance = random.Random(luck)
-    wrong = bursts = lap = 0
+    wrong = lap = proofs = 0
     while True:
         ops = stream.operations(lap)
         before = lap * PERIOD
@@ -46,8 +56,6 @@ def write(
             stop = int(np.searchsorted(stream.entry, entries - before))
         at = 0
         while at < stop and not vcpu.load64(STOP):
-            bursts += 1
-            vcpu.store64(BURSTS, bursts)
             end = min(at + int(longest ** chance.random()), stop)
             _burst(vcpu, ops, at, end)
             at = end
@@ -55,6 +63,9 @@ def write(
             vcpu.store64(WRITTEN, number)
             if chance.random() < bells:
                 _ring_the_bell(vcpu, number)
+            if (asked := vcpu.load64(ASKED)) != proofs:
+                proofs = asked
+                _prove(vcpu, proofs, ring_slots(ring_pages))
         done = int(np.searchsorted(stream.probes, at))
         given = ops["value"][stream.probes[:done]]
         wrong += int(np.count_nonzero(given != stream.answers(lap)[:done]))
@@ -87,3 +98,13 @@ def _ring_the_bell(vcpu: Vcpu, number: int) -> None:
     vcpu.store32(pattern.BELL + number % pattern.MEMORY_MODULUS * PAGE_SIZE, 0)
     vcpu.wait_interrupt(1 << LINE)
     vcpu.store32(SILENCE, 0)
+
+
+def _prove(vcpu: Vcpu, number: int, slots: int) -> None:
+    """Use every slot of the ring again, and exit in every way, so that nothing which was in either
+    before has been left unread; then report it."""
+    vcpu.fill(PROOF, slots + _BATCH, 0, 8)
+    vcpu.load32(pattern.PROBE)
+    vcpu.in32(pattern.PROBE_PORT)
+    vcpu.out32(pattern.PROBE_PORT, 0)
+    vcpu.store64(PROVED, number)

@@ -119,6 +119,7 @@ class Pair:
         self.segments: Segments | None = None
         self.guest_pidfd = -1
         self.last: Message = {}  # "done" or "error", when it has come
+        self.proved = 0  # number of the last proof that has ended
         self._errors = processes.errors
         self._said_before = os.fstat(self._errors).st_size
         self.pid, self.pidfd, self._socket = processes.pid, processes.pidfd, processes.socket
@@ -155,9 +156,18 @@ class Pair:
             (self.guest_pidfd,) = fds
         elif message["kind"] == "ready":
             self.segments = Segments(fds[0], fds[1], fds[2], tuple(fds[3:]))
+        elif message["kind"] == "proved":
+            self.proved = message["number"]
         else:
             self.last = message
         return message
+
+    def ask(self) -> int:
+        """Ask the guest for a proof that both sides go on; its number."""
+        assert self.segments is not None
+        number = self.segments.note(guest.ASKED) + 1
+        self.segments.leave_note(guest.ASKED, number)
+        return number
 
     def stop(self) -> None:
         """Tell the guest to end after its burst."""

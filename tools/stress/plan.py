@@ -73,7 +73,7 @@ class Plan:
             ring_pages=self._pins.ring_pages or min(setup.ring_pages, 2),
             start=0 if self._pins.ring_pages is None and setup.ring_pages > 2 else setup.start,
             style=self.random.choices(list(Style), (1, 1, 1) if strict else (6, 3, 1))[0],
-            longest=self.random.choice((4, 64, 400) if strict else (300, 1000)),
+            longest=self.random.choice((4, 64, 400) if strict else (30, 300)),
             bells=setup.bells if strict else 0.0,
             strict=strict,
         )

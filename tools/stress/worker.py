@@ -157,8 +157,8 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
 
     The id is also that of a new process group, which its guest process belongs to.
 
-    Messages are JSON: kind "guest" brings a pidfd, "ready" the ring, run and RAM segments, "done"
-    and "error" end it.
+    Messages are JSON: kind "guest" brings a pidfd, "ready" the ring, run and RAM segments, "proved"
+    the number of a proof that has ended, "done" and "error" end it.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
@@ -221,7 +221,7 @@ def _run(
         )
         with Machine(accel, staleness=setup.staleness or None) as machine:
             counters = machine.counters
-            notes = _build(machine, setup, tally)
+            notes = _build(machine, setup, tally, peer)
             _tell(peer, "ready", guests.kept())
             try:
                 # Where a third party writes, an exit may look like a halt.
@@ -255,15 +255,17 @@ def _run(
     return 0
 
 
-def _build(machine: Machine, setup: Setup, tally: NDArray[np.int64]) -> GuestMemory:
+def _build(
+    machine: Machine, setup: Setup, tally: NDArray[np.int64], peer: socket.socket
+) -> GuestMemory:
     """The device, the notes and the guest; the notes."""
     checker = Checker(pattern.stream(setup.seed, setup.style), tally, setup.strict)
-    sink = Sink(checker, machine.accel.set_irq)
+    sink = Sink(checker, machine.accel.set_irq, lambda number: _tell(peer, "proved", number=number))
     sink.map(machine)
     if setup.remaps:
         machine.loop.call_every(setup.remaps, lambda: sink.remap(machine))
     notes = machine.add_ram(guest.NOTES, PAGE_SIZE)
-    names = ("seed", "style", "entries", "longest", "bells", "luck")
+    names = ("seed", "style", "entries", "longest", "bells", "luck", "ring_pages")
     arguments = {name: getattr(setup, name) for name in names}
     machine.accel.load_guest("coalesced.tools.stress.guest:write", arguments)
     return notes
