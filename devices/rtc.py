@@ -60,6 +60,8 @@ C_PF: Final = 0x40
 C_AF: Final = 0x20
 C_UF: Final = 0x10
 D_VRT: Final = 0x80
+SHUTDOWN: Final = 0x0F
+"""A byte that tells firmware what to do behind a reset, by the convention of IBM's AT."""
 
 PM: Final = 0x80
 DONT_CARE: Final = 0xC0
@@ -119,11 +121,13 @@ class Mc146818:
     def reset(self) -> None:
         """Disable interrupts and drop their flags; time and CMOS are kept by the battery.
 
-        As in QEMU, a period that had begun still ends with its flag.
+        As in QEMU, a period that had begun still ends with its flag, and firmware finds no reason
+        for a shutdown.
         """
         self._catch_up()
         self._cmos[REG_B] &= ~(B_PIE | B_AIE | B_SQWE)
         self._cmos[REG_C] = 0
+        self._cmos[SHUTDOWN] = 0
         self._await_update()
         self._drive()
 

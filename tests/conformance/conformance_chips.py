@@ -284,6 +284,117 @@ def _diagnostics(lines: Lines, rng: Random, length: int) -> None:
             lines.in_(port, size)
 
 
+RTC_TIME = (*range(10), 0x32, 0x37)
+RTC_FLAGS = 0x0C
+RTC_PERIODS = 0x40  # their enable in register B
+
+
+def _mc146818(lines: Lines, rng: Random, length: int) -> None:
+    """The clock held by SET, so that its time is storage; CMOS, formats, rates.
+
+    No flags: QEMU's go by the host's clock, which does not stand still.
+    """
+
+    def write(index: int, value: int) -> None:
+        lines.out(0x70, index)
+        lines.out(0x71, value)
+
+    write(0x0B, 0x82)
+    for index in RTC_TIME:
+        write(index, 0)
+    while len(lines) < length:
+        do = rng.randrange(40)
+        index = rng.choice((*RTC_TIME, *range(0x0A, 0x10), rng.randrange(256)))
+        if index & 0x7F == RTC_FLAGS:
+            write(index, rng.randrange(256))
+        elif do < 14:
+            lines.out(0x70, index | rng.choice((0, 0x80)))
+            lines.in_(0x71)
+        elif do < 16:
+            lines.out(0x70, index)
+            lines.in_(rng.choice((0x70, 0x71)), rng.choice((1, 2)))
+        elif do < 30:
+            if index & 0x7F not in (0x0A, 0x0B):
+                write(index, rng.choice((0, 0x59, 0x23, 0xC0, rng.randrange(256))))
+        elif do < 34:
+            write(0x0A, rng.choice((0x20, 0x26, 0x2F, 0x60, 0x70, rng.randrange(256))))
+        elif do < 38:
+            write(0x0B, 0x80 | rng.randrange(128) & ~RTC_PERIODS)
+        elif do < 39:
+            lines.out(0x70, rng.choice(RTC_TIME) | rng.randrange(1 << 8) << 8, 2)
+        elif rng.randrange(10) == 0:
+            lines.reset()
+
+
+DMA_PORTS = (*range(0x10), *range(0x80, 0x90), *range(0xC0, 0xE0))
+
+
+def _i8237(lines: Lines, rng: Random, length: int) -> None:
+    """All registers of both controllers and the pages; nothing here asks for a transfer."""
+    lines.reset()
+    while len(lines) < length:
+        port, do = rng.choice(DMA_PORTS), rng.randrange(40)
+        if do < 19:
+            lines.in_(port, 2 if do == 0 and port < 0x0F else 1)
+        elif do < 38:
+            lines.out(port, rng.choice((0, 1, 2, 4, 0x55, 0xFF, rng.randrange(256))))
+        elif do < 39:
+            lines.out(rng.randrange(0x0F), rng.randrange(1 << 16), 2)
+        elif rng.randrange(30) == 0:
+            lines.reset()
+
+
+# QEMU has its firmware behind 0xe0000: looked at and written only while RAM is shown there.
+ROMS = (
+    (0xF0000, 0x59, 0x30),
+    (0xE0000, 0x5E, 0x03),
+    (0xE4000, 0x5E, 0x30),
+    (0xE8000, 0x5F, 0x03),
+    (0xEC000, 0x5F, 0x30),
+)
+OPTION_ROMS = (*range(0xC0000, 0xE0000, 0x4000), 0xC8000 - 8, 0xD0000 - 8)
+HIDDEN = (0x9FFF8, 0xA0000, 0xA8000, 0xAFFF8, 0xB8000, 0xBFFF8, *OPTION_ROMS)
+
+
+def _i440fx(lines: Lines, rng: Random, length: int) -> None:
+    """PAM and SMRAM show RAM and hide it; the address register and the reset control register."""
+    while len(lines) < length:
+        do, size = rng.randrange(40), rng.choice((1, 2, 4, 8))
+        at = rng.choice(HIDDEN) + rng.randrange(16)
+        if do < 10:
+            lines.store(at, rng.randrange(1 << 8 * size), size)
+        elif do < 20:
+            lines.load(at, size)
+        elif do < 22:
+            lines.read(at, rng.randrange(1, 40))
+        elif do < 24:
+            lines.write(at, rng.randbytes(rng.randrange(1, 40)))
+        elif do < 32:
+            _attributes(lines, rng)
+        elif do < 34:
+            start, register, bits = rng.choice(ROMS)
+            lines.config_write(0, register, bits, 1)
+            lines.write(start, rng.randbytes(8))
+            lines.read(start, 16)
+            lines.config_write(0, register, bits ^ 0x33, 1)
+        elif do < 37:
+            lines.out(rng.choice((0xCF8, 0xCFA)), rng.randrange(1 << 16), rng.choice((1, 2)))
+            size = rng.choice((1, 2, 4))
+            lines.in_(rng.randrange(0xCF8, 0xCFD - size), size)
+        elif do < 39:
+            lines.out(0xCF9, rng.randrange(256) & ~4)
+            lines.config_read(0, rng.randrange(256) & ~3, 4)
+        elif rng.randrange(30) == 0:
+            lines.reset()
+
+
+def _attributes(lines: Lines, rng: Random) -> None:
+    register = rng.choice((0x58, 0x5A, 0x5B, 0x5C, 0x5D, 0x72, 0x72))
+    size = 1 if register & 3 == 3 else rng.choice((1, 2))
+    value = rng.choice((rng.randrange(1 << 8 * size), 0, 0x3333 & (1 << 8 * size) - 1))
+    lines.config_write(0, register, value, size)
+
+
 CHIPS = (
     Chip("diagnostics", ("isa-debugcon,iobase=0x402",), _diagnostics),
     Chip("uart", ("isa-serial",), _uart),
@@ -292,5 +403,8 @@ CHIPS = (
     Chip("fw_cfg", (), _fw_cfg),
     Chip("pic", (), _pic),
     Chip("pit", (), _pit),
+    Chip("mc146818", (), _mc146818),
+    Chip("i8237", (), _i8237),
+    Chip("i440fx", (), _i440fx),
 )
 SCRIPTS = tuple(chip.script(chip.name, LENGTH) for chip in CHIPS)

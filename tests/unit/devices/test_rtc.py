@@ -389,10 +389,12 @@ def test_the_state_leaves_out_when_the_clock_was_held() -> None:
 def test_reset_disables_interrupts_and_keeps_the_rest() -> None:
     board = Board()
     board.put(0x0B, 0x7A)
+    board.put(0x0F, 0x05)
     board.put(0x20, 0x55)
     board.now += 1
     board.rtc.reset()
     assert (board.get(0x0B), board.get(0x0C), board.get(0x20)) == (0x12, 0x00, 0x55)
+    assert board.get(0x0F) == 0  # firmware would go on with what the guest had planned before
     assert board.get(0) == 0x22
 
 
