@@ -54,6 +54,20 @@ def test_kills(tmp_path: Path, side: str) -> None:
     assert result["slowest_notice_seconds"] <= 1.0
 
 
+@pytest.mark.parametrize("vcpus", [2, 4])
+def test_each_vcpu_s_entries_in_one_ring(tmp_path: Path, vcpus: int) -> None:
+    """Once, in its order, whole, whichever others the vCPUs put between them; loads, too."""
+    result = stress(tmp_path, "--vcpus", vcpus, "--stop", "--entries", 100_000, "--seed", 1)
+    assert result["entries"] >= 100_000
+    assert result["loads"] > 0
+
+
+def test_kills_of_four_vcpus(tmp_path: Path) -> None:
+    """What each of them had published is accounted for, whoever held the ring's lock."""
+    result = stress(tmp_path, "--vcpus", 4, "--kill", "both", "--times", 12)
+    assert (result["kills"], result["recovered"]) == (12, 12)
+
+
 @pytest.mark.heavy
 def test_all_in_turn(tmp_path: Path) -> None:
     """What is done to one pair is not done to the next."""
@@ -104,6 +118,8 @@ def test_the_full_check_of_2009_is_found_out(tmp_path: Path) -> None:
         (("--kill", "both", "--break", "nothing"), "--break"),
         (("--kill", "me"), "--kill"),
         (("--entries", 0), "--entries"),
+        (("--vcpus", 5), "--vcpus"),
+        (("--vcpus", 2, "--corrupt"), "--vcpus 2: corruptions are for one vCPU"),
     ],
 )
 def test_wrong_usage_is_one_line(tmp_path: Path, arguments: tuple[object, ...], said: str) -> None:
@@ -129,6 +145,7 @@ def test_ctrl_c_ends_it_all(tmp_path: Path) -> None:
     [
         ("--entries", 10_000_000),
         ("--kill", "both", "--times", 200),
+        ("--kill", "both", "--times", 100, "--vcpus", 4),
         ("--kill", "hv", "--times", 50),
         ("--kill", "vmm", "--times", 50),
         ("--corrupt", "--times", 2000),

@@ -99,6 +99,12 @@ StalenessOption = Annotated[
         "--staleness", metavar="MS|off", help="Period of the flush timer (default: several)."
     ),
 ]
+VcpusOption = Annotated[
+    int,
+    typer.Option(
+        "--vcpus", metavar="N", min=1, max=4, help="vCPUs that write into the one ring, 1 to 4."
+    ),
+]
 RingOption = Annotated[
     str | None,
     typer.Option(
@@ -114,7 +120,8 @@ def register(app: typer.Typer) -> None:
     app.command(
         "stress",
         epilog="Examples: coalesced stress --seconds 60 · coalesced stress --entries 1e9 · "
-        "coalesced stress --kill both --times 1000 · coalesced stress --corrupt --times 1e5 · "
+        "coalesced stress --kill both --times 1000 --vcpus 4 · "
+        "coalesced stress --corrupt --times 1e5 · "
         "coalesced stress --break full-check-2009 --wait poll · "
         "coalesced stress --ring examples/rings/correct.h",
     )(stress)
@@ -133,6 +140,7 @@ def stress(
     wait: WaitOption = None,
     cpus: CpusOption = None,
     staleness: StalenessOption = None,
+    vcpus: VcpusOption = 1,
     ring: RingOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -146,6 +154,7 @@ def stress(
         refused = {
             "--kill": kill, "--stop": stop, "--corrupt": corrupt, "--times": times,
             "--break": broken, "--ring-pages": ring_pages, "--wait": wait, "--staleness": staleness,
+            "--vcpus": vcpus > 1,
         }  # fmt: skip
         return _own_ring(ring, refused, seed, seconds, entries, cpus, json)
     if broken is not None and broken not in BROKEN:
@@ -163,6 +172,7 @@ def stress(
         wait=wait,
         cpus=cpus,
         staleness=None if staleness is None else staleness_of(staleness) or 0.0,
+        vcpus=vcpus,
     )
     from coalesced.tools.stress import cores  # noqa: PLC0415 - before anything loads hv.core
 

@@ -113,7 +113,7 @@ class Checker:
     def _number(self, near: int, pio: bool, address: int) -> int:
         """The number nearest to `near` whose low bits the address carries."""
         modulus = PERIOD if pio else MEMORY_MODULUS
-        base = pattern.QUEUE_PORTS if pio else 0
+        base = pattern.own(pattern.QUEUE_PORTS, self._stream.vcpu) if pio else 0
         low = address - base if pio else address // PAGE_SIZE
         return max(0, near + (low - near + modulus // 2) % modulus - modulus // 2)
 

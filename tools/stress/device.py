@@ -1,4 +1,4 @@
-"""The device that a stressed guest writes to: it checks every entry."""
+"""The devices that a stressed guest writes to, one a vCPU: they check every entry."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ _OTHER = 1 << 45
 
 
 class Sink:
-    """Regions of all kinds in front of one checker."""
+    """Regions of all kinds in front of the checker of a vCPU."""
 
     def __init__(
         self,
+        vcpu: int,
         checker: Checker,
         set_irq: Callable[[int, bool], None],
         proved: Callable[[int], None],
     ) -> None:
         """`proved`: takes the number of a proof that the guest has ended."""
+        self._vcpu = vcpu
         self._checker = checker
         self._set_irq = set_irq
         self._proved = proved
@@ -31,36 +33,30 @@ class Sink:
 
     def map(self, machine: Machine) -> None:
         """Map the regions where the stream expects them."""
-        memory, ports = machine.memory, machine.ports
-        memory.map(self._writes("queue", False, pattern.QUEUE, pattern.WINDOW, True), pattern.QUEUE)
-        memory.map(
-            self._writes("direct", False, pattern.DIRECT, pattern.WINDOW, False), pattern.DIRECT
-        )
-        ports.map(
-            self._writes("queue-ports", True, pattern.QUEUE_PORTS, pattern.PORTS, True),
-            pattern.QUEUE_PORTS,
-        )
-        memory.map(Region("probe", pattern.WINDOW, self._probe, _ignore), pattern.PROBE)
-        ports.map(
-            Region("probe-ports", pattern.PROBE_PORTS + 4, self._probe_port, _ignore),
-            pattern.PROBE_PORT,
-        )
-        memory.map(
-            Region(
-                "bell",
-                pattern.WINDOW,
-                _zero,
-                self._bell,
-                coalesced=((0, pattern.WINDOW),),
-            ),
-            pattern.BELL,
-        )
-        memory.map(Region("silence", PAGE_SIZE, _zero, self._silence), guest.SILENCE)
-        size = pattern.WINDOW
-        memory.map(
-            Region("proof", size, _zero, _ignore, _ignore_run, coalesced=((0, size),)), guest.PROOF
-        )
-        memory.map(Region("proved", PAGE_SIZE, _zero, self._prove), guest.PROVED)
+        window = pattern.WINDOW
+        for port, first, size, coalesced in (
+            (False, pattern.QUEUE, window, True),
+            (False, pattern.DIRECT, window, False),
+            (True, pattern.QUEUE_PORTS, pattern.PORTS, True),
+        ):
+            self._map(machine, port, first, self._writes(port, self._own(first), size, coalesced))
+        self._map(machine, False, pattern.PROBE, Region("probe", window, self._probe, _ignore))
+        probe_ports = Region("probe-ports", pattern.PROBE_PORTS + 4, self._probe_port, _ignore)
+        self._map(machine, True, pattern.PROBE_PORT, probe_ports)
+        bell = Region("bell", window, _zero, self._bell, coalesced=((0, window),))
+        self._map(machine, False, pattern.BELL, bell)
+        silence = Region("silence", PAGE_SIZE, _zero, self._silence)
+        self._map(machine, False, guest.SILENCE, silence)
+        proof = Region("proof", window, _zero, _ignore, _ignore_run, coalesced=((0, window),))
+        self._map(machine, False, guest.PROOF, proof)
+        proved = Region("proved", PAGE_SIZE, _zero, self._prove)
+        self._map(machine, False, guest.PROVED, proved)
+
+    def _map(self, machine: Machine, port: bool, first: int, region: Region) -> None:
+        (machine.ports if port else machine.memory).map(region, self._own(first))
+
+    def _own(self, first: int) -> int:
+        return pattern.own(first, self._vcpu)
 
     def remap(self, machine: Machine) -> None:
         """Map a region that nobody uses, or take it away: the queue must be flushed for it."""
@@ -71,7 +67,7 @@ class Sink:
         region = Region("other", PAGE_SIZE, _zero, _ignore, coalesced=((0, PAGE_SIZE),))
         self._other = machine.memory.map(region, _OTHER)
 
-    def _writes(self, name: str, pio: bool, base: int, size: int, coalesced: bool) -> Region:
+    def _writes(self, pio: bool, base: int, size: int, coalesced: bool) -> Region:
         """A region whose writes are entries of the stream."""
         checker = self._checker
 
@@ -83,7 +79,7 @@ class Sink:
             return len(offsets)
 
         queued = ((0, size),) if coalesced else ()
-        return Region(name, size, _zero, write, write_run, coalesced=queued)
+        return Region("entries", size, _zero, write, write_run, coalesced=queued)
 
     def _probe(self, offset: int, _size: int) -> int:
         self._checker.position(offset // PAGE_SIZE, pattern.MEMORY_MODULUS)
@@ -95,13 +91,13 @@ class Sink:
 
     def _bell(self, offset: int, _size: int, _value: int) -> None:
         self._checker.position(offset // PAGE_SIZE, pattern.MEMORY_MODULUS)
-        self._set_irq(guest.LINE, True)
+        self._set_irq(guest.LINE + self._vcpu, True)
 
     def _prove(self, _offset: int, _size: int, value: int) -> None:
         self._proved(value)
 
     def _silence(self, _offset: int, _size: int, _value: int) -> None:
-        self._set_irq(guest.LINE, False)
+        self._set_irq(guest.LINE + self._vcpu, False)
 
 
 def _zero(_offset: int, _size: int) -> int:

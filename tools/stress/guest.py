@@ -12,15 +12,17 @@ from coalesced.hv.vcpu import Vcpu
 from coalesced.tools.stress import pattern
 from coalesced.tools.stress.pattern import PERIOD, Style
 
-# A page of guest RAM in which both sides leave notes of 8 bytes.
+# A page of guest RAM in which both sides leave notes of 8 bytes: those of vCPU 0 come first, and
+# of each further one NOTES_EACH bytes behind.
 NOTES = 0x1000_0000
-STOP = NOTES  # not 0: end after this burst
+STOP = NOTES  # not 0: end after this burst; that of vCPU 0 is for all
 WRITTEN = NOTES + 8  # entries whose writes were all carried out
 WRONG = NOTES + 16  # loads that gave another value than the device's
 ASKED = NOTES + 24  # number of the last proof that a third party has asked for
 DONE = NOTES + 32  # 1 when the guest has ended by itself
+NOTES_EACH = 64
 
-LINE = 5
+LINE = 5  # of vCPU 0; of each further one the next
 SILENCE = 1 << 44  # a write there exits and lowers the interrupt
 PROOF = 1 << 46  # coalesced; nothing is done with these writes
 PROVED = 1 << 47  # a write there exits; the number of the proof that it ends
@@ -39,14 +41,15 @@ def write(
     luck: int,
     ring_pages: int,
 ) -> None:
-    """Write the stream of a seed and a style until STOP is set.
+    """Write the vCPU's stream of a seed and a style until STOP is set.
 
     entries: least number of entries, 0 for no limit. longest: operations of a burst; most are much
     shorter. bells: share of bursts after which the guest waits for an interrupt that a queued
     write raises. luck: seed of the bursts.
     """
-    stream = pattern.stream(seed, Style(style))
-    chance = random.Random(luck)
+    stream = pattern.stream(seed, Style(style), vcpu.index)
+    chance = random.Random(luck + vcpu.index)
+    notes = NOTES_EACH * vcpu.index
     wrong = lap = proofs = 0
     while True:
         ops = stream.operations(lap)
@@ -60,18 +63,18 @@ def write(
             _burst(vcpu, ops, at, end)
             at = end
             number = before + (PERIOD if at == len(ops) else int(stream.entry[at]))
-            vcpu.store64(WRITTEN, number)
+            vcpu.store64(notes + WRITTEN, number)
             if chance.random() < bells:
                 _ring_the_bell(vcpu, number)
-            if (asked := vcpu.load64(ASKED)) != proofs:
+            if (asked := vcpu.load64(notes + ASKED)) != proofs:
                 proofs = asked
                 _prove(vcpu, proofs, ring_slots(ring_pages))
         done = int(np.searchsorted(stream.probes, at))
         given = ops["value"][stream.probes[:done]]
         wrong += int(np.count_nonzero(given != stream.answers(lap)[:done]))
-        vcpu.store64(WRONG, wrong)
+        vcpu.store64(notes + WRONG, wrong)
         if at < len(ops):
-            vcpu.store64(DONE, 1)
+            vcpu.store64(notes + DONE, 1)
             return
         lap += 1
 
@@ -95,16 +98,18 @@ def _burst(vcpu: Vcpu, ops: NDArray[np.void], start: int, end: int) -> None:
 
 def _ring_the_bell(vcpu: Vcpu, number: int) -> None:
     """Only a flush brings this write to its device before the guest continues."""
-    vcpu.store32(pattern.BELL + number % pattern.MEMORY_MODULUS * PAGE_SIZE, 0)
-    vcpu.wait_interrupt(1 << LINE)
-    vcpu.store32(SILENCE, 0)
+    bell = pattern.own(pattern.BELL, vcpu.index)
+    vcpu.store32(bell + number % pattern.MEMORY_MODULUS * PAGE_SIZE, 0)
+    vcpu.wait_interrupt(1 << LINE + vcpu.index)
+    vcpu.store32(pattern.own(SILENCE, vcpu.index), 0)
 
 
 def _prove(vcpu: Vcpu, number: int, slots: int) -> None:
     """Use every slot of the ring again, and exit in every way, so that nothing which was in either
     before has been left unread; then report it."""
-    vcpu.fill(PROOF, slots + _BATCH, 0, 8)
-    vcpu.load32(pattern.PROBE)
-    vcpu.in32(pattern.PROBE_PORT)
-    vcpu.out32(pattern.PROBE_PORT, 0)
-    vcpu.store64(PROVED, number)
+    port = pattern.own(pattern.PROBE_PORT, vcpu.index)
+    vcpu.fill(pattern.own(PROOF, vcpu.index), slots + _BATCH, 0, 8)
+    vcpu.load32(pattern.own(pattern.PROBE, vcpu.index))
+    vcpu.in32(port)
+    vcpu.out32(port, 0)
+    vcpu.store64(pattern.own(PROVED, vcpu.index), number)

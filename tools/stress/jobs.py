@@ -48,7 +48,7 @@ class Jobs:
         self._wanted = wanted
         self.totals = Totals()
         self._warm = Warm()
-        pins = Pins(wanted.ring_pages, wanted.wait, wanted.cpus, wanted.staleness)
+        pins = Pins(wanted.ring_pages, wanted.wait, wanted.cpus, wanted.staleness, wanted.vcpus)
         self._plan = Plan(wanted.seed, pins)
         self._started = time.monotonic()
         self._limit = math.inf if wanted.limit is None else wanted.limit

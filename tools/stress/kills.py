@@ -124,7 +124,8 @@ def _account(pair: Pair, kill: Kill, totals: Totals) -> None:
             totals.fail(pair, f"{kill}: indices {segments.indices()}, expected both at {at}")
     if segments is None:
         return
-    ahead = int(pair.tally[Count.next]) - segments.note(guest.WRITTEN)
-    if ahead > 2 * pair.setup.longest + 2:  # an operation is two entries at most
-        totals.fail(pair, f"{kill}: {ahead} entries more than one burst")
+    for vcpu, tally in enumerate(pair.tally):
+        ahead = int(tally[Count.next]) - segments.note(guest.WRITTEN, vcpu)
+        if ahead > 2 * pair.setup.longest + 2:  # an operation is two entries at most
+            totals.fail(pair, f"{kill}: {ahead} entries of vCPU {vcpu} more than one burst")
     totals.take(pair)

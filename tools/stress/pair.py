@@ -21,7 +21,7 @@ from coalesced.tools.rings.patience import Patience
 from coalesced.tools.stress import bodies, guest, pattern, worker
 from coalesced.tools.stress.checker import COUNTS, Checker, Count
 from coalesced.tools.stress.pattern import Style
-from coalesced.tools.stress.segments import Segments
+from coalesced.tools.stress.segments import Segments, Write
 from coalesced.tools.stress.worker import Setup
 
 _FINISH = 1.0  # seconds, after which they are killed
@@ -41,9 +41,11 @@ class Processes:
     def __init__(self, setup: Setup) -> None:
         """Start them, with this setup as their first."""
         for style in Style:  # made once: processes that are forked have them
-            pattern.stream(setup.seed, style)
+            for vcpu in range(setup.vcpus):
+                pattern.stream(setup.seed, style, vcpu)
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
-        self.tally: NDArray[np.int64] = np.frombuffer(self._memory, np.int64, COUNTS)
+        counts = np.frombuffer(self._memory, np.int64, setup.vcpus * COUNTS)
+        self.tally: NDArray[np.int64] = counts.reshape(setup.vcpus, COUNTS)
         self.errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
         self.pid, self.socket = worker.fork(setup, self.tally, self.errors)
         self.pidfd = os.pidfd_open(self.pid)
@@ -115,7 +117,10 @@ class Pair:
         self._warm = warm
         self._processes = processes = warm.take(setup) if warm else Processes(setup)
         self.tally = processes.tally
-        self.checker = Checker(pattern.stream(setup.seed, setup.style), self.tally)
+        self.checkers = [
+            Checker(pattern.stream(setup.seed, setup.style, vcpu), self.tally[vcpu])
+            for vcpu in range(setup.vcpus)
+        ]
         self.segments: Segments | None = None
         self.guest_pidfd = -1
         self.last: Message = {}  # "done" or "error", when it has come
@@ -155,7 +160,8 @@ class Pair:
         if message["kind"] == "guest":
             (self.guest_pidfd,) = fds
         elif message["kind"] == "ready":
-            self.segments = Segments(fds[0], fds[1], fds[2], tuple(fds[3:]))
+            others, (notes, *rest) = fds[2 : 1 + self.setup.vcpus], fds[1 + self.setup.vcpus :]
+            self.segments = Segments(fds[0], fds[1], notes, tuple(rest), tuple(others))
         elif message["kind"] == "proved":
             self.proved = message["number"]
         else:
@@ -205,24 +211,31 @@ class Pair:
     # --- the end ---
 
     def drain(self) -> int:
-        """After both sides have ended, check [first, last) and an unanswered exit.
+        """After both sides have ended, check [first, last) and the unanswered exits.
 
-        Returns the number of entries of the stream. Raises ValueError when an index is no
+        Returns the number of entries of the streams. Raises ValueError when an index is no
         slot.
         """
         assert self.segments is not None
-        before = int(self.tally[Count.next])
-        batch = self.segments.published()
-        self.checker.allow_again(len(batch))
-        for pio, address, length, data in batch[["pio", "phys_addr", "len", "data"]].tolist():
-            if pio or address < pattern.BELL:
-                self.checker.one(bool(pio), address, length, data)
-        pending = self.segments.pending_exit()
-        if pending is not None and (pending.pio or pending.address < pattern.PROBE):
-            # The device may have had this one, too, and the answer not gone out.
-            self.checker.allow_again(1)
-            self.checker.one(*pending)
-        return int(self.tally[Count.next]) - before
+        before = int(self.tally[:, Count.next].sum())
+        batch = self.segments.published()[["pio", "phys_addr", "len", "data"]].tolist()
+        entries = [Write(bool(pio), *rest) for pio, *rest in batch]
+        for vcpu, checker in enumerate(self.checkers):
+            own = [entry for entry in entries if self._vcpu_of(entry) == vcpu]
+            checker.allow_again(len(own))
+            for entry in own:
+                if entry.pio or entry.address < pattern.BELL:
+                    checker.one(*entry)
+            pending = self.segments.pending_exit(vcpu)
+            if pending is not None and (pending.pio or pending.address < pattern.PROBE):
+                # The device may have had this one, too, and the answer not gone out.
+                checker.allow_again(1)
+                checker.one(*pending)
+        return int(self.tally[:, Count.next].sum()) - before
+
+    def _vcpu_of(self, entry: Write) -> int:
+        """The vCPU that wrote an entry; one with a wrong address is somebody's, too."""
+        return min(pattern.vcpu_of(entry.pio, entry.address), self.setup.vcpus - 1)
 
     def starts(self) -> bool:
         """Wait until it is ready; False when it does not start.

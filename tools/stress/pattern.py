@@ -1,4 +1,4 @@
-"""The stream that a stressed guest writes: every entry follows from its number.
+"""The streams that a stressed guest writes, one a vCPU: every entry follows from its number.
 
 Both sides, and the accounting after a kill, compute it from the same seed. An entry's address
 carries the low bits of its number, its data a check value, so that lost, repeated, reordered and
@@ -33,6 +33,18 @@ QUEUE_PORTS: Final = 0x2000  # coalesced; a port a number, modulo PERIOD
 PORTS: Final = PERIOD + 4
 PROBE_PORT: Final = 0xA800  # each in exits, at a port a number, modulo PROBE_PORTS
 PROBE_PORTS: Final = 0x1000
+VCPUS: Final = 4  # have room for their ports
+_PORTS_EACH: Final = {QUEUE_PORTS: PORTS, PROBE_PORT: PROBE_PORTS + 4}
+
+
+def own(first: int, vcpu: int) -> int:
+    """Where an area of a vCPU begins, such as its QUEUE; `first`: where that of vCPU 0 does."""
+    return first + vcpu * _PORTS_EACH.get(first, WINDOW)
+
+
+def vcpu_of(pio: bool, address: int) -> int:
+    """The vCPU whose QUEUE, DIRECT or QUEUE_PORTS an address lies in."""
+    return (address - QUEUE_PORTS) // PORTS if pio else address % QUEUE // WINDOW
 
 
 class Style(StrEnum):
@@ -78,10 +90,11 @@ class Lap:
 
 
 class Stream:
-    """The entries of a seed and a style, and the operations that write them."""
+    """The entries of a seed, a style and a vCPU, and the operations that write them."""
 
-    def __init__(self, seed: int, style: Style) -> None:
-        random = generator((seed, list(Style).index(style)))
+    def __init__(self, seed: int, style: Style, vcpu: int = 0) -> None:
+        self.vcpu = vcpu
+        random = generator((seed, list(Style).index(style), vcpu))
         kinds = _kinds(random, style)
         numbers = np.arange(PERIOD, dtype=np.uint64)
         self._pio = kinds == "out"
@@ -97,9 +110,10 @@ class Stream:
         offset = np.minimum(offset, PAGE_SIZE - sizes.astype(np.uint64))
         offset[self._first] = PAGE_SIZE - cut[self._first].astype(np.uint64)
         offset[second] = 0
-        base = np.where(kinds == "direct", DIRECT, QUEUE).astype(np.uint64)
+        base = np.where(kinds == "direct", own(DIRECT, vcpu), own(QUEUE, vcpu)).astype(np.uint64)
         in_memory = base + numbers * PAGE_SIZE + offset
-        self._address = np.where(self._pio, QUEUE_PORTS + numbers, in_memory).astype(np.uint64)
+        ports = own(QUEUE_PORTS, vcpu) + numbers
+        self._address = np.where(self._pio, ports, in_memory).astype(np.uint64)
         self._length = sizes
         self._mask = _ALL >> (np.uint64(64) - np.uint64(8) * sizes.astype(np.uint64))
         self._data = random.integers(0, 1 << 64, PERIOD, dtype=np.uint64)
@@ -152,8 +166,11 @@ class Stream:
         ops["size"] = np.where(is_write, sizes, probe_sizes)
         ops["address"] = np.select(
             [is_write, is_load],
-            [self._address[self.entry], PROBE + self.entry.astype(np.uint64) * PAGE_SIZE],
-            np.uint64(PROBE_PORT) + self.entry.astype(np.uint64) % PROBE_PORTS,
+            [
+                self._address[self.entry],
+                own(PROBE, self.vcpu) + self.entry.astype(np.uint64) * PAGE_SIZE,
+            ],
+            np.uint64(own(PROBE_PORT, self.vcpu)) + self.entry.astype(np.uint64) % PROBE_PORTS,
         )
         self._ops = ops
         self._words = ops.view(np.uint64).reshape(-1, 3)  # kind and size, address, value
@@ -194,10 +211,10 @@ def probe_value_of(number: int) -> int:
     return number * 0x9E37_79B9_7F4A_7C15 & (1 << 64) - 1 ^ number >> 7
 
 
-@lru_cache(maxsize=8)
-def stream(seed: int, style: Style) -> Stream:
+@lru_cache(maxsize=2 * len(Style) * VCPUS)
+def stream(seed: int, style: Style, vcpu: int) -> Stream:
     """The stream, made once: processes that are forked later have it."""
-    return Stream(seed, style)
+    return Stream(seed, style, vcpu)
 
 
 def _kinds(random: np.random.Generator, style: Style) -> NDArray[np.str_]:

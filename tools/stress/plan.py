@@ -24,6 +24,7 @@ class Pins:
     wait: str | None = None
     cpus: str | None = None
     staleness: float | None = None  # seconds; 0.0: off
+    vcpus: int = 1
 
 
 class Plan:
@@ -63,6 +64,7 @@ class Plan:
             bells=bells if staleness else 0.0,  # only a timed flush delivers a bell
             remaps=chance.choice((0.0, 0.0, 0.003)),
             luck=chance.getrandbits(32),
+            vcpus=pins.vcpus,
         )
 
     def short(self, strict: bool = True) -> Setup:

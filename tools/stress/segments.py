@@ -34,18 +34,21 @@ class Segments:
     """Descriptors and mappings of ring, run segment and notes; they outlive both sides.
 
     `channels`, for a third party: exit pipe, resume pipe, and the ends of the control socket that
-    send to the guest process and to the VMM.
+    send to the guest process and to the VMM. `others`: run segments of further vCPUs.
     """
 
     ring_fd: int
     run_fd: int
     notes_fd: int
     channels: tuple[int, ...] = ()
+    others: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self.sizes = [os.fstat(fd).st_size for fd in self.fds]
         self.ring = mmap.mmap(self.ring_fd, self.sizes[0])
         self.run = mmap.mmap(self.run_fd, self.sizes[1])
+        size = self.sizes[1]
+        self.runs = [self.run, *(mmap.mmap(fd, size) for fd in self.others)]  # of each vCPU
         self.notes = mmap.mmap(self.notes_fd, self.sizes[2])
         self.slots = abi.ring_slots(self.sizes[0] // PAGE_SIZE)
 
@@ -80,32 +83,31 @@ class Segments:
         batch["data"] &= np.uint64((1 << 64) - 1) >> shift
         return batch
 
-    def pending_exit(self) -> Write | None:
-        """The write of an exit that has not been answered, if there is one."""
-        exits, resumes = self.word(core.EXIT_SEQUENCE), self.word(core.RESUME_SEQUENCE)
+    def pending_exit(self, vcpu: int = 0) -> Write | None:
+        """The write of a vCPU's exit that has not been answered, if there is one."""
+        run = self.runs[vcpu]
+        exits, resumes = _word(run, core.EXIT_SEQUENCE), _word(run, core.RESUME_SEQUENCE)
         if exits != resumes:
             return None  # the guest runs
-        (reason,) = _U32.unpack_from(self.run, abi.KVM_RUN_EXIT_REASON)
+        (reason,) = _U32.unpack_from(run, abi.KVM_RUN_EXIT_REASON)
         if reason == abi.KVM_EXIT_MMIO:
-            address, data, length, is_write = abi.KVM_RUN_MMIO.unpack_from(
-                self.run, abi.KVM_RUN_UNION
-            )
+            address, data, length, is_write = abi.KVM_RUN_MMIO.unpack_from(run, abi.KVM_RUN_UNION)
             return Write(False, address, length, _cut(data, length)) if is_write else None
         if reason == abi.KVM_EXIT_IO:
-            direction, length, port, _, _ = abi.KVM_RUN_IO.unpack_from(self.run, abi.KVM_RUN_UNION)
-            data = self.run[PAGE_SIZE : PAGE_SIZE + 8]
+            direction, length, port, _, _ = abi.KVM_RUN_IO.unpack_from(run, abi.KVM_RUN_UNION)
+            data = run[PAGE_SIZE : PAGE_SIZE + 8]
             is_out = direction == abi.KVM_EXIT_IO_OUT
             return Write(True, port, length, _cut(data, length)) if is_out else None
         return None
 
     def word(self, offset: int) -> int:
         """A 32-bit word of the run page."""
-        (value,) = _U32.unpack_from(self.run, offset)
-        return int(value)
+        return _word(self.run, offset)
 
-    def note(self, address: int) -> int:
-        """The value at an address of the notes."""
-        (value,) = _U64.unpack_from(self.notes, address - guest.NOTES)
+    def note(self, address: int, vcpu: int = 0) -> int:
+        """The value of a note; `address`: where vCPU 0 has it."""
+        at = address - guest.NOTES + vcpu * guest.NOTES_EACH
+        (value,) = _U64.unpack_from(self.notes, at)
         return int(value)
 
     def leave_note(self, address: int, value: int) -> None:
@@ -114,10 +116,15 @@ class Segments:
 
     def close(self) -> None:
         """Close descriptors and mappings."""
-        for mapping in (self.ring, self.run, self.notes):
+        for mapping in (self.ring, *self.runs, self.notes):
             mapping.close()
-        for fd in (*self.fds, *self.channels):
+        for fd in (*self.fds, *self.channels, *self.others):
             os.close(fd)
+
+
+def _word(run: mmap.mmap, offset: int) -> int:
+    (value,) = _U32.unpack_from(run, offset)
+    return int(value)
 
 
 def _cut(data: bytes, length: int) -> int:

@@ -48,16 +48,18 @@ class Totals:
 
     def take(self, pair: Pair) -> bool:
         """Add a pair's tally; False when an entry was lost, duplicated, reordered or torn."""
-        tally = pair.tally
+        tally = pair.tally.sum(axis=0)
         self.pairs += 1
         self.entries += int(tally[Count.next])
         self.loads += int(tally[Count.answers])
         self.redelivered += int(tally[Count.redelivered])
         found = {name: int(tally[Count[name]]) for name in WRONG}
         if pair.segments is not None:
-            missing = pair.segments.note(guest.WRITTEN) - int(tally[Count.next])
-            found["lost"] += max(0, missing)
-            found["wrong_loads"] = pair.segments.note(guest.WRONG)
+            found["wrong_loads"] = 0
+            for vcpu, own in enumerate(pair.tally):
+                missing = pair.segments.note(guest.WRITTEN, vcpu) - int(own[Count.next])
+                found["lost"] += max(0, missing)
+                found["wrong_loads"] += pair.segments.note(guest.WRONG, vcpu)
         for name, count in found.items():
             setattr(self, name, getattr(self, name) + count)
         if any(found.values()):
@@ -106,5 +108,5 @@ def describe(pair: Pair) -> str:
     setup = pair.setup
     return (
         f"{setup.style.value}, {setup.ring_pages} pages from slot {setup.start}, {setup.wait}, "
-        f"{setup.cpus}, seed {setup.seed}, luck {setup.luck}"
+        f"{setup.cpus}, {setup.vcpus} vCPUs, seed {setup.seed}, luck {setup.luck}"
     )

@@ -26,6 +26,7 @@ class Wanted:
     wait: str | None = None
     cpus: str | None = None
     staleness: float | None = None  # seconds; 0.0: off
+    vcpus: int = 1
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not 0 < self.seconds <= SECONDS_MAX:
@@ -34,6 +35,8 @@ class Wanted:
             )
         if self.times is not None and self.kill is None and not self.corrupt:
             raise BadInput("--times: expected --kill or --corrupt with it")
+        if self.vcpus > 1 and self.corrupts:
+            raise BadInput(f"--vcpus {self.vcpus}: corruptions are for one vCPU")
 
     @property
     def limit(self) -> float | None:

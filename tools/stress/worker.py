@@ -63,6 +63,7 @@ class Setup:
     bells: float  # share of bursts that wait for an interrupt
     remaps: float  # seconds between two changes of the mapping; 0: none
     luck: int  # seed of the bursts
+    vcpus: int = 1
     strict: bool = True  # only the two sides write into the segments
     lie: Lie | None = None  # of a side at the start
 
@@ -132,7 +133,7 @@ class Guests:
         return PlayedGuest(self._body, keeping, theirs, lie)
 
     def kept(self) -> list[int]:
-        """Ring, run segment and RAM; for a third party, also pipes and the ends of the socket."""
+        """Ring, run segments and RAM; for a third party, also pipes and the ends of the socket."""
         keeping = self._keeping
         assert keeping is not None
         if self._theirs is None:
@@ -217,7 +218,7 @@ def _run(
     counters = Counters()
     try:
         accel = ProcessAccelerator(
-            process, setup.ring_pages, WaitPolicy.named(setup.wait), setup.cpus
+            process, setup.ring_pages, WaitPolicy.named(setup.wait), setup.cpus, setup.vcpus
         )
         with Machine(accel, staleness=setup.staleness or None) as machine:
             counters = machine.counters
@@ -225,7 +226,7 @@ def _run(
             _tell(peer, "ready", guests.kept())
             try:
                 # Where a third party writes, an exit may look like a halt.
-                while not notes.read(guest.DONE - guest.NOTES, 1)[0]:
+                while not _done(notes, setup.vcpus):
                     machine.resume()
                 machine.flush()
             except CoalescedError:
@@ -258,17 +259,30 @@ def _run(
 def _build(
     machine: Machine, setup: Setup, tally: NDArray[np.int64], peer: socket.socket
 ) -> GuestMemory:
-    """The device, the notes and the guest; the notes."""
-    checker = Checker(pattern.stream(setup.seed, setup.style), tally, setup.strict)
-    sink = Sink(checker, machine.accel.set_irq, lambda number: _tell(peer, "proved", number=number))
-    sink.map(machine)
+    """The devices, the notes and the guest; the notes."""
+
+    def proved(number: int) -> None:
+        _tell(peer, "proved", number=number)
+
+    sinks = []
+    for vcpu in range(setup.vcpus):
+        stream = pattern.stream(setup.seed, setup.style, vcpu)
+        checker = Checker(stream, tally[vcpu], setup.strict)
+        sinks.append(Sink(vcpu, checker, machine.accel.set_irq, proved))
+        sinks[vcpu].map(machine)
     if setup.remaps:
-        machine.loop.call_every(setup.remaps, lambda: sink.remap(machine))
+        machine.loop.call_every(setup.remaps, lambda: sinks[0].remap(machine))
     notes = machine.add_ram(guest.NOTES, PAGE_SIZE)
     names = ("seed", "style", "entries", "longest", "bells", "luck", "ring_pages")
     arguments = {name: getattr(setup, name) for name in names}
+    arguments["entries"] = -(-setup.entries // setup.vcpus)  # of each
     machine.accel.load_guest("coalesced.tools.stress.guest:write", arguments)
     return notes
+
+
+def _done(notes: GuestMemory, vcpus: int) -> bool:
+    first = guest.DONE - guest.NOTES
+    return all(notes.read(first + i * guest.NOTES_EACH, 1)[0] for i in range(vcpus))
 
 
 def _await_end(process: GuestProcess) -> None:

@@ -56,6 +56,21 @@ def wrong(seen: Checker) -> dict[str, int]:
 
 
 @STYLES
+@pytest.mark.parametrize("lap", [0, 1, 63])
+def test_no_address_tells_of_two_vcpus(style: Style, lap: int) -> None:
+    """Not of a probe, nor of a device behind the areas of the last one."""
+    taken: dict[tuple[bool, int], int] = {}
+    for vcpu in range(pattern.VCPUS):
+        stream = Stream(7, style, vcpu)
+        for pio, address, length, _ in entries(stream, lap * PERIOD, lap * PERIOD + PERIOD):
+            assert pattern.vcpu_of(pio, address) == vcpu
+            assert not pio or address + length <= pattern.PROBE_PORT
+        for kind, _, address, _ in stream.operations(lap)[stream.probes].tolist():
+            assert taken.setdefault((kind == OP_IN, address), vcpu) == vcpu
+            assert kind == OP_LOAD or address + 4 <= 0x10000
+
+
+@STYLES
 @pytest.mark.parametrize("lap", [0, 1, 63, 64, 1 << 20])
 def test_the_operations_write_the_entries(style: Style, lap: int) -> None:
     """In every lap, and the other way round: no entry without its operation."""
