@@ -60,15 +60,13 @@ C_PF: Final = 0x40
 C_AF: Final = 0x20
 C_UF: Final = 0x10
 D_VRT: Final = 0x80
-SHUTDOWN: Final = 0x0F
-"""A byte that tells firmware what to do behind a reset, by the convention of IBM's AT."""
+SHUTDOWN: Final = 0x0F  # tells firmware what to do after a reset (IBM's AT)
 
 PM: Final = 0x80
 DONT_CARE: Final = 0xC0
 DAY: Final = 86400
 CRYSTAL_HZ: Final = 32768
-SECOND: Final = 1_000_000_000
-"""In the nanoseconds that all times here are in."""
+SECOND: Final = 1_000_000_000  # nanoseconds, as all times here
 UIP_LENGTH: Final = 8 * SECOND // CRYSTAL_HZ
 """Nanoseconds for which UIP announces a new second."""
 
@@ -119,10 +117,9 @@ class Mc146818:
         self.legacy_ports = ports
 
     def reset(self) -> None:
-        """Disable interrupts and drop their flags; time and CMOS are kept by the battery.
+        """Disable interrupts, clear their flags and the shutdown status; the battery keeps the rest.
 
-        As in QEMU, a period that had begun still ends with its flag, and firmware finds no reason
-        for a shutdown.
+        As in QEMU, a period that had begun still ends with its flag.
         """
         self._catch_up()
         self._cmos[REG_B] &= ~(B_PIE | B_AIE | B_SQWE)
