@@ -71,7 +71,6 @@ UIP_LENGTH: Final = 8 * SECOND // CRYSTAL_HZ
 """Nanoseconds for which UIP announces a new second."""
 
 _TIME: Final = frozenset((SECONDS, MINUTES, HOURS, DAY_OF_WEEK, DAY_OF_MONTH, MONTH, YEAR, CENTURY))
-_UNREADABLE: Final = 0xFF
 
 
 class Mc146818:
@@ -117,7 +116,7 @@ class Mc146818:
         self.legacy_ports = ports
 
     def reset(self) -> None:
-        """Disable interrupts, clear their flags and the shutdown status; the battery keeps the rest.
+        """Disable interrupts, clear their flags and the shutdown status; the rest stays.
 
         As in QEMU, a period that had begun still ends with its flag.
         """
@@ -139,7 +138,7 @@ class Mc146818:
     # --- ports ---
 
     def _read_index(self, offset: int, size: int) -> int:
-        return _UNREADABLE
+        return 0xFF  # it cannot be read
 
     def _write_index(self, offset: int, size: int, value: int) -> None:
         self.index = value & (CMOS_SIZE - 1)
