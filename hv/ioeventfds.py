@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from coalesced.hv import abi
 from coalesced.hv.errors import RequestError
@@ -13,8 +13,7 @@ from coalesced.hv.zones import Zones, next_number
 LENGTHS = (0, 1, 2, 4, 8)
 
 
-@dataclass(frozen=True)
-class Ioeventfd:
+class Ioeventfd(NamedTuple):
     """Writes of `length` bytes (0: of any length) to `address`, of `value` alone if it is given."""
 
     address: int
@@ -68,8 +67,7 @@ class Ioeventfd:
         )
 
 
-@dataclass(frozen=True)
-class _Registered:
+class _Registered(NamedTuple):
     fd: int
     number: int
 

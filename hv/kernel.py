@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import signal
@@ -358,6 +359,8 @@ def main() -> None:
     os.close(null)
     shm.remove_orphans()
     sys.stdout, sys.stderr = printable_stream(sys.stdout), printable_stream(sys.stderr)
+    gc.freeze()
+    gc.enable()
     guest.leave(serve(control))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -55,6 +56,7 @@ def _report(error: BaseException) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    gc.disable()  # until `app.run` has imported the command: passes over modules find no garbage
     # numpy's linear algebra would start threads that nothing here uses.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:

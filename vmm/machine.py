@@ -282,9 +282,8 @@ class Machine:
         digest = hashlib.blake2b(digest_size=16)
         for memory in sorted(self._declared, key=lambda m: m.start):
             digest.update(b"%x+%x:" % (memory.start, memory.size))
-            for offset, written in _written(memory):
-                digest.update(b"%x:" % offset)
-                digest.update(written)
+            for block in _written(memory.size, memory.read):
+                digest.update(block)
         for device in self.devices:
             digest.update(device.name.encode())
             try:
@@ -318,12 +317,13 @@ class Machine:
         self.close(complete=kind is None)
 
 
-def _written(memory: GuestMemory) -> Iterator[tuple[int, bytes]]:
-    """The parts of a memory that hold anything: most of it is zero, and a hash is slow."""
-    for offset in range(0, memory.size, len(_ZEROS)):
-        part = memory.read(offset, min(len(_ZEROS), memory.size - offset))
-        if part != _ZEROS[: len(part)]:
-            yield offset, part
+def _written(size: int, read: Callable[[int, int], bytes]) -> Iterator[bytes]:
+    """The blocks of a memory that hold anything: most of it is zero, and a hash is slow."""
+    for offset in range(0, size, len(_ZEROS)):
+        block = read(offset, min(len(_ZEROS), size - offset))
+        if block != _ZEROS[: len(block)]:
+            yield b"%x:" % offset
+            yield block
 
 
 def _parts(state: Mapping[str, StateValue]) -> Iterator[bytes | memoryview]:
@@ -339,8 +339,16 @@ def _parts(state: Mapping[str, StateValue]) -> Iterator[bytes | memoryview]:
             yield b"%d" % value
         elif isinstance(value, bytes | bytearray | memoryview):
             yield b"%d:" % len(value)
-            yield value
+            yield from _contents(memoryview(value))
         else:
             raise TypeError(
                 f"{name!r} is {type(value).__name__}, expected int, bytes or memoryview"
             )
+
+
+def _contents(data: memoryview) -> Iterator[bytes | memoryview]:
+    if data.nbytes <= len(_ZEROS):
+        yield data
+        return
+    flat = data.cast("B")
+    yield from _written(data.nbytes, lambda start, size: bytes(flat[start : start + size]))

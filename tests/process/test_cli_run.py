@@ -45,6 +45,10 @@ def exits_hard(vcpu):
 
 def kills(vcpu):
     os.kill(os.getpid(), signal.SIGKILL)
+
+def collects(vcpu):
+    import gc
+    print(gc.isenabled())
 '''
 
 
@@ -190,6 +194,12 @@ def test_what_a_guest_prints_goes_to_stderr(folder: Path, accel: str) -> None:
     assert json.loads(done.stdout)["identical"]
     runs = 3 if accel == "process" else 1
     assert done.stderr == "guest speaking\n" * runs
+
+
+@BOTH
+def test_garbage_is_collected_while_a_guest_runs(folder: Path, accel: str) -> None:
+    done = run("run", "guest.py:collects", "--accel", accel, cwd=folder)
+    assert set(done.stderr.split()) == {"True"}
 
 
 DEVICES = """

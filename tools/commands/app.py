@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -28,10 +29,15 @@ def application(arguments: list[str]) -> typer.Typer:
         help="Coalesced I/O as KVM and QEMU do it: two processes around a shared-memory ring.",
     )
     app.callback()(_program)  # with it, a single command keeps its name on the command line
-    named = [arguments[0]] if arguments and arguments[0] in COMMANDS else list(COMMANDS)
-    for name in named:
+    for name in _named(arguments[:1]):
         importlib.import_module(f"{__package__}.{COMMANDS[name].module}").register(app)
     return app
+
+
+def _named(first: list[str]) -> list[str]:
+    if first == ["--version"]:
+        return []
+    return first if first and first[0] in COMMANDS else list(COMMANDS)
 
 
 def _show_version(wanted: bool) -> None:
@@ -57,6 +63,7 @@ def run(arguments: list[str]) -> int:
     """Carry out a command line and return its exit status; `report` takes what it raises."""
     try:
         command = typer.main.get_command(application(arguments))
+        _collect()
         if asked := os.environ.get(COMPLETE):
             return shell_complete(command, {}, "coalesced", COMPLETE, asked)
         # Not command.main(): it would turn Ctrl-C into an exit status without a word.
@@ -67,6 +74,13 @@ def run(arguments: list[str]) -> int:
         return status if isinstance(status, int) else 0
     except typer.Exit as left:
         return left.exit_code
+
+
+def _collect() -> None:
+    """Start the collector of garbage if it is off, without what is imported by now."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def report(error: Exception, say: Callable[[str], None]) -> int:

@@ -127,6 +127,18 @@ def test_video_memory_counts() -> None:
     assert vga.name
 
 
+def test_the_place_of_a_byte_in_video_memory_counts() -> None:
+    machine, vga = pc_of(FakeAccelerator())
+    size = len(vga.vram.data)
+    states = {machine.state()}
+    for place in (0, 0x10000, size // 2, size - 1):
+        vga.vram.data[place] = 1
+        states.add(machine.state())
+        vga.vram.data[place] = 0
+        assert machine.state() in states
+    assert len(states) == 5
+
+
 def test_the_state_is_taken_after_a_flush() -> None:
     machine = Machine(accel := FakeAccelerator())
     device = Recorder("r", 0x10, coalesced=((0, 0x10),))
