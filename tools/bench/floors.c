@@ -88,6 +88,36 @@ static PyObject *floors_ring_alone(PyObject *module, PyObject *args)
     return per_item(ns, entries, &before);
 }
 
+static PyObject *floors_producers(PyObject *module, PyObject *args)
+{
+    (void)module;
+    struct producers_job job;
+    unsigned int pages;
+    int own;
+    double seconds, ns, fairness = 0;
+    if (!PyArg_ParseTuple(args, "IIIpd", &job.producers, &pages, &job.batch, &own, &seconds))
+        return NULL;
+    if (job.producers < 1 || job.producers > PRODUCERS_MAX || pages < 1 || pages > 4096 ||
+        job.batch == 0 || !(seconds > 0 && seconds < 3600)) {
+        PyErr_Format(PyExc_ValueError,
+                     "expected 1 to %u producers, 1 to 4096 pages, a batch and seconds above 0",
+                     PRODUCERS_MAX);
+        return NULL;
+    }
+    job.bytes = (size_t)pages * PAGE;
+    job.own = own;
+    job.ns = (uint64_t)(seconds * 1e9);
+    Py_BEGIN_ALLOW_THREADS
+    ns = floor_producers(&job, &fairness);
+    Py_END_ALLOW_THREADS
+    if (ns >= 0)
+        return Py_BuildValue("dd", ns, fairness);
+    if (errno)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    PyErr_SetString(PyExc_RuntimeError, "no entry came through");
+    return NULL;
+}
+
 static int kind_named(const char *name)
 {
     for (int kind = 0; kind < FLOOR_KINDS; kind++)
@@ -162,6 +192,8 @@ static PyMethodDef functions[] = {
      "ring_alone(entries, pages, publish_every, here): the same in one thread."},
     {"ping_pong", floors_ping_pong, METH_VARARGS,
      "ping_pong(kind, count, here, there, each=None): ns per round trip."},
+    {"producers", floors_producers, METH_VARARGS,
+     "producers(producers, pages, batch, own, seconds): ns per entry, and fairness."},
     {"kvm", floors_kvm, METH_VARARGS, "kvm(fd, size, ring_offset): ns of a guest to its halt."},
     {NULL, NULL, 0, NULL},
 };

@@ -8,7 +8,9 @@
 #define COALESCED_FLOORS_H
 
 #include <sched.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -56,7 +58,7 @@ static inline int child_end(pid_t child)
 }
 
 /*
- * All return nanoseconds for everything, or -1 with errno set, which is 0 when the other process
+ * These return nanoseconds for everything, or -1 with errno set, which is 0 when the other process
  * failed. The calling thread stays pinned.
  */
 
@@ -69,6 +71,22 @@ struct ring_job {
 double floor_ring(const struct ring_job *job, int here, int there);
 /* Append until the ring is full or a publication is due, drain, in one thread. */
 double floor_ring_alone(const struct ring_job *job, int here);
+
+#define PRODUCERS_MAX 8u
+
+struct producers_job {
+    size_t bytes; /* of a ring */
+    uint32_t producers;
+    uint32_t batch; /* entries published at once, in a holding of the lock */
+    bool own;       /* a ring each, without a lock */
+    uint64_t ns;    /* how long they append */
+};
+
+/*
+ * Threads append, and this one drains; all run anywhere. Nanoseconds per drained entry. *fairness:
+ * the least number of entries of a producer over the greatest.
+ */
+double floor_producers(const struct producers_job *job, double *fairness);
 
 enum floor_kind { BY_PIPE, BY_EVENTFD, BY_SOCKETPAIR, BY_FUTEX, BY_SPIN, FLOOR_KINDS };
 

@@ -24,6 +24,16 @@ def ping_pong(kind: str, count: int, here: int, there: int, each: Array | None =
     `each`: room for `count` uint64, the nanoseconds of each round trip.
     """
 
+def producers(
+    producers: int, pages: int, batch: int, own: bool, seconds: float, /
+) -> tuple[float, float]:
+    """Let 1 to 8 threads append for `seconds`, `batch` entries per publication, and drain them.
+
+    To one ring under its lock, taken once per batch, or to rings of their `own` without one. All
+    threads run on any CPU. Returns nanoseconds per entry of all, and the least number of entries
+    of a thread over the greatest.
+    """
+
 def kvm(fd: int, size: int, ring_offset: int, /) -> float:
     """Run a vCPU of KVM until it halts, draining its ring at every exit: nanoseconds.
 

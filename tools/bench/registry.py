@@ -73,6 +73,13 @@ BENCHES = {
         " --plot growth.png",
         alone=True,
     ),
+    "vcpus": Bench(
+        "vcpus",
+        "Nanoseconds per write of 1 to 8 vCPUs on one ring, and of C threads on one or on many.",
+        " --ring-pages 8 --plot vcpus.png",
+        ("ring_pages",),
+        alone=True,
+    ),
 }
 
 

@@ -80,6 +80,24 @@ def ring(vcpu: Vcpu) -> None:
         bus.halt()
 
 
+def crowd(vcpu: Vcpu) -> None:
+    """Queue as many writes as CONTROL asks for, on each vCPU; halt.
+
+    In RAM are then the times before and behind them, 16 bytes a vCPU.
+    """
+    bus = _core(vcpu)
+    ops = np.zeros(_CHUNK, OP)
+    ops["kind"], ops["size"] = OP_STORE, 1
+    ops["address"] = QUEUE + np.arange(_CHUNK) % QUEUE_SIZE
+    while True:
+        count = vcpu.load64(CONTROL)
+        began = time.monotonic_ns()
+        _repeat(vcpu, ops, count)
+        stamps = np.array([began, time.monotonic_ns()], np.int64)
+        bus.write_memory(16 * vcpu.index, stamps.tobytes())
+        bus.halt()
+
+
 def exits(vcpu: Vcpu) -> None:
     """Load as often as CONTROL's low half asks for from the address in its high half; halt."""
     bus = _core(vcpu)
