@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -82,14 +82,26 @@ class AddressSpace:
 
         Raises ValueError when it does not fit below the limit.
         """
+        mapping = self._placed(region, base, priority)
+        self._change(lambda: self._mappings.append(mapping))
+        return mapping
+
+    def map_all(self, regions: Iterable[tuple[Region, int]]) -> list[Mapping]:
+        """Let several regions answer, each from its base on, as one change of the mappings.
+
+        Raises ValueError, and maps none, when one does not fit below the limit.
+        """
+        mappings = [self._placed(region, base, 0) for region, base in regions]
+        self._change(lambda: self._mappings.extend(mappings))
+        return mappings
+
+    def _placed(self, region: Region, base: int, priority: int) -> Mapping:
         if base < 0 or base + region.size > self.limit:
             raise ValueError(
                 f"{self.name}: region {region.name!r} at {base:#x}+{region.size:#x} "
                 f"does not fit below {self.limit:#x}"
             )
-        mapping = Mapping(region, base, priority)
-        self._change(lambda: self._mappings.append(mapping))
-        return mapping
+        return Mapping(region, base, priority)
 
     def unmap(self, mapping: Mapping) -> None:
         """Take a mapping away; raises ValueError when it is not there."""

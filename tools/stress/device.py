@@ -34,26 +34,25 @@ class Sink:
     def map(self, machine: Machine) -> None:
         """Map the regions where the stream expects them."""
         window = pattern.WINDOW
-        for port, first, size, coalesced in (
-            (False, pattern.QUEUE, window, True),
-            (False, pattern.DIRECT, window, False),
-            (True, pattern.QUEUE_PORTS, pattern.PORTS, True),
-        ):
-            self._map(machine, port, first, self._writes(port, self._own(first), size, coalesced))
-        self._map(machine, False, pattern.PROBE, Region("probe", window, self._probe, _ignore))
-        probe_ports = Region("probe-ports", pattern.PROBE_PORTS + 4, self._probe_port, _ignore)
-        self._map(machine, True, pattern.PROBE_PORT, probe_ports)
-        bell = Region("bell", window, _zero, self._bell, coalesced=((0, window),))
-        self._map(machine, False, pattern.BELL, bell)
-        silence = Region("silence", PAGE_SIZE, _zero, self._silence)
-        self._map(machine, False, guest.SILENCE, silence)
-        proof = Region("proof", window, _zero, _ignore, _ignore_run, coalesced=((0, window),))
-        self._map(machine, False, guest.PROOF, proof)
-        proved = Region("proved", PAGE_SIZE, _zero, self._prove)
-        self._map(machine, False, guest.PROVED, proved)
-
-    def _map(self, machine: Machine, port: bool, first: int, region: Region) -> None:
-        (machine.ports if port else machine.memory).map(region, self._own(first))
+        queued = ((0, window),)
+        queue, ports = self._own(pattern.QUEUE), self._own(pattern.QUEUE_PORTS)
+        direct = self._own(pattern.DIRECT)
+        memory = (
+            (pattern.QUEUE, self._writes(False, queue, window, True)),
+            (pattern.DIRECT, self._writes(False, direct, window, False)),
+            (pattern.PROBE, Region("probe", window, self._probe, _ignore)),
+            (pattern.BELL, Region("bell", window, _zero, self._bell, coalesced=queued)),
+            (guest.SILENCE, Region("silence", PAGE_SIZE, _zero, self._silence)),
+            (guest.PROOF, Region("proof", window, _zero, _ignore, _ignore_run, coalesced=queued)),
+            (guest.PROVED, Region("proved", PAGE_SIZE, _zero, self._prove)),
+        )
+        size = pattern.PROBE_PORTS + 4
+        io = (
+            (pattern.QUEUE_PORTS, self._writes(True, ports, pattern.PORTS, True)),
+            (pattern.PROBE_PORT, Region("probe-ports", size, self._probe_port, _ignore)),
+        )
+        machine.memory.map_all((region, self._own(first)) for first, region in memory)
+        machine.ports.map_all((region, self._own(first)) for first, region in io)
 
     def _own(self, first: int) -> int:
         return pattern.own(first, self._vcpu)

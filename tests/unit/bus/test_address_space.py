@@ -196,6 +196,18 @@ def test_listeners_hear_before_the_old_goes_and_after_the_new_counts() -> None:
     ]
 
 
+def test_several_regions_are_one_change_and_none_is_mapped_when_one_does_not_fit() -> None:
+    space, changes = memory(0x100), list[int]()
+    space.on_change(lambda: None, lambda: changes.append(space.generation))
+    first, second = Recorder("first", 0x10).region, Recorder("second", 0x10).region
+    with pytest.raises(ValueError, match="does not fit"):
+        space.map_all([(first, 0), (second, 0xF8)])
+    assert (changes, space.region_at(0)) == ([], None)
+    assert len(space.map_all([(first, 0), (second, 0x20)])) == 2
+    assert len(changes) == 1
+    assert (space.region_at(0), space.region_at(0x20)) == (first, second)
+
+
 # --- against an oracle ---
 
 LIMIT = 64
