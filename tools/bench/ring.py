@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from coalesced.hv import core
 from coalesced.hv.abi import KVM_EXIT_HLT
 from coalesced.hv.client import Vm
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.process import GuestProcess
 from coalesced.hv.vcpus import Vcpu
-from coalesced.tools.bench import floors, host, report
-from coalesced.tools.bench.channels import FLOOR, PEERS
+from coalesced.tools.bench import floors, host, report, rows
+from coalesced.tools.bench.channels import PEERS
 from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interleaved, rounds
-from coalesced.tools.bench.peers import Channel, Peer, Unavailable
+from coalesced.tools.bench.peers import Channel
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.guests import bench as guest
 from coalesced.tools.rings import figures, probe
@@ -31,25 +34,26 @@ PUBLISH_EVERY = 64  # hv/core/vcpu.h: PUBLISH_AT_LATEST
 C_RING = f"C ring, published every {PUBLISH_EVERY}"
 C_RING_EACH = "C ring, published each"
 C_RING_ALONE = "C ring, one process"
-FLOORS = (C_RING, C_RING_EACH, C_RING_ALONE, FLOOR.name)
+FLOORS = (C_RING, C_RING_EACH, C_RING_ALONE)
 
 
 class Sizes(NamedTuple):
-    """The size of a measurement; entries per repetition."""
+    """The size of a measurement; entries or calls per repetition."""
 
     repetitions: int
     batched: int
     each: int
     bursts: int
     same: int
-    peers: int
+    calls: int  # of each peer
+    singles: int  # calls whose latency is measured
     seconds: float
 
 
-FULL = Sizes(9, batched=2_000_000, each=1_000_000, bursts=200_000, same=500_000, peers=8_000,
-             seconds=25)  # fmt: skip
-QUICK = Sizes(3, batched=400_000, each=200_000, bursts=40_000, same=100_000, peers=1_000,
-              seconds=7)  # fmt: skip
+FULL = Sizes(9, batched=2_000_000, each=1_000_000, bursts=200_000, same=500_000, calls=2_000,
+             singles=150, seconds=32)  # fmt: skip
+QUICK = Sizes(3, batched=400_000, each=200_000, bursts=40_000, same=100_000, calls=500,
+              singles=50, seconds=10)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,8 @@ class Subjects:
         self._sizes = sizes
         self._stack = stack
         self._rings: dict[tuple[int, str], QueueingGuest] = {}
-        self.missing: dict[str, str] = {}  # why a peer is not measured
+        cpus = host.cpus_of(host.placements()[0])
+        self.rows = rows.Rows(choice.peers, cpus, stack)
 
     def batch(self) -> float:
         """Mean entries per drain of the first subject so far."""
@@ -178,10 +183,7 @@ class Subjects:
         for own in self._choice.own:
             yield own.name, partial(figures.nanoseconds, own, (there, here))
         yield C_RING_ALONE, partial(floors.ring_alone, sizes.batched, pages, PUBLISH_EVERY, here)
-        for channel in (FLOOR, *self._choice.peers):
-            peer = self._peer(channel, (here, there))
-            if peer is not None:
-                yield channel.name, partial(peer.measure, sizes.peers)
+        yield from self.rows.subjects(sizes.calls, sizes.singles)
 
     def _entries(self, subject: Subject) -> int:
         if subject.burst:
@@ -197,22 +199,14 @@ class Subjects:
             self._stack.callback(self._rings[key].close)
         return self._rings[key]
 
-    def _peer(self, channel: type[Channel], cpus: tuple[int, int]) -> Peer | None:
-        try:
-            peer = Peer(channel(), cpus)
-        except Unavailable as error:
-            self.missing[channel.name] = str(error)
-            return None
-        self._stack.callback(peer.close)
-        return peer
-
 
 def plan(options: Options) -> Plan:
     """The ring beside its peers and floors."""
     sizes = QUICK if options.quick else FULL
     own = (probe.offer_of(options.ring).ring,) if options.ring else ()
     choice = Choice(options.ring_pages or RING_PAGES, own=own)
-    subjects = len(choice.subjects()) + len(FLOORS) + len(choice.peers) + len(own)
+    subjects = len(choice.subjects()) + len(FLOORS) + len(own)
+    subjects += len(rows.WAYS) * (1 + len(choice.peers))
     steps = rounds(sizes.repetitions) * subjects
     return Plan(steps, sizes.seconds, lambda step: measure(choice, sizes, step))
 
@@ -222,7 +216,8 @@ def measure(choice: Choice, sizes: Sizes, step: Step) -> report.Section:
     with ExitStack() as stack:
         subjects = Subjects(choice, sizes, stack)
         taken = interleaved(dict(subjects.all()), sizes.repetitions, step)
-        return section(choice, taken, subjects.batch(), subjects.missing)
+        of_rows = rows.figures(taken, subjects.rows.singles(), subjects.rows.missing, choice.peers)
+        return section(choice, taken, subjects.batch(), of_rows, subjects.rows.singles())
 
 
 @dataclass(frozen=True)
@@ -238,7 +233,6 @@ class Ends:
 
     ns_per_entry: tuple[float, float]
     ns_per_entry_each: tuple[float, float]
-    peers: Mapping[str, tuple[float, float]]
     floors: Mapping[str, tuple[float, float]]
 
 
@@ -251,23 +245,24 @@ class RingFigures:
     ns_per_entry_each: Spread
     ring_pages: int
     own: Taken  # the user's ring
-    best_peer_ratio: float | None
-    peers: Taken
-    peers_missing: Mapping[str, str]
+    rows: Mapping[str, rows.RowFigures]  # by how channels are called
+    peers: Taken  # of the row of one entry per call
     floors: Taken
     matrix: Sequence[Cell]
     spread: Ends
 
 
 def section(
-    choice: Choice, taken: Taken, batch: float, missing: Mapping[str, str]
+    choice: Choice,
+    taken: Taken,
+    batch: float,
+    of_rows: Mapping[str, rows.RowFigures],
+    singles: Mapping[str, NDArray[np.int64]],
 ) -> report.Section:
-    """Nanoseconds per entry; `batch`: entries per drain; `missing`: why a peer was not measured."""
+    """Nanoseconds per entry; `batch`: entries per drain; `singles`: of calls, nanoseconds."""
     subjects = choice.subjects()
     ours, each = taken[str(subjects[0])], taken[str(subjects[1])]
-    peers = Taken({peer.name: taken[peer.name] for peer in choice.peers if peer.name in taken})
     floors_taken = Taken({name: taken[name] for name in FLOORS})
-    best = min((figure.median for figure in peers.values()), default=None)
     own = Taken({ring.name: taken[ring.name] for ring in choice.own})
     figures_ = RingFigures(
         ns_per_entry=ours,
@@ -275,29 +270,23 @@ def section(
         ns_per_entry_each=each,
         ring_pages=choice.pages,
         own=own,
-        best_peer_ratio=None if best is None else best / ours.median,
-        peers=peers,
-        peers_missing=missing,
+        rows=of_rows,
+        peers=rows.of_peers(of_rows[rows.WAYS[0].key]),
         floors=floors_taken,
         matrix=[Cell(**vars(s), ns_per_entry=taken[str(s)]) for s in subjects],
-        spread=Ends(
-            (ours.low, ours.high),
-            (each.low, each.high),
-            report.ends(peers),
-            report.ends(floors_taken),
-        ),
+        spread=Ends((ours.low, ours.high), (each.low, each.high), report.ends(floors_taken)),
     )
-    rows = [report.Row(str(s), taken[str(s)]) for s in subjects]
-    rows[0] = rows[0]._replace(remark=f"{report.text(batch)} entries a drain")
-    rows += [report.Row(f"own: {name}", figure) for name, figure in own.items()]
-    rows += [report.Row(f"floor: {name}", figure) for name, figure in floors_taken.items()]
-    rows += [
-        report.Row(f"peer: {name}", figure, f"{figure.median / ours.median:,.0f} times the ring")
-        for name, figure in peers.items()
-    ]
+    lines = [report.Row(str(s), taken[str(s)]) for s in subjects]
+    lines[0] = lines[0]._replace(remark=f"{report.text(batch)} entries a drain")
+    lines += [report.Row(f"own: {name}", figure) for name, figure in own.items()]
+    lines += [report.Row(f"floor: {name}", figure) for name, figure in floors_taken.items()]
+    lines += rows.lines(of_rows)
     title = "A 24-byte entry, appended by one process and drained by the other"
-    charts = (_sizes_chart(subjects, taken), _peers_chart(subjects[:2], taken, floors_taken, peers))
-    return report.Section("ring", figures_, title, "ns", rows, charts=charts, missing=missing)
+    missing = {name: why for each_row in of_rows.values() for name, why in each_row.missing.items()}
+    charts = (_sizes_chart(subjects, taken), *rows.charts(of_rows))
+    return report.Section(
+        "ring", figures_, title, "ns", lines, singles=singles, charts=charts, missing=missing
+    )
 
 
 def _sizes_chart(subjects: list[Subject], taken: Taken) -> report.Chart:
@@ -308,11 +297,3 @@ def _sizes_chart(subjects: list[Subject], taken: Taken) -> report.Chart:
 
     lines = (("published in batches", points(PUBLISH_EVERY)), ("every entry published", points(1)))
     return report.Chart("Append and drain", "ring, pages", "ns per entry", lines)
-
-
-def _peers_chart(
-    ours: list[Subject], taken: Taken, floors_taken: Taken, peers: Taken
-) -> report.Chart:
-    bars = [(str(s), taken[str(s)].median) for s in ours]
-    bars += [(name, figure.median) for name, figure in (floors_taken | peers).items()]
-    return report.Chart("Between two processes, one 24-byte entry", "", "ns", bars=tuple(bars))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coalesced.tools.bench import exits, plot, report, ring, saved, vga
+from coalesced.tools.bench import exits, plot, report, ring, rows, saved, vga
 from coalesced.tools.bench.channels import PEERS
+from coalesced.tools.bench.channels import RING as RING_CHANNEL
 from coalesced.tools.bench.exits import FLOORS, POLICIES, key_of
 from coalesced.tools.bench.host import Host
 from coalesced.tools.bench.measure import Spread, Taken, spread
@@ -19,6 +20,7 @@ from coalesced.tools.errors import BadInput
 
 MACHINE = Host("one", 2, 2, "Linux 6.1", True, "none", "3.11", 0.1)
 RING = ring.Choice()
+PER_CALL, PER_BATCH = rows.WAYS
 PLACEMENTS = ("split", "same")
 
 
@@ -32,9 +34,18 @@ def ring_section(**changed: float) -> report.Section:
     values = dict.fromkeys(subjects, 50.0)
     values |= {subjects[0]: 8.0, subjects[1]: 30.0}
     values |= dict.fromkeys(ring.FLOORS, 7.0)
-    values |= {PEERS[0].name: 2000.0, PEERS[1].name: 1600.0} | changed
+    values |= {
+        PER_CALL.name(RING_CHANNEL): 1000.0,
+        PER_CALL.name(PEERS[0]): 2000.0,
+        PER_CALL.name(PEERS[1]): 1600.0,
+        PER_BATCH.name(RING_CHANNEL): 20.0,
+        PER_BATCH.name(PEERS[0]): 10.0,
+    } | changed
     taken = Taken({name: figure(value) for name, value in values.items()})
-    return ring.section(RING, taken, 123.4, {"other": "not installed"})
+    times = {PER_CALL.name(PEERS[0]): np.array([5_000] * 99 + [50_000])}
+    missing = {"per_call": {"other": "not installed"}, "per_batch": {}}
+    of_rows = rows.figures(taken, times, missing, PEERS)
+    return ring.section(RING, taken, 123.4, of_rows, times)
 
 
 def exit_section(placements: tuple[str, ...] = PLACEMENTS) -> report.Section:
@@ -69,10 +80,22 @@ def test_ring_has_the_keys_that_scripts_rely_on() -> None:
     assert values["batch"] == 123.4
     assert values["ns_per_entry_each"] == 30.0
     assert values["peers"] == {PEERS[0].name: 2000.0, PEERS[1].name: 1600.0}
-    assert values["peers_missing"] == {"other": "not installed"}
     assert values["floors"] == dict.fromkeys(ring.FLOORS, 7.0)
-    assert values["best_peer_ratio"] == 200.0
     assert values["spread"]["ns_per_entry"] == [7.968, 8.032]
+
+
+def test_a_row_compares_the_ring_with_peers_that_are_called_alike() -> None:
+    found = members(ring_section())["rows"]
+    call, batch = found["per_call"], found["per_batch"]
+    assert (call["batch"], batch["batch"]) == (1, rows.BATCH)
+    assert (call["best_peer_ratio"], batch["best_peer_ratio"]) == (1.6, 0.5)
+    assert set(call["channels"]) == {RING_CHANNEL.name, PEERS[0].name, PEERS[1].name}
+    assert call["channels"][PEERS[0].name] == {
+        "ns_per_entry": 2000.0, "p50_us": 5.0, "p99_us": 5.0, "p99_9_us": 50.0, "batches": "",
+    }  # fmt: skip
+    assert batch["channels"][PEERS[0].name]["batches"] == PEERS[0].batches
+    assert batch["channels"][PEERS[0].name]["p50_us"] is None
+    assert call["missing"] == {"other": "not installed"}
 
 
 def test_the_matrix_names_every_dimension() -> None:
@@ -165,7 +188,9 @@ def test_tables_have_units_and_spread(capsys: pytest.CaptureFixture[str]) -> Non
         "7.97 to 8.03",
         "1.20 times the pipe",
         "p99.9 12.0 us, max 600.0 us",
-        "200 times the ring",
+        "1.6 times the ring",
+        "5.00/5.00/50.0 us",
+        "0.5 times the ring",
         "Without other: not installed",
         "Without QEMU on KVM: /dev/kvm does not open",
     ):

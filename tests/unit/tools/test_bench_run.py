@@ -22,7 +22,7 @@ import pytest
 from coalesced.devices.vga import Vga
 from coalesced.tools.bench import exits, host, kvm, model, registry, ring, saved, vga
 from coalesced.tools.bench.bootsector import ORIGIN, image
-from coalesced.tools.bench.channels import FLOOR, PEERS
+from coalesced.tools.bench.channels import PEERS, RING
 from coalesced.tools.bench.measure import Step
 from coalesced.tools.bench.peers import Channel, Peer, Send, Unavailable
 from coalesced.tools.bench.qemu import Qemu, Unusable
@@ -75,16 +75,18 @@ def medians(section: Section) -> dict[str, float]:
 def test_ring() -> None:
     before = os.sched_getaffinity(0)
     step = Steps()
-    sizes = ring.Sizes(1, 20_000, 5_000, 4_000, 5_000, 50, 1)
+    sizes = ring.Sizes(1, 20_000, 5_000, 4_000, 5_000, 50, 10, 1)
     choice = ring.Choice(1, others=(), bursts=(64,), peers=PEERS[:1])
     section = ring.measure(choice, sizes, step)
     figures = section.figures
     assert isinstance(figures, ring.RingFigures)
     assert min(medians(section).values()) > 0
     assert set(figures.floors) == set(ring.FLOORS)
-    assert set(figures.peers) == {PEERS[0].name}
+    for row in figures.rows.values():
+        assert set(row.channels) == {RING.name, PEERS[0].name}
+        assert min(channel.p50_us for channel in row.channels.values()) > 0
     assert figures.batch >= 1
-    assert step.count == 2 * (len(choice.subjects()) + len(ring.FLOORS) + 1)
+    assert step.count == 2 * (len(choice.subjects()) + len(ring.FLOORS) + 4)
     assert os.sched_getaffinity(0) == before
 
 
@@ -98,26 +100,28 @@ def test_a_burst_ends_with_an_exit_and_loses_no_entry(alarm: None) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("channel", [FLOOR, *PEERS], ids=lambda channel: channel.name)
-def test_a_peer_brings_every_entry_and_leaves_nothing(channel: type[Channel]) -> None:
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("channel", [RING, *PEERS], ids=lambda channel: channel.name)
+def test_a_peer_brings_every_entry_and_leaves_nothing(channel: type[Channel], batch: int) -> None:
     before = names()
     try:
-        peer = Peer(channel(), host.cpus_of(host.placements()[0]))
+        peer = Peer(channel(batch), host.cpus_of(host.placements()[0]))
     except Unavailable as reason:
         pytest.skip(str(reason))
     assert peer.measure(20) > 0
-    assert peer.measure(2_000) > 0
+    assert peer.measure(500) > 0
+    assert (peer.latencies(20) > 0).all()
     peer.close()
     del peer
     gc.collect()  # multiprocessing's semaphores have names as long as the objects live
     assert left_since(before) == set()
 
 
-class Broken(FLOOR):  # type: ignore[misc, valid-type]
+class Broken(PEERS[0]):  # type: ignore[misc, valid-type]
     """A channel of which the other process cannot make anything."""
 
     @staticmethod
-    def sender(passed: object) -> Send:
+    def sender(passed: object, batch: int) -> Send:
         raise SystemExit(3)
 
 
