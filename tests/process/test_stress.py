@@ -68,6 +68,13 @@ def test_kills_of_four_vcpus(tmp_path: Path) -> None:
     assert (result["kills"], result["recovered"]) == (12, 12)
 
 
+def test_corruptions_of_several_vcpus(tmp_path: Path) -> None:
+    """Of the ring that they share, and of the run page and the pipe of any."""
+    result = stress(tmp_path, "--vcpus", 3, "--corrupt", "--times", 40)
+    assert result["corruptions_detected"] + result["corruptions_harmless"] == 40
+    assert result["corruptions_detected"] > 0
+
+
 @pytest.mark.heavy
 def test_all_in_turn(tmp_path: Path) -> None:
     """What is done to one pair is not done to the next."""
@@ -119,7 +126,6 @@ def test_the_full_check_of_2009_is_found_out(tmp_path: Path) -> None:
         (("--kill", "me"), "--kill"),
         (("--entries", 0), "--entries"),
         (("--vcpus", 5), "--vcpus"),
-        (("--vcpus", 2, "--corrupt"), "--vcpus 2: corruptions are for one vCPU"),
     ],
 )
 def test_wrong_usage_is_one_line(tmp_path: Path, arguments: tuple[object, ...], said: str) -> None:

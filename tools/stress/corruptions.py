@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from coalesced.hv import abi, core
 from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
-from coalesced.tools.stress import intrusions
+from coalesced.tools.stress import guest, intrusions
 from coalesced.tools.stress.intrusions import Intrusion
 from coalesced.tools.stress.lies import Lie
 from coalesced.tools.stress.pair import Pair, Warm
@@ -40,8 +40,7 @@ _RUN_WORDS = (
     core.IRQ_LINES,
     core.FIRST_OPERATION,
 )
-_SEGMENTS = ("ring", "run page", "notes")
-_RING = 0
+_RING, _RUN, _NOTES, _OTHERS = 0, 1, 2, 3  # in Segments.fds; the run pages of others come last
 # (offset, bytes) of the fields of kvm_run that either side uses.
 _RUN_FIELDS = (
     (abi.KVM_RUN_IMMEDIATE_EXIT, 1),
@@ -68,7 +67,7 @@ class Corruption:
         if not self.data:
             os.ftruncate(segments.fds[self.segment], self.offset)
             return
-        memory = (segments.ring, segments.run, segments.notes)[self.segment]
+        memory = segments.memories[self.segment]
         place = slice(self.offset, self.offset + len(self.data))
         before = memory[place]
         memory[place] = self.data
@@ -123,17 +122,25 @@ def _entry(chance: random.Random, segments: Segments) -> Corruption:
     return Corruption(f"{field} of slot {slot}", 0, offset, value)
 
 
-def _run_field(chance: random.Random, _segments: Segments) -> Corruption:
+def _run_page(chance: random.Random, segments: Segments) -> int:
+    """The run page of any vCPU."""
+    others = len(segments.runs) - 1
+    return chance.choice((_RUN, *(_OTHERS + number for number in range(others))))
+
+
+def _run_field(chance: random.Random, segments: Segments) -> Corruption:
     offset, size = chance.choice(_RUN_FIELDS)
     value = chance.choice((0, 1, (1 << 8 * size) - 1, chance.getrandbits(8 * size)))
-    return Corruption(f"run page at {offset}", 1, offset, value.to_bytes(size, "little"))
+    page = _run_page(chance, segments)
+    return Corruption(f"run page at {offset}", page, offset, value.to_bytes(size, "little"))
 
 
 def _run_word(chance: random.Random, segments: Segments) -> Corruption:
     offset = chance.choice(_RUN_WORDS)
-    now = segments.word(offset)
+    page = _run_page(chance, segments)
+    (now,) = struct.unpack_from("<I", segments.memories[page], offset)
     value = chance.choice((0, now + 1, now - 1, chance.getrandbits(32))) & 0xFFFF_FFFF
-    return Corruption(f"run page at {offset}", 1, offset, struct.pack("<I", value))
+    return Corruption(f"run page at {offset}", page, offset, struct.pack("<I", value))
 
 
 def _wait_note(chance: random.Random, _segments: Segments) -> Corruption:
@@ -143,10 +150,11 @@ def _wait_note(chance: random.Random, _segments: Segments) -> Corruption:
 
 
 def _truncation(chance: random.Random, segments: Segments) -> Corruption:
-    segment = chance.randrange(3)
+    segment = chance.choice((_RING, _run_page(chance, segments), _NOTES))
     pages = segments.sizes[segment] // PAGE_SIZE
     offset = chance.randrange(pages) * PAGE_SIZE
-    return Corruption(f"truncation of {_SEGMENTS[segment]} to {offset} bytes", segment, offset, b"")
+    name = {_RING: "ring", _NOTES: "notes"}.get(segment, "run page")
+    return Corruption(f"truncation of {name} to {offset} bytes", segment, offset, b"")
 
 
 def _nasty(chance: random.Random, limit: int) -> int:
@@ -226,8 +234,8 @@ class _Canaries:
         self._places = (
             (segments.run, slice(words, core.WAITS_OFFSET)),
             (segments.run, slice(core.WAITS_OFFSET + core.WAITS_SIZE, PAGE_SIZE)),
-            (segments.run, slice(PAGE_SIZE + 8, 2 * PAGE_SIZE)),
-            (segments.notes, slice(64, PAGE_SIZE)),
+            *((run, slice(PAGE_SIZE + 8, 2 * PAGE_SIZE)) for run in segments.runs),
+            (segments.notes, slice(guest.NOTES_EACH * len(segments.runs), PAGE_SIZE)),
         )
         for memory, place in self._places:
             memory[place] = b"\xc5" * (place.stop - place.start)
@@ -239,7 +247,7 @@ class _Canaries:
 def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusion) -> str:
     """'detected', 'harmless', or what is wrong.
 
-    Harmless: the guest has gone on, and then proved on request that it and the VMM do: it has used
+    Harmless: the guest has gone on, and each vCPU proved on request that it and the VMM do: it used
     every slot of the ring again, and had exits of each kind, so that nothing of the corruption is
     left to be found; indices and segments are what they should be. A truncation that leaves the
     ring's first page is harmless if the guest has gone on without the ring, which an index that was

@@ -22,9 +22,9 @@ class Sink:
         vcpu: int,
         checker: Checker,
         set_irq: Callable[[int, bool], None],
-        proved: Callable[[int], None],
+        proved: Callable[[int, int], None],
     ) -> None:
-        """`proved`: takes the number of a proof that the guest has ended."""
+        """`proved`: takes the vCPU, and the number of a proof that its guest has ended."""
         self._vcpu = vcpu
         self._checker = checker
         self._set_irq = set_irq
@@ -93,7 +93,7 @@ class Sink:
         self._set_irq(guest.LINE + self._vcpu, True)
 
     def _prove(self, _offset: int, _size: int, value: int) -> None:
-        self._proved(value)
+        self._proved(self._vcpu, value)
 
     def _silence(self, _offset: int, _size: int, _value: int) -> None:
         self._set_irq(guest.LINE + self._vcpu, False)

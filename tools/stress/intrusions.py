@@ -31,9 +31,10 @@ class Intrusion:
             self.do(segments)
 
 
-def pipe(chance: random.Random, _segments: Segments) -> Intrusion:
+def pipe(chance: random.Random, segments: Segments) -> Intrusion:
     """Unexpected bytes, bytes taken away, or a pipe that is full and blocks."""
-    name, index = chance.choice((("exit pipe", 0), ("resume pipe", 1)))
+    resumes = len(segments.channels) - 3
+    name, index = chance.choice((("exit pipe", 0), ("resume pipe", 1 + chance.randrange(resumes))))
     size = int(_MOST_BYTES ** chance.random())
     rounds = int(_MOST_ROUNDS ** chance.random())
 
@@ -78,7 +79,7 @@ def message(chance: random.Random, _segments: Segments) -> Intrusion:
     fds = [0] * chance.choice((0, 0, 0, 1, 3, 8, 9))
 
     def send(segments: Segments) -> None:
-        with socket.socket(fileno=os.dup(segments.channels[2 if to_guest else 3])) as peer:
+        with socket.socket(fileno=os.dup(segments.channels[-2 if to_guest else -1])) as peer:
             socket.send_fds(peer, [data], fds, socket.MSG_DONTWAIT)
 
     what = f"a message with {len(fds)} descriptors to the {'guest' if to_guest else 'VMM'}"

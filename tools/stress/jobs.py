@@ -119,7 +119,8 @@ class Jobs:
     def _corrupt(self) -> None:
         left = (self._wanted.times or sys.maxsize) - self.totals.corruptions
         deadline = self._started + self._limit
-        corruptions.run(self._plan, left, deadline, self.totals, warm=self._warm)
+        warm = self._warm if self._wanted.vcpus == 1 else None
+        corruptions.run(self._plan, left, deadline, self.totals, warm=warm)
 
     def _full_speed(self) -> None:
         left = max(0, (self._wanted.entries or 0) - self.totals.entries)

@@ -27,6 +27,7 @@ from coalesced.tools.stress.worker import Setup
 _FINISH = 1.0  # seconds, after which they are killed
 PATIENCE = 20.0  # seconds; on an idle machine everything takes milliseconds
 _SIDES = ("vmm", "hv")
+_FDS = 32  # of a message at most
 _PAIRS_EACH = 50  # that the same processes run, one after the other
 
 Message = dict[str, Any]
@@ -124,7 +125,7 @@ class Pair:
         self.segments: Segments | None = None
         self.guest_pidfd = -1
         self.last: Message = {}  # "done" or "error", when it has come
-        self.proved = 0  # number of the last proof that has ended
+        self._proved = [0] * setup.vcpus  # number of the last proof that has ended
         self._errors = processes.errors
         self._said_before = os.fstat(self._errors).st_size
         self.pid, self.pidfd, self._socket = processes.pid, processes.pidfd, processes.socket
@@ -151,7 +152,7 @@ class Pair:
         if not ready:
             return {}
         try:
-            data, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, 8)
+            data, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, _FDS)
         except ConnectionResetError:
             return None
         if not data:
@@ -163,17 +164,23 @@ class Pair:
             others, (notes, *rest) = fds[2 : 1 + self.setup.vcpus], fds[1 + self.setup.vcpus :]
             self.segments = Segments(fds[0], fds[1], notes, tuple(rest), tuple(others))
         elif message["kind"] == "proved":
-            self.proved = message["number"]
+            self._proved[message["vcpu"]] = message["number"]
         else:
             self.last = message
         return message
 
     def ask(self) -> int:
-        """Ask the guest for a proof that both sides go on; its number."""
+        """Ask each vCPU's guest for a proof that both sides go on; its number."""
         assert self.segments is not None
         number = self.segments.note(guest.ASKED) + 1
-        self.segments.leave_note(guest.ASKED, number)
+        for vcpu in range(len(self.segments.runs)):
+            self.segments.leave_note(guest.ASKED, number, vcpu)
         return number
+
+    @property
+    def proved(self) -> int:
+        """Number of the last proof that all vCPUs have ended."""
+        return min(self._proved)
 
     def stop(self) -> None:
         """Tell the guest to end after its burst."""

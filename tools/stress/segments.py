@@ -33,8 +33,8 @@ class Write(NamedTuple):
 class Segments:
     """Descriptors and mappings of ring, run segment and notes; they outlive both sides.
 
-    `channels`, for a third party: exit pipe, resume pipe, and the ends of the control socket that
-    send to the guest process and to the VMM. `others`: run segments of further vCPUs.
+    `channels`, for a third party: exit pipe, resume pipe of each vCPU, and the ends of the control
+    socket that send to the guest process and to the VMM. `others`: run segments of further vCPUs.
     """
 
     ring_fd: int
@@ -47,14 +47,15 @@ class Segments:
         self.sizes = [os.fstat(fd).st_size for fd in self.fds]
         self.ring = mmap.mmap(self.ring_fd, self.sizes[0])
         self.run = mmap.mmap(self.run_fd, self.sizes[1])
-        size = self.sizes[1]
-        self.runs = [self.run, *(mmap.mmap(fd, size) for fd in self.others)]  # of each vCPU
         self.notes = mmap.mmap(self.notes_fd, self.sizes[2])
+        others = [mmap.mmap(fd, self.sizes[1]) for fd in self.others]
+        self.runs = [self.run, *others]  # of each vCPU
+        self.memories = (self.ring, self.run, self.notes, *others)
         self.slots = abi.ring_slots(self.sizes[0] // PAGE_SIZE)
 
     @property
-    def fds(self) -> tuple[int, int, int]:
-        return self.ring_fd, self.run_fd, self.notes_fd
+    def fds(self) -> tuple[int, ...]:
+        return self.ring_fd, self.run_fd, self.notes_fd, *self.others
 
     def whole(self) -> bool:
         """Whether every segment still has its size."""
@@ -110,15 +111,15 @@ class Segments:
         (value,) = _U64.unpack_from(self.notes, at)
         return int(value)
 
-    def leave_note(self, address: int, value: int) -> None:
-        """Write 8 bytes of the notes."""
-        _U64.pack_into(self.notes, address - guest.NOTES, value)
+    def leave_note(self, address: int, value: int, vcpu: int = 0) -> None:
+        """Write a note; `address`: where vCPU 0 has it."""
+        _U64.pack_into(self.notes, address - guest.NOTES + vcpu * guest.NOTES_EACH, value)
 
     def close(self) -> None:
         """Close descriptors and mappings."""
-        for mapping in (self.ring, *self.runs, self.notes):
+        for mapping in self.memories:
             mapping.close()
-        for fd in (*self.fds, *self.channels, *self.others):
+        for fd in (*self.fds, *self.channels):
             os.close(fd)
 
 

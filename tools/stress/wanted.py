@@ -35,8 +35,6 @@ class Wanted:
             )
         if self.times is not None and self.kill is None and not self.corrupt:
             raise BadInput("--times: expected --kill or --corrupt with it")
-        if self.vcpus > 1 and self.corrupts:
-            raise BadInput(f"--vcpus {self.vcpus}: corruptions are for one vCPU")
 
     @property
     def limit(self) -> float | None:

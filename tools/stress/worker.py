@@ -67,6 +67,11 @@ class Setup:
     strict: bool = True  # only the two sides write into the segments
     lie: Lie | None = None  # of a side at the start
 
+    @property
+    def is_reusable(self) -> bool:
+        """Whether its processes can run another pair."""
+        return not self.strict and self.vcpus == 1
+
 
 class KeepingSocket(LyingSocket):
     """A control socket that keeps the descriptors sent over it: segments and pipes."""
@@ -112,7 +117,8 @@ class Guests:
         self.pidfd = -1  # of the process
 
     def start(self, setup: Setup) -> GuestProcess:
-        """The guest process of a pair. Of a strict one it is a process of its own."""
+        """The guest process of a pair. Of a strict one, or of several vCPUs, whose threads stay
+        behind, it is a process of its own."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         lie = setup.lie
         keeping = KeepingSocket(fileno=ours.detach())
@@ -120,13 +126,14 @@ class Guests:
         keeping.lie = lie if lie is not None and lie.side == "vmm" else None
         lie = lie if lie is not None and lie.side == "hv" else None
         self._keeping = keeping
-        if setup.strict:
+        if not setup.strict:
+            self._theirs = theirs
+        if not setup.is_reusable:
             process = ForkedGuest(keeping, theirs, lie)
-            # No further descriptor hides the end of a side from the other.
-            theirs.close()
+            if setup.strict:
+                theirs.close()  # no further descriptor hides the end of a side from the other
             self.pidfd = process.pidfd
             return process
-        self._theirs = theirs
         if self._body is None:
             self._body = Body()
         self.pidfd = self._body.pidfd
@@ -154,7 +161,7 @@ class Guests:
 def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, socket.socket]:
     """Start a VMM, with `errors` as its stderr: its process id, and the socket of its messages.
 
-    It runs this pair and, unless that is strict, those whose pickled setups it is sent.
+    It runs this pair and, if it is reusable, those whose pickled setups it is sent.
 
     The id is also that of a new process group, which its guest process belongs to.
 
@@ -192,7 +199,7 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
 def _run_all(first: Setup, tally: NDArray[np.int64], peer: socket.socket) -> int:
     """Run one pair after the other; the exit status of this process."""
     guests = Guests()
-    if first.strict:
+    if not first.is_reusable:
         return _run(first, tally, peer, guests, guests.start(first))
     gc.freeze()
     data = pickle.dumps(first)
@@ -261,8 +268,8 @@ def _build(
 ) -> GuestMemory:
     """The devices, the notes and the guest; the notes."""
 
-    def proved(number: int) -> None:
-        _tell(peer, "proved", number=number)
+    def proved(vcpu: int, number: int) -> None:
+        _tell(peer, "proved", vcpu=vcpu, number=number)
 
     sinks = []
     for vcpu in range(setup.vcpus):
