@@ -118,10 +118,9 @@ def serve(
     `started` is called when the machine is built, `interrupted` after Ctrl-C. Raises BadInput.
     """
     card = hosts.card(options.network)
-    machines: list[Machine] = []
+    so_far: list[Answers | None] = []
 
     def build(machine: Machine) -> Board:
-        machines.append(machine)
         board = hosts.board(machine, card, options.network)
         started()
         return board
@@ -129,14 +128,18 @@ def serve(
     def inspect(machine: Machine, board: Board) -> Served:
         return Served(Answers.read(machine.dma.read), _counters(board))
 
+    def stop(machine: Machine) -> None:
+        so_far.append(Answers.read(machine.dma.read))
+
     arguments = {"ip": hosts.ipv4("--ip", ip), "seconds": seconds}
-    job = Job("coalesced.tools.guests.network.serve:serve", arguments, build, inspect)
+    serve_guest = "coalesced.tools.guests.network.serve:serve"
+    job = Job(serve_guest, arguments, build, inspect, interrupted=stop)
     try:
         with trace_file(options.trace) as trace:
             ran = run_job(job, options, trace)
     except KeyboardInterrupt:
-        if machines:
-            interrupted(Answers.read(machines[0].dma.read))
+        for answers in so_far:
+            interrupted(answers)
         raise
     run = replace(ran.run, served=ServedTraffic(ran.seen))
     return comparison("e1000", options, [replace(ran, run=run)])

@@ -63,6 +63,7 @@ class Job(Generic[BoardT, SeenT]):
     write_rom: Callable[[Machine, BoardT], None] = lambda _machine, _board: None
     record: Recorder | None = None  # set where the guest's accesses are known beforehand
     machine_code: bool = False  # the guest is `hv.cpu.guest`, or on KVM what RAM and ROM hold
+    interrupted: Callable[[Machine], None] = lambda _machine: None  # after Ctrl-C, RAM still there
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def run_job(job: Job[BoardT, SeenT], options: RunOptions, trace: Sink | None = N
             before = Usage.of_both(machine)
             machine.run(job.guest, job.arguments)
         except KeyboardInterrupt as error:
+            job.interrupted(machine)
             raise Interrupted(_how_far(machine, error)) from error
         run = _describe(machine, options.coalesce, before, Usage.of_both(machine))
         return Ran(run, _hottest(machine.counters), job.inspect(machine, board))
