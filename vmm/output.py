@@ -27,27 +27,40 @@ class Output:
         self._fd = -1
         self._temporary: Path | None = None
         self._target = path
+        self._size = 0
+        self._torn = False  # some of a write is there that did not end
 
     @property
-    def begun(self) -> bool:
-        """Whether anything was written."""
-        return self._fd >= 0
+    def size(self) -> int:
+        """Bytes of the writes that ended."""
+        return self._size
 
     def write(self, data: bytes) -> None:
-        """Write all of it. Raises OSError."""
+        """Write all of it. Raises OSError.
+
+        Of a write that fails or is interrupted a regular file keeps nothing.
+        """
         self._open()
+        self._cut()
+        size = self._size + len(data)
+        self._torn = True
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._fd, rest) :]
+        self._size, self._torn = size, False
 
-    def cut(self, size: int) -> None:
-        """Truncate the file to its first `size` bytes, where that is possible."""
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, size)
+    def _cut(self) -> None:
+        """Take back what a write left that did not end, where that is possible."""
+        if self._torn:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._size)
+                os.lseek(self._fd, self._size, os.SEEK_SET)
+            self._torn = False
 
     def keep(self) -> None:
         """Give the file its name, also if nothing has been written. Raises OSError."""
         self._open()
+        self._cut()
         lock = os.dup(self._fd)
         try:
             self._close()  # a network file system reports failed writes here
@@ -99,6 +112,7 @@ class Output:
         start = f".{self._target.name[:100]}."
         _remove_abandoned(self._target.parent, start)
         temporary = self._target.with_name(f"{start}{os.getpid()}-{os.urandom(4).hex()}.part")
+        self.discard()  # of an `open` that Ctrl-C interrupted
         self._temporary = temporary  # noted first: Ctrl-C may come before `open` has returned
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
@@ -151,13 +165,15 @@ def _locked(fd: int) -> bool:
 
 
 class TextOutput:
-    """Text on its way to an `Output`, many pieces at a time."""
+    """Text on its way to an `Output`, many pieces at a time. Nobody else writes to that."""
 
     _PIECES: Final = 1024
 
     def __init__(self, out: Output) -> None:
         self._out = out
         self._pieces: list[str] = []
+        self._data = b""  # written when the output has `_end` bytes
+        self._end = 0
         self.failed = False
 
     def write(self, text: str) -> None:
@@ -167,12 +183,23 @@ class TextOutput:
             self.flush()
 
     def flush(self) -> None:
-        """Write the collected text. Raises OSError; nothing is written after that."""
-        data, self._pieces = "".join(self._pieces), []
-        if data and not self.failed:
-            self.failed = True
-            self._out.write(data.encode(errors="backslashreplace"))
-            self.failed = False
+        """Write the collected text. Raises OSError; nothing is written after that.
+
+        A call that Ctrl-C interrupts loses nothing: the next one goes on.
+        """
+        self._write()
+        data = "".join(self._pieces).encode(errors="backslashreplace")
+        end = self._out.size + len(data)
+        self._data, self._end, self._pieces = data, end, []
+        self._write()
+
+    def _write(self) -> None:
+        if self._out.size < self._end and not self.failed:
+            try:
+                self._out.write(self._data)
+            except OSError:
+                self.failed = True
+                raise
 
 
 def own_descriptor(path: Path) -> int | None:

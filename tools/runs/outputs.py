@@ -69,7 +69,7 @@ def trace_file(path: Path | None) -> Iterator[Sink | None]:
             yield text
         except BaseException:
             text.flush()
-            if out.begun and not text.failed:
+            if out.size and not text.failed:
                 out.keep()
             raise
         text.flush()

@@ -25,18 +25,18 @@ class Pcap:
         """The first frame starts the file anew. `warn` is called when no more can be written."""
         self._out: Output | None = Output(path)
         self._warn = warn
-        self._size = 0
 
     def record(self, frames: Sequence[bytes]) -> None:
         """Write frames down, as passing by now."""
-        if self._out is None:
+        out = self._out
+        if out is None:
             return
         seconds, nanoseconds = divmod(time.time_ns(), _NS)
-        parts = [] if self._size else [_HEADER]
+        parts = [] if out.size else [_HEADER]
         for frame in frames:
             size = len(frame)
             parts += (_RECORD.pack(seconds, nanoseconds, size, size), frame)
-        self._write(self._out, b"".join(parts))
+        self._write(out, b"".join(parts))
 
     def close(self, complete: bool = True) -> None:
         """Give the file its name; one without frames only if the run is `complete`.
@@ -46,7 +46,7 @@ class Pcap:
         out = self._out
         if out is None:
             return
-        if complete and not self._size:
+        if complete and not out.size:
             self._write(out, _HEADER)
         if self._out is not None:
             self._end(out)
@@ -55,16 +55,13 @@ class Pcap:
         try:
             out.write(data)
         except OSError as error:
-            out.cut(self._size)
             self._fail(out, error)
             self._end(out)
-        else:
-            self._size += len(data)
 
     def _end(self, out: Output) -> None:
         self._out = None
         try:
-            if self._size:
+            if out.size:
                 out.keep()
         except OSError as error:
             self._fail(out, error)

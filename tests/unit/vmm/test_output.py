@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -24,7 +26,7 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "t"
     target.write_bytes(b"old")
     out = Output(target)
-    assert not out.begun
+    assert not out.size
     assert files(tmp_path) == ["t"], "nothing is opened before the first byte"
     out.write(b"new")
     out.write(b"er")
@@ -164,6 +166,111 @@ def test_text_gathers_and_arrives_in_order(tmp_path: Path) -> None:
     out.keep()
     expected = "".join(lines).encode(errors="backslashreplace")
     assert (tmp_path / "t").read_bytes() == expected
+
+
+class Interrupting:
+    """os.write as it is when Ctrl-C comes in some of its calls: some bytes, or all, are written."""
+
+    def __init__(self, *written: int | None) -> None:
+        """Of each call in turn: the bytes before Ctrl-C, -1 for all of them; None: no Ctrl-C."""
+        self._written = list(written)
+        self._write = os.write
+
+    def __call__(self, fd: int, data: bytes) -> int:
+        written = self._written.pop(0) if self._written else None
+        if written is None:
+            return self._write(fd, data)
+        self._write(fd, data[: written if written >= 0 else len(data)])
+        raise KeyboardInterrupt
+
+
+class CtrlC:
+    """Raises KeyboardInterrupt once, at a moment where Python lets it come, counted from 0: as a
+    function begins, and behind each call."""
+
+    def __init__(self, moment: int) -> None:
+        self.left = moment
+
+    def __call__(self, _frame: FrameType, event: str, _argument: object) -> None:
+        if event in {"call", "return", "c_return"}:
+            self.left -= 1
+            if self.left == -1:
+                raise KeyboardInterrupt
+
+
+def test_text_is_written_once_wherever_ctrl_c_comes(tmp_path: Path) -> None:
+    lines = [f"{number}\n" for number in range(3)]
+    for moment in range(1000):
+        target = tmp_path / f"{moment}"
+        out, ctrl_c = Output(target), CtrlC(moment)
+        out.write(b"")
+        text = TextOutput(out)
+        for line in lines:
+            text.write(line)
+            try:
+                sys.setprofile(ctrl_c)
+                text.flush()
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.setprofile(None)
+        text.flush()
+        out.keep()
+        assert target.read_text() == "".join(lines), moment
+        assert files(tmp_path) == [f"{moment}"], moment
+        target.unlink()
+        if ctrl_c.left >= 0:  # it was over before that moment
+            break
+    assert 20 < moment < 999
+
+
+@pytest.mark.parametrize("written", [0, 3, -1])
+def test_text_whose_write_is_interrupted_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    out = Output(tmp_path / "t")
+    text = TextOutput(out)
+    monkeypatch.setattr(os, "write", Interrupting(None, written))
+    for part in ("one\n", "two\n"):
+        text.write(part)
+        with contextlib.suppress(KeyboardInterrupt):
+            text.flush()
+    assert out.size == 4
+    text.flush()
+    out.keep()
+    assert (tmp_path / "t").read_text() == "one\ntwo\n"
+
+
+def test_text_whose_file_was_opened_when_ctrl_c_came_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def interrupted(*arguments: Any) -> int:
+        monkeypatch.undo()
+        os.close(opened(*arguments))
+        raise KeyboardInterrupt
+
+    out = Output(tmp_path / "t")
+    text = TextOutput(out)
+    text.write("all")
+    monkeypatch.setattr(os, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        text.flush()
+    text.flush()
+    out.keep()
+    assert (tmp_path / "t").read_text() == "all"
+    assert files(tmp_path) == ["t"]
+
+
+def test_an_interrupted_write_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Output(tmp_path / "t")
+    out.write(b"whole")
+    monkeypatch.setattr(os, "write", Interrupting(2))
+    with pytest.raises(KeyboardInterrupt):
+        out.write(b"half")
+    out.keep()
+    assert (tmp_path / "t").read_bytes() == b"whole"
 
 
 KILLED = """
