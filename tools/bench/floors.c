@@ -8,6 +8,8 @@
 #include "floor_kvm.h"
 #include "floors.h"
 
+#define PAUSE_NS 50000u /* before a call whose latency is measured */
+
 static const char *const kinds[FLOOR_KINDS] = {"pipe", "eventfd", "socketpair", "futex", "spin"};
 
 /* Pins are this thread's: put back what was. */
@@ -164,6 +166,59 @@ static PyObject *floors_ping_pong(PyObject *module, PyObject *args)
     return done;
 }
 
+static int channel_named(const char *name)
+{
+    static const char *const channels[CHANNEL_KINDS] = {"ring", "eventfd", "pipe", "socketpair",
+                                                        "queue"};
+    for (int kind = 0; kind < CHANNEL_KINDS; kind++)
+        if (strcmp(name, channels[kind]) == 0)
+            return kind;
+    PyErr_Format(PyExc_ValueError, "expected ring, eventfd, pipe, socketpair or queue, got %s",
+                 name);
+    return -1;
+}
+
+/* channel(kind, calls, batch, here, there, each): `each` is None or a buffer of `calls` uint64. */
+static PyObject *floors_channel(PyObject *module, PyObject *args)
+{
+    (void)module;
+    const char *name;
+    unsigned long long calls;
+    unsigned int batch;
+    int here, there, kind;
+    PyObject *each = Py_None, *done = NULL;
+    Py_buffer view = {.buf = NULL};
+    cpu_set_t before;
+    if (!PyArg_ParseTuple(args, "sKIii|O", &name, &calls, &batch, &here, &there, &each) ||
+        (kind = channel_named(name)) < 0 || cpus_fit(here, there) < 0)
+        return NULL;
+    if (calls == 0 || calls > 1u << 24 || batch < 1 || batch > 64) {
+        PyErr_SetString(PyExc_ValueError, "expected 1 to 2**24 calls of 1 to 64 entries");
+        return NULL;
+    }
+    if (each != Py_None && PyObject_GetBuffer(each, &view, PyBUF_CONTIG) < 0)
+        return NULL;
+    if (view.buf && (view.len / 8 != (Py_ssize_t)calls || (uintptr_t)view.buf % 8)) {
+        PyErr_Format(PyExc_ValueError, "expected room for %llu calls, 8 bytes each, got %zd", calls,
+                     view.len);
+    } else if (sched_getaffinity(0, sizeof before, &before) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+    } else {
+        struct channel_job job = {.kind = (enum channel_kind)kind,
+                                  .batch = batch,
+                                  .calls = calls,
+                                  .pause_ns = view.buf ? PAUSE_NS : 0};
+        double ns;
+        Py_BEGIN_ALLOW_THREADS
+        ns = floor_channel(&job, here, there, view.buf);
+        Py_END_ALLOW_THREADS
+        done = per_item(ns, calls * batch, &before);
+    }
+    if (view.buf)
+        PyBuffer_Release(&view);
+    return done;
+}
+
 static PyObject *floors_kvm(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -194,6 +249,8 @@ static PyMethodDef functions[] = {
      "ping_pong(kind, count, here, there, each=None): ns per round trip."},
     {"producers", floors_producers, METH_VARARGS,
      "producers(producers, pages, batch, own, seconds): ns per entry, and fairness."},
+    {"channel", floors_channel, METH_VARARGS,
+     "channel(kind, calls, batch, here, there, each=None): ns per entry."},
     {"kvm", floors_kvm, METH_VARARGS, "kvm(fd, size, ring_offset): ns of a guest to its halt."},
     {NULL, NULL, 0, NULL},
 };

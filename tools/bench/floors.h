@@ -93,4 +93,23 @@ enum floor_kind { BY_PIPE, BY_EVENTFD, BY_SOCKETPAIR, BY_FUTEX, BY_SPIN, FLOOR_K
 /* `each`: room for `count` round trips' nanoseconds, or NULL. */
 double floor_ping_pong(enum floor_kind kind, uint64_t count, int here, int there, uint64_t *each);
 
+enum channel_kind {
+    CHANNEL_RING,    /* the consumer looks at it again and again */
+    CHANNEL_EVENTFD, /* a ring; an eventfd is written for each publication, and wakes */
+    CHANNEL_PIPE,
+    CHANNEL_SOCKETPAIR,
+    CHANNEL_QUEUE, /* of POSIX, a message per call */
+    CHANNEL_KINDS
+};
+
+struct channel_job {
+    enum channel_kind kind;
+    uint32_t batch; /* entries per call */
+    uint64_t calls;
+    uint64_t pause_ns; /* before each call */
+};
+
+/* `each`, with a pause: nanoseconds from each call's start until it is received; or NULL. */
+double floor_channel(const struct channel_job *job, int here, int there, uint64_t *each);
+
 #endif

@@ -34,6 +34,17 @@ def producers(
     of a thread over the greatest.
     """
 
+def channel(
+    kind: str, calls: int, batch: int, here: int, there: int, each: Array | None = None, /
+) -> float:
+    """Send and receive `calls` batches of 1 to 64 24-byte entries: nanoseconds per entry.
+
+    Through a `ring` at which the receiver looks again and again, a ring with an `eventfd` that is
+    written for each batch and wakes, a `pipe`, a `socketpair` or a POSIX message `queue`. `each`:
+    room for `calls` uint64, the nanoseconds from the start of each call until it is received;
+    there are 50 us between two calls then.
+    """
+
 def kvm(fd: int, size: int, ring_offset: int, /) -> float:
     """Run a vCPU of KVM until it halts, draining its ring at every exit: nanoseconds.
 

@@ -206,7 +206,7 @@ def plan(options: Options) -> Plan:
     own = (probe.offer_of(options.ring).ring,) if options.ring else ()
     choice = Choice(options.ring_pages or RING_PAGES, own=own)
     subjects = len(choice.subjects()) + len(FLOORS) + len(own)
-    subjects += len(rows.WAYS) * (1 + len(choice.peers))
+    subjects += sum(len(way.channels(choice.peers)) for way in rows.WAYS)
     steps = rounds(sizes.repetitions) * subjects
     return Plan(steps, sizes.seconds, lambda step: measure(choice, sizes, step))
 

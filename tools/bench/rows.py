@@ -1,7 +1,7 @@
-"""The ring beside other channels between two Python processes, like beside like.
+"""The ring beside other channels between two processes, like beside like.
 
-A row compares channels that are called in the same way: one entry per call, or a batch per call.
-Ratios are of one row only.
+A row compares channels that are called in the same way: one entry per call, or a batch per call,
+from Python or from C. Ratios are of one row only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from coalesced.tools.bench import report
+from coalesced.tools.bench import floors, report
 from coalesced.tools.bench.channels import RING
 from coalesced.tools.bench.measure import Spread, Taken, percentile
 from coalesced.tools.bench.peers import Channel, Peer, Unavailable
@@ -29,13 +29,33 @@ class Way(NamedTuple):
     key: str
     label: str
     batch: int
+    in_c: bool = False
 
-    def name(self, channel: type[Channel]) -> str:
+    def name(self, channel: str) -> str:
         """The name of a subject."""
-        return f"{self.label}: {channel.name}"
+        return f"{self.label}: {channel}"
+
+    def channels(self, peers: Sequence[type[Channel]]) -> dict[str, str]:
+        """How a call carries several entries, by channel; the ring is the first."""
+        if self.in_c:
+            return dict(IN_C.values())
+        return {channel.name: channel.batches for channel in (RING, *peers)}
 
 
-WAYS: Final = (Way("per_call", "per call", 1), Way("per_batch", f"{BATCH} per call", BATCH))
+WAYS: Final = (
+    Way("per_call", "per call", 1),
+    Way("per_batch", f"{BATCH} per call", BATCH),
+    Way("from_c", "from C", 1, in_c=True),
+    Way("from_c_batch", f"from C, {BATCH} per call", BATCH, in_c=True),
+)
+IN_C: Final = {
+    "ring": ("ring.h", "published at once"),
+    "eventfd": ("ring.h and an eventfd", "published at once"),
+    "pipe": ("pipe", "one write"),
+    "socketpair": ("socketpair", "one write"),
+    "queue": ("mq_send", "no call for several: packed in a message"),
+}
+C_CALLS: Final = 10  # from C for one from Python
 
 
 @dataclass(frozen=True)
@@ -59,6 +79,24 @@ class RowFigures:
     missing: Mapping[str, str]  # why a channel was not measured
 
 
+class InC(NamedTuple):
+    """A channel whose both sides are C; as `Peer`."""
+
+    kind: str
+    batch: int
+    cpus: tuple[int, int]
+
+    def measure(self, calls: int) -> float:
+        """Nanoseconds per entry, sent and received."""
+        return floors.channel(self.kind, calls * C_CALLS, self.batch, *self.cpus)
+
+    def latencies(self, calls: int) -> NDArray[np.int64]:
+        """Nanoseconds of single calls, from the start of sending to the end of receiving."""
+        each = np.zeros(calls, np.uint64)
+        floors.channel(self.kind, calls, self.batch, *self.cpus, each)
+        return each.astype(np.int64)
+
+
 class Rows:
     """The channels of a run, called in each way, with the processes that they need."""
 
@@ -75,16 +113,27 @@ class Rows:
     def subjects(self, calls: int, singles: int) -> Iterator[tuple[str, Callable[[], float]]]:
         """Each subject by name; per sample so many `calls`, and so many `singles` for latency."""
         for way in WAYS:
-            for channel in self._channels:
-                try:
-                    peer = Peer(channel(way.batch), self._cpus)
-                except Unavailable as error:
-                    self.missing[way.key][channel.name] = str(error)
-                    continue
-                self._stack.callback(peer.close)
-                yield way.name(channel), self._measured(way.name(channel), peer, calls, singles)
+            for name, peer in self._callers(way):
+                measured = self._measured(way.name(name), peer, calls, singles)
+                yield way.name(name), measured
 
-    def _measured(self, name: str, peer: Peer, calls: int, singles: int) -> Callable[[], float]:
+    def _callers(self, way: Way) -> Iterator[tuple[str, Peer | InC]]:
+        if way.in_c:
+            for kind, (name, _) in IN_C.items():
+                yield name, InC(kind, way.batch, self._cpus)
+            return
+        for channel in self._channels:
+            try:
+                peer = Peer(channel(way.batch), self._cpus)
+            except Unavailable as error:
+                self.missing[way.key][channel.name] = str(error)
+                continue
+            self._stack.callback(peer.close)
+            yield channel.name, peer
+
+    def _measured(
+        self, name: str, peer: Peer | InC, calls: int, singles: int
+    ) -> Callable[[], float]:
         times = self._times.setdefault(name, [])
 
         def measure() -> float:
@@ -106,19 +155,26 @@ def figures(
     peers: Sequence[type[Channel]],
 ) -> dict[str, RowFigures]:
     """The rows by key, of the channels that were measured."""
-    return {
-        way.key: RowFigures(
-            way.batch,
-            _ratio(way, taken, peers),
-            {
-                channel.name: _channel(way, channel, taken, singles)
-                for channel in (RING, *peers)
-                if way.name(channel) in taken
-            },
-            missing[way.key],
-        )
-        for way in WAYS
+    return {way.key: _row(way, taken, singles, missing[way.key], peers) for way in WAYS}
+
+
+def _row(
+    way: Way,
+    taken: Taken,
+    singles: Mapping[str, NDArray[np.int64]],
+    missing: Mapping[str, str],
+    peers: Sequence[type[Channel]],
+) -> RowFigures:
+    channels = {
+        name: _channel(way, (name, batches), taken, singles)
+        for name, batches in way.channels(peers).items()
+        if way.name(name) in taken
     }
+    ring, *others = way.channels(peers)
+    best = min((channels[n].ns_per_entry.median for n in others if n in channels), default=None)
+    ours = channels[ring].ns_per_entry.median if ring in channels else None
+    ratio = best / ours if best is not None and ours is not None else None
+    return RowFigures(way.batch, ratio, channels, missing)
 
 
 def of_peers(row: RowFigures) -> Taken:
@@ -127,19 +183,13 @@ def of_peers(row: RowFigures) -> Taken:
     return Taken({name: each.ns_per_entry for name, each in channels if name != RING.name})
 
 
-def _ratio(way: Way, taken: Taken, peers: Sequence[type[Channel]]) -> float | None:
-    ours = taken.get(way.name(RING))
-    others = [taken[way.name(p)].median for p in peers if way.name(p) in taken]
-    return min(others) / ours.median if ours and others else None
-
-
 def _channel(
-    way: Way, channel: type[Channel], taken: Taken, singles: Mapping[str, NDArray[np.int64]]
+    way: Way, channel: tuple[str, str], taken: Taken, singles: Mapping[str, NDArray[np.int64]]
 ) -> ChannelFigures:
-    name = way.name(channel)
+    name = way.name(channel[0])
     times = singles.get(name, np.zeros(0, np.int64))
     p50, p99, p99_9 = (percentile(times, percent) for percent in (50, 99, 99.9))
-    how = channel.batches if way.batch > 1 else ""
+    how = channel[1] if way.batch > 1 else ""
     return ChannelFigures(taken[name], p50, p99, p99_9, how)
 
 
@@ -148,11 +198,12 @@ def lines(rows: Mapping[str, RowFigures]) -> list[report.Row]:
     found = []
     for way in WAYS:
         channels = rows[way.key].channels
-        ours = channels[RING.name].ns_per_entry.median if RING.name in channels else None
+        ring = next(iter(way.channels(())))
+        ours = channels[ring].ns_per_entry.median if ring in channels else None
         for name, figure in channels.items():
             median = figure.ns_per_entry.median
             remarks = [figure.batches] if figure.batches else []
-            if ours is not None and name != RING.name:
+            if ours is not None and name != ring:
                 remarks.append(f"{median / ours:.2g} times the ring")
             if math.isfinite(figure.p50_us):
                 tail = (figure.p50_us, figure.p99_us, figure.p99_9_us)
@@ -166,7 +217,7 @@ def charts(rows: Mapping[str, RowFigures]) -> list[report.Chart]:
     """A chart of bars for each row."""
     return [
         report.Chart(
-            f"Between two Python processes, {way.label}",
+            f"Between two processes, {way.label}",
             "",
             "ns per entry",
             bars=tuple(

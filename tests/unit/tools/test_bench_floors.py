@@ -54,6 +54,30 @@ def test_affinity_is_put_back_and_no_process_or_descriptor_left() -> None:
     assert children() == others
 
 
+CHANNELS = ("ring", "eventfd", "pipe", "socketpair", "queue")
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("kind", CHANNELS)
+def test_a_channel_takes_some_time_per_entry_and_per_call(kind: str, batch: int) -> None:
+    affinity, before, others = os.sched_getaffinity(0), descriptors(), children()
+    assert 0 < floors.channel(kind, 500, batch, CPU, CPU) < 1e8
+    each = np.zeros(20, np.uint64)
+    floors.channel(kind, len(each), batch, -1, -1, each)
+    assert (each > 0).all()
+    assert (os.sched_getaffinity(0), descriptors() - before) == (affinity, set())
+    assert children() == others
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(("tape", 1, 1), "got tape"), (("pipe", 0, 1), "1 to 64"), (("pipe", 1, 65), "1 to 64")],
+)
+def test_a_channel_that_cannot_be(arguments: tuple[str, int, int], expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        floors.channel(*arguments, -1, -1)
+
+
 @pytest.mark.parametrize("arguments", [(0, 1, 64), (10, 0, 64), (10, 4097, 64), (10, 1, 0)])
 def test_a_ring_that_cannot_be(arguments: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="above 0"):

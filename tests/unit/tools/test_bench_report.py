@@ -20,7 +20,7 @@ from coalesced.tools.errors import BadInput
 
 MACHINE = Host("one", 2, 2, "Linux 6.1", True, "none", "3.11", 0.1)
 RING = ring.Choice()
-PER_CALL, PER_BATCH = rows.WAYS
+PER_CALL, PER_BATCH, FROM_C, _ = rows.WAYS
 PLACEMENTS = ("split", "same")
 
 
@@ -35,15 +35,17 @@ def ring_section(**changed: float) -> report.Section:
     values |= {subjects[0]: 8.0, subjects[1]: 30.0}
     values |= dict.fromkeys(ring.FLOORS, 7.0)
     values |= {
-        PER_CALL.name(RING_CHANNEL): 1000.0,
-        PER_CALL.name(PEERS[0]): 2000.0,
-        PER_CALL.name(PEERS[1]): 1600.0,
-        PER_BATCH.name(RING_CHANNEL): 20.0,
-        PER_BATCH.name(PEERS[0]): 10.0,
+        PER_CALL.name(RING_CHANNEL.name): 1000.0,
+        PER_CALL.name(PEERS[0].name): 2000.0,
+        PER_CALL.name(PEERS[1].name): 1600.0,
+        PER_BATCH.name(RING_CHANNEL.name): 20.0,
+        PER_BATCH.name(PEERS[0].name): 10.0,
+        FROM_C.name("ring.h"): 7.0,
+        FROM_C.name("pipe"): 700.0,
     } | changed
     taken = Taken({name: figure(value) for name, value in values.items()})
-    times = {PER_CALL.name(PEERS[0]): np.array([5_000] * 99 + [50_000])}
-    missing = {"per_call": {"other": "not installed"}, "per_batch": {}}
+    times = {PER_CALL.name(PEERS[0].name): np.array([5_000] * 99 + [50_000])}
+    missing = {way.key: {"other": "not installed"} if way is PER_CALL else {} for way in rows.WAYS}
     of_rows = rows.figures(taken, times, missing, PEERS)
     return ring.section(RING, taken, 123.4, of_rows, times)
 
@@ -95,6 +97,8 @@ def test_a_row_compares_the_ring_with_peers_that_are_called_alike() -> None:
     }  # fmt: skip
     assert batch["channels"][PEERS[0].name]["batches"] == PEERS[0].batches
     assert batch["channels"][PEERS[0].name]["p50_us"] is None
+    assert found["from_c"]["best_peer_ratio"] == 100.0
+    assert found["from_c_batch"]["best_peer_ratio"] is None
     assert call["missing"] == {"other": "not installed"}
 
 
