@@ -32,7 +32,7 @@ MERGE_GAP = 0x1000  # two advised ranges with nothing else between them are one 
 
 @dataclass(frozen=True)
 class ExitCost:
-    """What an exit costs, and where the figure is from."""
+    """The cost of an exit, and the source of the figure."""
 
     ns: float
     source: str
@@ -48,7 +48,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Options:
-    """What the advice is for."""
+    """The assumptions of the advice."""
 
     zones: Sequence[Zone] | None = None  # in force; None: inferred
     staleness_ns: int = 1_000_000

@@ -35,7 +35,7 @@ class Bins:
 
     @classmethod
     def of(cls, found: passes.Bins) -> Self:
-        """What a pass found."""
+        """Sort the result of a pass."""
         rows = np.array(sorted(found), np.int64).reshape(-1, 4)
         return cls(rows[:, 0], rows[:, 2], rows[:, 3])
 

@@ -52,7 +52,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a range's writes were seen to do. Shares are of its single writes."""
+    """The observed effects of a range's writes. Shares are of its single writes."""
 
     zone: Zone
     name: int  # of the region, in the recording
@@ -137,7 +137,7 @@ def begins_pair(found: Evidence) -> bool:
 
 @dataclass(frozen=True)
 class _Ranges:
-    """What the passes found."""
+    """The results of the passes, by range."""
 
     found: NDArray[np.void]
     longest: NDArray[np.void]

@@ -41,7 +41,7 @@ class Values(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """What follows the writes of a register."""
+    """The accesses that follow the writes of a register, counted."""
 
     followed: int  # writes that another access of their thread follows
     beside: int  # of these, by an access to a neighbour

@@ -118,7 +118,7 @@ class _Kept:
             self._times = [min(times), max(times)]
 
     def recording(self, path: Path, reader: Reader) -> Recording:
-        """What was read."""
+        """The recording, when all its records are added."""
         corrections, threads = passes.end(self._order)
         self._spool.correct(corrections)
         exits = self._kinds[list(EXITS)]

@@ -99,7 +99,7 @@ class Spool:
             yield start, room[:count]
 
     def through(self, step: passes.Pass, backward: bool = False) -> Any:
-        """What a pass finds in all events."""
+        """The results of a pass over all events."""
         for start, part in self.parts(backward):
             passes.run(step, part, start, backward)
             self.watch(len(part))

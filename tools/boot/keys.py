@@ -64,7 +64,7 @@ def _key(character: str) -> list[int]:
 
 
 def _escaped(characters: Iterator[str]) -> Typed:
-    """What follows a backslash. Raises ValueError."""
+    """Read an escape after its backslash. Raises ValueError."""
     escape = next(characters, "")
     if escape in _ESCAPES:
         return _key(_ESCAPES[escape])

@@ -166,7 +166,7 @@ class Qemu:
         return self._process.poll() is None
 
     def complaint(self) -> str:
-        """What it says about its end."""
+        """The text that QEMU gives for its end."""
         assert self._process.stderr is not None
         self._process.kill()
         lines = self._process.stderr.read().decode(errors="replace").splitlines()

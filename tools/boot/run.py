@@ -78,7 +78,7 @@ class Running:
 
 @dataclass(frozen=True)
 class World:
-    """A world that is not of this program. `log`: its exits, given those of a run here."""
+    """An implementation outside this program. `log`: its exits, given those of a run here."""
 
     name: str
     log: Callable[[Log], Log]

@@ -39,7 +39,7 @@ def one_line(verdict: Verdict, names: Sequence[str] = THREADS) -> Iterator[str]:
 
 
 def described(event: Event) -> str:
-    """What a step does, and where it is."""
+    """The action of a step, and its place in the source."""
     where = f"{PurePath(event.file).name}:{event.line}"
     if event.kind == "fence":
         return f"{where} {event.order} fence"

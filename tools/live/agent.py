@@ -58,7 +58,7 @@ class Agent:
         self._keep = Keep(machine)
         self.pace.on_step = self.telling.step
         self.task = ""
-        """What the page asks its user to do."""
+        """The task that the page gives its user."""
         self.is_left = False
         """Whether the page has asked for the end of this run."""
         self.again: RunOptions | None = None

@@ -33,12 +33,12 @@ class ExitPace(Turns):
         self.rate, self._wanted, self.free = rate, 0, False
 
     def step(self, count: int = 1) -> None:
-        """Let so many exits of a held guest go."""
+        """Let a held guest make `count` exits."""
         self.hold()
         self._wanted = count
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: this pace holds no resource."""
 
     def _hold_exit(self) -> None:
         """Serve the page until the exit that waits may be answered. Raises PeerDied."""

@@ -68,7 +68,7 @@ class Keep:
             self._size -= len(self._lines.popleft().line)
 
     def kept(self) -> list[Kept]:
-        """What is kept, the oldest first."""
+        """The accesses kept, the oldest first."""
         return list(self._lines)
 
     def trace(self) -> bytes:

@@ -64,7 +64,7 @@ def _claims(source: Source, text: str | None, waits: bool) -> frozenset[str]:
 
 
 def _probed(source: Source) -> dict[str, Any]:
-    """What the probe's process reports. Raises BadInput."""
+    """The report of the probe's process. Raises BadInput."""
     said = mmap.mmap(-1, 1 << 16)
     child = Child(lambda: _probe(source, said))
     hung = not child.await_end()

@@ -169,7 +169,7 @@ def _play(channel: socket.socket) -> bool:
 
 
 class _Play:
-    """What the signal ends."""
+    """Whether a guest process is being played, which the signal ends."""
 
     under_way = False
 

@@ -28,7 +28,7 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class OwnRing:
-    """What is known after a run."""
+    """The results of a run."""
 
     found: Found = field(metadata=INLINE)
     seconds: float

@@ -148,7 +148,7 @@ class Guests:
         return [*keeping.kept, *keeping.pipes, keeping.fileno(), self._theirs.fileno()]
 
     def release(self, process: GuestProcess) -> None:
-        """Give up what a pair that has ended had open."""
+        """Close the descriptors of a pair that has ended."""
         assert isinstance(process, PlayedGuest)
         self._body = process.body
         assert self._keeping is not None

@@ -50,7 +50,7 @@ class Names:
 
 
 class Scanned(NamedTuple):
-    """What `scan` says of a block."""
+    """The result of `scan` for a block."""
 
     found: NDArray[np.void]
     lines: int

@@ -127,7 +127,7 @@ class _Joined(io.RawIOBase):
 
 
 class _Damaged(Exception):
-    """What is wrong with a packed file."""
+    """A packed file cannot be read; the text says why."""
 
 
 class _Zstd:

@@ -95,7 +95,7 @@ def parts(
 
 
 class _Head:
-    """The beginning of what passes."""
+    """Passes on the blocks of a file; `text` is the beginning of the first one."""
 
     text = b""
 
