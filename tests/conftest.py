@@ -8,8 +8,6 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-from helpers import warm
-
 settings.register_profile(
     "untimed", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -42,11 +40,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(trylast=True)  # fixtures have ended the processes that use the tracker
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Leave no process behind the tests of a file."""
-    if nextitem is None or nextitem.path != item.path:
-        warm.stop()
-        if (module := sys.modules.get("multiprocessing.resource_tracker")) is not None:
-            module._resource_tracker._stop()
+    """Leave no child behind the tests of a file."""
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    if module is not None and (nextitem is None or nextitem.path != item.path):
+        module._resource_tracker._stop()
 
 
 def pytest_runtest_setup() -> None:

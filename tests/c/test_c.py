@@ -186,17 +186,18 @@ def test_the_doorbell_is_free_of_races(build: Build, policy: int, rounds: int) -
     must_succeed(build("exit_pingpong.c", THREAD), policy, rounds)
 
 
-@pytest.mark.parametrize("rounds", [20_000, pytest.param(100_000, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("rounds", [5_000, pytest.param(100_000, marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("spin", [0, 300])
 def test_no_wake_up_is_lost(build: Build, spin: int, rounds: int) -> None:
     """Going to sleep races the signal in each round, without a sanitizer's slowness."""
     must_succeed(build("exit_pingpong.c", ["-O2"]), 1, rounds, spin)
 
 
+@pytest.mark.parametrize("rounds", [1_000, pytest.param(5_000, marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("policy", [0, 1, 2], ids=["block", "adaptive", "poll"])
-def test_posted_writes_are_free_of_races(build: Build, policy: int) -> None:
+def test_posted_writes_are_free_of_races(build: Build, policy: int, rounds: int) -> None:
     """A posting and a sleeping thread through ThreadSanitizer."""
-    must_succeed(build("posted_doorbell.c", THREAD), policy, 5_000)
+    must_succeed(build("posted_doorbell.c", THREAD), policy, rounds)
 
 
 @pytest.mark.parametrize("producers", [2, 8])
@@ -205,9 +206,12 @@ def test_the_lock_of_a_ring_is_free_of_races(build: Build, producers: int) -> No
     must_succeed(build("ring_lock.c", THREAD), producers, 5_000, 7)
 
 
+@pytest.mark.parametrize("entries", [20_000, pytest.param(100_000, marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("batch", [1, 64])
-def test_no_producer_behind_the_lock_sleeps_for_ever(build: Build, batch: int) -> None:
-    must_succeed(build("ring_lock.c", ["-O2"]), 8, 100_000, batch)
+def test_no_producer_behind_the_lock_sleeps_for_ever(
+    build: Build, batch: int, entries: int
+) -> None:
+    must_succeed(build("ring_lock.c", ["-O2"]), 8, entries, batch)
 
 
 @pytest.mark.parametrize("rounds", [20_000, pytest.param(500_000, marks=pytest.mark.heavy)])

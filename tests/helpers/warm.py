@@ -23,6 +23,7 @@ def _of_python() -> dict[str, str]:
 
 
 _AT_FIRST = _of_python()
+_ENVIRONMENT = dict(os.environ)  # no test has changed it yet
 
 
 def can_start() -> bool:
@@ -30,32 +31,29 @@ def can_start() -> bool:
     return _of_python() == _AT_FIRST
 
 
-_servers: dict[tuple[tuple[str, str], ...], tuple[int, socket.socket]] = {}
-
-
-def stop() -> None:
-    """End all servers, so that this process has no child that a later test did not start."""
-    while _servers:
-        pid, control = _servers.popitem()[1]
-        control.close()
-        os.waitpid(pid, 0)
+# They end with this process, which closes the sockets.
+_servers: dict[tuple[tuple[str, str], ...], socket.socket] = {}
 
 
 def _server(*variables: tuple[str, str]) -> socket.socket:
-    """The socket to a server of this process that was started with these variables."""
+    """The socket to a server that was started with these variables.
+
+    No child of this process: none that a test finds is one that another test has started.
+    """
     if variables in _servers:
-        return _servers[variables][1]
+        return _servers[variables]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, str(_SERVER), PROGRAM],
-            {**os.environ, "OPENBLAS_NUM_THREADS": "1", **dict(variables)},
+            {**_ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1", **dict(variables)},
             file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
             setsid=True,
             setsigmask=[],
         )
-    _servers[variables] = (pid, ours)
+    os.waitpid(pid, 0)  # it has forked
+    _servers[variables] = ours
     return ours
 
 

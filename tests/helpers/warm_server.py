@@ -100,7 +100,9 @@ def load() -> None:
 
 
 def main(program: str) -> None:
-    """`program`: the file that a start of the program runs."""
+    """`program`: the file that a start of the program runs. Returns at once in the parent."""
+    if os.fork():
+        return
     control = socket.socket(fileno=os.dup(0))
     load()
     arguments = Server(control).serve()

@@ -104,7 +104,7 @@ def test_a_killed_peer_ends_the_benchmark(tmp_path: Path, which: int) -> None:
         assert said.endswith(f"coalesced: the benchmark's process {victim} ended\n")
 
 
-@pytest.mark.parametrize("word", ["resource_tracker", "caretaker"])
+@pytest.mark.parametrize("word", [pytest.param("resource_tracker", marks=heavy), "caretaker"])
 def test_a_killed_helper_is_no_loss(tmp_path: Path, word: str) -> None:
     """The benchmark removes what the helper would have removed."""
     with benchmark(tmp_path, "ring", "--json") as program:
