@@ -25,6 +25,16 @@
 #define SHARED_RING_OFFSET 4096u /* where the ring begins */
 #define SHARED_RING_CLOSED (UINT64_C(1) << 63)
 
+#ifndef ORDER_RELEASE_OWNER
+#define ORDER_RELEASE_OWNER memory_order_release
+#endif
+#ifndef ORDER_ACQUIRE_OWNER
+#define ORDER_ACQUIRE_OWNER memory_order_acquire
+#endif
+#ifndef ORDER_TAKE_OWNER
+#define ORDER_TAKE_OWNER memory_order_acquire
+#endif
+
 struct shared_ring_side {
     _Alignas(64) _Atomic uint64_t owner;       /* this side */
     _Alignas(64) _Atomic uint32_t need_wakeup; /* this side: about to sleep, or asleep */
@@ -132,14 +142,14 @@ static inline void shared_ring_call(int bell)
 static inline bool shared_ring_attach(struct shared_ring_side *own, int bell, uint64_t *owner)
 {
     uint64_t mark = shared_ring_mark(getpid());
-    /* Acquire: pairs with the release of the last owner's shared_ring_detach: its index is final. */
-    *owner = atomic_load_explicit(&own->owner, memory_order_acquire);
+    *owner = atomic_load_explicit(&own->owner, memory_order_relaxed);
     if (mark == 0) /* no /proc */
         *owner = 0;
     if (mark == 0 || shared_ring_owner_lives(*owner))
         return false;
-    if (!atomic_compare_exchange_strong_explicit(&own->owner, owner, mark, memory_order_acq_rel,
-                                                 memory_order_acquire))
+    /* O3, acquire: pairs with O1 of the last owner, whose index is final then. */
+    if (!atomic_compare_exchange_strong_explicit(&own->owner, owner, mark, ORDER_TAKE_OWNER,
+                                                 memory_order_relaxed))
         return false;
     *owner = mark;
     atomic_store_explicit(&own->need_wakeup, 0, memory_order_relaxed);
@@ -151,17 +161,18 @@ static inline bool shared_ring_attach(struct shared_ring_side *own, int bell, ui
 static inline void shared_ring_detach(struct shared_ring_side *own, uint64_t mark, int bell)
 {
     /*
-     * Release: pairs with the other side's acquire in shared_ring_peer. Without it the consumer
-     * could see that the producer is gone before the last entries, and end without them.
+     * O1, release: pairs with O2, the other side's acquire in shared_ring_peer. Without it the
+     * consumer could see that the producer is gone before the last entries, and end without them.
      */
-    atomic_store_explicit(&own->owner, mark | SHARED_RING_CLOSED, memory_order_release);
+    atomic_store_explicit(&own->owner, mark | SHARED_RING_CLOSED, ORDER_RELEASE_OWNER);
     shared_ring_call(bell);
 }
 
 /* The other side's `owner`; the ring's index of that side is to be read after this. */
 static inline uint64_t shared_ring_peer(struct shared_ring_side *peer)
 {
-    return atomic_load_explicit(&peer->owner, memory_order_acquire);
+    /* O2, acquire: pairs with O1, the close. Without it the index could be older than the word. */
+    return atomic_load_explicit(&peer->owner, ORDER_ACQUIRE_OWNER);
 }
 
 /* One side in its process. */

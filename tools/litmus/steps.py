@@ -1,8 +1,8 @@
-"""The steps of ring, exit, posted write and ring lock, and the purpose of each ordered one.
+"""The steps of ring, exit, posted write, ring lock and shared ring, and what each order is for.
 
-The comments in hv/core/ring.h, exit.h, posted.h and ring_lock.h cite its ids, and a test compares
-the headers with it. The predictions of `coalesced litmus` are derived from it; what is explored are
-the headers themselves.
+The comments in hv/core/ring.h, exit.h, posted.h, ring_lock.h and shared_ring.h cite its ids, and a
+test compares the headers with it. The predictions of `coalesced litmus` are derived from it; what
+is explored are the headers themselves.
 """
 
 from __future__ import annotations
@@ -91,8 +91,19 @@ LOCK_STEPS = (
          "&l->state", "ORDER_RELEASE_LOCK", "L1"),
 )  # fmt: skip
 
+OWNER_STEPS = (
+    Step("O1", "side that leaves", "writes that it has closed its end", "store", "release",
+         "&own->owner", "ORDER_RELEASE_OWNER", "O2"),
+    Step("O2", "other side", "reads who is there, before its index", "load", "acquire",
+         "&peer->owner", "ORDER_ACQUIRE_OWNER", "O1"),
+    Step("O3", "next owner", "takes the place of one that has left (O1)", "change", "acquire",
+         "&own->owner", "ORDER_TAKE_OWNER"),
+)  # fmt: skip
+
 STEPS = {
-    step.id: step for step in (*RING_STEPS, *EXIT_STEPS, *WAKEUP_STEPS, *POSTED_STEPS, *LOCK_STEPS)
+    step.id: step
+    for steps in (RING_STEPS, EXIT_STEPS, WAKEUP_STEPS, POSTED_STEPS, LOCK_STEPS, OWNER_STEPS)
+    for step in steps
 }
 
 
@@ -172,6 +183,15 @@ BARRIERS = {
     "acquire-lock": _order(
         "lock", "L1", {LOAD_LOAD}, "a holder continues from an index that is older than the lock"
     ),
+    "release-owner": _order(
+        "shared", "O1", {STORE_STORE}, "the producer is seen to be gone before its last entry"
+    ),
+    "acquire-owner": _order(
+        "shared", "O2", {LOAD_LOAD}, "the index is older than the end that was closed behind it"
+    ),
+    "take-owner": _order(
+        "takeover", "O3", {LOAD_LOAD}, "the next consumer gets an entry a second time"
+    ),
     "posted-fence": _fence(("N2",), "FENCE_POSTED", "posted"),
 }
 
@@ -182,6 +202,8 @@ PROTOCOLS = {
     "exit": ("guest", "VMM"),
     "wakeup": ("guest (waker)", "VMM (sleeper)"),
     "posted": ("guest", "VMM"),
+    "shared": ("producer", "consumer"),
+    "takeover": ("consumer", "next consumer"),
     "lock": ("vCPU 0 (producer)", "vCPU 1 (producer)", "VMM (consumer)"),
 }
 

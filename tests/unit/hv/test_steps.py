@@ -12,6 +12,7 @@ from coalesced.tools.litmus.steps import (
     BARRIERS,
     EXIT_STEPS,
     LOCK_STEPS,
+    OWNER_STEPS,
     POSTED_STEPS,
     RING_STEPS,
     STEPS,
@@ -25,6 +26,7 @@ HEADERS = {
     "exit.h": (*EXIT_STEPS, *WAKEUP_STEPS),
     "posted.h": POSTED_STEPS,
     "ring_lock.h": LOCK_STEPS,
+    "shared_ring.h": OWNER_STEPS,
 }
 CALLS = {
     "load": "atomic_load",
