@@ -54,5 +54,5 @@ def test_a_move_begins_the_time_anew(world: World) -> None:
 def test_the_state_of_a_process_is_that_of_the_kernel() -> None:
     pid, state, used = state_of(os.getpid())
     assert (pid, state) == (os.getpid(), "R")
-    assert 0 < used <= sum(os.times()[:2])
+    assert 0 < used < sum(os.times()[:2]) + 1e-6  # floats: the same ticks, added in another order
     assert state_of(0)[1] == "X"
