@@ -15,12 +15,14 @@ ENTRIES, PYTHON_ENTRIES = 1_000_000, 4_000
 _SINGLE, _PYTHON_SINGLE = 20_000, 1_000
 _MOST = 2.0  # seconds of a measurement, however few entries came through
 _PAUSE = 400
+_HELD = 1 << 16  # entries; far more than a ring of 1,024 may hold
+_WRONG = (Word.lost, Word.duplicated, Word.reordered, Word.torn)
 
 
 def nanoseconds(ring: Ring, cpus: tuple[int, int], entries: int = ENTRIES) -> float:
     """Nanoseconds per entry, in batches of 64 through 1,024 entries; `entries` at most.
 
-    Raises HostError when a side fails, or when nothing comes through.
+    Raises HostError when a side fails, when nothing comes through, or when entries are wrong.
     """
     if ring.in_python:
         entries = PYTHON_ENTRIES
@@ -58,4 +60,9 @@ def _through(pair: Pair) -> float:
             raise HostError(f"{pair.ring.name}: no entry within {HANG:g} s")
         time.sleep(0.0001)
         done, took = control[Word.next], time.monotonic() - started
+    wrong = [f"{control[word]} {word.name}" for word in _WRONG if control[word]]
+    if (behind := control[Word.pushed] - control[Word.next]) > _HELD:
+        wrong.append(f"{behind} pushed and not popped")
+    if wrong:
+        raise HostError(f"{pair.ring.name}: no figure for a broken ring: {', '.join(wrong)}")
     return took * 1e9 / done

@@ -9,8 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from coalesced.hv.errors import HostError
 from coalesced.tools.errors import BadInput
-from coalesced.tools.rings import probe
+from coalesced.tools.rings import figures, probe
 from coalesced.tools.rings.control import Control, Word
 from coalesced.tools.rings.sides import Job, Memory, Pair
 from coalesced.tools.stress import own_ring
@@ -229,3 +230,11 @@ def test_a_number_of_entries_does_not_wait_for_the_slowest_rings() -> None:
     result = own_ring.run(str(EXAMPLES / "correct.h"), 1, None, 30_000_000, None)
     assert result.found.entries >= 30_000_000
     assert result.ok, result.found.failures
+
+
+def test_a_ring_that_loses_entries_has_no_figure(tmp_path: Path) -> None:
+    publishes = "    atomic_store_explicit(&ring->tail, tail + count, memory_order_release);"
+    loses = "    if (tail >= 5000 && count > 1)\n        return (int)count;\n"
+    ring = probe.offer_of(edited(tmp_path, publishes, loses + publishes)).ring
+    with pytest.raises(HostError, match=r"no figure for a broken ring: \d+ pushed"):
+        figures.nanoseconds(ring, (0, 0))
