@@ -29,6 +29,7 @@ class Output:
         self._target = path
         self._size = 0
         self._torn = False  # some of a write is there that did not end
+        self._shared = False  # a descriptor that others write to, too
 
     @property
     def size(self) -> int:
@@ -51,11 +52,11 @@ class Output:
 
     def _cut(self) -> None:
         """Take back what a write left that did not end, where that is possible."""
-        if self._torn:
+        if self._torn and not self._shared:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)
                 os.lseek(self._fd, self._size, os.SEEK_SET)
-            self._torn = False
+        self._torn = False
 
     def keep(self) -> None:
         """Give the file its name, also if nothing has been written. Raises OSError."""
@@ -90,7 +91,7 @@ class Output:
             return
         descriptor = own_descriptor(self.path)
         if descriptor is not None:
-            self._fd = os.dup(descriptor)
+            self._fd, self._shared = os.dup(descriptor), True
             return
         try:
             mode: int | None = self.path.stat().st_mode

@@ -273,6 +273,21 @@ def test_an_interrupted_write_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "t").read_bytes() == b"whole"
 
 
+def test_what_others_have_written_to_a_descriptor_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "log").open("a") as log:
+        log.write("before")
+        log.flush()
+        out = Output(Path(f"/dev/fd/{log.fileno()}"))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", Interrupting(2))
+            with pytest.raises(KeyboardInterrupt):
+                out.write(b"half")
+        out.keep()
+    assert (tmp_path / "log").read_text() == "beforeha"
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
