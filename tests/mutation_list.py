@@ -18,7 +18,10 @@ class Mutation:
 
 
 def _c(order: str, rule: str, test: str) -> Mutation:
-    headers = {"LAST": "ring", "FIRST": "ring", "POSTED": "posted", "LOCK": "ring_lock"}
+    headers = {
+        "LAST": "ring", "FIRST": "ring", "POSTED": "posted", "LOCK": "ring_lock",
+        "OWNER": "shared_ring",
+    }  # fmt: skip
     header = headers.get(order.rpartition("_")[2], "exit")
     kind = "release" if "RELEASE" in order else "acquire"
     return Mutation(
@@ -46,6 +49,7 @@ _ZONES = "tests/unit/vmm/test_zones_of_mappings.py"
 _TSAN_RING = "tests/c/test_c.py -k test_the_ring_is_free_of_races"
 _TSAN_POSTED = "tests/c/test_c.py -k test_posted_writes_are_free_of_races"
 _TSAN_LOCK = "tests/c/test_c.py -k test_the_lock_of_a_ring_is_free_of_races"
+_LITMUS_SHARED = "tests/unit/tools/test_litmus_programs.py -k test_a_side_of_a_shared_ring"
 _TSAN_EXIT = "tests/c/test_c.py -k test_the_doorbell_is_free_of_races"
 
 MUTATIONS = (
@@ -354,6 +358,9 @@ MUTATIONS = (
     _c("ORDER_ACQUIRE_POSTED", "ordering: posted sequence, then entry", _TSAN_POSTED),
     _c("ORDER_ACQUIRE_LOCK", "ordering: a producer takes the ring's lock", _TSAN_LOCK),
     _c("ORDER_RELEASE_LOCK", "ordering: a producer gives the lock back", _TSAN_LOCK),
+    _c("ORDER_RELEASE_OWNER", "ordering: entries, then the end of a side", _LITMUS_SHARED),
+    _c("ORDER_ACQUIRE_OWNER", "ordering: the end of a side, then its entries", _LITMUS_SHARED),
+    _c("ORDER_TAKE_OWNER", "ordering: a side is taken over, then its entries", _LITMUS_SHARED),
     Mutation(
         "trust: an index is checked",
         "the consumer believes `last`",

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from coalesced.tools.errors import BadInput
-from coalesced.tools.litmus.explore import explore
+from coalesced.tools.litmus.explore import CHECKER, explore
+from coalesced.tools.litmus.models import MODELS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["shared", "takeover"])
+def test_a_side_of_a_shared_ring_closes_and_is_taken_over_without_a_loss(name: str) -> None:
+    verdicts = explore(CHECKER / "programs" / f"{name}.c", MODELS, ["ENTRIES=1"])
+    assert [verdict.model for verdict in verdicts if not verdict.ok] == []
+    assert len(verdicts) == len(MODELS)
 
 
 @pytest.mark.slow
