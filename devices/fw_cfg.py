@@ -126,7 +126,7 @@ class FwCfg:
         self._select(SIGNATURE)
 
     def state(self) -> Mapping[str, StateValue]:
-        """What is selected, and a hash of all contents."""
+        """The selected key, and a hash of all contents."""
         digest = hashlib.blake2b(digest_size=16)
         for key, data in sorted(self._items.items()):
             digest.update(b"%d %d:" % (key, len(data)) + data)

@@ -63,7 +63,7 @@ class Counter:
         self.loaded_at = self._now()
 
     def state(self) -> bytes:
-        """What the guest has set."""
+        """The settings of the guest."""
         flags = self._reads_high, self._writes_high, self._status is not None
         numbers = self.mode, self.access, self.bcd, self.gate, self._low, len(self._latched)
         return bytes((*numbers, *flags)) + self.count.to_bytes(3, "little")
@@ -210,7 +210,7 @@ class I8254:
         self._set_alarm()
 
     def state(self) -> Mapping[str, StateValue]:
-        """What the guest has set, without counts that run or are latched."""
+        """The settings of the guest, without counts that run or are latched."""
         counters = b"".join(counter.state() for counter in self.counters)
         return {"counters": counters, "speaker": bytes((self._speaker_data, self._refresh))}
 

@@ -232,7 +232,7 @@ class Vm:
             vcpu.handle.set_irq(irq, level)
 
     def all_vcpus(self) -> Vcpu | Vcpus:
-        """What runs all vCPUs that there are: the only one, or several in turn."""
+        """The runner of all vCPUs: of the only one, or of several in turn."""
         return self.vcpus[0] if len(self.vcpus) == 1 else Vcpus(self, self.vcpus)
 
     def pause(self) -> None:

@@ -46,7 +46,7 @@ class Ioeventfd(NamedTuple):
 
     @classmethod
     def unpack(cls, argument: bytes) -> tuple[Ioeventfd, bool]:
-        """What `pack` made of one, and whether it is to be added; raises RequestError (EINVAL)."""
+        """Undo `pack`: the event, and whether it is to be added. Raises RequestError (EINVAL)."""
         if len(argument) != abi.KVM_IOEVENTFD_ARGUMENT.size:
             raise RequestError(errno.EINVAL, f"ioeventfd: {len(argument)} bytes, expected 64")
         value, address, length, _, flags = abi.KVM_IOEVENTFD_ARGUMENT.unpack(argument)

@@ -29,7 +29,7 @@ def unpacked(layout: Any, argument: bytes) -> tuple[Any, ...]:
 
 
 class Registered:
-    """What the VMM has registered for accesses of a VM's vCPUs."""
+    """Zones and ioeventfds that the VMM has registered for a VM's vCPUs."""
 
     def __init__(self, vcpus: Sequence[core.Vcpu]) -> None:
         """`vcpus`: those that there are; more may come."""

@@ -281,7 +281,7 @@ async def _readable(fd: int, timeout: float | None) -> None:
 
 
 class _Limit:
-    """What is left of a timeout."""
+    """The rest of a timeout."""
 
     def __init__(self, timeout: float | None) -> None:
         if timeout is not None and not timeout >= 0:

@@ -81,7 +81,7 @@ class Dispatcher:
             accel.exits = self._exits(loop)
 
     def _exits(self, loop: Loop) -> Exits:
-        """What carries out exits in C, kept up to date with mappings, zones and descriptors."""
+        """The carrier of exits in C, kept up to date with mappings, zones and descriptors."""
         tallies = tuple(self._tallies[reason] for reason in REASONS)
         counters, observers = self._counters, self._accesses.observers
         exits = Exits(counters, tallies, observers, loop.timers, self._flush, self.raised)

@@ -74,7 +74,7 @@ def _merged(ranges: Iterable[Range]) -> list[Range]:
 
 
 def without(ranges: list[Range], removed: Iterable[Range]) -> list[Range]:
-    """What is left of ranges without others."""
+    """Subtract ranges from ranges."""
     for start, size in removed:
         ranges = [part for each in ranges for part in _beside(each, start, start + size)]
     return ranges

@@ -224,7 +224,7 @@ class _Naming:
         return self._names.name(zone) or self._recorded.get(zone) or None
 
     def device(self, zone: Zone) -> object:
-        """What a zone belongs to, by its name or that of the first range in it, or by its page."""
+        """The group of a zone, by its name or that of the first range in it, or by its page."""
         first = bisect_left(self._ranges, Zone(zone.pio, zone.address, 0))
         holds = first < len(self._ranges) and zone.holds(self._ranges[first])
         return device(zone, self.of(self._ranges[first] if holds else zone))

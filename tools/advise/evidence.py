@@ -100,7 +100,7 @@ def measured(
 def _passed(
     recording: Recording, ranges: Sequence[Range], in_force: Sequence[Zone], staleness: int
 ) -> tuple[_Ranges, NDArray[np.void]]:
-    """What two passes over the events find, and the odd addresses of windows."""
+    """The results of two passes over the events, and the odd addresses of windows."""
     whole = recording.whole
     areas = array_of([each.zone for each in ranges], [each.mark for each in ranges])
     (rows, to_next, odd), (longest, waits) = recording.spool.both(

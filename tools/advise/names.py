@@ -57,7 +57,7 @@ class Map:
 
 
 def device(zone: Zone, name: str | None) -> object:
-    """What a zone belongs to: the same name without its offset, or else the same page or ports."""
+    """The group of a zone: its name without the offset, or else its page or ports."""
     if name is not None:
         return name.rpartition("+")[0] or name
     return zone.pio, zone.address // (PORTS if zone.pio else PAGE)

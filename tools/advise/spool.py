@@ -108,7 +108,7 @@ class Spool:
         return passes.end(step)
 
     def both(self, forward: passes.Pass, backward: passes.Pass) -> tuple[Any, Any]:
-        """What two passes find, one of them from the end, at the same time."""
+        """The results of two passes at the same time, one of them from the end."""
         if self._count <= self._part:
             return self.through(forward), self.through(backward, backward=True)
         with ThreadPoolExecutor(1) as other:

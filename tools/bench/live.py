@@ -1,4 +1,4 @@
-"""What the page of `coalesced live` costs a guest at full speed: without it, closed, and open."""
+"""The cost of `coalesced live` for a guest at full speed: without a page, closed, and open."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _INFO_MEMORY: Final = 1
 
 @dataclass(frozen=True)
 class Image:
-    """What lies in RAM or on a floppy when the machine starts.
+    """The contents of RAM or of a floppy when the machine starts.
 
     `start`: the ROM that starts it; None: a BIOS does. `floppy`: the disk in the first drive, of a
     standard size, empty for none. `kernel`: one of Linux's boot protocol, which the BIOS starts.

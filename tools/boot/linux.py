@@ -39,7 +39,7 @@ _KERNEL: Final = 0x100000
 
 @dataclass(frozen=True)
 class Kernel:
-    """What fw_cfg has of a kernel: data by key, and files by name."""
+    """The items of a kernel in fw_cfg: data by key, and files by name."""
 
     items: Mapping[int, bytes]
     files: Mapping[str, bytes]

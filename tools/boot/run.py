@@ -39,7 +39,7 @@ from coalesced.vmm.machine import Machine
 
 @dataclass(frozen=True)
 class Seen:
-    """What a run left: the picture, the lines of a text screen, serial output, and its end."""
+    """The results of a run: picture, lines of a text screen, serial output, reason of its end."""
 
     screen: Screen | None
     text: str

@@ -41,7 +41,7 @@ def parse(given: str) -> Until:
 
 @dataclass(frozen=True)
 class Output:
-    """What a guest shows: its screens, and what came over its serial line."""
+    """The output of a guest: its screens and its serial line."""
 
     board: Board
     serial: bytearray

@@ -105,7 +105,7 @@ def live(
 
 
 def _subject(what: str, devices: list[str], options: RunOptions) -> tuple[Subject, RunOptions]:
-    """What is shown, and with which options: a boot needs a staleness. Raises BadInput."""
+    """The subject and its options: a boot needs a staleness. Raises BadInput."""
     image = what.removeprefix(IMAGE)
     if image == what:
         return subjects.find(what, devices, options)

@@ -34,7 +34,7 @@ class Litmus(NamedTuple):
         return self.quantifier == "exists"
 
     def answer(self, *, failed: bool) -> str:
-        """What the program's check, failed or not, says of the condition."""
+        """The verdict on the condition, from whether the program's check failed."""
         if self.quantifier == "forall":
             return "missed" if failed else "always met"
         return "reached" if failed else "never reached"

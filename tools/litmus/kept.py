@@ -1,4 +1,4 @@
-"""What is compiled, kept in the user's cache directory under the contents that it was made from."""
+"""Compiled programs, kept in the user's cache directory by a hash of their sources."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def described(event: Event) -> str:
 
 
 def wrong(verdict: Verdict) -> str:
-    """What is wrong: the check that fails, and its line."""
+    """The check that fails, and its line."""
     if not verdict.file:
         return verdict.wrong or ""
     return f"{PurePath(verdict.file).name}:{verdict.line}: not so: {verdict.wrong}"

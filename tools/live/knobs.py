@@ -51,7 +51,7 @@ _MEMBERS: Final[Mapping[str, Mapping[str, Check]]] = {
 
 
 def checked(message: Message) -> Message:
-    """What the VMM is sent for a browser's message. Raises ValueError, KeyError, TypeError."""
+    """The request to the VMM for a browser's message. Raises ValueError, KeyError, TypeError."""
     do = message.get("do", "")
     if do == "key":
         return {"do": do, "codes": codes_of(message["code"], message["down"])}

@@ -36,7 +36,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Title:
-    """What the page is headed with: a name, and a task for who looks at it."""
+    """The heading of the page: a name, and a task for the reader."""
 
     name: str
     task: str = ""

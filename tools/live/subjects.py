@@ -1,4 +1,4 @@
-"""What can be shown, by its name on the command line."""
+"""The subjects of `live`, by their names on the command line."""
 
 from __future__ import annotations
 

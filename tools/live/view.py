@@ -1,4 +1,4 @@
-"""What the page shows, made from the VMM's answers: the ring by device, changed tiles, a minute."""
+"""The data of the page, from the VMM's answers: the ring by device, changed tiles, a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs one side of a ring: the loops in C, or the same in Python over a user's class."""
+"""Run one side of a ring: loops in C, or the same in Python over a user's class."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def _unpacked(
 
 
 def _texts(path: Path, kind: str, unpacked: _Readable, size: int) -> Iterator[bytes]:
-    """What a packed file holds. Raises EOFError, behind the last of it, where the file is cut."""
+    """Read the contents of a packed file. Raises EOFError after the last of them if it is cut."""
     try:
         while chunk := unpacked.read1(size):
             yield chunk

@@ -1,4 +1,4 @@
-"""What the channels have in common."""
+"""The parts that all channels share."""
 
 from __future__ import annotations
 
