@@ -15,6 +15,7 @@
 #define RING_BYTES (8u * PAGE)
 #define MESSAGES 10 /* of a queue: an unprivileged process may have no more */
 #define PATIENCE 1  /* seconds before the child's end is looked for */
+#define RETRY(call) TEMP_FAILURE_RETRY(call) /* a signal may come at any time */
 
 struct side {
     const struct channel_job *job;
@@ -84,7 +85,7 @@ static int append(struct side *s)
     ring_publish(&s->producer);
     uint64_t news = 1;
     if (s->job->kind == CHANNEL_EVENTFD)
-        return write(s->out, &news, sizeof news) == sizeof news ? 0 : -1;
+        return RETRY(write(s->out, &news, sizeof news)) == sizeof news ? 0 : -1;
     return 0;
 }
 
@@ -95,9 +96,9 @@ static int send_batch(struct side *s)
     if (is_ring(s->job))
         return append(s);
     if (s->job->kind == CHANNEL_QUEUE)
-        return (int)syscall(SYS_mq_timedsend, s->out, s->entries, size, 0, NULL);
+        return (int)RETRY(syscall(SYS_mq_timedsend, s->out, s->entries, size, 0, NULL));
     for (size_t sent = 0; sent < size;) {
-        ssize_t n = write(s->out, (const char *)s->entries + sent, size - sent);
+        ssize_t n = RETRY(write(s->out, (const char *)s->entries + sent, size - sent));
         if (n < 0)
             return -1;
         sent += (size_t)n;
@@ -123,8 +124,8 @@ static uint32_t drain(struct side *s)
             if (looks % (1u << 16) == 0 && poll(fds + 1, 1, 0) > 0 && !ring_look(&s->consumer) &&
                 s->consumer.last == s->consumer.next)
                 return 0;
-        } else if (poll(fds, 2, -1) < 0 || !(fds[0].revents & POLLIN) ||
-                   read(s->in, &news, sizeof news) < 0) {
+        } else if (RETRY(poll(fds, 2, -1)) < 0 || !(fds[0].revents & POLLIN) ||
+                   RETRY(read(s->in, &news, sizeof news)) < 0) {
             return 0;
         }
     }
@@ -142,7 +143,7 @@ static uint32_t receive_message(struct side *s)
         if (n >= 0)
             return (uint32_t)((size_t)n / ENTRY);
         struct pollfd child = {.fd = s->child, .events = POLLIN};
-        if (errno != ETIMEDOUT || poll(&child, 1, 0) != 0)
+        if ((errno != ETIMEDOUT && errno != EINTR) || RETRY(poll(&child, 1, 0)) != 0)
             return 0;
     }
 }
@@ -156,7 +157,7 @@ static uint32_t receive(struct side *s)
     if (s->job->kind == CHANNEL_QUEUE)
         return receive_message(s);
     do { /* a part of an entry may arrive before the rest */
-        ssize_t n = read(s->in, (char *)s->entries + got, ENTRY * s->job->batch - got);
+        ssize_t n = RETRY(read(s->in, (char *)s->entries + got, ENTRY * s->job->batch - got));
         if (n <= 0)
             return 0;
         got += (size_t)n;
