@@ -14,7 +14,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from helpers.live_page import chromium, live, opened, until
+from helpers.live_page import chromium, live, opened, paused, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -47,8 +47,8 @@ def _pages(browser: Browser, folder: Path) -> None:
         page = opened(browser, running.turn, viewport=DESKTOP)
         page.select_option("#speed", "1000")
         until(page, "state.steps > 3000 && state.pending > 60")
-        page.click("#pause")
-        state = until(page, "state.mode == 'paused' && state.hottest.length")
+        state = paused(page, 60)
+        until(page, "state.hottest.length")
         page.fill("#slot", str((state["first"] + 12) % state["slots"]))
         page.wait_for_selector("#slot-text:has-text('vga-lowmem')")
         _shot(page, folder / "live.png")

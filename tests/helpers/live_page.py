@@ -120,6 +120,19 @@ def until(page: Page, condition: str) -> dict[str, Any]:
     return result
 
 
+def paused(page: Page, pending: int) -> dict[str, Any]:
+    """Pause a guest that runs, and step on until so many writes wait in the ring; that state.
+
+    The pause may come just behind an exit that has drained the ring.
+    """
+    page.click("#pause")
+    state = until(page, "state.mode == 'paused'")
+    while state["pending"] < pending:
+        page.click("#step")
+        state = until(page, f"state.mode == 'paused' && state.steps > {state['steps']}")
+    return state
+
+
 def read_rgba(png: Path) -> bytes:
     """The pixels of a picture."""
     from PIL import Image  # noqa: PLC0415

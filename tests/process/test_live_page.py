@@ -22,6 +22,7 @@ from helpers.live_page import (
     live,
     needs_browser,
     opened,
+    paused,
     read_rgba,
     screen_equals,
     until,
@@ -131,8 +132,7 @@ def test_a_region_is_taken_off_the_ring_and_put_back_while_the_guest_runs(
         assert (state["coalesced"], state["pending"]) == (0, 0)
         page.check("#regions input[name=vga-lowmem]")
         until(page, "state.pending > 20")
-        page.click("#pause")
-        state = until(page, "state.mode == 'paused'")
+        state = paused(page, 1)
         assert state["letters"] == "a" * state["pending"]
         page.click("#drain")
         until(page, "state.pending == 0 && state.coalesced > 20")
@@ -144,8 +144,7 @@ def test_a_staleness_drains_while_the_guest_is_held(browser: Browser, tmp_path: 
         page = opened(browser, running.turn)
         page.select_option("#speed", "1000")
         until(page, "state.pending > 20")
-        page.click("#pause")
-        state = until(page, "state.mode == 'paused'")
+        state = paused(page, 1)
         assert (state["staleness"], state["stale_drains"]) == (None, 0)
         page.select_option("#staleness", "10")
         later = until(page, "state.staleness == 10 && state.stale_drains && !state.pending")

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from helpers.live_page import LIMIT, chromium, live, needs_browser, opened, screen_equals, until
+from helpers.live_page import (
+    LIMIT,
+    chromium,
+    live,
+    needs_browser,
+    opened,
+    paused,
+    screen_equals,
+    until,
+)
 from helpers.vmm_cli import json_of, one_line, run
 
 if TYPE_CHECKING:
@@ -38,8 +47,7 @@ def test_a_recording_plays_the_screen_the_ring_and_the_counts(
         page = opened(browser, running.turn)
         page.select_option("#speed", "1000")
         until(page, "state.pending > 20")
-        page.click("#pause")
-        held = until(page, "state.mode == 'paused'")
+        held = paused(page, 1)
         until(page, f"state.time > {held['time']} + 0.5")  # some frames of it
         page.click("#run")
         ended = running.result()["runs"][0]
