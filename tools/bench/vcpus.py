@@ -123,7 +123,7 @@ class VcpusFigures:
 
 
 class Shares:
-    """A subject's measurements, with the fairness of each beside it."""
+    """Measures a subject, and keeps the fairness of each measurement."""
 
     def __init__(self, measure: Callable[[], tuple[float, float]]) -> None:
         self._measure = measure

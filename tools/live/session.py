@@ -1,4 +1,4 @@
-"""Runs a guest with a page beside it, again as often as the page asks for it."""
+"""Runs a guest beside its page, and starts it again when the page asks for that."""
 
 from __future__ import annotations
 
