@@ -122,11 +122,24 @@ KVM_SET_USER_MEMORY_REGION: Final = _iow(0x46, KVM_USERSPACE_MEMORY_REGION.size)
 KVM_REGISTER_COALESCED_MMIO: Final = _iow(0x67, KVM_COALESCED_MMIO_ZONE.size)
 KVM_UNREGISTER_COALESCED_MMIO: Final = _iow(0x68, KVM_COALESCED_MMIO_ZONE.size)
 KVM_IOEVENTFD: Final = _iow(0x79, KVM_IOEVENTFD_ARGUMENT.size)
+# Of the series "KVM: Improve MMIO Coalescing API", v3 of August 2024, which was not merged.
+# struct kvm_coalesced_mmio_zone2 {addr u64, size u32, pio u32, buffer_fd s32, padding}; the number
+# of a buffer stands for its descriptor, which means nothing in the other process.
+KVM_COALESCED_MMIO_ZONE2: Final = struct.Struct("<QIIi4x")
+KVM_CREATE_COALESCED_MMIO_BUFFER: Final = _io(0xD6)
+KVM_REGISTER_COALESCED_MMIO2: Final = _iow(0xD7, KVM_COALESCED_MMIO_ZONE2.size)
+KVM_UNREGISTER_COALESCED_MMIO2: Final = _iow(0xD8, KVM_COALESCED_MMIO_ZONE2.size)
 
 KVM_CAP_COALESCED_MMIO: Final = 15
 KVM_CAP_IOEVENTFD: Final = 36
 KVM_CAP_IMMEDIATE_EXIT: Final = 136
 KVM_CAP_COALESCED_PIO: Final = 162
+KVM_CAP_COALESCED_MMIO2: Final = 239  # of that series
+COALESCED_CAPABILITIES: Final = (
+    KVM_CAP_COALESCED_MMIO,
+    KVM_CAP_COALESCED_PIO,
+    KVM_CAP_COALESCED_MMIO2,
+)
 NR_IOBUS_DEVS: Final = 1000  # zones per kind (include/linux/kvm_host.h)
 
 # --- ours ---
@@ -137,6 +150,7 @@ RUN_PAGES: Final = 2
 VCPUS_MAX: Final = 8
 RING_PAGES_MAX: Final = 4096
 MEMORY_SLOTS: Final = 32  # RAM_SLOTS in hv/core/vcpu.h
+BUFFERS_MAX: Final = 64  # OWN_RINGS there: rings of devices' own
 
 # Requests of ours, beside KVM's ioctls, on the control socket.
 HV_LOAD_GUEST: Final = 0x01
@@ -146,6 +160,11 @@ HV_STATISTICS: Final = 0x03
 # KVM_COALESCED_MMIO_ZONE. The result is how many were registered before there was no room.
 HV_CHANGE_ZONES: Final = 0x04
 HV_ZONE_POSTED: Final = 2  # a bit of `pio` of one to register: a posted zone
+HV_ZONE_BUFFER_SHIFT: Final = 8  # from this bit on the number of its buffer; 0: the VM's ring
+# Give a buffer up: its number. Its zones go along.
+HV_CLOSE_COALESCED_MMIO_BUFFER: Final = 0x05
+# Pages of the ring, and from how many entries on its descriptor is written.
+HV_BUFFER: Final = struct.Struct("<II")
 # An ioeventfd as the vCPU looks for it: address, value, length, descriptor, whether the value
 # counts, and whether it precedes the zones around it.
 HV_EVENT: Final = struct.Struct("<QQIiII")

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from coalesced.hv import abi, descriptors, ring, shm, signals, wire
+from coalesced.hv import abi, descriptors, own_ring, ring, shm, signals, wire
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import GuestError, PeerDied, ProtocolError, RequestError
 from coalesced.hv.ioeventfds import Ioeventfd
+from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.printable import printable
 from coalesced.hv.process import ASK_WHERE, GuestProcess
 from coalesced.hv.shm import Segment
@@ -67,6 +68,7 @@ class Vm:
         self.process = process
         self.policy = policy
         self.vcpus: list[Vcpu] = []
+        self.own_rings: list[OwnRing] = []
         self.memory: list[Memory] = []  # all that was made, whether a slot holds it now or not
         self._capabilities: dict[int, int] = {}  # asked once: the answer could change
         self._has_ring = ring_pages > 0
@@ -95,10 +97,10 @@ class Vm:
 
     def _checked(self, capability: int, answer: int) -> int:
         """The answer, if it is a possible one; raises ProtocolError otherwise."""
-        present = {abi.KVM_CAP_COALESCED_MMIO: abi.RUN_PAGES, abi.KVM_CAP_COALESCED_PIO: 1}
-        if capability not in present or answer == 0:
+        if capability not in abi.COALESCED_CAPABILITIES or answer == 0:
             return answer
-        expected = (0, present[capability]) if self._has_ring else (0,)
+        present = abi.RUN_PAGES if capability == abi.KVM_CAP_COALESCED_MMIO else 1
+        expected = (0, present) if self._has_ring else (0,)
         if answer not in expected:
             words = " or ".join(map(str, expected))
             raise ProtocolError(f"capability {capability} is {answer}, expected {words}")
@@ -139,8 +141,17 @@ class Vm:
         self.memory.append(memory)
         return memory
 
-    def register_coalesced_mmio(self, addr: int, size: int, pio: bool = False) -> None:
-        """KVM_REGISTER_COALESCED_MMIO: queue writes inside [addr, addr + size) from now on."""
+    def register_coalesced_mmio(
+        self, addr: int, size: int, pio: bool = False, buffer: OwnRing | None = None
+    ) -> None:
+        """KVM_REGISTER_COALESCED_MMIO: queue writes inside [addr, addr + size) from now on.
+
+        With a buffer, KVM_REGISTER_COALESCED_MMIO2: in that ring.
+        """
+        if buffer is not None:
+            packed = abi.KVM_COALESCED_MMIO_ZONE2.pack(addr, size, pio, buffer.number)
+            self.request(abi.KVM_REGISTER_COALESCED_MMIO2, packed)
+            return
         argument = abi.KVM_COALESCED_MMIO_ZONE.pack(addr, size, pio)
         self.request(abi.KVM_REGISTER_COALESCED_MMIO, argument)
 
@@ -155,16 +166,20 @@ class Vm:
         added: Sequence[Range],
         pio: bool = False,
         posted: Sequence[Range] = (),
+        buffer: OwnRing | None = None,
     ) -> int:
         """Unregister ranges, then register others, in a request or two; how many were registered.
 
         `posted`: registered behind those added, as posted zones: each write ends a `run` of the
-        vCPU with WATCH_POSTED. Fewer than all: the kernel has no room for the next one (ENOSPC).
-        Raises RequestError with EEXIST for a posted zone that overlaps one that is none.
+        vCPU with WATCH_POSTED. `buffer`: the ring of those registered; None: the VM's. Fewer than
+        all: the kernel has no room for the next one (ENOSPC). Raises RequestError with EEXIST for
+        a zone that overlaps one that is posted when it is not, or of another ring.
         """
+        kind = (buffer.number << abi.HV_ZONE_BUFFER_SHIFT if buffer else 0) | pio
         zones = [
-            *((*zone, int(pio)) for zone in (*removed, *added)),
-            *((*zone, pio | abi.HV_ZONE_POSTED) for zone in posted),
+            *((*zone, int(pio)) for zone in removed),
+            *((*zone, kind) for zone in added),
+            *((*zone, kind | abi.HV_ZONE_POSTED) for zone in posted),
         ]
         registered = 0
         for start in range(0, len(zones), _ZONES_AT_ONCE):
@@ -176,6 +191,27 @@ class Vm:
             if taken < len(part) - old:
                 break
         return registered
+
+    def create_coalesced_buffer(self, pages: int = 1, wake_at: int | None = None) -> OwnRing:
+        """KVM_CREATE_COALESCED_MMIO_BUFFER, which Linux has not merged: a ring for zones to name.
+
+        `wake_at`: entries from which on its descriptor is readable; None: half of those that it
+        holds. Raises RequestError: ENXIO without coalesced I/O, ENOSPC for a 65th; ValueError for a
+        ring of more than 4,096 pages.
+        """
+        made = own_ring.create(self, pages, wake_at or abi.ring_slots(pages) // 2)
+        self.own_rings.append(made)
+        return made
+
+    def close_coalesced_buffer(self, buffer: OwnRing) -> None:
+        """Give a buffer up, and its zones along; writes there exit from now on.
+
+        What is in its ring can still be read.
+        """
+        argument = abi.HV_REQUEST.pack(buffer.number)
+        self.request(abi.HV_CLOSE_COALESCED_MMIO_BUFFER, argument)
+        self.own_rings.remove(buffer)
+        buffer.release()
 
     def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None:
         """KVM_IOEVENTFD: from now on writes that match signal `fd`, a non-blocking eventfd.
@@ -337,6 +373,8 @@ class Vm:
         self.process.close()
         for vcpu in self.vcpus:
             vcpu.close()
+        while self.own_rings:
+            self.own_rings.pop().release()
         while self.memory:
             self.memory.pop().segment.close()
         if self._ring_segment is not None:

@@ -125,17 +125,27 @@ class Consumer(Buffer):
         """
     def pending(self) -> int:
         """How many entries are published and not committed."""
+    def own(self, fd: int, /) -> None:
+        """It is a device's own, and `fd`, not closed here, its descriptor; -1: no longer.
+
+        Page 0 of the mapping has the words of hv/core/own_ring.h.
+        """
+    def answer(self) -> None:
+        """Empty the descriptor; a `peek` follows. `peek` does so itself when it has to."""
 
 @final
 class VmRing:
-    """The ring of a VM in `size` bytes at `offset` of a mapping, for its vCPUs.
+    """A ring of a VM in `size` bytes at `offset` of a mapping, for its vCPUs.
 
-    The mapping begins with the run segment of the first vCPU, which takes the notes about waits.
+    The mapping begins with the page that takes the notes about waits: the run segment of the first
+    vCPU, or the words of an own ring.
     """
 
     def __new__(cls, mapping: Mapping, offset: int, size: int) -> VmRing: ...
     def share(self) -> None:
         """From now on several vCPUs append, each under a lock; none of them runs at this call."""
+    def own(self, fd: int, wake_at: int, /) -> None:
+        """It is a device's own: `fd`, not closed here, is written when `wake_at` entries wait."""
 
 @final
 class Vcpu:
@@ -177,8 +187,16 @@ class Vcpu:
         """Exit with KVM_EXIT_HLT; returns when the VMM enters again."""
     def system_event(self, type: int, /) -> None:
         """Exit with KVM_EXIT_SYSTEM_EVENT."""
-    def set_zones(self, pio: int, pairs: Array | Buffer, posted: bytes = b"", /) -> None:
-        """(first, last) addresses as uint64, both ascending. `posted`: a byte for each, or none."""
+    def set_rings(self, rings: tuple[VmRing, ...], /) -> None:
+        """The rings of devices' own, 64 at most. All zones go: they have to be set again."""
+    def set_zones(
+        self, pio: int, pairs: Array | Buffer, posted: bytes = b"", rings: bytes = b"", /
+    ) -> None:
+        """(first, last) addresses as uint64, both ascending.
+
+        `posted`, `rings`: a byte for each, or none: whether it is posted, and the place of its ring
+        among those of `set_rings`, from 1 on; 0: the VM's.
+        """
     def set_events(self, pio: int, ioeventfds: bytes, /) -> None:
         """All ioeventfds of a kind, as `hv.abi.HV_EVENT`."""
     def set_memory(self, start: int, mapping: Mapping, readonly: bool = False, /) -> None: ...

@@ -133,8 +133,7 @@ class Kernel:
         (capability,) = unpacked(abi.HV_REQUEST, argument)
         if capability == abi.KVM_CAP_IOEVENTFD:
             return 1, b"", ()
-        known = capability in (abi.KVM_CAP_COALESCED_MMIO, abi.KVM_CAP_COALESCED_PIO)
-        if not known or self._ring is None:
+        if capability not in abi.COALESCED_CAPABILITIES or self._ring is None:
             return 0, b"", ()
         return abi.RUN_PAGES if capability == abi.KVM_CAP_COALESCED_MMIO else 1, b"", ()
 
@@ -178,6 +177,7 @@ class Kernel:
         if self._first is not None:
             if self._vm_ring is not None:
                 self._vm_ring.share()
+            self._registered.own.share()
             return shm.mapped(run), ()
         self._first = shm.mapped(run, *([self._ring] if self._ring else []))
         if self._ring is not None:
@@ -307,6 +307,7 @@ class Kernel:
         self.guest = self._first = self._vm_ring = None
         self.vcpus.clear()
         self._memory = {}
+        self._registered.own.close()
         if self._ring is not None:
             self._ring.close()
 

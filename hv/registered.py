@@ -1,4 +1,4 @@
-"""The kernel's coalesced zones and ioeventfds, and the requests that change them."""
+"""The kernel's coalesced zones, their rings and ioeventfds, and the requests that change them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from coalesced.hv import abi, core
 from coalesced.hv.errors import RequestError
 from coalesced.hv.ioeventfds import Ioeventfd, Ioeventfds
+from coalesced.hv.own_rings import OwnRings
 from coalesced.hv.zones import Zones
 
 Reply = tuple[int, bytes, tuple[int, ...]]
@@ -38,8 +39,13 @@ class Registered:
             abi.KVM_REGISTER_COALESCED_MMIO: self._register_coalesced_mmio,
             abi.KVM_UNREGISTER_COALESCED_MMIO: self._unregister_coalesced_mmio,
             abi.HV_CHANGE_ZONES: self._change_zones,
+            abi.KVM_CREATE_COALESCED_MMIO_BUFFER: self._create_buffer,
+            abi.HV_CLOSE_COALESCED_MMIO_BUFFER: self._close_buffer,
+            abi.KVM_REGISTER_COALESCED_MMIO2: self._register_coalesced_mmio2,
+            abi.KVM_UNREGISTER_COALESCED_MMIO2: self._unregister_coalesced_mmio2,
             abi.KVM_IOEVENTFD: self._ioeventfd,
         }
+        self.own = OwnRings()
         self._vcpus = vcpus
         self._zones = (Zones(), Zones())  # MMIO, PIO
         self._events = Ioeventfds(self._zones)
@@ -53,6 +59,37 @@ class Registered:
     def _unregister_coalesced_mmio(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         addr, size, pio = unpacked(abi.KVM_COALESCED_MMIO_ZONE, argument)
         self._zones_of(pio).unregister(addr, size)
+        self.push()
+        return 0, b"", ()
+
+    def _register_coalesced_mmio2(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        addr, size, pio, buffer = unpacked(abi.KVM_COALESCED_MMIO_ZONE2, argument)
+        self.own.check(buffer)
+        self._zones_of(pio).register(addr, size, buffer=buffer)
+        self.push()
+        return 0, b"", ()
+
+    def _unregister_coalesced_mmio2(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        addr, size, pio, _ = unpacked(abi.KVM_COALESCED_MMIO_ZONE2, argument)
+        self._zones_of(pio).unregister(addr, size)
+        self.push()
+        return 0, b"", ()
+
+    def _create_buffer(self, argument: bytes, fds: tuple[int, ...]) -> Reply:
+        pages, wake_at = unpacked(abi.HV_BUFFER, argument)
+        self._check_ring()
+        if len(fds) != 1:
+            raise RequestError(errno.EINVAL, "buffer: expected one descriptor")
+        number, segment = self.own.create(pages, wake_at, fds[0])
+        self.push()
+        return number, b"", (segment,)
+
+    def _close_buffer(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        (number,) = unpacked(abi.HV_REQUEST, argument)
+        self.own.check(number)
+        for zones in self._zones:
+            zones.give_up(number)
+        self.own.give_up(number)
         self.push()
         return 0, b"", ()
 
@@ -71,8 +108,7 @@ class Registered:
                 if number < removed:
                     self._zones_of(pio).unregister(addr, size)
                 else:
-                    posted = bool(pio & abi.HV_ZONE_POSTED)
-                    self._zones_of(pio & ~abi.HV_ZONE_POSTED).register(addr, size, posted)
+                    self._register(addr, size, pio)
                     registered += 1
         except RequestError as error:
             if error.errno != errno.ENOSPC:
@@ -80,6 +116,15 @@ class Registered:
         finally:
             self.push()
         return registered, b"", ()
+
+    def _register(self, addr: int, size: int, packed: int) -> None:
+        """Add a zone of a batch, in whose `pio` its kind is packed."""
+        buffer = packed >> abi.HV_ZONE_BUFFER_SHIFT
+        pio = packed & ((1 << abi.HV_ZONE_BUFFER_SHIFT) - 1)
+        if buffer:
+            self.own.check(buffer)
+        posted = bool(pio & abi.HV_ZONE_POSTED)
+        self._zones_of(pio & ~abi.HV_ZONE_POSTED).register(addr, size, posted, buffer)
 
     def _ioeventfd(self, argument: bytes, fds: tuple[int, ...]) -> Reply:
         event, assign = Ioeventfd.unpack(argument)
@@ -92,9 +137,12 @@ class Registered:
         self.push()
         return 0, b"", ()
 
-    def _zones_of(self, pio: int) -> Zones:
+    def _check_ring(self) -> None:
         if not self.has_ring:
             raise RequestError(errno.ENXIO, "coalesced I/O is not supported")
+
+    def _zones_of(self, pio: int) -> Zones:
+        self._check_ring()
         if pio not in (0, 1):
             raise RequestError(errno.EINVAL, f"coalesced zone: pio is {pio}, expected 0 or 1")
         return self._zones[pio]
@@ -103,11 +151,16 @@ class Registered:
         """Have every vCPU look accesses up in what is registered now."""
         if not self._vcpus:
             return
+        rings, places = self.own.rings()
+        for vcpu in self._vcpus:
+            vcpu.set_rings(rings)
         for pio, zones in enumerate(self._zones):
             pairs = zones.outermost()
             ends = array.array("Q", itertools.chain.from_iterable(pairs))
-            posted = bytes(zones.is_posted(*pair) for pair in pairs)
+            kinds = [zones.kind_of(*pair) for pair in pairs]
+            posted = bytes(kind.posted for kind in kinds)
+            numbers = bytes(places[kind.buffer] if kind.buffer else 0 for kind in kinds)
             events = self._events.packed(bool(pio))
             for vcpu in self._vcpus:
-                vcpu.set_zones(pio, ends, posted)
+                vcpu.set_zones(pio, ends, posted, numbers)
                 vcpu.set_events(pio, events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import errno
 import itertools
+from typing import Final, NamedTuple
 
 from coalesced.hv.abi import NR_IOBUS_DEVS
 from coalesced.hv.errors import RequestError
@@ -18,6 +19,16 @@ def next_number() -> int:
     return next(_numbers)
 
 
+class Kind(NamedTuple):
+    """What becomes of the writes inside a zone."""
+
+    posted: bool = False  # they wake the VMM
+    buffer: int = 0  # the number of the ring that they go to; 0: the VM's
+
+
+_PLAIN: Final = Kind()
+
+
 class Zones:
     """The zones of one kind, MMIO or PIO, of one VM: addresses `addr` up to `addr + size`."""
 
@@ -26,27 +37,28 @@ class Zones:
         # end of the space is 0.
         self._zones: list[tuple[int, int]] = []
         self._widest = 0  # size of the largest zone so far
-        self._posted: set[tuple[int, int]] = set()
+        self._kinds: dict[tuple[int, int], Kind] = {}  # of those that are not plain
         self._order: dict[tuple[int, int], int] = {}  # number of the first registration
 
     def __len__(self) -> int:
         return len(self._zones)
 
-    def register(self, addr: int, size: int, posted: bool = False) -> None:
-        """Add a zone, also one that is there already. `posted`: its writes wake the VMM.
+    def register(self, addr: int, size: int, posted: bool = False, buffer: int = 0) -> None:
+        """Add a zone, also one that is there already. `posted`, `buffer`: as in `Kind`.
 
-        Raises RequestError: ENOSPC past 1,000 zones, EEXIST where a posted zone would overlap
-        another that is none.
+        Raises RequestError: ENOSPC past 1,000 zones, EEXIST where it would overlap one of another
+        kind.
         """
         if len(self._zones) >= NR_IOBUS_DEVS:
             raise RequestError(
                 errno.ENOSPC, f"no more than {NR_IOBUS_DEVS} coalesced zones of a kind"
             )
         zone = (addr, (addr + size) & _U64)
-        if posted or self._posted:
-            self._check_apart(zone, posted)
-        if posted:
-            self._posted.add(zone)
+        kind = Kind(posted, buffer)
+        if kind != _PLAIN or self._kinds:
+            self._check_apart(zone, kind)
+        if kind != _PLAIN:
+            self._kinds[zone] = kind
         self._order.setdefault(zone, next_number())
         bisect.insort(self._zones, zone)
         self._widest = max(self._widest, zone[1] - zone[0])
@@ -54,11 +66,20 @@ class Zones:
     def unregister(self, addr: int, size: int) -> int:
         """Remove every zone that contains the range; how many, 0 being fine."""
         removed = self._containing(addr, size)
-        for at in reversed(removed):
-            self._posted.discard(self._zones[at])
+        self._remove(removed)
+        return len(removed)
+
+    def give_up(self, buffer: int) -> None:
+        """Remove the zones of a buffer, which is none of the VM's ring."""
+        self._remove(
+            [at for at, zone in enumerate(self._zones) if self._kind(zone).buffer == buffer]
+        )
+
+    def _remove(self, places: list[int]) -> None:
+        for at in reversed(places):
+            self._kinds.pop(self._zones[at], None)
             self._order.pop(self._zones[at], None)
             del self._zones[at]
-        return len(removed)
 
     def covers(self, addr: int, length: int) -> bool:
         """Whether an access of `length` bytes lies wholly inside one zone."""
@@ -93,18 +114,23 @@ class Zones:
             for zone in zones
         )
 
-    def is_posted(self, first: int, last: int) -> bool:
-        """Whether the zone of `outermost` is a posted one."""
-        return (first, last + 1) in self._posted
+    def kind_of(self, first: int, last: int) -> Kind:
+        """The kind of a zone of `outermost`."""
+        return self._kind((first, last + 1))
 
-    def _check_apart(self, zone: tuple[int, int], posted: bool) -> None:
+    def _kind(self, zone: tuple[int, int]) -> Kind:
+        return self._kinds.get(zone, _PLAIN)
+
+    def _check_apart(self, zone: tuple[int, int], kind: Kind) -> None:
         for other in self._zones:
             apart = zone[1] <= other[0] or other[1] <= zone[0]
-            if not apart and (other in self._posted) is not posted:
+            if not apart and (there := self._kind(other)) != kind:
+                same = there.buffer == kind.buffer
+                why = "only one of them is posted" if same else "they are of different rings"
                 raise RequestError(
                     errno.EEXIST,
                     f"coalesced zone {zone[0]:#x}+{zone[1] - zone[0]:#x}: a zone overlaps it, and "
-                    "only one of them is posted",
+                    f"{why}",
                 )
 
     def _containing(self, addr: int, length: int) -> list[int]:

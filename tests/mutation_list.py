@@ -39,6 +39,7 @@ _VCPU_PEERS = "tests/unit/hv/test_vcpu_peers.py"
 _MACHINE = "tests/process/test_machine_of_several_vcpus.py"
 _SEVERAL = "tests/unit/hv/test_several_vcpus.py"
 _POSTED = "tests/unit/hv/test_posted_zones.py"
+_OWN = "tests/unit/hv/test_own_rings.py"
 _EVENTS = "tests/unit/hv/test_ioeventfds.py"
 _RING = "tests/unit/hv/test_ring.py"
 _RING_HOSTILE = "tests/unit/hv/test_ring_hostile.py"
@@ -236,8 +237,8 @@ MUTATIONS = (
         "11 a batch of at most 64 entries per holding",
         "a bulk operation is one batch",
         "hv/core/vcpu_bus.c",
-        "r->shared && count - i > PUBLISH_AT_LATEST ?",
-        "r->shared && count < i ?",
+        "r->eager && count - i > PUBLISH_AT_LATEST ?",
+        "r->eager && count < i ?",
         f"{_SEVERAL}::test_vcpus_that_fill_the_ring_take_turns_of_64_entries",
     ),
     Mutation(
@@ -260,9 +261,41 @@ MUTATIONS = (
         "12 published before a later store to RAM",
         "the lock is given back before that",
         "hv/core/vm_ring.h",
-        "        vm_ring_publish(r);\n        ring_lock_give",
-        "        ring_lock_give",
+        "    vm_ring_publish(r);\n    bool wake",
+        "    bool wake",
         f"{_SEVERAL}::test_a_write_is_published_before_a_later_store_to_ram_of_its_vcpu_is_seen",
+    ),
+    Mutation(
+        "14 zones name their ring",
+        "all go to the VM's",
+        "hv/core/vcpu_zones.c",
+        "zones[i].ring = ring_of(v, i < (size_t)rings ? (uint8_t)numbers[i] : 0);",
+        "zones[i].ring = ring_of(v, 0);",
+        f"{_OWN}::test_a_write_goes_into_the_ring_of_its_zone",
+    ),
+    Mutation(
+        "14 giving a ring up takes its zones along",
+        "they stay",
+        "hv/zones.py",
+        "if self._kind(zone).buffer == buffer]",
+        "if self._kind(zone).buffer < 0]",
+        f"{_OWN}::test_giving_a_buffer_up_takes_its_zones_along",
+    ),
+    Mutation(
+        "14 its descriptor is readable when entries wait",
+        "only when it is full",
+        "hv/core/own_ring.h",
+        "if (own_ring_used(p) < wake_at)",
+        "if (own_ring_used(p) < p->slots - 1 + 0 * wake_at)",
+        f"{_OWN}::test_the_descriptor_is_readable_from_half_full_on_until_the_ring_is_looked_into",
+    ),
+    Mutation(
+        "14 no wake-up is lost",
+        "no fence before `signalled`",
+        "hv/core/own_ring.h",
+        "#define FENCE_OWN_RING memory_order_seq_cst",
+        "#define FENCE_OWN_RING memory_order_relaxed",
+        "tests/c/test_c.py -k test_no_signal_of_an_own_ring_is_lost",
     ),
     Mutation(
         "15 a posted write wakes the VMM",
@@ -301,7 +334,7 @@ MUTATIONS = (
         "15 a posted zone overlaps no other",
         "any zone may",
         "hv/zones.py",
-        "            if not apart and (other in self._posted) is not posted:\n",
+        "            if not apart and (there := self._kind(other)) != kind:\n",
         "            if False:\n",
         f"{_POSTED}::test_a_posted_zone_may_not_overlap_one_that_is_none",
     ),

@@ -7,6 +7,7 @@
 
 #include "calls.h"
 #include "exit.h"
+#include "own_ring.h"
 #include "ring.h"
 #include "shared_ring.h"
 #include "waits.h"
@@ -117,6 +118,8 @@ typedef struct {
     PyObject_HEAD
     MappingObject *mapping;
     struct ring_consumer c;
+    struct own_ring_words *own; /* of a ring of a device's own; NULL: it is the VM's */
+    int own_fd;
     struct coalesced_entry *batch; /* as many as the ring has slots, */
     uint64_t *offsets, *values; /* and behind them, in the same piece, as many of each of these */
     struct wait_counts waits;

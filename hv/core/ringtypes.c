@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "core.h"
 
+#include <sys/uio.h>
+
 PyTypeObject *ConsumerType;
 
 int ring_raise(enum ring_status status, uint64_t bad, uint32_t slot, uint32_t slots)
@@ -95,12 +97,51 @@ static void consumer_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+/* Empty the descriptor of an own ring, which is looked into after this. */
+static void answer_signal(ConsumerObject *consumer)
+{
+    uint64_t count;
+    struct iovec into = {&count, sizeof count};
+    /* Q1. The guest process shares the open file, and may have made it block: not here. */
+    ssize_t n = preadv2(consumer->own_fd, &into, 1, -1, RWF_NOWAIT);
+    if (n < 0 && errno == EOPNOTSUPP) /* an older kernel */
+        n = read(consumer->own_fd, &count, sizeof count);
+    own_ring_answer(consumer->own);
+}
+
+static PyObject *consumer_answer(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ConsumerObject *consumer = (ConsumerObject *)self;
+    if (consumer->own)
+        answer_signal(consumer);
+    if (mapping_check(consumer->mapping) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *consumer_own(PyObject *self, PyObject *argument)
+{
+    ConsumerObject *consumer = (ConsumerObject *)self;
+    int fd = (int)PyLong_AsLong(argument);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    struct own_ring_words *own = mapping_range(consumer->mapping, 0, PAGE, 64);
+    if (!own)
+        return NULL;
+    consumer->own = fd < 0 ? NULL : own;
+    consumer->own_fd = fd;
+    Py_RETURN_NONE;
+}
+
 static PyObject *consumer_peek(PyObject *self, PyObject *unused)
 {
     (void)unused;
     ConsumerObject *consumer = (ConsumerObject *)self;
     struct ring_consumer *c = &consumer->c;
     uint32_t count;
+    if (consumer->own && own_ring_signalled(consumer->own))
+        answer_signal(consumer);
     enum ring_status status = ring_peek(c, consumer->batch, c->slots, &count);
     if (mapping_check(consumer->mapping) < 0)
         return NULL;
@@ -254,6 +295,9 @@ static PyMethodDef consumer_methods[] = {
      "commit(count): give peeked entries' slots back; how many seen ones are left."},
     {"follow", consumer_follow, METH_NOARGS, "Count waits, by the notes in the mapping's page 0."},
     {"waits", consumer_waits, METH_NOARGS, "(p50, p99, max, address, pio, slept on), ns, or None."},
+    {"own", consumer_own, METH_O,
+     "own(fd): it is a device's own, with that descriptor; -1: no more."},
+    {"answer", consumer_answer, METH_NOARGS, "Empty the descriptor, before a look into the ring."},
     {"pending", consumer_pending, METH_NOARGS, "How many entries are published and not committed."},
     {NULL, NULL, 0, NULL},
 };

@@ -109,44 +109,6 @@ static PyObject *py_wait_interrupt(PyObject *self, PyObject *args)
 
 /* ---- set-up ------------------------------------------------------------------------------------ */
 
-static PyObject *py_set_zones(PyObject *self, PyObject *args)
-{
-    VcpuObject *v = (VcpuObject *)self;
-    int pio;
-    Py_buffer pairs;
-    const char *posted = NULL;
-    Py_ssize_t flags = 0;
-    if (!PyArg_ParseTuple(args, "py*|y#", &pio, &pairs, &posted, &flags))
-        return NULL;
-    size_t count = (size_t)pairs.len / 16;
-    struct zone *zones = PyMem_Calloc(count + 1, sizeof *zones);
-    if (!zones) {
-        PyBuffer_Release(&pairs);
-        return PyErr_NoMemory();
-    }
-    bool sorted = true;
-    for (size_t i = 0; i < count; i++) {
-        memcpy(&zones[i], (uint8_t *)pairs.buf + 16 * i, 16);
-        zones[i].posted = i < (size_t)flags && posted[i];
-        sorted =
-            sorted && zones[i].start <= zones[i].last &&
-            (i == 0 || (zones[i].start > zones[i - 1].start && zones[i].last > zones[i - 1].last));
-    }
-    PyBuffer_Release(&pairs);
-    if (!sorted)
-        PyErr_SetString(PyExc_ValueError, "expected sorted zones, none inside another");
-    if (!sorted || vcpu_may_change(v) < 0) {
-        PyMem_Free(zones);
-        return NULL;
-    }
-    PyMem_Free(v->zones[pio]);
-    v->zones[pio] = zones;
-    v->zone_count[pio] = v->ring ? (uint32_t)count : 0;
-    v->zone_hit[pio] = 0;
-    vcpu_mark_zones(v);
-    Py_RETURN_NONE;
-}
-
 static PyObject *py_set_memory(PyObject *self, PyObject *args)
 {
     VcpuObject *v = (VcpuObject *)self;
@@ -239,6 +201,7 @@ static void vcpu_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     while (v->ram_count > 0)
         Py_DECREF((PyObject *)v->ram[--v->ram_count].mapping);
+    vcpu_drop_rings(v);
     PyMem_Free(v->zones[0]);
     PyMem_Free(v->zones[1]);
     PyMem_Free(v->events[0]);
@@ -295,8 +258,11 @@ static PyMethodDef vcpu_methods[] = {
     {"wait_run", py_wait_run, METH_NOARGS, "Wait until the VMM enters the guest."},
     {"halt", py_halt, METH_NOARGS, "Exit with KVM_EXIT_HLT."},
     {"system_event", py_system_event, METH_O, "Exit with KVM_EXIT_SYSTEM_EVENT of a type."},
-    {"set_zones", py_set_zones, METH_VARARGS,
-     "set_zones(pio, pairs[, posted]): (first, last) addresses, uint64, sorted, none inside another."},
+    {"set_zones", vcpu_py_set_zones, METH_VARARGS,
+     "set_zones(pio, pairs[, posted[, rings]]): (first, last) addresses, uint64, sorted, none inside "
+     "another."},
+    {"set_rings", vcpu_py_set_rings, METH_O,
+     "set_rings(rings): devices' own; zones have to be set again."},
     {"set_events", vcpu_py_set_events, METH_VARARGS, "set_events(pio, ioeventfds)."},
     {"set_memory", py_set_memory, METH_VARARGS,
      "set_memory(start, mapping[, readonly]): add RAM or ROM."},

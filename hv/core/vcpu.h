@@ -5,6 +5,7 @@
 #include "vm_ring.h"
 
 #define RAM_SLOTS 32
+#define OWN_RINGS 64
 
 enum op_kind { OP_LOAD = 0, OP_STORE = 1, OP_IN = 2, OP_OUT = 3 };
 
@@ -18,6 +19,7 @@ _Static_assert(sizeof(struct op) == 24, "bus operation");
 
 struct zone {
     uint64_t start, last; /* inclusive */
+    struct vm_ring *ring;
     bool clear_of_ram, clear_of_events;
     bool posted; /* a write wakes the VMM */
     bool bulk;   /* clear of both and not posted: a write is queued, and that is all */
@@ -51,8 +53,10 @@ typedef struct {
     struct run_page *run;
     uint8_t *io_data;
     struct run_words *words;
-    VmRingObject *vm_ring; /* or NULL, and so is */
-    struct vm_ring *ring;  /* what it holds */
+    VmRingObject *vm_ring;        /* or NULL, and so is */
+    struct vm_ring *ring;         /* what it holds */
+    VmRingObject *own[OWN_RINGS]; /* rings of devices' own, which zones name by number from 1 on */
+    uint32_t own_count;
     struct doorbell bell;
     uint32_t exit_sequence, posted_sequence, resumed, requests;
     struct ram_slot ram[RAM_SLOTS];
@@ -124,6 +128,12 @@ int vcpu_store_many(VcpuObject *v, const uint64_t *addresses, uint32_t size, con
 /* `count` stores of one value, one behind the other. */
 int vcpu_fill(VcpuObject *v, uint64_t address, uint32_t size, uint64_t count, uint64_t value);
 int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t size, bool write);
+
+/* vcpu_zones.c: methods of Vcpu. */
+PyObject *vcpu_py_set_zones(PyObject *self, PyObject *args);
+/* Rings of devices' own; the zones, which name them, go. */
+PyObject *vcpu_py_set_rings(PyObject *self, PyObject *rings);
+void vcpu_drop_rings(VcpuObject *v);
 
 /* ioeventfd.c */
 /* Signal the one that a write matches, if any; `before_zones`: only one that zones do not precede. */

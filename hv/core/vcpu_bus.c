@@ -45,11 +45,10 @@ static inline const struct zone *zone_find(VcpuObject *v, int pio, uint64_t addr
     return &zones[low - 1];
 }
 
-/* 1: queued; 0: the ring is full; -1: an exception is set, the GIL held. */
-static inline int vcpu_queue(VcpuObject *v, uint64_t address, uint32_t size, uint32_t pio,
-                             uint64_t value)
+/* 1: queued in `r`; 0: that is full; -1: an exception is set, the GIL held. */
+static inline int vcpu_queue(VcpuObject *v, struct vm_ring *r, uint64_t address, uint32_t size,
+                             uint32_t pio, uint64_t value)
 {
-    struct vm_ring *r = v->ring;
     vm_ring_hold(r);
     enum ring_status status = ring_append(&r->producer, address, size, pio, value);
     if (status == RING_OK && ++r->unpublished >= v->publish_every)
@@ -62,7 +61,7 @@ static inline int vcpu_queue(VcpuObject *v, uint64_t address, uint32_t size, uin
     if (status == RING_FULL)
         return 0;
     vcpu_take_gil(v);
-    if (mapping_check(v->vm_ring->mapping) == 0)
+    if (mapping_check(r->mapping) == 0)
         ring_raise(status, r->producer.bad, 0, r->producer.slots);
     return -1;
 }
@@ -79,7 +78,7 @@ static int write_without_exit(VcpuObject *v, const struct zone *zone, int pio, u
         return 1;
     int queued = 0;
     if (zone && !*full) {
-        queued = vcpu_queue(v, address, size, (uint32_t)pio, value);
+        queued = vcpu_queue(v, zone->ring, address, size, (uint32_t)pio, value);
         *full = queued == 0;
     }
     if (queued > 0 && zone->posted)
@@ -96,7 +95,7 @@ static inline int store_without_exit(VcpuObject *v, uint64_t address, uint32_t s
 {
     const struct zone *zone = zone_find(v, 0, address, address + (size - 1));
     if (zone && zone->bulk && !*full) {
-        int queued = vcpu_queue(v, address, size, 0, value);
+        int queued = vcpu_queue(v, zone->ring, address, size, 0, value);
         *full = queued == 0;
         return queued;
     }
@@ -246,10 +245,10 @@ static inline __attribute__((always_inline)) Py_ssize_t queue_stores(VcpuObject 
 {
     if (v->zone_count[0] == 0 || !v->zones[0][v->zone_hit[0]].bulk)
         return i;
-    struct vm_ring *r = v->ring;
+    struct vm_ring *r = v->zones[0][v->zone_hit[0]].ring;
     Py_ssize_t first = i, end;
     do {
-        end = r->shared && count - i > PUBLISH_AT_LATEST ? i + PUBLISH_AT_LATEST : count;
+        end = r->eager && count - i > PUBLISH_AT_LATEST ? i + PUBLISH_AT_LATEST : count;
         vm_ring_hold(r);
         struct queuing q = {.ring = r->producer,
                             .waits = &r->waits,

@@ -55,6 +55,8 @@ int vcpu_end(VcpuObject *v, int result)
         result = mapping_check(v->mapping);
     if (result == 0 && v->vm_ring && v->vm_ring->mapping != v->mapping)
         result = mapping_check(v->vm_ring->mapping);
+    for (uint32_t i = 0; i < v->own_count && result == 0; i++)
+        result = mapping_check(v->own[i]->mapping);
     for (int i = 0; i < v->ram_count && result == 0; i++)
         result = mapping_check(v->ram[i].mapping);
     return result;

@@ -191,8 +191,11 @@ int vcpu_wait_lines(VcpuObject *v, uint64_t lines, uint64_t deadline, uint64_t *
     struct resume_wait w = {.v = v, .lines = lines, .halted = true};
     *raised = 0;
     vm_ring_show(v->ring);
-    if (v->ring && !(atomic_load_explicit(&v->words->irq_lines, memory_order_relaxed) & lines))
+    if (v->ring && !(atomic_load_explicit(&v->words->irq_lines, memory_order_relaxed) & lines)) {
         vm_ring_sleeps(v->ring);
+        for (uint32_t i = 0; i < v->own_count; i++)
+            vm_ring_sleeps(v->own[i]->ring);
+    }
     while (*raised == 0) {
         int ready = vcpu_wait(&w, deadline);
         if (ready <= 0)

@@ -1,4 +1,4 @@
-/* VmRing: the ring of a VM, for its vCPUs. */
+/* VmRing: a ring of a VM, for its vCPUs. */
 #define _GNU_SOURCE
 #include "vm_ring.h"
 
@@ -23,7 +23,8 @@ static PyObject *vm_ring_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         Py_DECREF((PyObject *)self);
         return PyErr_NoMemory();
     }
-    *self->ring = (struct vm_ring){.waits = {.shared = run_waits_of(run), .due = true}};
+    *self->ring = (struct vm_ring){
+        .waits = {.shared = run_waits_of(run), .due = true}, .fd = -1, .mapping = mapping};
     struct ring_producer *p = &self->ring->producer;
     enum ring_status status = ring_producer_init(p, ring, (size_t)size);
     if (status < 0) {
@@ -43,23 +44,55 @@ static void vm_ring_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+void vm_ring_wake(const struct vm_ring *r)
+{
+    static const uint64_t one = 1;
+    ssize_t n;
+    do /* O4 */
+        n = write(r->fd, &one, sizeof one);
+    while (n < 0 && errno == EINTR);
+    /* EAGAIN: it is readable already. */
+}
+
 static PyObject *vm_ring_share(PyObject *self, PyObject *unused)
 {
     (void)unused;
     struct vm_ring *r = ((VmRingObject *)self)->ring;
     vm_ring_show(r);
-    r->shared = true;
+    r->shared = r->eager = true;
+    Py_RETURN_NONE;
+}
+
+static PyObject *vm_ring_own(PyObject *self, PyObject *args)
+{
+    struct vm_ring *r = ((VmRingObject *)self)->ring;
+    int fd;
+    unsigned int wake_at;
+    if (!PyArg_ParseTuple(args, "iI", &fd, &wake_at))
+        return NULL;
+    if (wake_at < 1 || wake_at >= r->producer.slots) {
+        PyErr_Format(PyExc_ValueError, "expected 1 to %u entries, got %u", r->producer.slots - 1,
+                     wake_at);
+        return NULL;
+    }
+    r->own = mapping_range(((VmRingObject *)self)->mapping, 0, PAGE, 64);
+    if (!r->own)
+        return NULL;
+    r->fd = fd;
+    r->wake_at = wake_at;
+    r->eager = true;
     Py_RETURN_NONE;
 }
 
 static PyMethodDef vm_ring_methods[] = {
     {"share", vm_ring_share, METH_NOARGS,
      "From now on several vCPUs append, under a lock; none of them runs."},
+    {"own", vm_ring_own, METH_VARARGS, "own(fd, wake_at): it is a device's own."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot vm_ring_slots[] = {
-    {Py_tp_doc, "The ring of a VM, for its vCPUs."},
+    {Py_tp_doc, "A ring of a VM, for its vCPUs."},
     {Py_tp_new, vm_ring_new},
     {Py_tp_dealloc, vm_ring_dealloc},
     {Py_tp_methods, vm_ring_methods},

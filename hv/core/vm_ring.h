@@ -1,9 +1,11 @@
 /*
- * The ring of a VM as its vCPUs write to it.
+ * A ring as the vCPUs of a VM write to it: the VM's, or one of a device's own.
  *
  * Several vCPUs append under a lock, a batch of at most PUBLISH_AT_LATEST entries per holding, and
  * a batch is published before the lock is given back: what a vCPU has queued is visible before any
- * later store of it. With one vCPU there is no lock, and it publishes when it must.
+ * later store of it. With one vCPU there is no lock, and it publishes the VM's ring when it must; a
+ * ring of a device's own it publishes with each batch, so that nobody needs to know which of them
+ * it has written to.
  */
 #ifndef COALESCED_VM_RING_H
 #define COALESCED_VM_RING_H
@@ -17,7 +19,12 @@ struct vm_ring {
     struct ring_producer producer;
     struct wait_noter waits;
     uint32_t unpublished;
-    bool shared; /* there are several vCPUs */
+    bool shared;                /* there are several vCPUs */
+    bool eager;                 /* each holding ends with everything published */
+    struct own_ring_words *own; /* NULL: it is the VM's */
+    uint32_t wake_at;           /* of an own one: entries from which on its descriptor is written */
+    int fd;
+    const MappingObject *mapping;
     struct ring_lock lock;
 };
 
@@ -35,25 +42,36 @@ static inline void vm_ring_publish(struct vm_ring *r)
     r->unpublished = 0;
 }
 
+/* Let the VMM know that it should look into an own ring. */
+void vm_ring_wake(const struct vm_ring *r);
+
 /* Around each use of the ring but vm_ring_show. */
 static inline void vm_ring_hold(struct vm_ring *r)
 {
-    if (__builtin_expect(r->shared, false))
+    if (__builtin_expect(!r->eager, true))
+        return;
+    if (r->shared)
         ring_lock_take(&r->lock);
+    if (r->own && !waits_queued(&r->producer))
+        waits_restart(&r->waits); /* no exit does: an own ring is drained without them */
 }
 
 static inline void vm_ring_release(struct vm_ring *r)
 {
-    if (__builtin_expect(r->shared, false)) {
-        vm_ring_publish(r);
+    if (__builtin_expect(!r->eager, true))
+        return;
+    vm_ring_publish(r);
+    bool wake = r->own && own_ring_announce(r->own, &r->producer, r->wake_at);
+    if (r->shared)
         ring_lock_give(&r->lock);
-    }
+    if (wake)
+        vm_ring_wake(r);
 }
 
-/* Publish what the vCPU has queued. NULL: there is no ring. */
+/* Publish what the vCPU has queued in the VM's ring. NULL: there is none. */
 static inline void vm_ring_show(struct vm_ring *r)
 {
-    if (r && !r->shared) /* each holding of a shared ring ends with that */
+    if (r && !r->eager)
         vm_ring_publish(r);
 }
 

@@ -221,14 +221,29 @@ def test_no_wake_up_of_a_posted_write_is_lost(build: Build, policy: int, rounds:
     must_succeed(build("posted_doorbell.c", ["-O2"]), policy, rounds, 0)
 
 
-def test_a_wake_up_is_lost_without_the_fence_of_a_posted_write(build: Build) -> None:
+@pytest.mark.parametrize("rounds", [20_000, pytest.param(500_000, marks=pytest.mark.heavy)])
+def test_no_signal_of_an_own_ring_is_lost(build: Build, rounds: int) -> None:
+    """Each second entry races the VMM's answer to the signal of the first."""
+    must_succeed(build("own_ring.c", ["-O2"]), rounds)
+
+
+@pytest.mark.parametrize(
+    ("source", "fence", "arguments"),
+    [
+        ("posted_doorbell.c", "FENCE_POSTED", ("1", "200000", "0")),
+        ("own_ring.c", "FENCE_OWN_RING", ("200000",)),
+    ],
+)
+def test_a_wake_up_is_lost_without_the_fence(
+    build: Build, source: str, fence: str, arguments: tuple[str, ...]
+) -> None:
     """On two CPUs: a store and a load behind it change places only between two."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("expected two CPUs")
-    line = build("posted_doorbell.c", ["-O2", "-DFENCE_POSTED=memory_order_relaxed"])
+    line = build(source, ["-O2", f"-D{fence}=memory_order_relaxed"])
     for _ in range(RUNS_TO_FIND_A_RACE):
         done = subprocess.run(
-            [*line, "1", "200000", "0"],
+            [*line, *arguments],
             check=False,
             capture_output=True,
             text=True,

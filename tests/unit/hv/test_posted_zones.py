@@ -186,7 +186,7 @@ def test_a_posted_zone_may_not_overlap_one_that_is_none() -> None:
         assert refused.value.errno == errno.EEXIST
     with pytest.raises(RequestError):
         zones.register(0xF, 2, posted=True)
-    found = {pair: zones.is_posted(*pair) for pair in zones.outermost()}
+    found = {pair: zones.kind_of(*pair).posted for pair in zones.outermost()}
     assert found == {(8, 15): False, (0x10, 0x17): True, (0x14, 0x1B): True, (0x1C, 0x23): False}
 
 
@@ -195,4 +195,4 @@ def test_a_posted_zone_that_was_removed_is_posted_no_more() -> None:
     zones.register(0x10, 8, posted=True)
     assert zones.unregister(0x10, 8) == 1
     zones.register(0x10, 8)
-    assert not zones.is_posted(0x10, 0x17)
+    assert not zones.kind_of(0x10, 0x17).posted

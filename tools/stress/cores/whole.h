@@ -34,6 +34,7 @@
 #include "vcpu_bus.c"
 #include "vcpu_call.c"
 #include "vcpu_exit.c"
+#include "vcpu_zones.c"
 #include "vm_ring.c"
 /* vcpu.c has one of that name. */
 #define get_signals handle_get_signals
