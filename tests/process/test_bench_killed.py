@@ -78,7 +78,7 @@ heavy = pytest.mark.heavy
     "number",
     [
         signal.SIGKILL,
-        signal.SIGTERM,
+        pytest.param(signal.SIGTERM, marks=heavy),
         pytest.param(signal.SIGHUP, marks=heavy),
         pytest.param(signal.SIGINT, marks=heavy),
     ],
@@ -91,7 +91,7 @@ def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None
         assert program.process.wait(LIMIT) == (130 if number == signal.SIGINT else -number)
 
 
-@pytest.mark.parametrize("which", [0, pytest.param(2, marks=heavy)])
+@pytest.mark.parametrize("which", [pytest.param(0, marks=heavy), 2])
 def test_a_killed_peer_ends_the_benchmark(tmp_path: Path, which: int) -> None:
     """One line says so. Most channels would wait for the process forever."""
     with benchmark(tmp_path, "ring", "--json") as program:
@@ -104,7 +104,8 @@ def test_a_killed_peer_ends_the_benchmark(tmp_path: Path, which: int) -> None:
         assert said.endswith(f"coalesced: the benchmark's process {victim} ended\n")
 
 
-@pytest.mark.parametrize("word", [pytest.param("resource_tracker", marks=heavy), "caretaker"])
+@pytest.mark.parametrize("word", ["resource_tracker", "caretaker"])
+@pytest.mark.heavy
 def test_a_killed_helper_is_no_loss(tmp_path: Path, word: str) -> None:
     """The benchmark removes what the helper would have removed."""
     with benchmark(tmp_path, "ring", "--json") as program:

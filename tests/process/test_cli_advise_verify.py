@@ -109,6 +109,7 @@ def test_a_zone_with_which_a_device_ends_in_another_state_is_taken_out_and_named
     assert max(map(len, report.stdout.splitlines())) < 80
 
 
+@pytest.mark.heavy
 def test_a_zone_that_fails_on_one_of_several_recordings_is_taken_out_for_all(
     tmp_path: Path,
 ) -> None:

@@ -189,6 +189,7 @@ def test_nothing_is_left_of_a_processor_killed_in_the_middle(tmp_path: Path, vic
 
 
 @needs_unicorn
+@pytest.mark.heavy
 def test_noise_as_machine_code_harms_nobody(tmp_path: Path) -> None:
     """At most the guest's processor shuts down; both processes live on."""
     seed = int(os.environ.get("NOISE_SEED", random.randrange(1 << 32)))
@@ -244,6 +245,7 @@ times 510 - ($ - $$) db 0
 @needs_unicorn
 @needs_seabios
 @needs_nasm
+@pytest.mark.heavy
 def test_what_is_typed_comes_from_the_keyboard(tmp_path: Path) -> None:
     (tmp_path / "keys.asm").write_text(READ_KEYS)
     text = 'Hello, "World"! {1+2}~'

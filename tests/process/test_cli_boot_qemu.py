@@ -67,7 +67,9 @@ def test_seabios_has_the_exits_of_qemu_but_for_what_has_a_cause_each_time(tmp_pa
 
 @needs_unicorn
 @needs_tracepoints
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "sent", [pytest.param(signal.SIGKILL, marks=pytest.mark.heavy), signal.SIGINT]
+)
 def test_neither_qemu_nor_the_instance_outlives_the_command(tmp_path: Path, sent: int) -> None:
     # The timer's 50 interrupts take a while, then QEMU is watched for a second at least.
     with Running("boot", "timer", "--bios", "none", *AGAINST, cwd=tmp_path) as running:

@@ -51,6 +51,7 @@ def test_direct_replays_to_the_same_state(tmp_path: Path) -> None:
     assert queued["exits_by"]["ring_full"] < 494 * usable(1) // usable(16)
 
 
+@pytest.mark.heavy
 def test_a_network_card_s_driver_replays_with_every_checked_load_equal(tmp_path: Path) -> None:
     result = json_of("replay", "e1000", cwd=tmp_path)
     assert result["accesses"] == result["lines"] == 153_069

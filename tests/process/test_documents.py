@@ -88,7 +88,14 @@ def printed() -> dict[str, str]:
     return {}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[] if page.parent == ROOT else [pytest.mark.heavy])
+        for page in PAGES
+    ],
+    ids=NAMES,
+)
 def test_a_page_runs_as_printed(page: Path, tmp_path: Path, printed: dict[str, str]) -> None:
     for block in blocks(page):
         if block.reason is not None and block.reason not in POSSIBLE:

@@ -144,6 +144,7 @@ def spec(local: int, remote: int) -> str:
 MOST = 10_000_000 * 0.3 / 8 / 1470 + 2  # datagrams of 0.3 s at 10 Mbit/s, and the last one
 
 
+@pytest.mark.heavy
 def test_a_guest_sends_to_another_guests_iperf_server(tmp_path: Path) -> None:
     """Two of this program on one wire: ARP, UDP and the report of the receiver."""
     ours, theirs = free_ports()

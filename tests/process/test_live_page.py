@@ -68,6 +68,7 @@ def test_a_step_is_one_access_and_is_told(browser: Browser, tmp_path: Path) -> N
         assert "an exit, because no zone contains it (rule 1)" in page.inner_text("#told")
 
 
+@pytest.mark.heavy
 def test_the_counts_at_the_end_are_those_of_a_run_without_a_page(
     browser: Browser, tmp_path: Path
 ) -> None:

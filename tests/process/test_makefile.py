@@ -84,6 +84,7 @@ def test_an_environment_that_is_not_whole_is_made_anew(checkout: Path) -> None:
     assert not is_whole()
 
 
+@pytest.mark.heavy
 def test_a_test_that_hangs_ends_the_run_of_make_test_and_shows_where(tmp_path: Path) -> None:
     if shutil.which("make") is None:
         pytest.skip("no make on this machine")

@@ -77,7 +77,10 @@ def test_a_users_device_imports_the_packages_beside_its_file(packages: Path) -> 
     assert found["identical"]
 
 
-@pytest.mark.parametrize("arguments", [["info"], ["demo", "e1000", "--frames", "10"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["info"], pytest.param(["demo", "e1000", "--frames", "10"], marks=pytest.mark.heavy)],
+)
 def test_packages_on_pythonpath_and_in_the_working_directory_change_no_command(
     packages: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:

@@ -119,7 +119,7 @@ def test_an_end_in_the_middle_of_a_line() -> None:
         assert result_of(peer.end())["commands"] == 1
 
 
-@pytest.mark.parametrize("listens", [True, False])
+@pytest.mark.parametrize("listens", [True, pytest.param(False, marks=pytest.mark.heavy)])
 def test_what_was_queued_reaches_the_devices_when_the_peer_has_gone(listens: bool) -> None:
     """Every command that was sent is carried out, whether or not the peer reads the replies."""
     states = []

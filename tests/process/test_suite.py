@@ -22,7 +22,7 @@ PREPARE = """if True:
 """
 
 
-@pytest.mark.parametrize("how", ["ignored", "blocked"])
+@pytest.mark.parametrize("how", [pytest.param("ignored", marks=pytest.mark.heavy), "blocked"])
 def test_commands_under_test_begin_with_default_signals(how: str) -> None:
     """Tests that end a program by SIGHUP and by Ctrl-C pass."""
     chosen = TESTS / "process" / "test_netdev_cli.py"

@@ -41,7 +41,7 @@ def test_what_is_missing_is_named_and_nothing_measured(monkeypatch: pytest.Monke
     assert all(math.isnan(row.figure.median) for row in section.rows)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.skipif(firmware.find(firmware.BIOS) is None, reason="no SeaBIOS on this machine")
 @pytest.mark.skipif(bool(machine_code.why_not()), reason="unicorn comes with the extra [cpu]")
 def test_seabios_comes_to_its_prompt_in_all_of_them() -> None:

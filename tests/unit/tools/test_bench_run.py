@@ -126,13 +126,13 @@ class Broken(PEERS[0]):  # type: ignore[misc, valid-type]
         raise SystemExit(3)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_channel_that_the_other_process_cannot_use_is_left_out() -> None:
     with pytest.raises(Unavailable, match="other process ended"):
         Peer(Broken(), host.cpus_of(host.placements()[0]))
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_exit() -> None:
     before = os.sched_getaffinity(0)
     step = Steps()

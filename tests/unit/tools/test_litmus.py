@@ -23,7 +23,7 @@ def litmus(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
     return status, capsys.readouterr().out, "\n".join(said)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_each_barrier_that_a_model_needs_has_a_witness(capsys: pytest.CaptureFixture[str]) -> None:
     """Every execution in the four models: the prediction of the step table comes true."""
     status, out, _ = litmus(capsys, "--json")

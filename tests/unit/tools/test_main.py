@@ -111,7 +111,9 @@ def raises_repeatedly(_arguments):
 """
 
 
-@pytest.mark.parametrize(("first", "steps"), [("0.0001", 10**9), ("0.003", 40_000)])
+@pytest.mark.parametrize(
+    ("first", "steps"), [("0.0001", 10**9), pytest.param("0.003", 40_000, marks=pytest.mark.heavy)]
+)
 def test_a_handler_that_raises_repeatedly_ends_the_program_with_one_line(
     tmp_path: Path, first: str, steps: int
 ) -> None:

@@ -115,13 +115,20 @@ def killed(ring: str, rounds: int) -> Found:
     return found
 
 
+@pytest.mark.heavy
 def test_a_correct_ring_holds_as_many_as_before() -> None:
     found = killed(str(EXAMPLES / "correct.h"), 2)
     assert not found.failures
     assert found.kills
 
 
-@pytest.mark.parametrize("kind", ["header", "shared object", "Python"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "header",
+        *(pytest.param(kind, marks=pytest.mark.heavy) for kind in ("shared object", "Python")),
+    ],
+)
 def test_a_place_lost_with_its_producer_is_found(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

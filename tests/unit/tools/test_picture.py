@@ -19,6 +19,7 @@ from coalesced.devices.vga.palette import expand_6bit
 from coalesced.tools.errors import BadInput
 from coalesced.tools.guests import picture
 from coalesced.vmm.accel.direct import LocalMemory
+from helpers.tiers import some_heavy
 
 
 def saved(tmp_path: Path, pixels: NDArray[np.uint8], name: str = "p.png") -> Path:
@@ -108,7 +109,11 @@ def test_in_ram_lie_the_palette_and_then_four_planes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it can still make sense of
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO"])
+@some_heavy(
+    "form",
+    [["PNG"], ["JPEG"], ["GIF"], ["BMP"], ["TIFF"], ["WEBP"], ["PPM"], ["TGA"], ["ICO"]],
+    lambda form: form in ("PNG", "JPEG"),
+)
 def test_a_damaged_picture_is_refused_or_shown_and_nothing_else(tmp_path: Path, form: str) -> None:
     """Cut anywhere, bits changed anywhere: never an exception of another kind."""
     whole = io.BytesIO()

@@ -14,6 +14,7 @@ from coalesced.tools.litmus.steps import BARRIERS
 from coalesced.tools.stress import cores
 from coalesced.tools.stress.cores.broken import BROKEN
 from coalesced.tools.stress.plan import Pins, Plan
+from helpers.tiers import some_heavy
 
 ROOT = Path(__file__).parents[3]
 
@@ -91,7 +92,11 @@ print(count)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("start", "room"), [(0, 85), (60, 85), (84, 85), (85, 169), (169, 169)])
+@some_heavy(
+    "start, room",
+    [(0, 85), (60, 85), (84, 85), (85, 169), (169, 169)],
+    lambda start, _: start == 85,
+)
 def test_the_check_of_2009_finds_a_ring_full_too_early(start: int, room: int) -> None:
     """Where `last` does not wrap: 2^32 is no multiple of 170 slots. Today's holds 169."""
     assert in_variant("full-check-2009", start, start, FILL) == str(room)

@@ -147,9 +147,9 @@ def test_direct_does_what_the_model_expects(program: list[list[Operation]]) -> N
     ("ring_pages", "policy", "coalesce"),
     [
         (1, WaitPolicy.ADAPTIVE, True),
-        (2, WaitPolicy.BLOCK, True),
-        (1, WaitPolicy.POLL, True),
-        (1, WaitPolicy.BLOCK, False),
+        pytest.param(2, WaitPolicy.BLOCK, True, marks=pytest.mark.heavy),
+        pytest.param(1, WaitPolicy.POLL, True, marks=pytest.mark.heavy),
+        pytest.param(1, WaitPolicy.BLOCK, False, marks=pytest.mark.heavy),
         (0, WaitPolicy.ADAPTIVE, True),
     ],
 )

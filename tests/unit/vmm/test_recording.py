@@ -127,7 +127,7 @@ def test_a_guest_that_fails_is_told_where() -> None:
     assert str(raised.value).startswith(f"{GUEST}:{fails.__code__.co_firstlineno + 1}: Overflow")
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_guest_that_never_ends_is_told_so() -> None:
     with pytest.raises(GuestError) as raised:
         recorded("never_ends", most=100_000)
