@@ -40,6 +40,7 @@ _MACHINE = "tests/process/test_machine_of_several_vcpus.py"
 _SEVERAL = "tests/unit/hv/test_several_vcpus.py"
 _POSTED = "tests/unit/hv/test_posted_zones.py"
 _OWN = "tests/unit/hv/test_own_rings.py"
+_RINGS = "tests/unit/vmm/test_rings_of_devices.py"
 _EVENTS = "tests/unit/hv/test_ioeventfds.py"
 _RING = "tests/unit/hv/test_ring.py"
 _RING_HOSTILE = "tests/unit/hv/test_ring_hostile.py"
@@ -124,7 +125,7 @@ MUTATIONS = (
         "5 before a mapping changes",
         "the guest stops, and nothing is flushed",
         "vmm/coalescing.py",
-        "        self._accel.pause()\n        self._drain.flush()",
+        "        self._accel.pause()\n        self._drain.flush_before_change()",
         "        self._accel.pause()",
         "tests/unit/vmm/test_zones_of_mappings.py::"
         "test_before_a_change_the_guest_stops_then_the_queue_is_flushed_then_zones_follow",
@@ -157,17 +158,16 @@ MUTATIONS = (
         "6 a flush during a drain is a no-op",
         "it drains",
         "vmm/drain.py",
-        "        if ring is None or self._draining:",
-        "        if ring is None:",
+        "            return 0\n        return sum(",
+        "            pass\n        return sum(",
         f"{_DISPATCH}::test_a_flush_during_a_drain_is_a_no_op_and_the_order_stays",
     ),
     Mutation(
         "7 the old zones are gone before the new ones count",
         "the old ones go afterwards",
         "vmm/coalescing.py",
-        "self._accel.change_coalesced(removed, added, port)",
-        "self._accel.change_coalesced([], added, port) + self._accel.change_coalesced(\n"
-        "            removed, [], port)",
+        "        return change(removed, added, port) if",
+        "        return change([], added, port) + change(removed, [], port) if",
         f"{_ZONES}::test_when_the_owner_of_a_zone_changes_the_old_is_gone_before_the_new_counts",
     ),
     Mutation(
@@ -266,6 +266,30 @@ MUTATIONS = (
         f"{_SEVERAL}::test_a_write_is_published_before_a_later_store_to_ram_of_its_vcpu_is_seen",
     ),
     Mutation(
+        "13 an exit drains the own rings of its device",
+        "it drains the VM's alone",
+        "vmm/dispatch.py",
+        "            self._drain.flush_some(self._own.at(space, address, size))\n",
+        "            pass\n",
+        f"{_RINGS}::test_an_exit_drains_the_vms_ring_then_the_own_ring_of_its_device_and_no_other",
+    ),
+    Mutation(
+        "13 other own rings keep their entries",
+        "an exit drains all",
+        "vmm/dispatch.py",
+        "            self._drain.flush_some(self._own.at(space, address, size))\n",
+        "            self._drain.flush()\n",
+        f"{_RINGS}::test_an_exit_drains_the_vms_ring_then_the_own_ring_of_its_device_and_no_other",
+    ),
+    Mutation(
+        "13 a mapping change drains all rings",
+        "from inside a drain it drains none",
+        "vmm/coalescing.py",
+        "        self._drain.flush_before_change()\n",
+        "        self._drain.flush()\n",
+        f"{_RINGS}::test_a_mapping_change_drains_all_and_from_inside_a_drain_all_others",
+    ),
+    Mutation(
         "14 zones name their ring",
         "all go to the VM's",
         "hv/core/vcpu_zones.c",
@@ -342,8 +366,8 @@ MUTATIONS = (
         "15 where it is also declared as queued it is posted",
         "both zones are registered",
         "vmm/coalescing.py",
-        "_registrable(without(queued, posted + events))",
-        "_registrable(queued)",
+        "without(queued, posted + events)",
+        "queued",
         "tests/unit/vmm/test_zone_choice.py::test_posted_ranges_are_cut_out_of_the_queued_ones",
     ),
     Mutation(

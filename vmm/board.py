@@ -132,9 +132,9 @@ class Board:
             lambda due, call: self.clock.call_at(due - started, call),
         )
         rtc = Mc146818(lambda: started + self.clock.now(), _cmos(ram_size), line)
+        self.machine.add_device(rtc)
         for base, region, priority in rtc.legacy_ports:
             self.machine.ports.map(region, base, priority)
-        self.machine.add_device(rtc)
         return rtc
 
     def add(self, device: Device, spec: Spec) -> None:
@@ -239,6 +239,7 @@ class Board:
         wire.connect(card)
 
     def _plug(self, function: PciFunction, slot: int, number: int = 0) -> None:
+        self.machine.claim(function)
         self.bus.add(function, slot, number)
         self.functions.append(function)
         self.machine.add_device(function)
@@ -252,11 +253,11 @@ class Board:
 
     def _fix(self, device: FixedT) -> FixedT:
         """Map a device at its own addresses, and return it."""
+        self.machine.add_device(device)
         for base, region, priority in device.legacy_memory:
             self.machine.memory.map(region, base, priority)
         for base, region, priority in device.legacy_ports:
             self.machine.ports.map(region, base, priority)
-        self.machine.add_device(device)
         return device
 
 

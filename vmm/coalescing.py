@@ -11,10 +11,14 @@ from coalesced.devices.bus.address_space import AddressSpace, FlatRange, Mapping
 from coalesced.devices.bus.region import Region
 from coalesced.hv.client import Range
 from coalesced.vmm.accel.base import Accelerator
-from coalesced.vmm.drain import Drain
+from coalesced.vmm.drain import Drain, Queue
+from coalesced.vmm.own_rings import OwnRings
 from coalesced.vmm.zone import AS_DECLARED, Choice, without
 
 Ranges = tuple[Range, ...]
+
+_Kind = tuple[bool, Queue | None]
+"""Whether a zone is a posted one, and the own ring that it names; None: the VM's."""
 
 _KINDS_KEPT = 4096  # a guest may write to any number of addresses
 _LARGEST = 1 << 31  # bytes of a zone: KVM counts them in 32 bits
@@ -37,15 +41,20 @@ class Coalescing:
         drain: Drain,
         warn: Callable[[str], None] = lambda _line: None,
         choice: Choice = AS_DECLARED,
+        own: OwnRings | None = None,
     ) -> None:
-        """`spaces`: the memory (False) and port (True) address spaces. `warn`: takes a line."""
+        """`spaces`: the memory (False) and port (True) address spaces. `warn`: takes a line.
+
+        `own`: rings that devices have for themselves; None: none.
+        """
         self.choice = choice
+        self._own = own
         self._accel = accel
         self._warn = warn
         self._drain = drain
         # By port?: the registered zones, in ascending order; no two overlap.
         self.zones: dict[bool, list[Range]] = {False: [], True: []}
-        self._registered: dict[bool, dict[Range, bool]] = {False: {}, True: {}}  # and if posted
+        self._registered: dict[bool, dict[Range, _Kind]] = {False: {}, True: {}}
         self.edges: dict[bool, list[int]] = {False: [], True: []}  # the same: starts and ends
         self.changed: Callable[[bool], None] = lambda _port: None  # called after zones changed
         self._warned: set[bool] = set()
@@ -95,7 +104,7 @@ class Coalescing:
     def _before_change(self) -> None:
         # The guest must not queue under the old mapping what would be drained under the new one.
         self._accel.pause()
-        self._drain.flush()
+        self._drain.flush_before_change()
 
     def _after_change(self, port: bool, space: AddressSpace) -> None:
         wanted = self._wanted(port, space)
@@ -103,40 +112,69 @@ class Coalescing:
         if wanted == known:
             return
         # Zones that stay are left alone; the old ones are gone before the new ones count.
-        kept = {zone: posted for zone, posted in known.items() if wanted.get(zone) is posted}
+        kept = {zone: kind for zone, kind in known.items() if wanted.get(zone) == kind}
         removed = [zone for zone in known if zone not in kept]
-        new = [zone for zone in wanted if zone not in kept]
-        posted = [zone for zone in new if wanted[zone]]
-        added = [zone for zone in new if not wanted[zone]]
-        taken = self._change(removed, added, port, posted)
-        new = added + posted
-        self._registered[port] = kept | {zone: wanted[zone] for zone in new[:taken]}
+        new = {zone: kind for zone, kind in wanted.items() if zone not in kept}
+        refused = self._change(removed, new, port)
+        self._registered[port] = kept | {zone: new[zone] for zone in new if zone not in refused}
         self.zones[port] = sorted(self._registered[port])
         self.edges[port] = [
             edge for start, length in self.zones[port] for edge in (start, start + length)
         ]
         self.kinds.clear()
         self.changed(port)
-        if taken < len(new):
-            self._warn_of_no_room(port, new[taken:])
+        if refused:
+            self._warn_of_no_room(port, refused)
 
-    def _wanted(self, port: bool, space: AddressSpace) -> dict[Range, bool]:
-        """The zones to register, and whether each is a posted one; no two overlap."""
+    def _wanted(self, port: bool, space: AddressSpace) -> dict[Range, _Kind]:
+        """The zones to register, and the kind of each; no two overlap."""
         choice = self.choice
         posted = choice.posted_of(port, _declared(space, lambda region: region.posted))
         queued = choice.of(port, _declared(space, lambda region: region.coalesced))
         events = self._events[port]
-        wanted = dict.fromkeys(_registrable(without(queued, posted + events)), False)
+        wanted = self._kinds_of(space, without(queued, posted + events), False)
         if self._accel.posted:
-            wanted |= dict.fromkeys(_registrable(without(posted, events)), True)
+            wanted |= self._kinds_of(space, without(posted, events), True)
         return wanted
 
-    def _change(
-        self, removed: list[Range], added: list[Range], port: bool, posted: list[Range]
+    def _kinds_of(
+        self, space: AddressSpace, ranges: list[Range], posted: bool
+    ) -> dict[Range, _Kind]:
+        if self._own is None:
+            return dict.fromkeys(_registrable(ranges), (posted, None))
+        return {
+            zone: (posted, queue)
+            for part, queue in self._own.split(space, ranges)
+            for zone in _registrable([part])
+        }
+
+    def _change(self, removed: list[Range], new: dict[Range, _Kind], port: bool) -> list[Range]:
+        """Register zones, those of the VM's ring first; returns those that found no room."""
+        refused: list[Range] = []
+        queues = dict.fromkeys([None, *(queue for _, queue in new.values())])
+        for queue in queues:
+            added = [zone for zone, kind in new.items() if kind == (False, queue)]
+            posted = [zone for zone, kind in new.items() if kind == (True, queue)]
+            taken = self._change_of(queue, removed, added, port, posted)
+            refused += (added + posted)[taken:]
+            removed = []
+        return refused
+
+    def _change_of(
+        self,
+        queue: Queue | None,
+        removed: list[Range],
+        added: list[Range],
+        port: bool,
+        posted: list[Range],
     ) -> int:
+        change = self._accel.change_coalesced
+        if queue is not None:
+            queue.posted |= bool(posted)
+            return change(removed, added, port, posted, queue.own)
         if posted:
-            return self._accel.change_coalesced(removed, added, port, posted)
-        return self._accel.change_coalesced(removed, added, port) if removed or added else 0
+            return change(removed, added, port, posted)
+        return change(removed, added, port) if removed or added else 0
 
     def _warn_of_no_room(self, port: bool, refused: list[Range]) -> None:
         if port in self._warned:

@@ -27,6 +27,7 @@ from coalesced.vmm.drain import Drain
 from coalesced.vmm.exits import Exits
 from coalesced.vmm.interrupts import Interrupts
 from coalesced.vmm.loop import Loop
+from coalesced.vmm.own_rings import OwnRings
 
 if TYPE_CHECKING:
     from coalesced.vmm.exits import Flat
@@ -59,8 +60,12 @@ class Dispatcher:
         coalescing: Coalescing,
         counters: Counters,
         loop: Loop,
+        own: OwnRings,
     ) -> None:
         self._accesses = accesses
+        self._drain = drain
+        self._own_rings = drain.own  # none: there is no more to drain than the VM's
+        self._own = own
         self._accel = accel
         self._read = accesses.read
         self._write = accesses.write
@@ -74,7 +79,7 @@ class Dispatcher:
         self._port_loads = counters.tallies["pio", True]
         self._complete = accel.complete
         self._enter = accel.enter
-        self._flush = drain.flush
+        self._flush = drain.flush_common
         self.interrupts: Interrupts | None = None  # of a guest that is machine code
         self._pending: Callable[[], int] = accel.ring.pending if accel.ring else lambda: 0
         if isinstance(accel, CarriesOut):
@@ -117,6 +122,9 @@ class Dispatcher:
     def handle(self, exit_: Exit) -> bool:
         """Carry out an exit after the queued writes; False when the guest has halted.
 
+        An access is carried out after the writes in the VM's ring, then those in the own rings of
+        the devices that it goes to; a halt, or the guest's end, after all writes.
+
         Raises GuestError when the guest crashed, ProtocolError for an exit that cannot be.
         """
         reason, address, size, is_write, value = exit_
@@ -128,7 +136,11 @@ class Dispatcher:
         elif reason == KVM_EXIT_IO:
             space, port = self._ports, True
         else:
+            if self._own_rings:
+                self._flush_own(exit_)
             return self._leave(reason, value)
+        if self._own_rings:
+            self._flush_own(exit_)
         if is_write:
             kind = self._kind(address, size, port)
             self._tallies[kind, port][address] += 1
@@ -148,6 +160,22 @@ class Dispatcher:
         enter = self._enter
         enter()
         return True
+
+    def drain_before(self, exit_: Exit) -> None:
+        """Bring the writes to their devices that `handle` carries the exit out after."""
+        self._flush()
+        if self._own_rings:
+            self._flush_own(exit_)
+
+    def _flush_own(self, exit_: Exit) -> None:
+        """Drain the own rings that an exit concerns, after the VM's, whose writes may change where
+        an access goes."""
+        reason, address, size, _, _ = exit_
+        if reason in (KVM_EXIT_MMIO, KVM_EXIT_IO):
+            space = self._ports if reason == KVM_EXIT_IO else self._memory
+            self._drain.flush_some(self._own.at(space, address, size))
+        elif reason not in (KVM_EXIT_INTR, KVM_EXIT_IRQ_WINDOW_OPEN):
+            self._drain.flush()
 
     def _interrupted(
         self, error: KeyboardInterrupt, space: AddressSpace, exit_: Exit, kind: str

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from coalesced.devices.bus.address_space import SHORTEST_RUN
 from coalesced.devices.bus.write_run import WriteRun
+from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.ring import Consumer
 from coalesced.vmm.access import Accesses
 from coalesced.vmm.counters import Counters
@@ -24,8 +26,24 @@ class DrainGivenUp(Exception):
     """The time for a drain is over."""
 
 
+@dataclass(eq=False, slots=True)
+class Queue:
+    """A ring, and what came out of it so far."""
+
+    ring: Consumer
+    name: str = "vm"
+    own: OwnRing | None = None  # of a device's own
+    device: str = ""
+    posted: bool = False  # a posted zone names it
+    coalesced: int = 0  # writes
+    drains: int = 0  # that found any
+    wakeups: int = 0  # reports of the descriptor
+    busy: bool = False  # being drained
+    run: _RingRun | None = None  # of the last batch
+
+
 class Drain:
-    """Brings queued writes to their devices, in the guest's order."""
+    """Brings queued writes to their devices, in the guest's order within each ring."""
 
     def __init__(
         self,
@@ -35,40 +53,81 @@ class Drain:
         run_timers: Callable[[], None],
     ) -> None:
         """`ring` None: nothing is ever queued. A drain that lasts calls `run_timers` meanwhile."""
-        self._ring = ring
+        self.common = None if ring is None else Queue(ring)
+        self.own: list[Queue] = []  # of devices, in the order in which they were made
+        self.current: Queue | None = None  # being drained
         self._accesses = accesses
         self._counters = counters
-        self._draining = False
-        self._run: _RingRun | None = None  # of the last batch
         self._run_timers = run_timers
         self._turn_ends = math.inf  # of the batch under way; 0: it has just begun
         self._give_up_at = math.inf
         accesses.memory.between_runs = accesses.ports.between_runs = self._look_around
 
+    @property
+    def queues(self) -> list[Queue]:
+        """The VM's, then the own ones."""
+        return self.own if self.common is None else [self.common, *self.own]
+
     def flush(self) -> int:
         """Bring every queued write to its device now; returns how many there were.
 
-        When a device triggers this while the ring is being drained it does nothing: the outer drain
-        keeps the order. Entries appended meanwhile stay for the next flush, so that a fast guest
-        cannot keep the machine here.
+        The VM's ring goes first, then each own one. When a device triggers this while a ring is
+        being drained it does nothing: the outer drain keeps the order. Entries appended meanwhile
+        stay for the next flush, so that a fast guest cannot keep the machine here.
         """
-        ring = self._ring
-        if ring is None or self._draining:
+        return self.flush_some(self.queues)
+
+    def flush_some(self, queues: Iterable[Queue | None]) -> int:
+        """The same for some rings, in this order."""
+        if self.current is not None:
             return 0
-        self._draining = True
+        return sum(self._drain(queue) for queue in queues if queue is not None)
+
+    def flush_common(self) -> int:
+        """The same for the VM's ring."""
+        return 0 if self.common is None or self.current is not None else self._drain(self.common)
+
+    def flush_posted(self) -> int:
+        """The same for the rings that posted writes go to, and the VM's."""
+        return self.flush_some([self.common, *(queue for queue in self.own if queue.posted)])
+
+    def flush_reported(self, queue: Queue) -> None:
+        """The same for a ring whose descriptor is readable."""
+        if self.current is None:
+            queue.wakeups += 1
+            queue.ring.core.answer()
+            self._drain(queue)
+
+    def flush_before_change(self) -> None:
+        """Bring the writes that were queued under the old mappings to their devices.
+
+        A write that is being drained may change them: its ring is left to the outer drain, since
+        what follows it there was written after it. The other rings are drained now.
+        """
+        for queue in self.queues:
+            if not queue.busy:
+                self._drain(queue)
+
+    def _drain(self, queue: Queue) -> int:
+        ring, outer = queue.ring, self.current
+        self.current = queue
+        queue.busy = True
         drained = 0
         try:
             left = 1
             while left and (count := ring.core.peek()):
                 try:
-                    self._carry_out(ring, count)
+                    self._carry_out(queue, count)
                 finally:
                     # An entry that breaks the rules ends a batch, and the next peek reports it.
                     left = ring.commit(count)
                     self._counters.coalesced += count
+                    queue.coalesced += count
                 drained += count
         finally:
-            self._draining = False
+            queue.busy = False
+            self.current = outer
+        queue.drains += drained > 0
         return drained
 
     def flush_within(self, seconds: float) -> None:
@@ -92,9 +151,9 @@ class Drain:
             self._run_timers()
         self._turn_ends = time.monotonic() + TURN
 
-    def _carry_out(self, ring: Consumer, count: int) -> None:
+    def _carry_out(self, queue: Queue, count: int) -> None:
         """Carry out the batch of the last peek."""
-        accesses = self._accesses
+        accesses, ring = self._accesses, queue.ring
         if accesses.observers:
             for observer in accesses.observers:
                 observer.batch(ring.batch(count))
@@ -103,10 +162,10 @@ class Drain:
             return
         self._turn_ends = 0.0
         size, kinds, span = ring.core.summary()
-        run = self._run
+        run = queue.run
         if run is None or len(run.addresses) != count:
             # Full rings follow each other, and making a run costs what 100 writes do.
-            run = self._run = _RingRun(ring, count)
+            run = queue.run = _RingRun(ring, count)
         run.size, run.span = size, span
         if kinds != _MIXED:
             accesses.write_run(accesses.memory if kinds == _MEMORY else accesses.ports, run)

@@ -22,11 +22,12 @@ from coalesced.vmm.coalescing import Coalescing
 from coalesced.vmm.counters import Counters
 from coalesced.vmm.dispatch import Dispatcher
 from coalesced.vmm.dma import MemoryMaster
-from coalesced.vmm.drain import Drain
+from coalesced.vmm.drain import Drain, Queue
 from coalesced.vmm.interrupts import Interrupts
 from coalesced.vmm.loop import Loop, Timer
 from coalesced.vmm.netdev.host import Host
 from coalesced.vmm.netdev.network import Network
+from coalesced.vmm.own_rings import OwnRings
 from coalesced.vmm.tracing import Observer, Sink, Tracer
 from coalesced.vmm.zone import AS_DECLARED, Choice
 
@@ -47,14 +48,17 @@ class Machine:
         *,
         coalesce: bool = True,
         zones: Choice = AS_DECLARED,
+        rings: str | None = None,
         staleness: float | None = None,
         trace: Sink | None = None,
         warn: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """`coalesce`: whether anything is queued; `zones`: what is, beside or instead of what
-        devices declare. `staleness`: seconds after which a queued write reaches its device although
-        the guest runs on, None: only at exits. `trace`: receives every access of the
-        guest. `warn`: takes a line about something that goes wrong while the guest runs on.
+        devices declare. `rings`: "vm": queued writes go into the VM's ring; "device": those of each
+        device into one of its own; None: as each region declares. `staleness`: seconds after which
+        a queued write reaches its device although the guest runs on, None: only at exits. `trace`:
+        receives every access of the guest. `warn`: takes a line about something that goes wrong
+        while the guest runs on.
         """
         self.accel = accel
         self.memory = AddressSpace("memory", 1 << 64, 0x00)
@@ -65,7 +69,7 @@ class Machine:
         self.ram: list[GuestMemory] = []  # what is declared and shown now
         self._declared: list[GuestMemory] = []
         self.dma = MemoryMaster(self.ram, self.memory)
-        self.network = Network(Host(self.loop, self.flush, warn))
+        self.network = Network(Host(self.loop, self.flush_for, warn))
         self.seconds = 0.0
         self._events: list[int] = []  # descriptors of ioeventfds
         self._stopping = False
@@ -74,9 +78,11 @@ class Machine:
             self.observe(Tracer(trace, self.memory, self.ports))
         self._drain = Drain(accel.ring, self._accesses, self.counters, self.loop.run_timers)
         spaces = {False: self.memory, True: self.ports}
-        self.coalescing = Coalescing(accel, spaces, coalesce, self._drain, warn, zones)
+        self._own = OwnRings(accel, self._drain, self.loop, warn, rings)
+        self._own.made = self._take_all_exits
+        self.coalescing = Coalescing(accel, spaces, coalesce, self._drain, warn, zones, self._own)
         self._dispatcher = Dispatcher(
-            accel, self._accesses, self._drain, self.coalescing, self.counters, self.loop
+            accel, self._accesses, self._drain, self.coalescing, self.counters, self.loop, self._own
         )
         self._see: Callable[[Exit], object] | None = None
         self._hold: Callable[[], object] | None = None
@@ -114,8 +120,13 @@ class Machine:
         self.loop.add_reader(fd, signalled)
 
     def add_device(self, device: Device) -> None:
-        """Count a device to the machine's state; the caller maps its regions."""
+        """Count a device to the machine's state; the caller maps its regions afterwards."""
         self.devices.append(device)
+        self.claim(device)
+
+    def claim(self, device: Device) -> None:
+        """Have all regions of a device, which are not mapped yet, share its own ring, if any."""
+        self._own.claim(device)
 
     def observe(self, observer: Observer) -> None:
         """Show every access of the guest to an observer."""
@@ -191,7 +202,7 @@ class Machine:
                     if not handle(got):
                         break
                 elif got is Event.RING_FILLED:
-                    self.flush()
+                    self._drain.flush_posted()
                 else:
                     if got is Event.READABLE:
                         loop.serve()
@@ -216,7 +227,7 @@ class Machine:
         if self._hold is not None and exit_[0] in _HELD:
             self._hold()
         if self._see is not None:
-            self.flush()
+            self._dispatcher.drain_before(exit_)
             self._see(exit_)
         return self._dispatcher.handle(exit_)
 
@@ -234,6 +245,20 @@ class Machine:
     def flush(self) -> int:
         """Bring every queued write to its device; returns how many there were."""
         return self._drain.flush()
+
+    def flush_for(self, device: object) -> int:
+        """The same for those in the VM's ring, and in a device's own: what it depends on."""
+        return self._drain.flush_some([self._drain.common, self._own.of_device(device)])
+
+    @property
+    def queues(self) -> list[Queue]:
+        """The rings, with what came out of them: the VM's first."""
+        return self._drain.queues
+
+    @property
+    def drained_now(self) -> Queue | None:
+        """The ring whose writes are being carried out."""
+        return self._drain.current
 
     def _flush_stale(self) -> None:
         try:

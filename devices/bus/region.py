@@ -42,6 +42,9 @@ class Region:
     `flush` says that queued writes must reach the devices before this region is accessed by anyone
     but the queue itself.
 
+    `ring` "own" asks for a ring beside the VM's for those writes, one for all such regions of a
+    device: accesses to other devices do not wait for them. "vm" leaves them in the VM's ring.
+
     `register(offset)` is the datasheet's name of the register there, None where there is none.
 
     Names follow QEMU's memory regions, so that traces of both can be compared.
@@ -57,6 +60,7 @@ class Region:
     take_run: RunHandler | None = None
     register: RegisterNames | None = None
     posted: tuple[tuple[int, int], ...] = ()
+    ring: str = "vm"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -69,6 +73,10 @@ class Region:
                 raise TypeError(
                     f"region {self.name!r}: {what}: expected a function, got {handler!r}"
                 )
+        if self.ring not in ("vm", "own"):
+            raise ValueError(
+                f"region {self.name!r}: ring: expected 'vm' or 'own', got {self.ring!r}"
+            )
         self._check_ranges("coalesced", self.coalesced)
         self._check_ranges("posted", self.posted)
         if self.write_run is not None and self.take_run is None:

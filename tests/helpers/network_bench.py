@@ -63,7 +63,7 @@ class Bench:
         for _ in range(10):
             self.loop.serve()
 
-    def _flush(self) -> None:
+    def _flush(self, _card: object) -> None:
         self.flushes += 1
         self.on_flush()
 

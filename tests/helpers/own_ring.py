@@ -19,6 +19,7 @@ class Own:
         size = abi.KVM_COALESCED_MMIO_RING_HEADER + (entries + 1) * abi.KVM_COALESCED_MMIO.itemsize
         self.wake_at = wake_at or (entries + 1) // 2
         self.part = segment("coalesced buffer", abi.PAGE_SIZE * (1 - -size // abi.PAGE_SIZE))
+        self.size = size
         self.fd = os.eventfd(0, os.EFD_NONBLOCK)
         guest = core.Mapping([self.part])
         self.guest = core.VmRing(guest, abi.PAGE_SIZE, size)

@@ -102,3 +102,10 @@ def fail_beside_another(vcpu: Vcpu) -> None:
         raise ValueError(5)
     while True:
         vcpu.load32(RAM)
+
+
+def fill_and_wait(vcpu: Vcpu, address: int, count: int) -> None:
+    """Queue so many writes, then wait for a word of RAM to become 1."""
+    vcpu.fill(address, count, 7, size=4)
+    while vcpu.load32(RAM) != 1:
+        pass

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from coalesced.devices.bus.device import Ram, StateValue
 from coalesced.devices.bus.region import Region
@@ -18,15 +19,18 @@ from coalesced.hv.abi import (
     PAGE_SIZE,
 )
 from coalesced.hv.client import Range
-from coalesced.hv.errors import GuestError
+from coalesced.hv.errors import GuestError, RequestError
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Event, Exit, Outcome
+from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.ring import Consumer, Producer
 from coalesced.vmm.accel.base import MachineBus
 from coalesced.vmm.accel.direct import LocalMemory
 from coalesced.vmm.loop import Loop
+from helpers.own_ring import Own
 
 HALT: Exit = (KVM_EXIT_HLT, 0, 0, False, 0)
+ENTRIES_OF_OWN = 20  # of a ring of a device's own
 KICKED: Exit = (KVM_EXIT_INTR, 0, 0, False, 0)
 CRASH: Exit = (KVM_EXIT_SYSTEM_EVENT, 0, 0, False, 0)
 
@@ -83,6 +87,30 @@ class FakeRing:
         self.producer.publish()
 
 
+class FakeOwnRing:
+    """A ring of a device's own whose writer is the test."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._own = Own(ENTRIES_OF_OWN)
+        self._producer = Producer(self._own.mapping, PAGE_SIZE, self._own.size)
+        self.ring = self._own.ring
+        self.fd = self._own.fd
+
+    def put(self, *writes: Queued) -> bool:
+        """Queue writes; False once there is no room for the next. Half full, the VMM is told."""
+        for write in writes:
+            if not self._producer.append(write.address, write.size, write.value, write.port):
+                return False
+            self._producer.publish()
+            if self.ring.pending() >= self._own.wake_at:
+                os.eventfd_write(self.fd, 1)
+        return True
+
+    def close(self) -> None:
+        self._own.close()
+
+
 class FakeAccelerator:
     """Plays a script of queued writes, exits and whatever else happens to a VMM.
 
@@ -106,7 +134,9 @@ class FakeAccelerator:
         self.ring = self.queue.consumer if self.queue else None
         self.coalesced_mmio = ring and mmio
         self.coalesced_pio = ring and pio
-        self.posted = ring
+        self.posted = self.own_rings = ring
+        self.own: list[FakeOwnRing] = []
+        self.own_room: int | None = None  # how many more rings the kernel makes; None: any number
         self.log: list[tuple[object, ...]] = []  # zones and pauses, in order
         self.completed: list[int] = []
         self.memory: list[LocalMemory] = []
@@ -152,15 +182,23 @@ class FakeAccelerator:
         added: Sequence[Range],
         port: bool,
         posted: Sequence[Range] = (),
+        buffer: OwnRing | None = None,
     ) -> int:
         self.log += [("unregister", address, size, port) for address, size in removed]
-        new = [("register", *zone, port) for zone in added]
-        new += [("post", *zone, port) for zone in posted]
+        ring = () if buffer is None else (buffer.number,)
+        new: list[tuple[object, ...]] = [("register", *zone, port, *ring) for zone in added]
+        new += [("post", *zone, port, *ring) for zone in posted]
         if self.room is not None:
             new = new[: self.room + len(removed)]
             self.room += len(removed) - len(new)
         self.log += new
         return len(new)
+
+    def create_ring(self) -> OwnRing:
+        if self.own_room is not None and len(self.own) == self.own_room:
+            raise RequestError(errno.ENOSPC, "no more buffers")
+        self.own.append(FakeOwnRing(len(self.own) + 1))
+        return cast(OwnRing, self.own[-1])
 
     def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None:
         self.log.append(("event" if assign else "no event", event, fd))

@@ -57,7 +57,7 @@ def run(accel: Accelerator, staleness: float | None, flush: bool, guest: str = "
     with Machine(accel, staleness=staleness) as machine, socket.socket(type=socket.SOCK_DGRAM) as s:
         memory = machine.add_ram(0, 0x10000)
         if not flush:
-            machine.network.host.flush = lambda: None
+            machine.network.host.flush = lambda _card: None
         machine.network.add(f"dgram,id=n0,local=127.0.0.1:{port},remote=127.0.0.1:{theirs}")
         card = Card(machine, memory)
         wire = machine.network.take("n0", "card")

@@ -23,6 +23,7 @@ from coalesced.devices.bus.address_space import Mapping
 from coalesced.hv.abi import OP_OUT, OP_STORE
 from coalesced.hv.client import Range
 from coalesced.hv.errors import RequestError
+from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.zones import Zones
 from coalesced.vmm.machine import Machine
 from helpers.accelerators import WITH_A_RING, Operation, Part, run
@@ -145,6 +146,7 @@ class Kept(FakeAccelerator):
         added: Sequence[Range],
         port: bool,
         posted: Sequence[Range] = (),
+        buffer: OwnRing | None = None,
     ) -> int:
         for zone in removed:
             # Only what was registered, and nothing else along with it.

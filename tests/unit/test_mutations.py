@@ -24,7 +24,7 @@ def test_the_table_in_the_readme_is_that_of_the_script() -> None:
 def test_every_rule_is_broken_by_some_mutation() -> None:
     """The ten of coalescing, several vCPUs, own rings, posted zones and ioeventfds."""
     numbered = {mutation.rule.split()[0] for mutation in MUTATIONS}
-    assert {str(number) for number in (*range(1, 13), 14, 15, 16)} <= numbered
+    assert {str(number) for number in range(1, 17)} <= numbered
 
 
 def test_every_order_of_the_headers_is_relaxed_by_some_mutation() -> None:

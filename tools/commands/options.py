@@ -21,6 +21,7 @@ from coalesced.tools.runs.options import (
     Cpus,
     Explain,
     NetworkOptions,
+    Rings,
     RunOptions,
     Wait,
     check_writable,
@@ -103,6 +104,14 @@ PostOption = Annotated[
         "Repeatable.",
     ),
 ]
+RingsOption = Annotated[
+    Rings | None,
+    typer.Option(
+        "--rings",
+        help="Queue all writes in the VM's ring, or those to each device in a ring of its own.",
+        show_default="as the devices declare",
+    ),
+]
 CpusOption = Annotated[
     Cpus, typer.Option("--cpus", help="Run both processes on one CPU, on two, or on any.")
 ]
@@ -149,6 +158,7 @@ def _run_options(
     no_coalesce_range: NoCoalesceRangeOption = None,
     coalesce: CoalesceOption = None,
     post: PostOption = None,
+    rings: RingsOption = None,
     cpus: CpusOption = Cpus.ANY,
     trace_out: TraceOption = None,
     explain: ExplainOption = False,
@@ -165,6 +175,8 @@ def _run_options(
         raise BadInput(f"--coalesce {zones.added[0]}: --accel direct has no ring")
     if zones.posted and accel is not Accel.process:
         raise BadInput(f"--post {zones.posted[0]}: --accel {accel} has no posted writes")
+    if rings is Rings.device and accel is not Accel.process:
+        raise BadInput(f"--rings device: --accel {accel} has no rings of devices' own")
     explained = _explained(explain, explain_first, accel)
     for option, path in (("--trace", trace_out), ("--pcap", pcap)):
         if path is not None:
@@ -176,6 +188,7 @@ def _run_options(
         staleness=_staleness(staleness, bool(netdev)),
         coalesce=zones.declared or bool(zones.added or zones.posted),
         zones=zones,
+        rings=rings,
         cpus=cpus,
         trace=trace_out,
         explain=explained,

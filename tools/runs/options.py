@@ -38,6 +38,13 @@ class Cpus(StrEnum):
     ANY = "any"
 
 
+class Rings(StrEnum):
+    """Where queued writes go."""
+
+    vm = "vm"
+    device = "device"
+
+
 @dataclass(frozen=True)
 class NetworkOptions:
     """The back ends of a machine, and the file that their frames are written to."""
@@ -64,6 +71,7 @@ class RunOptions:
     staleness: float | None = None  # seconds
     coalesce: bool = True
     zones: Choice = AS_DECLARED
+    rings: str | None = None  # None: as the devices declare
     cpus: str = Cpus.ANY
     vcpus: int = 1
     trace: Path | None = None

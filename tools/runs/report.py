@@ -72,9 +72,21 @@ def print_comparison(
         hottest = [f"{hot.kind} {hot.address:#x} ({hot.exits:,})" for hot in result.hottest[:5]]
         print(f"Most exits: {', '.join(hottest)}")
     if runs:
+        print_rings(runs[0])
         print_unanswered(runs[0])
     if result.png is not None:
         print(f"The screen: {result.png}")
+
+
+def print_rings(run: Run) -> None:
+    """A line about the rings, where there is more than one."""
+    if len(run.rings) > 1:
+        told = [
+            f"{ring.name} {ring.coalesced:,} in {ring.drains:,}"
+            + (f" ({ring.wakeups:,} at half full)" if ring.wakeups else "")
+            for ring in run.rings
+        ]
+        print(f"Writes in drains, by ring: {', '.join(told)}")
 
 
 def print_unanswered(run: Run) -> None:

@@ -78,6 +78,17 @@ class Waits:
 
 
 @dataclass(frozen=True)
+class Ring:
+    """A ring, and what came out of it."""
+
+    name: str  # "vm", or the device whose own it is
+    coalesced: int  # writes
+    drains: int  # that found any
+    wakeups: int  # drains because it was half full, of an own ring
+    wait_us: Percentiles
+
+
+@dataclass(frozen=True)
 class WrongLoad(Place):
     """A load that gave another value than the recorded one."""
 
@@ -171,6 +182,7 @@ class Run:
     traffic: Traffic | None = field(default=None, metadata=INLINE)
     served: ServedTraffic | None = field(default=None, metadata=INLINE)
     unanswered: Sequence[Unanswered] = ()  # ten at most
+    rings: Sequence[Ring] = ()  # the VM's first
 
     @property
     def mismatching(self) -> bool:

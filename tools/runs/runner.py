@@ -19,6 +19,7 @@ from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import KvmUnusable
 from coalesced.hv.kvm import capabilities
 from coalesced.hv.printable import printable_stream
+from coalesced.hv.ring import Consumer
 from coalesced.tools import early
 from coalesced.tools.errors import BadInput, Interrupted, warn
 from coalesced.tools.runs.options import RunOptions
@@ -28,6 +29,7 @@ from coalesced.tools.runs.results import (
     Hot,
     Percentiles,
     Place,
+    Ring,
     Run,
     Sides,
     SleptOn,
@@ -138,6 +140,7 @@ def run_job(job: Job[BoardT, SeenT], options: RunOptions, trace: Sink | None = N
             accelerator(options, record, job.machine_code),
             coalesce=options.coalesce,
             zones=options.zones,
+            rings=options.rings,
             staleness=options.staleness,
             trace=trace,
             warn=warn,
@@ -197,6 +200,10 @@ def _describe(machine: Machine, coalesce: bool, before: Sides[Usage], after: Sid
         failures=list(counters.failures),
         unassigned=sum(unassigned),
         unanswered=_unanswered(machine),
+        rings=[
+            Ring(each.name, each.coalesced, each.drains, each.wakeups, _percentiles(each.ring))
+            for each in machine.queues
+        ],
         netdevs=machine.network.report(),
         start_seconds=start_seconds(accel.first_operation()),
         loads=check_loads(machine, accel) if isinstance(accel, KvmAccelerator) else None,
@@ -213,20 +220,25 @@ def _unanswered(machine: Machine) -> list[Unanswered]:
     return sorted(found, key=lambda each: -each.accesses)[:HOTTEST]
 
 
+def _percentiles(ring: Consumer) -> Percentiles:
+    """How long the writes in a ring waited."""
+    known = ring.core.waits()
+    return Percentiles() if known is None else Percentiles(*(ns / 1e3 for ns in known[:3]))
+
+
 def _waits(machine: Machine) -> Waits:
     """How long queued writes waited in the ring, as far as its core measures it."""
     ring = machine.accel.ring
     known = ring.core.waits() if ring is not None else None
-    if known is None:
+    if ring is None or known is None:
         return Waits()
-    p50, p99, longest, address, port, ranges = known
+    _, _, _, address, port, ranges = known
     slept_on = []
     for first, last, is_port, writes, ns in sorted(ranges, key=lambda found: -found[4]):
         region = (machine.ports if is_port else machine.memory).region_at(first)
         name = None if region is None else region.name
         slept_on.append(SleptOn(first, last - first + 1, _kind(is_port), name, writes, ns / 1e3))
-    wait_us = Percentiles(p50 / 1e3, p99 / 1e3, longest / 1e3)
-    return Waits(wait_us, Place(address, _kind(port)), slept_on)
+    return Waits(_percentiles(ring), Place(address, _kind(port)), slept_on)
 
 
 def _kind(port: bool) -> str:

@@ -41,13 +41,10 @@ class Story:
 
     def __init__(self, machine: Machine, out: Sink, limit: int | None) -> None:
         """`limit`: accesses to explain, None for all."""
-        ring = machine.accel.ring
-        self._slots = ring.core.slots if ring is not None else 1
         self._machine = machine
         self._out = out
         self._limit = limit
         self._explained = 0
-        self._drained = 0
 
     def access(self, kind: str, space: AddressSpace, address: int, size: int, value: int) -> None:
         """Explain an access that exited."""
@@ -59,21 +56,23 @@ class Story:
 
     def batch(self, entries: NDArray[np.void]) -> None:
         """Explain the writes of a drain."""
-        slots = self._slots
-        oldest = self._drained % slots
+        queue = self._machine.drained_now
+        assert queue is not None
+        slots = queue.ring.core.slots
+        oldest = queue.coalesced % slots
+        whose = "" if queue.own is None else f" of {queue.name}'s ring"
         for number, (address, size, pio, value) in enumerate(entries.tolist()):
             if self._is_over():
                 break
             slot = (oldest + number) % slots
             space = self._machine.ports if pio else self._machine.memory
-            how = f"slot {slot}: first {oldest}, last {(slot + 1) % slots}"
+            how = f"slot {slot}{whose}: first {oldest}, last {(slot + 1) % slots}"
             self._explain("write", space, address, size, value, how)
-        self._drained += len(entries)
         if not self._is_over():
             count = len(entries)
             self._out.write(
                 f"       drain of {plural(count, 'write')}, {plural(count, 'exit')} saved "
-                f"{DRAINED}: first {self._drained % self._slots}\n"
+                f"{DRAINED}: first {(queue.coalesced + count) % slots}\n"
             )
 
     def _is_over(self) -> bool:

@@ -10,6 +10,7 @@ from coalesced.devices.bus.region import U32, U64
 from coalesced.hv.client import Range
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Outcome
+from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.ring import Consumer
 from coalesced.vmm.exits import Exits
 from coalesced.vmm.loop import Loop
@@ -33,6 +34,7 @@ class Accelerator(Protocol):
     coalesced_mmio: bool  # writes to memory zones can be queued
     coalesced_pio: bool  # the same for ports
     posted: bool  # a queued write can wake this process
+    own_rings: bool  # zones can name rings beside the VM's
     ring: Consumer | None
     pid: int | None  # the guest's own process, if it has one
 
@@ -51,13 +53,18 @@ class Accelerator(Protocol):
         added: Sequence[Range],
         port: bool,
         posted: Sequence[Range] = (),
+        buffer: OwnRing | None = None,
     ) -> int:
         """Stop queuing writes inside the removed ranges, then queue those inside the added ones.
 
         `posted`: more of these, whose writes end a `run` with RING_FILLED; where `posted` of the
-        accelerator says so. Returns how many, from the first added to the last posted, the kernel
+        accelerator says so. `buffer`: the ring of all that are added, None: the VM's; where
+        `own_rings` says so. Returns how many, from the first added to the last posted, the kernel
         has taken: it may have no room for more. Raises RequestError for any other refusal.
         """
+
+    def create_ring(self) -> OwnRing:
+        """A ring for zones to name, with as many pages as the VM's. Raises RequestError."""
 
     def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None:
         """Have writes that match signal `fd`, a non-blocking eventfd, or no longer.

@@ -15,6 +15,7 @@ from coalesced.hv.client import Range
 from coalesced.hv.errors import CoalescedError, GuestError, RequestError
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Exit
+from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.printable import printable_stream
 from coalesced.hv.ring import Consumer
 from coalesced.hv.vcpu import Bus, Vcpu
@@ -64,6 +65,7 @@ class DirectAccelerator:
     coalesced_mmio = False
     coalesced_pio = False
     posted = False
+    own_rings = False
     pid: int | None = None
     ring: Consumer | None = None
 
@@ -93,7 +95,11 @@ class DirectAccelerator:
         added: Sequence[Range],
         port: bool,
         posted: Sequence[Range] = (),
+        buffer: OwnRing | None = None,
     ) -> int:
+        raise RuntimeError("direct has no ring")
+
+    def create_ring(self) -> OwnRing:
         raise RuntimeError("direct has no ring")
 
     def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None:

@@ -12,6 +12,7 @@ from coalesced.hv.client import Range, Vm
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import HostError, ProtocolError
 from coalesced.hv.outcome import Outcome
+from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.process import GuestProcess
 from coalesced.vmm.accel.base import MachineBus
 from coalesced.vmm.accel.shared import SharedSlots
@@ -50,6 +51,7 @@ class ProcessAccelerator(SharedSlots):
 
     name = "process"
     posted = True
+    own_rings: bool
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class ProcessAccelerator(SharedSlots):
         Raises HostError, PeerDied, RequestError (vCPUs), ValueError (ring size).
         """
         self._affinity = os.sched_getaffinity(0)
+        self._ring_pages = ring_pages
         self._placed: set[int] | None = None
         self.pid: int | None = process.pid
         self._process = process
@@ -75,6 +78,7 @@ class ProcessAccelerator(SharedSlots):
             self._vm = Vm(process, ring_pages, policy)
             super().__init__(self._vm)
             self.coalesced_mmio = self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO) != 0
+            self.own_rings = self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO2) != 0
             self.coalesced_pio = self._vm.check_extension(abi.KVM_CAP_COALESCED_PIO) != 0
             first = self._vm.create_vcpu()
             for _ in range(1, vcpus):
@@ -111,10 +115,14 @@ class ProcessAccelerator(SharedSlots):
         added: Sequence[Range],
         port: bool,
         posted: Sequence[Range] = (),
+        buffer: OwnRing | None = None,
     ) -> int:
         if posted:
             self._watch |= core.WATCH_POSTED
-        return self._vm.change_coalesced_mmio(removed, added, port, posted)
+        return self._vm.change_coalesced_mmio(removed, added, port, posted, buffer)
+
+    def create_ring(self) -> OwnRing:
+        return self._vm.create_coalesced_buffer(self._ring_pages)
 
     def attach(self, bus: MachineBus) -> None:
         """Nothing to do: every access of the guest comes as an exit or through the ring."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from coalesced.devices.bus.device import Ram
 from coalesced.hv.client import Memory, Range
 from coalesced.hv.ioeventfds import Ioeventfd
+from coalesced.hv.own_ring import OwnRing
 
 
 class SlotVm(Protocol):
@@ -78,6 +79,7 @@ class SharedSlots:
         memory.show(self._slot_vm, shown)
 
     posted = False
+    own_rings = False
 
     def change_coalesced(
         self,
@@ -85,6 +87,11 @@ class SharedSlots:
         added: Sequence[Range],
         port: bool,
         posted: Sequence[Range] = (),
+        buffer: OwnRing | None = None,
     ) -> int:
         assert not posted
+        assert buffer is None
         return self._slot_vm.change_coalesced_mmio(removed, added, port)
+
+    def create_ring(self) -> OwnRing:
+        raise NotImplementedError("zones name no rings here")

@@ -168,7 +168,7 @@ class Backend(ABC):
         while self._waiting or rounds:
             rounds -= not self._waiting
             if not asked:
-                self._delivery.flush()
+                self._delivery.flush(card)
             asked = False
             if not card.can_receive():
                 return False

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from coalesced.devices.bus.device import Card
 from coalesced.vmm.loop import Timer
 from coalesced.vmm.netdev.host import Host
 
@@ -34,11 +35,11 @@ class Delivery:
     def __exit__(self, *_: object) -> None:
         self.running = False
 
-    def flush(self) -> None:
+    def flush(self, card: Card) -> None:
         """Bring queued writes to the card, which may ask for frames while it handles them."""
         self.running = False
         try:
-            self._host.flush()
+            self._host.flush(card)
         finally:
             self.running = True
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from coalesced.devices.bus.device import Card
 from coalesced.vmm.loop import Loop
 
 
@@ -20,11 +21,11 @@ class Recorder(Protocol):
 class Host:
     """Services of the machine for its back ends.
 
-    `flush` brings writes of the guest that are queued to their devices: a card that was given
-    buffers by one of them can receive. `warn` takes a line for the user.
+    `flush` brings writes of the guest that are queued to a card: one that was given buffers by one
+    of them can receive. `warn` takes a line for the user.
     """
 
     loop: Loop
-    flush: Callable[[], object] = lambda: None
+    flush: Callable[[Card], object] = lambda _card: None
     warn: Callable[[str], None] = lambda _line: None
     recorder: Recorder | None = None

@@ -198,7 +198,7 @@ class Port:
 
     def _hand_out(self, asked: bool) -> int:
         if self._card is not None and not asked:
-            self._delivery.flush()
+            self._delivery.flush(self._card)
         frames = list(islice(self._queue, _AT_ONCE))
         if self._card is None:
             assert self._netdev is not None

@@ -15,7 +15,7 @@ import pytest
 from coalesced.hv import abi, core
 from coalesced.hv.errors import RequestError, SegmentError
 from coalesced.hv.zones import Zones
-from helpers.hv_pair import LIMIT, SMALL_RING, Pair, operations, ram, segment, table
+from helpers.hv_pair import LIMIT, Pair, operations, ram, segment, table
 from helpers.own_ring import ENTRIES, Own
 
 STORE, OUT = abi.OP_STORE, abi.OP_OUT
@@ -27,7 +27,7 @@ PLENTY = 200_000
 def rings(count: int = 2, entries: int = ENTRIES) -> Iterator[tuple[Pair, list[Own]]]:
     """A vCPU with a zone in the VM's ring, and others in own rings; a port is in the first one."""
     own = [Own(entries) for _ in range(count)]
-    with Pair(ring_size=SMALL_RING) as pair:
+    with Pair() as pair:
         set_zones(pair.vcpu, own)
         yield pair, own
     for each in own:

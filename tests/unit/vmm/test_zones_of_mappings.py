@@ -176,7 +176,7 @@ def test_a_range_that_ends_with_the_space_gets_no_zone() -> None:
 
 def test_another_refusal_of_a_zone_stays_what_it_is() -> None:
     class Odd(FakeAccelerator):
-        def change_coalesced(self, _r: object, _a: object, port: bool, _posted: object = ()) -> int:
+        def change_coalesced(self, _r: object, _a: object, port: bool, *_more: object) -> int:
             raise RequestError(errno.EINVAL, f"odd {port}")
 
     with pytest.raises(RequestError, match="odd"):

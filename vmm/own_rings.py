@@ -1,0 +1,128 @@
+"""Rings of devices' own: which device has one, and which writes go there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+from coalesced.devices.bus.address_space import AddressSpace
+from coalesced.devices.bus.device import Device
+from coalesced.devices.bus.region import Region
+from coalesced.hv.client import Range
+from coalesced.hv.errors import RequestError
+from coalesced.vmm.accel.base import Accelerator
+from coalesced.vmm.drain import Drain, Queue
+from coalesced.vmm.loop import Loop
+
+DEVICE: Final = "device"
+VM: Final = "vm"
+RINGS: Final = (VM, DEVICE)
+"""Where queued writes go: all into the VM's ring, or those of each device into one of its own."""
+
+
+class OwnRings:
+    """The rings of a machine's devices, each made when its first zone is registered.
+
+    All regions of a device share one ring. A region that belongs to no device of the machine counts
+    as a device.
+    """
+
+    def __init__(
+        self,
+        accel: Accelerator,
+        drain: Drain,
+        loop: Loop,
+        warn: Callable[[str], None],
+        rings: str | None = None,
+    ) -> None:
+        """`rings`: one of RINGS; None: as each region declares. Raises ValueError."""
+        if rings not in (None, *RINGS):
+            raise ValueError(f"rings: expected one of {', '.join(RINGS)}, got {rings!r}")
+        self._accel = accel
+        self._drain = drain
+        self._loop = loop
+        self._warn = warn
+        self._every = rings == DEVICE
+        self._possible = accel.own_rings and rings != VM
+        self._owners: dict[Region, object] = {}
+        self._queues: dict[int, Queue | None] = {}  # by id() of the owner; None: no room for it
+        self.made: Callable[[], None] = lambda: None
+        """Called when the first one is there."""
+
+    def claim(self, device: Device) -> None:
+        """Take note of a device's regions, which are not mapped yet."""
+        self._owners |= dict.fromkeys(_regions(device), device)
+
+    def _is_own(self, region: Region) -> bool:
+        queued = region.coalesced or region.posted
+        return self._possible and bool(queued) and (self._every or region.ring == "own")
+
+    def split(
+        self, space: AddressSpace, ranges: list[Range]
+    ) -> Iterator[tuple[Range, Queue | None]]:
+        """The ranges in parts, each with the ring that its writes go to; None: the VM's."""
+        for start, size in ranges:
+            if not self._possible:
+                yield (start, size), None
+                continue
+            at, end = start, start + size
+            while at < end:
+                queue, stop = self._stretch(space, at, end)
+                yield (at, stop - at), queue
+                at = stop
+
+    def _stretch(self, space: AddressSpace, at: int, end: int) -> tuple[Queue | None, int]:
+        """The ring that writes from `at` on go to, and where it ends to do so."""
+        queue = self._queue_at(space, at)
+        stop = space.find(at).end
+        while stop < end and self._queue_at(space, stop) is queue:
+            stop = space.find(stop).end
+        return queue, min(stop, end)
+
+    def _queue_at(self, space: AddressSpace, address: int) -> Queue | None:
+        region = space.region_at(address)
+        if region is None or not self._is_own(region):
+            return None
+        owner = self._owners.setdefault(region, region)
+        if id(owner) not in self._queues:
+            self._queues[id(owner)] = self._make(str(getattr(owner, "name", region.name)))
+        return self._queues[id(owner)]
+
+    def _make(self, device: str) -> Queue | None:
+        try:
+            own = self._accel.create_ring()
+        except RequestError as error:
+            self._warn(f"warning: {device} has no ring of its own: {error}; it uses the VM's")
+            return None
+        same = sum(queue.device == device for queue in self._drain.own)
+        queue = Queue(own.ring, f"{device} ({same + 1})" if same else device, own, device)
+        self._drain.own.append(queue)
+        self._loop.add_reader(own.fd, partial(self._drain.flush_reported, queue))
+        if len(self._drain.own) == 1:
+            self.made()
+        return queue
+
+    # --- whom an access concerns ---
+
+    def of_device(self, device: object) -> Queue | None:
+        """A device's own ring, if it has one."""
+        return self._queues.get(id(device))
+
+    def at(self, space: AddressSpace, address: int, size: int) -> Iterator[Queue]:
+        """The own rings of the devices that an access goes to: one, or two at an edge."""
+        ends = (space.region_at(address), space.region_at(address + size - 1))
+        owners = [id(self._owners.get(region, region)) for region in ends if region is not None]
+        for owner in dict.fromkeys(owners):
+            queue = self._queues.get(owner)
+            if queue is not None:
+                yield queue
+
+
+def _regions(device: Device) -> Iterator[Region]:
+    """The regions that a device has on its buses."""
+    for bar in getattr(device, "bars", {}).values():
+        yield bar.region
+    for name in ("legacy_memory", "legacy_ports"):
+        for _, region, _ in getattr(device, name, ()):
+            yield region
