@@ -5,7 +5,8 @@
  * object that exports them:
  *
  *      size_t ring_size(uint32_t entries);
- *          Bytes of shared memory for a ring that holds at least `entries` entries (1 to 16384).
+ *          Bytes of shared memory for a ring that holds at least `entries` entries (1 to 16384);
+ *          0 for more than it can hold, as for 2 of a mailbox of one.
  *      int ring_init(void *memory, uint32_t entries);
  *          Called once for zeroed memory of that size, aligned to 64 bytes, before either side
  *          runs; 0 on success.

@@ -23,14 +23,14 @@ class Word(IntEnum):
     gap_to = 3
     again_from = 4
     producer_ready = 8
-    producer_status = 9
+    producer_done = 9
     producer_calls = 10
     pushing = 11
     pushed = 12
     pushed_at = 13
     pushed_by = 14
     consumer_ready = 16
-    consumer_status = 17
+    consumer_done = 17
     consumer_calls = 18
     next = 19
     popping = 20

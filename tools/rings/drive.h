@@ -31,13 +31,13 @@ struct control {
     _Atomic uint64_t again_from;       /* to gap_to: numbers that may come a second time */
     /* The producer's. */
     _Alignas(64) _Atomic uint64_t producer_ready;
-    _Atomic uint64_t producer_status, producer_calls;
+    _Atomic uint64_t producer_done, producer_calls; /* done: its loop has returned */
     _Atomic uint64_t pushing; /* numbers below may be in the ring */
     _Atomic uint64_t pushed;  /* numbers below are */
     _Atomic uint64_t pushed_at, pushed_by; /* ns around the last push in a run of single entries */
     /* The consumer's. */
     _Alignas(64) _Atomic uint64_t consumer_ready;
-    _Atomic uint64_t consumer_status, consumer_calls;
+    _Atomic uint64_t consumer_done, consumer_calls;
     _Atomic uint64_t next; /* the number that must come next */
     _Atomic uint64_t popping; /* entries that a pop may be taking out */
     _Atomic uint64_t lost, duplicated, redelivered, reordered, torn, waits, slept_through, samples;

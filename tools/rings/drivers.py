@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -260,6 +263,16 @@ def _as_bool(answer: object) -> int:
     return answer if isinstance(answer, int) else NONSENSE + 1 if answer is not None else 0
 
 
+def prepare(source: Source) -> None:
+    """Import a class that a process of its own could import. Sides that are forked later have it,
+    with the locks that its file makes. Raises Missing."""
+    with contextlib.redirect_stdout(sys.stderr):
+        _class_of(source)
+    if (tracker := sys.modules.get("multiprocessing.resource_tracker")) is not None:
+        tracker.ensure_running()  # memory that a side makes with it outlives the side
+
+
+@lru_cache
 def _class_of(source: Source) -> Any:
     spec = importlib.util.spec_from_file_location("user_ring", source.file)
     assert spec is not None

@@ -26,7 +26,7 @@ def nanoseconds(ring: Ring, cpus: tuple[int, int], entries: int = ENTRIES) -> fl
     """
     if ring.in_python:
         entries = PYTHON_ENTRIES
-    pair = Pair(ring, Job(1024, 64, until=entries, cpus=cpus))
+    pair = Pair(ring, Job(min(1024, ring.most), 64, until=entries, cpus=cpus))
     try:
         return _through(pair)
     finally:
@@ -39,7 +39,7 @@ def latency(ring: Ring, cpus: tuple[int, int]) -> float:
     Raises HostError as `nanoseconds` does.
     """
     until = _PYTHON_SINGLE if ring.in_python else _SINGLE
-    pair = Pair(ring, Job(64, 1, pause=_PAUSE, until=until, cpus=cpus))
+    pair = Pair(ring, Job(min(64, ring.most), 1, pause=_PAUSE, until=until, cpus=cpus))
     try:
         _through(pair)
         return float(np.median(pair.control.latencies())) / 1e3

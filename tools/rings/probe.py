@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from coalesced.tools.rings.drivers import FLOOR, OURS, CDriver, Driver
+from coalesced.tools.rings.drivers import FLOOR, OURS, CDriver, Driver, prepare
 from coalesced.tools.rings.patience import HANG
 from coalesced.tools.rings.sides import UNLOADABLE, Child, Memory, Ring
 from coalesced.tools.rings.source import Source, load
 
 SIZES = (1, 2, 15, 64, 1024, 16384)  # entries
 SIZE_MOST = 1 << 28
-_ROOM = 64  # entries of the ring that is tried
+ENTRY_LEAST = 8  # bytes of memory
+_ROOM = 64  # entries of the ring that is tried, if it can hold so many
 CLAIMS = ("producer-death", "consumer-death", "hostile-indices", "no-lost-wakeup")
 
 
@@ -37,7 +38,9 @@ def offer_of(text: str) -> Offer:
     sizes = {int(entries): size for entries, size in found["sizes"].items()}
     claims = _claims(source, found["claims"], "wait" in found["offered"])
     points = {side: tuple(names) for side, names in found["points"].items()}
-    ring = Ring(os.path.basename(text), sizes.__getitem__, source)
+    ring = Ring(os.path.basename(text), sizes.__getitem__, source, most=max(sizes))
+    if source.class_name:
+        prepare(source)
     return Offer(ring, claims, "wait" in found["offered"], points)
 
 
@@ -78,6 +81,8 @@ def _probed(source: Source) -> dict[str, Any]:
         raise source.wrong(how.removeprefix("failed: "))
     if status:
         raise source.wrong(f"{text} {how}")
+    if not text.startswith("{"):
+        raise source.wrong(f"{text} ended its process")
     found: dict[str, Any] = json.loads(text)
     if "wrong" in found:
         raise source.wrong(str(found["wrong"]))
@@ -102,14 +107,11 @@ def _probe(source: Source, said: mmap.mmap) -> int:
 
 def _report(source: Source, say: Callable[[str], None]) -> dict[str, object]:
     driver = Ring("", lambda _: 0, source).driver()
-    sizes = {}
-    for entries in SIZES:
-        say(f"size({entries})")
-        sizes[entries] = size = driver.size(entries)
-        if not entries * 8 <= size <= SIZE_MOST:
-            raise _Wrong(f"size({entries}) is {size}: expected {entries * 8} to {SIZE_MOST} bytes")
-    memory = Memory(sizes[_ROOM]).bytes
-    for name, argument in (("init", _ROOM), ("attach", 0), ("attach", 1)):
+    sizes = _sizes(driver, say)
+    room = min(_ROOM, max(sizes))
+    shared = Memory(sizes[room])
+    memory = shared.bytes
+    for name, argument in (("init", room), ("attach", 0), ("attach", 1)):
         say(name)
         answer = driver.call(name, memory, argument)
         if answer:
@@ -125,7 +127,9 @@ def _report(source: Source, say: Callable[[str], None]) -> dict[str, object]:
     say("pop")
     if answer := driver.call("pop", memory, 0):
         raise _Wrong(f"pop of an empty ring answered {answer}: expected 0")
-    _fill(driver, memory, say)
+    _fill(driver, memory, room, say)
+    if shared.overrun():
+        raise _Wrong(f"it writes behind the {sizes[room]} bytes of size({room})")
     if "wait" in driver.offered:
         say("wait")
         if (answer := driver.call("wait", memory, 10)) not in (0, 1):
@@ -133,12 +137,28 @@ def _report(source: Source, say: Callable[[str], None]) -> dict[str, object]:
     return {"offered": driver.offered, "claims": driver.claims, "sizes": sizes, "points": points}
 
 
-def _fill(driver: Driver, memory: memoryview, say: Callable[[str], None]) -> None:
+def _sizes(driver: Driver, say: Callable[[str], None]) -> dict[int, int]:
+    """Bytes by entries, up to the most entries that the ring can hold."""
+    sizes: dict[int, int] = {}
+    for entries in SIZES:
+        say(f"size({entries})")
+        size = driver.size(entries)
+        if sizes and not size:
+            break
+        least = entries * ENTRY_LEAST
+        if not least <= size <= SIZE_MOST:
+            raise _Wrong(f"size({entries}) is {size}: expected {least} to {SIZE_MOST} bytes")
+        sizes[entries] = size
+    return sizes
+
+
+def _fill(driver: Driver, memory: memoryview, room: int, say: Callable[[str], None]) -> None:
     """The ring holds as many entries as it was asked for."""
     for name, wrong in (("push", "room for"), ("pop", "the oldest of")):
         say(name)
-        for done in range(_ROOM):
+        for done in range(room):
             if (answer := driver.call(name, memory, 0)) != 1:
                 raise _Wrong(
-                    f"{name} answered {answer} after {done} entries: expected {wrong} {_ROOM}"
+                    f"{name} answered {answer} after {done} entries: expected {wrong} {room} "
+                    "(for more than it can hold, the size is 0)"
                 )

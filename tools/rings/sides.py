@@ -22,7 +22,10 @@ from coalesced.tools.rings.patience import Patience, state_of
 from coalesced.tools.rings.source import Source
 
 PAGE = mmap.PAGESIZE
+_CANARY = b"\xc5"
 RAISED, UNLOADABLE = 70, 71  # exit statuses beside those of a driver
+_READY = {"producer": Word.producer_ready, "consumer": Word.consumer_ready}
+_DONE = {"producer": Word.producer_done, "consumer": Word.consumer_done}
 _CALLS = {"producer": Word.producer_calls, "consumer": Word.consumer_calls}
 _CALLS_OF_A_SECOND = 1000  # so many that return show as much as a second of CPU time does
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -36,6 +39,7 @@ class Ring:
     size: Callable[[int], int]  # bytes by entries
     source: Source | None = None
     number: int = USERS
+    most: int = 1 << 32  # entries that it can hold
 
     @property
     def in_python(self) -> bool:
@@ -72,6 +76,12 @@ class Memory:
             _LIBC.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(PAGE), 0)
         begin = PAGE + (inner - size) // 64 * 64
         self.bytes = memoryview(self._map)[begin : begin + size]
+        self._behind = memoryview(self._map)[begin + size : PAGE + inner]
+        self._behind[:] = _CANARY * len(self._behind)
+
+    def overrun(self) -> bool:
+        """Whether something was written between its end and the page that nobody may touch."""
+        return self._behind != _CANARY * len(self._behind)
 
 
 class Child:
@@ -157,36 +167,43 @@ class Pair:
     """A ring with a producer and a consumer, each started, killed and replaced at will."""
 
     def __init__(self, ring: Ring, job: Job) -> None:
-        """Set the ring up. Raises BadInput when it refuses."""
+        """Set the ring up; `trouble` says when that failed."""
         self.ring, self.job = ring, job
         self.memory, self.control = Memory(ring.size(job.entries)), Control()
         self.sides: dict[str, Child] = {}
         setup = Child(self._set_up)
-        setup.await_end()
+        self._unusable = "" if setup.await_end() else "init does not return"
+        if not self._unusable and setup.status:
+            self._unusable = f"init {setup.how()}"
         setup.close()
 
     def _set_up(self) -> int:
-        return self.ring.driver().call("init", self.memory.bytes, self.job.entries)
+        if answer := self.ring.driver().call("init", self.memory.bytes, self.job.entries):
+            raise Missing(f"it answered {answer}")
+        return 0
 
     def start(self, side: str, point: tuple[str, int] | None = None) -> None:
         """Start 'producer' or 'consumer'; it dies at the point when it passes it the n-th time."""
+        self.control[_READY[side]] = self.control[_DONE[side]] = 0
         producer = side == "producer"
-        self.sides[side] = Child(lambda: self._run(producer, point), self.job.cpus[not producer])
+        self.sides[side] = Child(lambda: self._run(side, point), self.job.cpus[not producer])
 
-    def _run(self, producer: bool, point: tuple[str, int] | None) -> int:
+    def _run(self, side: str, point: tuple[str, int] | None) -> int:
         driver, job, control = self.ring.driver(), self.job, self.control
-        answer = driver.call("attach", self.memory.bytes, producer)
-        if answer:
-            return 1
+        producer = side == "producer"
+        if answer := driver.call("attach", self.memory.bytes, producer):
+            raise Missing(f"attach answered {answer}")
         if point is not None:
             driver.arm(*point)
-        control[Word.producer_ready if producer else Word.consumer_ready] = 1
+        control[_READY[side]] = 1
         while not control[Word.go]:
             os.sched_yield()
-        return driver.run(
+        status = driver.run(
             producer, self.memory.bytes, control,
             job.seed, job.until, job.burst, job.pause, job.wait, job.strict,
         )  # fmt: skip
+        control[_DONE[side]] = 1
+        return status
 
     def patience(self) -> Patience:
         """Begins now, and ends when neither side moves though it could.
@@ -207,6 +224,8 @@ class Pair:
 
     def go(self) -> bool:
         """Start both, and let them go at once; False when one does not get ready."""
+        if self._unusable:
+            return False
         for side in ("producer", "consumer"):
             self.start(side)
         patience, control = self.patience(), self.control
@@ -219,9 +238,15 @@ class Pair:
 
     def trouble(self) -> str:
         """How a side ended that should not have; '' when none did."""
+        if self._unusable:
+            return self._unusable
         for side, child in self.sides.items():
-            if child.ended() and child.status not in (0, -signal.SIGKILL):
+            if child.ended() and child.status != -signal.SIGKILL:
                 call = "push" if side == "producer" else "pop"
+                if child.status == 0 and self.control[_DONE[side]]:
+                    continue
+                if child.status == 0:
+                    return f"{call} ended its process"
                 if child.status == 1:
                     return f"{call} refused memory that nobody else had written"
                 if child.status == 2:

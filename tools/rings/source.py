@@ -29,9 +29,12 @@ _SIGNATURES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
-    """A ring that can be loaded: a shared object and its functions' prefix, or a Python class."""
+    """A ring that can be loaded: a shared object and its functions' prefix, or a Python class.
+
+    Each is equal to itself only: its file may have changed since another one.
+    """
 
     option: str  # as the user wrote it, for messages
     library: str = ""

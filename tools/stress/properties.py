@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from coalesced.tools.rings.control import Word
 from coalesced.tools.rings.patience import HANG, Patience
-from coalesced.tools.rings.probe import SIZES, Offer
+from coalesced.tools.rings.probe import ENTRY_LEAST, SIZES, Offer
 from coalesced.tools.rings.sides import Job, Pair, Ring
 
 PROPERTIES = (
@@ -62,6 +62,16 @@ class Found:
         """Whether every property that was tried holds."""
         return False not in self.properties.values()
 
+    @property
+    def passes_entries(self) -> bool:
+        """Whether none of the first three properties fails."""
+        return False not in [self.properties[name] for name in PROPERTIES[:3]]
+
+    @property
+    def untried(self) -> str:
+        """Why a property has no verdict."""
+        return "not claimed" if self.passes_entries else "not tried"
+
     def fail(self, name: str, text: str, job: Job) -> None:
         """A property does not hold."""
         if self.properties.get(name) is not False:
@@ -102,14 +112,18 @@ class Trials:
 
     def job(self, **more: object) -> Job:
         """A job of random size and placement."""
-        chance = self.random
+        chance, ring = self.random, self._offer.ring
         job = Job(
-            entries=chance.choice(SIZES[1:4] if self._offer.ring.in_python else SIZES[1:]),
+            entries=chance.choice(self._sizes(SIZES[1:4] if ring.in_python else SIZES[1:])),
             burst=chance.choice(_BURSTS),
             cpus=self._cpus[chance.choice(self._placements)],
             seed=chance.getrandbits(32),
         )
         return replace(job, **more)  # type: ignore[arg-type]
+
+    def _sizes(self, wanted: Sequence[int]) -> Sequence[int]:
+        """Those that the ring can have; 1, if it can have none of them."""
+        return [entries for entries in wanted if entries <= self._offer.ring.most] or [1]
 
     @contextmanager
     def _pair(self, job: Job, ring: Ring | None = None) -> Iterator[Pair | None]:
@@ -143,7 +157,10 @@ class Trials:
                 or control[Word.torn] + control[Word.lost] > 1000
             ):
                 return False
-        if trouble := pair.trouble():
+        trouble = pair.trouble()
+        if not trouble and pair.memory.overrun():
+            trouble = "it writes behind the bytes that its size function asks for"
+        if trouble:
             self.found.fail(name, trouble, pair.job)
         return not trouble
 
@@ -163,7 +180,8 @@ class Trials:
         job = self.job(burst=1, pause=self.random.choice(_PAUSES), wait=_WAIT_MS,
                        cpus=self.apart)  # fmt: skip
         if self.random.random() < _FILLING:
-            job = replace(job, entries=(full := self.random.choice(_FULL)), burst=full)
+            full = self.random.choice(self._sizes(_FULL))
+            job = replace(job, entries=full, burst=full)
         name = "never_sleeps_through_news"
         with self._pair(job) as pair:
             if pair is None:
@@ -204,7 +222,11 @@ class Trials:
             before, now = self._filled(new), self._filled(pair)
         finally:
             new.close()
-        if before is not None and (now is None or now < before):
+        most = len(pair.memory.bytes) // ENTRY_LEAST
+        if before is not None and before > most:
+            told = f"more than {most:,} entries went in, and nobody took one"
+            self.found.fail("lossless", told, pair.job)
+        elif before is not None and (now is None or now < before):
             held = "nothing that is pushed" if now is None else f"{now:,} entries"
             self.found.fail(name, f"it holds {held} of {before:,} in the end", pair.job)
 
@@ -223,13 +245,15 @@ class Trials:
                 pushed, full = control[Word.pushed], calls + _REFUSALS
             elif calls >= full:
                 break
+            if pushed - control[Word.next] > len(pair.memory.bytes) // ENTRY_LEAST:
+                break  # it cannot hold so many: it drops them
             if pair.sides["producer"].ended() or patience.over(calls):
                 return None
             time.sleep(_LOOK / 10)
         return control[Word.pushed] - control[Word.next]
 
     def _kill(self, pair: Pair, side: str) -> None:
-        control, points = pair.control, self._offer.points.get(side, ())
+        points = self._offer.points.get(side, ())
         child = pair.sides[side]
         if not awaited(child.ended, self.random.random() * 0.003):
             child.kill()
@@ -246,7 +270,6 @@ class Trials:
             self.found.recovered += 1
         self._excuse(pair, side)
         child.close()
-        control[Word.producer_ready if side == "producer" else Word.consumer_ready] = 0
         pair.start(side)
 
     def _excuse(self, pair: Pair, side: str) -> None:
