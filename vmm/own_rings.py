@@ -44,7 +44,7 @@ class OwnRings:
         self._loop = loop
         self._warn = warn
         self._every = rings == DEVICE
-        self._possible = accel.own_rings and rings != VM
+        self._possible = rings != VM
         self._owners: dict[Region, object] = {}
         self._queues: dict[int, Queue | None] = {}  # by id() of the owner; None: no room for it
         self.made: Callable[[], None] = lambda: None
@@ -56,7 +56,8 @@ class OwnRings:
 
     def _is_own(self, region: Region) -> bool:
         queued = region.coalesced or region.posted
-        return self._possible and bool(queued) and (self._every or region.ring == "own")
+        wanted = self._possible and bool(queued) and (self._every or region.ring == "own")
+        return wanted and self._accel.own_rings
 
     def split(
         self, space: AddressSpace, ranges: list[Range]

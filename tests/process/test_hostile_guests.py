@@ -198,7 +198,7 @@ def test_a_full_pipe_that_blocks_stops_nobody() -> None:
         doorbell.pipe = pipe
         class Vcpu:
             def __init__(self, *a): pass
-            set_zones = set_events = set_memory = lambda *a: None
+            set_rings = set_zones = set_events = set_memory = lambda *a: None
             def wait_run(self): halt()
         kernel.core.Vcpu = Vcpu
         """

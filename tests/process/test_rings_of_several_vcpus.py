@@ -19,6 +19,7 @@ from coalesced.hv.process import GuestProcess
 from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.machine import Machine
 from helpers import vcpu_guests as guests
+from helpers.hv_pair import POLICIES
 from helpers.hv_processes import names_by, within
 
 BASE, STEP, PORTS = 0xE000_0000, 0x1000, 0x300  # of the chips
@@ -193,9 +194,12 @@ def test_what_rings_hold_when_the_guest_process_is_killed_arrives_and_leaves_not
     assert names_by(pid, os.getpid()) == []
 
 
-def test_half_a_ring_reaches_its_device_while_the_guest_runs_on_without_exits() -> None:
+@POLICIES
+def test_half_a_ring_reaches_its_device_while_the_guest_runs_on_without_exits(
+    policy: WaitPolicy,
+) -> None:
     """It waits for RAM, in which the device answers."""
-    board = Board(1, None, WaitPolicy.ADAPTIVE)
+    board = Board(1, None, policy)
     seen: list[int] = []
 
     def write(_offset: int, _size: int, value: int) -> None:

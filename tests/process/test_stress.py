@@ -62,6 +62,19 @@ def test_each_vcpu_s_entries_in_one_ring(tmp_path: Path, vcpus: int) -> None:
     assert result["loads"] > 0
 
 
+@pytest.mark.parametrize(("vcpus", "rings"), [(1, 1), (4, 1), (4, 3)])
+def test_each_vcpu_s_entries_in_own_rings(tmp_path: Path, vcpus: int, rings: int) -> None:
+    """Also where two vCPUs share one, with loads that must find them done."""
+    result = stress(tmp_path, "--vcpus", vcpus, "--rings", rings, "--stop", "--entries", 50_000)
+    assert result["entries"] >= 50_000
+
+
+def test_kills_with_own_rings(tmp_path: Path) -> None:
+    """What each ring held is accounted for."""
+    result = stress(tmp_path, "--vcpus", 4, "--rings", 3, "--kill", "both", "--times", 8)
+    assert (result["kills"], result["recovered"]) == (8, 8)
+
+
 def test_kills_of_four_vcpus(tmp_path: Path) -> None:
     """What each of them had published is accounted for, whoever held the ring's lock."""
     result = stress(tmp_path, "--vcpus", 4, "--kill", "both", "--times", 12)
@@ -126,6 +139,9 @@ def test_the_full_check_of_2009_is_found_out(tmp_path: Path) -> None:
         (("--kill", "me"), "--kill"),
         (("--entries", 0), "--entries"),
         (("--vcpus", 5), "--vcpus"),
+        (("--vcpus", 2, "--rings", 3), "--rings 3: expected at most one for each of --vcpus"),
+        (("--rings", 1, "--corrupt"), "--rings cannot be used with --corrupt"),
+        (("--rings", 1, "--ring", "x.h"), "--rings cannot be used with --ring"),
     ],
 )
 def test_wrong_usage_is_one_line(tmp_path: Path, arguments: tuple[object, ...], said: str) -> None:
@@ -152,6 +168,7 @@ def test_ctrl_c_ends_it_all(tmp_path: Path) -> None:
         ("--entries", 10_000_000),
         ("--kill", "both", "--times", 200),
         ("--kill", "both", "--times", 100, "--vcpus", 4),
+        ("--kill", "both", "--times", 100, "--vcpus", 4, "--rings", 3),
         ("--kill", "hv", "--times", 50),
         ("--kill", "vmm", "--times", 50),
         ("--corrupt", "--times", 2000),

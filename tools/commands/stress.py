@@ -102,7 +102,17 @@ StalenessOption = Annotated[
 VcpusOption = Annotated[
     int,
     typer.Option(
-        "--vcpus", metavar="N", min=1, max=4, help="vCPUs that write into the one ring, 1 to 4."
+        "--vcpus", metavar="N", min=1, max=4, help="vCPUs that write at the same time, 1 to 4."
+    ),
+]
+RingsOption = Annotated[
+    int,
+    typer.Option(
+        "--rings",
+        metavar="N",
+        min=0,
+        max=4,
+        help="Own rings beside the VM's, at most one for each vCPU; all are written to.",
     ),
 ]
 RingOption = Annotated[
@@ -120,7 +130,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         "stress",
         epilog="Examples: coalesced stress --seconds 60 · coalesced stress --entries 1e9 · "
-        "coalesced stress --kill both --times 1000 --vcpus 4 · "
+        "coalesced stress --kill both --times 1000 --vcpus 4 --rings 3 · "
         "coalesced stress --corrupt --times 1e5 · "
         "coalesced stress --break full-check-2009 --wait poll · "
         "coalesced stress --ring examples/rings/correct.h",
@@ -141,6 +151,7 @@ def stress(
     cpus: CpusOption = None,
     staleness: StalenessOption = None,
     vcpus: VcpusOption = 1,
+    rings: RingsOption = 0,
     ring: RingOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -154,7 +165,7 @@ def stress(
         refused = {
             "--kill": kill, "--stop": stop, "--corrupt": corrupt, "--times": times,
             "--break": broken, "--ring-pages": ring_pages, "--wait": wait, "--staleness": staleness,
-            "--vcpus": vcpus > 1,
+            "--vcpus": vcpus > 1, "--rings": rings > 0,
         }  # fmt: skip
         return _own_ring(ring, refused, seed, seconds, entries, cpus, json)
     if broken is not None and broken not in BROKEN:
@@ -173,6 +184,7 @@ def stress(
         cpus=cpus,
         staleness=None if staleness is None else staleness_of(staleness) or 0.0,
         vcpus=vcpus,
+        rings=rings,
     )
     from coalesced.tools.stress import cores  # noqa: PLC0415 - before anything loads hv.core
 

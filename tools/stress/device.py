@@ -14,6 +14,23 @@ from coalesced.vmm.machine import Machine
 _OTHER = 1 << 45
 
 
+class Group:
+    """A device that the regions of one or more vCPUs belong to, and their ring: number 0 uses the
+    VM's, others have one of their own."""
+
+    def __init__(self, number: int) -> None:
+        self.name = f"group {number}"
+        self.ring = "own" if number else "vm"
+        self.legacy_memory: list[tuple[int, Region, int]] = []
+
+    def reset(self) -> None:
+        """Nothing to reset."""
+
+    def state(self) -> dict[str, int]:
+        """Nothing is kept."""
+        return {}
+
+
 class Sink:
     """Regions of all kinds in front of the checker of a vCPU."""
 
@@ -23,8 +40,10 @@ class Sink:
         checker: Checker,
         set_irq: Callable[[int, bool], None],
         proved: Callable[[int, int], None],
+        group: Group,
     ) -> None:
         """`proved`: takes the vCPU, and the number of a proof that its guest has ended."""
+        self._group = group
         self._vcpu = vcpu
         self._checker = checker
         self._set_irq = set_irq
@@ -34,16 +53,19 @@ class Sink:
     def map(self, machine: Machine) -> None:
         """Map the regions where the stream expects them."""
         window = pattern.WINDOW
-        queued = ((0, window),)
+        queued, ring = ((0, window),), self._group.ring
         queue, ports = self._own(pattern.QUEUE), self._own(pattern.QUEUE_PORTS)
         direct = self._own(pattern.DIRECT)
         memory = (
             (pattern.QUEUE, self._writes(False, queue, window, True)),
             (pattern.DIRECT, self._writes(False, direct, window, False)),
             (pattern.PROBE, Region("probe", window, self._probe, _ignore)),
-            (pattern.BELL, Region("bell", window, _zero, self._bell, coalesced=queued)),
+            (pattern.BELL, Region("bell", window, _zero, self._bell, coalesced=queued, ring=ring)),
             (guest.SILENCE, Region("silence", PAGE_SIZE, _zero, self._silence)),
-            (guest.PROOF, Region("proof", window, _zero, _ignore, _ignore_run, coalesced=queued)),
+            (
+                guest.PROOF,
+                Region("proof", window, _zero, _ignore, _ignore_run, coalesced=queued, ring=ring),
+            ),
             (guest.PROVED, Region("proved", PAGE_SIZE, _zero, self._prove)),
         )
         size = pattern.PROBE_PORTS + 4
@@ -51,6 +73,8 @@ class Sink:
             (pattern.QUEUE_PORTS, self._writes(True, ports, pattern.PORTS, True)),
             (pattern.PROBE_PORT, Region("probe-ports", size, self._probe_port, _ignore)),
         )
+        self._group.legacy_memory += [(0, region, 0) for _, region in (*memory, *io)]
+        machine.claim(self._group)
         machine.memory.map_all((region, self._own(first)) for first, region in memory)
         machine.ports.map_all((region, self._own(first)) for first, region in io)
 
@@ -78,7 +102,8 @@ class Sink:
             return len(offsets)
 
         queued = ((0, size),) if coalesced else ()
-        return Region("entries", size, _zero, write, write_run, coalesced=queued)
+        ring = self._group.ring
+        return Region("entries", size, _zero, write, write_run, coalesced=queued, ring=ring)
 
     def _probe(self, offset: int, _size: int) -> int:
         self._checker.position(offset // PAGE_SIZE, pattern.MEMORY_MODULUS)

@@ -80,11 +80,8 @@ def _check(pair: Pair, ended: bool, totals: Totals) -> None:
     elif pair.last.get("kind") != "done":
         totals.fail(pair, _with_text(pair, "it ended"))
     else:
-        segments = pair.segments
-        assert segments is not None
-        at = (pair.setup.start + int(pair.last["coalesced"])) % segments.slots
-        if segments.indices() != (at, at):
-            totals.fail(pair, f"indices {segments.indices()}, expected both at {at}")
+        if wrong := pair.wrong_indices():
+            totals.fail(pair, wrong)
         for failure in pair.last["failures"]:
             totals.fail(pair, failure)
 

@@ -48,7 +48,14 @@ class Jobs:
         self._wanted = wanted
         self.totals = Totals()
         self._warm = Warm()
-        pins = Pins(wanted.ring_pages, wanted.wait, wanted.cpus, wanted.staleness, wanted.vcpus)
+        pins = Pins(
+            wanted.ring_pages,
+            wanted.wait,
+            wanted.cpus,
+            wanted.staleness,
+            wanted.vcpus,
+            wanted.rings,
+        )
         self._plan = Plan(wanted.seed, pins)
         self._started = time.monotonic()
         self._limit = math.inf if wanted.limit is None else wanted.limit

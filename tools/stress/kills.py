@@ -118,10 +118,8 @@ def _account(pair: Pair, kill: Kill, totals: Totals) -> None:
         return
     elif "SIGKILL" not in pair.last["text"] and kill.at != "start":
         totals.fail(pair, f"{kill}: the VMM reports {pair.last['text']}")
-    elif segments is not None:
-        at = (pair.setup.start + int(pair.last["coalesced"])) % segments.slots
-        if segments.indices() != (at, at):
-            totals.fail(pair, f"{kill}: indices {segments.indices()}, expected both at {at}")
+    elif segments is not None and (wrong := pair.wrong_indices()):
+        totals.fail(pair, f"{kill}: {wrong}")
     if segments is None:
         return
     for vcpu, tally in enumerate(pair.tally):

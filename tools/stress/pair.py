@@ -161,13 +161,19 @@ class Pair:
         if message["kind"] == "guest":
             (self.guest_pidfd,) = fds
         elif message["kind"] == "ready":
-            others, (notes, *rest) = fds[2 : 1 + self.setup.vcpus], fds[1 + self.setup.vcpus :]
-            self.segments = Segments(fds[0], fds[1], notes, tuple(rest), tuple(others))
+            self.segments = self._segments(fds)
         elif message["kind"] == "proved":
             self._proved[message["vcpu"]] = message["number"]
         else:
             self.last = message
         return message
+
+    def _segments(self, fds: list[int]) -> Segments:
+        """What the VMM sent: ring, run segments, own rings, notes, and the channels."""
+        ring, run, *more = fds
+        others, more = more[: self.setup.vcpus - 1], more[self.setup.vcpus - 1 :]
+        own, (notes, *channels) = more[: self.setup.rings], more[self.setup.rings :]
+        return Segments(ring, run, notes, tuple(channels), tuple(others), tuple(own))
 
     def ask(self) -> int:
         """Ask each vCPU's guest for a proof that both sides go on; its number."""
@@ -239,6 +245,17 @@ class Pair:
                 checker.allow_again(1)
                 checker.one(*pending)
         return int(self.tally[:, Count.next].sum()) - before
+
+    def wrong_indices(self) -> str:
+        """A ring whose indices do not fit the entries that the VMM reports; empty without one."""
+        assert self.segments is not None
+        starts = [self.setup.start, *[0] * self.setup.rings]
+        found = self.segments.all_indices()
+        for start, count, indices in zip(starts, self.last["coalesced"], found, strict=True):
+            at = (start + int(count)) % self.segments.slots
+            if indices != (at, at):
+                return f"indices {indices}, expected both at {at}"
+        return ""
 
     def _vcpu_of(self, entry: Write) -> int:
         """The vCPU that wrote an entry; one with a wrong address is somebody's, too."""

@@ -25,6 +25,7 @@ class Pins:
     cpus: str | None = None
     staleness: float | None = None  # seconds; 0.0: off
     vcpus: int = 1
+    rings: int = 0
 
 
 class Plan:
@@ -65,6 +66,7 @@ class Plan:
             remaps=chance.choice((0.0, 0.0, 0.003)),
             luck=chance.getrandbits(32),
             vcpus=pins.vcpus,
+            rings=pins.rings,
         )
 
     def short(self, strict: bool = True) -> Setup:

@@ -34,7 +34,8 @@ class Segments:
     """Descriptors and mappings of ring, run segment and notes; they outlive both sides.
 
     `channels`, for a third party: exit pipe, resume pipe of each vCPU, and the ends of the control
-    socket that send to the guest process and to the VMM. `others`: run segments of further vCPUs.
+    socket that send to the guest process and to the VMM. `others`: run segments of further vCPUs;
+    `own`: those of own rings, each a page of words and the ring.
     """
 
     ring_fd: int
@@ -42,6 +43,7 @@ class Segments:
     notes_fd: int
     channels: tuple[int, ...] = ()
     others: tuple[int, ...] = ()
+    own: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self.sizes = [os.fstat(fd).st_size for fd in self.fds]
@@ -50,12 +52,13 @@ class Segments:
         self.notes = mmap.mmap(self.notes_fd, self.sizes[2])
         others = [mmap.mmap(fd, self.sizes[1]) for fd in self.others]
         self.runs = [self.run, *others]  # of each vCPU
-        self.memories = (self.ring, self.run, self.notes, *others)
+        self.own_rings = [mmap.mmap(fd, os.fstat(fd).st_size) for fd in self.own]
+        self.memories = (self.ring, self.run, self.notes, *others, *self.own_rings)
         self.slots = abi.ring_slots(self.sizes[0] // PAGE_SIZE)
 
     @property
     def fds(self) -> tuple[int, ...]:
-        return self.ring_fd, self.run_fd, self.notes_fd, *self.others
+        return self.ring_fd, self.run_fd, self.notes_fd, *self.others, *self.own
 
     def whole(self) -> bool:
         """Whether every segment still has its size."""
@@ -66,22 +69,32 @@ class Segments:
         first, last = _INDICES.unpack_from(self.ring)
         return first, last
 
+    def all_indices(self) -> list[tuple[int, int]]:
+        """(first, last) of each ring, the VM's first."""
+        own = [_INDICES.unpack_from(memory, PAGE_SIZE) for memory in self.own_rings]
+        return [self.indices(), *((first, last) for first, last in own)]
+
     def published(self) -> NDArray[np.void]:
-        """A copy of the entries of [first, last), `data` cut to `len` bytes.
+        """A copy of the entries of [first, last) of each ring, `data` cut to `len` bytes.
 
         Raises ValueError when an index is no slot.
         """
-        first, last = self.indices()
+        rings = [(self.ring, 0), *((memory, PAGE_SIZE) for memory in self.own_rings)]
+        batch = np.concatenate([self._entries(*ring) for ring in rings])
+        shift = np.uint64(64) - np.uint64(8) * np.clip(batch["len"], 1, 8).astype(np.uint64)
+        batch["data"] &= np.uint64((1 << 64) - 1) >> shift
+        return batch
+
+    def _entries(self, memory: mmap.mmap, offset: int) -> NDArray[np.void]:
+        first, last = _INDICES.unpack_from(memory, offset)
         if first >= self.slots or last >= self.slots:
             raise ValueError(f"ring: first {first}, last {last} of {self.slots} slots")
         slots = np.frombuffer(
-            self.ring, KVM_COALESCED_MMIO, self.slots, KVM_COALESCED_MMIO_RING_HEADER
+            memory, KVM_COALESCED_MMIO, self.slots, offset + KVM_COALESCED_MMIO_RING_HEADER
         )
         batch: NDArray[np.void] = slots[
             (first + np.arange((last - first) % self.slots)) % self.slots
         ]
-        shift = np.uint64(64) - np.uint64(8) * np.clip(batch["len"], 1, 8).astype(np.uint64)
-        batch["data"] &= np.uint64((1 << 64) - 1) >> shift
         return batch
 
     def pending_exit(self, vcpu: int = 0) -> Write | None:

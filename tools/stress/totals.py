@@ -108,5 +108,6 @@ def describe(pair: Pair) -> str:
     setup = pair.setup
     return (
         f"{setup.style.value}, {setup.ring_pages} pages from slot {setup.start}, {setup.wait}, "
-        f"{setup.cpus}, {setup.vcpus} vCPUs, seed {setup.seed}, luck {setup.luck}"
+        f"{setup.cpus}, {setup.vcpus} vCPUs, {setup.rings} own rings, "
+        f"seed {setup.seed}, luck {setup.luck}"
     )

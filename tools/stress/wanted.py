@@ -27,12 +27,17 @@ class Wanted:
     cpus: str | None = None
     staleness: float | None = None  # seconds; 0.0: off
     vcpus: int = 1
+    rings: int = 0  # own ones beside the VM's
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not 0 < self.seconds <= SECONDS_MAX:
             raise BadInput(
                 f"--seconds {self.seconds:g}: expected a number above 0, at most {SECONDS_MAX:.0f}"
             )
+        if self.rings > self.vcpus:
+            raise BadInput(f"--rings {self.rings}: expected at most one for each of --vcpus")
+        if self.rings and self.corrupts:
+            raise BadInput("--rings cannot be used with --corrupt")
         if self.times is not None and self.kill is None and not self.corrupt:
             raise BadInput("--times: expected --kill or --corrupt with it")
 

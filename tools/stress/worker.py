@@ -35,12 +35,13 @@ from coalesced.tools import termination
 from coalesced.tools.stress import guest, pattern
 from coalesced.tools.stress.bodies import UNEXPECTED, Body, ForkedGuest, PlayedGuest
 from coalesced.tools.stress.checker import Checker
-from coalesced.tools.stress.device import Sink
+from coalesced.tools.stress.device import Group, Sink
 from coalesced.tools.stress.lies import Lie, LyingSocket
 from coalesced.tools.stress.pattern import Style
 from coalesced.vmm.accel.base import GuestMemory
 from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.counters import Counters
+from coalesced.vmm.drain import Queue
 from coalesced.vmm.machine import Machine
 
 _AFTERMATH_MS = 2
@@ -64,13 +65,14 @@ class Setup:
     remaps: float  # seconds between two changes of the mapping; 0: none
     luck: int  # seed of the bursts
     vcpus: int = 1
+    rings: int = 0  # own ones; the vCPUs write to these and to the VM's in turn
     strict: bool = True  # only the two sides write into the segments
     lie: Lie | None = None  # of a side at the start
 
     @property
     def is_reusable(self) -> bool:
         """Whether its processes can run another pair."""
-        return not self.strict and self.vcpus == 1
+        return not self.strict and self.vcpus == 1 and not self.rings
 
 
 class KeepingSocket(LyingSocket):
@@ -140,7 +142,7 @@ class Guests:
         return PlayedGuest(self._body, keeping, theirs, lie)
 
     def kept(self) -> list[int]:
-        """Ring, run segments and RAM; for a third party, also pipes and the ends of the socket."""
+        """Ring, run segments, own rings and RAM; for a third party, also pipes and the socket."""
         keeping = self._keeping
         assert keeping is not None
         if self._theirs is None:
@@ -222,7 +224,7 @@ def _run(
 ) -> int:
     """The VMM of a pair, from its guest's start to the last message; its exit status."""
     _tell(peer, "guest", [guests.pidfd])
-    counters = Counters()
+    counters, queues = Counters(), list[Queue]()
     try:
         accel = ProcessAccelerator(
             process, setup.ring_pages, WaitPolicy.named(setup.wait), setup.cpus, setup.vcpus
@@ -230,6 +232,7 @@ def _run(
         with Machine(accel, staleness=setup.staleness or None) as machine:
             counters = machine.counters
             notes = _build(machine, setup, tally, peer)
+            queues = machine.queues
             _tell(peer, "ready", guests.kept())
             try:
                 # Where a third party writes, an exit may look like a halt.
@@ -247,14 +250,14 @@ def _run(
             "error",
             type=type(error).__name__,
             text=str(error),
-            coalesced=counters.coalesced,
+            coalesced=[queue.coalesced for queue in queues],
             guest_status=process.status,
         )
         return 1
     _tell(
         peer,
         "done",
-        coalesced=counters.coalesced,
+        coalesced=[queue.coalesced for queue in queues],
         exits=counters.exits,
         stale_drains=counters.stale_drains,
         signals=signals,
@@ -272,10 +275,12 @@ def _build(
         _tell(peer, "proved", vcpu=vcpu, number=number)
 
     sinks = []
+    groups = [Group(number) for number in range(setup.rings + 1)]
     for vcpu in range(setup.vcpus):
         stream = pattern.stream(setup.seed, setup.style, vcpu)
         checker = Checker(stream, tally[vcpu], setup.strict)
-        sinks.append(Sink(vcpu, checker, machine.accel.set_irq, proved))
+        group = groups[(vcpu + 1) % len(groups)]
+        sinks.append(Sink(vcpu, checker, machine.accel.set_irq, proved, group))
         sinks[vcpu].map(machine)
     if setup.remaps:
         machine.loop.call_every(setup.remaps, lambda: sinks[0].remap(machine))

@@ -34,7 +34,6 @@ class Accelerator(Protocol):
     coalesced_mmio: bool  # writes to memory zones can be queued
     coalesced_pio: bool  # the same for ports
     posted: bool  # a queued write can wake this process
-    own_rings: bool  # zones can name rings beside the VM's
     ring: Consumer | None
     pid: int | None  # the guest's own process, if it has one
 
@@ -62,6 +61,10 @@ class Accelerator(Protocol):
         `own_rings` says so. Returns how many, from the first added to the last posted, the kernel
         has taken: it may have no room for more. Raises RequestError for any other refusal.
         """
+
+    @property
+    def own_rings(self) -> bool:
+        """Whether zones can name rings beside the VM's."""
 
     def create_ring(self) -> OwnRing:
         """A ring for zones to name, with as many pages as the VM's. Raises RequestError."""

@@ -51,7 +51,6 @@ class ProcessAccelerator(SharedSlots):
 
     name = "process"
     posted = True
-    own_rings: bool
 
     def __init__(
         self,
@@ -78,7 +77,6 @@ class ProcessAccelerator(SharedSlots):
             self._vm = Vm(process, ring_pages, policy)
             super().__init__(self._vm)
             self.coalesced_mmio = self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO) != 0
-            self.own_rings = self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO2) != 0
             self.coalesced_pio = self._vm.check_extension(abi.KVM_CAP_COALESCED_PIO) != 0
             first = self._vm.create_vcpu()
             for _ in range(1, vcpus):
@@ -120,6 +118,10 @@ class ProcessAccelerator(SharedSlots):
         if posted:
             self._watch |= core.WATCH_POSTED
         return self._vm.change_coalesced_mmio(removed, added, port, posted, buffer)
+
+    @property
+    def own_rings(self) -> bool:
+        return self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO2) != 0
 
     def create_ring(self) -> OwnRing:
         return self._vm.create_coalesced_buffer(self._ring_pages)

@@ -79,7 +79,10 @@ class SharedSlots:
         memory.show(self._slot_vm, shown)
 
     posted = False
-    own_rings = False
+
+    @property
+    def own_rings(self) -> bool:
+        return False
 
     def change_coalesced(
         self,
