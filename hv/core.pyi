@@ -330,5 +330,36 @@ class KvmHandle:
     def close(self) -> None:
         """Stop all timers that signal a thread, until the next `run`."""
 
+class KvmThreads:
+    """The vCPUs of a VM of the real KVM, each in KVM_RUN in a thread of its own.
+
+    The methods but `close` are for one thread; the vCPUs must not be run otherwise.
+    """
+
+    def __new__(cls, handles: tuple[KvmHandle, ...]) -> KvmThreads:
+        """`handles`: of all vCPUs in order. Raises ValueError for none, or more than 8; HostError
+        when there is no room for a thread."""
+    @property
+    def current(self) -> int:
+        """The index of the vCPU that exited last. Raises RuntimeError before the first exit."""
+    def run(self, timeout: float | None, /) -> Outcome:
+        """Enter those that are outside and not parked; the next exit, as `KvmHandle.run` gives it.
+
+        The others run on. An exit for an access that a handle keeps, and HLT, is returned again
+        until it is dealt with. TIMED_OUT after `timeout` seconds. Raises OSError, ProtocolError,
+        and, after `close`, RuntimeError.
+        """
+    def complete(self, value: int, /) -> None:
+        """The result of the load that exited last."""
+    def enter(self) -> None:
+        """The exit that `run` returned last is handled; let that vCPU continue at once."""
+    def park(self) -> bool:
+        """Do not enter the vCPU that exited last; False, and none is parked, when it was the last
+        one."""
+    def pause(self) -> None:
+        """Have all leave KVM_RUN, until the next `run`. An exit that came first is kept for it."""
+    def close(self) -> None:
+        """End the threads; may be called twice."""
+
 calls: object
 """What other extensions call of a VcpuHandle (calls.h)."""

@@ -14,6 +14,7 @@
 
 #define PAGE 4096u
 #define PORTS 0x10000u
+#define VCPUS_MAX 8u
 
 /* struct kvm_run on x86-64, as far as either side uses it; checked against <linux/kvm.h>. */
 struct run_page {
@@ -165,7 +166,7 @@ int answer_from(PyObject *argument, uint64_t *value);
 int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load,
                   uint64_t value);
 
-/* ---- vm_ring.c, vcpu.c, cpu.c, handle.c, kvm.c -------------------------------------------------- */
+/* ---- vm_ring.c, vcpu.c, cpu.c, handle.c, kvm*.c ------------------------------------------------ */
 
 int vm_ring_init_type(PyObject *module);
 int vcpu_init_type(PyObject *module);
@@ -173,6 +174,7 @@ int cpu_init_type(PyObject *module);
 int handle_init_type(PyObject *module);
 int handles_init_type(PyObject *module);
 int kvm_init_type(PyObject *module);
+int kvm_threads_init_type(PyObject *module);
 
 /* ---- wait.c: waiting, for either side ------------------------------------------------------ */
 

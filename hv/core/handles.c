@@ -3,8 +3,6 @@
 #include "handle.h"
 #include "posted.h"
 
-#define VCPUS_MAX 8u
-
 typedef struct {
     PyObject_HEAD
     HandleObject *handle[VCPUS_MAX]; /* the first one's doorbell is where the VMM sleeps */

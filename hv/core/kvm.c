@@ -6,9 +6,8 @@
  * call would be missed, so the handler also sets immediate_exit, which KVM_RUN looks at first.
  */
 #define _GNU_SOURCE
-#include "core.h"
+#include "kvm.h"
 
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -19,24 +18,9 @@
 #endif
 
 #define KVM_RUN 0xae80u
-#define LEAVE_SIGNAL SIGRTMIN
-#define LEAVE_NS 100000000u /* how long a signal of others, Ctrl-C, may be overlooked */
-#define SLICE_NS 200000u    /* what the guest gets at least, however many timers are due */
+#define SLICE_NS 200000u /* what the guest gets at least, however many timers are due */
 
-typedef struct {
-    PyObject_HEAD
-    MappingObject *mapping;
-    struct run_page *run;
-    uint8_t *io_data;
-    int fd;
-    struct pending_load load;
-    bool keeps;       /* a write that `run` returned stays the caller's until `enter` */
-    bool untaken;     /* there is such a write */
-    uint32_t element; /* of a string instruction, which `run` returns one by one */
-    pid_t thread;     /* whom the timer signals; 0: there is no timer */
-    timer_t timer;
-    uint64_t armed; /* when it fires, CLOCK_MONOTONIC ns */
-} KvmObject;
+PyTypeObject *KvmType;
 
 /* The page of the vCPU that this thread is in, or is about to enter. */
 static _Thread_local struct run_page *volatile entered;
@@ -57,19 +41,24 @@ static void drop_timer(KvmObject *k)
     k->armed = 0;
 }
 
-/* A timer that signals this thread; 0, or -1 with an exception set. */
-static int make_timer(KvmObject *k, pid_t thread)
+int kvm_handle_signal(void)
 {
     /* KVM_RUN is not one of the calls that are restarted. */
     struct sigaction act = {.sa_handler = on_leave, .sa_flags = SA_RESTART};
+    sigemptyset(&act.sa_mask);
+    return sigaction(LEAVE_SIGNAL, &act, NULL);
+}
+
+/* A timer that signals this thread; 0, or -1 with an exception set. */
+static int make_timer(KvmObject *k, pid_t thread)
+{
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = LEAVE_SIGNAL};
     event.sigev_notify_thread_id = thread;
-    sigemptyset(&act.sa_mask);
     sigset_t leave; /* the parent process may have blocked it */
     sigemptyset(&leave);
     sigaddset(&leave, LEAVE_SIGNAL);
     drop_timer(k);
-    if (sigaction(LEAVE_SIGNAL, &act, NULL) < 0 || pthread_sigmask(SIG_UNBLOCK, &leave, NULL) ||
+    if (kvm_handle_signal() < 0 || pthread_sigmask(SIG_UNBLOCK, &leave, NULL) ||
         timer_create(CLOCK_MONOTONIC, &event, &k->timer) < 0) {
         PyErr_Format(error_host, "no timer to leave the guest by: %s%s", strerror(errno),
                      errno == EAGAIN ? " (the limit of pending signals, 'ulimit -i', is reached)"
@@ -103,15 +92,23 @@ static int arm_timer(KvmObject *k, uint64_t deadline)
     return 0;
 }
 
-/* KVM_RUN once, immediate_exit being set: 0, or the error's number. */
-static int kvm_enter(KvmObject *k)
+int kvm_enter(KvmObject *k)
 {
-    int result;
     k->load.size = 0;
     k->untaken = false;
     k->element = 0;
+    int result = ioctl(k->fd, KVM_RUN, 0) < 0 ? errno : 0;
+    if (result == EINTR)
+        k->run->exit_reason = EXIT_INTR; /* the one before is over, and KVM may have left it here */
+    return result;
+}
+
+/* The same by the thread that has the GIL. */
+static int enter_here(KvmObject *k)
+{
+    int result;
     Py_BEGIN_ALLOW_THREADS
-    result = ioctl(k->fd, KVM_RUN, 0) < 0 ? errno : 0;
+    result = kvm_enter(k);
     Py_END_ALLOW_THREADS
     entered = NULL;
     return result;
@@ -141,7 +138,7 @@ static PyObject *last_exit(KvmObject *k)
     return read_last(k, &e) < 0 ? NULL : exit_tuple(&e);
 }
 
-static PyObject *kvm_tell(KvmObject *k)
+PyObject *kvm_tell(KvmObject *k)
 {
     struct guest_exit e;
     if (read_last(k, &e) < 0)
@@ -172,7 +169,7 @@ static PyObject *kvm_run(PyObject *self, PyObject *timeout)
             entered = NULL;
             return NULL;
         }
-        int error = kvm_enter(k);
+        int error = enter_here(k);
         if (error == 0)
             return kvm_tell(k);
         if (error != EINTR)
@@ -189,7 +186,7 @@ static PyObject *kvm_finish(PyObject *self, PyObject *unused)
     (void)unused;
     KvmObject *k = (KvmObject *)self;
     atomic_store_explicit(&k->run->immediate_exit, 1, memory_order_relaxed);
-    int error = kvm_enter(k);
+    int error = enter_here(k);
     atomic_store_explicit(&k->run->immediate_exit, 0, memory_order_relaxed);
     if (error != EINTR)
         return error ? failed(error) : last_exit(k);
@@ -297,6 +294,6 @@ static PyType_Spec kvm_spec = {
 
 int kvm_init_type(PyObject *module)
 {
-    PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&kvm_spec);
-    return type ? PyModule_AddType(module, type) : -1;
+    KvmType = (PyTypeObject *)PyType_FromSpec(&kvm_spec);
+    return KvmType ? PyModule_AddType(module, KvmType) : -1;
 }

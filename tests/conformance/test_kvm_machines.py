@@ -40,7 +40,7 @@ class Board:
         **options: object,
     ) -> None:
         recording = Recording([self._step(step) for step in steps])
-        self.accel = KvmAccelerator(lambda _guest, _arguments: recording, places)
+        self.accel = KvmAccelerator(lambda _guest, _arguments: [recording], places)
         self.machine = Machine(self.accel, **options)  # type: ignore[arg-type]
         self.ram = self.machine.add_ram(0, 0x10000)
         self.device = Recorder("device", SIZE, coalesced=((0, SIZE - 0x10),))
@@ -239,4 +239,4 @@ def test_a_vcpu_that_cannot_be_made_leaves_nothing(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(KvmVm, "create_vcpu", fail)
     with nothing_stays(), pytest.raises(HostError, match="no vCPU"):
-        KvmAccelerator(lambda _guest, _arguments: Recording())
+        KvmAccelerator(lambda _guest, _arguments: [Recording()])

@@ -16,7 +16,7 @@ from coalesced.hv import abi, client
 from coalesced.hv.abi import OP
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import KvmUnusable, ProtocolError
-from coalesced.hv.kvm import KvmVm, capabilities
+from coalesced.hv.kvm import KvmVm, capabilities, check_several
 from coalesced.hv.outcome import Exit
 from coalesced.hv.process import GuestProcess
 from coalesced.hv.ring import Consumer
@@ -25,8 +25,8 @@ from coalesced.vmm.accel.recording import Recording
 from coalesced.vmm.accel.x86 import assemble
 
 RAM, RAM_SIZE = 0x10000, 0x3000
-_PROGRAM, _PROGRAM_SIZE = 1 << 40, 1 << 20  # of the guest process
-_CODE, _CODE_SIZE = 0x1000_0000, 1 << 20  # of the machine code
+PROGRAM, PROGRAM_SIZE = 1 << 40, 1 << 20  # of each vCPU of the guest process
+CODE, CODE_SIZE = 0x1000_0000, 1 << 20  # of each vCPU's machine code
 _ENOUGH = 100_000  # exits; more than any program here has
 
 Operation = tuple[int, int, int, int]  # kind, size, address, value
@@ -42,17 +42,22 @@ class Seen(NamedTuple):
     ram: bytes
 
 
-def why_unusable() -> str | None:
-    """The reason why /dev/kvm cannot be used here."""
+def why_unusable(vcpus: int = 1) -> str | None:
+    """The reason why /dev/kvm cannot be used here for so many vCPUs."""
     try:
         capabilities()
+        check_several(vcpus)
     except KvmUnusable as error:
         return str(error)
     return None
 
 
-_REASON = why_unusable()
-needs_kvm = pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
+def _skipped_for(reason: str | None) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(reason is not None, reason=reason or "")
+
+
+needs_kvm = _skipped_for(why_unusable())
+needs_several = _skipped_for(why_unusable(vcpus=2))
 
 
 def answer(exit_: Exit) -> int:
@@ -132,7 +137,7 @@ class ProcessSide(Side):
         vm = client.Vm(GuestProcess(), 1, WaitPolicy.ADAPTIVE)
         self._client = vm.create_vcpu()
         super().__init__(vm, self._client)
-        memory = vm.set_user_memory_region(1, _PROGRAM, _PROGRAM_SIZE)
+        memory = vm.set_user_memory_region(1, PROGRAM, PROGRAM_SIZE)
         assert memory is not None
         self._program = memory.mapping
         vm.load_guest(f"{Path(__file__).resolve()}:run_programs")
@@ -147,7 +152,7 @@ class ProcessSide(Side):
 
     def _loads(self, ops: NDArray[np.void]) -> list[int]:
         done = np.frombuffer(self._program.read(8, ops.nbytes), OP)
-        return _values(done)
+        return values_loaded(done)
 
     def first(self) -> int:
         page = self._client.mapping.read(abi.RUN_PAGES * abi.PAGE_SIZE, 4)
@@ -162,15 +167,15 @@ class KvmSide(Side):
         self._kvm = vm.create_vcpu()
         self._offset = vm.capabilities.coalesced_mmio * abi.PAGE_SIZE
         super().__init__(vm, self._kvm)
-        memory = vm.set_user_memory_region(1, _CODE, _CODE_SIZE)
+        memory = vm.set_user_memory_region(1, CODE, CODE_SIZE)
         assert memory is not None
         self._code = memory.mapping
 
     def _load(self, ops: NDArray[np.void]) -> None:
         self._program = assemble(Recording([ops]))
-        assert self._program.size <= _CODE_SIZE
-        self._code.write(0, self._program.at(_CODE))
-        self._kvm.start_at(_CODE, _CODE + _CODE_SIZE)
+        assert self._program.size <= CODE_SIZE
+        self._code.write(0, self._program.at(CODE))
+        self._kvm.start_at(CODE, CODE + CODE_SIZE)
 
     def _next_exit(self) -> Exit:
         exit_ = self._kvm.run(10)
@@ -214,18 +219,20 @@ def compare(
 
 
 def run_programs(vcpu: Vcpu) -> None:
-    """The guest: run the program at _PROGRAM, halt, and the next one after the next entry."""
+    """The guest: run the vCPU's own program, halt, and the next one after the next entry."""
     halt = getattr(vcpu.bus, "halt", None)
     if halt is None:
         raise ProtocolError("this guest runs in a guest process only")
+    program = PROGRAM + PROGRAM_SIZE * vcpu.index
     while True:
-        count = int.from_bytes(vcpu.read_memory(_PROGRAM, 8), "little")
-        ops = np.frombuffer(vcpu.read_memory(_PROGRAM + 8, count * OP.itemsize), OP)
+        count = int.from_bytes(vcpu.read_memory(program, 8), "little")
+        ops = np.frombuffer(vcpu.read_memory(program + 8, count * OP.itemsize), OP)
         vcpu.execute(ops)
-        vcpu.write_memory(_PROGRAM + 8, ops.tobytes())
+        vcpu.write_memory(program + 8, ops.tobytes())
         halt()
 
 
-def _values(ops: NDArray[np.void]) -> list[int]:
+def values_loaded(ops: NDArray[np.void]) -> list[int]:
+    """The values of loads and ins."""
     loads = (ops["kind"] == abi.OP_LOAD) | (ops["kind"] == abi.OP_IN)
     return [int(value) for value in ops["value"][loads]]

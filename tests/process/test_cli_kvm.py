@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.kvm_sides import needs_kvm
+from helpers.kvm_sides import needs_kvm, needs_several
 from helpers.vmm_cli import Running, json_of, one_line, run, until
 
 COUNTS = ("writes", "coalesced", "exits", "exits_by")
@@ -82,6 +82,12 @@ def waits(vcpu):
 
 def too_high(vcpu):
     vcpu.store8(1 << 33, 0)
+
+def each(vcpu):
+    if vcpu.index == 0:
+        vcpu.out8(0x3c4, 2)
+    vcpu.fill(0xa0000 + 0x1000 * vcpu.index, 0x1000, vcpu.index)
+    vcpu.load32(0x1000 * vcpu.index)
 """
 
 ODD = """\
@@ -188,13 +194,34 @@ def test_options_without_meaning_on_kvm_are_refused(
     assert message in one_line(run(*arguments, "--accel", "kvm", cwd=tmp_path), 2)
 
 
-@needs_kvm
+@needs_several
+def test_a_guest_on_several_vcpus_is_what_it_is_on_process(folder: Path) -> None:
+    """Each its own part of the screen; with and without the ring."""
+    process, kvm = (
+        json_of("run", "guest.py:each", "--vcpus", 3, "--accel", accel, cwd=folder)
+        for accel in ("process", "kvm")
+    )
+    assert [(run["accel"], run["coalescing"]) for run in kvm["runs"]] == [
+        ("kvm", True),
+        ("kvm", False),
+    ]
+    assert kvm["identical"]
+    for ours, theirs in zip(kvm["runs"], process["runs"], strict=True):
+        assert (ours["state"], ours["writes"]) == (theirs["state"], theirs["writes"])
+        assert ours["exits_by"]["hlt"] == 3
+        assert ours["loads_checked"] == ours["loads_matching"] == 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "vcpus", [pytest.param(1, marks=needs_kvm), pytest.param(4, marks=needs_several)]
+)
 def test_nothing_is_left_of_a_program_that_ends_inside_kvm_run(
-    folder: Path, number: signal.Signals
+    folder: Path, vcpus: int, number: signal.Signals
 ) -> None:
-    with Running("run", "guest.py:long", "--accel", "kvm", cwd=folder) as program:
-        until(lambda: slots_of(program.pid) > RAM_SLOTS, 30)
+    arguments = ("run", "guest.py:long", "--accel", "kvm", "--vcpus", vcpus)
+    with Running(*arguments, cwd=folder) as program:
+        until(lambda: slots_of(program.pid) >= RAM_SLOTS + vcpus, 30)
         time.sleep(0.1)  # into KVM_RUN
         program.look()
         assert program.guests == []
@@ -208,7 +235,7 @@ def test_nothing_is_left_of_a_program_that_ends_inside_kvm_run(
         program.nothing_left()
 
 
-RAM_SLOTS = 2  # of the machine; one more holds the machine code, right before it is run
+RAM_SLOTS = 2  # of the machine; one more for each vCPU's machine code, right before it is run
 
 
 def slots_of(pid: int) -> int:

@@ -239,7 +239,9 @@ def test_a_handler_of_a_guest_in_this_process_enters_no_device(
             assert (halfway, board.counters.failed_writes, seen[-1]) == (0, 0, (1, 1))
             assert len(seen) == board.counters.single_writes
             if isinstance(accel, RecordingAccelerator):
-                recorded = [step for step in accel.recording.steps if isinstance(step, np.ndarray)]
+                recorded = [
+                    step for step in accel.recordings[0].steps if isinstance(step, np.ndarray)
+                ]
                 assert (np.concatenate(recorded)["kind"] == OP_OUT).sum() == len(seen)
     finally:
         gc.enable()

@@ -22,7 +22,7 @@ from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.accel.recording import Recording
 from coalesced.vmm.loop import Loop
 from coalesced.vmm.machine import Machine
-from helpers.kvm_sides import needs_kvm
+from helpers.kvm_sides import needs_kvm, needs_several
 
 RAISED = 50
 GUEST = """
@@ -65,12 +65,12 @@ class Handler:
             signal.signal(signal.SIGALRM, before)
 
 
-def recorded(*_: object) -> Recording:
+def recorded(*_: object) -> list[Recording]:
     """The writes of GUEST for a vCPU that runs no Python, and cannot be told to end."""
     ops = np.zeros(RECORDED, OP)
     ops["kind"], ops["size"], ops["address"] = OP_OUT, 4, 0x20
     ops["value"] = np.arange(RECORDED)
-    return Recording([ops])
+    return [Recording([ops])]
 
 
 ACCELERATORS = pytest.mark.parametrize(
@@ -84,6 +84,11 @@ ACCELERATORS = pytest.mark.parametrize(
             for policy in WaitPolicy
         ),
         pytest.param(lambda: KvmAccelerator(recorded), marks=needs_kvm, id="kvm"),
+        pytest.param(
+            lambda: KvmAccelerator(lambda *_: [*recorded(), Recording()], vcpus=2),
+            marks=needs_several,
+            id="kvm, two vCPUs",
+        ),
     ],
 )
 

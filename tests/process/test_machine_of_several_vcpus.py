@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -22,12 +22,16 @@ from coalesced.hv.errors import GuestError, PeerDied
 from coalesced.hv.outcome import Event, Outcome
 from coalesced.hv.process import GuestProcess
 from coalesced.hv.vcpus import Vcpus
+from coalesced.tools.runs.recorded import recorder
+from coalesced.vmm.accel.base import Accelerator
+from coalesced.vmm.accel.kvm import KvmAccelerator
 from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.machine import Machine
 from helpers import vcpu_guests as guests
 from helpers.hv_pair import POLICIES
 from helpers.hv_processes import machine as vm_of
 from helpers.hv_processes import within
+from helpers.kvm_sides import needs_several
 from helpers.vcpu_guests import DEVICE, EXITS, LOADED, QUEUED, WINDOW, window
 
 LIMIT = 30
@@ -167,10 +171,17 @@ def test_each_of_several_vcpus_sees_what_it_sees_alone(
 def machine_of(
     vcpus: int,
     write: Callable[[int, int, int], None],
-    accel: ProcessAccelerator | None = None,
+    accel: Accelerator | None = None,
     staleness: float | None = None,
 ) -> Iterator[Machine]:
     """A machine with RAM, and a device whose writes are calls of `write`."""
+    accel = accel or ProcessAccelerator(GuestProcess(), vcpus=vcpus)
+    with within(LIMIT), Machine(accel, staleness=staleness) as machine:
+        add_device(machine, write)
+        yield machine
+
+
+def add_device(machine: Machine, write: Callable[[int, int, int], None]) -> None:
     region = Region(
         "device",
         8 * WINDOW,
@@ -178,11 +189,28 @@ def machine_of(
         write,
         coalesced=tuple((index * WINDOW + QUEUED, 4) for index in range(8)),
     )
-    accel = accel or ProcessAccelerator(GuestProcess(), vcpus=vcpus)
-    with within(LIMIT), Machine(accel, staleness=staleness) as machine:
-        machine.add_ram(guests.RAM, 8 * guests.AREA)
-        machine.memory.map(region, DEVICE)
-        yield machine
+    machine.add_ram(guests.RAM, 8 * guests.AREA)
+    machine.memory.map(region, DEVICE)
+
+
+class Twin(NamedTuple):
+    """The machine that a guest is recorded on."""
+
+    build: Callable[[Machine], None] = lambda machine: add_device(machine, lambda *_: None)
+    write_rom: Callable[[Machine, None], None] = lambda _machine, _board: None
+
+
+def on_kvm(vcpus: int) -> KvmAccelerator:
+    return KvmAccelerator(recorder(Twin(), vcpus), vcpus=vcpus)
+
+
+ACCELERATORS = pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda n: ProcessAccelerator(GuestProcess(), vcpus=n), id="process"),
+        pytest.param(on_kvm, marks=needs_several, id="kvm"),
+    ],
+)
 
 
 @POLICIES
@@ -195,10 +223,13 @@ def test_messages_through_ram_keep_the_order_of_both_vcpus_writes(policy: Any) -
     assert seen == [(at, number) for number in range(1, 51) for at in (QUEUED, EXITS)]
 
 
-def test_every_write_of_four_vcpus_into_one_ring_arrives_once_and_in_its_order() -> None:
+@ACCELERATORS
+def test_every_write_of_four_vcpus_into_one_ring_arrives_once_and_in_its_order(
+    make: Callable[[int], Accelerator],
+) -> None:
     count = 20_000
     seen: list[int] = []
-    with machine_of(4, lambda _offset, _size, value: seen.append(value)) as machine:
+    with machine_of(4, lambda _offset, _size, value: seen.append(value), make(4)) as machine:
         machine.run(f"{guests.FILE}:into_one_ring", {"count": count})
         assert machine.counters.exits_by["ring_full"] > 0
         assert machine.counters.halts == 4
@@ -229,7 +260,10 @@ def test_what_four_vcpus_had_published_arrives_when_their_process_is_killed() ->
     assert sum(consecutive(seen, index) for index in range(4)) == len(seen) >= 5000
 
 
-def test_ctrl_c_between_exits_of_several_vcpus_loses_and_repeats_none() -> None:
+@ACCELERATORS
+def test_ctrl_c_between_exits_of_several_vcpus_loses_and_repeats_none(
+    make: Callable[[int], Accelerator],
+) -> None:
     """Each interrupted run is resumed: which vCPUs have halted is kept."""
     count, seen, interrupted = 600, list[tuple[int, int]](), 0
 
@@ -238,7 +272,7 @@ def test_ctrl_c_between_exits_of_several_vcpus_loses_and_repeats_none() -> None:
         if offset % WINDOW == EXITS and value % 101 == 1:
             signal.raise_signal(signal.SIGINT)
 
-    with machine_of(3, write) as machine:
+    with machine_of(3, write, make(3)) as machine:
         machine.accel.load_guest(f"{guests.FILE}:numbers_of_others", {"count": count})
         done = False
         while not done:

@@ -281,8 +281,8 @@ def with_vcpus(options: RunOptions, vcpus: int) -> RunOptions:
     """The options of a guest on several vCPUs. Raises BadInput."""
     if not 1 <= vcpus <= VCPUS_MAX:
         raise BadInput(f"--vcpus {vcpus}: expected 1 to {VCPUS_MAX} vCPUs")
-    if vcpus > 1 and options.accel != Accel.process:
-        raise BadInput(f"--vcpus {vcpus}: --accel {options.accel} has one vCPU")
+    if vcpus > 1 and options.accel == Accel.direct:
+        raise BadInput(f"--vcpus {vcpus}: --accel direct has one vCPU")
     return replace(options, vcpus=vcpus)
 
 

@@ -29,7 +29,7 @@ def exit_seconds(wait: str, cpus: str) -> float:
         lambda *_: None,
     )
     options = RunOptions(wait=wait, cpus=cpus)
-    with Machine(accelerator(options, lambda *_: Recording([]), False)) as machine:
+    with Machine(accelerator(options, lambda *_: [Recording([])], False)) as machine:
         machine.memory.map(probe, guest.CONTROL)
         machine.run(f"{guest.__name__}:exits")
         return machine.seconds / _EXITS

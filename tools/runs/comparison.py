@@ -79,7 +79,7 @@ def run_each(name: str, job: Job[BoardT, SeenT], wanted: Sequence[RunOptions]) -
     """Run the job with each of the options, as those of `combinations`."""
     ran: list[Ran[SeenT]] = []
     # A guest that runs as machine code is recorded once for all its runs.
-    job = replace(job, record=once(job.record or recorder(job)))
+    job = replace(job, record=once(job.record or recorder(job, wanted[0].vcpus)))
     with progress.shown(len(wanted)) as bar:
         bar.show(name)
         for each in wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -32,27 +32,30 @@ class Twin(Protocol):
     def write_rom(self) -> Callable[[Machine, Any], None]: ...
 
 
-def recorder(job: Twin) -> Recorder:
-    """A function that runs a guest on `direct`, on a machine like the job's, and records it."""
+def recorder(job: Twin, vcpus: int = 1) -> Recorder:
+    """A function that runs a guest on `direct`, on a machine like the job's, and records it.
 
-    def record(guest: str, arguments: Mapping[str, object]) -> Recording:
-        accel = RecordingAccelerator()
+    Its vCPUs run one after the other.
+    """
+
+    def record(guest: str, arguments: Mapping[str, object]) -> Sequence[Recording]:
+        accel = RecordingAccelerator(vcpus=vcpus)
         with Machine(accel) as machine:
             job.write_rom(machine, job.build(machine))
             machine.run(guest, arguments)
-        return accel.recording
+        return accel.recordings
 
     return record
 
 
 def once(record: Recorder) -> Recorder:
     """A recorder that records each guest once."""
-    recorded: list[tuple[str, Mapping[str, object], Recording]] = []
+    recorded: list[tuple[str, Mapping[str, object], Sequence[Recording]]] = []
 
-    def remembered(guest: str, arguments: Mapping[str, object]) -> Recording:
-        for name, given, recording in recorded:
+    def remembered(guest: str, arguments: Mapping[str, object]) -> Sequence[Recording]:
+        for name, given, recordings in recorded:
             if (name, given) == (guest, arguments):
-                return recording
+                return recordings
         recorded.append((guest, arguments, record(guest, arguments)))
         return recorded[-1][2]
 

@@ -164,7 +164,7 @@ def job(recorded: Trace, specs: list[str]) -> Job[Stage, Seen]:
         build,
         inspect,
         load_program,
-        record=lambda _guest, _arguments: Recording([ops]),
+        record=lambda _guest, _arguments: [Recording([ops])],
     )
 
 

@@ -17,7 +17,7 @@ import psutil
 from coalesced.hv import guest
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import KvmUnusable
-from coalesced.hv.kvm import capabilities
+from coalesced.hv.kvm import capabilities, check_several
 from coalesced.hv.printable import printable_stream
 from coalesced.hv.ring import Consumer
 from coalesced.tools import early
@@ -106,10 +106,11 @@ class Usage:
         return Sides(cls.of(machine.accel.pid), cls.of(os.getpid()))
 
 
-def check_kvm() -> None:
-    """Raise BadInput unless this machine's KVM can run a guest."""
+def check_kvm(vcpus: int = 1) -> None:
+    """Raise BadInput unless this machine's KVM can run a guest on so many vCPUs."""
     try:
         capabilities()
+        check_several(vcpus)
     except KvmUnusable as error:
         raise BadInput(f"--accel kvm: {error}") from error
 
@@ -119,8 +120,8 @@ def accelerator(options: RunOptions, record: Recorder, machine_code: bool) -> Ac
     if options.accel == "direct":
         return DirectAccelerator()
     if options.accel == "kvm":
-        check_kvm()
-        return KvmProcessor() if machine_code else KvmAccelerator(record)
+        check_kvm(options.vcpus)
+        return KvmProcessor() if machine_code else KvmAccelerator(record, vcpus=options.vcpus)
     policy = WaitPolicy.named(options.wait)
     return ProcessAccelerator(early.take(), options.ring_pages, policy, options.cpus, options.vcpus)
 
@@ -131,7 +132,7 @@ def run_job(job: Job[BoardT, SeenT], options: RunOptions, trace: Sink | None = N
     Raises what `Machine.run` raises, BadInput without the accelerator.
     """
     check_proc()
-    record = job.record or recorder(job)
+    record = job.record or recorder(job, options.vcpus)
     story_to = sys.stderr if options.explain and options.explain.aside else sys.stdout
     with (
         # A user's device prints to stderr, as a guest does.

@@ -76,6 +76,7 @@ class DirectAccelerator:
         self._first_operation = 0
         self._lines = 0
         self._handlers = GuestHandlers()
+        self._index = 0  # of the vCPU that runs
 
     def add_memory(self, start: int, size: int) -> LocalMemory:
         memory = LocalMemory(start, size)
@@ -140,9 +141,9 @@ class DirectAccelerator:
         assert self._guest is not None
         process = os.getpid()
         error: BaseException | None = None
-        vcpu = Vcpu(seen := self.guests_bus(bus))
+        vcpu = Vcpu(seen := self.guests_bus(bus), self._index)
         # Which costs every access a call more: not before the guest has a handler at all.
-        self._handlers.when_any(lambda: Vcpu.__init__(vcpu, _OutsideHandlers(seen, self._handlers)))
+        self._handlers.when_any(lambda: vcpu.use(_OutsideHandlers(seen, self._handlers)))
         _in_use.append(bus)
         # As in the guest process: what a guest prints goes to stderr.
         with contextlib.redirect_stdout(printable_stream(sys.stderr)), self._handlers.watched():

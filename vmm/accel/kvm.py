@@ -1,11 +1,14 @@
 """Accelerator `kvm`: the real KVM runs the guest and fills the ring.
 
-The guest is machine code that repeats the recorded accesses of the guest function.
+The guest is machine code that repeats the recorded accesses of the guest function, on each vCPU
+those that it made there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,68 +20,73 @@ from coalesced.vmm.accel.kvm_base import KvmBase
 from coalesced.vmm.accel.recording import MemoryAccess, Recording
 from coalesced.vmm.accel.x86 import Program, assemble
 
-Recorder = Callable[[str, Mapping[str, object]], Recording]
+Recorder = Callable[[str, Mapping[str, object]], Sequence[Recording]]
+"""Records a guest, called with its name and arguments: a recording for each vCPU."""
 
-PLACES = (0x1000_0000, 0xFEC0_0000)  # where the program may lie
+_STACK = 256  # bytes for each vCPU, below the end of machine code that all start at
+PLACES = (0x1000_0000, 0xFEC0_0000)  # where the programs may lie
 
 
 class KvmAccelerator(KvmBase):
     """A VM of this machine's KVM, whose guest is a recording as machine code."""
 
-    def __init__(self, record: Recorder, places: tuple[int, int] = PLACES) -> None:
-        """`record(guest, arguments)` records that guest on this machine. Raises KvmUnusable.
+    def __init__(self, record: Recorder, places: tuple[int, int] = PLACES, vcpus: int = 1) -> None:
+        """`record(guest, arguments)` records that guest on this machine, each vCPU of `vcpus`.
 
-        `places`: the first and last address between which the program may lie.
+        `places`: the first and last address between which the programs may lie. Raises KvmUnusable,
+        HostError, RequestError (vCPUs).
         """
         self._record = record
         self._places = places
-        self._program: Program | None = None
-        self._program_memory: Memory | None = None
-        super().__init__()
+        self._loaded: list[_Loaded] = []
+        super().__init__(vcpus)
 
     def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
         """Record a guest and load what it does. Raises what recording raises, GuestError for an
         address of 4 GiB or more."""
-        recording = self._record(guest, arguments)
-        program = assemble(recording)
-        base = self._place(program, recording)
-        self._program = program
-        self._program_memory = self.load_code(program.at(base), base, program.size)
+        recordings = self._record(guest, arguments)
+        programs = [assemble(recording) for recording in recordings]
+        self._loaded = []
+        for index, (vcpu, program) in enumerate(zip(self._vm.vcpus, programs, strict=True)):
+            base = self._place(program, recordings)
+            memory = self._add_code(program.at(base), base, program.size)
+            vcpu.start_at(base, base + memory.size, index)
+            self._loaded.append(_Loaded(program, memory))
 
     def load_code(self, code: bytes, base: int, size: int = 0) -> Memory:
-        """Put machine code into a slot of its own at `base`, and have the vCPU start there.
+        """Put machine code into a slot of its own at `base`, and have all vCPUs start there.
 
-        The slot has whole pages, `size` bytes at least.
+        The slot has whole pages, `size` bytes at least. A vCPU finds its index in eax; the stack of
+        each next one begins 256 bytes below.
         """
+        memory = self._add_code(code, base, size)
+        for index, vcpu in enumerate(self._vm.vcpus):
+            vcpu.start_at(base, base + memory.size - _STACK * index, index)
+        return memory
+
+    def _add_code(self, code: bytes, base: int, size: int) -> Memory:
         length = -(-max(len(code), size, 1) // abi.PAGE_SIZE) * abi.PAGE_SIZE
         memory = self.add_slot(base, length)
         memory.mapping.write(0, code)
-        self.vcpu.start_at(base, base + length)
         return memory
 
     def loads(self) -> tuple[NDArray[np.void], NDArray[np.uint64]]:
         """The guest's loads and ins as recorded (`hv.abi.OP`), and their values in this run.
 
-        After the guest has halted.
+        Those of the first vCPU first. After the guest has halted.
         """
-        assert self._program is not None
-        return self._program.loads, self._program.loaded(self._results())
+        recorded = [each.program.loads for each in self._loaded]
+        got = [each.program.loaded(each.results()) for each in self._loaded]
+        return np.concatenate(recorded), np.concatenate(got)
 
     def differing_copies(self) -> int:
         """Bytes of `read_memory` that differ from the recording, after the guest has halted."""
-        assert self._program is not None
-        program = self._program
-        got, recorded = (np.frombuffer(b, np.uint8) for b in (self._results(), program.results))
-        different = got != recorded
-        sizes = program.loads["size"].astype(np.int64)
-        for byte in range(8):
-            different[program.places[sizes > byte] + byte] = False
-        return int(different.sum())
+        return sum(each.differing_copies() for each in self._loaded)
 
-    def _place(self, program: Program, recording: Recording) -> int:
+    def _place(self, program: Program, recordings: Sequence[Recording]) -> int:
         """The lowest hole between RAM and what the guest touches that takes the program."""
         taken = [(memory.start, memory.start + memory.size) for memory in self._vm.memory.values()]
-        for step in recording.steps:
+        for step in chain.from_iterable(recording.steps for recording in recordings):
             if isinstance(step, MemoryAccess):
                 continue  # RAM
             pages = np.unique(step["address"] // abi.PAGE_SIZE) * abi.PAGE_SIZE
@@ -96,8 +104,23 @@ class KvmAccelerator(KvmBase):
             )
         return base
 
-    def _results(self) -> bytes:
-        assert self._program is not None
-        assert self._program_memory is not None
-        program = self._program
-        return self._program_memory.mapping.read(program.results_at, len(program.results))
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A vCPU's program, and the memory that it lies in."""
+
+    program: Program
+    memory: Memory
+
+    def results(self) -> bytes:
+        program = self.program
+        return self.memory.mapping.read(program.results_at, len(program.results))
+
+    def differing_copies(self) -> int:
+        program = self.program
+        got, recorded = (np.frombuffer(b, np.uint8) for b in (self.results(), program.results))
+        different = got != recorded
+        sizes = program.loads["size"].astype(np.int64)
+        for byte in range(8):
+            different[program.places[sizes > byte] + byte] = False
+        return int(different.sum())

@@ -1,8 +1,8 @@
-"""A VM of this machine's KVM, run by this thread: what recordings and machine code share.
+"""A VM of this machine's KVM: what recordings and machine code share.
 
-The vCPU runs inside `run` alone: the ring is drained, zones move and devices are read only while
-the vCPU is outside KVM_RUN. Kernels before 6.12, whose full check lets a ring overrun that is
-drained under a running vCPU, lose nothing that way.
+A single vCPU runs inside `run` alone: the ring is drained, zones move and devices are read only
+while it is outside KVM_RUN. Several run on in threads of their own while this thread drains and
+handles the exit of one; zones move while all are outside.
 """
 
 from __future__ import annotations
@@ -32,21 +32,26 @@ class KvmBase(SharedSlots):
     )
     """The exits that the machine handles; another one ends the guest."""
 
-    def __init__(self) -> None:
-        """Raises KvmUnusable."""
+    def __init__(self, vcpus: int = 1) -> None:
+        """Create the VM and 1 to 8 vCPUs. Raises KvmUnusable, HostError, RequestError (vCPUs)."""
         self._vm = KvmVm()
         super().__init__(self._vm)
         try:
             self.vcpu = self._vm.create_vcpu()
+            for _ in range(1, vcpus):
+                self._vm.create_vcpu()
+            self._vcpus = self._vm.all_vcpus()
         except BaseException:
             self._vm.close()
             raise
         self.ring: Consumer | None = self.vcpu.ring
         self.coalesced_mmio = True
         self.coalesced_pio = self._vm.capabilities.coalesced_pio
-        self._run = self.vcpu.run
-        self.complete = self.vcpu.complete
-        self.enter = self.vcpu.enter
+        self._run = self._vcpus.run
+        self.complete = self._vcpus.complete
+        self.enter = self._vcpus.enter
+        self.pause = self._vcpus.pause
+        self.park = self._vcpus.park
         self.vcpu.handle.keep_writes()
         self._had_turn = False  # a due timer was reported since the guest ran
         self._look_at = 0.0
@@ -58,9 +63,6 @@ class KvmBase(SharedSlots):
 
     def attach(self, bus: MachineBus) -> None:
         """Nothing to do: every access of the guest comes as an exit or through the ring."""
-
-    def pause(self) -> None:
-        """Nothing to do: while the machine's own code runs, the guest does not."""
 
     def run(self, loop: Loop) -> Outcome:
         if not self._first_operation:
@@ -77,11 +79,8 @@ class KvmBase(SharedSlots):
         self._left_by = got[0]
         return _LOST
 
-    def park(self) -> bool:
-        return False
-
     def guest_error(self) -> Exception:
-        return self.vcpu.why_left(self._left_by)
+        return self._vcpus.why_left(self._left_by)
 
     def first_operation(self) -> int:
         return self._first_operation

@@ -16,6 +16,7 @@ from coalesced.vmm.accel.direct_bus import DirectBus
 from coalesced.vmm.loop import Loop
 
 MOST_ACCESSES = 1 << 24  # of a recorded guest; one that never ends would fill the memory
+_ALONE = "; its vCPUs are recorded one after the other, so that none can wait for another one"
 _SINGLES = 1 << 16  # single accesses that become an array
 
 
@@ -42,29 +43,37 @@ class Recording:
 
 
 class RecordingAccelerator(DirectAccelerator):
-    """`direct`, with everything that its guest has done in `recording`."""
+    """`direct`, with everything that its guest has done in `recordings`, one for each vCPU.
 
-    def __init__(self, most: int = MOST_ACCESSES) -> None:
+    The vCPUs run one after the other: the second one begins when the first one has halted.
+    """
+
+    def __init__(self, most: int = MOST_ACCESSES, vcpus: int = 1) -> None:
         """`most`: number of accesses after which the guest is ended with a GuestError."""
         super().__init__()
-        self.recording = Recording()
+        self.recordings = [Recording() for _ in range(vcpus)]
         self._most = most
 
     def guests_bus(self, bus: DirectBus) -> Bus:
-        self._seen = RecordingBus(bus, self.recording, self._most)
+        alone = _ALONE if len(self.recordings) > 1 else ""
+        self._seen = RecordingBus(bus, self.recordings[self._index], self._most, alone)
         return self._seen
 
     def run(self, loop: Loop) -> Exit:
-        halted = super().run(loop)
-        self._seen.finish()
+        for index in range(len(self.recordings)):
+            self._index = index
+            halted = super().run(loop)
+            self._seen.finish()
         return halted
 
 
 class RecordingBus:
     """A bus that carries out and records operations, but for those that the processor refuses."""
 
-    def __init__(self, bus: Bus, recording: Recording, most: int) -> None:
+    def __init__(self, bus: Bus, recording: Recording, most: int, hint: str = "") -> None:
+        """`hint`: end of the error for a guest of more than `most` accesses."""
         self._bus = bus
+        self._hint = hint
         self._steps = recording.steps
         self._singles: list[tuple[int, int, int, int]] = []
         self._most = self._left = most
@@ -146,6 +155,7 @@ class RecordingBus:
         if self._left < 0:
             raise GuestError(
                 f"more than {self._most:,} accesses: --accel kvm runs recorded guests, which end"
+                f"{self._hint}"
             )
         self._steps.append(step)
 

@@ -75,16 +75,33 @@ def fails(vcpu: Vcpu) -> None:
     vcpu.load8(-1)
 
 
+def each(vcpu: Vcpu) -> None:
+    vcpu.store8(BASE + vcpu.index, vcpu.load8(BASE) + vcpu.index)
+
+
+def first_waits(vcpu: Vcpu) -> None:
+    while vcpu.index == 0 and not vcpu.load8(BASE):
+        pass
+    vcpu.store8(BASE, 1)
+
+
 def recorded(guest: str, most: int = MOST_ACCESSES) -> list[Any]:
     """The steps, arrays as lists of tuples."""
-    accel = RecordingAccelerator(most)
+    return recorded_of(guest, 1, most)[0]
+
+
+def recorded_of(guest: str, vcpus: int, most: int = MOST_ACCESSES) -> list[list[Any]]:
+    """The steps of each vCPU."""
+    accel = RecordingAccelerator(most, vcpus)
     with Machine(accel) as machine:
         machine.add_ram(0, 0x1000)
         for base, space in ((BASE, machine.memory), (PORT, machine.ports)):
             space.map(Device("device", 0x100).region, base)
         machine.run(f"{GUEST}:{guest}")
-    steps = accel.recording.steps
-    return [step if isinstance(step, MemoryAccess) else step.tolist() for step in steps]
+    return [
+        [step if isinstance(step, MemoryAccess) else step.tolist() for step in each.steps]
+        for each in accel.recordings
+    ]
 
 
 def test_every_call_is_written_down_in_order() -> None:
@@ -134,3 +151,18 @@ def test_a_guest_that_never_ends_is_told_so() -> None:
     assert str(raised.value).endswith(
         "more than 100,000 accesses: --accel kvm runs recorded guests, which end"
     )
+
+
+def test_each_vcpu_is_recorded_after_the_one_before_it() -> None:
+    """Each with its index, on one machine."""
+    assert recorded_of("each", 3) == [
+        [[(OP_LOAD, 1, BASE, 0), (OP_STORE, 1, BASE, 0)]],
+        [[(OP_LOAD, 1, BASE, 0), (OP_STORE, 1, BASE + 1, 1)]],
+        [[(OP_LOAD, 1, BASE, 0), (OP_STORE, 1, BASE + 2, 2)]],
+    ]
+
+
+def test_a_vcpu_that_waits_for_another_one_is_told_why_it_cannot() -> None:
+    with pytest.raises(GuestError) as raised:
+        recorded_of("first_waits", 2, most=1000)
+    assert str(raised.value).endswith("so that none can wait for another one")

@@ -23,6 +23,8 @@
 #include "exit_page.c"
 #include "ioeventfd.c"
 #include "kvm.c"
+#include "kvm_seats.c"
+#include "kvm_threads.c"
 #include "mapping.c"
 #include "module.c"
 #include "producer.c"
