@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
-from coalesced.hv.abi import NR_IOBUS_DEVS, OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.devices.bus.address_space import Mapping
+from coalesced.hv.abi import KVM_EXIT_HLT, NR_IOBUS_DEVS, OP, OP_IN, OP_LOAD, OP_OUT, OP_STORE
 from coalesced.hv.errors import GuestError, HostError
 from coalesced.hv.kvm import KvmVm
 from coalesced.hv.outcome import Event
 from coalesced.vmm import pc
 from coalesced.vmm.accel.kvm import PLACES, KvmAccelerator
 from coalesced.vmm.accel.recording import MemoryAccess, Recording, Step
+from coalesced.vmm.loop import Loop
 from coalesced.vmm.machine import Machine
 from helpers.descriptors import descriptors
 from helpers.hv_processes import names_by
-from helpers.kvm_sides import needs_kvm
+from helpers.kvm_sides import needs_kvm, needs_several
 from helpers.vmm_fake import Recorder
 
 pytestmark = needs_kvm
@@ -37,10 +40,11 @@ class Board:
         self,
         *steps: list[Operation] | MemoryAccess,
         places: tuple[int, int] = PLACES,
+        vcpus: int = 1,
         **options: object,
     ) -> None:
         recording = Recording([self._step(step) for step in steps])
-        self.accel = KvmAccelerator(lambda _guest, _arguments: [recording], places)
+        self.accel = KvmAccelerator(lambda _guest, _arguments: [recording], places, vcpus)
         self.machine = Machine(self.accel, **options)  # type: ignore[arg-type]
         self.ram = self.machine.add_ram(0, 0x10000)
         self.device = Recorder("device", SIZE, coalesced=((0, SIZE - 0x10),))
@@ -56,7 +60,7 @@ class Board:
         return [(offset, value) for what, offset, _, value in self.device.seen if what == "write"]
 
     def run_code(self, code: bytes) -> None:
-        """Have the vCPU carry out bytes of machine code."""
+        """Have each vCPU carry out bytes of machine code."""
         self.accel.load_code(code, CODE, 0x2000)
         self.machine.resume()
 
@@ -72,7 +76,14 @@ def store(address: int, value: int) -> bytes:
     return b"\xc6\x05" + address.to_bytes(4, "little") + bytes([value])
 
 
+def apart(first: bytes, others: bytes) -> bytes:
+    """The first vCPU's code, and that of the other ones: the index is in eax."""
+    return b"\x85\xc0\x0f\x85" + len(first).to_bytes(4, "little") + first + others
+
+
 FOR_EVER = b"\xeb\xfe"
+HALT = b"\xf4"
+COUNTS = pytest.mark.parametrize("vcpus", [1, pytest.param(3, marks=needs_several)])
 
 
 def test_a_guest_reaches_ram_devices_and_ports() -> None:
@@ -162,13 +173,70 @@ def test_a_guest_that_goes_wrong_is_told_with_its_registers(
         assert board.written() == [(0, 1), (1, 2)]
 
 
+@needs_several
+def test_an_error_of_one_vcpu_ends_the_run_while_others_go_on() -> None:
+    with Board(vcpus=3) as board:
+        with pytest.raises(GuestError, match=r"^vCPU 0: the guest: it shut down by a triple fault"):
+            board.run_code(apart(store(DEVICE, 1) + b"\x0f\x0b", FOR_EVER))
+        assert board.written() == [(0, 1)]
+
+
+@needs_several
+def test_a_machine_stops_with_all_of_its_vcpus_which_continue_where_they_were() -> None:
+    with Board(vcpus=3) as board:
+        board.machine.loop.call_at(time.monotonic(), board.machine.stop)
+        waiting = b"\x80\x3d" + (0x100).to_bytes(4, "little") + b"\0\x74\xf7"  # until [0x100]
+        board.run_code(waiting + store(DEVICE, 7) + HALT)
+        assert (board.written(), board.machine.counters.halts) == ([], 0)
+        board.ram.write(0x100, b"\1")
+        loop = Loop()
+        ends = [(board.accel.run(loop), board.accel.park()) for _ in range(3)]
+        loop.close()
+        halted = (KVM_EXIT_HLT, 0, 0, False, 0)
+        assert ends == [(halted, True), (halted, True), (halted, False)]
+        assert (board.machine.flush(), board.written()) == (3, 3 * [(0, 7)])
+
+
+WRITES = 20_000
+
+
+@needs_several
+def test_no_write_is_lost_repeated_or_overtaken_while_another_vcpu_makes_zones_move() -> None:
+    """One counts in a register whose region is covered and shown again by the other's writes."""
+    count = (
+        b"\x31\xdb"  # xor ebx, ebx
+        b"\x89\x1d" + DEVICE.to_bytes(4, "little")  # again: mov [DEVICE], ebx
+        + b"\x43\x81\xfb" + WRITES.to_bytes(4, "little") + b"\x75\xf1" + HALT  # past the last?
+    )  # fmt: skip
+    move = (
+        b"\x66\xba" + PORT.to_bytes(2, "little") + b"\xb9" + (60).to_bytes(4, "little")
+        + b"\xee\x49\x75\xfc" + HALT  # again: out dx, al; dec ecx; jnz again
+    )  # fmt: skip
+    with Board(vcpus=2) as board:
+        above = Recorder("above", SIZE, log=board.device.log)
+        space, mapped = board.machine.memory, list[Mapping]()
+
+        def toggle(_offset: int, _value: int) -> None:
+            if mapped:
+                space.unmap(mapped.pop())
+            else:
+                mapped.append(space.map(above.region, DEVICE, priority=1))
+
+        board.ports.on_write = toggle
+        board.run_code(apart(count, move))
+        names = [name for name, _ in board.device.log]
+        assert [value for _, (_, _, _, value) in board.device.log] == list(range(WRITES))
+        assert set(names) == {"device", "above"}
+
+
 class Stop(Exception):
     """Raised by a timer to end a machine's run."""
 
 
-def test_what_a_guest_queued_is_delivered_although_it_never_exits() -> None:
-    """The staleness timer takes it out of KVM_RUN."""
-    with Board(staleness=0.002) as board:
+@COUNTS
+def test_what_a_guest_queued_is_delivered_although_it_never_exits(vcpus: int) -> None:
+    """The staleness timer takes a single vCPU out of KVM_RUN; several run on."""
+    with Board(staleness=0.002, vcpus=vcpus) as board:
 
         def look() -> None:
             if board.device.seen:
@@ -176,7 +244,7 @@ def test_what_a_guest_queued_is_delivered_although_it_never_exits() -> None:
 
         board.machine.loop.call_every(0.001, look)
         with pytest.raises(Stop):
-            board.run_code(store(DEVICE + 5, 9) + FOR_EVER)
+            board.run_code(apart(store(DEVICE + 5, 9) + FOR_EVER, FOR_EVER))
         assert board.written() == [(5, 9)]
         assert board.machine.counters.stale_drains == 1
 
@@ -193,8 +261,9 @@ def test_a_guest_gets_on_although_a_timer_is_always_due() -> None:
         assert board.ram.read(0x1000, 4) == (19_999 % 251).to_bytes(4, "little")
 
 
-def test_a_descriptor_is_served_although_the_guest_never_exits() -> None:
-    with Board() as board:
+@COUNTS
+def test_a_descriptor_is_served_although_the_guest_never_exits(vcpus: int) -> None:
+    with Board(vcpus=vcpus) as board:
         read_end, write_end = os.pipe()
 
         def readable() -> None:
