@@ -137,7 +137,7 @@ class Apertures:
             if extended:
                 return OUTSIDE
         if not extended:
-            return self._planar.read_byte(offset)
+            return self._planar.read(offset, 1)
         register = offset - WINDOW_REGISTERS
         if 0 <= register < REGISTERS_SIZE and self._registers_in_window():
             return self._read_register(register)
@@ -157,7 +157,7 @@ class Apertures:
             if extended:
                 return
         if not extended:
-            self._planar.write_byte(offset, value)
+            self._planar.write(offset, 1, value)
             return
         register = offset - WINDOW_REGISTERS
         if 0 <= register < REGISTERS_SIZE and self._registers_in_window():

@@ -131,9 +131,11 @@ class E1000(PciFunction):
         """Read registers. The card's own DMA does not reach them: it reads 0, as in QEMU 7.2.22."""
         if self._engaged:
             return 0
-        self._catch_up()
+        if self.transmitter.pause is not None or self._receive_break is not None:
+            self._catch_up()
         if size == 4 and not offset & 3:
-            return self._read_register(offset)
+            reader = self._readers.get(offset)
+            return self.registers[offset] if reader is None else reader()
         value = shift = 0
         for at, length in _pieces(offset, size):
             part = self._read_register(at & ~3) & (1 << 8 * length) - 1
@@ -145,7 +147,8 @@ class E1000(PciFunction):
         """Write registers; nothing happens where the card's own DMA does."""
         if self._engaged:
             return
-        self._catch_up()
+        if self.transmitter.pause is not None or self._receive_break is not None:
+            self._catch_up()
         self._engaged = True
         try:
             if size == 4 and not offset & 3:
@@ -213,7 +216,7 @@ class E1000(PciFunction):
 
     def _catch_up(self) -> None:
         """A guest that reads the card's registers sees progress even while the clock is stopped."""
-        if self.transmitter.paused:
+        if self.transmitter.pause is not None:
             self.resume_transmit()
         if self._receive_break is not None:
             self._go_on_receiving()

@@ -108,7 +108,8 @@ class Transmitter:
         self._may_batch = may_batch
         self._resume_soon = resume_soon
         self._busy = False
-        self._break: Timer | None = None  # before the next turn
+        self.pause: Timer | None = None
+        """While more is to be sent than one turn allows: until the next turn."""
 
     def reset(self) -> None:
         """No frame has begun; what the wire did not take is gone."""
@@ -119,9 +120,9 @@ class Transmitter:
         self._end_break()
 
     def _end_break(self) -> None:
-        if self._break is not None:
-            self._break.cancel()
-            self._break = None
+        if self.pause is not None:
+            self.pause.cancel()
+            self.pause = None
 
     def state(self) -> bytes:
         """The frame that has begun."""
@@ -132,11 +133,6 @@ class Transmitter:
         if not self._blocked and not self._busy:
             self._start = self._registers[TDH]
             self._go_on()
-
-    @property
-    def paused(self) -> bool:
-        """True while more is to be sent than one turn allows."""
-        return self._break is not None
 
     def _go_on(self) -> None:
         if self._busy or not self._registers[TCTL] & TCTL_EN:
@@ -152,7 +148,7 @@ class Transmitter:
 
     def resume(self) -> None:
         """The wire has room again, or the pause is over: continue with the rest."""
-        if not self._busy and (self._blocked or self._break is not None):
+        if not self._busy and (self._blocked or self.pause is not None):
             self._blocked = False
             self._end_break()
             self._go_on()
@@ -176,7 +172,7 @@ class Transmitter:
             if sent and (registers[TDH] == start or start >= count):
                 break
             if self._budget.spent and registers[TDH] != registers[TDT]:
-                self._break = self._resume_soon()
+                self.pause = self._resume_soon()
                 return causes
         return causes | INT_TXQE
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from coalesced.devices.vga.layout import BANKED_MAP, PLANES, REPEAT, WINDOW_MAPS
+from coalesced.devices.vga.layout import ALL_PLANES, BANKED_MAP, PLANES, REPEAT, WINDOW_MAPS
 from coalesced.devices.vga.registers import (
     GR5_ODD_EVEN,
     GR5_READ_MODE_1,
@@ -63,6 +63,9 @@ class PlanarMemory:
         self._dwords = self.words.data
         self._plan = make_plan(registers, self.sr, vram, 0)
         self._plan_generation = registers.generation
+        self._converted: dict[int, int] = {}
+        self._generation = -1
+        self._look()
 
     @property
     def is_plain(self) -> bool:
@@ -71,20 +74,58 @@ class PlanarMemory:
 
     def read(self, offset: int, size: int) -> int:
         """Read 1 to 8 bytes of the window, lowest first; each may load the latches."""
-        if size == 1:
-            return self.read_byte(offset)
-        value = 0
-        for position in range(size):
-            value |= self.read_byte(offset + position) << (8 * position)
-        return value
+        if size != 1:
+            value = 0
+            for position in range(size):
+                value |= self.read(offset + position, 1) << (8 * position)
+            return value
+        r = self._r
+        if self._generation != r.generation:
+            self._look()
+        if not self._first <= offset < self._end:
+            return OUTSIDE
+        address = offset - self._origin
+        if not self._planar:
+            return self._bytes[address if self._chain_4 else self._paired(address)]
+        # Only this kind of read loads the latches; in the two above QEMU leaves them alone.
+        latch = self._dwords[address]
+        if latch != r.latch:
+            r.latch = latch
+            r.generation += 1
+            self._generation = r.generation  # nothing else that `_look` finds depends on them
+            self._converted.clear()
+        compare = self._compare
+        if compare is None:
+            return (latch >> self._read_shift) & 0xFF
+        differs = (latch ^ compare[0]) & compare[1]
+        differs |= differs >> 16
+        return ~(differs | differs >> 8) & 0xFF
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """Write 1 to 8 bytes to the window, lowest first."""
-        if size == 1:
-            self.write_byte(offset, value & 0xFF)
+        """Write 1 to 8 bytes to the window, lowest first; lost where GR6 maps nothing."""
+        if size != 1:
+            for position in range(size):
+                self.write(offset + position, 1, (value >> (8 * position)) & 0xFF)
             return
-        for position in range(size):
-            self.write_byte(offset + position, (value >> (8 * position)) & 0xFF)
+        r = self._r
+        if self._generation != r.generation:
+            self._look()
+        if not self._first <= offset < self._end:
+            return
+        address = offset - self._origin
+        if not self._planar:
+            plane = address & 3 if self._chain_4 else self._paired(address) & 3
+            if self._open >> (8 * plane) & 1:
+                self._bytes[address if self._chain_4 else self._paired(address)] = value & 0xFF
+            return
+        value &= 0xFF
+        new = self._converted.get(value)
+        if new is None:
+            new = self._converted[value] = planar_value(r, value)
+        if self._open != ALL_PLANES:
+            old = self._dwords[address]
+            new = ((new ^ old) & self._open) ^ old
+        self._dwords[address] = new
 
     def take_run(self, run: WriteRun) -> int:
         """Do what as many calls of `write` would, at once; takes every entry.
@@ -105,66 +146,32 @@ class PlanarMemory:
         self._plan.write(run)
         return count
 
-    def read_byte(self, offset: int) -> int:
-        """Read one byte of the window: 0xff where GR6 maps nothing."""
+    def _look(self) -> None:
+        """Work out what the registers make of the window: for single accesses, whose time it is."""
         r = self._r
         gr = r.gr
         window_map = (gr[GR_MISC] >> 2) & 3
-        first, size = WINDOW_MAPS[window_map]
-        address = offset - first
-        if not 0 <= address < size:
-            return OUTSIDE
-        if window_map == BANKED_MAP:
-            address += self.bank_offset
+        self._first, size = WINDOW_MAPS[window_map]
+        bank = self.bank_offset if window_map == BANKED_MAP else 0
+        self._origin = self._first - bank
         mode = gr[GR_MODE]
-        if self.sr[SR_MEMORY_MODE] & SR4_CHAIN_4:
-            return self._bytes[address] if address < len(self._bytes) else OUTSIDE
-        if mode & GR5_ODD_EVEN:
-            address = ((address & ~1) << 1) | (gr[GR_READ_MAP] & 2) | (address & 1)
-            return self._bytes[address] if address < len(self._bytes) else OUTSIDE
-        if address >= len(self._dwords):
-            return OUTSIDE
-        # Only this kind of read loads the latches; in the two above QEMU leaves them alone.
-        latch = self._dwords[address]
-        if latch != r.latch:
-            r.latch = latch
-            r.generation += 1
-        if mode & GR5_READ_MODE_1:
-            differs = latch ^ PLANES[gr[GR_COLOR_COMPARE] & 0x0F]
-            differs &= PLANES[gr[GR_COLOR_DONT_CARE] & 0x0F]
-            differs |= differs >> 16
-            return ~(differs | differs >> 8) & 0xFF
-        return (latch >> (8 * (gr[GR_READ_MAP] & 3))) & 0xFF
+        self._chain_4 = bool(self.sr[SR_MEMORY_MODE] & SR4_CHAIN_4)
+        self._planar = not self._chain_4 and not mode & GR5_ODD_EVEN
+        # Addresses that memory has: of words, of bytes, or of pairs that share a word.
+        bytes_each = 4 if self._planar else 1 if self._chain_4 else 2
+        self._end = self._first + min(size, len(self._bytes) // bytes_each - bank)
+        self._pair = gr[GR_READ_MAP] & 2
+        self._read_shift = 8 * (gr[GR_READ_MAP] & 3)
+        care = PLANES[gr[GR_COLOR_DONT_CARE] & 0x0F]
+        compared = PLANES[gr[GR_COLOR_COMPARE] & 0x0F], care
+        self._compare = compared if mode & GR5_READ_MODE_1 else None
+        self._open = PLANES[self.sr[SR_MAP_MASK] & 0x0F]
+        self._converted.clear()
+        self._generation = r.generation
 
-    def write_byte(self, offset: int, value: int) -> None:
-        """Write one byte (0 to 255) to the window; lost where GR6 maps nothing."""
-        r = self._r
-        window_map = (r.gr[GR_MISC] >> 2) & 3
-        first, size = WINDOW_MAPS[window_map]
-        address = offset - first
-        if not 0 <= address < size:
-            return
-        if window_map == BANKED_MAP:
-            address += self.bank_offset
-        map_mask = self.sr[SR_MAP_MASK]
-        if self.sr[SR_MEMORY_MODE] & SR4_CHAIN_4:
-            if map_mask >> (address & 3) & 1 and address < len(self._bytes):
-                self._bytes[address] = value
-            return
-        if r.gr[GR_MODE] & GR5_ODD_EVEN:
-            plane = (r.gr[GR_READ_MAP] & 2) | (address & 1)
-            address = ((address & ~1) << 1) | plane
-            if map_mask >> plane & 1 and address < len(self._bytes):
-                self._bytes[address] = value
-            return
-        if address >= len(self._dwords):
-            return
-        new = planar_value(r, value)
-        map_mask &= 0x0F
-        if map_mask != 0x0F:
-            old = self._dwords[address]
-            new = ((new ^ old) & PLANES[map_mask]) ^ old
-        self._dwords[address] = new
+    def _paired(self, address: int) -> int:
+        """The byte of an odd/even address."""
+        return ((address & ~1) << 1) | self._pair | (address & 1)
 
 
 def planar_value(r: Registers, value: int) -> int:
