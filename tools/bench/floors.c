@@ -8,6 +8,9 @@
 #include "floor_kvm.h"
 #include "floors.h"
 
+/* stamps.c */
+PyObject *floors_stamper(PyObject *module, PyObject *times);
+
 #define PAUSE_NS 50000u /* before a call whose latency is measured */
 
 static const char *const kinds[FLOOR_KINDS] = {"pipe", "eventfd", "socketpair", "futex", "spin"};
@@ -251,6 +254,8 @@ static PyMethodDef functions[] = {
      "producers(producers, pages, batch, own, seconds): ns per entry, and fairness."},
     {"channel", floors_channel, METH_VARARGS,
      "channel(kind, calls, batch, here, there, each=None): ns per entry."},
+    {"stamper", floors_stamper, METH_O,
+     "stamper(times): a device's load handler that notes when it is called."},
     {"kvm", floors_kvm, METH_VARARGS, "kvm(fd, size, ring_offset): ns of a guest to its halt."},
     {NULL, NULL, 0, NULL},
 };

@@ -5,6 +5,7 @@ takes this thread's affinity for its time and puts it back, and does not look fo
 Raises OSError (no process, no pipe, no such CPU) and RuntimeError (the other process failed).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -43,6 +44,12 @@ def channel(
     written for each batch and wakes, a `pipe`, a `socketpair` or a POSIX message `queue`. `each`:
     room for `calls` uint64, the nanoseconds from the start of each call until it is received;
     there are 50 us between two calls then.
+    """
+
+def stamper(times: Array, /) -> Callable[[int, int], int]:
+    """A device's load handler in C that reads as 0 and notes when it is called.
+
+    `times`: uint64, the first how many follow, then CLOCK_MONOTONIC ns. What has no room is lost.
     """
 
 def kvm(fd: int, size: int, ring_offset: int, /) -> float:

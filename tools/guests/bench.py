@@ -16,9 +16,9 @@ from coalesced.tools.guests import mode12h
 # A device of the benchmark's own. A load from CONTROL tells the guest what to do next.
 CONTROL = 0xFE00_0000
 PROBE = 0xFE00_0008  # reads as 0
-STAMPED = 0xFE00_0010  # the same, and the time of each load is kept
 BELL = 0xFE00_0018  # what `doorbells` writes to
 REGISTERS_SIZE = 0x1000
+STAMPED = 0xFE10_0000  # reads as 0, answered in C; the time of each load is kept
 QUEUE = 0xFE00_1000  # coalesced
 QUEUE_SIZE = 0x1000
 APART = 16  # bytes from one zone of `growth` to the next
