@@ -79,6 +79,10 @@ class Bell:
         """Close the end and wake the other one; in a fork of its process, forget it."""
     def check(self) -> None:
         """Raise RingClosed or RingBusy when the end cannot be used any more."""
+    def append(self, address: int, len: int, data: int, pio: bool, /) -> bool:
+        """As `check`, append an entry, publish it and `signal`; False when the ring is full."""
+    def commit(self, count: int, /) -> None:
+        """As `check`, give the slots of `count` peeked entries back and `signal`."""
     def signal(self) -> None:
         """Wake the other end if it sleeps; the index is published."""
     def wait(self, timeout: float | None, /) -> bool:
@@ -99,8 +103,8 @@ class Consumer(Buffer):
     slots: int
     def __new__(cls, mapping: Mapping, offset: int, size: int) -> Consumer: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
-    def peek(self) -> int:
-        """Copy all published entries, checked, to the start of the batch; how many."""
+    def peek(self, most: int = ..., /) -> int:
+        """Copy the published entries, `most` at most, checked, to the batch's start; how many."""
     def summary(self) -> tuple[int, int, tuple[int, int]]:
         """(size, kinds, span) of the last batch, if it is not empty.
 

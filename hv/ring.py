@@ -41,14 +41,16 @@ class Consumer:
         self.commit = self.core.commit
         self.pending = self.core.pending  # how many entries are published and not committed
 
-    def peek(self) -> NDArray[np.void]:
-        """A checked copy of all published entries, oldest first, `data` cut to `len` bytes.
+    def peek(self, most: int | None = None) -> NDArray[np.void]:
+        """A checked copy of the published entries, oldest first, `data` cut to `len` bytes.
+
+        `most`: how many at most; None: all.
 
         The array is read-only and overwritten by the next peek. The entries stay in the ring until
         `commit(count)`. Raises ProtocolError with slot and value when an entry or an index breaks
         the rules; entries before a bad one come in a batch of their own first.
         """
-        return self.batch(self._peek())
+        return self.batch(self._peek() if most is None else self._peek(most))
 
     def batch(self, count: int) -> NDArray[np.void]:
         """The first `count` entries of what was peeked last."""

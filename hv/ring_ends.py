@@ -147,13 +147,10 @@ class RingProducer(RingEnd):
         timeout: float | None = None,
     ) -> None:
         """Append an entry: `size` bytes (1 to 8) of `value` for an address or port."""
-        self._bell.check()
-        limit = _Limit(timeout)
-        while not self._ring.append(address, size, value, pio):
+        limit = _UNLIMITED if timeout is None else _Limit(timeout)
+        while not self._bell.append(address, size, value, pio):
             if not self._bell.wait(limit.left()):
                 raise RingFull(0)
-        self._ring.publish()
-        self._bell.signal()
 
     def append_many(
         self,
@@ -232,8 +229,8 @@ class RingConsumer(RingEnd):
         """
         if not self._bell.wait(timeout):
             return self._ring.batch(0).copy()
-        batch = self._ring.peek()[:most].copy()
-        self.commit(len(batch))
+        batch = self._ring.peek(most).copy()
+        self._bell.commit(len(batch))
         return batch
 
     def peek(self) -> NDArray[np.void]:
@@ -243,10 +240,7 @@ class RingConsumer(RingEnd):
 
     def commit(self, count: int) -> None:
         """Take `count` peeked entries out of the ring."""
-        self._bell.check()
-        if count:
-            self._ring.commit(count)
-            self._bell.signal()
+        self._bell.commit(count)
 
     def __iter__(self) -> Iterator[NDArray[np.void]]:
         """Batches until the producer closes its end; each is committed when the next is wanted.
@@ -290,3 +284,6 @@ class _Limit:
 
     def left(self) -> float | None:
         return self._end if self._end is None else max(0.0, self._end - time.monotonic())
+
+
+_UNLIMITED = _Limit(None)

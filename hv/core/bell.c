@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "core.h"
 
+#define BELL_LOOKS 32 /* about a microsecond */
+
 typedef struct {
     PyObject_HEAD
     MappingObject *mapping;
@@ -141,17 +143,24 @@ static void bell_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-static PyObject *bell_check_method(PyObject *object, PyObject *unused)
+/* 0, or -1 with an exception set when entries can neither be appended nor taken. */
+static int bell_usable(const BellObject *self)
 {
-    (void)unused;
-    BellObject *self = (BellObject *)object;
     if (bell_check(self) < 0)
-        return NULL;
+        return -1;
     /* Closed for good: who writes on would write for nobody. */
     if (self->produces && shared_ring_peer(self->end.peer) & SHARED_RING_CLOSED) {
         PyErr_SetString(error_closed, "the consumer has closed its end");
-        return NULL;
+        return -1;
     }
+    return 0;
+}
+
+static PyObject *bell_check_method(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    if (bell_usable((BellObject *)object) < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -169,6 +178,48 @@ static bool bell_has_end(const BellObject *self)
     return self->producer || self->consumer;
 }
 
+/* append(address, len, data, pio): check, append, publish and signal: an entry a call. */
+static PyObject *bell_append(PyObject *object, PyObject *const *args, Py_ssize_t n)
+{
+    BellObject *self = (BellObject *)object;
+    if (n != 4 || !self->producer) {
+        PyErr_SetString(PyExc_TypeError, "expected a producer's bell and 4 arguments");
+        return NULL;
+    }
+    int pio = PyObject_IsTrue(args[3]);
+    int put = pio < 0 || bell_usable(self) < 0 ? -1 : producer_put(self->producer, args, pio);
+    if (put <= 0)
+        return put < 0 ? NULL : Py_NewRef(Py_False);
+    ring_publish(&self->producer->p);
+    doorbell_signal(&self->end.bell);
+    Py_RETURN_TRUE;
+}
+
+/* commit(count): check, commit and signal. */
+static PyObject *bell_commit(PyObject *object, PyObject *count)
+{
+    BellObject *self = (BellObject *)object;
+    if (!self->consumer) {
+        PyErr_SetString(PyExc_TypeError, "expected a consumer's bell");
+        return NULL;
+    }
+    if (bell_usable(self) < 0 || consumer_give_back(self->consumer, count) < 0)
+        return NULL;
+    doorbell_signal(&self->end.bell);
+    Py_RETURN_NONE;
+}
+
+/* Look for news that comes before a look at the other end's process, a system call, would be over. */
+static bool bell_news_soon(const BellObject *self)
+{
+    for (int i = 0; i < BELL_LOOKS; i++) {
+        if (bell_news(self))
+            return true;
+        cpu_relax();
+    }
+    return bell_news(self);
+}
+
 static PyObject *bell_wait(PyObject *object, PyObject *timeout)
 {
     BellObject *self = (BellObject *)object;
@@ -177,7 +228,8 @@ static PyObject *bell_wait(PyObject *object, PyObject *timeout)
         return NULL;
     for (;;) {
         /* First who is there, then its index: a producer that is gone has published its last. */
-        if (!bell_news(self) && bell_follow(self) < 0)
+        bool news = deadline ? bell_news_soon(self) : bell_news(self);
+        if (!news && bell_follow(self) < 0)
             return NULL;
         if (bell_news(self))
             break;
@@ -236,6 +288,9 @@ static PyMethodDef bell_methods[] = {
     {"attach_end", bell_attach_end, METH_O, "attach_end(end): the Producer or Consumer, made now."},
     {"close", bell_close, METH_NOARGS, "Close the end and wake the other one."},
     {"check", bell_check_method, METH_NOARGS, "Raise RingClosed or RingBusy for an unusable end."},
+    {"append", (PyCFunction)(void (*)(void))bell_append, METH_FASTCALL,
+     "append(address, len, data, pio): show the entry and wake; False when the ring is full."},
+    {"commit", bell_commit, METH_O, "commit(count): give slots of peeked entries back and wake."},
     {"signal", bell_signal, METH_NOARGS, "Wake the other end if it sleeps."},
     {"wait", bell_wait, METH_O, "wait(timeout): for entries or for room; False after it."},
     {"arm", bell_arm, METH_NOARGS, "Announce a sleep; False when there is news already."},

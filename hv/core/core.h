@@ -128,7 +128,11 @@ typedef struct {
 
 extern PyTypeObject *ProducerType, *ConsumerType;
 int producer_init_type(PyObject *module);
+/* Append address, len and data; 1, 0 where the ring is full, or -1 with an exception set. */
+int producer_put(ProducerObject *self, PyObject *const *entry, int pio);
 int consumer_init_type(PyObject *module);
+/* Give the slots of that many peeked entries back; 0, or -1 with an exception set. */
+int consumer_give_back(ConsumerObject *self, PyObject *count);
 /* The mapping and the ring in it, from (mapping, offset, size); NULL with an exception set. */
 struct coalesced_ring *ring_from(PyObject *args, PyObject *kwargs, MappingObject **mapping,
                                  Py_ssize_t *size);

@@ -36,30 +36,35 @@ static void producer_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+int producer_put(ProducerObject *self, PyObject *const *entry, int pio)
+{
+    uint64_t address, len, data;
+    if (unsigned_from(entry[0], &address) < 0 || unsigned_from(entry[1], &len) < 0 ||
+        unsigned_from(entry[2], &data) < 0)
+        return -1;
+    if (len < 1 || len > 8) {
+        PyErr_Format(PyExc_ValueError, "expected a len of 1 to 8, got %llu",
+                     (unsigned long long)len);
+        return -1;
+    }
+    enum ring_status status = ring_append(&self->p, address, (uint32_t)len, pio ? 1 : 0, data);
+    if (status < 0) {
+        ring_raise(status, self->p.bad, 0, self->p.slots);
+        return -1;
+    }
+    return mapping_check(self->mapping) < 0 ? -1 : status == RING_OK;
+}
+
 static PyObject *producer_append(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"phys_addr", "len", "data", "pio", NULL};
-    struct ring_producer *p = &((ProducerObject *)self)->p;
-    PyObject *address_object, *data_object;
-    unsigned int len;
+    PyObject *entry[3];
     int pio = 0;
-    uint64_t address, data;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OIO|p", names, &address_object, &len,
-                                     &data_object, &pio) ||
-        unsigned_from(address_object, &address) < 0 || unsigned_from(data_object, &data) < 0)
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|p", names, &entry[0], &entry[1], &entry[2],
+                                     &pio))
         return NULL;
-    if (len < 1 || len > 8) {
-        PyErr_Format(PyExc_ValueError, "expected a len of 1 to 8, got %u", len);
-        return NULL;
-    }
-    enum ring_status status = ring_append(p, address, len, pio ? 1 : 0, data);
-    if (status < 0) {
-        ring_raise(status, p->bad, 0, p->slots);
-        return NULL;
-    }
-    if (mapping_check(((ProducerObject *)self)->mapping) < 0)
-        return NULL;
-    return PyBool_FromLong(status == RING_OK);
+    int put = producer_put((ProducerObject *)self, entry, pio);
+    return put < 0 ? NULL : PyBool_FromLong(put);
 }
 
 static PyObject *producer_publish(PyObject *self, PyObject *unused)

@@ -134,15 +134,22 @@ static PyObject *consumer_own(PyObject *self, PyObject *argument)
     Py_RETURN_NONE;
 }
 
-static PyObject *consumer_peek(PyObject *self, PyObject *unused)
+static PyObject *consumer_peek(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    (void)unused;
     ConsumerObject *consumer = (ConsumerObject *)self;
     struct ring_consumer *c = &consumer->c;
+    uint64_t most = c->slots;
     uint32_t count;
+    if (n > 1) {
+        PyErr_Format(PyExc_TypeError, "expected at most 1 argument, got %zd", n);
+        return NULL;
+    }
+    if (n == 1 && unsigned_from(args[0], &most) < 0)
+        return NULL;
+    most = most < c->slots ? most : c->slots;
     if (consumer->own && own_ring_signalled(consumer->own))
         answer_signal(consumer);
-    enum ring_status status = ring_peek(c, consumer->batch, c->slots, &count);
+    enum ring_status status = ring_peek(c, consumer->batch, (uint32_t)most, &count);
     if (mapping_check(consumer->mapping) < 0)
         return NULL;
     if (status < 0) {
@@ -198,24 +205,28 @@ static int consumer_getbuffer(PyObject *self, Py_buffer *view, int flags)
     return PyBuffer_FillInfo(view, self, consumer->batch, size, 1, flags);
 }
 
-static PyObject *consumer_commit(PyObject *self, PyObject *argument)
+int consumer_give_back(ConsumerObject *consumer, PyObject *argument)
 {
-    ConsumerObject *consumer = (ConsumerObject *)self;
     unsigned long count = PyLong_AsUnsignedLong(argument);
     if (count == (unsigned long)-1 && PyErr_Occurred())
-        return NULL;
+        return -1;
     if (count > consumer->c.peeked) {
         PyErr_Format(PyExc_ValueError, "cannot commit %lu entries: %u were peeked", count,
                      consumer->c.peeked);
-        return NULL;
+        return -1;
     }
     if (count && consumer->waits.shared)
         waits_account(&consumer->waits, consumer->batch, (uint32_t)count);
     ring_commit(&consumer->c, (uint32_t)count);
-    if (mapping_check(consumer->mapping) < 0)
+    return mapping_check(consumer->mapping);
+}
+
+static PyObject *consumer_commit(PyObject *self, PyObject *argument)
+{
+    const struct ring_consumer *c = &((ConsumerObject *)self)->c;
+    if (consumer_give_back((ConsumerObject *)self, argument) < 0)
         return NULL;
-    return PyLong_FromLong(
-        (long)ring_distance(consumer->c.next, consumer->c.last, consumer->c.slots));
+    return PyLong_FromLong((long)ring_distance(c->next, c->last, c->slots));
 }
 
 static PyObject *consumer_pending(PyObject *self, PyObject *unused)
@@ -287,7 +298,8 @@ static PyObject *consumer_waits(PyObject *self, PyObject *unused)
 }
 
 static PyMethodDef consumer_methods[] = {
-    {"peek", consumer_peek, METH_NOARGS, "Copy all published entries to the batch; how many."},
+    {"peek", (PyCFunction)(void (*)(void))consumer_peek, METH_FASTCALL,
+     "peek([most]): copy the published entries to the batch; how many."},
     {"summary", consumer_summary, METH_NOARGS, "Of the last batch: (size, kinds, span)."},
     {"entries", consumer_entries, METH_O, "entries(count): the oldest peeked ones as tuples."},
     {"rebase", consumer_rebase, METH_O, "rebase(base): offsets from it, and values, as columns."},
