@@ -226,3 +226,16 @@ def test_the_plan_follows_registers_and_latches() -> None:
     vga.reset()
     run_on(vga, run)
     assert vga.vram[:4].tolist() == [1, 2, 3, 4], "after reset everything is closed"
+
+
+def test_single_writes_follow_registers_and_latches() -> None:
+    vga = planar_vga()
+    vga.vram[:8] = (0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80)
+    set_gr(vga, 8, 0x0F)
+    for at in (0, 1):
+        vga.window.read(at, 1)
+        vga.window.write(100 + at, 1, 0xFF)
+    assert vga.vram[400:408].tolist() == [0x1F, 0x2F, 0x3F, 0x4F, 0x5F, 0x6F, 0x7F, 0x8F]
+    set_gr(vga, 8, 0xFF)
+    vga.window.write(100, 1, 0xFF)
+    assert vga.vram[400:404].tolist() == [0xFF] * 4

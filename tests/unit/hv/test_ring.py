@@ -201,6 +201,21 @@ def test_peeked_entries_stay_until_they_are_committed() -> None:
         assert len(consumer.peek()) == 0
 
 
+def test_a_peek_copies_no_more_than_asked_for() -> None:
+    with memory(abi.PAGE_SIZE) as mapping:
+        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
+        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
+        for n in range(5):
+            producer.append(n, 1, n)
+        producer.publish()
+        everything = entries_of(consumer.peek())
+        assert entries_of(consumer.peek(2)) == everything[:2]
+        with pytest.raises(ValueError, match="cannot commit 3 entries: 2 were peeked"):
+            consumer.commit(3)
+        assert entries_of(consumer.peek(1 << 40)) == everything
+        assert len(consumer.peek(0)) == 0
+
+
 def test_few_entries_come_as_tuples_as_they_do_in_the_array() -> None:
     """Oldest first; not more than were peeked and are not committed."""
     with memory(abi.PAGE_SIZE) as mapping:

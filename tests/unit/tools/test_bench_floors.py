@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import numpy as np
 import psutil
@@ -121,3 +122,14 @@ def test_nobody_waits_for_a_side_that_never_ran(kind: str) -> None:
         floors.ping_pong(kind, 10, -1, 1023)
     assert children() == others
     assert descriptors() - before == set()
+
+
+def test_a_stamper_notes_the_loads_that_have_room_and_reads_as_0() -> None:
+    times = np.zeros(3, np.int64)
+    read = floors.stamper(times)
+    before = time.monotonic_ns()
+    assert [read(8, 4) for _ in range(3)] == [0, 0, 0]
+    assert times[0] == 2
+    assert before <= times[1] <= times[2] <= time.monotonic_ns()
+    with pytest.raises(ValueError, match="expected elements of 8 bytes, got 6 bytes"):
+        floors.stamper(np.zeros(6, np.uint8))
