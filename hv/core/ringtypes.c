@@ -102,7 +102,7 @@ static void answer_signal(ConsumerObject *consumer)
 {
     uint64_t count;
     struct iovec into = {&count, sizeof count};
-    /* Q1. The guest process shares the open file, and may have made it block: not here. */
+    /* A1. The guest process shares the open file, and may have made it block: not here. */
     ssize_t n = preadv2(consumer->own_fd, &into, 1, -1, RWF_NOWAIT);
     if (n < 0 && errno == EOPNOTSUPP) /* an older kernel */
         n = read(consumer->own_fd, &count, sizeof count);

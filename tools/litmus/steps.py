@@ -1,8 +1,8 @@
-"""The steps of ring, exit, posted write, ring lock and shared ring, and what each order is for.
+"""The steps of rings, exit, posted write and ring lock, and what each order is for.
 
-The comments in hv/core/ring.h, exit.h, posted.h, ring_lock.h and shared_ring.h cite its ids, and a
-test compares the headers with it. The predictions of `coalesced litmus` are derived from it; what
-is explored are the headers themselves.
+The comments in hv/core/ring.h, exit.h, posted.h, ring_lock.h, own_ring.h and shared_ring.h cite its
+ids, and a test compares the headers with it. The predictions of `coalesced litmus` are derived from
+it; what is explored are the headers themselves.
 """
 
 from __future__ import annotations
@@ -100,9 +100,27 @@ OWNER_STEPS = (
          "&own->owner", "ORDER_TAKE_OWNER"),
 )  # fmt: skip
 
+OWN_STEPS = (
+    Step("D1", "guest", "fence", "fence", "seq_cst", "", "FENCE_OWN_RING", "A3"),
+    Step("D2", "guest", "reads whether a signal is under way", "load", "relaxed", "&w->signalled"),
+    Step("D3", "guest", "says that one is", "store", "relaxed", "&w->signalled"),
+    Step("D4", "guest", "writes the ring's descriptor", "call", "plain", ""),
+    Step("A1", "VMM", "empties the descriptor", "call", "plain", ""),
+    Step("A2", "VMM", "says that no signal is under way", "store", "relaxed", "&w->signalled"),
+    Step("A3", "VMM", "fence", "fence", "seq_cst", "", "FENCE_OWN_RING", "D1"),
+)  # fmt: skip
+
 STEPS = {
     step.id: step
-    for steps in (RING_STEPS, EXIT_STEPS, WAKEUP_STEPS, POSTED_STEPS, LOCK_STEPS, OWNER_STEPS)
+    for steps in (
+        RING_STEPS,
+        EXIT_STEPS,
+        WAKEUP_STEPS,
+        POSTED_STEPS,
+        LOCK_STEPS,
+        OWNER_STEPS,
+        OWN_STEPS,
+    )
     for step in steps
 }
 
@@ -139,6 +157,10 @@ def _fence(steps: tuple[str, ...], macro: str, protocol: str = "wakeup") -> Barr
 
 def _algorithm(protocol: str, header: str, without: str) -> Barrier:
     return Barrier(protocol, (), "BROKEN_RING", f'"{header}"', frozenset(), without)
+
+
+def _rule(number: int, without: str) -> Barrier:
+    return Barrier("rings", (), f"RULE_{number}", "0", frozenset(), without)
 
 
 BARRIERS = {
@@ -193,6 +215,13 @@ BARRIERS = {
         "takeover", "O3", {LOAD_LOAD}, "the next consumer gets an entry a second time"
     ),
     "posted-fence": _fence(("N2",), "FENCE_POSTED", "posted"),
+    "own-ring-fence": _fence(("D1", "A3"), "FENCE_OWN_RING", "own"),
+    "announce-fence": _fence(("D1",), "ANNOUNCE_FENCE", "own"),
+    "answer-fence": _fence(("A3",), "ANSWER_FENCE", "own"),
+    "rule-12": _rule(
+        12, "another vCPU's exit comes before what was queued ahead of a store to RAM"
+    ),
+    "rule-13": _rule(13, "a device handles an exit before the entries of its own ring"),
 }
 
 # The programs, with their threads.
@@ -205,6 +234,8 @@ PROTOCOLS = {
     "shared": ("producer", "consumer"),
     "takeover": ("consumer", "next consumer"),
     "lock": ("vCPU 0 (producer)", "vCPU 1 (producer)", "VMM (consumer)"),
+    "own": ("guest", "VMM"),
+    "rings": ("vCPU 0", "vCPU 1", "VMM"),
 }
 
 
@@ -214,7 +245,7 @@ def needed(removed: str, model: str, slots: int, entries: int) -> bool:
     A barrier is needed where the model does not always keep one of its pairs in order.
     """
     barrier = BARRIERS[removed]
-    if removed == "double-read":
+    if removed in ("double-read", "rule-12", "rule-13"):
         return True
     if removed == "full-check-2009":
         return overruns_2009(slots) and entries > slots

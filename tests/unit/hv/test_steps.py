@@ -12,6 +12,7 @@ from coalesced.tools.litmus.steps import (
     BARRIERS,
     EXIT_STEPS,
     LOCK_STEPS,
+    OWN_STEPS,
     OWNER_STEPS,
     POSTED_STEPS,
     RING_STEPS,
@@ -27,6 +28,7 @@ HEADERS = {
     "posted.h": POSTED_STEPS,
     "ring_lock.h": LOCK_STEPS,
     "shared_ring.h": OWNER_STEPS,
+    "own_ring.h": OWN_STEPS,
 }
 CALLS = {
     "load": "atomic_load",
@@ -91,7 +93,7 @@ def test_each_step_stands_in_its_header_once_and_in_order(header: str) -> None:
             assert count == wanted, f"{header} cites {step.id} {count} times"
         else:
             assert count == 0, f"{header}: {step.id} is its callers' business"
-    for side in ("P", "C", "W", "N", "L"):
+    for side in ("P", "C", "W", "N", "L", "D", "A"):
         numbers = [step.id for step in places if step.id[0] == side and step.id != "W4"]
         assert numbers == sorted(numbers), f"{header}: {numbers}"
 

@@ -42,8 +42,11 @@ def test_each_barrier_that_a_model_needs_has_a_witness(capsys: pytest.CaptureFix
             assert case["ok"]
         elif not case["ok"]:
             broken[model].add(removed)
-    algorithm = {"full-check-2009", "double-read"}
-    fences = {"wakeup-fence", "waker-fence", "sleeper-fence", "posted-fence"}
+    algorithm = {"full-check-2009", "double-read", "rule-12", "rule-13"}
+    fences = {
+        *("wakeup-fence", "waker-fence", "sleeper-fence", "posted-fence"),
+        *("own-ring-fence", "announce-fence", "answer-fence"),
+    }
     assert broken["sc"] == algorithm
     assert broken["tso"] == algorithm | fences
     assert broken["rc11"] == set(steps.BARRIERS) - {"acquire-first", "release-first"}
