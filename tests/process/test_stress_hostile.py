@@ -26,7 +26,7 @@ from coalesced.tools.stress.totals import Totals
 from helpers.own_streams import own_streams
 
 _PR_SET_CHILD_SUBREAPER = 36
-VCPU = 3  # the message about the vCPU, with its run segment and pipes
+VCPU = 4  # the message about the vCPU, with its run segment and pipes
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,7 @@ class Count(IntEnum):
     reordered = 4
     torn = 5
     answers = 6  # loads that the device answered
+    proved = 7  # number of the last proof that the guest has ended
 
 
 COUNTS = len(Count)

@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from coalesced.hv import abi, core
 from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
@@ -26,7 +27,8 @@ _PATIENCE = 5.0  # seconds, for the second side to end after the first
 _HAMMERED = 0.5  # share of an index's corruptions that are repeated at full speed
 _MOST_AGAIN = 3000
 _LOOK_EVERY = 0.005  # seconds without a message: each look takes CPU time from both sides
-_LONGEST_WAIT = 0.0005  # seconds between two corruptions at most
+_LONGEST_WAIT = 0.0005  # seconds between a proof and the next corruption at most
+_SHORTER = 8  # the ninth part of that on average: both sides use CPU time meanwhile
 _HANGS = "a hang: neither side made progress or reported an error"
 _KNOWN = ("ProtocolError", "SegmentError", "PeerDied", "GuestError", "RequestError", "HostError")
 
@@ -41,6 +43,8 @@ _RUN_WORDS = (
     core.FIRST_OPERATION,
 )
 _RING, _RUN, _NOTES, _OTHERS = 0, 1, 2, 3  # in Segments.fds; the run pages of others come last
+_SLOT_FIELDS = [(name, place[1]) for name, place in (KVM_COALESCED_MMIO.fields or {}).items()]
+_SLOT = KVM_COALESCED_MMIO.itemsize
 # (offset, bytes) of the fields of kvm_run that either side uses.
 _RUN_FIELDS = (
     (abi.KVM_RUN_IMMEDIATE_EXIT, 1),
@@ -84,37 +88,25 @@ Draw = Callable[[random.Random, Segments], Corruption | Intrusion]
 
 def draw(chance: random.Random, segments: Segments) -> Corruption | Intrusion:
     """The next corruption."""
-    makers: tuple[Draw, ...] = (
-        _index,
-        _entry,
-        _run_field,
-        _run_word,
-        _wait_note,
-        _truncation,
-        intrusions.pipe,
-        intrusions.message,
-    )
-    return chance.choices(makers, (30, 38, 14, 8, 2, 1, 5, 2))[0](chance, segments)
+    return chance.choices(_MAKERS, cum_weights=_WEIGHTS)[0](chance, segments)
 
 
 def _index(chance: random.Random, segments: Segments) -> Corruption:
     """An index, once or at full speed, to change it between two reads of the other side."""
     name, offset = chance.choice((("first", 0), ("last", 4)))
     if chance.random() < _HAMMERED:
-        value = chance.randrange(segments.slots, 1 << 32)
-        return Corruption(name, 0, offset, struct.pack("<I", value), chance.randrange(_MOST_AGAIN))
+        value = struct.pack("<I", chance.randrange(segments.slots, 1 << 32))
+        return Corruption(name, 0, offset, value, int(_MOST_AGAIN ** chance.random()))
     return Corruption(name, 0, offset, struct.pack("<I", _nasty(chance, segments.slots)))
 
 
 def _entry(chance: random.Random, segments: Segments) -> Corruption:
     """A field of a slot: mostly of one that is in use, or will be next."""
-    field = chance.choice(("phys_addr", "len", "pio", "data"))
-    dtype, within = KVM_COALESCED_MMIO.fields[field][:2] if KVM_COALESCED_MMIO.fields else (None, 0)
-    assert dtype is not None
+    field, within = chance.choice(_SLOT_FIELDS)
     first, last = segments.indices()
     near = chance.choice((first, last, last - 1, chance.randrange(segments.slots)))
     slot = (near + chance.randrange(4)) % segments.slots
-    offset = KVM_COALESCED_MMIO_RING_HEADER + slot * KVM_COALESCED_MMIO.itemsize + within
+    offset = KVM_COALESCED_MMIO_RING_HEADER + slot * _SLOT + within
     if field in ("len", "pio"):
         value = struct.pack("<I", _nasty(chance, chance.choice((2, 9))))
     else:
@@ -157,6 +149,19 @@ def _truncation(chance: random.Random, segments: Segments) -> Corruption:
     return Corruption(f"truncation of {name} to {offset} bytes", segment, offset, b"")
 
 
+_SHARES: dict[Draw, int] = {
+    _index: 30,
+    _entry: 38,
+    _run_field: 14,
+    _run_word: 8,
+    _wait_note: 2,
+    _truncation: 1,
+    intrusions.pipe: 5,
+    intrusions.message: 2,
+}
+_MAKERS, _WEIGHTS = list(_SHARES), list(accumulate(_SHARES.values()))
+
+
 def _nasty(chance: random.Random, limit: int) -> int:
     """Mostly values at an edge: of what is below `limit`, or of 32 bits."""
     return chance.choice(
@@ -194,7 +199,7 @@ def run(
         canaries = _Canaries(segments)
         while most > 0 and time.monotonic() < deadline:
             most -= 1
-            time.sleep(_LONGEST_WAIT * plan.random.random() ** 3)
+            time.sleep(_LONGEST_WAIT * plan.random.random() ** _SHORTER)
             corruption = draw(plan.random, segments)
             totals.corruptions += 1
             started = time.monotonic()
@@ -237,11 +242,12 @@ class _Canaries:
             *((run, slice(PAGE_SIZE + 8, 2 * PAGE_SIZE)) for run in segments.runs),
             (segments.notes, slice(guest.NOTES_EACH * len(segments.runs), PAGE_SIZE)),
         )
-        for memory, place in self._places:
-            memory[place] = b"\xc5" * (place.stop - place.start)
+        self._wanted = [b"\xc5" * (place.stop - place.start) for _, place in self._places]
+        for (memory, place), wanted in zip(self._places, self._wanted, strict=True):
+            memory[place] = wanted
 
     def intact(self) -> bool:
-        return all(not memory[place].strip(b"\xc5") for memory, place in self._places)
+        return [memory[place] for memory, place in self._places] == self._wanted
 
 
 def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusion) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from types import ModuleType
 
@@ -17,7 +16,7 @@ from coalesced.hv import shm
 from coalesced.hv.errors import HostError
 from coalesced.tools.runs import progress
 from coalesced.tools.runs.busy import Moment
-from coalesced.tools.stress import corruptions, full_speed, kills
+from coalesced.tools.stress import corruptions, full_speed, kills, lanes
 from coalesced.tools.stress.pair import Warm
 from coalesced.tools.stress.pattern import Style
 from coalesced.tools.stress.plan import Pins, Plan
@@ -27,7 +26,7 @@ from coalesced.tools.stress.wanted import Wanted
 _SLICE = 1.0  # seconds of a pair at full speed
 _SLOW_SHARE = 0.25  # of a slice, for a stream that makes few entries a second
 _PAIRS = 12  # least number of slices of a short run
-_PR_SET_CHILD_SUBREAPER = 36
+_LANES_MOST = 8
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,37 @@ class Jobs:
         return min(1.0, max(shares))
 
     def run(self, step: Callable[[], None]) -> None:
-        """Run the jobs in turn, and call `step` after each."""
+        """Run the jobs in turn, and call `step` after each. Corruptions alone are made side by
+        side, by a process for each CPU."""
+        if self._wanted.corrupts and len(self._jobs) == 1:
+            self._run_lanes(step)
+            return
         with closing(self._warm):
             self._run(step)
+
+    def _run_lanes(self, step: Callable[[], None]) -> None:
+        count = min(len(os.sched_getaffinity(0)), _LANES_MOST)
+
+        def work(number: int, tell: lanes.Tell) -> Totals:
+            """In a process of its own: its share of the corruptions."""
+            self._plan.take_share(number, count)
+            times = self._wanted.times
+            if times is not None:
+                times = times * (number + 1) // count - times * number // count
+                self._wanted = replace(self._wanted, times=times)
+            try:
+                with closing(self._warm):
+                    self._run(lambda: tell(self.totals))
+            except KeyboardInterrupt:
+                self.totals.leave_out_unfinished()
+            return self.totals
+
+        def summed(totals: Totals) -> bool:
+            self.totals = totals
+            step()
+            return self._wanted.broken is not None and not totals.ok
+
+        lanes.run(work, count, summed)
 
     def _run(self, step: Callable[[], None]) -> None:
         for left, job in cycle(self._jobs):
@@ -145,7 +172,7 @@ def run(wanted: Wanted) -> Result:
     if wanted.cpus == "split" and len(os.sched_getaffinity(0)) < 2:
         raise HostError("--cpus split: expected two CPUs to run on, got one")
     # This process reaps guest processes that outlive their VMM.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    lanes.reap_orphans()
     before = set(shm.orphans())
     jobs, began = Jobs(wanted), Moment.now()
     complete = True

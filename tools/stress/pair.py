@@ -48,7 +48,8 @@ class Processes:
         counts = np.frombuffer(self._memory, np.int64, setup.vcpus * COUNTS)
         self.tally: NDArray[np.int64] = counts.reshape(setup.vcpus, COUNTS)
         self.errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
-        self.pid, self.socket = worker.fork(setup, self.tally, self.errors)
+        self.proofs = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.pid, self.socket = worker.fork(setup, self.tally, self.errors, self.proofs)
         self.pidfd = os.pidfd_open(self.pid)
         self.pairs = 1
 
@@ -63,7 +64,7 @@ class Processes:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         self._reap()
-        for fd in (self.pidfd, self.errors):
+        for fd in (self.pidfd, self.errors, self.proofs):
             os.close(fd)
         self.socket.close()
 
@@ -125,10 +126,10 @@ class Pair:
         self.segments: Segments | None = None
         self.guest_pidfd = -1
         self.last: Message = {}  # "done" or "error", when it has come
-        self._proved = [0] * setup.vcpus  # number of the last proof that has ended
         self._errors = processes.errors
         self._said_before = os.fstat(self._errors).st_size
         self.pid, self.pidfd, self._socket = processes.pid, processes.pidfd, processes.socket
+        self._proofs = processes.proofs
 
     # --- messages of the VMM ---
 
@@ -147,10 +148,15 @@ class Pair:
         return False
 
     def hear(self, seconds: float) -> Message | None:
-        """The next message, {} when none comes in time, None after the VMM's end."""
-        ready, _, _ = select.select([self._socket], [], [], max(0.0, seconds))
+        """The next message, or that a proof has ended; {} when none comes in time, None after the
+        VMM's end."""
+        said = self._socket.fileno()
+        ready, _, _ = select.select([said, self._proofs], [], [], max(0.0, seconds))
         if not ready:
             return {}
+        if said not in ready:
+            os.eventfd_read(self._proofs)
+            return {"kind": "proved"}
         try:
             data, fds, _, _ = socket.recv_fds(self._socket, 1 << 16, _FDS)
         except ConnectionResetError:
@@ -162,8 +168,6 @@ class Pair:
             (self.guest_pidfd,) = fds
         elif message["kind"] == "ready":
             self.segments = self._segments(fds)
-        elif message["kind"] == "proved":
-            self._proved[message["vcpu"]] = message["number"]
         else:
             self.last = message
         return message
@@ -186,7 +190,7 @@ class Pair:
     @property
     def proved(self) -> int:
         """Number of the last proof that all vCPUs have ended."""
-        return min(self._proved)
+        return int(self.tally[:, Count.proved].min())
 
     def stop(self) -> None:
         """Tell the guest to end after its burst."""

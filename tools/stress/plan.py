@@ -37,18 +37,29 @@ class Plan:
     def __init__(self, seed: int, pins: Pins) -> None:
         self._seed = seed
         self._number = 0
+        self._lane, self._lanes = 0, 1
         self._order = random.Random(seed)
         self._pins = pins
         self._stream = seed & 0xFFFF_FFFF
         self._turns: list[tuple[str, str]] = []
 
-    def next(self, entries: int = 0) -> Setup:
-        """A setup whose guest writes at least `entries`; 0: until it is stopped."""
+    def take_share(self, lane: int, lanes: int) -> None:
+        """From now on take every `lanes`-th setup, and leave the rest to others."""
+        self._lane, self._lanes = lane, lanes
+
+    def _draw(self) -> tuple[str, str]:
+        """Go on to the next setup; its wait policy and placement."""
         # A generator per pair: the length of an earlier pair does not change later choices.
         self._number += 1
-        self.random = chance = random.Random(f"{self._seed} {self._number}")
-        wait, cpus = self._turn()
-        pins = self._pins
+        self.random = random.Random(f"{self._seed} {self._number}")
+        return self._turn()
+
+    def next(self, entries: int = 0) -> Setup:
+        """A setup whose guest writes at least `entries`; 0: until it is stopped."""
+        wait, cpus = self._draw()
+        while self._number % self._lanes != self._lane:
+            wait, cpus = self._draw()
+        chance, pins = self.random, self._pins
         pages = pins.ring_pages or chance.choice(_PAGES)
         staleness = chance.choice(_STALENESS) if pins.staleness is None else pins.staleness
         bells = chance.choice((0.0, 0.001, 0.02))
@@ -67,6 +78,7 @@ class Plan:
             luck=chance.getrandbits(32),
             vcpus=pins.vcpus,
             rings=pins.rings,
+            lane=self._lane,
         )
 
     def short(self, strict: bool = True) -> Setup:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 
 from coalesced.tools.runs.json_members import HIDDEN
 from coalesced.tools.stress import guest
@@ -37,6 +38,19 @@ class Totals:
     leaked_segments: int = 0
     failed: int = field(default=0, metadata=HIDDEN)  # of which `failures` keeps the first
     failures: list[str] = field(default_factory=list)
+
+    @classmethod
+    def sum_of(cls, parts: Iterable[Totals]) -> Totals:
+        """The counts of several runs side by side."""
+        every, total = list(parts), cls()
+        for each in fields(cls):
+            values = [getattr(part, each.name) for part in every]
+            if each.name == "failures":
+                total.failures = [text for texts in values for text in texts][:FAILURES_KEPT]
+            else:
+                together = max if each.name.startswith("slowest") else sum
+                setattr(total, each.name, together(values))
+        return total
 
     def fail(self, pair: Pair | None, text: str) -> None:
         """Count a failure, of a pair or of the run."""

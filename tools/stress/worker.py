@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from coalesced.hv import core
 from coalesced.hv.abi import PAGE_SIZE
 from coalesced.hv.doorbell import WaitPolicy
-from coalesced.hv.errors import CoalescedError
+from coalesced.hv.errors import CoalescedError, HostError
 from coalesced.hv.process import GuestProcess
 from coalesced.tools import termination
 from coalesced.tools.stress import guest, pattern
 from coalesced.tools.stress.bodies import UNEXPECTED, Body, ForkedGuest, PlayedGuest
-from coalesced.tools.stress.checker import Checker
+from coalesced.tools.stress.checker import Checker, Count
 from coalesced.tools.stress.device import Group, Sink
 from coalesced.tools.stress.lies import Lie, LyingSocket
 from coalesced.tools.stress.pattern import Style
@@ -45,6 +45,7 @@ from coalesced.vmm.drain import Queue
 from coalesced.vmm.machine import Machine
 
 _AFTERMATH_MS = 2
+_CPUS = os.sched_getaffinity(0)  # of the parent
 _RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 
 
@@ -68,6 +69,7 @@ class Setup:
     rings: int = 0  # own ones; the vCPUs write to these and to the VM's in turn
     strict: bool = True  # only the two sides write into the segments
     lie: Lie | None = None  # of a side at the start
+    lane: int = 0  # of pairs side by side: the VMM of each is placed on another CPU
 
     @property
     def is_reusable(self) -> bool:
@@ -160,15 +162,17 @@ class Guests:
             self._theirs.close()
 
 
-def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, socket.socket]:
+def fork(
+    setup: Setup, tally: NDArray[np.int64], errors: int, proofs: int
+) -> tuple[int, socket.socket]:
     """Start a VMM, with `errors` as its stderr: its process id, and the socket of its messages.
 
     It runs this pair and, if it is reusable, those whose pickled setups it is sent.
 
     The id is also that of a new process group, which its guest process belongs to.
 
-    Messages are JSON: kind "guest" brings a pidfd, "ready" the ring, run and RAM segments, "proved"
-    the number of a proof that has ended, "done" and "error" end it.
+    Messages are JSON: kind "guest" brings a pidfd, "ready" the ring, run and RAM segments, "done"
+    and "error" end it. The end of a proof is counted in the tally and signalled by `proofs`.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
@@ -190,7 +194,7 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
         os.dup2(errors, 2)
         ours.close()
         if core.die_with_parent() == parent:
-            status = _run_all(setup, tally, theirs)
+            status = _run_all(setup, _Parent(theirs, tally, proofs))
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
@@ -198,40 +202,43 @@ def fork(setup: Setup, tally: NDArray[np.int64], errors: int) -> tuple[int, sock
         os._exit(status)
 
 
-def _run_all(first: Setup, tally: NDArray[np.int64], peer: socket.socket) -> int:
+class _Parent(NamedTuple):
+    """What the VMM's process shares with its parent."""
+
+    peer: socket.socket
+    tally: NDArray[np.int64]
+    proofs: int
+
+
+def _run_all(first: Setup, parent: _Parent) -> int:
     """Run one pair after the other; the exit status of this process."""
     guests = Guests()
     if not first.is_reusable:
-        return _run(first, tally, peer, guests, guests.start(first))
+        return _run(first, parent, guests, guests.start(first))
     gc.freeze()
     data = pickle.dumps(first)
     while data:
         setup: Setup = pickle.loads(data)
         process = guests.start(setup)
-        _run(setup, tally, peer, guests, process)
-        data = peer.recv(1 << 12)
+        _run(setup, parent, guests, process)
+        data = parent.peer.recv(1 << 12)
         guests.release(process)
         gc.collect()
     return 0
 
 
-def _run(
-    setup: Setup,
-    tally: NDArray[np.int64],
-    peer: socket.socket,
-    guests: Guests,
-    process: GuestProcess,
-) -> int:
+def _run(setup: Setup, parent: _Parent, guests: Guests, process: GuestProcess) -> int:
     """The VMM of a pair, from its guest's start to the last message; its exit status."""
+    peer = parent.peer
     _tell(peer, "guest", [guests.pidfd])
     counters, queues = Counters(), list[Queue]()
     try:
-        accel = ProcessAccelerator(
-            process, setup.ring_pages, WaitPolicy.named(setup.wait), setup.cpus, setup.vcpus
-        )
+        _place(setup, process.pid)
+        policy = WaitPolicy.named(setup.wait)
+        accel = ProcessAccelerator(process, setup.ring_pages, policy, "any", setup.vcpus)
         with Machine(accel, staleness=setup.staleness or None) as machine:
             counters = machine.counters
-            notes = _build(machine, setup, tally, peer)
+            notes = _build(machine, setup, parent)
             queues = machine.queues
             _tell(peer, "ready", guests.kept())
             try:
@@ -266,15 +273,27 @@ def _run(
     return 0
 
 
-def _build(
-    machine: Machine, setup: Setup, tally: NDArray[np.int64], peer: socket.socket
-) -> GuestMemory:
+def _place(setup: Setup, guest: int) -> None:
+    """Put both sides on CPUs: of each lane the VMM on another one. Raises HostError."""
+    cpus = sorted(_CPUS)
+    ours = cpus[setup.lane % len(cpus)]
+    theirs = ours if setup.cpus == "same" else cpus[(setup.lane + 1) % len(cpus)]
+    try:
+        os.sched_setaffinity(0, _CPUS if setup.cpus == "any" else {ours})
+        os.sched_setaffinity(guest, _CPUS if setup.cpus == "any" else {theirs})
+    except OSError as error:  # they were taken away just now
+        raise HostError(f"--cpus {setup.cpus}: {error.strerror}") from error
+
+
+def _build(machine: Machine, setup: Setup, parent: _Parent) -> GuestMemory:
     """The devices, the notes and the guest; the notes."""
+    tally, sinks = parent.tally, []
 
     def proved(vcpu: int, number: int) -> None:
-        _tell(peer, "proved", vcpu=vcpu, number=number)
+        # A third party may have changed the number on its way.
+        tally[vcpu, Count.proved] = number & (1 << 63) - 1
+        os.eventfd_write(parent.proofs, 1)
 
-    sinks = []
     groups = [Group(number) for number in range(setup.rings + 1)]
     for vcpu in range(setup.vcpus):
         stream = pattern.stream(setup.seed, setup.style, vcpu)

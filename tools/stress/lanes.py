@@ -1,0 +1,132 @@
+"""Processes that corrupt side by side, each with pairs of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+from coalesced.hv import core
+from coalesced.hv.errors import HostError
+from coalesced.tools.stress.totals import Totals
+
+Tell = Callable[[Totals], None]
+Work = Callable[[int, Tell], Totals]
+"""Takes the number of its lane and where to report its counts so far; the counts in the end."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+_MESSAGE = 1 << 16
+_FAILED = 1
+
+
+def reap_orphans() -> None:
+    """Make this process the parent of guest processes that outlive their VMM."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def run(work: Work, lanes: int, step: Callable[[Totals], bool]) -> None:
+    """Do the work in so many processes.
+
+    `step` takes the sum of their counts so far, and ends them when it returns True, as Ctrl-C does;
+    it is called once more when all have ended. Raises HostError.
+    """
+    running = [_Lane(number, work) for number in range(lanes)]
+    try:
+        while waiting := [lane for lane in running if not lane.ended]:
+            for lane in select.select(waiting, [], [])[0]:
+                lane.hear()
+            if step(Totals.sum_of(lane.totals for lane in running)):
+                break
+    finally:
+        for lane in running:
+            lane.interrupt()
+        for lane in running:
+            lane.close()
+        step(Totals.sum_of(lane.totals for lane in running))
+
+
+class _Lane:
+    """A process that works, and what it has reported."""
+
+    def __init__(self, number: int, work: Work) -> None:
+        self.totals, self.ended = Totals(), False
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        # Only the parent handles Ctrl-C, and tells the lanes by SIGTERM.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+        try:
+            self._pid = os.fork()
+            if not self._pid:
+                self._socket.close()
+                _become(number, work, theirs, parent)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def hear(self) -> None:
+        """Take a report, or the end. Raises HostError."""
+        data = b""
+        with suppress(ConnectionResetError):
+            data = self._socket.recv(_MESSAGE)
+        if not data:
+            self.ended = True
+            return
+        told = pickle.loads(data)
+        if isinstance(told, HostError):
+            raise told
+        self.totals = told
+
+    def interrupt(self) -> None:
+        """Have it end what it does; it reports its counts once more."""
+        if not self.ended:
+            os.kill(self._pid, signal.SIGTERM)
+
+    def close(self) -> None:
+        """Wait for its last report and its end."""
+        while not self.ended:
+            with suppress(HostError):
+                self.hear()
+        self._socket.close()
+        if os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1]):
+            self.totals.fail(None, "a process that corrupts has failed")
+
+
+def _become(number: int, work: Work, peer: socket.socket, parent: int) -> None:
+    """Work, and report. Never returns."""
+
+    def tell(told: object) -> None:
+        peer.send(pickle.dumps(told))
+
+    status = _FAILED
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _interrupt)
+        if core.die_with_parent() == parent:
+            reap_orphans()
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            tell(work(number, tell))
+            status = 0
+    except HostError as error:
+        tell(error)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: it must not interrupt the clean-up
+    raise KeyboardInterrupt
