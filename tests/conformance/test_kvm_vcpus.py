@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -262,6 +264,47 @@ def test_threads_end_with_the_vm_whatever_their_vcpus_do() -> None:
         vm.close()
         with pytest.raises(RuntimeError, match="threads of these vCPUs have ended"):
             runner.run(0)
+
+
+@needs_several
+def test_signals_of_others_take_no_vcpu_out_of_the_guest(vm: KvmVm) -> None:
+    load(vm, EXITS_ALWAYS, 2)
+    runner, _ = together(vm)
+    child = os.fork()
+    if child == 0:
+        parent = os.getppid()
+        for _ in range(1000):
+            os.kill(parent, signal.SIGRTMIN)
+        os._exit(0)
+    ended, exits = 0, 0
+    while not ended:
+        assert runner.run(10) == (abi.KVM_EXIT_IO, EXIT_PORT, 4, False, 0)
+        runner.complete(0)
+        runner.enter()
+        exits += 1
+        ended, status = os.waitpid(child, os.WNOHANG)
+    assert status == 0
+    assert exits > 100
+
+
+@needs_several
+def test_a_fork_leaves_the_threads_to_its_parent(vm: KvmVm) -> None:
+    load(vm, EXITS_ALWAYS, 3)
+    runner, _ = together(vm)
+    exited = runner.run(10)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # it hangs
+        try:
+            runner.run(0)
+        except RuntimeError:
+            vm.close()
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    runner.complete(0)
+    runner.enter()
+    assert runner.run(10) == exited
 
 
 @needs_several
