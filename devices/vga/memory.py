@@ -64,8 +64,9 @@ class PlanarMemory:
         self._plan = make_plan(registers, self.sr, vram, 0)
         self._plan_generation = registers.generation
         self._converted: dict[int, int] = {}
-        self._generation = -1
-        self._look()
+        self._window: tuple[int, ...] = ()
+        self._generation = self._write_generation = -1
+        self._look_for_writes()
 
     @property
     def is_plain(self) -> bool:
@@ -92,14 +93,10 @@ class PlanarMemory:
         if latch != r.latch:
             r.latch = latch
             r.generation += 1
-            self._generation = r.generation  # nothing else that `_look` finds depends on them
-            self._converted.clear()
-        compare = self._compare
-        if compare is None:
-            return (latch >> self._read_shift) & 0xFF
-        differs = (latch ^ compare[0]) & compare[1]
-        differs |= differs >> 16
-        return ~(differs | differs >> 8) & 0xFF
+            self._generation = r.generation  # a load depends on no latch
+        if self._compares:
+            return self._matching(latch)
+        return (latch >> self._read_shift) & 0xFF
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write 1 to 8 bytes to the window, lowest first; lost where GR6 maps nothing."""
@@ -108,8 +105,8 @@ class PlanarMemory:
                 self.write(offset + position, 1, (value >> (8 * position)) & 0xFF)
             return
         r = self._r
-        if self._generation != r.generation:
-            self._look()
+        if self._write_generation != r.generation:
+            self._look_for_writes()
         if not self._first <= offset < self._end:
             return
         address = offset - self._origin
@@ -147,31 +144,52 @@ class PlanarMemory:
         return count
 
     def _look(self) -> None:
-        """Work out what the registers make of the window: for single accesses, whose time it is."""
+        """Take what a load depends on from the registers."""
         r = self._r
         gr = r.gr
+        mode = gr[GR_MODE]
+        window = gr[GR_MISC] & 0x0C, mode & GR5_ODD_EVEN, self.sr[SR_MEMORY_MODE], self.bank_offset
+        if window != self._window:
+            self._place()
+            self._window = window
+        self._read_shift = 8 * (gr[GR_READ_MAP] & 3)
+        self._compares = mode & GR5_READ_MODE_1
+        self._generation = r.generation
+
+    def _look_for_writes(self) -> None:
+        """Take what a write depends on from the registers and latches."""
+        r = self._r
+        if self._generation != r.generation:
+            self._look()
+        self._open = PLANES[self.sr[SR_MAP_MASK] & 0x0F]
+        self._converted.clear()
+        self._write_generation = r.generation
+
+    def _place(self) -> None:
+        """Work out where in the window there is memory, and of which kind."""
+        gr = self._r.gr
         window_map = (gr[GR_MISC] >> 2) & 3
         self._first, size = WINDOW_MAPS[window_map]
         bank = self.bank_offset if window_map == BANKED_MAP else 0
         self._origin = self._first - bank
-        mode = gr[GR_MODE]
         self._chain_4 = bool(self.sr[SR_MEMORY_MODE] & SR4_CHAIN_4)
-        self._planar = not self._chain_4 and not mode & GR5_ODD_EVEN
+        self._planar = not self._chain_4 and not gr[GR_MODE] & GR5_ODD_EVEN
         # Addresses that memory has: of words, of bytes, or of pairs that share a word.
         bytes_each = 4 if self._planar else 1 if self._chain_4 else 2
         self._end = self._first + min(size, len(self._bytes) // bytes_each - bank)
-        self._pair = gr[GR_READ_MAP] & 2
-        self._read_shift = 8 * (gr[GR_READ_MAP] & 3)
-        care = PLANES[gr[GR_COLOR_DONT_CARE] & 0x0F]
-        compared = PLANES[gr[GR_COLOR_COMPARE] & 0x0F], care
-        self._compare = compared if mode & GR5_READ_MODE_1 else None
-        self._open = PLANES[self.sr[SR_MAP_MASK] & 0x0F]
-        self._converted.clear()
-        self._generation = r.generation
+
+    def _matching(self, latch: int) -> int:
+        """Read mode 1: a bit for each pixel that has the colour of GR2, as far as GR7 cares."""
+        gr = self._r.gr
+        differs = latch ^ PLANES[gr[GR_COLOR_COMPARE] & 0x0F]
+        differs &= PLANES[gr[GR_COLOR_DONT_CARE] & 0x0F]
+        differs |= differs >> 16
+        return ~(differs | differs >> 8) & 0xFF
 
     def _paired(self, address: int) -> int:
         """The byte of an odd/even address."""
-        return ((address & ~1) << 1) | self._pair | (address & 1)
+        pair = self._r.gr[GR_READ_MAP] & 2
+        return ((address & ~1) << 1) | pair | (address & 1)
 
 
 def planar_value(r: Registers, value: int) -> int:
