@@ -37,6 +37,8 @@ class Consumer:
         self.sizes: NDArray[np.uint32] = self._batch["len"]
         self.values: NDArray[np.uint64] = self._batch["data"]
         self.pio: NDArray[np.uint32] = self._batch["pio"]
+        self._bytes = buffer
+        self._array = np.ndarray
         self._peek = self.core.peek
         self.commit = self.core.commit
         self.pending = self.core.pending  # how many entries are published and not committed
@@ -51,6 +53,13 @@ class Consumer:
         the rules; entries before a bad one come in a batch of their own first.
         """
         return self.batch(self._peek() if most is None else self._peek(most))
+
+    def copied(self, most: int | None = None) -> NDArray[np.void]:
+        """What `peek` gives, in memory of its own, to be written to at will."""
+        count = self._peek() if most is None else self._peek(most)
+        # An array's own copy looks up each field's type: four microseconds.
+        copy = bytearray(self._bytes[: count * abi.KVM_COALESCED_MMIO_SIZE])
+        return self._array(count, abi.KVM_COALESCED_MMIO, copy)
 
     def batch(self, count: int) -> NDArray[np.void]:
         """The first `count` entries of what was peeked last."""

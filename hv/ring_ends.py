@@ -193,7 +193,9 @@ class RingProducer(RingEnd):
 
     def _appended(self, entries: NDArray[np.void]) -> Iterator[int]:
         """Append the entries, and give the number of those that are in whenever it is full."""
-        entries = np.ascontiguousarray(entries, abi.KVM_COALESCED_MMIO)
+        # What an array of these entries has need not be looked up in every call.
+        if entries.dtype is not abi.KVM_COALESCED_MMIO or not entries.flags.c_contiguous:
+            entries = np.ascontiguousarray(entries, abi.KVM_COALESCED_MMIO)
         self._ring.check(entries)
         self._bell.check()
         done = 0
@@ -229,7 +231,7 @@ class RingConsumer(RingEnd):
         """
         if not self._bell.wait(timeout):
             return self._ring.batch(0).copy()
-        batch = self._ring.peek(most).copy()
+        batch = self._ring.copied(most)
         self._bell.commit(len(batch))
         return batch
 
