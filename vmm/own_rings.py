@@ -24,8 +24,8 @@ RINGS: Final = (VM, DEVICE)
 class OwnRings:
     """The rings of a machine's devices, each made when its first zone is registered.
 
-    All regions of a device share one ring. A region that belongs to no device of the machine counts
-    as a device.
+    All regions of a device share one ring: its attributes that are regions, and what it has on its
+    buses. A region that belongs to no device of the machine counts as a device.
     """
 
     def __init__(
@@ -121,7 +121,10 @@ class OwnRings:
 
 
 def _regions(device: Device) -> Iterator[Region]:
-    """The regions that a device has on its buses."""
+    """The regions that a device has on its buses, and those that are its attributes."""
+    yield from (
+        value for value in getattr(device, "__dict__", {}).values() if isinstance(value, Region)
+    )
     for bar in getattr(device, "bars", {}).values():
         yield bar.region
     for name in ("legacy_memory", "legacy_ports"):

@@ -80,6 +80,14 @@ BENCHES = {
         ("ring_pages",),
         alone=True,
     ),
+    "rings": Bench(
+        "rings",
+        "Microseconds of a network card's exit while another vCPU draws on a screen, by rings: one "
+        "or one each.",
+        " --plot rings.png",
+        ("ring_pages",),
+        alone=True,
+    ),
 }
 
 

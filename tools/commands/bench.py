@@ -122,7 +122,7 @@ def register(app: typer.Typer) -> None:
         _add([name], name, each)
     everything = Bench(
         "",
-        "Everything above but growth and vcpus.",
+        "Everything above but growth, vcpus and rings.",
         " --save a.json --plot a.png --table a.md",
         ("ring_pages", "wait"),
     )

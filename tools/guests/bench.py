@@ -23,6 +23,11 @@ QUEUE = 0xFE00_1000  # coalesced
 QUEUE_SIZE = 0x1000
 APART = 16  # bytes from one zone of `growth` to the next
 
+CARD = 0xFEB0_0000  # registers of a network card
+CARD_CAUSES = CARD + 0xC0  # ICR
+BESIDE_STOP = 0x1000
+BESIDE_STAMPS = 0x2000
+
 WRITES, LOADS = range(2)  # what `growth` does, in the high half of CONTROL
 
 VGA_WINDOW = 0xA0000
@@ -96,6 +101,30 @@ def crowd(vcpu: Vcpu) -> None:
         stamps = np.array([began, time.monotonic_ns()], np.int64)
         bus.write_memory(16 * vcpu.index, stamps.tobytes())
         bus.halt()
+
+
+def beside(vcpu: Vcpu, loads: int, burst: int, pause_us: int) -> None:
+    """Two vCPUs: one draws `burst` writes on a planar screen, sleeps for `pause_us`, and again; the
+    other reads a network card's causes of interrupts `loads` times, 50 us apart, then stops it.
+
+    In RAM is then how long each load took, in ns.
+    """
+    bus = _core(vcpu)
+    if vcpu.index == 0:
+        vcpu.execute(_planar_mode())
+        ops = _planar_writes(burst, "scattered")
+        while not vcpu.load32(BESIDE_STOP):
+            vcpu.execute(ops)
+            bus.wait_interrupt(0, pause_us / 1e6)
+        return
+    taken = np.zeros(loads, np.int64)
+    for number in range(loads):
+        before = time.monotonic_ns()
+        bus.load(CARD_CAUSES, 4)
+        taken[number] = time.monotonic_ns() - before
+        bus.wait_interrupt(0, 50e-6)
+    bus.write_memory(BESIDE_STAMPS, taken.tobytes())
+    vcpu.store32(BESIDE_STOP, 1)
 
 
 def exits(vcpu: Vcpu) -> None:

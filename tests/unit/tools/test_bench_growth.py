@@ -10,6 +10,7 @@ from coalesced.tools.bench import growth
 from coalesced.tools.bench.growth import AXES, EXIT, WRITE, Axis, exponent, section
 from coalesced.tools.bench.measure import Taken, spread
 from coalesced.tools.bench.registry import BENCHES, Options
+from helpers.bench_plans import carried_out
 
 ZONES = Axis("zones", "zones", (1, 10, 100))
 
@@ -50,19 +51,11 @@ def test_ctrl_c_before_the_first_sample_leaves_a_section_without_figures() -> No
 
 
 def test_all_benchmarks_together_leave_it_out() -> None:
-    assert [name for name, bench in BENCHES.items() if bench.alone] == ["growth", "vcpus"]
+    assert [name for name, bench in BENCHES.items() if bench.alone] == ["growth", "vcpus", "rings"]
 
 
 @pytest.mark.heavy
 def test_every_axis_is_measured() -> None:
-    plan = growth.plan(Options(quick=True))
-    steps = 0
-
-    def step() -> None:
-        nonlocal steps
-        steps += 1
-
-    found = plan.run(step)
-    assert steps == plan.steps
+    found = carried_out(growth.plan(Options(quick=True)))
     assert len(found.rows) == sum(len(axis.costs) for axis in AXES)
     assert all(row.figure.low > 0 for row in found.rows)

@@ -10,6 +10,7 @@ from coalesced.tools.bench import floors, vcpus
 from coalesced.tools.bench.measure import Taken, spread
 from coalesced.tools.bench.registry import Options
 from coalesced.tools.bench.vcpus import COUNTS, THREADS, VCPUS, WAYS, VcpusFigures, section
+from helpers.bench_plans import carried_out
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["one ring", "a ring each"])
@@ -58,14 +59,6 @@ def test_ctrl_c_before_the_first_sample_leaves_a_section_without_figures() -> No
 
 @pytest.mark.heavy
 def test_each_is_measured() -> None:
-    plan = vcpus.plan(Options(quick=True, ring_pages=1))
-    steps = 0
-
-    def step() -> None:
-        nonlocal steps
-        steps += 1
-
-    found = plan.run(step)
-    assert steps == plan.steps
+    found = carried_out(vcpus.plan(Options(quick=True, ring_pages=1)))
     assert all(row.figure.low > 0 for row in found.rows)
     assert all(row.remark for row in found.rows)

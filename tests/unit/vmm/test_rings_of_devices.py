@@ -124,6 +124,19 @@ def test_the_machine_may_overrule_what_regions_say(rings: str | None, expected: 
         assert [queue.name for queue in it.machine.queues[1:]] == expected
 
 
+def test_regions_that_are_a_devices_attributes_share_its_ring() -> None:
+    with world() as it:
+        chip = Chip(it.log, "on no bus", "own")
+        chip.legacy_memory, chip.legacy_ports = [], []
+        it.machine.add_device(chip)
+        it.machine.memory.map(chip.region, NOWHERE)
+        it.machine.ports.map(chip.port, 0x90)
+        assert {zone[1:] for zone in zones(it.accel)} >= {
+            (NOWHERE, ZONE, False, 3),
+            (0x90, 1, True, 3),
+        }
+
+
 def test_an_accelerator_without_them_queues_in_the_rings_that_it_has() -> None:
     accel = FakeAccelerator()
     accel.own_rings = False
