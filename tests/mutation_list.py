@@ -274,6 +274,14 @@ MUTATIONS = (
         f"{_RINGS}::test_an_exit_drains_the_vms_ring_then_the_own_ring_of_its_device_and_no_other",
     ),
     Mutation(
+        "13 an exit drains the own rings of its device",
+        "not one that C carries out",
+        "vmm/exits.c",
+        "if (f && f->pending) {",
+        "if (!e && f->pending) {",
+        "tests/process/test_cli_zones.py::test_each_device_may_have_a_ring_of_its_own",
+    ),
+    Mutation(
         "13 other own rings keep their entries",
         "an exit drains all",
         "vmm/dispatch.py",

@@ -93,12 +93,33 @@ class Dispatcher:
         counters.settle = exits.settle
         spaces = {False: self._memory, True: self._ports}
         for port, space in spaces.items():
-            space.on_change(lambda: None, partial(_map, exits, port, space))
-            _map(exits, port, space)
+            space.on_change(lambda: None, partial(self._map, exits, port, space))
+
+        def map_all() -> None:
+            for port, space in spaces.items():
+                self._map(exits, port, space)
+
+        self._own.made = map_all
+        map_all()
         edges = self._coalescing.edges
         self._coalescing.changed = lambda port: exits.zones(port, edges[port])
         loop.changed = exits.stop
         return exits
+
+    def _map(self, exits: Exits, port: bool, space: AddressSpace) -> None:
+        """Tell C who answers the addresses of a space."""
+        table: list[Flat] = []
+        for stretch in space.flat():
+            if (mapping := stretch.mapping) is not None:
+                region = mapping.region
+                flat = stretch.start, stretch.end - 1, mapping.base, region.read, region.write
+                queue = self._own.of_region(region)
+                if queue is None:
+                    table.append(flat)
+                else:
+                    flush = partial(self._drain.flush_some, (queue,))
+                    table.append((*flat, queue.ring.pending, flush))
+        exits.map(port, table)
 
     def raised(self, exit_: Exit, error: BaseException) -> None:
         """Report an access whose handler raised; raises what ends the run."""
@@ -205,16 +226,6 @@ class Dispatcher:
         if reason != KVM_EXIT_INTR:
             raise ProtocolError(f"run page: exit_reason is {reason}, expected 2, 5, 6, 10 or 24")
         return True
-
-
-def _map(exits: Exits, port: bool, space: AddressSpace) -> None:
-    """Tell C who answers the addresses of a space."""
-    flat: list[Flat] = []
-    for stretch in space.flat():
-        if (mapping := stretch.mapping) is not None:
-            region = mapping.region
-            flat.append((stretch.start, stretch.end - 1, mapping.base, region.read, region.write))
-    exits.map(port, flat)
 
 
 def has_begun(error: BaseException, region: Region | None) -> bool:

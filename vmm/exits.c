@@ -120,6 +120,22 @@ static int drain(ExitsObject *e, PyObject *handle)
     return count ? 0 : -1;
 }
 
+/* The same for the own ring of the device that answers; the mappings may change. */
+static int drain_own(const struct flat *f)
+{
+    PyObject *pending = Py_NewRef(f->pending), *flush = Py_NewRef(f->flush);
+    PyObject *count = PyObject_CallNoArgs(pending);
+    int queued = count ? PyObject_IsTrue(count) : -1;
+    PyObject *done = queued > 0 ? PyObject_CallNoArgs(flush) : NULL;
+    if (queued > 0 && !done)
+        queued = -1;
+    Py_XDECREF(count);
+    Py_XDECREF(done);
+    Py_DECREF(pending);
+    Py_DECREF(flush);
+    return queued < 0 ? -1 : 0;
+}
+
 /* When the first timer is due; 0, or -1 with an exception set. */
 static int first_timer(const ExitsObject *e, uint64_t *due)
 {
@@ -149,6 +165,11 @@ static PyObject *carry_out(ExitsObject *e, PyObject *handles, long watch)
         if (drain(e, handle) < 0)
             return NULL;
         const struct flat *f = taken(e, &x);
+        if (f && f->pending) {
+            if (drain_own(f) < 0)
+                return NULL;
+            f = taken(e, &x);
+        }
         if (!f)
             return hv->told(&x);
         if ((x.is_write ? store(e, f, &x) : load(e, handle, f, &x)) < 0 || hv->enter(handle) < 0)
@@ -251,6 +272,8 @@ static int exits_traverse(PyObject *self, visitproc visit, void *arg)
         for (Py_ssize_t i = 0; i < e->space[port].flats; i++) {
             Py_VISIT(e->space[port].flat[i].read);
             Py_VISIT(e->space[port].flat[i].write);
+            Py_VISIT(e->space[port].flat[i].pending);
+            Py_VISIT(e->space[port].flat[i].flush);
         }
     for (int i = 0; i < REASONS; i++)
         Py_VISIT(e->counts.tally[i]);
@@ -291,7 +314,8 @@ static PyMethodDef exits_methods[] = {
     {"run", exits_run, METH_VARARGS, "run(handles, watch): the next outcome for the machine."},
     {"settle", exits_settle, METH_NOARGS, "Add what was counted to the counters and tallies."},
     {"stop", exits_stop, METH_NOARGS, "Have `run` return TIMED_OUT after the exit at hand."},
-    {"map", exits_map, METH_VARARGS, "map(port, [(first, last, base, read, write)])."},
+    {"map", exits_map, METH_VARARGS,
+     "map(port, [(first, last, base, read, write[, pending, flush])])."},
     {"zones", exits_zones, METH_VARARGS, "zones(port, edges)."},
     {NULL, NULL, 0, NULL},
 };

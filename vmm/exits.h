@@ -8,6 +8,8 @@
 struct flat {
     uint64_t first, last, base;
     PyObject *read, *write; /* handlers of offset, size and, for a write, value */
+    PyObject *pending;      /* how many writes wait in its device's own ring; NULL: it has none */
+    PyObject *flush;        /* brings them to the device */
 };
 
 /* Memory or ports: both lists ascend. */

@@ -11,8 +11,12 @@ from coalesced.vmm.counters import Counters
 from coalesced.vmm.loop import Entry
 from coalesced.vmm.tracing import Observer
 
-Flat = tuple[int, int, int, ReadHandler, WriteHandler]
-"""First and last address, the region's base, and its handlers."""
+Flat = (
+    tuple[int, int, int, ReadHandler, WriteHandler]
+    | tuple[int, int, int, ReadHandler, WriteHandler, Callable[[], int], Callable[[], int]]
+)
+"""First and last address, the region's base, and its handlers. Of a device with a ring of its own
+also how many writes wait in that, and what brings them to the device."""
 
 @final
 class Exits:

@@ -8,6 +8,8 @@ static void drop_flats(struct flat *flat, Py_ssize_t count)
     for (Py_ssize_t i = 0; i < count; i++) {
         Py_XDECREF(flat[i].read);
         Py_XDECREF(flat[i].write);
+        Py_XDECREF(flat[i].pending);
+        Py_XDECREF(flat[i].flush);
     }
     PyMem_Free(flat);
 }
@@ -20,13 +22,19 @@ int space_map(struct space *s, PyObject *list)
         return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
     for (Py_ssize_t i = 0; i < count; i++) {
         unsigned long long first, last, base;
-        PyObject *read, *write;
-        if (!PyArg_ParseTuple(PyList_GetItem(list, i), "KKKOO", &first, &last, &base, &read,
-                              &write)) {
+        PyObject *read, *write, *pending = NULL, *flush = NULL;
+        if (!PyArg_ParseTuple(PyList_GetItem(list, i), "KKKOO|OO", &first, &last, &base, &read,
+                              &write, &pending, &flush)) {
             drop_flats(flat, i);
             return -1;
         }
-        flat[i] = (struct flat){first, last, base, Py_NewRef(read), Py_NewRef(write)};
+        flat[i] = (struct flat){first,
+                                last,
+                                base,
+                                Py_NewRef(read),
+                                Py_NewRef(write),
+                                Py_XNewRef(flush ? pending : NULL),
+                                Py_XNewRef(flush)};
     }
     struct space old = *s;
     s->flat = flat;

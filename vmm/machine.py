@@ -79,7 +79,6 @@ class Machine:
         self._drain = Drain(accel.ring, self._accesses, self.counters, self.loop.run_timers)
         spaces = {False: self.memory, True: self.ports}
         self._own = OwnRings(accel, self._drain, self.loop, warn, rings)
-        self._own.made = self._take_all_exits
         self.coalescing = Coalescing(accel, spaces, coalesce, self._drain, warn, zones, self._own)
         self._dispatcher = Dispatcher(
             accel, self._accesses, self._drain, self.coalescing, self.counters, self.loop, self._own

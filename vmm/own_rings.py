@@ -48,7 +48,7 @@ class OwnRings:
         self._owners: dict[Region, object] = {}
         self._queues: dict[int, Queue | None] = {}  # by id() of the owner; None: no room for it
         self.made: Callable[[], None] = lambda: None
-        """Called when the first one is there."""
+        """Called when there is one more."""
 
     def claim(self, device: Device) -> None:
         """Take note of a device's regions, which are not mapped yet."""
@@ -88,6 +88,7 @@ class OwnRings:
         owner = self._owners.setdefault(region, region)
         if id(owner) not in self._queues:
             self._queues[id(owner)] = self._make(str(getattr(owner, "name", region.name)))
+            self.made()
         return self._queues[id(owner)]
 
     def _make(self, device: str) -> Queue | None:
@@ -100,11 +101,13 @@ class OwnRings:
         queue = Queue(own.ring, f"{device} ({same + 1})" if same else device, own, device)
         self._drain.own.append(queue)
         self._loop.add_reader(own.fd, partial(self._drain.flush_reported, queue))
-        if len(self._drain.own) == 1:
-            self.made()
         return queue
 
     # --- whom an access concerns ---
+
+    def of_region(self, region: Region) -> Queue | None:
+        """The own ring of a region's device, if it has one."""
+        return self._queues.get(id(self._owners.get(region, region)))
 
     def of_device(self, device: object) -> Queue | None:
         """A device's own ring, if it has one."""
@@ -113,11 +116,8 @@ class OwnRings:
     def at(self, space: AddressSpace, address: int, size: int) -> Iterator[Queue]:
         """The own rings of the devices that an access goes to: one, or two at an edge."""
         ends = (space.region_at(address), space.region_at(address + size - 1))
-        owners = [id(self._owners.get(region, region)) for region in ends if region is not None]
-        for owner in dict.fromkeys(owners):
-            queue = self._queues.get(owner)
-            if queue is not None:
-                yield queue
+        queues = dict.fromkeys(self.of_region(region) for region in ends if region is not None)
+        return (queue for queue in queues if queue is not None)
 
 
 def _regions(device: Device) -> Iterator[Region]:

@@ -53,10 +53,8 @@ typedef struct {
     struct run_page *run;
     uint8_t *io_data;
     struct run_words *words;
-    VmRingObject *vm_ring;        /* or NULL, and so is */
-    struct vm_ring *ring;         /* what it holds */
-    VmRingObject *own[OWN_RINGS]; /* rings of devices' own, which zones name by number from 1 on */
-    uint32_t own_count;
+    VmRingObject *vm_ring; /* or NULL, and so is */
+    struct vm_ring *ring;  /* what it holds */
     struct doorbell bell;
     uint32_t exit_sequence, posted_sequence, resumed, requests;
     struct ram_slot ram[RAM_SLOTS];
@@ -72,10 +70,12 @@ typedef struct {
     PyObject *serve;     /* called when the VMM sent a request */
     PyThreadState *save; /* the GIL is given up when set */
     bool started, busy;
-    bool several;            /* there are other vCPUs: requests come to another one's thread */
-    bool unanswered;         /* an exit was posted, and its answer has not been taken */
-    struct split_store rest; /* size 0: none */
-    uint32_t forks;          /* forks_seen of the process that may use it */
+    bool several;                 /* there are other vCPUs: requests come to another one's thread */
+    bool unanswered;              /* an exit was posted, and its answer has not been taken */
+    struct split_store rest;      /* size 0: none */
+    uint32_t forks;               /* forks_seen of the process that may use it */
+    VmRingObject *own[OWN_RINGS]; /* rings of devices' own, which zones name by number from 1 on */
+    uint32_t own_count;
 } VcpuObject;
 
 extern PyTypeObject *VcpuType;

@@ -35,9 +35,13 @@ Entry = tuple[int, int]  # chip, value
 class Board:
     """A machine with three chips that write down what reaches them, in one log."""
 
-    def __init__(self, vcpus: int, rings: str | None, policy: WaitPolicy) -> None:
+    def __init__(
+        self, vcpus: int, rings: str | None, policy: WaitPolicy, in_c: bool = True
+    ) -> None:
         self.accel = ProcessAccelerator(GuestProcess(), policy=policy, vcpus=vcpus)
         self.machine = Machine(self.accel, rings=rings)
+        if not in_c:
+            self.accel.exits = None
         self.ram = self.machine.add_ram(guests.RAM, 8 * guests.AREA)
         self.log: list[Entry] = []
         kinds = ("own",) * CHIPS if rings == "device" else ("vm", "own", "own")
@@ -144,12 +148,16 @@ steps = st.tuples(
 
 @pytest.fixture(
     scope="module",
-    params=[(1, None, "BLOCK"), (2, None, "ADAPTIVE"), (3, "device", "ADAPTIVE")],
+    params=[
+        (1, None, "BLOCK", True),
+        (2, None, "ADAPTIVE", False),
+        (3, "device", "ADAPTIVE", True),
+    ],
     ids=lambda param: f"{param[0]} vCPUs",
 )
 def board(request: pytest.FixtureRequest) -> Iterator[Board]:
-    vcpus, rings, policy = request.param
-    made = Board(vcpus, rings, WaitPolicy[policy])
+    vcpus, rings, policy, in_c = request.param
+    made = Board(vcpus, rings, WaitPolicy[policy], in_c)
     yield made
     made.machine.close()
 
