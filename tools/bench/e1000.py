@@ -42,6 +42,12 @@ BURST: Final = "transmit_burst"
 RECEIVE: Final = "receive"
 
 
+COALESCED: Final = "coalesced"  # what QEMU's card queues: of sending, all but TDT
+EXIT: Final = "exit"  # every write exits
+POSTED: Final = "posted"  # as coalesced, and TDT is posted
+WAYS: Final = {COALESCED: "coalesced", EXIT: "every write exits", POSTED: "TDT posted, too"}
+
+
 class Kind(NamedTuple):
     """A kind of traffic."""
 
@@ -53,6 +59,7 @@ class Kind(NamedTuple):
     runs: int = 1  # in a round
     wait: str = "adaptive"
     near: bool = False  # the far end is in the VMM's process
+    ways: Sequence[str] = (COALESCED, EXIT)
 
 
 _EACH: Final = "transmit as in Linux's trace"
@@ -63,8 +70,8 @@ _EACH: Final = "transmit as in Linux's trace"
 # Where the wake-up of a third process would dominate the measurement, the far end is near, and the
 # runs are short: a gain is computed from two neighbours, since the machine's speed drifts.
 KINDS: Final = {
-    LINUX: Kind(_EACH, "transmit", 1, 1, 400, 3, wait="block", near=True),
-    SPINNING: Kind(_EACH, "transmit", 1, 1, 800, near=True),
+    LINUX: Kind(_EACH, "transmit", 1, 1, 400, 3, wait="block", near=True, ways=tuple(WAYS)),
+    SPINNING: Kind(_EACH, "transmit", 1, 1, 800, near=True, ways=tuple(WAYS)),
     BURST: Kind("transmit, TDT for 32 frames", "transmit", 32, 32, 12_000),
     RECEIVE: Kind("receive", "receive", 1, 32, 12_000),
 }
@@ -103,6 +110,9 @@ class KindFigures:
     exit: TrafficFigures  # every write exits
     gain_percent: float | None
     gain_interval: tuple[float, float] | None  # of the median, 95 %
+    posted: TrafficFigures | None  # with a posted TDT; None where it is not measured
+    posted_gain_percent: float | None  # of that, over coalesced
+    posted_gain_interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -168,7 +178,7 @@ class _Samples:
 class Link:
     """A guest with a card, and a far end, near or in a process of its own."""
 
-    def __init__(self, policy: WaitPolicy, placement: str, coalesce: bool, near: bool) -> None:
+    def __init__(self, policy: WaitPolicy, placement: str, way: str, near: bool) -> None:
         ours, theirs = free_ports()
         self.samples = {kind: _Samples() for kind in KINDS}
         self.frames = 0
@@ -181,15 +191,16 @@ class Link:
             self.pid = process.pid
             accel = ProcessAccelerator(process, 1, policy, placement)
             accel.put_cpus_back()
-            self._machine = Machine(accel, coalesce=coalesce, staleness=STALENESS)
+            self._machine = Machine(accel, coalesce=way != EXIT, staleness=STALENESS)
             stack.callback(self._machine.close)
             self._far = far or stack.enter_context(
                 closing(NearEnd(self._machine.loop, theirs, ours))
             )
             netdev = f"dgram,id=n0,local={LOOPBACK}:{ours},remote={LOOPBACK}:{theirs}"
+            tail = ",tdt=posted" if way == POSTED else ""
             devices.board(
                 self._machine,
-                ["e1000,addr=03.0,netdev=n0"],
+                [f"e1000,addr=03.0,netdev=n0{tail}"],
                 pc.DEFAULT_MEMORY,
                 NetworkOptions((netdev,)),
             )
@@ -226,8 +237,8 @@ class Link:
         self._stack.close()
 
 
-Links = dict[bool, Link]
-"""By coalescing."""
+Links = dict[str, Link]
+"""By way."""
 
 
 def measure(wait: str | None, sizes: Sizes, step: Step) -> report.Section:
@@ -237,25 +248,24 @@ def measure(wait: str | None, sizes: Sizes, step: Step) -> report.Section:
     """
     placement = host.placements()[0]
     memory_use: list[Sides[int]] = []
-    made: dict[tuple[str, bool], Links] = {}
+    made: dict[tuple[str, bool, str], Link] = {}
     links: dict[str, Links] = {}
     with ExitStack() as stack:
         for kind, what in KINDS.items():
-            which = wait or what.wait, what.near
-            if which not in made:
-                policy = WaitPolicy.named(which[0])
-                made[which] = {
-                    on: stack.enter_context(closing(Link(policy, placement, on, what.near)))
-                    for on in (True, False)
-                }
-            links[kind] = made[which]
+            for way in what.ways:
+                which = wait or what.wait, what.near, way
+                if which not in made:
+                    policy = WaitPolicy.named(which[0])
+                    link = Link(policy, placement, way, what.near)
+                    made[which] = stack.enter_context(closing(link))
+                links.setdefault(kind, {})[way] = made[which]
         subjects = {
-            f"{kind} {run} {coalesce}": partial(link.measure, kind, sizes.frames_of(kind))
+            f"{kind} {run} {way}": partial(link.measure, kind, sizes.frames_of(kind))
             for kind, what in KINDS.items()
             for run in range(what.runs)
-            for coalesce, link in links[kind].items()
+            for way, link in links[kind].items()
         }
-        watched = links[BURST][True]
+        watched = links[BURST][COALESCED]
         calls = 0
 
         def counted() -> None:
@@ -273,7 +283,7 @@ def measure(wait: str | None, sizes: Sizes, step: Step) -> report.Section:
 
 def steps(sizes: Sizes) -> int:
     """Calls of `step` that `measure` makes."""
-    return rounds(sizes.repetitions) * 2 * sum(kind.runs for kind in KINDS.values())
+    return rounds(sizes.repetitions) * sum(kind.runs * len(kind.ways) for kind in KINDS.values())
 
 
 def plan(options: Options) -> Plan:
@@ -285,8 +295,8 @@ def plan(options: Options) -> Plan:
     return Plan(steps(sizes), SECONDS, lambda step: measure(options.wait, sizes, step))
 
 
-Pair = tuple[_Samples, _Samples]
-"""With coalescing, without it."""
+Ways = Mapping[str, _Samples]
+"""By way."""
 
 
 def section(
@@ -294,10 +304,11 @@ def section(
 ) -> report.Section:
     """Frames per second of every kind of traffic."""
     samples = {
-        kind: (pair[True].samples[kind], pair[False].samples[kind]) for kind, pair in links.items()
+        kind: {way: link.samples[kind] for way, link in ways.items()}
+        for kind, ways in links.items()
     }
-    kinds = {kind: _kind(wait or KINDS[kind].wait, both) for kind, both in samples.items()}
-    each = {id(link): link.frames for pair in links.values() for link in pair.values()}
+    kinds = {kind: _kind(wait or KINDS[kind].wait, ways) for kind, ways in samples.items()}
+    each = {id(link): link.frames for ways in links.values() for link in ways.values()}
     first = kinds[LINUX]
     figures = E1000Figures(
         coalesced_pps=first.coalesced.pps,
@@ -310,39 +321,56 @@ def section(
         kinds=kinds,
         rss_bytes=MemoryUse(memory_use[0], memory_use[-1]),
         spread={
-            kind: KindEnds(_ends(on.pps), _ends(off.pps), _ends(_gains((on, off))))
-            for kind, (on, off) in samples.items()
+            kind: KindEnds(_ends(ways[COALESCED].pps), _ends(ways[EXIT].pps), _ends(_gains(ways)))
+            for kind, ways in samples.items()
         },
     )
-    rows = [row for kind, both in samples.items() for row in _rows(kind, kinds[kind].wait, both)]
+    rows = [row for kind, ways in samples.items() for row in _rows(kind, kinds[kind].wait, ways)]
     title = f"Frames of {LENGTH + PAYLOAD_AT} bytes to or from another process"
     return report.Section("e1000", figures, title, "frames/s", rows)
 
 
-def _kind(wait: str, both: Pair) -> KindFigures:
-    gains = _gains(both)
-    interval = spread(gains).interval() if gains else None
-    return KindFigures(wait, both[0].figures(), both[1].figures(), median(gains), interval)
+def _kind(wait: str, ways: Ways) -> KindFigures:
+    gains, posted = _gains(ways), ways.get(POSTED)
+    posted_gains = _gains(ways, POSTED, COALESCED) if posted else []
+    return KindFigures(
+        wait,
+        ways[COALESCED].figures(),
+        ways[EXIT].figures(),
+        median(gains),
+        _interval(gains),
+        posted.figures() if posted else None,
+        median(posted_gains),
+        _interval(posted_gains),
+    )
 
 
-def _rows(kind: str, wait: str, both: Pair) -> list[report.Row]:
-    """The rows of a kind of traffic; none without a pair of runs."""
-    gains = _gains(both)
+def _rows(kind: str, wait: str, ways: Ways) -> list[report.Row]:
+    """The rows of a kind of traffic; none without a run of each way."""
+    gains = _gains(ways)
     if not gains:
         return []
-    on, off = both
     title = f"{KINDS[kind].title}, --wait {wait}"
     gain = spread(gains)
-    return [
-        report.Row(f"{title}, coalesced", spread(on.pps), on.remark()),
-        report.Row(f"{title}, every write exits", spread(off.pps), off.remark()),
-        report.Row("  gain, %", gain, gain.of_neighbours()),
+    rows = [
+        report.Row(f"{title}, {WAYS[way]}", spread(ways[way].pps), ways[way].remark())
+        for way in (COALESCED, EXIT)
     ]
+    rows.append(report.Row("  gain, %", gain, gain.of_neighbours()))
+    if POSTED in ways and (gains := _gains(ways, POSTED, COALESCED)):
+        gain, posted = spread(gains), ways[POSTED]
+        rows.append(report.Row(f"{title}, {WAYS[POSTED]}", spread(posted.pps), posted.remark()))
+        rows.append(report.Row("  gain over coalesced, %", gain, gain.of_neighbours()))
+    return rows
 
 
-def _gains(both: Pair) -> list[float]:
-    pairs = zip(both[0].pps, both[1].pps, strict=False)
-    return [(on / off - 1) * 100 for on, off in pairs]
+def _gains(ways: Ways, way: str = COALESCED, over: str = EXIT) -> list[float]:
+    pairs = zip(ways[way].pps, ways[over].pps, strict=False)
+    return [(one / other - 1) * 100 for one, other in pairs]
+
+
+def _interval(gains: Sequence[float]) -> tuple[float, float] | None:
+    return spread(gains).interval() if gains else None
 
 
 def median(samples: Sequence[float]) -> float | None:

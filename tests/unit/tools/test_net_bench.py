@@ -30,11 +30,11 @@ def test_every_kind_of_traffic_with_coalescing_and_without() -> None:
     sizes = e1000.Sizes(repetitions=1, part=8)
     steps: list[None] = []
     section = e1000.measure(None, sizes, lambda: steps.append(None))
-    assert len(steps) == e1000.steps(sizes) == 2 * 2 * (3 + 1 + 1 + 1)
+    assert len(steps) == e1000.steps(sizes) == 2 * (3 * (3 + 1) + 2 * (1 + 1))
     assert os.sched_getaffinity(0) == before
     figures = section.figures
     assert isinstance(figures, e1000.E1000Figures)
-    assert figures.frames == 2 * 2 * (3 * 50 + 100 + 1500 + 1500)
+    assert figures.frames == 2 * (3 * (3 * 50 + 100) + 2 * (1500 + 1500))
     assert figures.wait == "block"
     assert figures.frame_bytes == 1470
     linux = figures.kinds["transmit"]
@@ -52,6 +52,13 @@ def test_every_kind_of_traffic_with_coalescing_and_without() -> None:
     # A write of the tail for each frame, and the five exits of each interrupt, and one halt.
     interrupts = of(linux.coalesced.interrupts_per_frame)
     assert linux.coalesced.exits_per_frame == pytest.approx(1 + 5 * interrupts, abs=0.02)
+    # A posted write of the tail is no exit.
+    posted = linux.posted
+    assert posted is not None
+    interrupts = of(posted.interrupts_per_frame)
+    assert posted.exits_per_frame == pytest.approx(5 * interrupts, abs=0.02)
+    assert linux.posted_gain_interval is not None
+    assert burst.posted is None
     assert {row.what for row in section.rows} >= {
         "receive, --wait adaptive, coalesced",
         "  gain, %",
