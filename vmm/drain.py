@@ -13,6 +13,7 @@ import numpy as np
 
 from coalesced.devices.bus.address_space import SHORTEST_RUN
 from coalesced.devices.bus.write_run import WriteRun
+from coalesced.hv.errors import PeerDied
 from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.ring import Consumer
 from coalesced.vmm.access import Accesses
@@ -59,6 +60,7 @@ class Drain:
         self._accesses = accesses
         self._counters = counters
         self._run_timers = run_timers
+        self._death: PeerDied | None = None  # of the guest, which a timer found amid a drain
         self._turn_ends = math.inf  # of the batch under way; 0: it has just begun
         self._give_up_at = math.inf
         accesses.memory.between_runs = accesses.ports.between_runs = self._look_around
@@ -128,6 +130,9 @@ class Drain:
             queue.busy = False
             self.current = outer
         queue.drains += drained > 0
+        if outer is None and self._death is not None:
+            death, self._death = self._death, None
+            raise death
         return drained
 
     def flush_within(self, seconds: float) -> None:
@@ -147,8 +152,11 @@ class Drain:
             return
         if now >= self._give_up_at:
             raise DrainGivenUp
-        if self._turn_ends:
-            self._run_timers()
+        if self._turn_ends and self._death is None:
+            try:
+                self._run_timers()
+            except PeerDied as error:  # what the guest had published still belongs to the devices
+                self._death = error
         self._turn_ends = time.monotonic() + TURN
 
     def _carry_out(self, queue: Queue, count: int) -> None:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from coalesced.devices.bus.address_space import SINGLE_WRITES
+from coalesced.hv.errors import PeerDied
 from coalesced.vmm.machine import LAST_FLUSH, Machine
 from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, Step
 
@@ -53,6 +54,23 @@ def test_timers_have_their_turn_amid_a_drain_that_lasts(
     assert len(slow.served_at) == 1
     assert slow.served_at[0] <= 2 * SINGLE_WRITES
     assert [value for _, _, _, value in slow.device.seen] == list(range(count))
+
+
+def test_a_timer_that_finds_the_guest_dead_amid_a_drain_cuts_nothing_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it had published arrives, then its death is reported."""
+
+    def find_dead() -> None:
+        raise PeerDied("gone")
+
+    slow = Slow(monkeypatch, 1.0, *writes(FULL))
+    slow.machine.loop.call_at(0, find_dead)
+    slow.accel.put(*writes(FULL - 1))
+    with pytest.raises(PeerDied, match="gone"):
+        slow.machine.flush()
+    assert len(slow.device.seen) == FULL - 1
+    assert slow.machine.flush() == 0
 
 
 def test_a_short_drain_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
