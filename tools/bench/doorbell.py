@@ -47,7 +47,7 @@ class Sizes:
     rings: int  # writes of the doorbell in a run
 
 
-FULL: Final = Sizes(7, 500)
+FULL: Final = Sizes(6, 500)
 QUICK: Final = Sizes(2, 100)
 
 

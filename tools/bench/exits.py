@@ -45,7 +45,7 @@ class Sizes(NamedTuple):
 
 
 # 11 times 9,100 make 10**5 single round trips of each.
-FULL = Sizes(repetitions=11, sleeping=2_000, spinning=20_000, single=9_100, seconds=30)
+FULL = Sizes(repetitions=9, sleeping=2_000, spinning=20_000, single=9_100, seconds=25)
 SHORT = Sizes(repetitions=5, sleeping=500, spinning=500, single=0, seconds=1)
 QUICK = Sizes(repetitions=3, sleeping=500, spinning=2_000, single=1_000, seconds=5)
 

@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
     sample: float
 
 
-FULL: Final = Sizes(repetitions=9, settling=0.1, sample=0.6)
+FULL: Final = Sizes(repetitions=7, settling=0.1, sample=0.6)
 QUICK: Final = Sizes(repetitions=2, settling=0.1, sample=0.3)
 
 

@@ -48,7 +48,7 @@ class Sizes(NamedTuple):
     seconds: float
 
 
-FULL = Sizes(repetitions=6, writes=1 << 17, seconds=45)
+FULL = Sizes(repetitions=5, writes=1 << 17, seconds=38)
 QUICK = Sizes(repetitions=2, writes=1 << 15, seconds=15)
 
 

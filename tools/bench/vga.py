@@ -45,7 +45,7 @@ class Sizes(NamedTuple):
 
 
 FULL = Sizes(
-    repetitions=6, writes=1 << 20, shorter=1 << 18, exits=30_000, on_kvm=1 << 17, seconds=80
+    repetitions=4, writes=1 << 20, shorter=1 << 18, exits=30_000, on_kvm=1 << 17, seconds=56
 )
 QUICK = Sizes(
     repetitions=2, writes=1 << 17, shorter=1 << 15, exits=3_000, on_kvm=1 << 14, seconds=30
