@@ -251,6 +251,22 @@ def threads() -> list[str]:
 
 
 @needs_several
+def test_no_vcpu_runs_after_a_pause(vm: KvmVm) -> None:
+    """Each counts in RAM without end: behind a pause the numbers stay, behind a run they grow."""
+    counting = b"\xff\x04\x85" + _u32(RAM) + b"\xeb\xf7"  # inc dword [RAM + 4 * eax]; again
+    load(vm, counting, 4)
+    runner, _ = together(vm)
+    ram = vm.memory[1].mapping
+    last = bytes(16)
+    for _ in range(200):
+        assert runner.run(0.0005) is Event.TIMED_OUT
+        runner.pause()
+        last = ram.read(0, 16)
+        assert [ram.read(0, 16) for _ in range(200)] == [last] * 200
+    assert all(int.from_bytes(last[at : at + 4], "little") > 0 for at in range(0, 16, 4))
+
+
+@needs_several
 def test_threads_end_with_the_vm_whatever_their_vcpus_do() -> None:
     """Also when it is closed twice, and nothing runs afterwards."""
     for code in (FOR_EVER, EXITS_ALWAYS, b"\xf4"):
