@@ -18,7 +18,7 @@ from coalesced.hv.abi import KVM_COALESCED_MMIO
 from coalesced.hv.abi import KVM_COALESCED_MMIO_RING_HEADER as HEADER
 from coalesced.tools.stress import corruptions, intrusions
 from coalesced.tools.stress.intrusions import Intrusion
-from coalesced.tools.stress.lies import WAYS, Lie
+from coalesced.tools.stress.lies import VCPU, WAYS, Lie
 from coalesced.tools.stress.pair import Pair
 from coalesced.tools.stress.plan import Pins, Plan
 from coalesced.tools.stress.segments import Segments
@@ -26,7 +26,6 @@ from coalesced.tools.stress.totals import Totals
 from helpers.own_streams import own_streams
 
 _PR_SET_CHILD_SUBREAPER = 36
-VCPU = 4  # the message about the vCPU, with its run segment and pipes
 
 
 @pytest.fixture(autouse=True)

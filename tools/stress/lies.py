@@ -12,9 +12,10 @@ from typing import Any
 
 from coalesced.hv import abi
 
-# What either side sends until the guest runs: for the VM, three capabilities, the vCPU (number 4),
-# zones, RAM and the guest.
-_MESSAGES = (0, 1, 2, 3, 4, 4, 4, 5, 6, 7, 8, 9)
+VCPU = 3  # the number of the message about the vCPU, with its run segment and pipes
+# What either side sends until the guest runs: for the VM, two capabilities, the vCPU, zones, RAM
+# and the guest.
+_MESSAGES = (0, 1, 2, VCPU, VCPU, VCPU, 4, 5, 6, 7, 8)
 _RESULTS = (1, 2, 3, 0, -1, -12, 1 << 31, (1 << 63) - 1, -(1 << 63))
 _RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 
