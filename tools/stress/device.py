@@ -41,9 +41,12 @@ class Sink:
         set_irq: Callable[[int, bool], None],
         proved: Callable[[int, int], None],
         group: Group,
+        posted: bool,
     ) -> None:
-        """`proved`: takes the vCPU, and the number of a proof that its guest has ended."""
+        """`proved`: takes the vCPU, and the number of a proof that its guest has ended. `posted`:
+        whether a write to the bell is posted, or only queued."""
         self._group = group
+        self._posted = posted
         self._vcpu = vcpu
         self._checker = checker
         self._set_irq = set_irq
@@ -60,7 +63,7 @@ class Sink:
             (pattern.QUEUE, self._writes(False, queue, window, True)),
             (pattern.DIRECT, self._writes(False, direct, window, False)),
             (pattern.PROBE, Region("probe", window, self._probe, _ignore)),
-            (pattern.BELL, Region("bell", window, _zero, self._bell, coalesced=queued, ring=ring)),
+            (pattern.BELL, self._make_bell(queued)),
             (guest.SILENCE, Region("silence", PAGE_SIZE, _zero, self._silence)),
             (
                 guest.PROOF,
@@ -77,6 +80,18 @@ class Sink:
         machine.claim(self._group)
         machine.memory.map_all((region, self._own(first)) for first, region in memory)
         machine.ports.map_all((region, self._own(first)) for first, region in io)
+
+    def _make_bell(self, zone: tuple[tuple[int, int], ...]) -> Region:
+        queued, posted = ((), zone) if self._posted else (zone, ())
+        return Region(
+            "bell",
+            pattern.WINDOW,
+            _zero,
+            self._bell,
+            coalesced=queued,
+            posted=posted,
+            ring=self._group.ring,
+        )
 
     def _own(self, first: int) -> int:
         return pattern.own(first, self._vcpu)

@@ -97,7 +97,7 @@ def _burst(vcpu: Vcpu, ops: NDArray[np.void], start: int, end: int) -> None:
 
 
 def _ring_the_bell(vcpu: Vcpu, number: int) -> None:
-    """Only a flush brings this write to its device before the guest continues."""
+    """A posted write, or one that only a timed flush brings to its device."""
     bell = pattern.own(pattern.BELL, vcpu.index)
     vcpu.store32(bell + number % pattern.MEMORY_MODULUS * PAGE_SIZE, 0)
     vcpu.wait_interrupt(1 << LINE + vcpu.index)

@@ -27,7 +27,9 @@ MEMORY_MODULUS: Final = PERIOD * _LAPS
 QUEUE: Final = 1 << 40  # coalesced
 DIRECT: Final = 1 << 41  # not coalesced: each write exits
 PROBE: Final = 1 << 42  # each load exits, in the page of the number that comes next
-BELL: Final = 1 << 43  # coalesced; a write raises the interrupt, in the page of the next number
+BELL: Final = (
+    1 << 43
+)  # coalesced or posted; a write raises the interrupt, in the page of the next number
 WINDOW: Final = MEMORY_MODULUS * PAGE_SIZE  # bytes of each of these
 QUEUE_PORTS: Final = 0x2000  # coalesced; a port a number, modulo PERIOD
 PORTS: Final = PERIOD + 4

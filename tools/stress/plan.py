@@ -14,6 +14,7 @@ from coalesced.tools.stress.worker import Setup
 _PAGES = (1, 1, 2, 3, 8, 16, 16)
 _LONGEST = (1, 8, 40, 300, 3000, 30000)
 _STALENESS = (0.0003, 0.001, 0.005)
+_POSTED = 0.5  # share of the pairs with bells
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Plan:
         pages = pins.ring_pages or chance.choice(_PAGES)
         staleness = chance.choice(_STALENESS) if pins.staleness is None else pins.staleness
         bells = chance.choice((0.0, 0.001, 0.02))
-        return Setup(
+        setup = Setup(
             ring_pages=pages,
             start=chance.randrange(abi.ring_slots(pages)),
             wait=wait,
@@ -73,13 +74,24 @@ class Plan:
             style=chance.choices(list(Style), (6, 2, 1))[0],
             entries=entries,
             longest=chance.choices(_LONGEST, (1, 2, 4, 2, 5, 5))[0],
-            bells=bells if staleness else 0.0,  # only a timed flush delivers a bell
+            bells=bells,
             remaps=chance.choice((0.0, 0.0, 0.003)),
             luck=chance.getrandbits(32),
             vcpus=pins.vcpus,
             rings=pins.rings,
             lane=self._lane,
         )
+        return self._with_bells(setup)
+
+    def _with_bells(self, setup: Setup) -> Setup:
+        """Have either posted writes or timed flushes bring a bell to its device.
+
+        Where writes are posted nothing is flushed by time: it would hide a wake-up that is lost.
+        """
+        if setup.bells and self.random.random() < _POSTED:
+            staleness = self._pins.staleness or 0.0
+            return replace(setup, posted=True, staleness=staleness)
+        return setup if setup.staleness else replace(setup, bells=0.0)
 
     def short(self, strict: bool = True) -> Setup:
         """A setup for kills and corruptions: small rings, frequent exits."""

@@ -67,6 +67,9 @@ class Setup:
     luck: int  # seed of the bursts
     vcpus: int = 1
     rings: int = 0  # own ones; the vCPUs write to these and to the VM's in turn
+    posted: bool = (
+        False  # what raises the interrupt is a posted write; else a timed flush brings it
+    )
     strict: bool = True  # only the two sides write into the segments
     lie: Lie | None = None  # of a side at the start
     lane: int = 0  # of pairs side by side: the VMM of each is placed on another CPU
@@ -299,7 +302,7 @@ def _build(machine: Machine, setup: Setup, parent: _Parent) -> GuestMemory:
         stream = pattern.stream(setup.seed, setup.style, vcpu)
         checker = Checker(stream, tally[vcpu], setup.strict)
         group = groups[(vcpu + 1) % len(groups)]
-        sinks.append(Sink(vcpu, checker, machine.accel.set_irq, proved, group))
+        sinks.append(Sink(vcpu, checker, machine.accel.set_irq, proved, group, setup.posted))
         sinks[vcpu].map(machine)
     if setup.remaps:
         machine.loop.call_every(setup.remaps, lambda: sinks[0].remap(machine))

@@ -210,3 +210,15 @@ def test_each_policy_comes_on_each_placement() -> None:
     pinned = Plan(1, Pins(ring_pages=4, wait="poll", cpus="same", staleness=0.5)).next()
     assert (pinned.ring_pages, pinned.wait, pinned.cpus) == (4, "poll", "same")
     assert pinned.staleness == 0.5
+
+
+def test_a_bell_is_a_posted_write_or_is_flushed_by_time() -> None:
+    """Never both: a timed flush would hide a wake-up that is lost."""
+    plan = Plan(1, Pins())
+    setups = [plan.next() for _ in range(100)]
+    with_bells = [setup for setup in setups if setup.bells]
+    assert {setup.posted for setup in with_bells} == {True, False}
+    assert all(setup.posted is not bool(setup.staleness) for setup in with_bells)
+    plan = Plan(1, Pins(staleness=0.0))
+    setups = [plan.next() for _ in range(100)]
+    assert {setup.posted for setup in setups if setup.bells} == {True}
