@@ -48,38 +48,41 @@ class Way(NamedTuple):
     own: bool = False  # a ring each
 
 
-VCPUS: Final = Way("one_vm", "vCPUs of a VM, one ring")
+VCPUS: Final = (
+    Way("one_vm", "vCPUs of a VM, one ring"),
+    Way("vm_rings", "vCPUs of a VM, a ring each", own=True),
+)
 THREADS: Final = (
     Way("one_ring", "C threads, one ring under its lock"),
     Way("rings", "C threads, a ring each", own=True),
     Way("one_ring_each_published", "C threads, one ring, every entry published", 1),
     Way("rings_each_published", "C threads, a ring each, every entry published", 1, own=True),
 )
-WAYS: Final = (VCPUS, *THREADS)
+WAYS: Final = (*VCPUS, *THREADS)
 
 
 class Crowd:
-    """A machine whose vCPUs all write to one device, as long as each has writes left."""
+    """A machine whose vCPUs all write as long as each has writes left.
 
-    def __init__(self, vcpus: int, pages: int) -> None:
+    `own`: each to a device that has a ring of its own; else all to one device.
+    """
+
+    def __init__(self, vcpus: int, pages: int, own: bool) -> None:
         process = GuestProcess()
         accel = ProcessAccelerator(process, pages, WaitPolicy.ADAPTIVE, vcpus=vcpus)
         self.machine = Machine(accel)
         self._pid = process.pid
         self._vcpus = vcpus
         self._command = 0
-        region = Region(
-            "bench-crowd",
-            guest.QUEUE + guest.QUEUE_SIZE - guest.CONTROL,
-            lambda _offset, _size: self._command,
-            lambda _offset, _size, _value: None,
-            coalesced=((guest.QUEUE - guest.CONTROL, guest.QUEUE_SIZE),),
-            take_run=_take_run,
+        control = Region(
+            "bench-crowd", guest.REGISTERS_SIZE, lambda _offset, _size: self._command, _ignore
         )
         try:
             self.machine.add_ram(0, 0x1000)
-            self.machine.memory.map(region, guest.CONTROL)
-            accel.load_guest("coalesced.tools.guests.bench:crowd", {})
+            self.machine.memory.map(control, guest.CONTROL)
+            for number in range(vcpus if own else 1):
+                self.machine.memory.map(_queue(own), guest.QUEUE + number * guest.QUEUE_SIZE)
+            accel.load_guest("coalesced.tools.guests.bench:crowd", {"apart": own})
         except BaseException:
             self.machine.close()
             raise
@@ -96,6 +99,23 @@ class Crowd:
         began, ended = np.frombuffer(raw, np.int64).reshape(self._vcpus, 2).T
         taken = ended - began
         return ns / (self._command * self._vcpus), float(taken.min() / taken.max())
+
+
+def _queue(own: bool) -> Region:
+    """A page whose writes are queued, in the VM's ring or in one of its own."""
+    return Region(
+        "bench-queue",
+        guest.QUEUE_SIZE,
+        lambda _offset, _size: 0,
+        _ignore,
+        coalesced=((0, guest.QUEUE_SIZE),),
+        take_run=_take_run,
+        ring="own" if own else "vm",
+    )
+
+
+def _ignore(_offset: int, _size: int, _value: int) -> None:
+    """Do nothing with a write."""
 
 
 def _take_run(run: WriteRun) -> int:
@@ -116,6 +136,7 @@ class VcpusFigures:
 
     ring_pages: int
     one_vm: Mapping[int, Figures]
+    vm_rings: Mapping[int, Figures]
     one_ring: Mapping[int, Figures]
     rings: Mapping[int, Figures]
     one_ring_each_published: Mapping[int, Figures]
@@ -144,7 +165,7 @@ def plan(options: Options) -> Plan:
     sizes = QUICK if options.quick else FULL
     pages = options.ring_pages or PAGES
     steps = len(COUNTS) * len(WAYS) * rounds(sizes.repetitions)
-    each = sizes.seconds * len(THREADS) + sizes.writes * 30e-9
+    each = sizes.seconds * len(THREADS) + len(VCPUS) * sizes.writes * 30e-9
     seconds = len(COUNTS) * rounds(sizes.repetitions) * each
     return Plan(steps, seconds, lambda step: measure(pages, sizes, step))
 
@@ -158,9 +179,10 @@ def measure(pages: int, sizes: Sizes, step: Step) -> report.Section:
     subjects: dict[str, Shares] = {}
     with ExitStack() as stack:
         for count in COUNTS:
-            crowd = Crowd(count, pages)
-            stack.callback(crowd.machine.close)
-            subjects[_name(VCPUS, count)] = Shares(partial(crowd.measure, sizes.writes))
+            for way in VCPUS:
+                crowd = Crowd(count, pages, way.own)
+                stack.callback(crowd.machine.close)
+                subjects[_name(way, count)] = Shares(partial(crowd.measure, sizes.writes))
             for way in THREADS:
                 subjects[_name(way, count)] = Shares(
                     partial(floors.producers, count, pages, way.batch, way.own, sizes.seconds)

@@ -85,15 +85,17 @@ def ring(vcpu: Vcpu) -> None:
         bus.halt()
 
 
-def crowd(vcpu: Vcpu) -> None:
+def crowd(vcpu: Vcpu, apart: bool) -> None:
     """Queue as many writes as CONTROL asks for, on each vCPU; halt.
+
+    `apart`: each vCPU writes to a page of its own from QUEUE on.
 
     In RAM are then the times before and behind them, 16 bytes a vCPU.
     """
     bus = _core(vcpu)
     ops = np.zeros(_CHUNK, OP)
     ops["kind"], ops["size"] = OP_STORE, 1
-    ops["address"] = QUEUE + np.arange(_CHUNK) % QUEUE_SIZE
+    ops["address"] = QUEUE + vcpu.index * apart * QUEUE_SIZE + np.arange(_CHUNK) % QUEUE_SIZE
     while True:
         count = vcpu.load64(CONTROL)
         began = time.monotonic_ns()

@@ -49,7 +49,7 @@ def test_a_row_for_each_way_and_number_of_producers() -> None:
     assert found.figures.one_vm[2].fairness == 0.5
     assert found.figures.rings[1].ns_per_entry.median == taken[f"{THREADS[1].label}: 1"].median
     (chart,) = found.charts
-    assert chart.lines[0] == (VCPUS.label, [(1.0, 10.0), (2.0, 11.0), (4.0, 12.0), (8.0, 13.0)])
+    assert chart.lines[0] == (VCPUS[0].label, [(1.0, 10.0), (2.0, 11.0), (4.0, 12.0), (8.0, 13.0)])
 
 
 def test_ctrl_c_before_the_first_sample_leaves_a_section_without_figures() -> None:
