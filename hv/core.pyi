@@ -337,7 +337,8 @@ class KvmHandle:
 class KvmThreads:
     """The vCPUs of a VM of the real KVM, each in KVM_RUN in a thread of its own.
 
-    The methods but `close` are for one thread; the vCPUs must not be run otherwise.
+    The methods but `close` are for one thread; the vCPUs must not be run otherwise. They raise
+    RuntimeError after `close`, and in a fork of the process, which has none of the threads.
     """
 
     def __new__(cls, handles: tuple[KvmHandle, ...]) -> KvmThreads:
@@ -350,8 +351,7 @@ class KvmThreads:
         """Enter those that are outside and not parked; the next exit, as `KvmHandle.run` gives it.
 
         The others run on. An exit for an access that a handle keeps, and HLT, is returned again
-        until it is dealt with. TIMED_OUT after `timeout` seconds. Raises OSError, ProtocolError,
-        and, after `close`, RuntimeError.
+        until it is dealt with. TIMED_OUT after `timeout` seconds. Raises OSError, ProtocolError.
         """
     def complete(self, value: int, /) -> None:
         """The result of the load that exited last."""
@@ -362,6 +362,8 @@ class KvmThreads:
         one."""
     def pause(self) -> None:
         """Have all leave KVM_RUN, until the next `run`. An exit that came first is kept for it."""
+    def restart(self) -> None:
+        """As `pause`, and all begin anew: none is parked, no exit is kept."""
     def close(self) -> None:
         """End the threads; may be called twice."""
 

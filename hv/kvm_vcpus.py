@@ -129,6 +129,9 @@ class KvmVcpu:
     def pause(self) -> None:
         """Nothing to do: outside `run` it does not run."""
 
+    def restart(self) -> None:
+        """Nothing to do: it is never parked, and `start_at` drops its exit."""
+
     def park(self) -> bool:
         """Take note that it has halted; False: there is no other one to run."""
         return False
@@ -166,6 +169,7 @@ class KvmVcpus:
         self.enter = self._threads.enter
         self.park = self._threads.park
         self.pause = self._threads.pause
+        self.restart = self._threads.restart
         self.close = self._threads.close
 
     @property

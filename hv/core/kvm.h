@@ -30,7 +30,7 @@ extern PyTypeObject *KvmType;
 int kvm_handle_signal(void);
 /* KVM_RUN once, called without the GIL: 0, or the error's number. The exit before it is over. */
 int kvm_enter(KvmObject *k);
-/* The exit of now, or NULL with an exception set. */
+/* The vCPU's last exit, or NULL with an exception set. */
 PyObject *kvm_tell(KvmObject *k);
 
 #endif

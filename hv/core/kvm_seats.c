@@ -84,6 +84,13 @@ static bool any_inside(const struct seats *g)
     return false;
 }
 
+static void take_all_out(struct seats *g)
+{
+    kick_all(g);
+    while (any_inside(g))
+        pthread_cond_wait(&g->left, &g->lock);
+}
+
 /* The vCPU whose exit is returned next, or -1. */
 static int next_exited(const struct seats *g)
 {
@@ -95,9 +102,10 @@ static int next_exited(const struct seats *g)
     return -1;
 }
 
-/* Its exit is handled: the next access of the same string instruction follows, or the guest. */
 static void settle(struct seat *s)
 {
+    if (s->place != AT_EXIT)
+        return;
     if (s->k->element + 1 < exit_elements(s->k->run))
         s->k->element++;
     else
@@ -148,7 +156,7 @@ void seats_handled(struct seat *s)
 void seats_enter(struct seat *s)
 {
     pthread_mutex_lock(&s->all->lock);
-    if (s->place == AT_EXIT && s->k->untaken)
+    if (s->k->untaken)
         settle(s);
     if (s->place != INSIDE)
         s->k->untaken = false;
@@ -160,9 +168,17 @@ void seats_enter(struct seat *s)
 void seats_pause(struct seats *g)
 {
     pthread_mutex_lock(&g->lock);
-    kick_all(g);
-    while (any_inside(g))
-        pthread_cond_wait(&g->left, &g->lock);
+    take_all_out(g);
+    pthread_mutex_unlock(&g->lock);
+}
+
+void seats_restart(struct seats *g)
+{
+    pthread_mutex_lock(&g->lock);
+    take_all_out(g);
+    for (uint32_t i = 0; i < g->count; i++)
+        g->seat[i].place = OUTSIDE;
+    g->parked = 0;
     pthread_mutex_unlock(&g->lock);
 }
 

@@ -1,7 +1,7 @@
 /*
  * The vCPUs of a VM of the real KVM, a thread for each. Exits are handed to the VMM's thread, which
- * handles one after the other while the other vCPUs run on: there it plays the part of QEMU's big
- * lock. The vCPUs' threads never take Python's lock.
+ * handles one after the other while the other vCPUs run on, as QEMU does under its big lock. The
+ * vCPUs' threads never take Python's lock.
  *
  * Its place says whose a vCPU is: INSIDE it belongs to its thread, otherwise to the VMM's. A thread
  * that is to leave KVM_RUN finds immediate_exit set, or is ended by a signal that comes after it:
@@ -51,7 +51,7 @@ void seats_end(struct seats *g);
 /* Are the threads there? */
 bool seats_usable(const struct seats *g);
 
-/* These four are called by one thread, which need not have the GIL. */
+/* These five are called by one thread, which need not have the GIL. */
 
 /*
  * Enter those that are OUTSIDE, and wait: the one whose exit is next, or -1 at `deadline`, after a
@@ -64,5 +64,7 @@ void seats_handled(struct seat *s);
 void seats_enter(struct seat *s);
 /* Have all leave KVM_RUN, until the next seats_wait. */
 void seats_pause(struct seats *g);
+/* All begin anew: none is parked, no exit is kept. */
+void seats_restart(struct seats *g);
 
 #endif

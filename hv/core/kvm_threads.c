@@ -35,7 +35,7 @@ static PyObject *exit_of(struct seat *s)
     } else {
         exit = kvm_tell(k);
     }
-    /* Nobody says of others when they are handled. */
+    /* Other exits need no answer: they are handled now. */
     if (!exit || !(k->load.size || k->untaken || k->run->exit_reason == EXIT_HLT))
         seats_handled(s);
     return exit;
@@ -73,6 +73,8 @@ static PyObject *threads_run(PyObject *self, PyObject *timeout)
 static struct seat *exited_last(PyObject *self)
 {
     int i = ((ThreadsObject *)self)->current;
+    if (!have_threads(seats_of(self)))
+        return NULL;
     if (i >= 0)
         return &seats_of(self)->seat[i];
     PyErr_SetString(PyExc_RuntimeError, "no vCPU has exited yet");
@@ -124,6 +126,19 @@ static PyObject *threads_pause(PyObject *self, PyObject *unused)
     Py_BEGIN_ALLOW_THREADS
     seats_pause(g);
     Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *threads_restart(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    struct seats *g = seats_of(self);
+    if (!have_threads(g))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    seats_restart(g);
+    Py_END_ALLOW_THREADS((ThreadsObject *)self)
+    ->current = -1;
     Py_RETURN_NONE;
 }
 
@@ -200,6 +215,7 @@ static PyMethodDef threads_methods[] = {
     {"park", threads_park, METH_NOARGS,
      "Do not enter the vCPU that exited last; False, and none is parked, when it was the last one."},
     {"pause", threads_pause, METH_NOARGS, "Have all leave KVM_RUN, until the next run."},
+    {"restart", threads_restart, METH_NOARGS, "All begin anew: none is parked, no exit is kept."},
     {"close", threads_close, METH_NOARGS, "End the threads; may be called twice."},
     {NULL, NULL, 0, NULL},
 };

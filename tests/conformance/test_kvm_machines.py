@@ -197,6 +197,29 @@ def test_a_machine_stops_with_all_of_its_vcpus_which_continue_where_they_were() 
         assert (board.machine.flush(), board.written()) == (3, 3 * [(0, 7)])
 
 
+class Stop(Exception):
+    """Raised by a timer to end a machine's run."""
+
+
+@needs_several
+def test_another_run_enters_a_vcpu_that_had_halted_in_one_that_was_stopped() -> None:
+    with Board(vcpus=2) as board:
+        loop = board.machine.loop
+
+        def look() -> None:
+            if board.machine.counters.halts:
+                raise Stop
+            loop.call_at(time.monotonic() + 0.001, look)
+
+        look()
+        with pytest.raises(Stop):
+            board.run_code(apart(HALT, FOR_EVER))
+        code = apart(store(DEVICE, 1) + HALT, store(DEVICE + 1, 2) + HALT)
+        board.accel.load_code(code, CODE + 0x10000)
+        board.machine.resume()
+        assert sorted(board.written()) == [(0, 1), (1, 2)]
+
+
 WRITES = 20_000
 
 
@@ -227,10 +250,6 @@ def test_no_write_is_lost_repeated_or_overtaken_while_another_vcpu_makes_zones_m
         names = [name for name, _ in board.device.log]
         assert [value for _, (_, _, _, value) in board.device.log] == list(range(WRITES))
         assert set(names) == {"device", "above"}
-
-
-class Stop(Exception):
-    """Raised by a timer to end a machine's run."""
 
 
 @COUNTS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -244,6 +245,11 @@ def test_an_exit_is_returned_until_it_is_handled_and_after_a_pause(vm: KvmVm) ->
     assert runner.current == 0
 
 
+def calls(runner: KvmVcpus) -> tuple[Callable[[], object], ...]:
+    """Those that need the threads."""
+    return partial(runner.run, 0), partial(runner.complete, 0), runner.enter, runner.park
+
+
 def threads() -> list[str]:
     """Names of the vCPUs' threads; a vCPU's first KVM_RUN makes one of the kernel's own, too."""
     names = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
@@ -267,6 +273,24 @@ def test_no_vcpu_runs_after_a_pause(vm: KvmVm) -> None:
 
 
 @needs_several
+def test_a_vcpu_that_is_parked_while_it_runs_leaves_the_guest_at_a_pause_too(vm: KvmVm) -> None:
+    counting = b"\xff\x05" + _u32(RAM) + b"\xeb\xf8"  # inc dword [RAM]; again
+    load(vm, b"\xe7" + bytes([EXIT_PORT]) + counting, 1)
+    vm.create_vcpu().start_at(CODE + 0x1000, CODE + 0x2000)
+    vm.memory[0].mapping.write(0x1000, FOR_EVER)
+    runner, _ = together(vm)
+    ram = vm.memory[1].mapping
+    assert runner.run(10) == (abi.KVM_EXIT_IO, EXIT_PORT, 4, True, 0)
+    runner.enter()
+    assert runner.park()
+    while not any(ram.read(0, 4)):
+        pass
+    runner.pause()
+    last = ram.read(0, 4)
+    assert [ram.read(0, 4) for _ in range(2000)] == [last] * 2000
+
+
+@needs_several
 def test_threads_end_with_the_vm_whatever_their_vcpus_do() -> None:
     """Also when it is closed twice, and nothing runs afterwards."""
     for code in (FOR_EVER, EXITS_ALWAYS, b"\xf4"):
@@ -278,8 +302,9 @@ def test_threads_end_with_the_vm_whatever_their_vcpus_do() -> None:
         vm.close()
         assert threads() == []
         vm.close()
-        with pytest.raises(RuntimeError, match="threads of these vCPUs have ended"):
-            runner.run(0)
+        for call in calls(runner):
+            with pytest.raises(RuntimeError, match="threads of these vCPUs have ended"):
+                call()
 
 
 @needs_several
@@ -311,12 +336,14 @@ def test_a_fork_leaves_the_threads_to_its_parent(vm: KvmVm) -> None:
     child = os.fork()
     if child == 0:
         signal.alarm(10)  # it hangs
-        try:
-            runner.run(0)
-        except RuntimeError:
-            vm.close()
-            os._exit(0)
-        os._exit(1)
+        raised = 0
+        for call in calls(runner):
+            try:
+                call()
+            except RuntimeError:
+                raised += 1
+        vm.close()
+        os._exit(4 - raised)
     assert os.waitpid(child, 0)[1] == 0
     runner.complete(0)
     runner.enter()

@@ -23,7 +23,7 @@ from coalesced.vmm.accel.x86 import Program, assemble
 Recorder = Callable[[str, Mapping[str, object]], Sequence[Recording]]
 """Records a guest, called with its name and arguments: a recording for each vCPU."""
 
-_STACK = 256  # bytes for each vCPU, below the end of machine code that all start at
+_STACK = 256  # bytes of stack for each vCPU, at the end of code that all of them run
 PLACES = (0x1000_0000, 0xFEC0_0000)  # where the programs may lie
 
 
@@ -46,6 +46,7 @@ class KvmAccelerator(KvmBase):
         address of 4 GiB or more."""
         recordings = self._record(guest, arguments)
         programs = [assemble(recording) for recording in recordings]
+        self._vcpus.restart()
         self._loaded = []
         for index, (vcpu, program) in enumerate(zip(self._vm.vcpus, programs, strict=True)):
             base = self._place(program, recordings)
@@ -59,6 +60,7 @@ class KvmAccelerator(KvmBase):
         The slot has whole pages, `size` bytes at least. A vCPU finds its index in eax; the stack of
         each next one begins 256 bytes below.
         """
+        self._vcpus.restart()
         memory = self._add_code(code, base, size)
         for index, vcpu in enumerate(self._vm.vcpus):
             vcpu.start_at(base, base + memory.size - _STACK * index, index)

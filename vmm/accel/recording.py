@@ -16,7 +16,7 @@ from coalesced.vmm.accel.direct_bus import DirectBus
 from coalesced.vmm.loop import Loop
 
 MOST_ACCESSES = 1 << 24  # of a recorded guest; one that never ends would fill the memory
-_ALONE = "; its vCPUs are recorded one after the other, so that none can wait for another one"
+_ALONE = "; the vCPUs are recorded one after the other: none can wait for another"
 _SINGLES = 1 << 16  # single accesses that become an array
 
 

@@ -165,4 +165,4 @@ def test_each_vcpu_is_recorded_after_the_one_before_it() -> None:
 def test_a_vcpu_that_waits_for_another_one_is_told_why_it_cannot() -> None:
     with pytest.raises(GuestError) as raised:
         recorded_of("first_waits", 2, most=1000)
-    assert str(raised.value).endswith("so that none can wait for another one")
+    assert str(raised.value).endswith("one after the other: none can wait for another")
