@@ -87,10 +87,11 @@ def check_several(vcpus: int) -> None:
 
     Before 6.12 its full check lets a vCPU overrun a ring that is drained while it runs.
     """
+    if vcpus == 1:
+        return
     release = platform.release()
-    major, _, minor = release.partition(".")
-    number = (int(major), int("".join(takewhile(str.isdigit, minor)) or 0))
-    if vcpus > 1 and number < _SEVERAL_SINCE:
+    parts = ("".join(takewhile(str.isdecimal, part)) for part in release.split(".")[:2])
+    if tuple(int(part or 0) for part in parts) < _SEVERAL_SINCE:
         raise KvmUnusable(
             f"{vcpus} vCPUs: expected Linux 6.12 or newer, got {release}: before it KVM loses "
             "entries of a ring that is drained while another vCPU writes"
@@ -201,8 +202,11 @@ class KvmVm:
     def all_vcpus(self) -> KvmVcpu | KvmVcpus:
         """The runner of all vCPUs: of the only one, or of several in threads of their own.
 
+        From now on each keeps its writes: `run` returns one again until `enter` has taken it.
         Raises HostError when there is no room for a thread.
         """
+        for vcpu in self.vcpus:
+            vcpu.handle.keep_writes()
         if len(self.vcpus) == 1:
             return self.vcpus[0]
         self._together = KvmVcpus(self.vcpus)

@@ -161,8 +161,6 @@ class KvmVcpus:
     def __init__(self, vcpus: Sequence[KvmVcpu]) -> None:
         """Raises HostError when there is no room for a thread."""
         self._vcpus = vcpus
-        for vcpu in vcpus:
-            vcpu.handle.keep_writes()
         self._threads = core.KvmThreads(tuple(vcpu.handle for vcpu in vcpus))
         self.run = self._threads.run
         self.complete = self._threads.complete

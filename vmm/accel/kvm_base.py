@@ -52,7 +52,6 @@ class KvmBase(SharedSlots):
         self.enter = self._vcpus.enter
         self.pause = self._vcpus.pause
         self.park = self._vcpus.park
-        self.vcpu.handle.keep_writes()
         self._had_turn = False  # a due timer was reported since the guest ran
         self._look_at = 0.0
         self._first_operation = 0

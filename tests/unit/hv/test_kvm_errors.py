@@ -169,7 +169,7 @@ def test_a_closed_vcpu_has_no_timer() -> None:
     assert Path("/proc/self/timers").read_text() == before
 
 
-@pytest.mark.parametrize("release", ["6.11.0-9-generic", "5.4", "6.2-rc1"])
+@pytest.mark.parametrize("release", ["6.11.0-9-generic", "5.4", "6.2-rc1", "5", "6-mine", "kernel"])
 def test_several_vcpus_need_a_ring_that_can_be_drained_meanwhile(
     monkeypatch: pytest.MonkeyPatch, release: str
 ) -> None:
@@ -180,7 +180,7 @@ def test_several_vcpus_need_a_ring_that_can_be_drained_meanwhile(
     assert str(raised.value).startswith(f"2 vCPUs: expected Linux 6.12 or newer, got {release}: ")
 
 
-@pytest.mark.parametrize("release", ["6.12", "6.18.44-fc", "7.0-rc1", "10.1"])
+@pytest.mark.parametrize("release", ["6.12", "6.18.44-fc", "7.0-rc1", "7-mine", "10.1"])
 def test_newer_kernels_have_one(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
     monkeypatch.setattr(platform, "release", lambda: release)
     kvm.check_several(8)
