@@ -196,10 +196,13 @@ class Vm:
         """KVM_CREATE_COALESCED_MMIO_BUFFER, which Linux has not merged: a ring for zones to name.
 
         `wake_at`: entries from which on its descriptor is readable; None: half of those that it
-        holds. Raises RequestError: ENXIO without coalesced I/O, ENOSPC for a 65th; ValueError for a
-        ring of more than 4,096 pages.
+        holds. Raises RequestError: ENXIO without coalesced I/O, ENOSPC for a 65th, EINVAL for a
+        `wake_at` that no ring of this size reaches, EMFILE; ValueError for a ring of more than
+        4,096 pages.
         """
-        made = own_ring.create(self, pages, wake_at or abi.ring_slots(pages) // 2)
+        made = own_ring.create(
+            self, pages, abi.ring_slots(pages) // 2 if wake_at is None else wake_at
+        )
         self.own_rings.append(made)
         return made
 

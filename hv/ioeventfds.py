@@ -95,12 +95,15 @@ class Ioeventfds:
             raise RequestError(errno.EINVAL, f"{event}: expected a descriptor that does not block")
         self._events[event] = _Registered(os.dup(fd), next_number())
 
-    def remove(self, event: Ioeventfd) -> None:
-        """Take one away; raises RequestError with ENOENT where there is none like it."""
+    def remove(self, event: Ioeventfd) -> int:
+        """Take one away; its descriptor, for the caller to close.
+
+        Raises RequestError with ENOENT where there is none like it.
+        """
         registered = self._events.pop(event, None)
         if registered is None:
             raise RequestError(errno.ENOENT, f"{event}: it is not registered")
-        os.close(registered.fd)
+        return registered.fd
 
     def packed(self, pio: bool) -> bytes:
         """Those of a kind as `abi.HV_EVENT`."""

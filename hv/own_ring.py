@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 from coalesced.hv import abi, core, ring, shm
-from coalesced.hv.errors import ProtocolError
+from coalesced.hv.errors import ProtocolError, RequestError
 
 if TYPE_CHECKING:
     from coalesced.hv.client import Vm
@@ -49,7 +50,11 @@ class OwnRing:
 def create(vm: Vm, pages: int, wake_at: int) -> OwnRing:
     """Have the kernel make one. Raises RequestError, ProtocolError; ValueError for its size."""
     ring.check_pages(pages)
-    fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    try:
+        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    except OSError as error:
+        reason = error.errno or errno.EMFILE
+        raise RequestError(reason, f"coalesced buffer: {error.strerror}") from error
     try:
         number, _, fds = vm.request(
             abi.KVM_CREATE_COALESCED_MMIO_BUFFER,

@@ -60,10 +60,13 @@ class OwnRings:
         if number not in self._buffers:
             raise RequestError(errno.EBADF, f"there is no coalesced buffer {number}")
 
-    def give_up(self, number: int) -> None:
-        """Give a buffer back; no zone names it. Raises RequestError with EBADF."""
+    def give_up(self, number: int) -> int:
+        """Give a buffer back, which no zone names; its descriptor, for the caller to close.
+
+        Raises RequestError with EBADF.
+        """
         self.check(number)
-        os.close(self._buffers.pop(number).fd)
+        return self._buffers.pop(number).fd
 
     def share(self) -> None:
         """From now on several vCPUs append."""

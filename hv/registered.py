@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import errno
 import itertools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -81,7 +82,12 @@ class Registered:
         if len(fds) != 1:
             raise RequestError(errno.EINVAL, "buffer: expected one descriptor")
         number, segment = self.own.create(pages, wake_at, fds[0])
-        self.push()
+        try:
+            self.push()
+        except BaseException:
+            os.close(segment)
+            os.close(self.own.give_up(number))
+            raise
         return number, b"", (segment,)
 
     def _close_buffer(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
@@ -89,8 +95,7 @@ class Registered:
         self.own.check(number)
         for zones in self._zones:
             zones.give_up(number)
-        self.own.give_up(number)
-        self.push()
+        self._push_then_close(self.own.give_up(number))
         return 0, b"", ()
 
     def _change_zones(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
@@ -132,10 +137,15 @@ class Registered:
             raise RequestError(errno.EINVAL, f"{event}: expected a descriptor to add it")
         if assign:
             self._events.add(event, fds[0])
+            self.push()
         else:
-            self._events.remove(event)
-        self.push()
+            self._push_then_close(self._events.remove(event))
         return 0, b"", ()
+
+    def _push_then_close(self, fd: int) -> None:
+        """Close a descriptor that vCPUs write until they are told of the change."""
+        self.push()
+        os.close(fd)
 
     def _check_ring(self) -> None:
         if not self.has_ring:

@@ -11,6 +11,10 @@ from coalesced.vmm.counters import Counters
 from coalesced.vmm.tracing import Observer
 
 
+class DrainGivenUp(Exception):
+    """The time for a drain is over."""
+
+
 class Accesses:
     """Reads and writes on both address spaces.
 
@@ -62,8 +66,8 @@ class Accesses:
         self, space: AddressSpace, address: int, size: int, value: int | None, error: BaseException
     ) -> None:
         """Report an access whose device raised (value None: a read)."""
-        if isinstance(error, PeerDied | ProtocolError):
-            raise error  # by the guest's side, asked for something on behalf of the device
+        if isinstance(error, PeerDied | ProtocolError | DrainGivenUp):
+            raise error  # by the guest's side, or a drain, that the device has asked for something
         self._counters.count_failure(lambda: _failure(space, address, size, value, error))
 
 

@@ -16,15 +16,11 @@ from coalesced.devices.bus.write_run import WriteRun
 from coalesced.hv.errors import PeerDied
 from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.ring import Consumer
-from coalesced.vmm.access import Accesses
+from coalesced.vmm.access import Accesses, DrainGivenUp
 from coalesced.vmm.counters import Counters
 
 TURN = 0.02  # seconds of a batch after which timers run
 _MEMORY, _MIXED = 1, 3  # kinds of hv.core.Consumer.summary
-
-
-class DrainGivenUp(Exception):
-    """The time for a drain is over."""
 
 
 @dataclass(eq=False, slots=True)
@@ -83,11 +79,17 @@ class Drain:
         """The same for some rings, in this order."""
         if self.current is not None:
             return 0
-        return sum(self._drain(queue) for queue in queues if queue is not None)
+        drained = sum(self._drain(queue) for queue in queues if queue is not None)
+        self._report_death()
+        return drained
 
     def flush_common(self) -> int:
         """The same for the VM's ring."""
-        return 0 if self.common is None or self.current is not None else self._drain(self.common)
+        if self.common is None or self.current is not None:
+            return 0
+        drained = self._drain(self.common)
+        self._report_death()
+        return drained
 
     def flush_posted(self) -> int:
         """The same for the rings that posted writes go to, and the VM's."""
@@ -98,7 +100,7 @@ class Drain:
         if self.current is None:
             queue.wakeups += 1
             queue.ring.core.answer()
-            self._drain(queue)
+            self.flush_some([queue])
 
     def flush_before_change(self) -> None:
         """Bring the writes that were queued under the old mappings to their devices.
@@ -109,6 +111,13 @@ class Drain:
         for queue in self.queues:
             if not queue.busy:
                 self._drain(queue)
+        if self.current is None:
+            self._report_death()
+
+    def _report_death(self) -> None:
+        death, self._death = self._death, None
+        if death is not None:
+            raise death
 
     def _drain(self, queue: Queue) -> int:
         ring, outer = queue.ring, self.current
@@ -130,17 +139,16 @@ class Drain:
             queue.busy = False
             self.current = outer
         queue.drains += drained > 0
-        if outer is None and self._death is not None:
-            death, self._death = self._death, None
-            raise death
         return drained
 
     def flush_within(self, seconds: float) -> None:
         """Bring queued writes to their devices, and give up those left after `seconds`."""
         self._give_up_at = time.monotonic() + seconds
-        with suppress(DrainGivenUp):
-            self.flush()
-        self._give_up_at = math.inf
+        try:
+            with suppress(DrainGivenUp):
+                self.flush()
+        finally:
+            self._give_up_at = math.inf
 
     def _look_around(self) -> None:
         """Run timers once in a turn: a ring full of blits takes half a minute.

@@ -48,15 +48,14 @@ class OwnRings:
         self._owners: dict[Region, object] = {}
         self._queues: dict[int, Queue | None] = {}  # by id() of the owner; None: no room for it
         self.made: Callable[[], None] = lambda: None
-        """Called when there is one more."""
+        """Called when a device got a ring, or was refused one."""
 
     def claim(self, device: Device) -> None:
         """Take note of a device's regions, which are not mapped yet."""
         self._owners |= dict.fromkeys(_regions(device), device)
 
     def _is_own(self, region: Region) -> bool:
-        queued = region.coalesced or region.posted
-        wanted = self._possible and bool(queued) and (self._every or region.ring == "own")
+        wanted = self._possible and (self._every or region.ring == "own")
         return wanted and self._accel.own_rings
 
     def split(
@@ -114,9 +113,14 @@ class OwnRings:
         return self._queues.get(id(device))
 
     def at(self, space: AddressSpace, address: int, size: int) -> Iterator[Queue]:
-        """The own rings of the devices that an access goes to: one, or two at an edge."""
-        ends = (space.region_at(address), space.region_at(address + size - 1))
-        queues = dict.fromkeys(self.of_region(region) for region in ends if region is not None)
+        """The own rings of the devices that an access goes to: one, or several at edges."""
+        queues: dict[Queue | None, None] = {}
+        end = min(address + size, space.limit)
+        while address < end:
+            stretch = space.find(address)
+            if stretch.mapping is not None:
+                queues[self.of_region(stretch.mapping.region)] = None
+            address = stretch.end
         return (queue for queue in queues if queue is not None)
 
 

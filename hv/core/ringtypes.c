@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "core.h"
 
+#include <fcntl.h>
 #include <sys/uio.h>
 
 PyTypeObject *ConsumerType;
@@ -104,8 +105,10 @@ static void answer_signal(ConsumerObject *consumer)
     struct iovec into = {&count, sizeof count};
     /* A1. The guest process shares the open file, and may have made it block: not here. */
     ssize_t n = preadv2(consumer->own_fd, &into, 1, -1, RWF_NOWAIT);
-    if (n < 0 && errno == EOPNOTSUPP) /* an older kernel */
+    if (n < 0 && errno == EOPNOTSUPP) { /* an older kernel; the guest process is hardly as quick */
+        fcntl(consumer->own_fd, F_SETFL, O_NONBLOCK);
         n = read(consumer->own_fd, &count, sizeof count);
+    }
     own_ring_answer(consumer->own);
 }
 

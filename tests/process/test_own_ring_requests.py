@@ -165,6 +165,8 @@ def test_requests_that_cannot_be(written: Write) -> None:
             packed = abi.HV_BUFFER.pack(pages, wake_at)
             assert refused(vm, create, packed, (usable,)) == errno.EINVAL
             os.close(usable)
+        with pytest.raises(RequestError, match="wakes the VMM at 0 entries"):
+            vm.create_coalesced_buffer(wake_at=0)
         for _ in range(abi.BUFFERS_MAX):
             vm.create_coalesced_buffer()
         with pytest.raises(RequestError, match="no more than 64") as error:

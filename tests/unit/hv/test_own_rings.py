@@ -14,6 +14,8 @@ import pytest
 
 from coalesced.hv import abi, core
 from coalesced.hv.errors import RequestError, SegmentError
+from coalesced.hv.ioeventfds import Ioeventfd
+from coalesced.hv.registered import Registered
 from coalesced.hv.zones import Zones
 from helpers.hv_pair import LIMIT, Pair, operations, ram, segment, table
 from helpers.own_ring import ENTRIES, Own
@@ -311,3 +313,56 @@ def test_giving_a_buffer_up_takes_its_zones_along() -> None:
     assert [first for first, _ in zones.outermost()] == [0, 8, 0x200, 0x208]
     zones.register(0x100, 8)
     assert zones.kind_of(0x100, 0x107).buffer == 0
+
+
+class Busy:
+    """A vCPU of several that runs on while another one's exit is served."""
+
+    def __init__(self) -> None:
+        self.runs = False
+
+    def set_rings(self, _rings: object) -> None:
+        if self.runs:
+            raise OSError(errno.EBUSY, "a vCPU runs")
+
+    def set_zones(self, *_zones: object) -> None:
+        """Take them."""
+
+    set_events = set_zones
+
+
+def test_a_descriptor_that_a_vcpu_may_still_write_is_not_closed() -> None:
+    """Its number would soon be another file's."""
+    vcpu, fd = Busy(), os.eventfd(0, os.EFD_NONBLOCK)
+    registered = Registered([vcpu])  # type: ignore[list-item]
+    registered.has_ring = True
+    ask = registered.handlers
+    event = Ioeventfd(0x9000, 4)
+    buffer = ask[abi.KVM_CREATE_COALESCED_MMIO_BUFFER](abi.HV_BUFFER.pack(1, 1), (fd,))
+    ask[abi.KVM_IOEVENTFD](event.pack(-1, True), (fd,))
+    vcpu.runs = True
+    before = os.listdir("/proc/self/fd")
+    for request, argument in (
+        (abi.HV_CLOSE_COALESCED_MMIO_BUFFER, abi.HV_REQUEST.pack(buffer[0])),
+        (abi.KVM_IOEVENTFD, event.pack(-1, False)),
+    ):
+        with pytest.raises(OSError, match="runs"):
+            ask[request](argument, ())
+        assert os.listdir("/proc/self/fd") == before
+    for each in (fd, *buffer[2]):
+        os.close(each)
+
+
+def test_a_buffer_of_which_a_vcpu_is_not_told_is_given_back() -> None:
+    vcpu, fd = Busy(), os.eventfd(0, os.EFD_NONBLOCK)
+    registered = Registered([vcpu])  # type: ignore[list-item]
+    registered.has_ring = True
+    vcpu.runs = True
+    before = os.listdir("/proc/self/fd")
+    for _ in range(abi.BUFFERS_MAX + 1):
+        with pytest.raises(OSError, match="runs"):
+            registered.handlers[abi.KVM_CREATE_COALESCED_MMIO_BUFFER](
+                abi.HV_BUFFER.pack(1, 1), (fd,)
+            )
+    assert os.listdir("/proc/self/fd") == before
+    os.close(fd)

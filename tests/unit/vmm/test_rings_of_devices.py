@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalesced.devices.bus.region import Region
+from coalesced.hv.errors import PeerDied
 from coalesced.hv.outcome import Event
 from coalesced.vmm.drain import Queue
 from coalesced.vmm.machine import Machine
@@ -225,6 +227,25 @@ def test_a_port_of_a_device_drains_its_ring_too_and_an_edge_those_of_both() -> N
         assert it.values()[-1] == 1
 
 
+def test_an_access_over_three_devices_drains_the_ring_of_the_one_in_between() -> None:
+    def queue() -> None:
+        it.queue(0, 1)
+
+    def look() -> None:
+        seen.append(it.values())
+
+    seen: list[list[int]] = []
+    with world(queue, out(0x71, 0, 4), look, HALT, kinds=("vm", "own", "vm")) as it:
+        it.machine.run("guest")
+        assert seen[0][0] == 1
+
+
+def test_a_zone_that_is_chosen_is_in_the_ring_of_its_device() -> None:
+    chosen = Zone(False, FIRST + ZONE, 4)
+    with world(rings="device", posted=(chosen,)) as it:
+        assert ("post", FIRST + ZONE, 4, False, 2) in zones(it.accel)
+
+
 def test_an_access_of_no_device_drains_the_vms_ring_and_a_kick_no_other() -> None:
     seen: list[list[int]] = []
 
@@ -310,9 +331,27 @@ def test_a_flush_for_a_device_leaves_the_rings_of_others() -> None:
         assert it.values() == [1, 2]
 
 
-def test_what_a_dead_guest_left_in_all_rings_arrives() -> None:
-    from coalesced.hv.errors import PeerDied  # noqa: PLC0415
+def test_a_death_that_is_found_amid_the_first_drain_is_reported_behind_the_last() -> None:
+    class Dying(Chip):
+        def write(self, _offset: int, _size: int, value: int) -> None:
+            super().write(_offset, _size, value)
+            it.machine._drain._death = PeerDied("gone")  # as a timer would find it
 
+    with world(kinds=("own",)) as it:
+        dying = Dying(it.log, "dying", "vm")
+        it.machine.add_device(dying)
+        it.machine.memory.map(dying.region, NOWHERE)
+        for flush in (it.machine.flush, lambda: it.machine._drain.flush_within(1.0)):
+            it.accel.put(Queued(NOWHERE, 4, 1))
+            assert it.accel.own[0].put(Queued(COMMON, 4, 2))
+            with pytest.raises(PeerDied):
+                flush()
+            assert it.values()[-2:] == [1, 2]
+            assert it.machine.flush() == 0
+        assert it.machine._drain._give_up_at == math.inf
+
+
+def test_what_a_dead_guest_left_in_all_rings_arrives() -> None:
     def queue() -> None:
         it.queue(1, 2)
         it.accel.put(Queued(COMMON, 4, 1))
