@@ -23,7 +23,7 @@ Work = Callable[[int, Tell], Totals]
 """Takes the number of its lane and where to report its counts so far; the counts in the end."""
 
 _PR_SET_CHILD_SUBREAPER = 36
-_MESSAGE = 1 << 16
+_MESSAGE = 1 << 18  # above what a socket sends at once
 _FAILED = 1
 
 
@@ -38,8 +38,10 @@ def run(work: Work, lanes: int, step: Callable[[Totals], bool]) -> None:
     `step` takes the sum of their counts so far, and ends them when it returns True, as Ctrl-C does;
     it is called once more when all have ended. Raises HostError.
     """
-    running = [_Lane(number, work) for number in range(lanes)]
+    running = list[_Lane]()
     try:
+        for number in range(lanes):
+            running.append(_Lane(number, work))
         while waiting := [lane for lane in running if not lane.ended]:
             for lane in select.select(waiting, [], [])[0]:
                 lane.hear()
@@ -57,7 +59,14 @@ class _Lane:
     """A process that works, and what it has reported."""
 
     def __init__(self, number: int, work: Work) -> None:
+        """Raises HostError."""
         self.totals, self.ended = Totals(), False
+        try:
+            self._start(number, work)
+        except OSError as error:
+            raise HostError(f"no process for corruptions: {error.strerror}") from error
+
+    def _start(self, number: int, work: Work) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
         # Only the parent handles Ctrl-C, and tells the lanes by SIGTERM.
@@ -67,9 +76,12 @@ class _Lane:
             if not self._pid:
                 self._socket.close()
                 _become(number, work, theirs, parent)
+        except OSError:
+            self._socket.close()
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+            theirs.close()
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -95,7 +107,7 @@ class _Lane:
     def close(self) -> None:
         """Wait for its last report and its end."""
         while not self.ended:
-            with suppress(HostError):
+            with suppress(Exception):  # whatever it says, the other ones are to be ended, too
                 self.hear()
         self._socket.close()
         if os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1]):
@@ -115,16 +127,24 @@ def _become(number: int, work: Work, peer: socket.socket, parent: int) -> None:
         if core.die_with_parent() == parent:
             reap_orphans()
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
-            tell(work(number, tell))
-            status = 0
-    except HostError as error:
-        tell(error)
+            told = _done(work, number, tell)
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+            tell(told)
+        status = 0
+    except KeyboardInterrupt:  # before or after the work: what it has told is all
         status = 0
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
     finally:
         os._exit(status)
+
+
+def _done(work: Work, number: int, tell: Tell) -> Totals | HostError:
+    try:
+        return work(number, tell)
+    except HostError as error:
+        return error
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

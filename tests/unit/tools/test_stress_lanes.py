@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import time
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
@@ -81,6 +85,94 @@ def test_a_lane_that_fails_is_a_failure_of_the_run() -> None:
     totals = run(work, count=2)
     assert not totals.ok
     assert totals.failures == ["a process that corrupts has failed"]
+
+
+class Told:
+    """In a report: makes a call when it is sent, and another one when it is taken."""
+
+    def __init__(self, sent: Any, taken: Any, argument: str) -> None:
+        self._sent, self._taken = sent, (taken, (argument,))
+
+    def __reduce__(self) -> Any:
+        self._sent()
+        return self._taken
+
+
+def end_self() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_lane_that_is_ended_while_it_reports_has_not_failed() -> None:
+    def work(_number: int, _tell: Tell) -> Totals:
+        return Totals(pairs=1, failures=[cast("str", Told(end_self, str, "found"))])
+
+    totals = run(work, 2)
+    assert (totals.pairs, totals.failures) == (2, ["found"] * 2)
+
+
+def test_a_lane_that_is_ended_before_it_works_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lanes, "reap_orphans", end_self)
+    totals = run(lambda _number, _tell: Totals(pairs=1), 2)
+    assert (totals.pairs, totals.failures) == (0, [])
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The processes of lanes, of which there is no third one."""
+    pids, fork = list[int](), os.fork
+
+    def forked() -> int:
+        if len(pids) == 2:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        pids.append(fork())
+        return pids[-1]
+
+    monkeypatch.setattr(os, "fork", forked)
+    return pids
+
+
+def assert_awaited(pids: list[int]) -> None:
+    for pid in pids:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    assert len(pids) == 2
+
+
+def test_lanes_end_when_a_further_one_cannot_start(started: list[int]) -> None:
+    def work(_number: int, _tell: Tell) -> Totals:
+        time.sleep(300)
+        return Totals()
+
+    with pytest.raises(HostError, match=r"^no process for corruptions: Resource temp"):
+        run(work)
+    assert_awaited(started)
+
+
+def test_every_lane_is_awaited_although_what_they_report_is_an_error(started: list[int]) -> None:
+    begun = os.eventfd(0)
+
+    def work(number: int, _tell: Tell) -> Totals:
+        if number == 1:
+            os.eventfd_read(begun)
+        else:
+            try:
+                os.eventfd_write(begun, 1)
+                time.sleep(300)  # until it is interrupted, as the other one's report is an error
+            except KeyboardInterrupt:
+                pass
+        return Totals(failures=[cast("str", Told(lambda: None, int, "no number"))])
+
+    with pytest.raises(ValueError, match="no number"):
+        run(work, 2)
+    os.close(begun)
+    assert_awaited(started)
+
+
+def test_a_long_report_arrives_whole() -> None:
+    failure = "x" * 150_000
+    assert run(lambda _number, _tell: Totals(failures=[failure]), 1).failures == [failure]
 
 
 def test_lanes_take_the_setups_of_one_plan_in_turns() -> None:
