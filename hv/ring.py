@@ -55,7 +55,7 @@ class Consumer:
         return self.batch(self._peek() if most is None else self._peek(most))
 
     def copied(self, most: int | None = None) -> NDArray[np.void]:
-        """What `peek` gives, in memory of its own, to be written to at will."""
+        """The entries of `peek` in an array of its own, which may be written to."""
         count = self._peek() if most is None else self._peek(most)
         # An array's own copy looks up each field's type: four microseconds.
         copy = bytearray(self._bytes[: count * abi.KVM_COALESCED_MMIO_SIZE])

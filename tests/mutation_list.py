@@ -1,4 +1,4 @@
-"""What is broken on purpose, one at a time, and the test that must fail by it."""
+"""Faults that are made on purpose, one at a time, and the test that each must fail."""
 
 from __future__ import annotations
 

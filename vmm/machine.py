@@ -55,10 +55,10 @@ class Machine:
     ) -> None:
         """`coalesce`: whether anything is queued; `zones`: what is, beside or instead of what
         devices declare. `rings`: "vm": queued writes go into the VM's ring; "device": those of each
-        device into one of its own; None: as each region declares. `staleness`: seconds after which
-        a queued write reaches its device although the guest runs on, None: only at exits. `trace`:
-        receives every access of the guest. `warn`: takes a line about something that goes wrong
-        while the guest runs on.
+        device into one of its own; None: as each region declares; with `kvm` and `direct` all go
+        into the VM's ring. `staleness`: seconds after which a queued write reaches its device
+        although the guest runs on, None: only at exits. `trace`: receives every access of the
+        guest. `warn`: takes a line about something that goes wrong while the guest runs on.
         """
         self.accel = accel
         self.memory = AddressSpace("memory", 1 << 64, 0x00)

@@ -131,6 +131,7 @@ class E1000(PciFunction):
         """Read registers. The card's own DMA does not reach them: it reads 0, as in QEMU 7.2.22."""
         if self._engaged:
             return 0
+        # Inlined here and in write: a call costs as much as the register.
         if self.transmitter.pause is not None or self._receive_break is not None:
             self._catch_up()
         if size == 4 and not offset & 3:

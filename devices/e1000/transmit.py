@@ -109,7 +109,7 @@ class Transmitter:
         self._resume_soon = resume_soon
         self._busy = False
         self.pause: Timer | None = None
-        """While more is to be sent than one turn allows: until the next turn."""
+        """The timer of the next turn, while frames are left over from this one; None otherwise."""
 
     def reset(self) -> None:
         """No frame has begun; what the wire did not take is gone."""

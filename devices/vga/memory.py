@@ -111,9 +111,9 @@ class PlanarMemory:
             return
         address = offset - self._origin
         if not self._planar:
-            plane = address & 3 if self._chain_4 else self._paired(address) & 3
-            if self._open >> (8 * plane) & 1:
-                self._bytes[address if self._chain_4 else self._paired(address)] = value & 0xFF
+            at = address if self._chain_4 else self._paired(address)
+            if self._open >> (8 * (at & 3)) & 1:
+                self._bytes[at] = value & 0xFF
             return
         value &= 0xFF
         new = self._converted.get(value)

@@ -209,7 +209,7 @@ static PyObject *bell_commit(PyObject *object, PyObject *count)
     Py_RETURN_NONE;
 }
 
-/* Look for news that comes before a look at the other end's process, a system call, would be over. */
+/* Look for news for about as long as a look at the other process, a system call, takes. */
 static bool bell_news_soon(const BellObject *self)
 {
     for (int i = 0; i < BELL_LOOKS; i++) {

@@ -34,7 +34,7 @@ struct own_ring_words {
     _Alignas(64) _Atomic uint32_t signalled; /* guest sets, VMM clears: a signal is under way */
 };
 
-/* Entries in the ring at least: a copy of `first` that is too old only makes them more. */
+/* Entries in the ring, at most: an old value of first makes it more, never fewer. */
 static inline uint32_t own_ring_used(const struct ring_producer *p)
 {
     uint32_t first = atomic_load_explicit(&p->ring->first, memory_order_relaxed);

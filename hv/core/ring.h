@@ -127,8 +127,8 @@ static inline enum ring_status ring_producer_init(struct ring_producer *p,
 }
 
 /*
- * Ask for the sixth line from here for writing: the consumer has read each in the
- * last turn, and a store to a line in its cache waits for the line, and so do all stores behind it.
+ * Ask for the line 16 slots ahead, for writing: the consumer has read it in the last turn, and a
+ * store to a line in its cache waits for the line, and so do all stores behind it.
  */
 static inline void ring_want(const struct ring_producer *p)
 {

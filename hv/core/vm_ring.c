@@ -48,7 +48,7 @@ void vm_ring_wake(const struct vm_ring *r)
 {
     static const uint64_t one = 1;
     ssize_t n;
-    do /* O4 */
+    do /* D4 */
         n = write(r->fd, &one, sizeof one);
     while (n < 0 && errno == EINTR);
     /* EAGAIN: it is readable already. */

@@ -366,7 +366,7 @@ def _first_end(lines: Lines) -> None:
 
 
 def _kept_by_reset(lines: Lines) -> None:
-    """What a reset keeps: memory, banks, latches, GR0 and GR1, hidden colours, a waiting blit."""
+    """Kept by a reset: memory, banks, latches, GR0 and GR1, hidden colours, a waiting blit."""
     map_bars(lines)
     lines.out(0x3C2, 0x67)
     lines.indexed(0x3C4, 7, 0x01)

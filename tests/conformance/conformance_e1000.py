@@ -68,7 +68,7 @@ def statistics(lines: Lines) -> None:
 
 
 def data_of(rng: random.Random) -> bytes:
-    """What the guest has in memory: random, with a stretch of zeros."""
+    """Bytes for the guest's memory: random, with a stretch of zeros."""
     data = bytearray(rng.randbytes(DATA_SIZE))
     data[0x8000:0xA000] = bytes(0x2000)
     return bytes(data)
@@ -135,7 +135,7 @@ class Receiving:
         read(self.lines, reg.RDT)
 
     def look(self, size: int = 0x60) -> None:
-        """What has come."""
+        """Read the registers, descriptors and buffers of what was received."""
         for register in (reg.RDH, reg.ICR):
             read(self.lines, register)
         self.lines.read(RECEIVE_RING, 16 * self.count)

@@ -154,7 +154,7 @@ def _filters(lines: Lines) -> None:
 
 
 def _loopback(lines: Lines) -> None:
-    """What is sent comes back: whole, runt and long frames, tags, onto the rings themselves."""
+    """Frames return from a loopback: whole, runt, long, with tags, onto the rings themselves."""
     rng = seeded("e1000 loopback")
     map_bars(lines)
     data = bytearray(data_of(rng))

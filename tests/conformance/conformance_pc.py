@@ -328,7 +328,7 @@ def _rtc_divider(lines: Lines) -> None:
 
 
 def _differences(lines: Lines) -> None:
-    """What this machine lacks, and what QEMU should not do: see DIFFERENCES."""
+    """Registers in which this machine and QEMU differ: see DIFFERENCES."""
     lines.out(0x70, 0x0B)
     lines.out(0x71, 0x82)
     lines.out(0x70, 0x40)

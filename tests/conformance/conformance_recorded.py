@@ -29,7 +29,7 @@ def condensed(reply: str) -> str:
 
 
 def digest(commands: list[str]) -> str:
-    """What tells one version of a script from another."""
+    """A hash of a script's commands: a recording is of one version of them."""
     return hashlib.blake2b("\n".join(commands).encode(), digest_size=16).hexdigest()
 
 

@@ -35,7 +35,7 @@ def ask_all(peer: Peer, commands: list[str]) -> list[str]:
 def replies_of_ours(
     script: Script, *options: str, together: bool = True
 ) -> tuple[list[str], dict[str, Any]]:
-    """What this program replies, and its report; `together`: not each command on its own.
+    """This program's replies, and its report; `together`: all commands are sent at once.
 
     As QEMU's, the clock stands still where there is no network.
     """

@@ -230,7 +230,7 @@ def write_latches(lines: Lines) -> None:
 
 
 def _kept_by_reset(lines: Lines) -> None:
-    """What a reset keeps: memory and the latches."""
+    """Kept by a reset: memory and the latches."""
     lines.out(0x3C2, 0x67)
     for plane, value in enumerate((0x12, 0x34, 0x56, 0x78)):
         set_planes(lines, 0x06, 0x05, 0x00)

@@ -1,4 +1,4 @@
-"""What the real KVM made of programs of several vCPUs, recorded for machines without /dev/kvm.
+"""Results of the real KVM with several vCPUs, recorded for machines without /dev/kvm.
 
 Record it anew, with /dev/kvm, after the programs have changed:
 

@@ -1,4 +1,4 @@
-"""What is done to pictures of QEMU's to have those of the chip."""
+"""Changes that turn QEMU's pictures into those of the chip."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Difference(NamedTuple):
 
 
 class Absent(NamedTuple):
-    """What has an effect on the chip, but neither in QEMU nor here."""
+    """Registers that have an effect on the chip, but neither in QEMU nor here."""
 
     registers: str
     chips: str

@@ -14,7 +14,7 @@ _GROUPS = ("sr", "gr", "ar", "cr")
 
 @dataclass(frozen=True)
 class Mode:
-    """What makes a mode: its size, and the registers in which it differs from a plain one."""
+    """A mode: its size, and the registers in which it differs from a plain one."""
 
     columns: int
     lines: int

@@ -161,7 +161,7 @@ def test_a_machine_full_of_ram_has_no_place_left() -> None:
 def test_a_guest_that_goes_wrong_is_told_with_its_registers(
     code: bytes, said: str, eip: int
 ) -> None:
-    """What it had queued has reached the device before."""
+    """The writes that were queued before the error reach the device."""
     with Board() as board:
         with pytest.raises(GuestError) as raised:
             board.run_code(store(DEVICE, 1) + store(DEVICE + 1, 2) + code)

@@ -269,7 +269,7 @@ def accesses(draw: st.DrawFn) -> Operation:
 
 @st.composite
 def runs(draw: st.DrawFn) -> list[Operation]:
-    """What the assembler makes loops and string instructions of, and single accesses."""
+    """Single accesses, or what the assembler turns into loops and string instructions."""
     if draw(st.booleans()):
         return [draw(accesses())]
     if draw(st.booleans()):

@@ -214,7 +214,7 @@ FOR_EVER = b"\xeb\xfe"
 
 @needs_several
 def test_of_vcpus_that_exit_all_the_time_each_is_served_in_turn(vm: KvmVm) -> None:
-    """What nobody handles is returned again, when the others had their turn."""
+    """An exit that nobody handles is returned again after those of the others."""
     load(vm, EXITS_ALWAYS, 4)
     runner, _ = together(vm)
 

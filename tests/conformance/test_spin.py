@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def ring(slots: int, entries: int, start: int) -> dict[str, int]:
-    """What ring.pml is given."""
+    """Definitions for ring.pml."""
     return {"SLOTS": slots, "ENTRIES": entries, "START": start, "WRAP": 2**32 % slots}
 
 
@@ -57,7 +57,7 @@ def test_spin_does_not_blame_the_old_check_where_it_is_right(tmp_path: Path) -> 
 
 
 def errors(model: str, given: dict[str, int], folder: Path) -> int:
-    """What spin finds: 0, or 1, as it stops at the first error."""
+    """Errors that spin finds: 0 or 1, as it stops at the first."""
     defines = [f"-D{name}={value}" for name, value in given.items()]
     run(["spin", *defines, "-a", str(HERE / model)], folder)
     # -w: the verifier is spin's code, not ours.

@@ -7,7 +7,7 @@ from coalesced.tools.bench.report import Section
 
 
 def carried_out(plan: Plan) -> Section:
-    """What a plan measures; it takes as many steps as it says."""
+    """Run a plan, and check that it takes as many steps as it says."""
     steps = 0
 
     def step() -> None:

@@ -19,7 +19,7 @@ needs_qemu = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="no QEMU o
 
 
 def _answer(qemu: subprocess.Popen[str]) -> str:
-    """What the monitor says up to its next prompt."""
+    """The monitor's output up to its next prompt."""
     assert qemu.stdout is not None
     answer = ""
     while not answer.endswith("(qemu) "):

@@ -1,4 +1,4 @@
-"""What is in a trace for Perfetto."""
+"""Reads traces that are written for Perfetto."""
 
 from __future__ import annotations
 

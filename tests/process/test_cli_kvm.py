@@ -239,7 +239,7 @@ RAM_SLOTS = 2  # of the machine; one more for each vCPU's machine code, right be
 
 
 def slots_of(pid: int) -> int:
-    """How many memory slots a process has mapped."""
+    """The number of memory slots that a process has mapped."""
     try:
         return Path(f"/proc/{pid}/maps").read_text().count("/dev/shm/coalesced-")
     except OSError:

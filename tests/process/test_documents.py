@@ -84,7 +84,7 @@ def unpadded(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def printed() -> dict[str, str]:
-    """What the commands print that take no file and are on several pages."""
+    """Output by command, of those that take no file and are on several pages."""
     return {}
 
 
@@ -119,7 +119,7 @@ def test_a_page_runs_as_printed(page: Path, tmp_path: Path, printed: dict[str, s
 
 
 def output_of(command: str, folder: Path) -> str:
-    """What a command prints, on either stream; it must succeed."""
+    """Run a command, which must succeed: its output on both streams."""
     program, *arguments = shlex.split(command)
     if program == "coalesced":
         done = run(*arguments, cwd=folder, variables={"COLUMNS": "80"})

@@ -36,7 +36,7 @@ needs_iperf = pytest.mark.skipif(shutil.which("iperf") is None, reason="no iperf
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What helpers.net_hosts tells."""
+    """The report of helpers.net_hosts."""
     folder = tmp_path_factory.mktemp("hosts")
     done = subprocess.run(
         ["unshare", "--net", sys.executable, "-m", "helpers.net_hosts", str(folder)],

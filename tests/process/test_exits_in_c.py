@@ -93,7 +93,7 @@ class Side:
             self.log.append((counters.exits, counters.writes, sum(counters.hottest.values())))
 
     def run(self, program: list[Operation]) -> list[object]:
-        """What is left of a program: loads, accesses of the devices, counters."""
+        """Run a program: its loads, the accesses of the devices, the counters."""
         text = json.dumps([program]).encode()
         self.results.write(0, len(text).to_bytes(8, "little") + text)
         self.log.clear()

@@ -240,7 +240,7 @@ def test_modules_of_the_working_directory_do_not_get_in(
 
 
 def test_ram_is_shared_both_ways(written: Write) -> None:
-    """What a device writes there the guest reads, without any exit."""
+    """The guest reads what a device writes to RAM, without any exit."""
     name = written(
         f"""
         def main(vcpu):

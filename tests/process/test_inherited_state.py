@@ -1,4 +1,4 @@
-"""What a command inherits, and what others do to its processes, does not cost its results."""
+"""A command gives its result whatever it inherits and others do to its processes."""
 
 from __future__ import annotations
 

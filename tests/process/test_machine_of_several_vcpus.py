@@ -105,7 +105,7 @@ class Board:
         self.accel.load_guest(f"{guests.FILE}:programs", {})
 
     def run(self, programs: list[list[Operation]]) -> list[tuple[Any, list[Seen]]]:
-        """What each vCPU's program read and how it ended, and what its card saw."""
+        """Run a program on each vCPU: its loads and end, and what its card saw."""
         for index, program in enumerate(programs):
             text = json.dumps(program).encode()
             self.ram.write(index * guests.AREA, len(text).to_bytes(8, "little") + text)
@@ -240,7 +240,7 @@ def test_every_write_of_four_vcpus_into_one_ring_arrives_once_and_in_its_order(
 
 
 def consecutive(seen: list[tuple[int, int]], index: int) -> int:
-    """How many numbers of a vCPU arrived, which must be those from 0 on."""
+    """Check that a vCPU's numbers arrived in order from 0 on; how many they are."""
     mine = [value for offset, value in seen if offset // WINDOW == index]
     assert mine == list(range(len(mine)))
     return len(mine)

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(WHY is not None, reason=str(WHY))
 
 
 def in_namespace(*arguments: str, through: tuple[str, ...] = ()) -> Any:
-    """What helpers.network_tap finds."""
+    """Run helpers.network_tap in a network namespace of its own: its report."""
     done = subprocess.run(
         ["unshare", "--net", *through, sys.executable, "-m", "helpers.network_tap", *arguments],
         env={**os.environ, "PYTHONPATH": f"{TESTS.parent / 'src'}:{TESTS}"},

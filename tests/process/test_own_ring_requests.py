@@ -97,7 +97,7 @@ def test_the_descriptor_wakes_a_vmm_while_the_guest_sleeps(written: Write) -> No
 
 
 def test_giving_a_buffer_up_takes_its_zones_along_and_leaves_its_entries(written: Write) -> None:
-    """What was queued can be read afterwards; the number is free again."""
+    """Its entries can be read afterwards; its number is free again."""
     name = written(
         f"""
         def main(vcpu):

@@ -114,7 +114,7 @@ class QtestServer(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, SIZE - 1), size=st.integers(1, 40))
     def read(self, at: int, size: int) -> None:
-        """What was written."""
+        """A read must return what was written before."""
         data = self.ram[at : at + size]
         self.command(b"read 0x%x %d" % (RAM + at, len(data)), f"OK 0x{data.hex()}")
 

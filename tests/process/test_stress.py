@@ -48,7 +48,7 @@ def test_stops(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", ["hv", "vmm", "both"])
 def test_kills(tmp_path: Path, side: str) -> None:
-    """What was published is accounted for, and the other side knows within a second."""
+    """Every published entry is accounted for; the other side notices within a second."""
     result = stress(tmp_path, "--kill", side, "--times", 8)
     assert (result["kills"], result["recovered"]) == (8, 8)
     assert result["slowest_notice_seconds"] <= 1.0
@@ -70,13 +70,13 @@ def test_each_vcpu_s_entries_in_own_rings(tmp_path: Path, vcpus: int, rings: int
 
 
 def test_kills_with_own_rings(tmp_path: Path) -> None:
-    """What each ring held is accounted for."""
+    """The entries of every ring are accounted for."""
     result = stress(tmp_path, "--vcpus", 4, "--rings", 3, "--kill", "both", "--times", 8)
     assert (result["kills"], result["recovered"]) == (8, 8)
 
 
 def test_kills_of_four_vcpus(tmp_path: Path) -> None:
-    """What each of them had published is accounted for, whoever held the ring's lock."""
+    """Every published entry is accounted for, whichever vCPU held the ring's lock."""
     result = stress(tmp_path, "--vcpus", 4, "--kill", "both", "--times", 12)
     assert (result["kills"], result["recovered"]) == (12, 12)
 
@@ -90,7 +90,7 @@ def test_corruptions_of_several_vcpus(tmp_path: Path) -> None:
 
 @pytest.mark.heavy
 def test_all_in_turn(tmp_path: Path) -> None:
-    """What is done to one pair is not done to the next."""
+    """Kills, stops and corruptions by turns in one run, each of one pair only."""
     result = stress(tmp_path, "--kill", "both", "--stop", "--corrupt", "--times", 8)
     assert min(result["kills"], result["corruptions"]) == 8
     assert result["stops"] > 0
@@ -106,7 +106,7 @@ def test_corruptions(tmp_path: Path) -> None:
 
 
 def found(cwd: Path, broken: str, *arguments: object) -> list[str]:
-    """What a run with a broken core says is wrong; its exit status is 1."""
+    """Run with a broken core, which must exit with 1: the failures it reports."""
     done = run("stress", "--break", broken, *arguments, "--json", cwd=cwd)
     result = json.loads(done.stdout)
     assert done.returncode == 1

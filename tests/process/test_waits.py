@@ -1,4 +1,4 @@
-"""How long queued writes waited, and that a doorbell in the ring is not praised."""
+"""Waits of queued writes; and a coalesced doorbell is called slower."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ STALENESS: Final = 0.002  # seconds; else what is less than half a ring would wa
 
 
 class Load(NamedTuple):
-    """How much is drawn."""
+    """An amount of drawing."""
 
     key: str
     words: str

@@ -264,8 +264,8 @@ def _as_bool(answer: object) -> int:
 
 
 def prepare(source: Source) -> None:
-    """Import a class that a process of its own could import. Sides that are forked later have it,
-    with the locks that its file makes. Raises Missing."""
+    """Import the ring's class, which the probe's process could import. Sides forked later share
+    it, and the locks that its file makes. Raises Missing."""
     with contextlib.redirect_stdout(sys.stderr):
         _class_of(source)
     if (tracker := sys.modules.get("multiprocessing.resource_tracker")) is not None:

@@ -33,7 +33,7 @@ _SIGNATURES = {
 class Source:
     """A ring that can be loaded: a shared object and its functions' prefix, or a Python class.
 
-    Each is equal to itself only: its file may have changed since another one.
+    Compared by identity: the file may have changed between two of them.
     """
 
     option: str  # as the user wrote it, for messages

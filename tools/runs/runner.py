@@ -222,7 +222,7 @@ def _unanswered(machine: Machine) -> list[Unanswered]:
 
 
 def _percentiles(ring: Consumer) -> Percentiles:
-    """How long the writes in a ring waited."""
+    """Waits of the writes in a ring."""
     known = ring.core.waits()
     return Percentiles() if known is None else Percentiles(*(ns / 1e3 for ns in known[:3]))
 

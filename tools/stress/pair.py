@@ -173,7 +173,7 @@ class Pair:
         return message
 
     def _segments(self, fds: list[int]) -> Segments:
-        """What the VMM sent: ring, run segments, own rings, notes, and the channels."""
+        """The segments that the VMM sent: ring, run segments, own rings, notes, the channels."""
         ring, run, *more = fds
         others, more = more[: self.setup.vcpus - 1], more[self.setup.vcpus - 1 :]
         own, (notes, *channels) = more[: self.setup.rings], more[self.setup.rings :]

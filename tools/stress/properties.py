@@ -37,7 +37,7 @@ _BURSTS = (1, 7, 64, 1000)
 
 @dataclass
 class Found:
-    """The counts and verdicts; a property that is missing is not claimed."""
+    """The counts and verdicts; a property that is missing is not claimed, or was not tried."""
 
     properties: dict[str, bool | None] = field(default_factory=dict)
     entries: int = 0

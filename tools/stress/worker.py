@@ -66,7 +66,7 @@ class Setup:
     remaps: float  # seconds between two changes of the mapping; 0: none
     luck: int  # seed of the bursts
     vcpus: int = 1
-    rings: int = 0  # own ones; the vCPUs write to these and to the VM's in turn
+    rings: int = 0  # own ones; vCPU i writes to number (i + 1) % (rings + 1), 0 being the VM's
     posted: bool = (
         False  # what raises the interrupt is a posted write; else a timed flush brings it
     )
@@ -206,7 +206,7 @@ def fork(
 
 
 class _Parent(NamedTuple):
-    """What the VMM's process shares with its parent."""
+    """Things that the VMM's process shares with its parent."""
 
     peer: socket.socket
     tally: NDArray[np.int64]

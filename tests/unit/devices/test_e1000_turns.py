@@ -27,7 +27,7 @@ from helpers.e1000_bench import (
 
 
 def turns_until(bench: Bench, done: Callable[[], bool], most: int = 200) -> int:
-    """How many turns the card takes until something holds; each has a bounded amount of work."""
+    """Step the card until `done()`: the turns it took; each must do a bounded amount of work."""
     for turn in range(1, most):
         if done():
             return turn

@@ -30,7 +30,7 @@ def fd() -> Iterator[int]:
 
 
 def taken(fd: int) -> int:
-    """How often it was signalled since the last call."""
+    """Read an eventfd: the number of signals since the last call."""
     try:
         return os.eventfd_read(fd)
     except BlockingIOError:

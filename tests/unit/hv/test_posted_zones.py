@@ -34,7 +34,7 @@ def signals_of(pair: Pair) -> int:
 def test_a_posted_write_ends_the_wait_of_the_vmm_and_the_guest_runs_on(
     policy: WaitPolicy, pio: bool
 ) -> None:
-    """What was queued before it comes with it, in order; it is no exit."""
+    """Writes that were queued before it come with it, in order; it is no exit."""
     with Pair(policy) as pair:
         set_zones(pair)
 

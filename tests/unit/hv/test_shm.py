@@ -253,7 +253,7 @@ def test_a_name_stays_while_somebody_has_the_segment_open() -> None:
 
 
 def test_the_name_is_gone_before_anything_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long that takes."""
+    """A process that ends while it reserves a segment leaves no name behind."""
 
     def reserve(fd: int, offset: int, size: int) -> None:
         assert os.fstat(fd).st_nlink == 0

@@ -1,4 +1,4 @@
-"""What the passes over a recording count: each write, wait and value as it was."""
+"""The passes over a recording count each write, wait and value as it was."""
 
 from __future__ import annotations
 

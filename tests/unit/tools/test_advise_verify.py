@@ -1,4 +1,4 @@
-"""What a replay can prove of a recording."""
+"""A replay checks a recording: counts, loads and state."""
 
 from __future__ import annotations
 

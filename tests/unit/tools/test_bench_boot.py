@@ -1,4 +1,4 @@
-"""What `bench boot` measures, and what it does without firmware, Unicorn and QEMU."""
+"""`bench boot`: its figures, and runs without firmware, Unicorn or QEMU."""
 
 from __future__ import annotations
 

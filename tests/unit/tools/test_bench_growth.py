@@ -1,4 +1,4 @@
-"""How cost grows with the parts of a VM: the fit, the section, and a real run."""
+"""`bench growth`, cost by the size of a VM's parts: the fit, the section, and a real run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `bench live` measures, and how it ends."""
+"""`bench live`: its figures, and its ends."""
 
 from __future__ import annotations
 

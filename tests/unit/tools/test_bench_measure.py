@@ -26,7 +26,7 @@ def test_a_spread_in_another_unit() -> None:
     ("count", "left_out"), [(1, 0), (2, 0), (5, 0), (6, 0), (8, 0), (9, 1), (11, 1), (12, 2)]
 )
 def test_the_median_lies_in_the_inner_samples(count: int, left_out: int) -> None:
-    """How many may be left out at either end: the sign test's critical values at 5 %."""
+    """`left_out`: samples outside it at either end, the sign test's critical value at 5 %."""
     samples = [float(number) for number in range(count)]
     assert spread(samples[::-1]).interval() == (left_out, count - 1 - left_out)
 

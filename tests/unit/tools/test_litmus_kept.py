@@ -1,4 +1,4 @@
-"""What `coalesced litmus` has compiled is kept for the next start."""
+"""`coalesced litmus` keeps its compiled programs for the next start."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Ring:
 
 
 def killed(ring: str, rounds: int) -> Found:
-    """What is found in a ring whose producer, and then its consumer, is killed eight times."""
+    """Kill a ring's producer, then its consumer, eight times each per round: what is found."""
     found = Found(properties=dict.fromkeys(PROPERTIES))
     trials = Trials(probe.offer_of(ring), 1, found, ["any"])
     for _ in range(rounds):

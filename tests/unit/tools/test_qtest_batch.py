@@ -1,4 +1,4 @@
-"""How commands become operations of the guest."""
+"""qtest commands become operations of the guest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What coalescing saved or cost: its figures and its line."""
+"""The figures and the line about what coalescing saved or cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said of a corruption, by what the two sides do afterwards."""
+"""The verdict about a corruption, by what the two sides do afterwards."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_cut_ring_that_is_not_used_any_more_is_harmless(segments: Segments) ->
 
 
 def test_a_cut_ring_that_is_used_must_be_detected(segments: Segments) -> None:
-    """However many proofs end until then."""
+    """It is no proof of harmlessness that both sides go on for a while."""
     sides = Sides(segments, moves=True, error_after=100)
     assert verdict(sides, segments, cut(PAGE_SIZE)) == "detected"
 

@@ -98,7 +98,7 @@ def test_an_unknown_exit_is_named() -> None:
 def test_a_write_that_found_the_ring_full_goes_behind_what_filled_it(
     count: int, port: bool
 ) -> None:
-    """However many those were, and whichever space it goes to."""
+    """With any number of queued writes, and an exit in either space."""
     queued = [Queued(MEM + n % 0x80, 1, n & 0xFF) for n in range(count)]
     last = out(PORT + 3, 0x5A) if port else store(MEM + 0x7E, 0x5AA5, 2)
     board = Board(*queued, last, *queued, load(MEM))

@@ -59,7 +59,7 @@ def test_timers_have_their_turn_amid_a_drain_that_lasts(
 def test_a_timer_that_finds_the_guest_dead_amid_a_drain_cuts_nothing_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What it had published arrives, then its death is reported."""
+    """Its published writes arrive, then its death is reported."""
 
     def find_dead() -> None:
         raise PeerDied("gone")

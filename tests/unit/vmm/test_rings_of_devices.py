@@ -300,7 +300,7 @@ def test_a_posted_write_drains_its_ring_and_the_vms() -> None:
 
 
 def test_a_mapping_change_drains_all_and_from_inside_a_drain_all_others() -> None:
-    """What follows it in its own ring was written after it."""
+    """Entries behind that write in its own ring were written after it."""
     with world() as it:
         it.queue(0, 2)
         it.queue(1, 3)

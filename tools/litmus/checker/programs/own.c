@@ -1,7 +1,7 @@
 /*
  * hv/core/own_ring.h: a guest that appends to a ring of a device's own, and a VMM that sleeps until
- * the ring's descriptor is readable. One entry is enough to make it so: with more, those of the last
- * that do not fill the ring up to there wait for a drain.
+ * the ring's descriptor is readable. WAKE_AT is 1: with more, the last entries would not make it
+ * readable and would wait for another drain.
  */
 #include "litmus.h"
 
