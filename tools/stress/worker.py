@@ -39,7 +39,7 @@ from coalesced.tools.stress.device import Group, Sink
 from coalesced.tools.stress.lies import Lie, LyingSocket
 from coalesced.tools.stress.pattern import Style
 from coalesced.vmm.accel.base import GuestMemory
-from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.accel.process import ProcessAccelerator, place
 from coalesced.vmm.counters import Counters
 from coalesced.vmm.drain import Queue
 from coalesced.vmm.machine import Machine
@@ -278,14 +278,12 @@ def _run(setup: Setup, parent: _Parent, guests: Guests, process: GuestProcess) -
 
 def _place(setup: Setup, guest: int) -> None:
     """Put both sides on CPUs: of each lane the VMM on another one. Raises HostError."""
-    cpus = sorted(_CPUS)
-    ours = cpus[setup.lane % len(cpus)]
-    theirs = ours if setup.cpus == "same" else cpus[(setup.lane + 1) % len(cpus)]
     try:
-        os.sched_setaffinity(0, _CPUS if setup.cpus == "any" else {ours})
-        os.sched_setaffinity(guest, _CPUS if setup.cpus == "any" else {theirs})
+        for pid in (0, guest):
+            os.sched_setaffinity(pid, _CPUS)  # the pair before may have left it others
     except OSError as error:  # they were taken away just now
         raise HostError(f"--cpus {setup.cpus}: {error.strerror}") from error
+    place(guest, setup.cpus, setup.lane)
 
 
 def _build(machine: Machine, setup: Setup, parent: _Parent) -> GuestMemory:

@@ -20,23 +20,25 @@ from coalesced.vmm.exits import Exits
 from coalesced.vmm.loop import Loop
 
 
-def place(pid: int, cpus: str) -> set[int] | None:
+def place(pid: int, cpus: str, first: int = 0) -> set[int] | None:
     """Put this process and the guest's on CPUs: 'same' one, 'split' over two, or 'any'.
 
-    Returns the CPUs of this process, None where nothing was changed. Raises HostError when
-    'split' finds a single CPU.
+    `first`: index of the CPU that this process gets, modulo their number; 'split' gives the guest
+    the next one. Returns the CPUs of this process, None where nothing was changed. Raises HostError
+    when 'split' finds a single CPU.
     """
     if cpus == "any":
         return None
     available = sorted(os.sched_getaffinity(0))
     if cpus == "split" and len(available) < 2:
         raise HostError("--cpus split: expected two CPUs to run on, got one")
+    ours, theirs = (available[(first + at) % len(available)] for at in range(2))
     try:
-        os.sched_setaffinity(0, {available[0]})
-        os.sched_setaffinity(pid, {available[0] if cpus == "same" else available[1]})
+        os.sched_setaffinity(0, {ours})
+        os.sched_setaffinity(pid, {ours if cpus == "same" else theirs})
     except OSError as error:  # they were taken away just now
-        raise HostError(f"--cpus {cpus}: CPU {available[:2]}: {error.strerror}") from error
-    return {available[0]}
+        raise HostError(f"--cpus {cpus}: CPU {ours}, {theirs}: {error.strerror}") from error
+    return {ours}
 
 
 def put_back(placed: set[int] | None, before: set[int]) -> None:

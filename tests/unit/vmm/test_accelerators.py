@@ -355,6 +355,19 @@ def test_placement_is_for_the_run_and_given_back(cpus: str) -> None:
         assert (ours == theirs) == (cpus == "same")
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU")
+def test_each_placement_may_begin_with_another_cpu() -> None:
+    before = os.sched_getaffinity(0)
+    placed = []
+    try:
+        for first in range(len(before) + 1):
+            placed.append(place(0, "same", first))
+            os.sched_setaffinity(0, before)
+    finally:
+        os.sched_setaffinity(0, before)
+    assert placed == [{cpu} for cpu in (*sorted(before), min(before))]
+
+
 def test_placing_anywhere_needs_no_process() -> None:
     place(-1, "any")
 
