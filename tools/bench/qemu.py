@@ -38,13 +38,14 @@ class Qemu:
         if accelerator == "kvm" and not os.access("/dev/kvm", os.R_OK | os.W_OK):
             raise Unusable("/dev/kvm does not open")
         self._name = f"QEMU on {accelerator.upper()}"
+        # No snapshot, for which QEMU makes a file that stays when it is killed at once.
         with os.fdopen(os.memfd_create("boot sector"), "wb", buffering=0) as disk:
             disk.write(image())
             self._process = subprocess.Popen(
                 [
                     program, "-nodefaults", "-no-user-config", "-display", "none",
                     "-accel", accelerator, "-m", "16", "-vga", "std", "-serial", "stdio",
-                    "-drive", f"file=/proc/self/fd/{disk.fileno()},format=raw,if=ide,snapshot=on",
+                    "-drive", f"file=/proc/self/fd/{disk.fileno()},format=raw,if=ide",
                     *arguments,
                 ],
                 stdin=subprocess.PIPE,
