@@ -158,8 +158,8 @@ MUTATIONS = (
         "6 a flush during a drain is a no-op",
         "it drains",
         "vmm/drain.py",
-        "            return 0\n        return sum(",
-        "            pass\n        return sum(",
+        "            return 0\n        drained = sum(",
+        "            pass\n        drained = sum(",
         f"{_DISPATCH}::test_a_flush_during_a_drain_is_a_no_op_and_the_order_stays",
     ),
     Mutation(
