@@ -12,8 +12,8 @@ from coalesced.tools.litmus.models import MODELS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["shared", "takeover"])
-def test_a_side_of_a_shared_ring_closes_and_is_taken_over_without_a_loss(name: str) -> None:
+@pytest.mark.parametrize("name", ["shared", "takeover", "posted", "own", "rings"])
+def test_no_execution_of_a_program_goes_wrong_as_it_is_shipped(name: str) -> None:
     verdicts = explore(CHECKER / "programs" / f"{name}.c", MODELS, ["ENTRIES=1"])
     assert [verdict.model for verdict in verdicts if not verdict.ok] == []
     assert len(verdicts) == len(MODELS)
