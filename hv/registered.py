@@ -143,7 +143,7 @@ class Registered:
         return 0, b"", ()
 
     def _push_then_close(self, fd: int) -> None:
-        """Close a descriptor that vCPUs write until they are told of the change."""
+        """Tell the vCPUs of a change, then close a descriptor that they wrote until now."""
         self.push()
         os.close(fd)
 

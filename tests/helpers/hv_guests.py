@@ -25,14 +25,19 @@ def writer(folder: Path) -> Write:
     return write
 
 
-ENDLESS = f"""
-    def main(vcpu):
-        n = 0
-        while True:
-            vcpu.store64({ZONE:#x}, n)
-            vcpu.store64({RAM:#x}, n + 1)
-            n += 1
-"""
+def endless(zone: int) -> str:
+    """A guest that writes to a zone, and then the number of these writes into RAM, for ever."""
+    return f"""
+        def main(vcpu):
+            n = 0
+            while True:
+                vcpu.store64({zone:#x}, n)
+                vcpu.store64({RAM:#x}, n + 1)
+                n += 1
+    """
+
+
+ENDLESS = endless(ZONE)
 
 
 def vcpu_of(vm: client.Vm) -> Vcpu:

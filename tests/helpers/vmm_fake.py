@@ -98,7 +98,10 @@ class FakeOwnRing:
         self.fd = self._own.fd
 
     def put(self, *writes: Queued) -> bool:
-        """Queue writes; False once there is no room for the next. Half full, the VMM is told."""
+        """Queue writes, and write the descriptor of a ring that is half full or more.
+
+        False: there was no room for one, and the rest is not queued.
+        """
         for write in writes:
             if not self._producer.append(write.address, write.size, write.value, write.port):
                 return False

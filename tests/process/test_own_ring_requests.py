@@ -16,20 +16,13 @@ from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import PeerDied, RequestError
 from coalesced.hv.own_ring import OwnRing
 from helpers.descriptors import descriptors
-from helpers.hv_guests import Write, drained, run, vcpu_of, writer
-from helpers.hv_processes import RAM, machine, names_by, within
+from helpers.hv_guests import Write, drained, endless, run, vcpu_of, writer
+from helpers.hv_processes import machine, names_by, within
 
 OWN, OTHER = 0x20000, 0x30000  # zones of own rings
 HLT, MMIO = abi.KVM_EXIT_HLT, abi.KVM_EXIT_MMIO
 
-ENDLESS = f"""
-    def main(vcpu):
-        n = 0
-        while True:
-            vcpu.store64({OWN:#x}, n)
-            vcpu.store64({RAM:#x}, n + 1)
-            n += 1
-"""
+ENDLESS = endless(OWN)
 IDLE = "def main(vcpu):\n    pass\n"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -183,14 +185,21 @@ def test_an_entry_is_seen_when_it_was_published_and_not_before() -> None:
         assert (len(consumer.peek()), consumer.pending()) == (2, 2)
 
 
-def test_peeked_entries_stay_until_they_are_committed() -> None:
-    """A peek gives the same entries again; a partial commit takes the oldest only."""
+@contextmanager
+def five_entries() -> Iterator[tuple[core.Mapping, ring.Consumer]]:
+    """A ring's memory, in which five entries are published, and its consumer."""
     with memory(abi.PAGE_SIZE) as mapping:
         producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
         consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
         for n in range(5):
             producer.append(n, 1, n)
         producer.publish()
+        yield mapping, consumer
+
+
+def test_peeked_entries_stay_until_they_are_committed() -> None:
+    """A peek gives the same entries again; a partial commit takes the oldest only."""
+    with five_entries() as (mapping, consumer):
         everything = entries_of(consumer.peek())
         assert entries_of(consumer.peek()) == everything
         consumer.commit(2)
@@ -202,12 +211,7 @@ def test_peeked_entries_stay_until_they_are_committed() -> None:
 
 
 def test_a_peek_copies_no_more_than_asked_for() -> None:
-    with memory(abi.PAGE_SIZE) as mapping:
-        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
-        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
-        for n in range(5):
-            producer.append(n, 1, n)
-        producer.publish()
+    with five_entries() as (_, consumer):
         everything = entries_of(consumer.peek())
         assert entries_of(consumer.peek(2)) == everything[:2]
         with pytest.raises(ValueError, match="cannot commit 3 entries: 2 were peeked"):
