@@ -114,8 +114,9 @@ class Subject:
             name = screen.name if self.rings == DEVICE else VM
             [ring] = (each.ring.core for each in machine.queues if each.name == name)
             waits = ring.waits()
+            assert waits is not None, "the guest stops after the screen has been drawn on"
         self._exits.append(np.frombuffer(raw, np.int64))
-        self._ages.append(Times(*(ns / 1e3 for ns in (waits or (0, 0, 0))[:3])))
+        self._ages.append(Times(*(ns / 1e3 for ns in waits[:3])))
         return float(np.median(self._exits[-1])) / 1e3
 
     def figures(self) -> Beside:

@@ -26,6 +26,7 @@ APART = 16  # bytes from one zone of `growth` to the next
 CARD = 0xFEB0_0000  # registers of a network card
 CARD_CAUSES = CARD + 0xC0  # ICR
 BESIDE_STOP = 0x1000
+BESIDE_DRAWN = 0x1004
 BESIDE_STAMPS = 0x2000
 
 WRITES, LOADS = range(2)  # what `growth` does, in the high half of CONTROL
@@ -106,8 +107,9 @@ def crowd(vcpu: Vcpu, apart: bool) -> None:
 
 
 def beside(vcpu: Vcpu, loads: int, burst: int, pause_us: int) -> None:
-    """Two vCPUs: one draws `burst` writes on a planar screen, sleeps for `pause_us`, and again; the
-    other reads a network card's causes of interrupts `loads` times, 50 us apart, then stops it.
+    """Two vCPUs: one draws `burst` writes on a planar screen, sleeps for `pause_us`, and again;
+    once it has drawn, the other reads a network card's causes of interrupts `loads` times, 50 us
+    apart, then stops it.
 
     In RAM is then how long each load took, in ns.
     """
@@ -117,8 +119,11 @@ def beside(vcpu: Vcpu, loads: int, burst: int, pause_us: int) -> None:
         ops = _planar_writes(burst, "scattered")
         while not vcpu.load32(BESIDE_STOP):
             vcpu.execute(ops)
+            vcpu.store32(BESIDE_DRAWN, 1)
             bus.wait_interrupt(0, pause_us / 1e6)
         return
+    while not vcpu.load32(BESIDE_DRAWN):
+        bus.wait_interrupt(0, 50e-6)
     taken = np.zeros(loads, np.int64)
     for number in range(loads):
         before = time.monotonic_ns()
