@@ -58,15 +58,19 @@ class Vm:
     """A VM of the guest process. Every request raises RequestError when the kernel refuses it,
     PeerDied when the guest process has ended."""
 
-    def __init__(self, process: GuestProcess, ring_pages: int, policy: WaitPolicy) -> None:
+    def __init__(
+        self, process: GuestProcess, ring_pages: int, policy: WaitPolicy, reserve: bool = True
+    ) -> None:
         """KVM_CREATE_VM. `ring_pages` 0: a kernel without coalesced I/O.
 
-        Raises ValueError for a ring of more than 4,096 pages.
+        `reserve`: RAM is reserved before it is used, as `shm.create` says. Raises ValueError for a
+        ring of more than 4,096 pages.
         """
         if ring_pages:
             ring.check_pages(ring_pages)
         self.process = process
         self.policy = policy
+        self._reserve = reserve
         self.vcpus: list[Vcpu] = []
         self.own_rings: list[OwnRing] = []
         self.memory: list[Memory] = []  # all that was made, whether a slot holds it now or not
@@ -132,7 +136,8 @@ class Vm:
         return memory
 
     def _new_memory(self, slot: int, start: int, size: int) -> Memory:
-        segment = shm.create(f"memory slot {slot}", size)
+        name = f"memory slot {slot}" if self._reserve else f"memory slot {slot}, not reserved"
+        segment = shm.create(name, size, self._reserve)
         try:
             memory = Memory(start, segment)
         except BaseException:

@@ -64,7 +64,8 @@ class RingBusy(CoalescedError):
 
 
 class SegmentError(ProtocolError):
-    """A shared-memory segment was truncated by another process."""
+    """A shared-memory segment was truncated by another process, or lacks a page that was not
+    reserved."""
 
 
 class RequestError(CoalescedError):

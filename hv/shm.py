@@ -47,10 +47,12 @@ class Segment(NamedTuple):
         return (self.name, self.fd, self.size)
 
 
-def create(name: str, size: int) -> Segment:
-    """A new zeroed segment of `size` bytes, a multiple of 4096, mode 0600, all of it reserved.
+def create(name: str, size: int, reserve: bool = True) -> Segment:
+    """A new zeroed segment of `size` bytes, a multiple of 4096, mode 0600.
 
-    Raises HostError when POSIX shared memory has no room for it or refuses.
+    `reserve`: all of it is reserved; else each page when it is first used, and one for which there
+    is no room then is a SegmentError of whoever uses it. Raises HostError when POSIX shared memory
+    has no room or refuses.
     """
     if size <= 0 or size % PAGE_SIZE:
         raise ValueError(f"segment {name!r}: expected a positive multiple of 4096, got {size}")
@@ -60,8 +62,11 @@ def create(name: str, size: int) -> Segment:
     except (OSError, posix_ipc.Error) as error:
         raise HostError(f"no shared memory segment for {name} of {size} bytes: {error}") from error
     try:
-        # Reserved now, so that a full /dev/shm is an error here and no SIGBUS later.
-        os.posix_fallocate(fd, 0, size)
+        if reserve:
+            # Now, so that a full /dev/shm is an error here and no SIGBUS later.
+            os.posix_fallocate(fd, 0, size)
+        else:
+            os.ftruncate(fd, size)
     except OSError as error:
         os.close(fd)
         if error.errno == errno.ENOSPC:

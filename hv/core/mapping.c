@@ -1,7 +1,8 @@
 /*
  * Mapping: shared-memory segments mapped side by side.
  *
- * The other process can truncate a segment; the next access past its end is a SIGBUS. The handler
+ * The other process can truncate a segment, and one that is not reserved can find /dev/shm full;
+ * the next access to what is not there is a SIGBUS. The handler
  * here puts a page of our own there, so that the access ends, and marks the mapping; its user then
  * calls mapping_check and raises. This needs no guarded sections, works for C, numpy and plain
  * buffers alike, and costs nothing while all is well.
@@ -103,8 +104,8 @@ int mapping_check(const MappingObject *m)
     for (int i = 0; i < m->parts; i++)
         if (atomic_load_explicit(&guards[m->part[i].guard].truncated, memory_order_relaxed)) {
             PyErr_Format(error_segment,
-                         "shared-memory segment '%s' was truncated by another process: "
-                         "expected %zu bytes",
+                         "shared-memory segment '%s' was truncated by another process, or "
+                         "/dev/shm is full: expected %zu bytes",
                          m->part[i].name, m->part[i].size);
             return -1;
         }

@@ -1,196 +1,125 @@
-"""How the cost of a write, of an exit and of a VM's start grows with the size of its parts."""
+"""How the costs of a write, of an exit, of a start and more grow with the size of a VM's parts."""
 
 from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from coalesced.devices.bus.region import Region
-from coalesced.devices.bus.write_run import WriteRun
 from coalesced.hv import shm
-from coalesced.hv.doorbell import WaitPolicy
-from coalesced.hv.process import GuestProcess
-from coalesced.tools.bench import host, report
+from coalesced.tools.bench import report
+from coalesced.tools.bench.growing import (
+    EXIT,
+    RESERVE,
+    START,
+    WRITE,
+    Sizes,
+    Subjects,
+    of_shape,
+)
+from coalesced.tools.bench.growing_hub import FRAME, SHARE, of_hub
+from coalesced.tools.bench.growing_trace import READ, REPLAY, WHOLE, of_trace
 from coalesced.tools.bench.measure import Spread, Step, Taken, interleaved, rounds
 from coalesced.tools.bench.progress import stopped
 from coalesced.tools.bench.registry import Options, Plan
-from coalesced.tools.guests import bench as guest
-from coalesced.vmm.accel.process import ProcessAccelerator
-from coalesced.vmm.machine import Machine
 
-WRITE, EXIT, START, RESERVE = "write_ns", "exit_ns", "start_ms", "reserve_ms"
 COSTS: Final = {
     WRITE: "a write",
     EXIT: "an exit",
     START: "start of a VM, ms",
     RESERVE: "of it, to reserve RAM, ms",
+    FRAME: "a frame from one to all",
+    SHARE: "a frame, for each card",
+    READ: "an access, read from text",
+    REPLAY: "an access, replayed",
+    WHOLE: "an access, with start and checks",
 }
-_GUEST: Final = "coalesced.tools.guests.bench:growth"
-_OTHERS: Final = (0xC000_0000, 1 << 36)  # regions that no access hits: below, above the one hit
-_RAM: Final = 1 << 40  # out of the way of the regions
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A VM by the numbers and sizes of its parts."""
-
-    zones: int = 1
-    regions: int = 1
-    ring_pages: int = 1
-    ram_mib: int = 0
-    ram_slots: int = 0  # of a page each
+MANY: Final = 1 << 62
 
 
 class Axis(NamedTuple):
-    """A member of `Shape` that grows while the others stay as they are."""
+    """What grows, and what is measured at each size. A cost's unit is the end of its name."""
 
-    key: str
+    key: str  # a member of `Shape`, or what `make` says
     label: str
     sizes: tuple[int, ...]
     costs: tuple[str, ...] = (WRITE, EXIT)
+    make: Callable[[int, Sizes, ExitStack], Subjects] | None = None  # None: a VM of that shape
+    quick: int = MANY  # the greatest size with --quick
+    kib: int = 0  # memory for each unit of the size
+    repetitions: int = MANY  # at most
 
     def name(self, cost: str, size: int) -> str:
         """The name of a subject."""
         return f"{size:,} {self.label}, {cost}"
 
+    def rounds(self, sizes: Sizes) -> int:
+        """Rounds of its measurement."""
+        return rounds(min(sizes.repetitions, self.repetitions))
+
 
 AXES: Final = (
     Axis("zones", "zones", (1, 3, 10, 30, 100, 300, 1000)),
     Axis("regions", "mapped regions", (1, 2, 5, 10, 20, 50, 100, 200)),
+    Axis("devices", "devices", (1, 2, 5, 10, 20, 50, 100, 200), (WRITE, EXIT, START)),
     Axis("ring_pages", "ring pages", (1, 4, 16, 64, 256, 1024, 4096)),
-    Axis("ram_mib", "MiB of RAM", (16, 64, 256, 1024), (EXIT, START, RESERVE)),
+    Axis("ram_mib", "MiB of RAM", (16, 64, 256, 1024), (EXIT, START, RESERVE), quick=256, kib=1024),
+    Axis(
+        "ram_unreserved_mib",
+        "MiB of RAM, not reserved",
+        (16, 64, 256, 1024, 4096),
+        (WRITE, EXIT, START),
+    ),
     Axis("ram_slots", "RAM slots", (1, 2, 4, 8, 16, 32)),
+    Axis("cards", "cards on a hub", (1, 2, 4, 8, 16, 32), (FRAME, SHARE), of_hub),
+    Axis(
+        "trace_lines",
+        "lines of a trace",
+        (10_000, 30_000, 100_000, 1_000_000, 10_000_000),
+        (READ, REPLAY, WHOLE),
+        of_trace,
+        quick=30_000,
+        kib=1,
+        repetitions=2,
+    ),
 )
 
-
-class Sizes(NamedTuple):
-    """The size of a measurement; operations per repetition."""
-
-    repetitions: int
-    writes: int
-    exits: int
-    seconds: float
-
-
-FULL = Sizes(repetitions=9, writes=1_500_000, exits=20_000, seconds=80)
-QUICK = Sizes(repetitions=2, writes=100_000, exits=2_000, seconds=6)
-QUICK_RAM: Final = 256  # MiB at most
-
-
-class Growing:
-    """A VM of a shape, whose guest writes or exits on demand."""
-
-    def __init__(self, shape: Shape) -> None:
-        placement = host.placements()[0]
-        process = GuestProcess()
-        accel = ProcessAccelerator(process, shape.ring_pages, WaitPolicy.ADAPTIVE, placement)
-        accel.put_cpus_back()
-        self.machine = Machine(accel)
-        self._pid = process.pid
-        self._cpus = host.cpus_of(placement)
-        self._command = 0
-        self.reserving_ms = 0.0
-        """How long the RAM took to reserve and to map."""
-        try:
-            self._build(shape)
-            accel.load_guest(_GUEST, {"zones": shape.zones})
-        except BaseException:
-            self.machine.close()
-            raise
-        host.park(self._pid)
-
-    def _build(self, shape: Shape) -> None:
-        began = time.monotonic_ns()
-        if shape.ram_mib:
-            self.machine.add_ram(_RAM, shape.ram_mib << 20)
-        self.reserving_ms = (time.monotonic_ns() - began) / 1e6
-        for slot in range(shape.ram_slots):
-            self.machine.add_ram(_RAM + (slot << 20), 4096)
-        for number in range(1, shape.regions):
-            base = _OTHERS[number % 2] + number * 0x2000
-            other = Region(f"bench-{number}", 0x1000, self._read, self._write)
-            self.machine.memory.map(other, base)
-        at = guest.QUEUE - guest.CONTROL
-        region = Region(
-            "bench-growth",
-            at + shape.zones * guest.APART,
-            self._read,
-            self._write,
-            coalesced=tuple((at + zone * guest.APART, 1) for zone in range(shape.zones)),
-            take_run=self._take_run,
-        )
-        self.machine.memory.map(region, guest.CONTROL)
-
-    def measure(self, what: int, count: int) -> float:
-        """Nanoseconds per operation, mean of `count`; `what`: guest.WRITES or guest.LOADS."""
-        self._command = count | what << 32
-        with host.on_cpu(self._cpus[0]), host.awake(self._pid, self._cpus[1]):
-            started = time.monotonic_ns()
-            self.machine.resume()
-            return (time.monotonic_ns() - started) / count
-
-    def _read(self, offset: int, _size: int) -> int:
-        return 0 if offset else self._command
-
-    def _write(self, offset: int, size: int, value: int) -> None:
-        pass
-
-    def _take_run(self, run: WriteRun) -> int:
-        return len(run.addresses)
-
-
-def started(shape: Shape, cost: str, exits: int) -> float:
-    """A cost of a VM that is started for it and closed: one with large RAM is alone.
-
-    START: milliseconds from nothing until its guest has halted; RESERVE: of these, for its RAM;
-    EXIT: nanoseconds, mean of `exits`.
-    """
-    began = time.monotonic_ns()
-    vm = Growing(shape)
-    with closing(vm.machine):
-        if cost == EXIT:
-            return vm.measure(guest.LOADS, exits)
-        vm.measure(guest.LOADS, 1)
-        whole = (time.monotonic_ns() - began) / 1e6
-        return vm.reserving_ms if cost == RESERVE else whole
+FULL = Sizes(repetitions=9, writes=1_500_000, exits=20_000, frames=100_000, seconds=300)
+QUICK = Sizes(repetitions=2, writes=100_000, exits=2_000, frames=2_000, seconds=15)
 
 
 def plan(options: Options) -> Plan:
     """Every axis, as far as this machine has the memory."""
     sizes = QUICK if options.quick else FULL
-    axes = [_quick(axis) if options.quick else axis for axis in AXES]
-    free = _free_mib()
-    axes = [_fitting(axis, free) if axis.key == "ram_mib" else axis for axis in axes]
-    steps = rounds(sizes.repetitions) * sum(len(a.sizes) * len(a.costs) for a in axes)
+    free = _free_kib()
+    axes = [_fitting(_quick(axis) if options.quick else axis, free) for axis in AXES]
+    steps = sum(a.rounds(sizes) * len(a.sizes) * len(a.costs) for a in axes)
     return Plan(steps, sizes.seconds, lambda step: measure(axes, sizes, step))
 
 
 def _quick(axis: Axis) -> Axis:
     """Three points of an axis."""
-    sizes = axis.sizes
-    if axis.key == "ram_mib":
-        sizes = tuple(size for size in sizes if size <= QUICK_RAM)
-    return axis._replace(sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]))
+    sizes = tuple(size for size in axis.sizes if size <= axis.quick)
+    points = dict.fromkeys((sizes[0], sizes[len(sizes) // 2], sizes[-1]))
+    return axis._replace(sizes=tuple(points))
 
 
 def _fitting(axis: Axis, free: int) -> Axis:
-    """The sizes of RAM of at most half of `free` MiB."""
-    return axis._replace(sizes=tuple(size for size in axis.sizes if size <= free // 2))
+    """The sizes that need at most half of `free` KiB."""
+    return axis._replace(sizes=tuple(s for s in axis.sizes if s * axis.kib <= free // 2))
 
 
-def _free_mib() -> int:
+def _free_kib() -> int:
     """Free POSIX shared memory, and memory at all."""
     shared = os.statvfs(shm.DIRECTORY)
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(shared.f_bavail * shared.f_frsize, pages) >> 20
+    return min(shared.f_bavail * shared.f_frsize, pages) >> 10
 
 
 def measure(axes: Sequence[Axis], sizes: Sizes, step: Step) -> report.Section:
@@ -203,21 +132,13 @@ def measure(axes: Sequence[Axis], sizes: Sizes, step: Step) -> report.Section:
 
 
 def _measure_axis(axis: Axis, sizes: Sizes, step: Step) -> Taken:
-    shapes = {size: Shape(**{axis.key: size}) for size in axis.sizes}
+    make = axis.make or partial(of_shape, axis.key)
     with ExitStack() as stack:
         subjects: dict[str, Callable[[], float]] = {}
-        for size, shape in shapes.items():
-            if START in axis.costs:
-                runs = {cost: partial(started, shape, cost, sizes.exits) for cost in axis.costs}
-            else:
-                vm = Growing(shape)
-                stack.callback(vm.machine.close)
-                runs = {
-                    WRITE: partial(vm.measure, guest.WRITES, sizes.writes),
-                    EXIT: partial(vm.measure, guest.LOADS, sizes.exits),
-                }
+        for size in axis.sizes:
+            runs = make(size, sizes, stack)
             subjects |= {axis.name(cost, size): runs[cost] for cost in axis.costs}
-        return interleaved(subjects, sizes.repetitions, step)
+        return interleaved(subjects, min(sizes.repetitions, axis.repetitions), step)
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float:
@@ -278,13 +199,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class GrowthFigures:
-    """By part: the curves, by `write_ns`, `exit_ns`, `start_ms` and `reserve_ms`."""
+    """By part: the curves, by cost."""
 
     zones: Mapping[str, Curve]
     regions: Mapping[str, Curve]
+    devices: Mapping[str, Curve]
     ring_pages: Mapping[str, Curve]
     ram_mib: Mapping[str, Curve]
+    ram_unreserved_mib: Mapping[str, Curve]
     ram_slots: Mapping[str, Curve]
+    cards: Mapping[str, Curve]
+    trace_lines: Mapping[str, Curve]
 
 
 def section(axes: Sequence[Axis], taken: Taken) -> report.Section:

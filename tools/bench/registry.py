@@ -69,7 +69,7 @@ BENCHES = {
     ),
     "growth": Bench(
         "growth",
-        "How the cost of a write and of an exit grows with zones, regions, ring and RAM.",
+        "How costs grow with zones, regions, devices, ring, RAM, cards and a trace's length.",
         " --plot growth.png",
         alone=True,
     ),

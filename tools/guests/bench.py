@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coalesced.devices.e1000 import registers
 from coalesced.hv import core
 from coalesced.hv.abi import OP, OP_LOAD, OP_OUT, OP_STORE
 from coalesced.hv.vcpu import Vcpu
@@ -30,6 +31,10 @@ BESIDE_DRAWN = 0x1004
 BESIDE_STAMPS = 0x2000
 
 WRITES, LOADS = range(2)  # what `growth` does, in the high half of CONTROL
+
+HUB_CARDS = 0xE000_0000  # registers of the cards of `hub`, one behind the other
+HUB_BURST = 32  # frames that are sent at once
+HUB_TURNS = 8  # bursts until both rings, of 256 descriptors, begin anew
 
 VGA_WINDOW = 0xA0000
 PLANAR_SIZE = 0x10000  # bytes of the window that GR6 maps to all four planes
@@ -166,6 +171,25 @@ def growth(vcpu: Vcpu, zones: int) -> None:
         bus.halt()
 
 
+def hub(vcpu: Vcpu, cards: int) -> None:
+    """As often as CONTROL asks for, send a ring of frames from the first card, in bursts, behind
+    each of which the others get as many buffers back; halt.
+    """
+    bus = _core(vcpu)
+    ops = np.zeros((HUB_TURNS, cards), OP)
+    ops["kind"] = OP_STORE
+    ops["size"] = 4
+    ops["address"] = HUB_CARDS + registers.MMIO_SIZE * np.arange(cards) + registers.RDT
+    ops["address"][:, 0] = HUB_CARDS + registers.TDT
+    tails = HUB_BURST * np.arange(1, HUB_TURNS + 1)[:, np.newaxis]
+    ops["value"] = (tails - 1) % (HUB_BURST * HUB_TURNS)  # all buffers but one are the card's
+    ops["value"][:, :1] = tails % (HUB_BURST * HUB_TURNS)
+    while True:
+        for _ in range(vcpu.load64(CONTROL)):
+            vcpu.execute(ops.ravel())
+        bus.halt()
+
+
 def doorbells(vcpu: Vcpu) -> None:
     """Write to BELL as often as CONTROL's low half asks for, with a pause of so many us as its high
     half says behind each; halt.
@@ -201,6 +225,28 @@ def vga(vcpu: Vcpu, writes: int, burst: int = 0, pattern: str = "scattered") -> 
         whole = max(_CHUNK // (burst + 1), 1) * (burst + 1)
     for start in range(0, len(ops), whole):
         vcpu.execute(ops[start : start + whole])
+
+
+def bursts(vcpu: Vcpu) -> None:
+    """On a planar screen, as often as CONTROL's low half asks for: as many writes as its high half
+    says, then a load; halt.
+    """
+    bus = _core(vcpu)
+    vcpu.execute(_planar_mode())
+    writes, known = _planar_writes(_CHUNK, "scattered"), dict[int, NDArray[Any]]()
+    while True:
+        command = vcpu.load64(CONTROL)
+        burst, count = command >> 32, command & 0xFFFF_FFFF
+        if burst >= _CHUNK:
+            for _ in range(count):
+                _repeat(vcpu, writes, burst)
+                vcpu.execute(_screen_load())
+        else:
+            if burst not in known:
+                one = np.concatenate((writes[:burst], _screen_load()))
+                known[burst] = np.tile(one, _CHUNK // (burst + 1))
+            _repeat(vcpu, known[burst], count * (burst + 1))
+        bus.halt()
 
 
 def endless(vcpu: Vcpu) -> None:

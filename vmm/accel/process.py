@@ -61,10 +61,13 @@ class ProcessAccelerator(SharedSlots):
         policy: WaitPolicy = WaitPolicy.ADAPTIVE,
         cpus: str = "any",
         vcpus: int = 1,
+        reserve: bool = True,
     ) -> None:
         """Create the VM and 1 to 8 vCPUs. `ring_pages` 0: a kernel without coalesced I/O.
 
-        Raises HostError, PeerDied, RequestError (vCPUs), ValueError (ring size).
+        `reserve` False: guest RAM takes memory only where it is used, and a start takes as long for
+        any size of it; a full /dev/shm is then a SegmentError of the run. Raises HostError,
+        PeerDied, RequestError (vCPUs), ValueError (ring size).
         """
         self._affinity = os.sched_getaffinity(0)
         self._ring_pages = ring_pages
@@ -76,7 +79,7 @@ class ProcessAccelerator(SharedSlots):
             policy = doorbell.effective(
                 policy, os.sched_getaffinity(0), os.sched_getaffinity(process.pid)
             )
-            self._vm = Vm(process, ring_pages, policy)
+            self._vm = Vm(process, ring_pages, policy, reserve)
             super().__init__(self._vm)
             self.coalesced_mmio = self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO) != 0
             self.coalesced_pio = self._vm.check_extension(abi.KVM_CAP_COALESCED_PIO) != 0

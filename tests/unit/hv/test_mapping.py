@@ -20,7 +20,10 @@ from coalesced.hv.errors import PeerDied, ProtocolError, SegmentError
 from helpers.hv_pair import LIMIT, Pair, segment
 
 PAGE = abi.PAGE_SIZE
-TRUNCATED = "shared-memory segment '{}' was truncated by another process: expected {} bytes"
+TRUNCATED = (
+    "shared-memory segment '{}' was truncated by another process, or /dev/shm is full: "
+    "expected {} bytes"
+)
 
 
 @pytest.fixture

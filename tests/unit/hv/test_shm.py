@@ -108,19 +108,8 @@ def test_a_refused_segment_is_a_host_error(monkeypatch: pytest.MonkeyPatch) -> N
         shm.create("thing", PAGE)
 
 
-@pytest.mark.slow
-def test_a_full_dev_shm_is_a_host_error() -> None:
-    """On a file system of 64 KiB of its own: the last page fits, one more does not."""
-    script = """
-        from coalesced.hv import shm
-        from coalesced.hv.errors import HostError
-        kept = shm.create("first", 60 * 1024)
-        try:
-            shm.create("second", 8 * 1024)
-        except HostError as error:
-            print(error)
-        shm.create("third", 4096)
-    """
+def in_small_dev_shm(script: str) -> str:
+    """What a script prints where /dev/shm is a file system of 64 KiB of its own."""
     if shutil.which("unshare") is None or shutil.which("mount") is None:
         pytest.skip("no unshare and mount to make a small /dev/shm with")
     code = textwrap.dedent(script)
@@ -137,9 +126,56 @@ def test_a_full_dev_shm_is_a_host_error() -> None:
     if done.returncode == 99 or done.stderr.startswith("unshare"):
         pytest.skip(f"no namespace with a /dev/shm of its own: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == (
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_a_full_dev_shm_is_a_host_error() -> None:
+    """The last page fits, one more does not."""
+    script = """
+        from coalesced.hv import shm
+        from coalesced.hv.errors import HostError
+        kept = shm.create("first", 60 * 1024)
+        try:
+            shm.create("second", 8 * 1024)
+        except HostError as error:
+            print(error)
+        shm.create("third", 4096)
+    """
+    assert in_small_dev_shm(script) == (
         "no room for second: 8192 bytes of POSIX shared memory (/dev/shm) wanted, 4096 bytes free"
     )
+
+
+@pytest.mark.slow
+def test_a_page_that_was_not_reserved_is_a_segment_error_where_dev_shm_is_full() -> None:
+    script = """
+        from coalesced.hv import shm
+        from coalesced.hv.errors import SegmentError
+        made = shm.create("large", 1 << 20, reserve=False)
+        mapping = shm.mapped(made)
+        mapping.write(512 * 1024, bytes(32 * 1024))
+        try:
+            mapping.write(0, bytes(64 * 1024))
+        except SegmentError as error:
+            print(error)
+    """
+    assert in_small_dev_shm(script) == (
+        "shared-memory segment 'large' was truncated by another process, or /dev/shm is full: "
+        "expected 1048576 bytes"
+    )
+
+
+def test_a_segment_that_is_not_reserved_takes_no_memory_before_it_is_used() -> None:
+    made = shm.create("large", 1 << 32, reserve=False)
+    try:
+        mapping = shm.mapped(made)
+        assert os.fstat(made.fd).st_blocks == 0
+        mapping.write((1 << 32) - 1, b"x")
+        assert os.fstat(made.fd).st_blocks * 512 == PAGE
+        assert mapping.read((1 << 32) - 2, 2) == b"\0x"
+    finally:
+        made.close()
 
 
 def test_a_received_segment_is_checked_against_its_size() -> None:
