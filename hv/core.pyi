@@ -29,6 +29,7 @@ KEEP_WRITES: int
 WATCH_RING: int
 WATCH_DESCRIPTOR: int
 WATCH_POSTED: int
+POSTED_APART: int
 
 def die_with_parent() -> int:
     """Ask for SIGKILL when the parent ends; the parent's process id."""
@@ -249,7 +250,9 @@ class VcpuHandle:
         """Wait at most `timeout` seconds (None: no limit). `watch`: WATCH_* bits, or 0.
 
         RING_FILLED is returned while the ring is watched and holds entries, with WATCH_POSTED also
-        once after posted writes; READABLE while the descriptor is watched. `due`:
+        once after posted writes, unless an exit follows them at once: the ring is drained for that.
+        With POSTED_APART beside it they are reported nevertheless, and before the exit: they may be
+        in a ring that the exit does not drain. READABLE: while the descriptor is watched. `due`:
         seconds of CLOCK_MONOTONIC after which it is TIMED_OUT, too. A guest that exits all the
         time delays neither: the next call returns its exit. Raises PeerDied when the guest
         process has ended, ProtocolError for a wrong sequence.

@@ -359,6 +359,14 @@ MUTATIONS = (
         f"{_POSTED}::test_a_post_before_a_pause_is_reported_after_it",
     ),
     Mutation(
+        "15 it is drained",
+        "an exit of another device takes its report away",
+        "hv/core/handle_run.c",
+        "    if ((h->watched & (WATCH_POSTED | POSTED_APART)) == WATCH_POSTED)\n",
+        "    if (h->watched & WATCH_POSTED)\n",
+        f"{_OWN}::test_a_posted_write_in_an_own_ring_is_reported_although_an_exit_follows_it",
+    ),
+    Mutation(
         "15 no wake-up is lost",
         "no fence before need-wakeup",
         "hv/core/posted.h",

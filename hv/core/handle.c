@@ -198,6 +198,7 @@ int handle_init_type(PyObject *module)
         long value;
     } known[] = {{"WATCH_RING", WATCH_RING},
                  {"WATCH_POSTED", WATCH_POSTED},
+                 {"POSTED_APART", POSTED_APART},
                  {"WATCH_DESCRIPTOR", WATCH_DESCRIPTOR},
                  {"KEEP_WRITES", KEEP_WRITES}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)

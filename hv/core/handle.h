@@ -20,11 +20,12 @@ typedef struct {
     uint64_t lines;
     struct pending_load load;
     bool running, kicked;
-    uint8_t watched;  /* of WATCH_RING and WATCH_POSTED */
+    uint8_t watched;  /* of WATCH_RING, WATCH_POSTED and POSTED_APART */
     bool unread;      /* the guest exited for its own reasons when it was paused */
     bool keeps;       /* KEEP_WRITES was asked for */
     bool untaken;     /* a write that the caller has until `enter` */
     bool passed_over; /* another event was reported before an exit that was there */
+    bool posts_first; /* the same of posted writes */
 } HandleObject;
 
 extern PyTypeObject *HandleType, *HandlesType;
@@ -35,8 +36,17 @@ struct waiting {
     long watch;
 };
 
-/* Bits of a wait. */
-enum { WATCH_RING = 1, WATCH_DESCRIPTOR = 2, KEEP_WRITES = 4, WATCH_POSTED = 8 };
+/*
+ * Bits of a wait. POSTED_APART, beside WATCH_POSTED: posted writes may be in rings that an exit does
+ * not drain, so that an exit that follows one does not replace its report.
+ */
+enum {
+    WATCH_RING = 1,
+    WATCH_DESCRIPTOR = 2,
+    KEEP_WRITES = 4,
+    WATCH_POSTED = 8,
+    POSTED_APART = 16,
+};
 
 /* handle_run.c: methods, */
 PyObject *handle_enter(PyObject *self, PyObject *unused);
@@ -58,6 +68,8 @@ void handle_watch_for(HandleObject *h, long watch);
 bool handle_ready(void *handle);
 /* waiting, with the doorbell of one: EXITED once `ready` is true, another event, or -1, */
 int handle_wait_until(HandleObject *h, bool (*ready)(void *), void *ctx, const struct waiting *w);
+/* whether it has posted writes that no exit drains, */
+bool handle_posted_apart(const HandleObject *h);
 /* what there is of one: EXITED, which is noted, TIMED_OUT for no exit, or -1, */
 int handle_look(HandleObject *h);
 /* EXITED with its exit, or -1, */
@@ -72,6 +84,16 @@ int handle_add_calls(PyObject *module);
 static inline bool handle_has_exit(const HandleObject *h)
 {
     return !h->running && (h->unread || h->untaken || h->load.size);
+}
+
+/*
+ * Are posted writes reported before an exit that may be there? Every other time, so that neither of
+ * them waits while a guest makes more and more of the other.
+ */
+static inline bool handle_posts_first(HandleObject *h, bool posted)
+{
+    h->posts_first = posted && !h->posts_first;
+    return h->posts_first;
 }
 
 /* handles.c: as VcpuHandle.run for all of a VM's vCPUs; *of is the handle whose exit it is. */

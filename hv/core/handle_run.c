@@ -39,6 +39,11 @@ bool handle_ready(void *ctx)
            atomic_load_explicit(&h->ring->c.ring->last, memory_order_relaxed) != h->ring->c.next;
 }
 
+bool handle_posted_apart(const HandleObject *h)
+{
+    return h->watched & POSTED_APART && posted_since(h->words, h->posted);
+}
+
 static int enter(HandleObject *h)
 {
     atomic_store_explicit(&h->run->immediate_exit, 0, memory_order_relaxed);
@@ -138,7 +143,7 @@ static int sleep_until_ready(HandleObject *h, bool (*ready)(void *), void *ctx, 
 void handle_watch_for(HandleObject *h, long watch)
 {
     h->keeps = watch & KEEP_WRITES;
-    h->watched = h->ring ? watch & (WATCH_RING | WATCH_POSTED) : 0;
+    h->watched = h->ring ? watch & (WATCH_RING | WATCH_POSTED | POSTED_APART) : 0;
 }
 
 /* Inline, with `ready` known: an indirect call costs a waiter of one vCPU some nanoseconds. */
@@ -181,7 +186,9 @@ static int wait_for(HandleObject *h, const struct waiting *w)
 {
     handle_watch_for(h, w->watch);
     int news = wait_until(h, handle_ready, h, w);
-    if (news != EXITED || (news = look(h)) != TIMED_OUT)
+    if (news != EXITED)
+        return news;
+    if (!handle_posts_first(h, handle_posted_apart(h)) && (news = look(h)) != TIMED_OUT)
         return news;
     h->posted = posted_take(h->words);
     return RING_FILLED;
@@ -225,7 +232,7 @@ PyObject *handle_exit(PyObject *self, PyObject *unused)
 int handle_tell_exit(HandleObject *h, struct guest_exit *e)
 {
     h->unread = false;
-    if (h->watched & WATCH_POSTED)
+    if ((h->watched & (WATCH_POSTED | POSTED_APART)) == WATCH_POSTED)
         h->posted = posted_take(h->words); /* the ring is drained before an exit is handled */
     int result = read_exit(h, e);
     h->untaken = result == 0 && h->keeps && e->is_write;

@@ -23,6 +23,14 @@ static bool any_ready(void *ctx)
     return false;
 }
 
+static bool any_posted_apart(const HandlesObject *g)
+{
+    for (uint32_t i = 0; i < g->count; i++)
+        if (handle_posted_apart(g->handle[i]))
+            return true;
+    return false;
+}
+
 /* Let each that is stopped run on, unless it is parked or its exit is to be returned. */
 static int enter_all(HandlesObject *g, long watch)
 {
@@ -72,7 +80,10 @@ static int run_all(HandlesObject *g, const struct waiting *w, struct guest_exit 
     if (got != TIMED_OUT)
         return got;
     got = handle_wait_until(g->handle[0], any_ready, g, w);
-    if (got != EXITED || (got = serve_next(g, e)) != TIMED_OUT)
+    if (got != EXITED)
+        return got;
+    if (!handle_posts_first(g->handle[0], any_posted_apart(g)) &&
+        (got = serve_next(g, e)) != TIMED_OUT)
         return got;
     for (uint32_t i = 0; i < g->count; i++)
         g->handle[i]->posted = posted_take(g->handle[i]->words);

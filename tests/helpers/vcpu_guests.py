@@ -104,6 +104,24 @@ def fail_beside_another(vcpu: Vcpu) -> None:
         vcpu.load32(RAM)
 
 
+def post_and_exit(vcpu: Vcpu, bell: int, exits: int, rounds: int) -> None:
+    """Post a number and exit, then wait for the number in RAM."""
+    for number in range(1, rounds + 1):
+        vcpu.store32(bell, number)
+        vcpu.load32(exits)
+        while vcpu.load32(RAM) != number:
+            pass
+
+
+def post_beside_an_exit(vcpu: Vcpu, bell: int, exits: int) -> None:
+    """The first vCPU posts without end, until the exit of the second one is answered in RAM."""
+    if vcpu.index:
+        vcpu.store32(exits, 1)
+        return
+    while vcpu.load32(RAM) != 1:
+        vcpu.store32(bell, 0)
+
+
 def fill_and_wait(vcpu: Vcpu, address: int, count: int) -> None:
     """Queue so many writes, then wait for a word of RAM to become 1."""
     vcpu.fill(address, count, 7, size=4)

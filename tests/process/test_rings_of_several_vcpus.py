@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -200,6 +200,43 @@ def test_what_rings_hold_when_the_guest_process_is_killed_arrives_and_leaves_not
         board.run([program])
     assert board.log == [(0, 7), *((chip, 1000 * chip + n) for chip in (1, 2) for n in range(9))]
     assert names_by(pid, os.getpid()) == []
+
+
+BELL, OTHER = guests.DEVICE + 0x200_0000, guests.DEVICE + 0x300_0000
+
+
+def with_a_bell(board: Board, ring: Callable[[int], None], exit_: Callable[[], None]) -> None:
+    """Map a device whose register is posted in its own ring, and another one that exits."""
+    bell = Region(
+        "bell", 8, lambda *_: 0, lambda _o, _s, value: ring(value), posted=((0, 4),), ring="own"
+    )
+
+    def write(_offset: int, _size: int, _value: int) -> None:
+        exit_()
+
+    board.machine.memory.map(bell, BELL)
+    board.machine.memory.map(Region("other", 8, lambda *_: 0, write), OTHER)
+
+
+@POLICIES
+@pytest.mark.parametrize("in_c", [True, False])
+def test_a_posted_write_reaches_its_device_although_the_guest_exits_to_another_one(
+    policy: WaitPolicy, in_c: bool
+) -> None:
+    """That exit does not drain the ring, and nothing follows it: staleness is off."""
+    board = Board(1, None, policy, in_c)
+    with_a_bell(board, lambda value: board.ram.write(0, value.to_bytes(4, "little")), lambda: None)
+    with within(30), board.machine as machine:
+        machine.run(f"{guests.FILE}:post_and_exit", {"bell": BELL, "exits": OTHER, "rounds": 200})
+        assert machine.counters.exits_by["load"] == 200
+
+
+def test_a_vcpu_that_posts_without_end_does_not_keep_out_the_exit_of_another_one() -> None:
+    board = Board(2, None, WaitPolicy.ADAPTIVE)
+    with_a_bell(board, lambda _value: None, lambda: board.ram.write(0, (1).to_bytes(4, "little")))
+    with within(30), board.machine as machine:
+        machine.run(f"{guests.FILE}:post_beside_an_exit", {"bell": BELL, "exits": OTHER})
+        assert machine.counters.halts == 2
 
 
 @POLICIES

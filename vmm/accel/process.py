@@ -121,7 +121,7 @@ class ProcessAccelerator(SharedSlots):
         buffer: OwnRing | None = None,
     ) -> int:
         if posted:
-            self._watch |= core.WATCH_POSTED
+            self._watch |= core.WATCH_POSTED | (core.POSTED_APART if buffer else 0)
         return self._vm.change_coalesced_mmio(removed, added, port, posted, buffer)
 
     @property

@@ -15,6 +15,7 @@ import pytest
 from coalesced.hv import abi, core
 from coalesced.hv.errors import RequestError, SegmentError
 from coalesced.hv.ioeventfds import Ioeventfd
+from coalesced.hv.outcome import Event
 from coalesced.hv.registered import Registered
 from coalesced.hv.zones import Zones
 from helpers.hv_pair import LIMIT, Pair, operations, ram, segment, table
@@ -147,6 +148,33 @@ def test_a_long_operation_is_reported_while_it_runs() -> None:
         watcher.join(LIMIT)
         assert sum(seen) == PLENTY
     own.close()
+
+
+# --- posted writes ---
+
+
+def test_a_posted_write_in_an_own_ring_is_reported_although_an_exit_follows_it() -> None:
+    """The exit may be of another device, and does not drain the ring then."""
+    watch = core.WATCH_POSTED | core.POSTED_APART
+    with rings() as (pair, (first, _)):
+        pair.vcpu.set_zones(0, table((FIRST, 0x100)), b"\1", b"\1")
+
+        def guest(vcpu: core.Vcpu) -> None:
+            for number in range(2):
+                vcpu.store(FIRST, 4, number)
+                vcpu.store(0x9000, 1, number)
+
+        pair.start(guest)
+        pair.handle.enter()
+        for number in range(2):
+            while int.from_bytes(pair.mapping.read(core.EXIT_SEQUENCE, 4), "little") == number:
+                pass
+            assert pair.handle.run(LIMIT, watch) is Event.RING_FILLED
+            assert first.drain() == [number]
+            exited = abi.KVM_EXIT_MMIO, 0x9000, 1, True, number
+            assert pair.handle.run(LIMIT, watch) == exited
+            pair.handle.enter()
+        assert pair.this_exit()[0] == abi.KVM_EXIT_HLT
 
 
 # --- how long entries wait ---
