@@ -186,7 +186,7 @@ def run(
     setup = plan.short(strict=False)
     if plan.random.random() < liars:
         setup = replace(setup, lie=Lie.draw(plan.random))
-    pair = Pair(setup, warm)
+    pair = Pair(warm.fit(setup) if warm else setup, warm)
     try:
         if setup.lie is not None:
             judge_lie(pair, setup.lie, totals)
@@ -209,6 +209,8 @@ def run(
                 verdict = "a stray access: unused bytes have changed"
             what = f"{corruption.what} <- {corruption.data.hex()}"
             totals.judge(pair, what, verdict, time.monotonic() - started)
+            lasting = isinstance(corruption, Intrusion) and corruption.lasting
+            pair.spoilt |= lasting or verdict not in ("harmless", "detected")
             if verdict != "harmless" or not corruption.data:
                 return  # nothing here may write to what is gone
     finally:

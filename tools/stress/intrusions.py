@@ -25,6 +25,7 @@ class Intrusion:
     what: str
     data: bytes  # its content, for failure messages
     do: Callable[[Segments], None]
+    lasting: bool = False  # it leaves something where no pair may begin
 
     def carry_out(self, segments: Segments) -> None:
         with suppress(OSError):  # a side may have ended, a pipe may be full
@@ -62,6 +63,17 @@ def pipe(chance: random.Random, segments: Segments) -> Intrusion:
     return Intrusion(f"{kind} of {size} bytes, {rounds} times: {name}", b"\0", do)
 
 
+def clear(segments: Segments) -> None:
+    """Empty the pipes of a pair that has stopped, and let none of them block."""
+    for pipe in segments.channels[:-2]:
+        os.set_blocking(pipe, False)
+        end = _end(pipe, os.O_RDONLY)
+        with suppress(BlockingIOError):
+            while os.read(end, _MOST_BYTES):
+                pass
+        os.close(end)
+
+
 def _end(fd: int, access: int) -> int:
     return os.open(f"/proc/self/fd/{fd}", access | os.O_NONBLOCK)
 
@@ -83,4 +95,4 @@ def message(chance: random.Random, _segments: Segments) -> Intrusion:
             socket.send_fds(peer, [data], fds, socket.MSG_DONTWAIT)
 
     what = f"a message with {len(fds)} descriptors to the {'guest' if to_guest else 'VMM'}"
-    return Intrusion(what, data or b"\0", send)
+    return Intrusion(what, data or b"\0", send, lasting=True)

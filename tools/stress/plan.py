@@ -9,7 +9,7 @@ from itertools import product
 
 from coalesced.hv import abi
 from coalesced.tools.stress.pattern import Style
-from coalesced.tools.stress.worker import Setup
+from coalesced.tools.stress.setups import Setup
 
 _PAGES = (1, 1, 2, 3, 8, 16, 16)
 _LONGEST = (1, 8, 40, 300, 3000, 30000)

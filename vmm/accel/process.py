@@ -170,6 +170,18 @@ class ProcessAccelerator(SharedSlots):
         ours = sum(vcpu.handle.signals for vcpu in self._vm.vcpus)
         return self._vm.statistics().signals + ours
 
+    def restart(self, policy: WaitPolicy) -> None:
+        """Begin anew beside a guest process that restarts its only vCPU, too; zones and RAM stay.
+
+        Both have stopped, the run segment is zeroed, and the ring's indices are where it begins.
+        A guest is loaded after this. Raises ProtocolError when an index is no slot.
+        """
+        for vcpu in self._vm.vcpus:
+            vcpu.restart(policy)
+        self._watch &= ~core.WATCH_RING
+        if policy is WaitPolicy.POLL:
+            self._watch |= core.WATCH_RING
+
     def put_cpus_back(self) -> None:
         """Let this process run where it could before `cpus` placed it; the guest's stays there."""
         put_back(self._placed, self._affinity)
