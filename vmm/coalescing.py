@@ -10,6 +10,7 @@ from itertools import pairwise
 from coalesced.devices.bus.address_space import AddressSpace, FlatRange, Mapping
 from coalesced.devices.bus.region import Region
 from coalesced.hv.client import Range
+from coalesced.hv.errors import PeerDied
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.drain import Drain, Queue
 from coalesced.vmm.own_rings import OwnRings
@@ -103,10 +104,19 @@ class Coalescing:
 
     def _before_change(self) -> None:
         # The guest must not queue under the old mapping what would be drained under the new one.
-        self._accel.pause()
+        try:
+            self._accel.pause()
+        except PeerDied as death:  # the writes behind the one that makes the change still count
+            self._drain.found_dead(death)
         self._drain.flush_before_change()
 
     def _after_change(self, port: bool, space: AddressSpace) -> None:
+        try:
+            self._register_anew(port, space)
+        except PeerDied as death:
+            self._drain.found_dead(death)
+
+    def _register_anew(self, port: bool, space: AddressSpace) -> None:
         wanted = self._wanted(port, space)
         known = self._registered[port]
         if wanted == known:

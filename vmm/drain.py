@@ -56,7 +56,7 @@ class Drain:
         self._accesses = accesses
         self._counters = counters
         self._run_timers = run_timers
-        self._death: PeerDied | None = None  # of the guest, which a timer found amid a drain
+        self._death: PeerDied | None = None  # of the guest, found amid a drain
         self._turn_ends = math.inf  # of the batch under way; 0: it has just begun
         self._give_up_at = math.inf
         accesses.memory.between_runs = accesses.ports.between_runs = self._look_around
@@ -113,6 +113,15 @@ class Drain:
                 self._drain(queue)
         if self.current is None:
             self._report_death()
+
+    def found_dead(self, death: PeerDied) -> None:
+        """Take note of the guest's death; it is reported after the last write of the drain.
+
+        Raises it when nothing is being drained.
+        """
+        if self.current is None:
+            raise death
+        self._death = death
 
     def _report_death(self) -> None:
         death, self._death = self._death, None

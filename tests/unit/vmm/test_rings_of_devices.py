@@ -351,6 +351,36 @@ def test_a_death_that_is_found_amid_the_first_drain_is_reported_behind_the_last(
         assert it.machine._drain._give_up_at == math.inf
 
 
+def test_a_mapping_change_by_a_write_of_a_dead_guest_cuts_nothing_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither the rest of its batch, nor the other rings."""
+
+    def gone(*_: object) -> None:
+        raise PeerDied("gone")
+
+    with world() as it:
+        more = Recorder("more", 16, coalesced=((0, 16),)).region
+        mapper = Recorder(
+            "mapper",
+            16,
+            coalesced=((0, 16),),
+            on_write=lambda *_: it.machine.memory.map(more, NOWHERE),
+        )
+        it.machine.memory.map(mapper.region, 0x8000)
+        for request in ("pause", "change_coalesced"):
+            monkeypatch.setattr(it.accel, request, gone)
+        it.queue(0, 1)
+        it.accel.put(Queued(0x8000, 4, 0), Queued(COMMON, 4, 2))
+        with pytest.raises(PeerDied, match="gone"):
+            it.machine.flush()
+        assert it.values() == [1, 2]
+        assert it.machine.memory.region_at(NOWHERE) is more
+        assert it.machine.flush() == 0
+        with pytest.raises(PeerDied, match="gone"):
+            it.machine.memory.map(Recorder("host's", 16).region, NOWHERE + 0x100)
+
+
 def test_what_a_dead_guest_left_in_all_rings_arrives() -> None:
     def queue() -> None:
         it.queue(1, 2)
