@@ -97,7 +97,7 @@ class Events:
         return lines
 
     def _accesses(self) -> int:
-        counters, ring = self._machine.counters, self._machine.accel.ring
-        waiting = 0 if ring is None else ring.pending()
+        counters = self._machine.counters
+        waiting = sum(queue.ring.pending() for queue in self._machine.queues)
         # Not `exits`, which sorts them first.
         return counters.coalesced + counters.exits - counters.halts + waiting
