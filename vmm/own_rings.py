@@ -46,7 +46,7 @@ class OwnRings:
         self._every = rings == DEVICE
         self._possible = rings != VM
         self._owners: dict[Region, object] = {}
-        self._queues: dict[int, Queue | None] = {}  # by id() of the owner; None: no room for it
+        self._queues: dict[int, Queue | None] = {}  # by id() of the owner; None: it got none
         self.made: Callable[[], None] = lambda: None
         """Called when a device got a ring, or was refused one."""
 
@@ -55,8 +55,7 @@ class OwnRings:
         self._owners |= dict.fromkeys(_regions(device), device)
 
     def _is_own(self, region: Region) -> bool:
-        wanted = self._possible and (self._every or region.ring == "own")
-        return wanted and self._accel.own_rings
+        return self._possible and (self._every or region.ring == "own")
 
     def split(
         self, space: AddressSpace, ranges: list[Range]
@@ -95,6 +94,8 @@ class OwnRings:
             own = self._accel.create_ring()
         except RequestError as error:
             self._warn(f"warning: {device} has no ring of its own: {error}; it uses the VM's")
+            return None
+        if own is None:
             return None
         same = sum(queue.device == device for queue in self._drain.own)
         queue = Queue(own.ring, f"{device} ({same + 1})" if same else device, own, device)

@@ -57,17 +57,16 @@ class Accelerator(Protocol):
         """Stop queuing writes inside the removed ranges, then queue those inside the added ones.
 
         `posted`: more of these, whose writes end a `run` with RING_FILLED; where `posted` of the
-        accelerator says so. `buffer`: the ring of all that are added, None: the VM's; where
-        `own_rings` says so. Returns how many, from the first added to the last posted, the kernel
-        has taken: it may have no room for more. Raises RequestError for any other refusal.
+        accelerator says so. `buffer`: the ring of all that are added; None: the VM's. Returns how
+        many, from the first added to the last posted, the kernel has taken: it may have no room for
+        more. Raises RequestError for any other refusal.
         """
 
-    @property
-    def own_rings(self) -> bool:
-        """Whether zones can name rings beside the VM's."""
+    def create_ring(self) -> OwnRing | None:
+        """A ring for zones to name, with as many pages as the VM's. Raises RequestError.
 
-    def create_ring(self) -> OwnRing:
-        """A ring for zones to name, with as many pages as the VM's. Raises RequestError."""
+        None: zones name no rings here.
+        """
 
     def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None:
         """Have writes that match signal `fd`, a non-blocking eventfd, or no longer.
@@ -79,7 +78,10 @@ class Accelerator(Protocol):
         """Raise or lower an interrupt line of the guest, 0 to 63."""
 
     def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
-        """Load `module:function` or `FILE.py:function`. Raises RequestError (ENOENT)."""
+        """Load `module:function` or `FILE.py:function`.
+
+        Raises RequestError: ENOENT, and EBUSY where a guest process has begun with another one.
+        """
 
     def pause(self) -> None:
         """Stop the guest before its next access; the next `run` lets it continue."""

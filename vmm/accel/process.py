@@ -124,11 +124,9 @@ class ProcessAccelerator(SharedSlots):
             self._watch |= core.WATCH_POSTED | (core.POSTED_APART if buffer else 0)
         return self._vm.change_coalesced_mmio(removed, added, port, posted, buffer)
 
-    @property
-    def own_rings(self) -> bool:
-        return self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO2) != 0
-
-    def create_ring(self) -> OwnRing:
+    def create_ring(self) -> OwnRing | None:
+        if not self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO2):
+            return None
         return self._vm.create_coalesced_buffer(self._ring_pages)
 
     def attach(self, bus: MachineBus) -> None:
