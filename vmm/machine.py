@@ -218,6 +218,9 @@ class Machine:
             # The same here, but after Ctrl-C the user does not wait for a ring full of blits.
             self._drain.flush_within(LAST_FLUSH)
             raise
+        finally:
+            self._stopping = False
+            self._end_at_halt(False)
         if self._events:
             loop.serve()  # what was signalled just before
         self.seconds = (time.monotonic_ns() - (accel.first_operation() or started)) / 1e9
@@ -231,15 +234,21 @@ class Machine:
         return self._dispatcher.handle(exit_)
 
     def stop(self) -> None:
-        """End `resume` as soon as the loop runs its timers; for a call of the loop."""
+        """End `resume` as soon as the loop runs its timers; for a call of the loop.
+
+        The next `resume` lets the guest continue.
+        """
         self._stopping = True
         self.loop.call_at(time.monotonic(), lambda: None)  # a drain may be making this call
         self.stop_at_halt()
 
     def stop_at_halt(self) -> None:
         """End `resume` when the guest, which is machine code, halts next."""
+        self._end_at_halt(True)
+
+    def _end_at_halt(self, wanted: bool) -> None:
         if self._dispatcher.interrupts is not None:
-            self._dispatcher.interrupts.stopped = True
+            self._dispatcher.interrupts.stopped = wanted
 
     def flush(self) -> int:
         """Bring every queued write to its device; returns how many there were."""
