@@ -290,7 +290,8 @@ class Vm:
     def load_guest(self, guest: str, arguments: Mapping[str, object] | None = None) -> None:
         """Load `module:function` or `FILE.py:function` as the guest, called with the vCPU.
 
-        `arguments`: keyword arguments, as JSON can carry them. Raises RequestError (ENOENT).
+        `arguments`: keyword arguments, as JSON can carry them. Raises RequestError: ENOENT, and
+        EBUSY once a guest has begun.
         """
         wanted = {"guest": guest, "arguments": dict(arguments or {})}
         self.request(abi.HV_LOAD_GUEST, json.dumps(wanted).encode())

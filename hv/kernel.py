@@ -49,7 +49,7 @@ class Kernel:
         self._vm_ring: core.VmRing | None = None
         self._first: core.Mapping | None = None  # run segment and ring of the first vCPU
         self._exit_write = -1
-        self._created = self._started = False
+        self._created = self._started = self._begun = False
         self._policy = WaitPolicy.ADAPTIVE
         self._registered = Registered(self.vcpus)
         self._memory: dict[int, Slot] = {}
@@ -220,6 +220,11 @@ class Kernel:
         return 0, b"", ()
 
     def _load_guest(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
+        if self._begun:
+            raise RequestError(
+                errno.EBUSY,
+                "a guest has begun in this process: another one needs a new process",
+            )
         try:
             wanted = json.loads(argument)
             name, arguments = "" + wanted["guest"], dict(wanted["arguments"].items())
@@ -275,6 +280,7 @@ class Kernel:
     def _run_vcpu(self, index: int) -> NoReturn:
         """Call the guest with an entered vCPU, and halt it for good. Raises when the VMM ended."""
         assert self.guest is not None
+        self._begun = True
         vcpu = self.vcpus[index]
         error = self._call_guest(self.guest, Vcpu(vcpu, index))
         if error is not None:

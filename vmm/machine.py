@@ -181,8 +181,8 @@ class Machine:
         """Load a guest and run it until it halts; its queued writes have reached the devices.
 
         `seconds` is then the time from its first operation to the last drained write. Raises
-        RequestError (no such guest), GuestError (it raised), PeerDied (its process ended; what it
-        had published has reached the devices), ProtocolError.
+        RequestError (no such guest, or the guest process has run one), GuestError (it raised),
+        PeerDied (its process ended; what it had published has reached the devices), ProtocolError.
         """
         self.accel.load_guest(name, arguments or {})
         self.resume()

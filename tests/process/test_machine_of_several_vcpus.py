@@ -18,7 +18,7 @@ from coalesced.devices.bus.address_space import Mapping
 from coalesced.devices.bus.region import Region
 from coalesced.hv import abi, core
 from coalesced.hv.client import Vm
-from coalesced.hv.errors import GuestError, PeerDied
+from coalesced.hv.errors import GuestError, PeerDied, RequestError
 from coalesced.hv.outcome import Event, Outcome
 from coalesced.hv.process import GuestProcess
 from coalesced.hv.vcpus import Vcpus
@@ -394,3 +394,12 @@ def test_an_exit_that_nobody_handled_is_returned_again() -> None:
         assert guest.vcpus.run() == first
         guest.answer(first)
         assert guest.vcpus.run() != first
+
+
+@pytest.mark.parametrize("vcpus", [1, 2])
+def test_a_guest_process_runs_one_guest_and_refuses_a_second_one(vcpus: int) -> None:
+    """It would never begin: the vCPUs have halted for good."""
+    with machine_of(vcpus, lambda *_: None) as machine:
+        machine.run(f"{guests.FILE}:numbers", {"count": 2})
+        with pytest.raises(RequestError, match="a guest has begun in this process"):
+            machine.run(f"{guests.FILE}:numbers", {"count": 2})
