@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +20,7 @@ from coalesced.vmm.access import Accesses, DrainGivenUp
 from coalesced.vmm.counters import Counters
 
 TURN = 0.02  # seconds of a batch after which timers run
+RUNS_KEPT = 64  # of a ring
 _MEMORY, _MIXED = 1, 3  # kinds of hv.core.Consumer.summary
 
 
@@ -36,7 +37,7 @@ class Queue:
     drains: int = 0  # that found any
     wakeups: int = 0  # reports of the descriptor
     busy: bool = False  # being drained
-    run: _RingRun | None = None  # of the last batch
+    runs: dict[int, _RingRun] = field(default_factory=dict)  # of batches by their length
 
 
 class Drain:
@@ -187,10 +188,12 @@ class Drain:
             return
         self._turn_ends = 0.0
         size, kinds, span = ring.core.summary()
-        run = queue.run
-        if run is None or len(run.addresses) != count:
-            # Full rings follow each other, and making a run costs what 100 writes do.
-            run = queue.run = _RingRun(ring, count)
+        run = queue.runs.get(count)
+        if run is None:
+            # Lengths repeat, of full rings and of bursts; making a run costs what 100 writes do.
+            if len(queue.runs) == RUNS_KEPT:
+                queue.runs.clear()
+            run = queue.runs[count] = _RingRun(ring, count)
         run.size, run.span = size, span
         if kinds != _MIXED:
             accesses.write_run(accesses.memory if kinds == _MEMORY else accesses.ports, run)

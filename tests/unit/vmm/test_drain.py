@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coalesced.vmm import pc
+from coalesced.vmm.drain import RUNS_KEPT
 from coalesced.vmm.machine import Machine
 from helpers.vmm_fake import FakeAccelerator, Queued
 
@@ -50,3 +51,22 @@ def test_a_drained_batch_equals_single_writes(rounds: list[list[list[Queued]]]) 
     assert drained.state() == plain.state()
     for one, other in ((drained.memory, plain.memory), (drained.ports, plain.ports)):
         assert one.unassigned_accesses == other.unassigned_accesses
+
+
+def test_batches_whose_lengths_alternate_keep_their_arrays() -> None:
+    machine, accel = machine_with_vga()
+    runs = machine.queues[0].runs
+    kept = []
+    for count in (20, 30, 20, 30):
+        accel.put(*[Queued(WINDOW, 1, 5)] * count)
+        machine.flush()
+        kept.append(runs[count])
+    assert kept[:2] == kept[2:]
+
+
+def test_batches_of_many_lengths_keep_the_arrays_of_few() -> None:
+    machine, accel = machine_with_vga()
+    for count in range(10, 10 + 2 * RUNS_KEPT + 1):
+        accel.put(*[Queued(WINDOW, 1, 5)] * count)
+        machine.flush()
+    assert len(machine.queues[0].runs) == 1
