@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -49,11 +50,24 @@ static int give(struct end *e)
     return 0;
 }
 
+/* As a side sleeps that waits for more than this byte. */
+static int await(int fd)
+{
+    struct pollfd news = {.fd = fd, .events = POLLIN};
+    int n;
+    do
+        n = ppoll(&news, 1, NULL, NULL);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
 /* `last`: the other side may end after this one. */
 static int take(struct end *e, bool last)
 {
     uint64_t news;
     uint32_t looks = 0;
+    if (e->kind == BY_PPOLL && await(e->in) < 0)
+        return -1;
     if (e->kind < BY_FUTEX) {
         if (pass(e->in, &news, e->kind == BY_EVENTFD ? 8 : 1, false) < 0)
             return -1;
@@ -137,11 +151,16 @@ static double watched(struct end *e, pid_t child, int kick, uint64_t count, uint
     return ns;
 }
 
+static bool by_pipes(enum floor_kind kind)
+{
+    return kind == BY_PIPE || kind == BY_PPOLL;
+}
+
 /* Descriptors: [0] the parent writes, [1] the child reads, [2] the child writes, [3] the parent. */
 static int open_channel(enum floor_kind kind, int fds[4])
 {
     int pair[2];
-    if (kind == BY_PIPE) {
+    if (by_pipes(kind)) {
         if (pipe2(pair, O_CLOEXEC) < 0)
             return -1;
         fds[0] = pair[1];
@@ -175,7 +194,7 @@ static void close_one(int *fd, int *other)
 /* A side closes what only the other one uses: the end of one is then seen by the other. */
 static void close_theirs(enum floor_kind kind, int fds[4], bool child)
 {
-    if (kind == BY_PIPE) {
+    if (by_pipes(kind)) {
         close_one(&fds[child ? 0 : 1], &fds[child ? 0 : 1]);
         close_one(&fds[child ? 3 : 2], &fds[child ? 3 : 2]);
     } else if (kind == BY_SOCKETPAIR) {

@@ -13,7 +13,8 @@ PyObject *floors_stamper(PyObject *module, PyObject *times);
 
 #define PAUSE_NS 50000u /* before a call whose latency is measured */
 
-static const char *const kinds[FLOOR_KINDS] = {"pipe", "eventfd", "socketpair", "futex", "spin"};
+static const char *const kinds[FLOOR_KINDS] = {"pipe",       "ppoll", "eventfd",
+                                               "socketpair", "futex", "spin"};
 
 /* Pins are this thread's: put back what was. */
 static PyObject *per_item(double ns, uint64_t count, const cpu_set_t *before)
@@ -128,8 +129,8 @@ static int kind_named(const char *name)
     for (int kind = 0; kind < FLOOR_KINDS; kind++)
         if (strcmp(name, kinds[kind]) == 0)
             return kind;
-    PyErr_Format(PyExc_ValueError, "expected pipe, eventfd, socketpair, futex or spin, got %s",
-                 name);
+    PyErr_Format(PyExc_ValueError,
+                 "expected pipe, ppoll, eventfd, socketpair, futex or spin, got %s", name);
     return -1;
 }
 

@@ -88,7 +88,7 @@ struct producers_job {
  */
 double floor_producers(const struct producers_job *job, double *fairness);
 
-enum floor_kind { BY_PIPE, BY_EVENTFD, BY_SOCKETPAIR, BY_FUTEX, BY_SPIN, FLOOR_KINDS };
+enum floor_kind { BY_PIPE, BY_PPOLL, BY_EVENTFD, BY_SOCKETPAIR, BY_FUTEX, BY_SPIN, FLOOR_KINDS };
 
 /* `each`: room for `count` round trips' nanoseconds, or NULL. */
 double floor_ping_pong(enum floor_kind kind, uint64_t count, int here, int there, uint64_t *each);

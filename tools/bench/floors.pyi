@@ -21,7 +21,8 @@ def ring_alone(entries: int, pages: int, publish_every: int, here: int, /) -> fl
 def ping_pong(kind: str, count: int, here: int, there: int, each: Array | None = None, /) -> float:
     """Wake the other side and be woken by it: nanoseconds per round trip.
 
-    By `pipe`, `eventfd`, `socketpair` or `futex`, or `spin`: both sides look at shared memory.
+    By `pipe`, `ppoll` (of a pipe, which is then read), `eventfd`, `socketpair` or `futex`, or
+    `spin`: both sides look at shared memory.
     `each`: room for `count` uint64, the nanoseconds of each round trip.
     """
 
