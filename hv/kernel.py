@@ -312,7 +312,8 @@ class Kernel:
 
         Zones and memory stay. The run segment is zeroed, the ring's indices are where it begins.
         """
-        self.guest, self.guest_error, self._started = None, "", False
+        self.guest, self.guest_error = None, ""
+        self._started = self._begun = False
         self._threads.clear()
         if self._vm_ring is not None:
             self._vm_ring.restart()
