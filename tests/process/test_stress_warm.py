@@ -99,8 +99,8 @@ def test_a_pair_that_still_runs_is_ended_without_its_processes(warm: Warm) -> No
 def test_pairs_that_follow_each_other_have_one_machine(warm: Warm) -> None:
     """Each proves that it runs; after some the machine is another one."""
     counts = machines(warm, Plan(1, Pins()), 30)
-    assert max(counts) == 12
-    assert len(counts) >= 3
+    assert max(counts) == 20
+    assert len(counts) >= 2
 
 
 def test_a_pair_never_gets_a_machine_whose_segment_was_cut(warm: Warm) -> None:
@@ -108,10 +108,11 @@ def test_a_pair_never_gets_a_machine_whose_segment_was_cut(warm: Warm) -> None:
     assert not warm.fit(Plan(1, Pins()).short(strict=False)).again
 
 
-def test_a_pair_never_gets_a_machine_with_messages_of_a_third_party(warm: Warm) -> None:
-    """They would be read as replies to requests of the next pair."""
+def test_messages_of_a_third_party_are_not_read_by_the_next_pair(warm: Warm) -> None:
+    """They lie in the control socket of a machine that is used again."""
     totals, plan = Totals(), Plan(1, Pins())
-    with own_streams():
-        corruptions.run(plan, 1, sys.maxsize, totals, intrusions.message, 0.0, warm)
+    while totals.corruptions < 40:
+        with own_streams():
+            corruptions.run(plan, 3, sys.maxsize, totals, intrusions.message, 0.0, warm)
     assert totals.failures == []
-    assert not warm.fit(plan.short(strict=False)).again
+    assert totals.corruptions_detected > 0

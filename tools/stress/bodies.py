@@ -184,7 +184,6 @@ def _play(channel: socket.socket, before: kernel.Kernel | None) -> kernel.Kernel
     status = _status_of(played)
     # While it is blocked the signal would wait for the next one to be played.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    gc.collect()
     channel.send(bytes([status]))
     return played
 
@@ -194,6 +193,7 @@ def _begin(control: int, before: kernel.Kernel | None, lie: Lie | None) -> kerne
     if before is not None:
         before.give_up()
         before.control.close()
+        gc.collect()
     os.closerange(_CHANNEL + 1, control)
     os.closerange(control + 1, os.sysconf("SC_OPEN_MAX"))
     _lie(lie)

@@ -8,6 +8,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -15,6 +16,7 @@ from coalesced.hv import abi, core
 from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
 from coalesced.tools.stress import guest, intrusions
 from coalesced.tools.stress.intrusions import Intrusion
+from coalesced.tools.stress.lanes import Cpus
 from coalesced.tools.stress.lies import Lie
 from coalesced.tools.stress.pair import Pair, Warm
 from coalesced.tools.stress.plan import Plan
@@ -177,16 +179,32 @@ def run(
     draw: Draw = draw,
     liars: float = LIARS,
     warm: Warm | None = None,
+    cpus: Cpus | None = None,
 ) -> None:
     """Corrupt one pair until a side detects it, `most` times, or until the deadline.
 
     `draw` chooses the next corruption. `liars`: share of the pairs in which a side lies instead.
-    `warm`: keeps the processes for the next pair.
+    `warm`: keeps the processes for the next pair. `cpus`: of which pairs side by side take theirs.
     """
     setup = plan.short(strict=False)
     if plan.random.random() < liars:
         setup = replace(setup, lie=Lie.draw(plan.random))
-    pair = Pair(warm.fit(setup) if warm else setup, warm)
+    setup = warm.fit(setup) if warm else setup
+    used = setup.cpus_of(len(os.sched_getaffinity(0)))
+    with cpus.taken(used) if cpus else nullcontext():
+        _corrupt(Pair(setup, warm), plan.random, most, deadline, totals, draw)
+
+
+def _corrupt(
+    pair: Pair,
+    chance: random.Random,
+    most: int,
+    deadline: float,
+    totals: Totals,
+    draw: Draw,
+) -> None:
+    """Corrupt a pair until a side detects it, `most` times, or until the deadline."""
+    setup = pair.setup
     try:
         if setup.lie is not None:
             judge_lie(pair, setup.lie, totals)
@@ -199,8 +217,8 @@ def run(
         canaries = _Canaries(segments)
         while most > 0 and time.monotonic() < deadline:
             most -= 1
-            time.sleep(_LONGEST_WAIT * plan.random.random() ** _SHORTER)
-            corruption = draw(plan.random, segments)
+            time.sleep(_LONGEST_WAIT * chance.random() ** _SHORTER)
+            corruption = draw(chance, segments)
             totals.corruptions += 1
             started = time.monotonic()
             corruption.carry_out(segments)
@@ -209,8 +227,7 @@ def run(
                 verdict = "a stray access: unused bytes have changed"
             what = f"{corruption.what} <- {corruption.data.hex()}"
             totals.judge(pair, what, verdict, time.monotonic() - started)
-            lasting = isinstance(corruption, Intrusion) and corruption.lasting
-            pair.spoilt |= lasting or verdict not in ("harmless", "detected")
+            pair.sound = verdict in ("harmless", "detected")
             if verdict != "harmless" or not corruption.data:
                 return  # nothing here may write to what is gone
     finally:

@@ -25,7 +25,6 @@ class Intrusion:
     what: str
     data: bytes  # its content, for failure messages
     do: Callable[[Segments], None]
-    lasting: bool = False  # it leaves something where no pair may begin
 
     def carry_out(self, segments: Segments) -> None:
         with suppress(OSError):  # a side may have ended, a pipe may be full
@@ -64,7 +63,7 @@ def pipe(chance: random.Random, segments: Segments) -> Intrusion:
 
 
 def clear(segments: Segments) -> None:
-    """Empty the pipes of a pair that has stopped, and let none of them block."""
+    """Empty the channels of a pair that has stopped, and let no pipe block."""
     for pipe in segments.channels[:-2]:
         os.set_blocking(pipe, False)
         end = _end(pipe, os.O_RDONLY)
@@ -72,6 +71,10 @@ def clear(segments: Segments) -> None:
             while os.read(end, _MOST_BYTES):
                 pass
         os.close(end)
+    for channel in segments.channels[-2:]:
+        with socket.socket(fileno=os.dup(channel)) as peer, suppress(BlockingIOError):
+            while peer.recv(_MOST_BYTES, socket.MSG_DONTWAIT):
+                pass
 
 
 def _end(fd: int, access: int) -> int:
@@ -95,4 +98,4 @@ def message(chance: random.Random, _segments: Segments) -> Intrusion:
             socket.send_fds(peer, [data], fds, socket.MSG_DONTWAIT)
 
     what = f"a message with {len(fds)} descriptors to the {'guest' if to_guest else 'VMM'}"
-    return Intrusion(what, data or b"\0", send, lasting=True)
+    return Intrusion(what, data or b"\0", send)

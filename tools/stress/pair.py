@@ -30,8 +30,8 @@ _FINISH = 1.0  # seconds, after which they are killed
 PATIENCE = 20.0  # seconds; on an idle machine everything takes milliseconds
 _SIDES = ("vmm", "hv")
 _FDS = 32  # of a message at most
-_PAIRS_EACH = 50  # that the same processes run, one after the other
-_PAIRS_OF_A_MACHINE = 12  # at most
+_PAIRS_EACH = 100  # that the same processes run, one after the other
+_PAIRS_OF_A_MACHINE = 20  # at most
 
 Message = dict[str, Any]
 
@@ -173,7 +173,7 @@ class Pair:
         self.segments: Segments | None = None
         self._kept, processes.kept = processes.kept, None
         self.guest_pidfd = self._kept.guest_pidfd if self._kept else -1
-        self.spoilt = False  # no other pair may have what this one leaves
+        self.sound = True  # what it leaves may go to another pair
         self.last: Message = {}  # "done" or "error", when it has come
         self._errors = processes.errors
         self._said_before = os.fstat(self._errors).st_size
@@ -362,7 +362,7 @@ class Pair:
         segments = self.segments
         if segments is None or not self.last.get("kept") or not segments.whole():
             return False
-        if self.spoilt or pairs >= _PAIRS_OF_A_MACHINE:
+        if not self.sound or pairs >= _PAIRS_OF_A_MACHINE:
             return False
         self._processes.kept = Kept(self.setup, pairs, segments, self.guest_pidfd)
         return True

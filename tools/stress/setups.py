@@ -38,3 +38,8 @@ class Setup:
     def is_reusable(self) -> bool:
         """Whether its processes can run another pair."""
         return not self.strict and self.vcpus == 1 and not self.rings
+
+    def cpus_of(self, count: int) -> set[int]:
+        """The numbers of the CPUs that it uses, of `count`, from 0 on."""
+        second = self.lane + 1 if self.cpus == "split" else self.lane
+        return {self.lane % count, second % count}

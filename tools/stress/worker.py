@@ -40,7 +40,7 @@ from coalesced.vmm.accel.process import ProcessAccelerator, place
 from coalesced.vmm.drain import Queue
 from coalesced.vmm.machine import Machine
 
-_AFTERMATH_MS = 2
+_AFTERMATH_MS = 1  # enough to fill a ring, after which the guest waits for an answer
 _CPUS = os.sched_getaffinity(0)  # of the parent
 
 
@@ -102,7 +102,6 @@ def _run_all(first: Setup, parent: _Parent) -> int:
     while data:
         vmm.run(pickle.loads(data))
         data = parent.peer.recv(1 << 12)
-        gc.collect()
     return 0
 
 
@@ -210,6 +209,7 @@ class _Vmm:
         if self._made is not None:
             self._made.machine.close()
             self._made = None
+            gc.collect()
         if self._process is not None:
             self._guests.release(self._process)
         self._process = self._guests.start(setup)
@@ -245,12 +245,14 @@ class _Vmm:
 
 def _place(setup: Setup, guest: int) -> None:
     """Put both sides on CPUs: of each lane the VMM on another one. Raises HostError."""
+    if setup.cpus != "any":
+        place(guest, setup.cpus, setup.lane, _CPUS)
+        return
     try:
         for pid in (0, guest):
             os.sched_setaffinity(pid, _CPUS)  # the pair before may have left it others
     except OSError as error:  # they were taken away just now
         raise HostError(f"--cpus {setup.cpus}: {error.strerror}") from error
-    place(guest, setup.cpus, setup.lane)
 
 
 def _build(machine: Machine, setup: Setup, parent: _Parent) -> tuple[list[Sink], GuestMemory]:

@@ -20,16 +20,16 @@ from coalesced.vmm.exits import Exits
 from coalesced.vmm.loop import Loop
 
 
-def place(pid: int, cpus: str, first: int = 0) -> set[int] | None:
+def place(pid: int, cpus: str, first: int = 0, among: set[int] | None = None) -> set[int] | None:
     """Put this process and the guest's on CPUs: 'same' one, 'split' over two, or 'any'.
 
     `first`: index of the CPU that this process gets, modulo their number; 'split' gives the guest
-    the next one. Returns the CPUs of this process, None where nothing was changed. Raises HostError
-    when 'split' finds a single CPU.
+    the next one. `among`: the CPUs; None: those of this process. Returns the CPUs of this process,
+    None where nothing was changed. Raises HostError when 'split' finds a single CPU.
     """
     if cpus == "any":
         return None
-    available = sorted(os.sched_getaffinity(0))
+    available = sorted(os.sched_getaffinity(0) if among is None else among)
     if cpus == "split" and len(available) < 2:
         raise HostError("--cpus split: expected two CPUs to run on, got one")
     ours, theirs = (available[(first + at) % len(available)] for at in range(2))
