@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import select
@@ -31,8 +32,14 @@ def can_start() -> bool:
     return _of_python() == _AT_FIRST
 
 
-# They end with this process, which closes the sockets.
 _servers: dict[tuple[tuple[str, str], ...], socket.socket] = {}
+
+
+@atexit.register
+def _end_servers() -> None:
+    """A server ends when its socket closes."""
+    for server in _servers.values():
+        server.close()
 
 
 def _server(*variables: tuple[str, str]) -> socket.socket:
