@@ -8,6 +8,8 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
+from helpers import warm, warm_guest
+
 settings.register_profile(
     "untimed", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -28,14 +30,17 @@ _HANDLERS = {
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
     if (handler := signal.getsignal(number)) is not None  # else it is not Python's
 }
+_EXECUTABLE = sys.executable
 _CPUS = os.sched_getaffinity(0)
 _MAIN = getattr(sys.modules["__main__"], "__file__", None)
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector of garbage pass over thousands of tests, which stay."""
+    """Let the collector of garbage pass over thousands of tests, which stay; and guest processes
+    be forks, unless a test has changed what they are started with."""
     gc.collect()
     gc.freeze()
+    warm_guest.install(lambda: warm.can_start() and sys.executable == _EXECUTABLE)
 
 
 @pytest.hookimpl(trylast=True)  # fixtures have ended the processes that use the tracker

@@ -1,8 +1,8 @@
 """A process that holds the modules of `coalesced` and forks for each start of it.
 
 Every start has its own process, streams, environment and folder, and ends as Python ends; what it
-leaves out is half a second of imports. Run as a script, by `helpers.warm`, with the socket of the
-requests as standard input.
+leaves out is half a second of imports. Its guest processes are those of `warm_guest`. Run as a
+script, by `helpers.warm`, with the socket of the requests as standard input.
 """
 
 from __future__ import annotations
@@ -91,10 +91,12 @@ def load() -> None:
 
     from coalesced.tools import early, program  # noqa: F401, PLC0415
     from coalesced.tools.commands import app  # noqa: PLC0415
+    from helpers import warm_guest  # noqa: PLC0415
 
     app.application([])
     # Its clean-up at exit must stay behind the program's own.
     assert "multiprocessing.util" not in sys.modules
+    warm_guest.install()
     gc.collect()
     gc.freeze()
 
@@ -104,6 +106,7 @@ def main(program: str) -> None:
     if os.fork():
         return
     control = socket.socket(fileno=os.dup(0))
+    sys.path[0] = os.path.dirname(os.path.dirname(__file__))
     load()
     arguments = Server(control).serve()
     if arguments is None:
