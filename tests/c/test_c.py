@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.tiers import some_heavy
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CORE = ROOT / "hv" / "core"
@@ -99,9 +101,10 @@ RINGS = [
     (8192, 340),
     (16 * 4096, 2729),
 ]
+SOME_RINGS = ((size_of(2), 0), (size_of(5), 4), (4096, 169))
 
 
-@pytest.mark.parametrize(("size", "start"), RINGS)
+@some_heavy("size, start", RINGS, lambda size, start: (size, start) in SOME_RINGS)
 def test_the_ring_is_free_of_races(build: Build, size: int, start: int) -> None:
     """A million entries between two threads, sequence-checked, through ThreadSanitizer."""
     # A tiny ring waits at nearly every entry.
@@ -109,7 +112,7 @@ def test_the_ring_is_free_of_races(build: Build, size: int, start: int) -> None:
     must_succeed(build("ring_stress.c", THREAD), size, start, entries)
 
 
-@pytest.mark.parametrize(("size", "start"), RINGS)
+@some_heavy("size, start", RINGS, lambda size, start: (size, start) in SOME_RINGS)
 def test_the_ring_touches_only_its_memory(build: Build, size: int, start: int) -> None:
     """The same through AddressSanitizer and UndefinedBehaviorSanitizer."""
     must_succeed(build("ring_stress.c", MEMORY), size, start, 20_000 if size < 4096 else 300_000)

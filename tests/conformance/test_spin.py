@@ -10,6 +10,7 @@ import pytest
 
 from coalesced.tools.litmus.cases import Case, outcome
 from coalesced.tools.litmus.steps import overruns_2009
+from helpers.tiers import some_heavy
 
 HERE = Path(__file__).parent
 LIMIT = 100
@@ -38,7 +39,13 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize(("model", "given", "removed"), [*RIGHT, *WRONG])
+@some_heavy(
+    "model, given, removed",
+    [*RIGHT, *WRONG],
+    lambda model, given, removed: (
+        given.get("SLOTS") == 6 or (model == "wakeup.pml" and removed in (None, "waker-fence"))
+    ),
+)
 def test_spin_agrees_with_the_explorer(
     model: str, given: dict[str, int], removed: str | None, tmp_path: Path
 ) -> None:

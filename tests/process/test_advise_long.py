@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from helpers.long_recording import repeated
-from helpers.tiers import some_heavy
 
 IPXE = Path(__file__).parents[1] / "data" / "kvm-ipxe-e1000.perf.txt.xz"
 # What one repetition has.
@@ -36,7 +35,8 @@ def long(tmp_path: Path) -> Iterator[Path]:
     path.unlink()
 
 
-@some_heavy("size, mib", [[120_000_000, 160], [1_100_000_000, 300]], lambda size, _: size < 1e9)
+@pytest.mark.heavy
+@pytest.mark.parametrize(("size", "mib"), [(120_000_000, 160), (1_100_000_000, 300)])
 def test_a_long_recording_is_judged_in_little_memory(long: Path, size: int, mib: int) -> None:
     """A real recording, repeated: its figures are multiples of those of one."""
     times = repeated(IPXE, long, size)

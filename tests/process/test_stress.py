@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from helpers.tiers import some_heavy
 from helpers.vmm_cli import Running, json_of, one_line, run
 from helpers.warm import PROGRAM
 
@@ -46,7 +47,7 @@ def test_stops(tmp_path: Path) -> None:
     assert result["entries"] > 0
 
 
-@pytest.mark.parametrize("side", ["hv", "vmm", "both"])
+@some_heavy("side", [["hv"], ["vmm"], ["both"]], lambda side: side == "both")
 def test_kills(tmp_path: Path, side: str) -> None:
     """Every published entry is accounted for; the other side notices within a second."""
     result = stress(tmp_path, "--kill", side, "--times", 8)
@@ -54,7 +55,7 @@ def test_kills(tmp_path: Path, side: str) -> None:
     assert result["slowest_notice_seconds"] <= 1.0
 
 
-@pytest.mark.parametrize("vcpus", [2, 4])
+@some_heavy("vcpus", [[2], [4]], lambda vcpus: vcpus == 4)
 def test_each_vcpu_s_entries_in_one_ring(tmp_path: Path, vcpus: int) -> None:
     """Once, in its order, whole, whichever others the vCPUs put between them; loads, too."""
     result = stress(tmp_path, "--vcpus", vcpus, "--stop", "--entries", 100_000, "--seed", 1)
@@ -62,7 +63,7 @@ def test_each_vcpu_s_entries_in_one_ring(tmp_path: Path, vcpus: int) -> None:
     assert result["loads"] > 0
 
 
-@pytest.mark.parametrize(("vcpus", "rings"), [(1, 1), (4, 1), (4, 3)])
+@some_heavy("vcpus, rings", [(1, 1), (4, 1), (4, 3)], lambda _, rings: rings == 3)
 def test_each_vcpu_s_entries_in_own_rings(tmp_path: Path, vcpus: int, rings: int) -> None:
     """Also where two vCPUs share one, with loads that must find them done."""
     result = stress(tmp_path, "--vcpus", vcpus, "--rings", rings, "--stop", "--entries", 50_000)

@@ -18,6 +18,7 @@ from coalesced.tools.advise.spool import PART
 from coalesced.tools.advise.spread import threads
 from coalesced.tools.traces.source import ENDLESS
 from helpers.kvm_trace import Tape
+from helpers.tiers import every, some_heavy
 
 RECORDED = Path(__file__).parents[2] / "data"
 REGISTERS = [0xFEB00000 + 4 * n for n in range(12)]
@@ -66,8 +67,11 @@ def random_tape(seed: int, steps: int = 400) -> Tape:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ring", [Ring(), Ring(mended=False)], ids=["6.12", "6.1"])
-@pytest.mark.parametrize("seed", range(3))
+@some_heavy(
+    "seed, ring",
+    every(range(3), [Ring(), Ring(mended=False)]),
+    lambda seed, ring: seed == (0 if ring.mended else 1),
+)
 def test_random_recordings_give_the_same_report_in_parts(
     tmp_path: Path, seed: int, ring: Ring
 ) -> None:
@@ -127,7 +131,7 @@ def random_log(seed: int, lines: int = 3000) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@some_heavy("seed", [[0], [1], [2]], lambda seed: seed == 0)
 def test_calls_of_handlers_are_joined_to_the_same_accesses_in_parts(
     tmp_path: Path, seed: int
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from coalesced.tools.bench import floors
 from coalesced.tools.bench.exits import FLOORS
 from helpers.descriptors import descriptors
+from helpers.tiers import every, some_heavy
 
 CPU = min(os.sched_getaffinity(0))
 
@@ -58,8 +59,9 @@ def test_affinity_is_put_back_and_no_process_or_descriptor_left() -> None:
 CHANNELS = ("ring", "eventfd", "pipe", "socketpair", "queue")
 
 
-@pytest.mark.parametrize("batch", [1, 64])
-@pytest.mark.parametrize("kind", CHANNELS)
+@some_heavy(
+    "kind, batch", every(CHANNELS, [1, 64]), lambda kind, batch: batch == 1 or kind == "ring"
+)
 def test_a_channel_takes_some_time_per_entry_and_per_call(kind: str, batch: int) -> None:
     affinity, before, others = os.sched_getaffinity(0), descriptors(), children()
     assert 0 < floors.channel(kind, 500, batch, CPU, CPU) < 1e8

@@ -286,6 +286,7 @@ def test_a_file_that_is_no_result(tmp_path: Path, text: str | None) -> None:
         saved.compare(good, bad)
 
 
+@pytest.mark.heavy
 def test_a_plot_is_a_png_of_all_charts(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib comes with the extra [bench]")
     path = tmp_path / "plot.png"

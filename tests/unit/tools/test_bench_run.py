@@ -34,6 +34,7 @@ from coalesced.vmm.accel.direct import DirectAccelerator
 from coalesced.vmm.machine import Machine
 from helpers.kvm_sides import needs_kvm
 from helpers.shared_names import left_since, names
+from helpers.tiers import every, some_heavy
 
 ROOT = Path(__file__).parents[3]
 
@@ -71,7 +72,7 @@ def medians(section: Section) -> dict[str, float]:
     return {row.what: row.figure.median for row in section.rows}
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_ring() -> None:
     before = os.sched_getaffinity(0)
     step = Steps()
@@ -101,8 +102,11 @@ def test_a_burst_ends_with_an_exit_and_loses_no_entry(alarm: None) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch", [1, 64])
-@pytest.mark.parametrize("channel", [RING, *PEERS], ids=lambda channel: channel.name)
+@some_heavy(
+    "channel, batch",
+    every([RING, *PEERS], [1, 64]),
+    lambda channel, _: channel in (RING, PEERS[0]),
+)
 def test_a_peer_brings_every_entry_and_leaves_nothing(channel: type[Channel], batch: int) -> None:
     before = names()
     try:
@@ -258,7 +262,7 @@ def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["ring", "exit", "vga", "model"])
+@some_heavy("which", every(["ring", "exit", "vga", "model"]), lambda which: which == "exit")
 def test_ctrl_c_ends_it_quietly_and_leaves_nothing(which: str) -> None:
     running = _start("bench", which)
     try:

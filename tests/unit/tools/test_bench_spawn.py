@@ -13,6 +13,7 @@ import pytest
 
 from coalesced.tools.bench.spawn import Ended, NotReady, Spawned
 from helpers.descriptors import descriptors
+from helpers.tiers import every, some_heavy
 
 if TYPE_CHECKING:
     from coalesced.tools.bench.spawn import Control
@@ -31,7 +32,11 @@ def _killed(_control: Control) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@some_heavy(
+    "number",
+    every([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]),
+    lambda number: number == signal.SIGTERM,
+)
 def test_a_signal_during_the_start_leaves_no_process(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,14 +112,19 @@ def raises_repeatedly(_arguments):
 
 
 @pytest.mark.parametrize(
-    ("first", "steps"), [("0.0001", 10**9), pytest.param("0.003", 40_000, marks=pytest.mark.heavy)]
+    ("first", "steps", "times"),
+    [
+        ("0.0001", 10**9, 2),
+        pytest.param("0.0001", 10**9, 8, marks=pytest.mark.heavy),
+        pytest.param("0.003", 40_000, 8, marks=pytest.mark.heavy),
+    ],
 )
 def test_a_handler_that_raises_repeatedly_ends_the_program_with_one_line(
-    tmp_path: Path, first: str, steps: int
+    tmp_path: Path, first: str, steps: int, times: int
 ) -> None:
     """In the middle of its work, or where that has just ended."""
     (tmp_path / "raising.py").write_text(REPEATEDLY.format(first=first, steps=steps))
-    for _ in range(8):
+    for _ in range(times):
         done = subprocess.run(
             [sys.executable, "-c", RAISING, "info"],
             env={**os.environ, "PYTHONPATH": str(tmp_path)},

@@ -41,7 +41,10 @@ def test_packing_a_block_is_packing_its_frames(contents: list[bytes]) -> None:
 
 @pytest.mark.slow
 def test_a_sum_of_zero_is_packed_as_ffff_too() -> None:
-    contents = [bytes(16) + number.to_bytes(2, "big") for number in range(1 << 16)]
+    (alone,) = blocks.get16(packed([bytes(18)]).block, packets.UDP_CHECKSUM_AT).tolist()
+    # A payload of that number takes the sum to 0, its neighbours do not.
+    around = range(max(alone - 500, 0), min(alone + 500, 1 << 16))
+    contents = [bytes(16) + number.to_bytes(2, "big") for number in around]
     frames = packed(contents)
     sums = blocks.get16(frames.block, packets.UDP_CHECKSUM_AT)
     assert (sums != 0).all()

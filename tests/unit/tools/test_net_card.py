@@ -51,7 +51,7 @@ def test_frames_go_both_ways_in_order_whatever_the_bursts(data: st.DataObject) -
     sent: list[bytes] = []
     arrived: list[bytes] = []
     taken: list[bytes] = []
-    for _ in range(data.draw(st.integers(1, 30))):
+    for _ in range(data.draw(st.integers(1, 12))):
         kind = data.draw(st.sampled_from(("send", "arrive", "service", "hold", "release")))
         if kind == "send":
             most = min(card.transmitter.room, 100)

@@ -17,6 +17,7 @@ from coalesced.tools.rings.sides import Job, Memory, Pair
 from coalesced.tools.stress import own_ring
 from coalesced.tools.stress.properties import PROPERTIES, Found, Trials, awaited
 from helpers.descriptors import descriptors
+from helpers.tiers import some_heavy
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "rings"
 
@@ -160,8 +161,8 @@ def test_each_kind_of_fault_is_counted_as_such(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("before", "after", "said"),
+@some_heavy(
+    "before, after, said",
     [
         ("int ring_pop(", "int ring_popped(", "expected a function ring_pop, found none"),
         ("uint64_t tail =", "uint64_t tail", "it does not compile: "),
@@ -177,6 +178,7 @@ def test_each_kind_of_fault_is_counted_as_such(
         ("(power < entries)", "(2 * power < entries)", "after 32 entries: expected room for 64"),
         ("hostile-indices", "hostile-takeovers", "claims 'hostile-takeovers': expected some of"),
     ],
+    lambda _before, _after, said: "SIGSEGV" in said or "compile" in said or "claims" in said,
 )
 def test_a_ring_that_cannot_be_tried_is_one_clear_line(
     tmp_path: Path, before: str, after: str, said: str
@@ -232,6 +234,7 @@ def test_a_number_of_entries_does_not_wait_for_the_slowest_rings() -> None:
     assert result.ok, result.found.failures
 
 
+@pytest.mark.heavy
 def test_a_ring_that_loses_entries_has_no_figure(tmp_path: Path) -> None:
     publishes = "    atomic_store_explicit(&ring->tail, tail + count, memory_order_release);"
     loses = "    if (tail >= 5000 && count > 1)\n        return (int)count;\n"

@@ -112,7 +112,7 @@ def test_in_ram_lie_the_palette_and_then_four_planes(tmp_path: Path) -> None:
 @some_heavy(
     "form",
     [["PNG"], ["JPEG"], ["GIF"], ["BMP"], ["TIFF"], ["WEBP"], ["PPM"], ["TGA"], ["ICO"]],
-    lambda form: form in ("PNG", "JPEG"),
+    lambda form: form == "PNG",
 )
 def test_a_damaged_picture_is_refused_or_shown_and_nothing_else(tmp_path: Path, form: str) -> None:
     """Cut anywhere, bits changed anywhere: never an exception of another kind."""

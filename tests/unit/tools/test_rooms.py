@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ FLOORS = [
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """The modules that a file imports, also inside functions and for types only."""
     found: set[str] = set()

@@ -12,6 +12,7 @@ from coalesced.hv.abi import OP_IN, OP_LOAD, OP_OUT, PAGE_SIZE
 from coalesced.tools.stress import pattern
 from coalesced.tools.stress.checker import COUNTS, Checker, Count
 from coalesced.tools.stress.pattern import PERIOD, Stream, Style
+from helpers.tiers import every, some_heavy
 
 Entry = tuple[bool, int, int, int]  # to a port?, address, length, data
 
@@ -55,8 +56,11 @@ def wrong(seen: Checker) -> dict[str, int]:
     return {name: int(seen.tally[Count[name]]) for name in names if seen.tally[Count[name]]}
 
 
-@STYLES
-@pytest.mark.parametrize("lap", [0, 1, 63])
+@some_heavy(
+    "style, lap",
+    every(Style, [0, 1, 63]),
+    lambda style, lap: lap == {"runs": 0, "mixed": 1, "exits": 63}[style],
+)
 def test_no_address_tells_of_two_vcpus(style: Style, lap: int) -> None:
     """Not of a probe, nor of a device behind the areas of the last one."""
     taken: dict[tuple[bool, int], int] = {}

@@ -150,7 +150,7 @@ def test_direct_does_what_the_model_expects(program: list[list[Operation]]) -> N
         pytest.param(2, WaitPolicy.BLOCK, True, marks=pytest.mark.heavy),
         pytest.param(1, WaitPolicy.POLL, True, marks=pytest.mark.heavy),
         pytest.param(1, WaitPolicy.BLOCK, False, marks=pytest.mark.heavy),
-        (0, WaitPolicy.ADAPTIVE, True),
+        pytest.param(0, WaitPolicy.ADAPTIVE, True, marks=pytest.mark.heavy),
     ],
 )
 @settings(

@@ -21,7 +21,7 @@ PORTS = (
     *range(0x600, 0x610),
     *range(0xCF8, 0xD00),
 )
-TURNS = 20_000
+TURNS = 7_000
 
 
 def built(machine: Machine) -> Board:
