@@ -70,6 +70,13 @@ def test_a_coalesced_doorbell_is_named_and_called_slower(folder: Path) -> None:
     assert done.stderr.startswith(WARNING)
 
 
+def test_it_is_named_in_a_ring_of_the_device_s_own_too(folder: Path) -> None:
+    done = run("run", "bell.py:main", *DEVICE, "--rings", "device", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert " times slower: 0xe0000400 waited 2" in done.stdout
+    assert done.stderr.startswith(WARNING)
+
+
 def test_the_wait_of_each_write_is_counted_from_its_own_publication(folder: Path) -> None:
     result = json.loads(run("run", "bell.py:main", *DEVICE, "--json", cwd=folder).stdout)
     ours, plain, direct = result["runs"]

@@ -84,9 +84,10 @@ def print_rings(run: Run) -> None:
         told = [
             f"{ring.name} {ring.coalesced:,} in {ring.drains:,}"
             + (f" ({ring.wakeups:,} at half full)" if ring.wakeups else "")
+            + (f", waited up to {_duration(ring.wait_us.max)}" if ring.wait_us.max else "")
             for ring in run.rings
         ]
-        print(f"Writes in drains, by ring: {', '.join(told)}")
+        print(f"Writes in drains, by ring: {'; '.join(told)}")
 
 
 def print_unanswered(run: Run) -> None:
@@ -166,8 +167,9 @@ def _times(factor: float) -> str:
 
 def _blame(run: Run) -> str:
     """The address whose write waited for a tenth of the run or longer, if there is one."""
-    at, longest = run.waits.waited_longest, run.waits.wait_us.max
-    if at is None or longest is None or longest < run.seconds * 1e6 / 10:
+    at = run.waits.waited_longest
+    longest = max((ring.wait_us.max or 0.0 for ring in run.rings), default=0.0)
+    if at is None or longest < run.seconds * 1e6 / 10:
         return ""
     return f": {at.address:#x} waited {_duration(longest)}"
 

@@ -9,6 +9,8 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -228,14 +230,15 @@ def _percentiles(ring: Consumer) -> Percentiles:
 
 
 def _waits(machine: Machine) -> Waits:
-    """How long queued writes waited in the ring, as far as its core measures it."""
+    """How long queued writes waited in the VM's ring, and which of all rings waited longest."""
     ring = machine.accel.ring
-    known = ring.core.waits() if ring is not None else None
-    if ring is None or known is None:
+    found = [known for queue in machine.queues if (known := queue.ring.core.waits()) is not None]
+    if ring is None or not found:
         return Waits()
-    _, _, _, address, port, ranges = known
+    _, _, _, address, port, _ = max(found, key=itemgetter(2))
+    ranges = chain.from_iterable(known[5] for known in found)
     slept_on = []
-    for first, last, is_port, writes, ns in sorted(ranges, key=lambda found: -found[4]):
+    for first, last, is_port, writes, ns in sorted(ranges, key=itemgetter(4), reverse=True):
         region = (machine.ports if is_port else machine.memory).region_at(first)
         name = None if region is None else region.name
         slept_on.append(SleptOn(first, last - first + 1, _kind(is_port), name, writes, ns / 1e3))

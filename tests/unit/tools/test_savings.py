@@ -13,6 +13,7 @@ from coalesced.tools.runs.results import (
     Comparison,
     Percentiles,
     Place,
+    Ring,
     Run,
     Savings,
     Sides,
@@ -94,8 +95,9 @@ def test_the_line_names_what_the_guest_gained_or_lost(
     plain: float, waited: float | None, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waits = Waits(Percentiles(max=waited), Place(0x20, "pio")) if waited else Waits()
+    rings = [Ring("vm", 0, 0, 0, Percentiles()), Ring("own", 25, 1, 0, Percentiles(max=waited))]
     runs = [
-        replace(entry("process", True, 25), waits=waits),
+        replace(entry("process", True, 25), waits=waits, rings=rings),
         entry("process", False, 100, plain),
     ]
     print_savings(Comparison("guest", Accel.process, runs, Savings.of(runs), True, []))
