@@ -170,11 +170,21 @@ int exit_read_element(const volatile struct run_page *run, const uint8_t *io_dat
                       struct pending_load *load, uint32_t element, struct guest_exit *e);
 /* (exit_reason, address or port, size, is_write, value), or NULL with an exception set. */
 PyObject *exit_tuple(const struct guest_exit *e);
-/* The low 64 bits of a whole number; 0, or -1 with an exception set. */
-int answer_from(PyObject *argument, uint64_t *value);
 /* Put the result of `load` into the page; 0, or -1 with an exception set. */
 int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *load,
                   uint64_t value);
+/* The same of the low 64 bits of a whole number: None, or NULL with an exception set. */
+PyObject *exit_answer(struct run_page *run, uint8_t *io_data, struct pending_load *load,
+                      PyObject *argument);
+/* Of `count` vCPUs one has halted: are there others? Otherwise none is parked any more. */
+static inline bool park_one(uint32_t *parked, uint32_t index, uint32_t count)
+{
+    *parked |= 1u << index;
+    if (*parked != (1u << count) - 1)
+        return true;
+    *parked = 0;
+    return false;
+}
 
 /* ---- vm_ring.c, vcpu.c, cpu.c, handle.c, kvm*.c ------------------------------------------------ */
 

@@ -132,8 +132,11 @@ int exit_complete(struct run_page *run, uint8_t *io_data, struct pending_load *l
     return 0;
 }
 
-int answer_from(PyObject *argument, uint64_t *value)
+PyObject *exit_answer(struct run_page *run, uint8_t *io_data, struct pending_load *load,
+                      PyObject *argument)
 {
-    *value = PyLong_AsUnsignedLongLongMask(argument);
-    return *value == UINT64_MAX && PyErr_Occurred() ? -1 : 0;
+    uint64_t value = PyLong_AsUnsignedLongLongMask(argument);
+    if (value == UINT64_MAX && PyErr_Occurred())
+        return NULL;
+    return exit_complete(run, io_data, load, value) < 0 ? NULL : Py_NewRef(Py_None);
 }

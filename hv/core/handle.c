@@ -78,7 +78,7 @@ static void handle_as_new(HandleObject *h, enum wait_policy policy)
     h->exits = h->resumes = h->requests = h->posted = 0;
     h->lines = 0;
     h->load.size = 0;
-    h->running = h->kicked = h->unread = h->untaken = h->passed_over = false;
+    h->running = h->kicked = h->unread = h->untaken = h->passed_over = h->posts_first = false;
 }
 
 static PyObject *handle_restart(PyObject *self, PyObject *argument)

@@ -267,10 +267,7 @@ int handle_stopped(HandleObject *h)
 PyObject *handle_complete(PyObject *self, PyObject *argument)
 {
     HandleObject *h = (HandleObject *)self;
-    uint64_t value;
-    if (answer_from(argument, &value) < 0 || exit_complete(h->run, h->io_data, &h->load, value) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return exit_answer(h->run, h->io_data, &h->load, argument);
 }
 
 /* ---- for other extensions (calls.h) --------------------------------------------------------- */

@@ -7,9 +7,9 @@ typedef struct {
     PyObject_HEAD
     HandleObject *handle[VCPUS_MAX]; /* the first one's doorbell is where the VMM sleeps */
     uint32_t count;
-    uint32_t turn;         /* who is looked at first: the one behind the last that was served */
-    uint32_t parked;       /* a bit for each that is not entered: it has halted */
-    HandleObject *current; /* whose exit was returned last, or NULL */
+    uint32_t turn;   /* who is looked at first: the one behind the last that was served */
+    uint32_t parked; /* a bit for each that is not entered: it has halted */
+    int current;     /* whose exit was returned last, or -1 */
 } HandlesObject;
 
 PyTypeObject *HandlesType;
@@ -46,9 +46,9 @@ static int enter_all(HandlesObject *g, long watch)
 /* The exit of vCPU `i`, which is the last in turn now: EXITED, or -1. */
 static int serve(HandlesObject *g, uint32_t i, struct guest_exit *e)
 {
-    g->current = g->handle[i];
+    g->current = (int)i;
     g->turn = (i + 1) % g->count;
-    return handle_tell_exit(g->current, e);
+    return handle_tell_exit(g->handle[i], e);
 }
 
 /* An exit that a vCPU had before it was stopped: EXITED, TIMED_OUT for none, or -1. */
@@ -94,7 +94,7 @@ int handles_run(PyObject *handles, const struct waiting *w, struct guest_exit *e
 {
     HandlesObject *g = (HandlesObject *)handles;
     int got = run_all(g, w, e);
-    *of = (PyObject *)g->current;
+    *of = g->current < 0 ? NULL : (PyObject *)g->handle[g->current];
     return got;
 }
 
@@ -111,10 +111,11 @@ static PyObject *handles_run_method(PyObject *self, PyObject *const *args, Py_ss
 /* The handle whose exit was returned last, or NULL with an exception set. */
 static PyObject *current(PyObject *self)
 {
-    HandleObject *h = ((HandlesObject *)self)->current;
-    if (!h)
-        PyErr_SetString(PyExc_RuntimeError, "no vCPU has exited yet");
-    return (PyObject *)h;
+    const HandlesObject *g = (HandlesObject *)self;
+    if (g->current >= 0)
+        return (PyObject *)g->handle[g->current];
+    PyErr_SetString(PyExc_RuntimeError, "no vCPU has exited yet");
+    return NULL;
 }
 
 static PyObject *handles_complete(PyObject *self, PyObject *value)
@@ -133,16 +134,9 @@ static PyObject *handles_park(PyObject *self, PyObject *unused)
 {
     (void)unused;
     HandlesObject *g = (HandlesObject *)self;
-    PyObject *h = current(self);
-    if (!h)
+    if (!current(self))
         return NULL;
-    for (uint32_t i = 0; i < g->count; i++)
-        if ((PyObject *)g->handle[i] == h)
-            g->parked |= 1u << i;
-    bool others = g->parked != (1u << g->count) - 1;
-    if (!others)
-        g->parked = 0;
-    return PyBool_FromLong(others);
+    return PyBool_FromLong(park_one(&g->parked, (uint32_t)g->current, g->count));
 }
 
 static PyObject *handles_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -157,6 +151,8 @@ static PyObject *handles_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         return NULL;
     }
     HandlesObject *g = (HandlesObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (g)
+        g->current = -1;
     for (Py_ssize_t i = 0; g && i < count; i++) {
         PyObject *h = PyTuple_GetItem(handles, i);
         if (Py_TYPE(h) != HandleType) {

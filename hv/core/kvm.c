@@ -210,10 +210,7 @@ static PyObject *kvm_taken(PyObject *self, PyObject *unused)
 static PyObject *kvm_complete(PyObject *self, PyObject *argument)
 {
     KvmObject *k = (KvmObject *)self;
-    uint64_t value;
-    if (answer_from(argument, &value) < 0 || exit_complete(k->run, k->io_data, &k->load, value) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return exit_answer(k->run, k->io_data, &k->load, argument);
 }
 
 static PyObject *kvm_interrupt_window(PyObject *self, PyObject *wanted)

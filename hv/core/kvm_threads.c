@@ -84,12 +84,10 @@ static struct seat *exited_last(PyObject *self)
 static PyObject *threads_complete(PyObject *self, PyObject *argument)
 {
     struct seat *s = exited_last(self);
-    uint64_t value;
-    if (!s || answer_from(argument, &value) < 0 ||
-        exit_complete(s->k->run, s->k->io_data, &s->k->load, value) < 0)
-        return NULL;
-    seats_handled(s);
-    Py_RETURN_NONE;
+    PyObject *done = s ? exit_answer(s->k->run, s->k->io_data, &s->k->load, argument) : NULL;
+    if (done)
+        seats_handled(s);
+    return done;
 }
 
 static PyObject *threads_enter(PyObject *self, PyObject *unused)
@@ -110,11 +108,7 @@ static PyObject *threads_park(PyObject *self, PyObject *unused)
         return NULL;
     struct seats *g = seats_of(self);
     seats_handled(s);
-    g->parked |= 1u << (s - g->seat);
-    bool others = g->parked != (1u << g->count) - 1;
-    if (!others)
-        g->parked = 0;
-    return PyBool_FromLong(others);
+    return PyBool_FromLong(park_one(&g->parked, (uint32_t)(s - g->seat), g->count));
 }
 
 static PyObject *threads_pause(PyObject *self, PyObject *unused)
@@ -132,13 +126,13 @@ static PyObject *threads_pause(PyObject *self, PyObject *unused)
 static PyObject *threads_restart(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    struct seats *g = seats_of(self);
-    if (!have_threads(g))
+    ThreadsObject *t = (ThreadsObject *)self;
+    if (!have_threads(&t->g))
         return NULL;
+    t->current = -1;
     Py_BEGIN_ALLOW_THREADS
-    seats_restart(g);
-    Py_END_ALLOW_THREADS((ThreadsObject *)self)
-    ->current = -1;
+    seats_restart(&t->g);
+    Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
 

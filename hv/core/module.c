@@ -93,8 +93,7 @@ PyMODINIT_FUNC PyInit_core(void)
         consumer_init_type(module) < 0 || bell_init_type(module) < 0 ||
         vm_ring_init_type(module) < 0 || vcpu_init_type(module) < 0 || cpu_init_type(module) < 0 ||
         handle_init_type(module) < 0 || handles_init_type(module) < 0 ||
-        kvm_init_type(module) < 0 || kvm_threads_init_type(module) < 0 ||
-        add_layout(module) < 0) {
+        kvm_init_type(module) < 0 || kvm_threads_init_type(module) < 0 || add_layout(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

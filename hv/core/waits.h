@@ -1,10 +1,12 @@
 /*
  * How long queued writes wait: notes of the guest beside the ring, whose entries have no room.
  *
- * After each exit, and after each sleep, the guest notes the time of
- * the next entry that it publishes, and the entry's number since the start. The VMM drains at every
- * exit, so that this is the oldest entry of a batch; those behind it waited no longer. Notes go
- * ahead of `last` (P3 and C1 of ring.h order them), and none is changed before the next exit.
+ * After each exit, and after each sleep, the guest notes the time of the next entry that it
+ * publishes, and the entry's number since the start. The VMM drains the VM's ring at every exit, so
+ * that this is the oldest entry of a batch; those behind it waited no longer. In a ring of a
+ * device's own the first entry after the ring was empty takes the place of that after an exit.
+ * Notes go ahead of `last` (P3 and C1 of ring.h order them), and none is changed before the next
+ * exit, or before the own ring is empty again.
  */
 #ifndef COALESCED_WAITS_H
 #define COALESCED_WAITS_H
