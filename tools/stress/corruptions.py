@@ -30,6 +30,7 @@ _HAMMERED = 0.5  # share of an index's corruptions that are repeated at full spe
 _MOST_AGAIN = 3000
 _LOOK_EVERY = 0.005  # seconds without a message: each look takes CPU time from both sides
 _LONGEST_WAIT = 0.0005  # seconds between a proof and the next corruption at most
+_SHORTEST_WAIT = 0.00005  # a sleep takes that long at least
 _SHORTER = 8  # the ninth part of that on average: both sides use CPU time meanwhile
 _HANGS = "a hang: neither side made progress or reported an error"
 _KNOWN = ("ProtocolError", "SegmentError", "PeerDied", "GuestError", "RequestError", "HostError")
@@ -217,7 +218,8 @@ def _corrupt(
         canaries = _Canaries(segments)
         while most > 0 and time.monotonic() < deadline:
             most -= 1
-            time.sleep(_LONGEST_WAIT * chance.random() ** _SHORTER)
+            if (pause := _LONGEST_WAIT * chance.random() ** _SHORTER) > _SHORTEST_WAIT:
+                time.sleep(pause)
             corruption = draw(chance, segments)
             totals.corruptions += 1
             started = time.monotonic()
@@ -287,8 +289,6 @@ def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusio
     while time.monotonic() < end:
         if _has_ended(pair):
             return _end(pair)
-        if patience.over((segments.indices(), segments.word(core.EXIT_SEQUENCE))):
-            break
         if pair.proved == asked:
             first, last = segments.indices()
             sound = first < segments.slots and last < segments.slots and segments.whole()
@@ -297,6 +297,8 @@ def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusio
             if sound:
                 return "harmless"
             asked = pair.ask()
+        if patience.over((segments.indices(), segments.word(core.EXIT_SEQUENCE))):
+            break
     return _HANGS
 
 
@@ -316,9 +318,10 @@ def _fatal(pair: Pair) -> str:
 
 def _has_ended(pair: Pair) -> bool:
     """Whether a side has ended, or has reported an error; waits a moment for that."""
-    if pair.hear(_LOOK_EVERY) is None or pair.last:
+    heard = pair.hear(_LOOK_EVERY)
+    if heard is None or pair.last:
         return True
-    if pair.ended("hv"):
+    if not heard and pair.ended("hv"):
         pair.wait("last", _PATIENCE)
         return True
     return False

@@ -57,9 +57,9 @@ def run(work: Work, lanes: int, step: Callable[[Totals], bool]) -> None:
 
 
 class Cpus:
-    """CPUs that lanes share: one pair at a time uses each.
+    """CPUs that lanes share, and pairs do not.
 
-    Where a side waits for a CPU, the other one spins: pairs that get in each other's way take
+    While a side waits for a CPU, the other one spins: pairs that get in each other's way take
     several times the CPU time that they take one after the other.
     """
 

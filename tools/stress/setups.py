@@ -40,6 +40,9 @@ class Setup:
         return not self.strict and self.vcpus == 1 and not self.rings
 
     def cpus_of(self, count: int) -> set[int]:
-        """The numbers of the CPUs that it uses, of `count`, from 0 on."""
-        second = self.lane + 1 if self.cpus == "split" else self.lane
-        return {self.lane % count, second % count}
+        """The numbers of the CPUs that it must not share with another pair, of `count`, from 0 on.
+
+        A side that sleeps when it waits may share its CPU.
+        """
+        both = self.cpus == "split" and self.wait != "block"
+        return {self.lane % count, (self.lane + both) % count}

@@ -31,7 +31,7 @@ from coalesced.hv.process import GuestProcess
 from coalesced.tools import termination
 from coalesced.tools.stress import guest, pattern
 from coalesced.tools.stress.bodies import UNEXPECTED, PlayedGuest
-from coalesced.tools.stress.checker import Checker, Count
+from coalesced.tools.stress.checker import COUNTS, Checker, Count
 from coalesced.tools.stress.device import Group, Sink
 from coalesced.tools.stress.guests import Guests
 from coalesced.tools.stress.setups import Setup
@@ -258,10 +258,11 @@ def _place(setup: Setup, guest: int) -> None:
 def _build(machine: Machine, setup: Setup, parent: _Parent) -> tuple[list[Sink], GuestMemory]:
     """The devices, and the memory of the notes."""
     tally, sinks = parent.tally, list[Sink]()
+    numbers = tally.reshape(-1).data  # faster than numpy, one by one
 
     def proved(vcpu: int, number: int) -> None:
         # A third party may have changed the number on its way.
-        tally[vcpu, Count.proved] = number & (1 << 63) - 1
+        numbers[vcpu * COUNTS + Count.proved] = number & (1 << 63) - 1
         os.eventfd_write(parent.proofs, 1)
 
     groups = [Group(number) for number in range(setup.rings + 1)]

@@ -212,8 +212,9 @@ def test_pairs_on_the_same_cpu_wait_for_each_other(tmp_path: Path) -> None:
         inside.add(note)
 
 
-def test_a_pair_that_is_split_uses_two_cpus() -> None:
-    setup = Plan(1, Pins(cpus="split")).next()
-    assert replace(setup, lane=1).cpus_of(2) == {0, 1}
-    assert replace(setup, lane=1, cpus="same").cpus_of(2) == {1}
+def test_a_pair_that_spins_on_two_cpus_shares_neither() -> None:
+    setup = replace(Plan(1, Pins(wait="poll", cpus="split")).next(), lane=1)
+    assert setup.cpus_of(2) == {0, 1}
+    assert replace(setup, cpus="same").cpus_of(2) == {1}
+    assert replace(setup, wait="block").cpus_of(2) == {1}
     assert setup.cpus_of(1) == {0}
