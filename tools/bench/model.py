@@ -1,42 +1,34 @@
-"""The cost of a write from three constants, fitted on some points and checked on others.
+"""The cost of a write from four constants, fitted on some points and checked on others.
 
-A guest that writes fills the ring, exits once, and waits while the VMM carries the batch out:
+A guest that writes fills the ring, exits, and waits while the VMM carries the batch out:
 
-    nanoseconds per write = round trip / writes per exit + append + dispatch
+    nanoseconds of a burst = exits * round trip + full rings * full + queued * (append + dispatch)
 
-Round trip: the cost per batch, of the exit, its answer and the fixed part of a dispatch.
-Append: the guest's part per entry. Dispatch: the VMM's.
+Round trip: of an exit that is a load, its answer and the fixed part of a drain. Full: what an exit
+costs more that is a write which found the ring full. Append: the guest's part of a queued write.
+Dispatch: the VMM's.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from coalesced.hv.abi import KVM_EXIT_MMIO
-from coalesced.hv.doorbell import WaitPolicy
-from coalesced.hv.outcome import Outcome
-from coalesced.hv.process import GuestProcess
 from coalesced.hv.ring import usable
-from coalesced.tools.bench import host, report
+from coalesced.tools.bench import report
+from coalesced.tools.bench.batches import Bursts, Point
 from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interleaved, rounds, spread
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.runs.json_members import HIDDEN, OPTIONAL
 from coalesced.tools.runs.words import plural
-from coalesced.vmm import pc
-from coalesced.vmm.accel.base import Accelerator
-from coalesced.vmm.accel.process import ProcessAccelerator
-from coalesced.vmm.loop import Loop
-from coalesced.vmm.machine import Machine
 
-GUEST = "coalesced.tools.guests.bench:vga"
 RINGS = (1, 2, 4, 8, 16, 64)  # pages of the table of predictions
 
 
@@ -48,134 +40,86 @@ class Sizes(NamedTuple):
     seconds: float
 
 
-FULL = Sizes(repetitions=5, writes=1 << 17, seconds=38)
-QUICK = Sizes(repetitions=2, writes=1 << 15, seconds=15)
-
-
-class Point(NamedTuple):
-    """A guest that exits after every `burst` writes or, with 0, when the ring is full."""
-
-    wait: str
-    ring_pages: int
-    burst: int = 0
-
-    @property
-    def per_exit(self) -> int:
-        """Writes per exit; with a full ring, including the one that exits."""
-        return self.burst or usable(self.ring_pages) + 1
-
-    @property
-    def queued(self) -> int:
-        """Writes per exit that go through the ring."""
-        return self.burst or usable(self.ring_pages)
-
-    def __str__(self) -> str:
-        full = f"a full ring of {plural(self.ring_pages, 'page')}"
-        until = f"{self.burst:,} writes and a load" if self.burst else full
-        return f"--wait {self.wait}: {until}"
+FULL = Sizes(repetitions=7, writes=1 << 15, seconds=15)
+QUICK = Sizes(repetitions=2, writes=1 << 14, seconds=9)
 
 
 class Constants(NamedTuple):
     """The constants of a wait policy, in nanoseconds."""
 
     round_trip: float
+    full: float
     append: float
     dispatch: float
 
-    def per_write(self, point: Point) -> float:
-        """The predicted nanoseconds per write."""
+    def of_burst(self, point: Point) -> float:
+        """The predicted nanoseconds of a burst."""
         each = self.append + self.dispatch
-        return (self.round_trip + point.queued * each) / point.per_exit
+        exits = (point.full + 1) * self.round_trip + point.full * self.full
+        return exits + point.queued * each
+
+    def of_ring(self, pages: int) -> float:
+        """The predicted nanoseconds from one full ring to the next."""
+        each = self.append + self.dispatch
+        return self.round_trip + self.full + usable(pages) * each
 
 
 class Choice(NamedTuple):
-    """The points of a run."""
+    """The points of a run: all bursts in all rings."""
 
     policies: Sequence[str] = ("adaptive", "block")
-    fit_pages: int = 64
-    fitted: Sequence[int] = (16, 169, 1024, 4096)  # writes per exit; they never fill the ring
-    tried_burst: int = 64
-    tried_rings: Sequence[int] = (1, 2, 8)  # pages, filled to the last slot
+    pages: Sequence[int] = (1, 4, 16, 64)
+    bursts: Sequence[int] = (16, 64, 256, 1024, 4096, 16_384, 100_000)
+    fitted_pages: Sequence[int] = (1, 64)
+    fitted_bursts: Sequence[int] = (16, 256, 4096, 100_000)
+
+    def points(self, wait: str) -> list[Point]:
+        """All points of a policy."""
+        return [Point(wait, pages, burst) for pages in self.pages for burst in self.bursts]
 
     def fitted_points(self, wait: str) -> list[Point]:
-        """The points that the constants are fitted to."""
-        return [Point(wait, self.fit_pages, burst) for burst in self.fitted]
+        """Those that the constants are fitted to."""
+        return [p for p in self.points(wait) if self._is_fitted(p)]
 
     def tried_points(self, wait: str) -> list[Point]:
-        """The points whose cost is predicted."""
-        burst = Point(wait, self.fit_pages, self.tried_burst)
-        return [burst, *(Point(wait, pages) for pages in self.tried_rings)]
+        """The others, whose cost is predicted."""
+        return [p for p in self.points(wait) if not self._is_fitted(p)]
 
-    def points(self) -> list[Point]:
-        """All points."""
-        both = self.fitted_points, self.tried_points
-        return [point for wait in self.policies for some in both for point in some(wait)]
+    def _is_fitted(self, point: Point) -> bool:
+        return point.ring_pages in self.fitted_pages and point.burst in self.fitted_bursts
 
 
-def fit(bursts: Sequence[int], cycles: Sequence[float], drains: Sequence[float]) -> Constants:
-    """Fit the constants to nanoseconds per cycle and per drain, by batch length.
+def fit(points: Sequence[Point], wholes: Sequence[float], drains: Sequence[float]) -> Constants:
+    """Fit the constants to nanoseconds of bursts and of their drains.
 
-    A cycle is the round trip and, per entry, append and dispatch; a drain is a fixed part and, per
-    entry, dispatch.
+    Of a drain a part is fixed; the rest is the dispatch of its entries.
     """
-    round_trip, both = _line(bursts, cycles)
-    _, dispatch = _line(bursts, drains)
-    return Constants(round_trip, both - dispatch, dispatch)
+    round_trip, full, each = _least_squares(
+        [(p.full + 1, p.full, p.queued) for p in points], wholes
+    )
+    _, dispatch = _least_squares([(p.full + 1, p.queued) for p in points], drains)
+    return Constants(round_trip, full, each - dispatch, dispatch)
 
 
-def _line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """The intercept and slope of a line, fitted by least squares of the relative error."""
-    weights = 1 / np.array(y)
-    columns = np.stack((np.ones(len(x)), np.array(x, float)), axis=1) * weights[:, None]
-    (intercept, slope), *_ = np.linalg.lstsq(columns, np.ones(len(x)), rcond=None)
-    return float(intercept), float(slope)
-
-
-class Timed:
-    """An accelerator that records when exits arrive and how long each drain takes."""
-
-    def __init__(self, accel: Accelerator) -> None:
-        self._accel = accel
-        self.flush: Callable[[], int] = lambda: 0
-        self.arrivals: list[int] = []
-        self.drains: list[int] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._accel, name)
-
-    def run(self, loop: Loop) -> Outcome:
-        got = self._accel.run(loop)
-        if isinstance(got, tuple) and got[0] == KVM_EXIT_MMIO:
-            arrived = time.monotonic_ns()
-            self.flush()
-            self.drains.append(time.monotonic_ns() - arrived)
-            self.arrivals.append(arrived)
-        return got
+def _least_squares(rows: Sequence[Sequence[float]], costs: Sequence[float]) -> list[float]:
+    """Coefficients of the columns with the least squares of the relative error."""
+    columns = np.array(rows, float) / np.array(costs)[:, np.newaxis]
+    found, *_ = np.linalg.lstsq(columns, np.ones(len(rows)), rcond=None)
+    return [float(each) for each in found]
 
 
 class Measured:
-    """A point, its cycles and its drains."""
+    """A point, its bursts and their drains."""
 
-    def __init__(self, point: Point, writes: int) -> None:
-        self.point = point
-        self._writes = max(writes, 8 * point.per_exit)
+    def __init__(self, point: Point, bursts: Bursts, writes: int) -> None:
+        self._measure = partial(bursts.measure, point, writes)
         self.drains: list[float] = []  # nanoseconds, one per run
 
     def run(self) -> float:
-        """Nanoseconds of the median cycle, from the arrival of an exit to that of the next."""
-        policy = WaitPolicy.named(self.point.wait)
-        inner = ProcessAccelerator(
-            GuestProcess(), self.point.ring_pages, policy, host.placements()[0]
-        )
-        timed = Timed(inner)
-        with Machine(timed) as machine:
-            pc.add_ram(machine)
-            pc.add_vga(machine)
-            timed.flush = machine.flush
-            machine.run(GUEST, {"writes": self._writes, "burst": self.point.burst})
-        self.drains.append(statistics.median(timed.drains[1:]))
-        cycles = (after - before for before, after in itertools.pairwise(timed.arrivals))
-        return statistics.median(cycles)
+        """Nanoseconds of a burst."""
+        whole, drains = self._measure()
+        self.drains.append(drains)
+        return whole
 
 
 class Fitted(NamedTuple):
@@ -186,30 +130,42 @@ class Fitted(NamedTuple):
 
 
 def plan(options: Options) -> Plan:
-    """Fit, predict, and measure the points that were predicted."""
+    """Measure all points, fit some, and predict the others."""
     sizes, choice = QUICK if options.quick else FULL, Choice()
-    steps = rounds(sizes.repetitions) * len(choice.points())
-    return Plan(steps, sizes.seconds, lambda step: measure(choice, sizes, step))
+    points = sum(len(choice.points(wait)) for wait in choice.policies)
+    return Plan(
+        rounds(sizes.repetitions) * points,
+        sizes.seconds,
+        lambda step: measure(choice, sizes, step),
+    )
 
 
 def measure(choice: Choice, sizes: Sizes, step: Step) -> report.Section:
     """Measure all points in turns."""
-    subjects = {str(point): Measured(point, sizes.writes) for point in choice.points()}
-    runs = {name: subject.run for name, subject in subjects.items()}
-    taken = interleaved(runs, sizes.repetitions, step)
+    subjects: dict[str, Measured] = {}
+    with ExitStack() as stack:
+        for wait in choice.policies:
+            machines = {pages: Bursts(wait, pages) for pages in choice.pages}
+            for each in machines.values():
+                stack.callback(each.machine.close)
+            for point in choice.points(wait):
+                subjects[str(point)] = Measured(point, machines[point.ring_pages], sizes.writes)
+        runs = {name: subject.run for name, subject in subjects.items()}
+        taken = interleaved(runs, sizes.repetitions, step)
     drains = Taken({n: spread(s.drains[1:]) for n, s in subjects.items() if len(s.drains) > 1})
     return section(choice, taken, drains)
 
 
 def constants(choice: Choice, wait: str, taken: Taken, drains: Taken) -> Fitted | None:
     """The constants, fitted per repetition; None without a whole repetition."""
-    names = [str(point) for point in choice.fitted_points(wait)]
+    points = choice.fitted_points(wait)
+    names = [str(point) for point in points]
     whole = min(len(figures[name].samples) for name in names for figures in (taken, drains))
     if whole == 0:
         return None
     fits = [
         fit(
-            choice.fitted,
+            points,
             [taken[name].samples[number] for name in names],
             [drains[name].samples[number] for name in names],
         )
@@ -265,9 +221,8 @@ class RingPrediction:
     @classmethod
     def of(cls, found: Constants, pages: int) -> RingPrediction:
         """A ring of `pages` under these constants."""
-        point = Point("adaptive", pages)
-        oldest = found.round_trip + point.queued * (found.append + found.dispatch)
-        return cls(pages, found.per_write(point), oldest / 1e3)
+        ns = found.of_ring(pages)
+        return cls(pages, ns / (usable(pages) + 1), ns / 1e3)
 
 
 @dataclass(frozen=True)
@@ -294,8 +249,8 @@ class ModelFigures:
 def predictions(choice: Choice, found: Fitted, wait: str, taken: Taken) -> Iterator[Prediction]:
     """The points of a policy that were not fitted."""
     for point in choice.tried_points(wait):
-        figure = taken[str(point)].scaled(1 / point.per_exit)
-        predicted = found.middle.per_write(point)
+        figure = taken[str(point)].scaled(1 / point.burst)
+        predicted = found.middle.of_burst(point) / point.burst
         error = (predicted / figure.median - 1) * 100
         yield Prediction(*point, figure, predicted, error)
 
@@ -327,14 +282,16 @@ def section(choice: Choice, taken: Taken, drains: Taken) -> report.Section:
     """The constants, and each prediction beside its measurement."""
     figures = figures_of(choice, taken, drains)
     title = (
-        "The model: ns per write = round trip / writes per exit + append + dispatch; "
-        f"greatest error of a prediction {figures.error_percent.greatest:.1f} %"
+        "The model: ns of a burst = exits * round trip + full rings * full + queued * (append + "
+        f"dispatch); error of a prediction: median {figures.error_percent.median:.1f} %, greatest "
+        f"{figures.error_percent.greatest:.1f} %"
     )
     return report.Section("model", figures, title, "ns", list(_rows(figures)))
 
 
 _PAID = {
-    "round_trip": "once per batch",
+    "round_trip": "once per batch, with the load that ends a burst",
+    "full": "more, where a write that found the ring full ends the batch",
     "append": "per entry, by the guest",
     "dispatch": "per entry, by the VMM",
 }

@@ -1,47 +1,83 @@
-"""The cost model: what it fits, and what it predicts."""
+"""The cost model: what it measures, what it fits, and what it predicts."""
 
 from __future__ import annotations
 
 import pytest
 
-from coalesced.tools.bench import model, report
+from coalesced.tools.bench import batches, model, report
+from coalesced.tools.bench.batches import Batch, Point, spent
 from coalesced.tools.bench.measure import Taken, spread
-from coalesced.tools.bench.model import RINGS, Choice, Constants, ModelFigures, Point, fit
+from coalesced.tools.bench.model import RINGS, Choice, Constants, ModelFigures, fit
 
-ADAPTIVE = Constants(round_trip=10_000, append=5, dispatch=20)
-BLOCK = Constants(round_trip=30_000, append=5, dispatch=20)
+ADAPTIVE = Constants(round_trip=10_000, full=2_000, append=5, dispatch=20)
+BLOCK = Constants(round_trip=30_000, full=2_000, append=5, dispatch=20)
 FIXED = 3_000  # of a drain
 CHOICE = Choice()
 BOTH = {"adaptive": ADAPTIVE, "block": BLOCK}
 
 
+def drains_of(point: Point, constants: Constants) -> float:
+    return FIXED * len(point.batches) + point.queued * constants.dispatch
+
+
 def test_it_finds_the_constants_that_made_the_figures() -> None:
-    cycles = [ADAPTIVE.round_trip + n * 25 for n in CHOICE.fitted]
-    drains = [FIXED + n * 20 for n in CHOICE.fitted]
-    assert fit(CHOICE.fitted, cycles, drains) == pytest.approx(ADAPTIVE)
+    points = CHOICE.fitted_points("adaptive")
+    wholes = [ADAPTIVE.of_burst(point) for point in points]
+    drains = [drains_of(point, ADAPTIVE) for point in points]
+    assert fit(points, wholes, drains) == pytest.approx(ADAPTIVE)
+
+
+def test_a_burst_within_the_ring_is_one_batch() -> None:
+    point = Point("adaptive", 1, 169)
+    assert (point.full, point.queued, point.batches) == (0, 169, [169])
+    assert ADAPTIVE.of_burst(point) == pytest.approx(10_000 + 169 * 25)
+
+
+def test_a_longer_burst_fills_the_ring_and_leaves_a_rest() -> None:
+    point = Point("adaptive", 1, 2 * 170 + 30)
+    assert (point.full, point.queued, point.batches) == (2, 368, [169, 169, 30])
+    assert ADAPTIVE.of_burst(point) == pytest.approx(3 * 10_000 + 2 * 2_000 + 368 * 25)
 
 
 def test_a_full_ring_of_one_page_shares_an_exit_among_170_writes() -> None:
-    point = Point("adaptive", 1)
-    assert (point.queued, point.per_exit) == (169, 170)
-    assert ADAPTIVE.per_write(point) == pytest.approx((10_000 + 169 * 25) / 170)
+    assert ADAPTIVE.of_ring(1) == pytest.approx(12_000 + 169 * 25)
 
 
-def test_a_burst_shares_its_load() -> None:
-    assert ADAPTIVE.per_write(Point("adaptive", 64, 100)) == pytest.approx(125)
+def test_the_cost_of_a_burst_is_that_of_its_batches() -> None:
+    """Full, full, rest: each batch with what follows it, and one that was interrupted."""
+    point = Point("adaptive", 1, 2 * 170 + 30)
+    lasted = {(169, 169): (100, 10), (169, 30): (80, 8), (30, 169): (50, 5)}
+    taken, now = [], 0
+    lengths = point.batches * 10
+    for number, kind in enumerate(zip(lengths, [*lengths[1:], 169], strict=True)):
+        whole, drain = lasted[kind]
+        taken.append(Batch(now, now + drain, kind[0]))
+        now += whole + 1_000_000 * (number in {3, 10})
+    assert spent(point, taken) == (230, 23)
+
+
+@pytest.mark.slow
+def test_the_batches_of_a_real_guest_are_those_of_its_bursts() -> None:
+    point = Point("adaptive", 1, 170 + 30)
+    bursts = batches.Bursts("adaptive", 1)
+    try:
+        whole, drains = bursts.measure(point, 2_000)
+        lengths = [each.writes for each in bursts._taps.batches]
+    finally:
+        bursts.machine.close()
+    assert lengths[-20:] == [169, 30] * 10
+    assert 0 < drains < whole
 
 
 def _figures(truth: dict[str, Constants], slower: float = 1) -> tuple[Taken, Taken]:
-    cycles, drains = Taken(), Taken()
+    wholes, drains = Taken(), Taken()
     for wait, constants in truth.items():
-        for point in CHOICE.fitted_points(wait):
-            cycle = constants.per_write(point) * point.per_exit
-            drain = FIXED + point.queued * constants.dispatch
-            cycles[str(point)], drains[str(point)] = spread([cycle] * 3), spread([drain] * 3)
-        for point in CHOICE.tried_points(wait):
-            cycle = constants.per_write(point) * point.per_exit * slower
-            cycles[str(point)] = drains[str(point)] = spread([cycle] * 3)
-    return cycles, drains
+        fitted = CHOICE.fitted_points(wait)
+        for point in CHOICE.points(wait):
+            whole = constants.of_burst(point) * (1 if point in fitted else slower)
+            wholes[str(point)] = spread([whole] * 3)
+            drains[str(point)] = spread([drains_of(point, constants)] * 3)
+    return wholes, drains
 
 
 def figures(truth: dict[str, Constants], slower: float = 1) -> ModelFigures:
@@ -51,10 +87,10 @@ def figures(truth: dict[str, Constants], slower: float = 1) -> ModelFigures:
 def test_the_error_of_each_prediction_is_reported() -> None:
     found = figures(BOTH, slower=1.25)
     assert (found.error_percent.median, found.error_percent.greatest) == pytest.approx((20, 20))
-    assert len(found.predictions) == len(CHOICE.policies) * (1 + len(CHOICE.tried_rings))
+    assert len(found.predictions) == 2 * (4 * 7 - 2 * 4)
     assert all(p.error_percent == pytest.approx(-20, abs=0.01) for p in found.predictions)
     assert found.constants["adaptive"] == pytest.approx(
-        {"round_trip_ns": 10_000, "append_ns": 5, "dispatch_ns": 20}
+        {"round_trip_ns": 10_000, "full_ns": 2_000, "append_ns": 5, "dispatch_ns": 20}
     )
 
 
@@ -66,7 +102,7 @@ def test_a_bigger_ring_costs_less_and_waits_longer() -> None:
     ages = [ring.oldest_us for ring in found.rings]
     assert costs == sorted(costs, reverse=True)
     assert ages == sorted(ages)
-    assert ages[0] == pytest.approx(10 + 169 * 0.025)
+    assert ages[0] == pytest.approx(12 + 169 * 0.025)
     assert found.crossover is not None
     assert found.crossover.wake_up_ns == pytest.approx(20_000)
     assert found.crossover.entries == pytest.approx(1000)

@@ -179,14 +179,14 @@ def test_vga_on_kvm() -> None:
 @pytest.mark.heavy
 def test_model() -> None:
     step = Steps()
-    choice = model.Choice(("adaptive",), 4, fitted=(8, 400), tried_burst=64, tried_rings=(1,))
+    choice = model.Choice(("adaptive",), (1, 4), (16, 64, 300), (1,), (16, 64, 300))
     section = model.measure(choice, model.Sizes(1, 4_000, 1), step)
     figures = section.figures
     assert isinstance(figures, model.ModelFigures)
-    assert step.count == 2 * len(choice.points())
+    assert step.count == 2 * len(choice.points("adaptive"))
     (constants,) = figures.constants.values()
     assert math.isfinite(constants["round_trip_ns"])  # fitted: a busy machine may give any sign
-    assert len(figures.predictions) == 2
+    assert len(figures.predictions) == 3
     assert min(each.measured_ns_per_write.median for each in figures.predictions) > 0
 
 

@@ -1,0 +1,168 @@
+"""Bursts of writes, batch by batch: how long each takes, and the VMM's part of it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from coalesced.devices.bus.region import Region
+from coalesced.hv import core
+from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.process import GuestProcess
+from coalesced.hv.ring import Consumer, usable
+from coalesced.tools.bench import host
+from coalesced.tools.bench.growing import ignore
+from coalesced.tools.guests import bench as guest
+from coalesced.tools.runs.words import plural
+from coalesced.vmm import pc
+from coalesced.vmm.accel.process import ProcessAccelerator
+from coalesced.vmm.machine import Machine
+
+GUEST = "coalesced.tools.guests.bench:bursts"
+LOWER = 10  # percentile: another process makes some batches longer, and none shorter
+MOST = 400  # bursts of a run
+LEAST = 8
+
+
+class Point(NamedTuple):
+    """A guest that loads from its screen after every `burst` writes to it.
+
+    The last of these are some that do not fill the ring.
+    """
+
+    wait: str
+    ring_pages: int
+    burst: int
+
+    @property
+    def full(self) -> int:
+        """Exits of a burst that are writes which found the ring full."""
+        return self.burst // (usable(self.ring_pages) + 1)
+
+    @property
+    def queued(self) -> int:
+        """Writes of a burst that go through the ring."""
+        return self.burst - self.full
+
+    @property
+    def batches(self) -> list[int]:
+        """The lengths of a burst's batches; the last one is drained before the load."""
+        full = [usable(self.ring_pages)] * self.full
+        return [*full, self.queued - sum(full)]
+
+    def __str__(self) -> str:
+        pages = plural(self.ring_pages, "page")
+        return f"--wait {self.wait}, {pages}: {self.burst:,} writes and a load"
+
+
+class Batch(NamedTuple):
+    """A batch that was drained: monotonic nanoseconds."""
+
+    began: int
+    ended: int
+    writes: int
+
+
+class Taps:
+    """Notes the batches that come out of a ring."""
+
+    def __init__(self, ring: Consumer) -> None:
+        self.batches: list[Batch] = []
+        self._ring = ring
+        self._core, self._commit = ring.core, ring.commit
+        self._began = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def peek(self) -> int:
+        """As the core's."""
+        self._began = time.monotonic_ns()
+        return self._core.peek()
+
+    def commit(self, count: int) -> int:
+        """As the core's."""
+        left = self._commit(count)
+        self.batches.append(Batch(self._began, time.monotonic_ns(), count))
+        return left
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Take the place of the ring's core within the block."""
+        self.batches.clear()
+        self._ring.core, self._ring.commit = cast(core.Consumer, self), self.commit
+        try:
+            yield
+        finally:
+            self._ring.core, self._ring.commit = self._core, self._commit
+
+
+class Spent(NamedTuple):
+    """Nanoseconds of a burst."""
+
+    whole: float
+    drains: float
+
+
+class Bursts:
+    """A machine with a screen, whose guest draws bursts on demand."""
+
+    def __init__(self, wait: str, pages: int) -> None:
+        placement = host.placements()[0]
+        process = GuestProcess()
+        accel = ProcessAccelerator(process, pages, WaitPolicy.named(wait), placement)
+        accel.put_cpus_back()
+        self.machine = machine = Machine(accel)
+        self._pid = process.pid
+        self._cpus = host.cpus_of(placement)
+        self._command = 0
+        try:
+            pc.add_ram(machine)
+            pc.add_vga(machine)
+            control = Region("bench-bursts", 0x1000, lambda _offset, _size: self._command, ignore)
+            machine.memory.map(control, guest.CONTROL)
+            accel.load_guest(GUEST, {})
+        except BaseException:
+            machine.close()
+            raise
+        self._taps = Taps(machine.queues[0].ring)
+        host.park(self._pid)
+
+    def measure(self, point: Point, writes: int) -> Spent:
+        """The cost of a burst, from as many as make `writes`, LEAST to MOST of them."""
+        count = min(max(writes // point.burst, LEAST), MOST)
+        self._command = count | point.burst << 32
+        with (
+            self._taps.on(),
+            host.on_cpu(self._cpus[0]),
+            host.awake(self._pid, self._cpus[1]),
+        ):
+            self.machine.resume()
+        return spent(point, self._taps.batches)
+
+
+def spent(point: Point, batches: list[Batch]) -> Spent:
+    """The cost of a burst, from those of its batches.
+
+    A batch lasts from the beginning of its drain to the next one's. Those of one length before
+    another are compared with each other.
+    """
+    wholes, drains = (defaultdict[tuple[int, int], list[int]](list) for _ in range(2))
+    for one, after in pairwise(batches):
+        kind = one.writes, after.writes
+        wholes[kind].append(after.began - one.began)
+        drains[kind].append(one.ended - one.began)
+    lengths = point.batches
+    counts = Counter(zip(lengths, [*lengths[1:], lengths[0]], strict=True))
+    return Spent(
+        *(
+            sum(n * float(np.percentile(each[kind], LOWER)) for kind, n in counts.items())
+            for each in (wholes, drains)
+        )
+    )
