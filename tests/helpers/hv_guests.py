@@ -46,8 +46,8 @@ def vcpu_of(vm: client.Vm) -> Vcpu:
 
 
 def run(vm: client.Vm) -> Exit:
-    """The next exit, within five seconds."""
-    got = vcpu_of(vm).run(5.0)
+    """The next exit, within a minute."""
+    got = vcpu_of(vm).run(60.0)
     assert isinstance(got, tuple), "the guest does not exit"
     return got
 

@@ -116,7 +116,7 @@ def test_timers_and_descriptors_are_served_through_endless_bytes(
         assert vm.vcpus[0].run(0.2) is Event.TIMED_OUT
         vm.vcpus[0].handle.watch(watched)
         os.write(write, b"!")
-        assert vm.vcpus[0].run(5.0, 2) is Event.READABLE
+        assert vm.vcpus[0].run(20.0, 2) is Event.READABLE
     os.close(watched)
     os.close(write)
 
@@ -140,8 +140,8 @@ def test_exits_come_through_endless_bytes(written: Write) -> None:
     """The bytes carry no meaning; the word in the run page does."""
     name = written(FLOOD.format(then="vcpu.store8(0x5000, 7)"))
     with within(20), machine(name, policy=WaitPolicy.BLOCK) as vm:
-        assert vm.vcpus[0].run(5.0) == (abi.KVM_EXIT_MMIO, 0x5000, 1, True, 7)
-        assert vm.vcpus[0].run(5.0) == (abi.KVM_EXIT_HLT, 0, 0, False, 0)
+        assert vm.vcpus[0].run(20.0) == (abi.KVM_EXIT_MMIO, 0x5000, 1, True, 7)
+        assert vm.vcpus[0].run(20.0) == (abi.KVM_EXIT_HLT, 0, 0, False, 0)
 
 
 # --- descriptors that are no pipes, or others ---

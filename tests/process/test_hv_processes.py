@@ -74,7 +74,7 @@ def test_ioctls_of_a_running_guest_stop_it_for_their_time(written: Write) -> Non
     """The guest is kicked out, the zone goes, and its writes exit from then on."""
     with within(20), machine(written(ENDLESS), policy=WaitPolicy.POLL, ring_pages=1024) as vm:
         vcpu = vcpu_of(vm)
-        assert vcpu.run(5.0, watch=core.WATCH_RING) is Event.RING_FILLED
+        assert vcpu.run(20.0, watch=core.WATCH_RING) is Event.RING_FILLED
         before = drained(vm)
         vm.unregister_coalesced_mmio(ZONE, 1)
         before += drained(vm)
@@ -83,7 +83,7 @@ def test_ioctls_of_a_running_guest_stop_it_for_their_time(written: Write) -> Non
         assert got == (MMIO, ZONE, 8, True, len(before))
         assert before == list(range(len(before)))
         vm.register_coalesced_mmio(ZONE, 8)
-        assert vcpu.run(5.0, watch=core.WATCH_RING) is Event.RING_FILLED
+        assert vcpu.run(20.0, watch=core.WATCH_RING) is Event.RING_FILLED
         assert drained(vm)[0] == len(before) + 1
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers.network_bench import free_ports
+from helpers.tiers import every, some_heavy
 from helpers.vmm_cli import LIMIT, Running, json_of, one_line, run, until
 
 # A card that sends frames on request and counts the answers, and its guest.
@@ -126,8 +127,11 @@ def test_a_network_makes_ten_milliseconds_of_staleness_the_default(tmp_path: Pat
     assert result["runs"][0]["stale_drains"] in (1, 2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-@pytest.mark.parametrize("kind", ["stream", "dgram"])
+@some_heavy(
+    "kind, number",
+    every(["stream", "dgram"], [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]),
+    lambda kind, number: number == (signal.SIGTERM if kind == "stream" else signal.SIGINT),
+)
 def test_a_signal_leaves_no_socket_behind(
     tmp_path: Path, kind: str, number: signal.Signals
 ) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from helpers import warm
 from helpers.tiers import some_heavy
-from helpers.vmm_cli import Running, json_of, one_line, run
+from helpers.vmm_cli import LIMIT, Running, json_of, one_line, run
 from helpers.warm import PROGRAM
 
 WRONG = ("lost", "duplicated", "reordered", "torn", "wrong_loads", "leaked_segments")
@@ -34,17 +35,24 @@ def test_full_speed(tmp_path: Path) -> None:
     assert result["entries_per_second"] == pytest.approx(result["entries"] / result["seconds"])
 
 
+def stress_until(cwd: Path, wanted: tuple[str, ...], *arguments: object) -> None:
+    """Runs of a second and more, until one has some of each: a busy machine may need a while."""
+    for seconds in (1, 5, 25, 125):
+        result = stress(cwd, *arguments, "--seconds", seconds)
+        if all(result[key] > 0 for key in wanted):
+            return
+    pytest.fail(f"{wanted}: {result}")
+
+
 def test_without_timed_flushes(tmp_path: Path) -> None:
     """Only exits, and a VMM that polls, drain the ring."""
     pinned = ("--staleness", "off", "--ring-pages", 2, "--cpus", "any")
-    assert stress(tmp_path, *pinned, "--seconds", 1)["entries"] > 0
+    stress_until(tmp_path, ("entries",), *pinned)
 
 
 def test_stops(tmp_path: Path) -> None:
     """A side that stands still for a while loses nothing."""
-    result = stress(tmp_path, "--stop", "--seconds", 1)
-    assert result["stops"] > 0
-    assert result["entries"] > 0
+    stress_until(tmp_path, ("stops", "entries"), "--stop")
 
 
 @some_heavy("side", [["hv"], ["vmm"], ["both"]], lambda side: side == "both")
@@ -147,7 +155,8 @@ def test_the_full_check_of_2009_is_found_out(tmp_path: Path) -> None:
 )
 def test_wrong_usage_is_one_line(tmp_path: Path, arguments: tuple[object, ...], said: str) -> None:
     """With exit status 2."""
-    assert said in one_line(run("stress", *arguments, cwd=tmp_path), 2)
+    command = ["stress", *map(str, arguments)]  # which ends before it loads a core
+    assert said in one_line(warm.run(command, tmp_path, LIMIT), 2)
 
 
 def test_ctrl_c_ends_it_all(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from helpers.hv_pair import SMALL_RING, Pair, operations, table
 
 STORE, OUT = abi.OP_STORE, abi.OP_OUT
 AT = 0x1010
-PATIENCE = 10.0  # seconds
+PATIENCE = 60.0  # seconds
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def outcome(board: Board, program: list[list[Operation]]) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(programs)
 def test_direct_does_what_the_model_expects(program: list[list[Operation]]) -> None:
     expected, log = model()

@@ -162,12 +162,13 @@ def test_the_end_of_the_other_side_is_told_to_whoever_watches(loop: Loop) -> Non
 def test_a_wait_is_no_longer_than_asked_for(loop: Loop, pipe: tuple[int, int]) -> None:
     """Not rounded up to epoll's milliseconds: a device's timers are shorter."""
     loop.add_reader(pipe[0], lambda: None)
-    took = []
-    for _ in range(20):
+
+    def took() -> float:
         before = time.perf_counter()
         loop.wait(0.0001)
-        took.append(time.perf_counter() - before)
-    assert min(took) < 0.001
+        return time.perf_counter() - before
+
+    assert any(took() < 0.001 for _ in range(1000))  # a busy machine may be late
 
 
 def test_a_reader_may_take_itself_and_others_away(loop: Loop, pipe: tuple[int, int]) -> None:

@@ -268,5 +268,5 @@ class RunLoop(RuleBasedStateMachine):
             self.machine.close()
 
 
-RunLoop.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+RunLoop.TestCase.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
 TestRunLoop = RunLoop.TestCase
