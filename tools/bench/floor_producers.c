@@ -63,7 +63,10 @@ static void *append_all(void *argument)
     return NULL;
 }
 
-/* Drain all rings in turn until the time is over: ns per entry, or -1. */
+/*
+ * Drain all rings in turn until the time is over, or longer, until an entry has come: a busy machine
+ * may run none of the producers so long. Nanoseconds per entry, or -1.
+ */
 static double drain_all(struct crowd *c)
 {
     uint64_t drained = 0, started = now_ns(), now;
@@ -84,8 +87,8 @@ static double drain_all(struct crowd *c)
         if (!found)
             look_again(looks, YIELD_AFTER);
         now = now_ns();
-    } while (now - started < c->job->ns);
-    return drained ? (double)(now - started) / (double)drained : -1;
+    } while (now - started < c->job->ns || !drained);
+    return (double)(now - started) / (double)drained;
 }
 
 /* 0, or -1 with errno set. */

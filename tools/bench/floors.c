@@ -120,7 +120,7 @@ static PyObject *floors_producers(PyObject *module, PyObject *args)
         return Py_BuildValue("dd", ns, fairness);
     if (errno)
         return PyErr_SetFromErrno(PyExc_OSError);
-    PyErr_SetString(PyExc_RuntimeError, "no entry came through");
+    PyErr_SetString(PyExc_RuntimeError, "a ring of the producers has broken");
     return NULL;
 }
 

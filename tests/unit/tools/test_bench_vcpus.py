@@ -23,6 +23,13 @@ def test_entries_of_all_threads_come_through(producers: int, batch: int, own: bo
     assert producers > 1 or fairness == 1
 
 
+def test_an_entry_is_awaited_however_short_the_time_is() -> None:
+    """A busy machine may run none of the threads in it."""
+    for own in (False, True):
+        ns, _ = floors.producers(8, 1, 1, own, 1e-9)
+        assert ns > 0
+
+
 @pytest.mark.parametrize(
     "arguments", [(0, 1, 64), (9, 1, 64), (1, 0, 64), (1, 4097, 64), (1, 1, 0)]
 )
