@@ -36,7 +36,7 @@ WORLDS = [
 CODE = 0x8000
 RESULTS = 0x6000
 MEMORY = 4 << 20
-LATEST = 20.0  # seconds after which a program that does not end is stopped
+LATEST = 60.0  # seconds after which a program that does not end is stopped
 
 END = "\ncli\nhlt\n"
 

@@ -18,7 +18,7 @@ from helpers.vmm_cli import one_line, run
 RINGS = Path(__file__).parents[1] / "data" / "rings"
 FIRST_THREE = ("lossless", "in_order", "untorn")
 DEATHS = ("survives_producer_death", "survives_consumer_death")
-MOST_SECONDS = 60.0
+MOST_SECONDS = 180.0  # of up to 40 that it may try for, on a busy machine
 POPS = "    if (head == seen_tail) {\n"  # a line of lamport.h
 
 pytestmark = pytest.mark.skipif(
