@@ -96,10 +96,9 @@ class Kernel:
         except RequestError as error:
             told = f"{error}\n{error.frames}" if error.frames else str(error)
             return -error.errno, told.encode(errors="backslashreplace"), ()
-        except SegmentError as error:
-            return -errno.EINVAL, str(error).encode(), ()
-        except HostError as error:
-            return -errno.ENOMEM, str(error).encode(), ()
+        except (SegmentError, HostError) as error:
+            number = errno.EINVAL if isinstance(error, SegmentError) else errno.ENOMEM
+            return -number, str(error).encode(), ()
         except (OSError, MemoryError) as error:
             told = f"the guest process: {error or type(error).__name__}"
             reason = getattr(error, "errno", None) or errno.ENOMEM
@@ -221,10 +220,7 @@ class Kernel:
 
     def _load_guest(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         if self._begun:
-            raise RequestError(
-                errno.EBUSY,
-                "a guest has begun in this process: another one needs a new process",
-            )
+            raise RequestError(errno.EBUSY, "a guest has begun in this process: it takes no other")
         try:
             wanted = json.loads(argument)
             name, arguments = "" + wanted["guest"], dict(wanted["arguments"].items())
@@ -312,8 +308,7 @@ class Kernel:
 
         Zones and memory stay. The run segment is zeroed, the ring's indices are where it begins.
         """
-        self.guest, self.guest_error = None, ""
-        self._started = self._begun = False
+        self.guest, self.guest_error, self._started, self._begun = None, "", False, False
         self._threads.clear()
         if self._vm_ring is not None:
             self._vm_ring.restart()
