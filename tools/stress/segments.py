@@ -74,6 +74,12 @@ class Segments:
         own = [_INDICES.unpack_from(memory, PAGE_SIZE) for memory in self.own_rings]
         return [self.indices(), *((first, last) for first, last in own)]
 
+    def moves(self) -> list[tuple[int, int]]:
+        """What changes while the pair goes on: the indices, and each vCPU's exits and resumes."""
+        words = core.EXIT_SEQUENCE, core.RESUME_SEQUENCE
+        counts = [(_word(run, words[0]), _word(run, words[1])) for run in self.runs]
+        return self.all_indices() + counts
+
     def published(self) -> NDArray[np.void]:
         """A copy of the entries of [first, last) of each ring, `data` cut to `len` bytes.
 

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import pytest
 
+from coalesced.hv import core
 from coalesced.hv.abi import PAGE_SIZE
 from coalesced.tools.rings.patience import Patience
-from coalesced.tools.stress import corruptions, guest
+from coalesced.tools.stress import corruptions, full_speed, guest
 from coalesced.tools.stress.corruptions import Corruption
 from coalesced.tools.stress.pair import Message, Pair
 from coalesced.tools.stress.segments import Segments
@@ -129,3 +130,47 @@ def test_a_pair_that_does_not_move_hangs_only_when_it_could_have_moved(
     monkeypatch.setattr(Waiting, "state", "S")
     sides = Waiting(segments, moves=False, error_after=100)
     assert verdict(sides, segments, index).startswith("a hang")
+
+
+class Slow:
+    """A pair that was told to stop: it moves in some of the waits for its end."""
+
+    def __init__(self, moves: list[int], ends: bool = False, gone: bool = False) -> None:
+        self.segments = self
+        self._moves = iter(moves)
+        self._waits = len(moves) // 2
+        self._ends, self._gone = ends, gone
+
+    def moves(self) -> list[tuple[int, int]]:
+        return [(next(self._moves), 0)]
+
+    def wait(self, kind: str, seconds: float) -> bool:
+        self._waits -= 1
+        return self._ends and self._waits <= 0
+
+    def ended(self, side: str) -> bool:
+        return self._gone
+
+
+def ends(pair: Slow) -> bool:
+    return full_speed.ends(cast(Pair, pair))
+
+
+def test_a_slow_pair_may_take_long_to_end_and_one_that_hangs_may_not() -> None:
+    assert ends(Slow([1, 2, 2, 3, 3], ends=True))
+    assert not ends(Slow([1, 2, 2, 3, 3, 3]))
+    assert not ends(Slow([1, 2], gone=True))
+    assert not ends(Slow(list(range(1000))))
+
+
+def test_an_exit_and_an_entry_are_moves(segments: Segments) -> None:
+    seen = [segments.moves()]
+    for memory, offset in (
+        (segments.ring, 0),
+        (segments.ring, 4),
+        (segments.run, core.EXIT_SEQUENCE),
+        (segments.run, core.RESUME_SEQUENCE),
+    ):
+        struct.pack_into("<I", memory, offset, 7)
+        seen.append(segments.moves())
+    assert len({tuple(each) for each in seen}) == len(seen)
