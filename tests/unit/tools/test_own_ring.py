@@ -142,7 +142,7 @@ def test_a_ring_in_python_is_checked_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "word"),
     [
-        ("head + count,", "head + count + (head > 99),", "lost"),
+        ("tail + count,", "tail + count - (tail > 99 && count > 1),", "lost"),
         ("cell[(head + i)", "cell[(head + i - (head > 99))", "duplicated"),
         ("cell[(head + i) &", "cell[(head + (i ^ (count > 1 && i < 2))) &", "reordered"),
         ('RING_POINT("before head");', "if (count) entries[0].word[1]++;", "torn"),
