@@ -41,8 +41,11 @@ def test_every_order_of_the_headers_is_relaxed_by_some_mutation() -> None:
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.rule}: {m.how}")
 def test_what_a_mutation_changes_is_there_once(mutation: Mutation) -> None:
-    """A mutation of code that has gone would show nothing."""
+    """A mutation of code that has gone would show nothing, as would one without its test."""
     assert (mutations.ROOT / mutation.file).read_text().count(mutation.old) == 1
+    file, *names = re.findall(r"[\w/.]+", mutation.test)
+    name = next(name for name in names if name.startswith("test_"))
+    assert f"def {name}(" in (mutations.ROOT / file).read_text()
 
 
 @pytest.mark.heavy

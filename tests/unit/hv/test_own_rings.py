@@ -177,6 +177,30 @@ def test_a_posted_write_in_an_own_ring_is_reported_although_an_exit_follows_it()
         assert pair.this_exit()[0] == abi.KVM_EXIT_HLT
 
 
+def test_an_exit_does_not_take_the_report_of_a_posted_write_between_an_earlier_one_and_it() -> None:
+    """The reports of posted writes and exits take turns."""
+    watch = core.WATCH_POSTED | core.POSTED_APART
+    reported = threading.Event()
+    with rings() as (pair, (first, _)):
+        pair.vcpu.set_zones(0, table((FIRST, 0x100)), b"\1", b"\1")
+
+        def guest(vcpu: core.Vcpu) -> None:
+            vcpu.store(FIRST, 4, 0)
+            reported.wait(LIMIT)
+            vcpu.store(FIRST, 4, 1)
+            vcpu.store(0x9000, 1, 2)
+
+        pair.start(guest)
+        assert pair.handle.run(LIMIT, watch) is Event.RING_FILLED
+        reported.set()
+        while int.from_bytes(pair.mapping.read(core.EXIT_SEQUENCE, 4), "little") == 0:
+            pass
+        assert pair.handle.run(LIMIT, watch) == (abi.KVM_EXIT_MMIO, 0x9000, 1, True, 2)
+        assert pair.handle.run(LIMIT, watch) is Event.RING_FILLED
+        assert first.drain() == [0, 1]
+        assert pair.this_exit()[0] == abi.KVM_EXIT_HLT
+
+
 # --- how long entries wait ---
 
 
