@@ -8,7 +8,6 @@ import signal
 import struct
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -16,7 +15,6 @@ from coalesced.hv import abi, core
 from coalesced.hv.abi import KVM_COALESCED_MMIO, KVM_COALESCED_MMIO_RING_HEADER, PAGE_SIZE
 from coalesced.tools.stress import guest, intrusions
 from coalesced.tools.stress.intrusions import Intrusion
-from coalesced.tools.stress.lanes import Cpus
 from coalesced.tools.stress.lies import Lie
 from coalesced.tools.stress.pair import Pair, Warm
 from coalesced.tools.stress.plan import Plan
@@ -30,7 +28,6 @@ _HAMMERED = 0.5  # share of an index's corruptions that are repeated at full spe
 _MOST_AGAIN = 3000
 _LOOK_EVERY = 0.005  # seconds without a message: each look takes CPU time from both sides
 _LONGEST_WAIT = 0.0005  # seconds between a proof and the next corruption at most
-_SHORTEST_WAIT = 0.00005  # a sleep takes that long at least
 _SHORTER = 8  # the ninth part of that on average: both sides use CPU time meanwhile
 _HANGS = "a hang: neither side made progress or reported an error"
 _KNOWN = ("ProtocolError", "SegmentError", "PeerDied", "GuestError", "RequestError", "HostError")
@@ -180,32 +177,16 @@ def run(
     draw: Draw = draw,
     liars: float = LIARS,
     warm: Warm | None = None,
-    cpus: Cpus | None = None,
 ) -> None:
     """Corrupt one pair until a side detects it, `most` times, or until the deadline.
 
     `draw` chooses the next corruption. `liars`: share of the pairs in which a side lies instead.
-    `warm`: keeps the processes for the next pair. `cpus`: of which pairs side by side take theirs.
+    `warm`: keeps the processes for the next pair.
     """
     setup = plan.short(strict=False)
     if plan.random.random() < liars:
         setup = replace(setup, lie=Lie.draw(plan.random))
-    setup = warm.fit(setup) if warm else setup
-    used = setup.cpus_of(len(os.sched_getaffinity(0)))
-    with cpus.taken(used) if cpus else nullcontext():
-        _corrupt(Pair(setup, warm), plan.random, most, deadline, totals, draw)
-
-
-def _corrupt(
-    pair: Pair,
-    chance: random.Random,
-    most: int,
-    deadline: float,
-    totals: Totals,
-    draw: Draw,
-) -> None:
-    """Corrupt a pair until a side detects it, `most` times, or until the deadline."""
-    setup = pair.setup
+    pair = Pair(setup, warm)
     try:
         if setup.lie is not None:
             judge_lie(pair, setup.lie, totals)
@@ -218,9 +199,8 @@ def _corrupt(
         canaries = _Canaries(segments)
         while most > 0 and time.monotonic() < deadline:
             most -= 1
-            if (pause := _LONGEST_WAIT * chance.random() ** _SHORTER) > _SHORTEST_WAIT:
-                time.sleep(pause)
-            corruption = draw(chance, segments)
+            time.sleep(_LONGEST_WAIT * plan.random.random() ** _SHORTER)
+            corruption = draw(plan.random, segments)
             totals.corruptions += 1
             started = time.monotonic()
             corruption.carry_out(segments)
@@ -229,7 +209,6 @@ def _corrupt(
                 verdict = "a stray access: unused bytes have changed"
             what = f"{corruption.what} <- {corruption.data.hex()}"
             totals.judge(pair, what, verdict, time.monotonic() - started)
-            pair.sound = verdict in ("harmless", "detected")
             if verdict != "harmless" or not corruption.data:
                 return  # nothing here may write to what is gone
     finally:
@@ -289,6 +268,8 @@ def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusio
     while time.monotonic() < end:
         if _has_ended(pair):
             return _end(pair)
+        if patience.over((segments.indices(), segments.word(core.EXIT_SEQUENCE))):
+            break
         if pair.proved == asked:
             first, last = segments.indices()
             sound = first < segments.slots and last < segments.slots and segments.whole()
@@ -297,8 +278,6 @@ def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusio
             if sound:
                 return "harmless"
             asked = pair.ask()
-        if patience.over((segments.indices(), segments.word(core.EXIT_SEQUENCE))):
-            break
     return _HANGS
 
 
@@ -318,10 +297,9 @@ def _fatal(pair: Pair) -> str:
 
 def _has_ended(pair: Pair) -> bool:
     """Whether a side has ended, or has reported an error; waits a moment for that."""
-    heard = pair.hear(_LOOK_EVERY)
-    if heard is None or pair.last:
+    if pair.hear(_LOOK_EVERY) is None or pair.last:
         return True
-    if not heard and pair.ended("hv"):
+    if pair.ended("hv"):
         pair.wait("last", _PATIENCE)
         return True
     return False

@@ -106,11 +106,7 @@ def _ring_the_bell(vcpu: Vcpu, number: int) -> None:
 
 def _prove(vcpu: Vcpu, number: int, slots: int) -> None:
     """Use every slot of the ring again, and exit in every way, so that nothing which was in either
-    before has been left unread; then report it.
-
-    The ring comes first: after an exit each side would have written its index again before the
-    other one reads it, and of the corruptions that are detected a third would not be.
-    """
+    before has been left unread; then report it."""
     port = pattern.own(pattern.PROBE_PORT, vcpu.index)
     vcpu.fill(pattern.own(PROOF, vcpu.index), slots + _BATCH, 0, 8)
     vcpu.load32(pattern.own(pattern.PROBE, vcpu.index))

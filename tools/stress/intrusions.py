@@ -62,21 +62,6 @@ def pipe(chance: random.Random, segments: Segments) -> Intrusion:
     return Intrusion(f"{kind} of {size} bytes, {rounds} times: {name}", b"\0", do)
 
 
-def clear(segments: Segments) -> None:
-    """Empty the channels of a pair that has stopped, and let no pipe block."""
-    for pipe in segments.channels[:-2]:
-        os.set_blocking(pipe, False)
-        end = _end(pipe, os.O_RDONLY)
-        with suppress(BlockingIOError):
-            while os.read(end, _MOST_BYTES):
-                pass
-        os.close(end)
-    for channel in segments.channels[-2:]:
-        with socket.socket(fileno=os.dup(channel)) as peer, suppress(BlockingIOError):
-            while peer.recv(_MOST_BYTES, socket.MSG_DONTWAIT):
-                pass
-
-
 def _end(fd: int, access: int) -> int:
     return os.open(f"/proc/self/fd/{fd}", access | os.O_NONBLOCK)
 
