@@ -176,7 +176,7 @@ class Vm:
         """Unregister ranges, then register others, in a request or two; how many were registered.
 
         `posted`: registered behind those added, as posted zones: each write ends a `run` of the
-        vCPU with WATCH_POSTED; in a buffer POSTED_APART belongs beside it. `buffer`: the ring of
+        vCPU with WATCH_POSTED; those in a buffer need POSTED_APART, too. `buffer`: the ring of
         those registered; None: the VM's. Fewer than all: the kernel has no room for the next one
         (ENOSPC). Raises RequestError with EEXIST for a zone that overlaps one that is posted when
         it is not, or of another ring.

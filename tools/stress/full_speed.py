@@ -74,9 +74,10 @@ def _watch(pair: Pair, seconds: float, disturb: Callable[[], None] | None) -> bo
 
 
 def ends(pair: Pair) -> bool:
-    """Whether a pair that was told to stop ends; False once nothing of it moves any more.
+    """Wait for a pair to end after `stop`; False if no index or exit changes for PATIENCE.
 
-    Its burst may be of thousands of exits, each with a turn of the scheduler on a busy machine.
+    The guest finishes its burst first: thousands of exits, each of which waits for a turn of the
+    scheduler on a busy machine.
     """
     assert pair.segments is not None
     for _ in range(_TURNS):

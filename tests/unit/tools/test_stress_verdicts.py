@@ -133,7 +133,7 @@ def test_a_pair_that_does_not_move_hangs_only_when_it_could_have_moved(
 
 
 class Slow:
-    """A pair that was told to stop: it moves in some of the waits for its end."""
+    """A pair after `stop`. `moves`: counts that are read before and after each wait for its end."""
 
     def __init__(self, moves: list[int], ends: bool = False, gone: bool = False) -> None:
         self.segments = self
