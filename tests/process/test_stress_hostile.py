@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from coalesced.hv.abi import KVM_COALESCED_MMIO_RING_HEADER as HEADER
 from coalesced.tools.stress import corruptions, intrusions
 from coalesced.tools.stress.intrusions import Intrusion
 from coalesced.tools.stress.lies import VCPU, WAYS, Lie
-from coalesced.tools.stress.pair import Pair
+from coalesced.tools.stress.pair import Pair, Warm
 from coalesced.tools.stress.plan import Pins, Plan
 from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.totals import Totals
@@ -38,14 +39,13 @@ def _orphans_are_ours() -> Iterator[None]:
     prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def told(lie: Lie) -> Totals:
+def told(lie: Lie, warm: Warm | None = None) -> Totals:
     """The result of one intrusion."""
     totals = Totals()
-    with (
-        own_streams(),
-        closing(Pair(replace(Plan(1, Pins()).short(strict=False), lie=lie))) as pair,
-    ):
+    setup = replace(Plan(1, Pins()).short(strict=False), lie=lie)
+    with own_streams(), closing(Pair(setup, warm)) as pair:
         corruptions.judge_lie(pair, lie, totals)
+        pair.finish()
     return totals
 
 
@@ -55,6 +55,18 @@ def test_a_guest_process_that_lies_about_its_vcpu_is_found_out(what: str, place:
     """It hands over other things than memory and pipes."""
     totals = told(Lie("hv", VCPU, what, -1, place))
     assert (totals.corruptions_detected, totals.failures) == (1, [])
+
+
+@some_heavy("side, number", every(["hv", "vmm"], range(8)), lambda _, number: number in (0, VCPU))
+def test_whatever_a_message_is_changed_to_the_pair_reports_it_or_runs(
+    side: str, number: int
+) -> None:
+    """Each kind of lie at each place, in processes that run one pair after the other."""
+    with closing(Warm()) as warm:
+        for what, place in product(WAYS, range(3)):
+            totals = told(Lie(side, number, what, -12, place), warm)
+            assert totals.failures == []
+            assert totals.corruptions_detected + totals.corruptions_harmless == 1
 
 
 def test_another_child_of_the_process_is_left_alone() -> None:
