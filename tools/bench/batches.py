@@ -11,18 +11,12 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from coalesced.devices.bus.region import Region
 from coalesced.hv import core
 from coalesced.hv.doorbell import WaitPolicy
-from coalesced.hv.process import GuestProcess
 from coalesced.hv.ring import Consumer, usable
-from coalesced.tools.bench import host
-from coalesced.tools.bench.growing import ignore
-from coalesced.tools.guests import bench as guest
+from coalesced.tools.bench.parked import Parked
 from coalesced.tools.runs.words import plural
 from coalesced.vmm import pc
-from coalesced.vmm.accel.process import ProcessAccelerator
-from coalesced.vmm.machine import Machine
 
 GUEST = "coalesced.tools.guests.bench:bursts"
 LOWER = 10  # percentile: another process makes some batches longer, and none shorter
@@ -110,40 +104,23 @@ class Spent(NamedTuple):
     drains: float
 
 
-class Bursts:
+class Bursts(Parked):
     """A machine with a screen, whose guest draws bursts on demand."""
 
     def __init__(self, wait: str, pages: int) -> None:
-        placement = host.placements()[0]
-        process = GuestProcess()
-        accel = ProcessAccelerator(process, pages, WaitPolicy.named(wait), placement)
-        accel.put_cpus_back()
-        self.machine = machine = Machine(accel)
-        self._pid = process.pid
-        self._cpus = host.cpus_of(placement)
-        self._command = 0
-        try:
-            pc.add_ram(machine)
-            pc.add_vga(machine)
-            control = Region("bench-bursts", 0x1000, lambda _offset, _size: self._command, ignore)
-            machine.memory.map(control, guest.CONTROL)
-            accel.load_guest(GUEST, {})
-        except BaseException:
-            machine.close()
-            raise
-        self._taps = Taps(machine.queues[0].ring)
-        host.park(self._pid)
+        super().__init__(pages, WaitPolicy.named(wait))
+        with self.building(GUEST):
+            pc.add_ram(self.machine)
+            pc.add_vga(self.machine)
+            self.add_control()
+        self._taps = Taps(self.machine.queues[0].ring)
 
     def measure(self, point: Point, writes: int) -> Spent:
         """The cost of a burst, from as many as make `writes`, LEAST to MOST of them."""
         count = min(max(writes // point.burst, LEAST), MOST)
-        self._command = count | point.burst << 32
-        with (
-            self._taps.on(),
-            host.on_cpu(self._cpus[0]),
-            host.awake(self._pid, self._cpus[1]),
-        ):
-            self.machine.resume()
+        self.command = count | point.burst << 32
+        with self._taps.on():
+            self.resume()
         return spent(point, self._taps.batches)
 
 

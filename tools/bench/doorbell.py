@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from coalesced.devices.bus.region import Region
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.ioeventfds import Ioeventfd
-from coalesced.hv.process import GuestProcess
 from coalesced.tools.bench import host, report
 from coalesced.tools.bench.measure import (
     NOTHING,
@@ -25,10 +24,9 @@ from coalesced.tools.bench.measure import (
     rounds,
     spread,
 )
+from coalesced.tools.bench.parked import Parked
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.guests import bench as guest
-from coalesced.vmm.accel.process import ProcessAccelerator
-from coalesced.vmm.machine import Machine
 
 WAYS: Final = ("exit", "queued", "posted", "ioeventfd")
 POLICIES: Final = ("block", "adaptive", "poll")
@@ -62,17 +60,11 @@ class DoorbellFigures:
     hv_cpu_us: float | None
 
 
-class Bell:
+class Bell(Parked):
     """A machine with one register, and a guest that writes to it now and then."""
 
     def __init__(self, way: str, policy: str, placement: str) -> None:
-        process = GuestProcess()
-        self._pid = process.pid
-        accel = ProcessAccelerator(process, 1, WaitPolicy.named(policy), placement)
-        accel.put_cpus_back()
-        self.machine = machine = Machine(accel, staleness=STALENESS)
-        self._cpus = host.cpus_of(placement)
-        self._command = 0
+        super().__init__(1, WaitPolicy.named(policy), placement, staleness=STALENESS)
         self._acted: list[int] = []
         self.latency: list[Times] = []
         self.guest: list[Times] = []
@@ -81,27 +73,22 @@ class Bell:
         region = Region(
             "bench-doorbell",
             guest.REGISTERS_SIZE,
-            lambda _offset, _size: self._command,
+            self.read_control,
             self._ring,
             coalesced=at if way == "queued" else (),
             posted=at if way == "posted" else (),
         )
-        try:
-            machine.add_ram(0, RAM_SIZE)
-            machine.memory.map(region, guest.CONTROL)
+        with self.building("coalesced.tools.guests.bench:doorbells"):
+            self.machine.add_ram(0, RAM_SIZE)
+            self.machine.memory.map(region, guest.CONTROL)
             if way == "ioeventfd":
-                machine.add_ioeventfd(Ioeventfd(guest.BELL, 8), self._signalled)
-            accel.load_guest("coalesced.tools.guests.bench:doorbells", {})
-        except BaseException:
-            machine.close()
-            raise
-        host.park(self._pid)
+                self.machine.add_ioeventfd(Ioeventfd(guest.BELL, 8), self._signalled)
 
     def measure(self, rings: int, keep: bool = True) -> float:
         """Let the guest write `rings` times; the median microseconds until the device acts."""
-        self._command = rings | GAP_US << 32
+        self.command = rings | GAP_US << 32
         self._acted.clear()
-        with host.on_cpu(self._cpus[0]), host.awake(self._pid, self._cpus[1]):
+        with self.awake():
             cpu = time.process_time_ns()
             self.machine.resume()
             vmm_cpu = time.process_time_ns() - cpu
@@ -171,8 +158,8 @@ def measure(policies: Sequence[str], sizes: Sizes, step: Step) -> report.Section
     with ExitStack() as stack:
         for policy in policies:
             for way in WAYS:
-                bells[policy, way] = bell = Bell(way, policy, placement)
-                stack.enter_context(closing(bell.machine))
+                bell = stack.enter_context(closing(Bell(way, policy, placement)))
+                bells[policy, way] = bell
                 bell.measure(sizes.rings, keep=False)
         subjects = {
             " ".join(key): partial(bell.measure, sizes.rings) for key, bell in bells.items()

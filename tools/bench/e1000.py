@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 import psutil
 
 from coalesced.hv.doorbell import WaitPolicy
-from coalesced.hv.process import GuestProcess
 from coalesced.tools.bench import host, iperf, report
 from coalesced.tools.bench.far_end import FarProcess, NearEnd
 from coalesced.tools.bench.measure import Step, interleaved, rounds, spread
+from coalesced.tools.bench.parked import Parked
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.guests.network import memory
 from coalesced.tools.guests.network.bench import Order, Report
@@ -27,8 +27,6 @@ from coalesced.tools.runs.exchange import LOOPBACK, free_ports
 from coalesced.tools.runs.options import NetworkOptions
 from coalesced.tools.runs.results import Sides
 from coalesced.vmm import pc
-from coalesced.vmm.accel.process import ProcessAccelerator
-from coalesced.vmm.machine import Machine
 
 GUEST: Final = "coalesced.tools.guests.network.bench:run"
 LENGTH: Final = 1428  # bytes of UDP payload: frames of 1,470 bytes
@@ -183,41 +181,32 @@ class Link:
         self.samples = {kind: _Samples() for kind in KINDS}
         self.frames = 0
         self._warm: set[str] = set()  # kinds that ran
-        self._cpu = host.cpus_of(placement)[0]
         with ExitStack() as stack:
             # Before the guest's, whose CPU it would inherit.
             far = None if near else stack.enter_context(closing(FarProcess(theirs, ours)))
-            process = GuestProcess()
-            self.pid = process.pid
-            accel = ProcessAccelerator(process, 1, policy, placement)
-            accel.put_cpus_back()
-            self._machine = Machine(accel, coalesce=way != EXIT, staleness=STALENESS)
-            stack.callback(self._machine.close)
-            self._far = far or stack.enter_context(
-                closing(NearEnd(self._machine.loop, theirs, ours))
-            )
+            self.vm = Parked(1, policy, placement, coalesce=way != EXIT, staleness=STALENESS)
+            stack.enter_context(closing(self.vm))
+            machine = self.vm.machine
+            self._far = far or stack.enter_context(closing(NearEnd(machine.loop, theirs, ours)))
             netdev = f"dgram,id=n0,local={LOOPBACK}:{ours},remote={LOOPBACK}:{theirs}"
-            tail = ",tdt=posted" if way == POSTED else ""
-            devices.board(
-                self._machine,
-                [f"e1000,addr=03.0,netdev=n0{tail}"],
-                pc.DEFAULT_MEMORY,
-                NetworkOptions((netdev,)),
-            )
-            self._machine.run(GUEST)
+            card = "e1000,addr=03.0,netdev=n0" + ",tdt=posted" * (way == POSTED)
+            with self.vm.building(GUEST):
+                devices.board(machine, [card], pc.DEFAULT_MEMORY, NetworkOptions((netdev,)))
+            self.vm.resume()
             self._stack = stack.pop_all()
 
     def measure(self, kind: str, frames: int) -> float:
         """Frames per second, from the guest's first to the last one's acknowledgement."""
         what = KINDS[kind]
         order = Order(what.order, frames, LENGTH, WINDOW, what.each, what.ack_every)
-        machine = self._machine
+        machine = self.vm.machine
         memory.order(machine.dma.write, order)
         self._far.begin(order)
-        exits, cpu = machine.counters.exits, time.process_time_ns()
-        with host.on_cpu(self._cpu):
+        exits = machine.counters.exits
+        with self.vm.awake():
+            cpu = time.process_time_ns()
             machine.resume()
-        cpu = time.process_time_ns() - cpu
+            cpu = time.process_time_ns() - cpu
         said = Report(**memory.read_report(machine.dma.read))
         pps = frames / said.ns * 1e9
         self.frames += frames
@@ -383,5 +372,5 @@ def _ends(samples: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _rss(link: Link) -> Sides[int]:
-    hv, vmm = (psutil.Process(pid).memory_info().rss for pid in (link.pid, os.getpid()))
+    hv, vmm = (psutil.Process(pid).memory_info().rss for pid in (link.vm.pid, os.getpid()))
     return Sides(hv, vmm)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -15,15 +14,13 @@ from numpy.typing import NDArray
 
 from coalesced.devices.bus.region import Region
 from coalesced.hv.doorbell import WaitPolicy
-from coalesced.hv.process import GuestProcess
 from coalesced.tools.bench import floors, host, report
 from coalesced.tools.bench.measure import Spread, Step, Taken, interleaved, percentile, rounds
+from coalesced.tools.bench.parked import Parked, ignore
 from coalesced.tools.bench.progress import stopped
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.guests import bench as guest
 from coalesced.tools.runs.json_members import OPTIONAL
-from coalesced.vmm.accel.process import ProcessAccelerator
-from coalesced.vmm.machine import Machine
 
 POLICIES = ("block", "adaptive", "poll")
 FLOORS = ("pipe", "ppoll", "eventfd", "socketpair", "futex", "spin")  # of floors.ping_pong
@@ -50,59 +47,29 @@ SHORT = Sizes(repetitions=5, sleeping=500, spinning=500, single=0, seconds=1)
 QUICK = Sizes(repetitions=3, sleeping=500, spinning=2_000, single=1_000, seconds=5)
 
 
-class Probe:
-    """A device that gives the guest its command, and answers its loads with 0."""
-
-    def __init__(self, stamps: int) -> None:
-        """`stamps`: of how many loads in a row from STAMPED the times are kept."""
-        self.command = 0
-        self.stamps = np.zeros(1 + stamps, np.int64)  # their number, then the times
-        self.region = Region("bench-probe", guest.REGISTERS_SIZE, self.read, self.write)
-        # In C, and beside the other one: what is timed is the exit, not the clock in Python.
-        stamped = floors.stamper(self.stamps)
-        self.stamped = Region("bench-stamped", guest.REGISTERS_SIZE, stamped, self.write)
-
-    def read(self, offset: int, _size: int) -> int:
-        """A load: of CONTROL, the command; 0 of anything else."""
-        return 0 if offset else self.command
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        """Ignored: the guest only loads."""
-
-
-class Exits:
-    """A machine with a probe, and a guest process that loads from it on demand."""
+class Exits(Parked):
+    """A machine whose guest loads on demand: from its registers, or from where loads are timed."""
 
     def __init__(self, policy: WaitPolicy, placement: str, singles: int = 0) -> None:
         """`singles`: how many round trips `singly` can time."""
-        process = GuestProcess()
-        accel = ProcessAccelerator(process, 1, policy, placement)
-        accel.put_cpus_back()
-        self.machine = Machine(accel)
-        self._pid = process.pid
-        self._cpus = host.cpus_of(placement)
-        self._probe = Probe(singles + 1)
-        try:
-            regions = (self._probe.region, guest.CONTROL), (self._probe.stamped, guest.STAMPED)
-            self.machine.memory.map_all(regions)
-            self.machine.accel.load_guest("coalesced.tools.guests.bench:exits", {})
-        except BaseException:
-            self.machine.close()
-            raise
-        host.park(self._pid)
+        super().__init__(1, policy, placement)
+        self._stamps = np.zeros(2 + singles, np.int64)  # their number, then the times
+        with self.building("coalesced.tools.guests.bench:exits"):
+            self.add_control()
+            # In C, and beside the other one: what is timed is the exit, not the clock in Python.
+            stamped = floors.stamper(self._stamps)
+            region = Region("bench-stamped", guest.REGISTERS_SIZE, stamped, ignore)
+            self.machine.memory.map(region, guest.STAMPED)
 
     def measure(self, count: int, address: int = guest.PROBE) -> float:
         """Nanoseconds per round trip, mean of `count`."""
-        self._probe.command = count | address << 32
-        with host.on_cpu(self._cpus[0]), host.awake(self._pid, self._cpus[1]):
-            started = time.monotonic_ns()
-            self.machine.resume()
-            # The load of the command and the final halt are exits as well.
-            return (time.monotonic_ns() - started) / (count + 2)
+        self.command = count | address << 32
+        # The load of the command and the final halt are exits as well.
+        return self.resume() / (count + 2)
 
     def singly(self, count: int) -> Times:
         """Time `count` round trips one by one, from a load's arrival to the next one's."""
-        stamps = self._probe.stamps
+        stamps = self._stamps
         stamps[0] = 0
         self.measure(count + 1, guest.STAMPED)
         return np.diff(stamps[1 : 1 + stamps[0]])
@@ -110,8 +77,7 @@ class Exits:
 
 def shortly() -> float:
     """Nanoseconds of an exit with --wait adaptive, the median of a few thousand: under a second."""
-    exits = Exits(WaitPolicy.named("adaptive"), host.placements()[0])
-    with closing(exits.machine):
+    with closing(Exits(WaitPolicy.ADAPTIVE, host.placements()[0])) as exits:
         exits.measure(SHORT.sleeping)
         return statistics.median(exits.measure(SHORT.sleeping) for _ in range(SHORT.repetitions))
 
@@ -126,8 +92,8 @@ class Placement:
         self._single: dict[str, list[Times]] = {key_of(placement, name): [] for name in NAMES}
         self._exits: dict[str, Exits] = {}
         for policy in POLICIES:
-            self._exits[policy] = Exits(WaitPolicy.named(policy), placement, sizes.single)
-            stack.callback(self._exits[policy].machine.close)
+            exits = Exits(WaitPolicy.named(policy), placement, sizes.single)
+            self._exits[policy] = stack.enter_context(closing(exits))
 
     def subjects(self) -> Iterator[tuple[str, Callable[[], float]]]:
         """Each subject by name; the floor right before the policy that is compared with it."""

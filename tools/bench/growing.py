@@ -12,12 +12,8 @@ from typing import Final, NamedTuple
 from coalesced.devices.bus.device import StateValue
 from coalesced.devices.bus.region import Region
 from coalesced.devices.bus.write_run import WriteRun
-from coalesced.hv.doorbell import WaitPolicy
-from coalesced.hv.process import GuestProcess
-from coalesced.tools.bench import host
+from coalesced.tools.bench.parked import Parked, ignore
 from coalesced.tools.guests import bench as guest
-from coalesced.vmm.accel.process import ProcessAccelerator
-from coalesced.vmm.machine import Machine
 
 WRITE, EXIT, START, RESERVE = "write_ns", "exit_ns", "start_ms", "reserve_ms"
 _GUEST: Final = "coalesced.tools.guests.bench:growth"
@@ -56,8 +52,7 @@ def of_shape(key: str, size: int, sizes: Sizes, stack: ExitStack) -> Subjects:
     shape = Shape(**{key: size})
     if key == "ram_mib":  # large RAM is there for one measurement at a time
         return {cost: partial(started, shape, cost, sizes.exits) for cost in (EXIT, START, RESERVE)}
-    vm = Growing(shape)
-    stack.callback(vm.machine.close)
+    vm = stack.enter_context(closing(Growing(shape)))
     return {
         WRITE: partial(vm.measure, guest.WRITES, sizes.writes),
         EXIT: partial(vm.measure, guest.LOADS, sizes.exits),
@@ -65,33 +60,15 @@ def of_shape(key: str, size: int, sizes: Sizes, stack: ExitStack) -> Subjects:
     }
 
 
-class Growing:
+class Growing(Parked):
     """A VM of a shape, whose guest writes or exits on demand."""
 
     def __init__(self, shape: Shape) -> None:
-        placement = host.placements()[0]
-        process = GuestProcess()
-        accel = ProcessAccelerator(
-            process,
-            shape.ring_pages,
-            WaitPolicy.ADAPTIVE,
-            placement,
-            reserve=not shape.ram_unreserved_mib,
-        )
-        accel.put_cpus_back()
-        self.machine = Machine(accel)
-        self._pid = process.pid
-        self._cpus = host.cpus_of(placement)
-        self._command = 0
+        super().__init__(shape.ring_pages, reserve=not shape.ram_unreserved_mib)
         self.reserving_ms = 0.0
         """How long the RAM took to reserve and to map."""
-        try:
+        with self.building(_GUEST, {"zones": shape.zones * shape.devices}):
             self._build(shape)
-            accel.load_guest(_GUEST, {"zones": shape.zones * shape.devices})
-        except BaseException:
-            self.machine.close()
-            raise
-        host.park(self._pid)
 
     def _build(self, shape: Shape) -> None:
         began = time.monotonic_ns()
@@ -102,10 +79,9 @@ class Growing:
             self.machine.add_ram(_RAM + (slot << 20), 4096)
         for number in range(1, shape.regions):
             base = _OTHERS[number % 2] + number * 0x2000
-            other = Region(f"bench-{number}", 0x1000, self._read, ignore)
+            other = Region(f"bench-{number}", 0x1000, self.read_control, ignore)
             self.machine.memory.map(other, base)
-        control = Region("bench-control", guest.QUEUE - guest.CONTROL, self._read, ignore)
-        self.machine.memory.map(control, guest.CONTROL)
+        self.add_control()
         for number in range(shape.devices):
             device = Queued(f"bench-growth-{number}", shape.zones)
             self.machine.add_device(device)
@@ -113,14 +89,8 @@ class Growing:
 
     def measure(self, what: int, count: int) -> float:
         """Nanoseconds per operation, mean of `count`; `what`: guest.WRITES or guest.LOADS."""
-        self._command = count | what << 32
-        with host.on_cpu(self._cpus[0]), host.awake(self._pid, self._cpus[1]):
-            started = time.monotonic_ns()
-            self.machine.resume()
-            return (time.monotonic_ns() - started) / count
-
-    def _read(self, offset: int, _size: int) -> int:
-        return 0 if offset else self._command
+        self.command = count | what << 32
+        return self.resume() / count
 
 
 class Queued:
@@ -144,10 +114,6 @@ class Queued:
         return {}
 
 
-def ignore(_offset: int, _size: int, _value: int) -> None:
-    """Do nothing with a write."""
-
-
 def _take_run(run: WriteRun) -> int:
     return len(run.addresses)
 
@@ -160,7 +126,7 @@ def started(shape: Shape, cost: str, exits: int) -> float:
     """
     began = time.monotonic_ns()
     vm = Growing(shape)
-    with closing(vm.machine):
+    with closing(vm):
         if cost == EXIT:
             return vm.measure(guest.LOADS, exits)
         vm.measure(guest.LOADS, 1)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Final
 
 from coalesced.devices.bus.pci import BASE_ADDRESS_0, COMMAND, COMMAND_MASTER, COMMAND_MEMORY
 from coalesced.devices.bus.pci_bus import PciBus
-from coalesced.devices.bus.region import Region
 from coalesced.devices.e1000 import registers as reg
 from coalesced.devices.e1000.card import E1000
-from coalesced.hv.doorbell import WaitPolicy
-from coalesced.hv.process import GuestProcess
-from coalesced.tools.bench import host
-from coalesced.tools.bench.growing import Sizes, Subjects, ignore
+from coalesced.tools.bench.growing import Sizes, Subjects
+from coalesced.tools.bench.parked import Parked
 from coalesced.tools.guests import bench as guest
 from coalesced.tools.guests.network.rings import (
     RING_SIZE,
@@ -25,9 +21,7 @@ from coalesced.tools.guests.network.rings import (
     TXD_IFCS,
     TXD_RS,
 )
-from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.clock import Clock
-from coalesced.vmm.machine import Machine
 
 FRAME, SHARE = "frame_ns", "share_ns"
 LENGTH: Final = 1470  # bytes of a frame, as `bench e1000` sends
@@ -38,13 +32,12 @@ _TURN: Final = guest.HUB_BURST * guest.HUB_TURNS
 
 def of_hub(cards: int, sizes: Sizes, stack: ExitStack) -> Subjects:
     """The costs of a frame that one card sends to the others; `stack` ends the VM."""
-    hub = Hub(cards)
-    stack.callback(hub.machine.close)
+    hub = stack.enter_context(closing(Hub(cards)))
     turns = max(sizes.frames // cards // _TURN, 1)
     return {FRAME: lambda: hub.measure(turns), SHARE: lambda: hub.measure(turns) / cards}
 
 
-class Hub:
+class Hub(Parked):
     """A VM with cards on one hub. The first one sends; the others receive and get buffers back.
 
     The registers of all are set here: a driver's start would take a second for each card.
@@ -52,26 +45,14 @@ class Hub:
 
     def __init__(self, cards: int) -> None:
         """`cards`: 1 to 32."""
-        placement = host.placements()[0]
-        process = GuestProcess()
-        accel = ProcessAccelerator(process, 1, WaitPolicy.ADAPTIVE, placement)
-        accel.put_cpus_back()
-        self.machine = machine = Machine(accel)
-        self._pid = process.pid
-        self._cpus = host.cpus_of(placement)
-        self._command = 0
-        try:
+        super().__init__()
+        machine = self.machine
+        with self.building("coalesced.tools.guests.bench:hub", {"cards": cards}):
             machine.add_ram(0, _RINGS + cards * RING_SIZE)
-            control = Region("bench-hub", 0x1000, lambda _offset, _size: self._command, ignore)
-            machine.memory.map(control, guest.CONTROL)
+            self.add_control()
             clock = Clock(machine.loop)
             bus = PciBus(machine.memory, machine.ports, lambda _i, _l: None, machine.dma, clock)
             self.cards = [self._card(bus, number) for number in range(cards)]
-            accel.load_guest("coalesced.tools.guests.bench:hub", {"cards": cards})
-        except BaseException:
-            machine.close()
-            raise
-        host.park(self._pid)
 
     def _card(self, bus: PciBus, number: int) -> E1000:
         """One more card, ready to send or to receive."""
@@ -113,8 +94,5 @@ class Hub:
 
     def measure(self, turns: int) -> float:
         """Nanoseconds per frame; in a turn the first card sends its whole ring."""
-        self._command = turns
-        with host.on_cpu(self._cpus[0]), host.awake(self._pid, self._cpus[1]):
-            started = time.monotonic_ns()
-            self.machine.resume()
-            return (time.monotonic_ns() - started) / (turns * _TURN)
+        self.command = turns
+        return self.resume() / (turns * _TURN)

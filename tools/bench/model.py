@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -145,9 +145,9 @@ def measure(choice: Choice, sizes: Sizes, step: Step) -> report.Section:
     subjects: dict[str, Measured] = {}
     with ExitStack() as stack:
         for wait in choice.policies:
-            machines = {pages: Bursts(wait, pages) for pages in choice.pages}
-            for each in machines.values():
-                stack.callback(each.machine.close)
+            machines = {
+                pages: stack.enter_context(closing(Bursts(wait, pages))) for pages in choice.pages
+            }
             for point in choice.points(wait):
                 subjects[str(point)] = Measured(point, machines[point.ring_pages], sizes.writes)
         runs = {name: subject.run for name, subject in subjects.items()}

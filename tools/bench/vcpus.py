@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
@@ -13,14 +12,11 @@ import numpy as np
 
 from coalesced.devices.bus.region import Region
 from coalesced.devices.bus.write_run import WriteRun
-from coalesced.hv.doorbell import WaitPolicy
-from coalesced.hv.process import GuestProcess
-from coalesced.tools.bench import floors, host, report
+from coalesced.tools.bench import floors, report
 from coalesced.tools.bench.measure import Spread, Step, Taken, interleaved, rounds
+from coalesced.tools.bench.parked import Parked, ignore
 from coalesced.tools.bench.registry import Options, Plan
 from coalesced.tools.guests import bench as guest
-from coalesced.vmm.accel.process import ProcessAccelerator
-from coalesced.vmm.machine import Machine
 
 COUNTS: Final = (1, 2, 4, 8)
 PAGES: Final = 8
@@ -61,44 +57,29 @@ THREADS: Final = (
 WAYS: Final = (*VCPUS, *THREADS)
 
 
-class Crowd:
+class Crowd(Parked):
     """A machine whose vCPUs all write as long as each has writes left.
 
     `own`: each to a device that has a ring of its own; else all to one device.
     """
 
     def __init__(self, vcpus: int, pages: int, own: bool) -> None:
-        process = GuestProcess()
-        accel = ProcessAccelerator(process, pages, WaitPolicy.ADAPTIVE, vcpus=vcpus)
-        self.machine = Machine(accel)
-        self._pid = process.pid
+        super().__init__(pages, placement="any", vcpus=vcpus)
         self._vcpus = vcpus
-        self._command = 0
-        control = Region(
-            "bench-crowd", guest.REGISTERS_SIZE, lambda _offset, _size: self._command, _ignore
-        )
-        try:
+        with self.building("coalesced.tools.guests.bench:crowd", {"apart": own}):
             self.machine.add_ram(0, 0x1000)
-            self.machine.memory.map(control, guest.CONTROL)
+            self.add_control()
             for number in range(vcpus if own else 1):
                 self.machine.memory.map(_queue(own), guest.QUEUE + number * guest.QUEUE_SIZE)
-            accel.load_guest("coalesced.tools.guests.bench:crowd", {"apart": own})
-        except BaseException:
-            self.machine.close()
-            raise
-        host.park(self._pid)
 
     def measure(self, writes: int) -> tuple[float, float]:
         """Nanoseconds per write of all, and the least time of a vCPU over the greatest."""
-        self._command = writes // self._vcpus
-        with host.awake(self._pid):
-            started = time.monotonic_ns()
-            self.machine.resume()
-            ns = time.monotonic_ns() - started
+        self.command = writes // self._vcpus
+        ns = self.resume()
         raw = self.machine.ram[0].read(0, 16 * self._vcpus)
         began, ended = np.frombuffer(raw, np.int64).reshape(self._vcpus, 2).T
         taken = ended - began
-        return ns / (self._command * self._vcpus), float(taken.min() / taken.max())
+        return ns / (self.command * self._vcpus), float(taken.min() / taken.max())
 
 
 def _queue(own: bool) -> Region:
@@ -107,15 +88,11 @@ def _queue(own: bool) -> Region:
         "bench-queue",
         guest.QUEUE_SIZE,
         lambda _offset, _size: 0,
-        _ignore,
+        ignore,
         coalesced=((0, guest.QUEUE_SIZE),),
         take_run=_take_run,
         ring="own" if own else "vm",
     )
-
-
-def _ignore(_offset: int, _size: int, _value: int) -> None:
-    """Do nothing with a write."""
 
 
 def _take_run(run: WriteRun) -> int:
@@ -180,8 +157,7 @@ def measure(pages: int, sizes: Sizes, step: Step) -> report.Section:
     with ExitStack() as stack:
         for count in COUNTS:
             for way in VCPUS:
-                crowd = Crowd(count, pages, way.own)
-                stack.callback(crowd.machine.close)
+                crowd = stack.enter_context(closing(Crowd(count, pages, way.own)))
                 subjects[_name(way, count)] = Shares(partial(crowd.measure, sizes.writes))
             for way in THREADS:
                 subjects[_name(way, count)] = Shares(
