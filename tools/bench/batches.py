@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -25,10 +26,7 @@ LEAST = 8
 
 
 class Point(NamedTuple):
-    """A guest that loads from its screen after every `burst` writes to it.
-
-    The last of these are some that do not fill the ring.
-    """
+    """A guest that loads from its screen after every `burst` writes to it."""
 
     wait: str
     ring_pages: int
@@ -46,9 +44,10 @@ class Point(NamedTuple):
 
     @property
     def batches(self) -> list[int]:
-        """The lengths of a burst's batches; the last one is drained before the load."""
+        """The lengths of a burst's batches; what does not fill the ring is drained at the load."""
         full = [usable(self.ring_pages)] * self.full
-        return [*full, self.queued - sum(full)]
+        rest = self.queued - sum(full)
+        return [*full, rest] if rest else full
 
     def __str__(self) -> str:
         pages = plural(self.ring_pages, "page")
@@ -98,7 +97,7 @@ class Taps:
 
 
 class Spent(NamedTuple):
-    """Nanoseconds of a burst."""
+    """Nanoseconds of a burst; NaN of one that was not seen whole."""
 
     whole: float
     drains: float
@@ -128,7 +127,8 @@ def spent(point: Point, batches: list[Batch]) -> Spent:
     """The cost of a burst, from those of its batches.
 
     A batch lasts from the beginning of its drain to the next one's. Those of one length before
-    another are compared with each other.
+    another are compared with each other. A burst has a kind that none of them is of when
+    something else drained the ring amid each: its cost is not known.
     """
     wholes, drains = (defaultdict[tuple[int, int], list[int]](list) for _ in range(2))
     for one, after in pairwise(batches):
@@ -137,6 +137,8 @@ def spent(point: Point, batches: list[Batch]) -> Spent:
         drains[kind].append(one.ended - one.began)
     lengths = point.batches
     counts = Counter(zip(lengths, [*lengths[1:], lengths[0]], strict=True))
+    if not all(wholes[kind] for kind in counts):
+        return Spent(math.nan, math.nan)
     return Spent(
         *(
             sum(n * float(np.percentile(each[kind], LOWER)) for kind, n in counts.items())

@@ -61,11 +61,11 @@ class Spread(NamedTuple):
         )
 
 
-NOTHING = Spread(math.nan, math.nan, math.nan)  # Ctrl-C came before the first sample
+NOTHING = Spread(math.nan, math.nan, math.nan)  # without a sample
 
 
 class Taken(dict[str, Spread]):
-    """Figures by subject; NOTHING for one that Ctrl-C left without a sample."""
+    """Figures by subject; NOTHING for one without a sample: Ctrl-C came first, or it had none."""
 
     def __missing__(self, name: str) -> Spread:
         return NOTHING
@@ -79,15 +79,15 @@ def spread(samples: Sequence[float]) -> Spread:
 def interleaved(subjects: Mapping[str, Callable[[], float]], repetitions: int, step: Step) -> Taken:
     """Measure each subject `repetitions` times, in rounds over all, after a round that warms up.
 
-    A subject returns one sample. `step` is called after each, `rounds(repetitions)` times per
-    subject. Within `progress.shown` Ctrl-C ends the rounds early; otherwise it is raised.
+    A subject returns one sample, NaN for none. `step` is called after each, `rounds(repetitions)`
+    times per subject. Within `progress.shown` Ctrl-C ends the rounds early; otherwise it is raised.
     """
     samples: dict[str, list[float]] = {name: [] for name in subjects}
     with stopping():
         for number in range(rounds(repetitions)):
             for name, measure in subjects.items():
                 sample = measure()
-                if number:
+                if number and not math.isnan(sample):
                     samples[name].append(sample)
                 step()
     return Taken({name: spread(taken) for name, taken in samples.items() if taken})

@@ -109,17 +109,21 @@ def _least_squares(rows: Sequence[Sequence[float]], costs: Sequence[float]) -> l
 
 
 class Measured:
-    """A point, its bursts and their drains."""
+    """A point, its bursts and their drains. The first run warms up."""
 
     def __init__(self, point: Point, bursts: Bursts, writes: int) -> None:
         self._measure = partial(bursts.measure, point, writes)
-        self.drains: list[float] = []  # nanoseconds, one per run
+        self._drains: list[float] = []  # one per run
 
     def run(self) -> float:
-        """Nanoseconds of a burst."""
+        """Nanoseconds of a burst, NaN for none."""
         whole, drains = self._measure()
-        self.drains.append(drains)
+        self._drains.append(drains)
         return whole
+
+    def drains(self) -> list[float]:
+        """Nanoseconds of the drains of a burst, for each run that counts and has them."""
+        return [each for each in self._drains[1:] if not math.isnan(each)]
 
 
 class Fitted(NamedTuple):
@@ -152,7 +156,7 @@ def measure(choice: Choice, sizes: Sizes, step: Step) -> report.Section:
                 subjects[str(point)] = Measured(point, machines[point.ring_pages], sizes.writes)
         runs = {name: subject.run for name, subject in subjects.items()}
         taken = interleaved(runs, sizes.repetitions, step)
-    drains = Taken({n: spread(s.drains[1:]) for n, s in subjects.items() if len(s.drains) > 1})
+    drains = Taken({n: spread(each) for n, s in subjects.items() if (each := s.drains())})
     return section(choice, taken, drains)
 
 

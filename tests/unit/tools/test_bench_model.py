@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import closing
+from itertools import pairwise
+from typing import cast
+
 import pytest
 
 from coalesced.tools.bench import batches, model, report
-from coalesced.tools.bench.batches import Batch, Point, spent
-from coalesced.tools.bench.measure import Taken, spread
-from coalesced.tools.bench.model import RINGS, Choice, Constants, ModelFigures, fit
+from coalesced.tools.bench.batches import Batch, Point, Spent, spent
+from coalesced.tools.bench.measure import Taken, interleaved, spread
+from coalesced.tools.bench.model import RINGS, Choice, Constants, Measured, ModelFigures, fit
 
 ADAPTIVE = Constants(round_trip=10_000, full=2_000, append=5, dispatch=20)
 BLOCK = Constants(round_trip=30_000, full=2_000, append=5, dispatch=20)
@@ -56,16 +61,47 @@ def test_the_cost_of_a_burst_is_that_of_its_batches() -> None:
     assert spent(point, taken) == (230, 23)
 
 
+def test_a_burst_that_fills_the_ring_leaves_no_rest() -> None:
+    """Its load finds an empty ring, which is no batch."""
+    point = Point("adaptive", 1, 2 * 170)
+    assert (point.full, point.queued, point.batches) == (2, 338, [169, 169])
+    taken = [Batch(now, now + 10, 169) for now in range(0, 1000, 100)]
+    assert spent(point, taken) == (200, 20)
+
+
+@pytest.mark.parametrize("missing", [(169, 169), (169, 30), (30, 169)])
+def test_a_burst_of_which_a_kind_of_batch_never_came_has_no_cost(missing: tuple[int, int]) -> None:
+    """Each is split, as by a drain that something else makes amid it."""
+    point = Point("adaptive", 1, 2 * 170 + 30)
+    lengths = point.batches * 10
+    taken = []
+    for now, kind in enumerate(pairwise(lengths)):
+        split = [1, kind[0] - 1] if kind == missing else [kind[0]]
+        taken += [Batch(100 * now + at, 100 * now + at + 10, n) for at, n in enumerate(split)]
+    assert all(math.isnan(each) for each in spent(point, taken))
+
+
+def test_a_run_without_a_cost_is_left_out() -> None:
+    runs = iter([Spent(1, 1), Spent(30, 3), Spent(math.nan, math.nan), Spent(20, 2)])
+
+    class Scripted:
+        def measure(self, _point: Point, _writes: int) -> Spent:
+            return next(runs)
+
+    measured = Measured(Point("adaptive", 1, 16), cast(batches.Bursts, Scripted()), 1)
+    taken = interleaved({"point": measured.run}, 3, lambda: None)
+    assert taken["point"].samples == (30, 20)
+    assert measured.drains() == [3, 2]
+
+
 @pytest.mark.slow
-def test_the_batches_of_a_real_guest_are_those_of_its_bursts() -> None:
-    point = Point("adaptive", 1, 170 + 30)
-    bursts = batches.Bursts("adaptive", 1)
-    try:
-        whole, drains = bursts.measure(point, 2_000)
+@pytest.mark.parametrize("rest", [0, 30])
+def test_the_batches_of_a_real_guest_are_those_of_its_bursts(rest: int) -> None:
+    point = Point("adaptive", 1, 170 + rest)
+    with closing(batches.Bursts("adaptive", 1)) as bursts:
+        whole, drains = bursts.measure(point, 10 * point.burst)
         lengths = [each.writes for each in bursts._taps.batches]
-    finally:
-        bursts.machine.close()
-    assert lengths[-20:] == [169, 30] * 10
+    assert lengths == point.batches * 10
     assert 0 < drains < whole
 
 
