@@ -5,7 +5,9 @@ from __future__ import annotations
 import operator
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import pairwise
 
 import numpy as np
@@ -71,6 +73,8 @@ class AddressSpace:
         self._mappings: list[Mapping] = []
         self._listeners: list[Callable[[], None]] = []
         self._before_change: list[Callable[[], None]] = []
+        self._blocks = 0  # of `changing` that are under way
+        self._changed = False  # within them
         self.between_runs: Callable[[], None] = lambda: None
         """Called during a long batch, so that the machine can do other work meanwhile."""
         self._flatten()
@@ -83,7 +87,9 @@ class AddressSpace:
         Raises ValueError when it does not fit below the limit.
         """
         mapping = self._placed(region, base, priority)
-        self._change(lambda: self._mappings.append(mapping))
+        with self.changing():
+            self._mappings.append(mapping)
+            self._changed = True
         return mapping
 
     def map_all(self, regions: Iterable[tuple[Region, int]]) -> list[Mapping]:
@@ -92,7 +98,9 @@ class AddressSpace:
         Raises ValueError, and maps none, when one does not fit below the limit.
         """
         mappings = [self._placed(region, base, 0) for region, base in regions]
-        self._change(lambda: self._mappings.extend(mappings))
+        with self.changing():
+            self._mappings += mappings
+            self._changed = True
         return mappings
 
     def _placed(self, region: Region, base: int, priority: int) -> Mapping:
@@ -107,7 +115,32 @@ class AddressSpace:
         """Take a mapping away; raises ValueError when it is not there."""
         if mapping not in self._mappings:
             raise ValueError(f"{self.name}: {mapping} is not mapped")
-        self._change(lambda: self._mappings.remove(mapping))
+        with self.changing():
+            self._mappings.remove(mapping)
+            self._changed = True
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Make all changes of the mappings within the block one, which counts from its end on.
+
+        The guest does not run within it. Until its end each address has the region that it had
+        before it. Of blocks within each other the outermost counts.
+        Source: QEMU's memory_region_transaction_begin().
+        """
+        if not self._blocks:
+            # Not within the block: a queued write may change the mappings that the next one finds.
+            for before in self._before_change:
+                before()
+        self._blocks += 1
+        try:
+            yield
+        finally:
+            self._blocks -= 1
+            if self._changed and not self._blocks:
+                self._changed = False
+                self._flatten()
+                for listener in self._listeners:
+                    listener()
 
     def on_change(self, before: Callable[[], None], after: Callable[[], None]) -> None:
         """Call `before()` before each change of the mappings and `after()` after it."""
@@ -118,22 +151,20 @@ class AddressSpace:
         """The ranges of the whole space in ascending order, gaps included (mapping None)."""
         return iter(self._flat)
 
-    def _change(self, change: Callable[[], None]) -> None:
-        for before in self._before_change:
-            before()
-        change()
-        self._flatten()
-        for listener in self._listeners:
-            listener()
-
     def _flatten(self) -> None:
-        # Later among equal priorities wins, hence the stable sort in reverse order of mapping.
-        order = self._mappings[::-1]
-        order.sort(key=lambda m: -m.priority)
-        edges = sorted({0, self.limit, *(m.base for m in order), *(m.end for m in order)})
+        mappings = self._mappings
+        edges = sorted({0, self.limit, *(m.base for m in mappings), *(m.end for m in mappings)})
+        # Later among equal priorities wins.
+        ranks = [(-mapping.priority, -at, mapping) for at, mapping in enumerate(mappings)]
+        ranks.sort(key=lambda rank: rank[2].base, reverse=True)
+        begun: list[tuple[int, int, Mapping]] = []  # a heap; the first that has not ended answers
         flat: list[FlatRange] = []
         for start, end in pairwise(edges):
-            owner = next((m for m in order if m.base <= start and end <= m.end), None)
+            while ranks and ranks[-1][2].base == start:
+                heappush(begun, ranks.pop())
+            while begun and begun[0][2].end <= start:
+                heappop(begun)
+            owner = begun[0][2] if begun else None
             joined = flat.pop().start if flat and flat[-1].mapping is owner else start
             flat.append(FlatRange(joined, end, owner))
         self._flat = flat

@@ -46,11 +46,13 @@ class Parked:
 
         An exception of either closes the machine.
         """
+        machine = self.machine
         try:
-            yield
-            self.machine.accel.load_guest(name, arguments or {})
+            with machine.memory.changing(), machine.ports.changing():
+                yield
+            machine.accel.load_guest(name, arguments or {})
         except BaseException:
-            self.machine.close()
+            machine.close()
             raise
         host.park(self.pid)
 

@@ -208,6 +208,43 @@ def test_several_regions_are_one_change_and_none_is_mapped_when_one_does_not_fit
     assert (space.region_at(0), space.region_at(0x20)) == (first, second)
 
 
+def test_changes_within_a_block_are_one_from_its_end_on() -> None:
+    space, heard = memory(), list[str]()
+    space.on_change(lambda: heard.append("before"), lambda: heard.append("after"))
+    old, new = Recorder("old", 1).region, Recorder("new", 1).region
+    mapping = space.map(old, 0)
+    heard.clear()
+    with space.changing():
+        assert heard == ["before"]
+        space.unmap(mapping)
+        with space.changing():
+            space.map(new, 0)
+        space.map_all([(new, 1), (new, 2)])
+        assert (space.region_at(0), space.region_at(1)) == (old, None)
+        assert heard == ["before"]
+    assert heard == ["before", "after"]
+    assert [space.region_at(at) for at in range(4)] == [new, new, new, None]
+
+
+def test_changes_count_when_the_block_raises_and_a_block_without_any_is_no_change() -> None:
+    space, changes = memory(), list[int]()
+    space.on_change(lambda: None, lambda: changes.append(space.generation))
+    with space.changing():
+        pass
+    assert changes == []
+    region = Recorder("a", 1).region
+
+    def change() -> None:
+        with space.changing():
+            space.map(region, 0)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        change()
+    assert space.region_at(0) is region
+    assert len(changes) == 1
+
+
 # --- against an oracle ---
 
 LIMIT = 64
@@ -242,6 +279,38 @@ def test_flat_ranges_follow_the_rule_for_each_byte(
     assert all(a.mapping is not b.mapping for a, b in pairwise(flat))
     for address in range(LIMIT):
         assert space.find(address).mapping is owner(mappings, address)
+
+
+@given(st.lists(placed, max_size=12), st.data())
+def test_changes_within_a_block_give_what_they_give_one_by_one(
+    regions: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
+    single, together = memory(LIMIT), memory(LIMIT)
+    start = data.draw(st.integers(0, len(regions)))
+    gone = data.draw(st.sets(st.sampled_from(range(len(regions)))) if regions else st.just(set()))
+
+    def change(space: AddressSpace, chosen: list[tuple[int, int, int]]) -> list[Mapping]:
+        return [
+            space.map(Recorder(str(place), place[1]).region, place[0], place[2]) for place in chosen
+        ]
+
+    def shape(space: AddressSpace) -> list[tuple[int, int, str | None]]:
+        return [
+            (each.start, each.end, None if each.mapping is None else str(each.mapping))
+            for each in space.flat()
+        ]
+
+    first = {space: change(space, regions[:start]) for space in (single, together)}
+    mappings = [*first[single], *change(single, regions[start:])]
+    for number in gone:
+        single.unmap(mappings[number])
+    generation = together.generation
+    with together.changing():
+        mappings = [*first[together], *change(together, regions[start:])]
+        for number in gone:
+            together.unmap(mappings[number])
+    assert shape(together) == shape(single)
+    assert together.generation - generation == bool(regions[start:] or gone)
 
 
 @pytest.mark.slow

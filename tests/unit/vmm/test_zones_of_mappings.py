@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coalesced.hv.errors import RequestError
 from coalesced.vmm.machine import Machine
@@ -67,6 +70,43 @@ def test_zones_that_stay_are_left_alone() -> None:
     board.accel.log.clear()
     board.machine.memory.map(Recorder("far", 0x10, coalesced=((0, 1),)).region, 0x100)
     assert zones(board.accel) == [("register", 0x100, 1, False)]
+
+
+@given(st.permutations(range(20)), st.sets(st.integers(0, 19)))
+def test_many_devices_added_at_once_have_the_zones_that_they_get_one_by_one(
+    order: list[int], posted: set[int]
+) -> None:
+    """In any order, with one request for the zones of a ring."""
+    found, requests = [], []
+    for together in (False, True):
+        accel = FakeAccelerator()
+        machine = Machine(accel)
+        with machine.memory.changing() if together else nullcontext():
+            for number in order if together else range(20):
+                parts = ((2, 4), (9, 3))
+                device = Recorder(
+                    str(number),
+                    0x10,
+                    coalesced=() if number in posted else parts,
+                    posted=parts if number in posted else (),
+                )
+                machine.memory.map(device.region, number * 0x10)
+        found.append((machine.coalescing.zones, machine.coalescing.edges, sorted(zones(accel))))
+        requests.append(accel.log.count(("pause",)))
+        machine.close()
+    assert found[0] == found[1]
+    assert requests == [20, 1]
+
+
+def test_a_queued_write_may_change_the_mappings_before_several_changes_at_once() -> None:
+    """What is queued behind it goes to where it put a device."""
+    board = Board()
+    memory, moved = board.machine.memory, Recorder("moved", 1)
+    board.mem.on_write = lambda _o, _v: memory.map(moved.region, 0x100)
+    board.accel.put(Queued(MEM, 1, 0x11), Queued(0x100, 1, 0x22))
+    with memory.changing():
+        memory.map(Recorder("other", 1).region, 0x200)
+    assert moved.seen == [("write", 0, 1, 0x22)]
 
 
 def test_a_neighbour_in_the_middle_splits_a_zone_into_its_visible_parts() -> None:
