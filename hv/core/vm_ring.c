@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "vm_ring.h"
 
+#include <poll.h>
 #include <stdlib.h>
 
 PyTypeObject *VmRingType;
@@ -47,6 +48,13 @@ static void vm_ring_dealloc(PyObject *self)
 void vm_ring_wake(const struct vm_ring *r)
 {
     static const uint64_t one = 1;
+    /*
+     * Who shares the open file may have let it count up to its end, and made it block. Then it is
+     * readable already, and a VMM that waits for this vCPU would not read it.
+     */
+    struct pollfd room = {r->fd, POLLOUT, 0};
+    if (poll(&room, 1, 0) == 0)
+        return;
     ssize_t n;
     do /* D4 */
         n = write(r->fd, &one, sizeof one);

@@ -74,6 +74,20 @@ def test_writes_wait_in_the_rings_that_their_zones_name(written: Write) -> None:
         assert vm.statistics().coalesced == 9
 
 
+def test_a_descriptor_that_a_third_party_filled_and_made_block_does_not_stop_the_guest(
+    written: Write,
+) -> None:
+    """The open file is shared: the VMM, which waits for an exit or a reply, would not empty it."""
+    name = written(f"def main(vcpu):\n    vcpu.store32({OWN:#x}, 7)\n")
+    with within(20), machine(name) as vm:
+        own = vm.create_coalesced_buffer(1, wake_at=1)
+        vm.register_coalesced_mmio(OWN, 4, buffer=own)
+        os.eventfd_write(own.fd, (1 << 64) - 2)
+        os.set_blocking(own.fd, True)
+        assert run(vm)[0] == HLT
+        assert taken(own) == [7]
+
+
 def test_the_descriptor_wakes_a_vmm_while_the_guest_sleeps(written: Write) -> None:
     name = written(
         f"def main(vcpu):\n    vcpu.fill({OWN:#x}, 5, 7, size=4)\n    vcpu.wait_interrupt()\n"
