@@ -90,6 +90,14 @@ def test_kills_of_four_vcpus(tmp_path: Path) -> None:
     assert (result["kills"], result["recovered"]) == (12, 12)
 
 
+@some_heavy("vcpus, rings", [(1, 1), (2, 2), (4, 3)], lambda vcpus, _: vcpus < 4)
+def test_corruptions_of_own_rings(tmp_path: Path, vcpus: int, rings: int) -> None:
+    """Of each ring, its words and its descriptor, beside everything else."""
+    result = stress(tmp_path, "--vcpus", vcpus, "--rings", rings, "--corrupt", "--times", 60)
+    assert result["corruptions_detected"] + result["corruptions_harmless"] == 60
+    assert result["corruptions_detected"] > 0
+
+
 def test_corruptions_of_several_vcpus(tmp_path: Path) -> None:
     """Of the ring that they share, and of the run page and the pipe of any."""
     result = stress(tmp_path, "--vcpus", 3, "--corrupt", "--times", 40)
@@ -149,7 +157,6 @@ def test_the_full_check_of_2009_is_found_out(tmp_path: Path) -> None:
         (("--entries", 0), "--entries"),
         (("--vcpus", 5), "--vcpus"),
         (("--vcpus", 2, "--rings", 3), "--rings 3: expected at most one for each of --vcpus"),
-        (("--rings", 1, "--corrupt"), "--rings cannot be used with --corrupt"),
         (("--rings", 1, "--ring", "x.h"), "--rings cannot be used with --ring"),
     ],
 )
@@ -182,6 +189,7 @@ def test_ctrl_c_ends_it_all(tmp_path: Path) -> None:
         ("--kill", "hv", "--times", 50),
         ("--kill", "vmm", "--times", 50),
         ("--corrupt", "--times", 2000),
+        ("--corrupt", "--times", 600, "--vcpus", 2, "--rings", 2),
         ("--stop", "--seconds", 20),
     ],
     ids=lambda arguments: " ".join(map(str, arguments)),

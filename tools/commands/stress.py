@@ -57,7 +57,7 @@ StopOption = Annotated[
 ]
 CorruptOption = Annotated[
     bool,
-    typer.Option("--corrupt", help="Corrupt segments, pipes and messages between the sides."),
+    typer.Option("--corrupt", help="Corrupt segments, pipes, rings' descriptors and messages."),
 ]
 TimesOption = Annotated[
     int | None,

@@ -65,10 +65,8 @@ class Sink:
             (pattern.PROBE, Region("probe", window, self._probe, _ignore)),
             (pattern.BELL, self._make_bell(queued)),
             (guest.SILENCE, Region("silence", PAGE_SIZE, _zero, self._silence)),
-            (
-                guest.PROOF,
-                Region("proof", window, _zero, _ignore, _ignore_run, coalesced=queued, ring=ring),
-            ),
+            (guest.PROOF, self._make_proof(ring)),
+            (guest.COMMON_PROOF, self._make_proof("vm")),
             (guest.PROVED, Region("proved", PAGE_SIZE, _zero, self._prove)),
         )
         size = pattern.PROBE_PORTS + 4
@@ -80,6 +78,13 @@ class Sink:
         machine.claim(self._group)
         machine.memory.map_all((region, self._own(first)) for first, region in memory)
         machine.ports.map_all((region, self._own(first)) for first, region in io)
+
+    @staticmethod
+    def _make_proof(ring: str) -> Region:
+        zone = ((0, pattern.WINDOW),)
+        return Region(
+            "proof", pattern.WINDOW, _zero, _ignore, _ignore_run, coalesced=zone, ring=ring
+        )
 
     def _make_bell(self, zone: tuple[tuple[int, int], ...]) -> Region:
         queued, posted = ((), zone) if self._posted else (zone, ())

@@ -25,6 +25,7 @@ NOTES_EACH = 64
 LINE = 5  # of vCPU 0; of each further one the next
 SILENCE = 1 << 44  # a write there exits and lowers the interrupt
 PROOF = 1 << 46  # coalesced; nothing is done with these writes
+COMMON_PROOF = 1 << 48  # the same in the VM's ring, where there are own ones
 PROVED = 1 << 47  # a write there exits; the number of the proof that it ends
 
 _ONE_BY_ONE = 4  # operations of a burst that are calls of their own
@@ -40,12 +41,13 @@ def write(
     bells: float,
     luck: int,
     ring_pages: int,
+    rings: int,
 ) -> None:
     """Write the vCPU's stream of a seed and a style until STOP is set.
 
     entries: least number of entries, 0 for no limit. longest: operations of a burst; most are much
     shorter. bells: share of bursts after which the guest waits for an interrupt that a queued
-    write raises. luck: seed of the bursts.
+    write raises. luck: seed of the bursts. rings: own ones, with as many pages as the VM's.
     """
     stream = pattern.stream(seed, Style(style), vcpu.index)
     chance = random.Random(luck + vcpu.index)
@@ -68,7 +70,7 @@ def write(
                 _ring_the_bell(vcpu, number)
             if (asked := vcpu.load64(notes + ASKED)) != proofs:
                 proofs = asked
-                _prove(vcpu, proofs, ring_slots(ring_pages))
+                _prove(vcpu, proofs, ring_slots(ring_pages), rings)
         done = int(np.searchsorted(stream.probes, at))
         given = ops["value"][stream.probes[:done]]
         wrong += int(np.count_nonzero(given != stream.answers(lap)[:done]))
@@ -104,11 +106,14 @@ def _ring_the_bell(vcpu: Vcpu, number: int) -> None:
     vcpu.store32(pattern.own(SILENCE, vcpu.index), 0)
 
 
-def _prove(vcpu: Vcpu, number: int, slots: int) -> None:
+def _prove(vcpu: Vcpu, number: int, slots: int, rings: int) -> None:
     """Use every slot of the ring again, and exit in every way, so that nothing which was in either
-    before has been left unread; then report it."""
+    before has been left unread; then report it. vCPU 0, whose own ring is the first where there are
+    any, also uses those of the VM's, which may be nobody's."""
     port = pattern.own(pattern.PROBE_PORT, vcpu.index)
     vcpu.fill(pattern.own(PROOF, vcpu.index), slots + _BATCH, 0, 8)
+    if rings and vcpu.index == 0:
+        vcpu.fill(COMMON_PROOF, slots + _BATCH, 0, 8)
     vcpu.load32(pattern.own(pattern.PROBE, vcpu.index))
     vcpu.in32(port)
     vcpu.out32(port, 0)

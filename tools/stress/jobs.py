@@ -153,7 +153,8 @@ class Jobs:
     def _corrupt(self) -> None:
         left = (self._wanted.times or sys.maxsize) - self.totals.corruptions
         deadline = self._started + self._limit
-        warm = self._warm if self._wanted.vcpus == 1 else None
+        alike = self._wanted.vcpus == 1 and not self._wanted.rings
+        warm = self._warm if alike else None
         corruptions.run(self._plan, left, deadline, self.totals, warm=warm)
 
     def _full_speed(self) -> None:

@@ -33,10 +33,13 @@ _OTHERS: dict[str, Callable[[], int]] = {
     "a folder": lambda: os.open("/", os.O_RDONLY),
     "a program": lambda: os.open("/proc/self/exe", os.O_RDONLY),
     "an eventfd": lambda: os.eventfd(0),
+    "another eventfd": lambda: os.eventfd(0, os.EFD_NONBLOCK),
     "a socket": lambda: socket.socket(socket.AF_UNIX).detach(),
     "a pipe open for both": lambda: os.open(f"/proc/self/fd/{os.pipe()[0]}", os.O_RDWR),
     "short memory": _short,
 }
+
+_ABOUT_RINGS = 0.5  # share of the lies, where there are own rings
 
 WAYS = (*_OTHERS, "fewer descriptors", "more descriptors", "cut", "empty", "number")
 
@@ -50,22 +53,25 @@ class Lie:
     what: str  # a descriptor of _OTHERS, or how the message is changed
     result: int = 0
     place: int = 0  # of the descriptor that is another
+    about: int = 0  # a request: only it, and replies to it, are counted; 0: all messages
 
     @classmethod
-    def draw(cls, chance: random.Random) -> Lie:
-        """The next one."""
-        side = chance.choice(("hv", "vmm"))
-        return cls(
-            side,
-            chance.choice(_MESSAGES),
+    def draw(cls, chance: random.Random, rings: int = 0) -> Lie:
+        """The next one, in a pair with so many own rings."""
+        side, what, result = (
+            chance.choice(("hv", "vmm")),
             chance.choice(WAYS),
             chance.choice(_RESULTS),
-            chance.randrange(3),
         )
+        if rings and chance.random() < _ABOUT_RINGS:
+            return about_ring(side, chance.randrange(rings), what, result)
+        return cls(side, chance.choice(_MESSAGES), what, result, chance.randrange(3))
 
     def __str__(self) -> str:
+        about = f" about {self.about:#x}" if self.about else ""
         return (
-            f"{self.side} lies in message {self.number}: {self.what} ({self.result}, {self.place})"
+            f"{self.side} lies in message {self.number}{about}: {self.what} "
+            f"({self.result}, {self.place})"
         )
 
     def tell(self, data: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
@@ -85,15 +91,33 @@ class Lie:
         return changed[self.what]
 
 
+def about_ring(side: str, number: int, what: str, result: int = 0) -> Lie:
+    """A lie in the request for an own ring, counted from 0, or in the reply to it."""
+    return Lie(side, number, what, result, 0, abi.KVM_CREATE_COALESCED_MMIO_BUFFER)
+
+
 class LyingSocket(socket.socket):
     """A control socket that changes one message."""
 
     lie: Lie | None = None
-    sent = 0
+    sent = 0  # messages that count
+    asked = b""  # the request that is being answered
+
+    def recvmsg(self, *arguments: Any) -> Any:
+        got = super().recvmsg(*arguments)
+        self.asked = got[0][: abi.HV_REQUEST.size]
+        return got
+
+    def _concerns(self, lie: Lie, buffers: Any) -> bool:
+        """Whether a message is the one to be changed."""
+        request = b"".join(buffers)[: abi.HV_REQUEST.size] if lie.side == "vmm" else self.asked
+        if lie.about and request != abi.HV_REQUEST.pack(lie.about):
+            return False
+        self.sent += 1
+        return self.sent == lie.number + 1
 
     def sendmsg(self, buffers: Any, ancillary: Any = (), *arguments: Any) -> int:
-        number, self.sent = self.sent, self.sent + 1
-        if self.lie is None or number != self.lie.number:
+        if self.lie is None or not self._concerns(self.lie, buffers):
             return super().sendmsg(buffers, ancillary, *arguments)
         fds = array.array("i")
         for level, kind, content in ancillary:

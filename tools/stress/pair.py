@@ -9,6 +9,7 @@ import pickle
 import select
 import signal
 import socket
+import stat
 import time
 from contextlib import suppress
 from typing import Any
@@ -173,11 +174,14 @@ class Pair:
         return message
 
     def _segments(self, fds: list[int]) -> Segments:
-        """The segments that the VMM sent: ring, run segments, own rings, notes, the channels."""
-        ring, run, *more = fds
-        others, more = more[: self.setup.vcpus - 1], more[self.setup.vcpus - 1 :]
-        own, (notes, *channels) = more[: self.setup.rings], more[self.setup.rings :]
-        return Segments(ring, run, notes, tuple(channels), tuple(others), tuple(own))
+        """The segments that the VMM sent: ring, run segments, own rings, notes; the channels, and
+        the eventfds. Of a side that lies fewer own rings may have come than there are."""
+        kinds = {fd: stat.S_IFMT(os.fstat(fd).st_mode) for fd in fds}
+        ring, run, *more = (fd for fd in fds if kinds[fd] == stat.S_IFREG)
+        others, (*own, notes) = more[: self.setup.vcpus - 1], more[self.setup.vcpus - 1 :]
+        channels = tuple(fd for fd in fds if kinds[fd] in (stat.S_IFIFO, stat.S_IFSOCK))
+        events = tuple(fd for fd in fds if not kinds[fd])
+        return Segments(ring, run, notes, channels, tuple(others), tuple(own), events)
 
     def ask(self) -> int:
         """Ask each vCPU's guest for a proof that both sides go on; its number."""

@@ -35,7 +35,8 @@ class Segments:
 
     `channels`, for a third party: exit pipe, resume pipe of each vCPU, and the ends of the control
     socket that send to the guest process and to the VMM. `others`: run segments of further vCPUs;
-    `own`: those of own rings, each a page of words and the ring.
+    `own`: those of own rings, each a page of words and the ring; `events`: their descriptors that
+    become readable.
     """
 
     ring_fd: int
@@ -44,6 +45,7 @@ class Segments:
     channels: tuple[int, ...] = ()
     others: tuple[int, ...] = ()
     own: tuple[int, ...] = ()
+    events: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self.sizes = [os.fstat(fd).st_size for fd in self.fds]
@@ -73,6 +75,28 @@ class Segments:
         """(first, last) of each ring, the VM's first."""
         own = [_INDICES.unpack_from(memory, PAGE_SIZE) for memory in self.own_rings]
         return [self.indices(), *((first, last) for first, last in own)]
+
+    @property
+    def ring_places(self) -> list[tuple[int, int]]:
+        """(index in `fds`, offset) of each ring, in the order of `all_indices`."""
+        first = len(self.fds) - len(self.own)
+        return [(0, 0), *((first + number, PAGE_SIZE) for number in range(len(self.own)))]
+
+    def needed(self, segment: int) -> int:
+        """Bytes of a segment, by its index in `fds`, without which its first words are gone."""
+        return dict(self.ring_places).get(segment, 0) + 1
+
+    def sound(self) -> bool:
+        """Whether all indices are slots."""
+        return all(max(indices) < self.slots for indices in self.all_indices())
+
+    def unused_since(self, before: list[tuple[int, int]], segment: int) -> bool:
+        """Whether a segment is a ring's whose indices are what they were in all those before."""
+        places = [place for place, _ in self.ring_places]
+        if segment not in places:
+            return False
+        ring = places.index(segment)
+        return self.all_indices()[ring] == before[ring]
 
     def moves(self) -> list[tuple[int, int]]:
         """What changes while the pair goes on: the indices, and each vCPU's exits and resumes."""
@@ -138,7 +162,7 @@ class Segments:
         """Close descriptors and mappings."""
         for mapping in self.memories:
             mapping.close()
-        for fd in (*self.fds, *self.channels):
+        for fd in (*self.fds, *self.channels, *self.events):
             os.close(fd)
 
 

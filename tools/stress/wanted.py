@@ -36,8 +36,6 @@ class Wanted:
             )
         if self.rings > self.vcpus:
             raise BadInput(f"--rings {self.rings}: expected at most one for each of --vcpus")
-        if self.rings and self.corrupts:
-            raise BadInput("--rings cannot be used with --corrupt")
         if self.times is not None and self.kill is None and not self.corrupt:
             raise BadInput("--times: expected --kill or --corrupt with it")
 

@@ -81,7 +81,7 @@ class Setup:
 
 
 class KeepingSocket(LyingSocket):
-    """A control socket that keeps the descriptors sent over it: segments and pipes."""
+    """A control socket that keeps the descriptors sent over it: segments, pipes and eventfds."""
 
     kept: list[int]
     pipes: list[int]
@@ -103,7 +103,8 @@ class KeepingSocket(LyingSocket):
             fds = array.array("i")
             fds.frombytes(bytes(content))
             for fd in fds:
-                if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                mode = os.fstat(fd).st_mode
+                if stat.S_ISFIFO(mode) or not stat.S_IFMT(mode):  # an eventfd has no type
                     self.pipes.append(os.dup(fd))
                 if not core.is_shared_memory(fd):
                     continue  # a liar's: its receiver is to find out
@@ -146,7 +147,8 @@ class Guests:
         return PlayedGuest(self._body, keeping, theirs, lie)
 
     def kept(self) -> list[int]:
-        """Ring, run segments, own rings and RAM; for a third party, also pipes and the socket."""
+        """Ring, run segments, own rings and RAM; for a third party, also pipes, eventfds and the
+        socket."""
         keeping = self._keeping
         assert keeping is not None
         if self._theirs is None:
@@ -304,7 +306,7 @@ def _build(machine: Machine, setup: Setup, parent: _Parent) -> GuestMemory:
     if setup.remaps:
         machine.loop.call_every(setup.remaps, lambda: sinks[0].remap(machine))
     notes = machine.add_ram(guest.NOTES, PAGE_SIZE)
-    names = ("seed", "style", "entries", "longest", "bells", "luck", "ring_pages")
+    names = ("seed", "style", "entries", "longest", "bells", "luck", "ring_pages", "rings")
     arguments = {name: getattr(setup, name) for name in names}
     arguments["entries"] = -(-setup.entries // setup.vcpus)  # of each
     machine.accel.load_guest("coalesced.tools.stress.guest:write", arguments)

@@ -14,8 +14,8 @@ from coalesced.hv import core
 from coalesced.hv.abi import PAGE_SIZE
 from coalesced.tools.rings.patience import Patience
 from coalesced.tools.stress import corruptions, full_speed, guest
-from coalesced.tools.stress.corruptions import Corruption
 from coalesced.tools.stress.pair import Message, Pair
+from coalesced.tools.stress.places import Corruption
 from coalesced.tools.stress.segments import Segments
 
 ERROR: Message = {"kind": "error", "type": "SegmentError", "text": "", "guest_status": None}
