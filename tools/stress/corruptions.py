@@ -70,7 +70,7 @@ def run(
             if verdict != "harmless" or not corruption.data:
                 return  # nothing here may write to what is gone
     finally:
-        totals.pairs += 1
+        totals.count(pair)
         pair.finish()
         pair.close()
 

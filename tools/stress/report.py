@@ -17,6 +17,8 @@ class _Members:
     """The members of the JSON object."""
 
     totals: Totals = field(metadata=INLINE)
+    vcpus: int
+    rings: int  # own ones, beside the VM's
     seconds: float
     entries_per_second: float
     broken: str | None
@@ -31,6 +33,8 @@ class _Members:
         totals, wanted = result.totals, result.wanted
         return cls(
             totals,
+            wanted.vcpus,
+            wanted.rings,
             result.seconds,
             _rate(result),
             wanted.broken,
@@ -73,7 +77,10 @@ def _rate(result: Result) -> float:
 def _rows(result: Result) -> list[tuple[str, str]]:
     wanted, totals = result.wanted, result.totals
     counts: dict[str, float] = {
+        "vCPUs of each pair": wanted.vcpus,
+        "own rings of each pair": wanted.rings,
         "pairs of processes": totals.pairs,
+        "  that posted writes": totals.posted_pairs,
         "entries": totals.entries,
         "entries per second": round(_rate(result)),
         "lost": totals.lost,

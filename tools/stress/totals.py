@@ -27,6 +27,7 @@ class Totals:
     wrong_loads: int = 0
     loads: int = 0
     pairs: int = 0
+    posted_pairs: int = 0  # of them, those whose guests posted writes
     stops: int = 0
     kills: int = 0
     recovered: int = 0
@@ -60,10 +61,15 @@ class Totals:
             where = f" [{describe(pair)}]" if pair is not None else ""
             self.failures.append(f"{text}{f': {said}' if said else ''}{where}")
 
+    def count(self, pair: Pair) -> None:
+        """Count a pair that has run."""
+        self.pairs += 1
+        self.posted_pairs += pair.setup.posted and pair.setup.bells > 0
+
     def take(self, pair: Pair) -> bool:
         """Add a pair's tally; False when an entry was lost, duplicated, reordered or torn."""
         tally = pair.tally.sum(axis=0)
-        self.pairs += 1
+        self.count(pair)
         self.entries += int(tally[Count.next])
         self.loads += int(tally[Count.answers])
         self.redelivered += int(tally[Count.redelivered])
