@@ -1,12 +1,15 @@
 """A process that holds the modules of `coalesced` and forks for each start of it.
 
-Every start has its own process, streams, environment and folder, and ends as Python ends; what it
-leaves out is half a second of imports. Its guest processes are those of `warm_guest`. Run as a
-script, by `helpers.warm`, with the socket of the requests as standard input.
+Every start has its own process, streams, environment and folder; what it leaves out is half a
+second of imports. The first start of each command ends as Python ends. The others do not take their
+modules down, which copies each page that the fork shares, and costs as much as all the rest of a
+short command. Its guest processes are those of `warm_guest`. Run as a script, by `helpers.warm`,
+with the socket of the requests as standard input.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -14,8 +17,9 @@ import select
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 LONGEST = 1 << 20  # bytes of a request
 
@@ -26,11 +30,13 @@ class Server:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._running: dict[int, tuple[int, int]] = {}  # by pidfd: pid, and where its status goes
+        self._commands: set[str] = set()  # that have been started
         self._ready = select.poll()
         self._ready.register(control, select.POLLIN)
 
-    def serve(self) -> list[str] | None:
-        """Serve until the other side closes; in a fork, the arguments that the program gets."""
+    def serve(self) -> tuple[list[str], bool] | None:
+        """Serve until the other side closes; in a fork, the arguments that the program gets, and
+        whether it is the first start of its command."""
         while True:
             for descriptor, _ in self._ready.poll():
                 if descriptor != self._control.fileno():
@@ -41,10 +47,14 @@ class Server:
                     self._end()
                     return None
                 told = descriptors.pop()
+                request = json.loads(data)
+                command = " ".join(request["arguments"][:1])
+                first = command not in self._commands
+                self._commands.add(command)
                 pid = os.fork()
                 if pid == 0:
                     os.close(told)
-                    return self._become(json.loads(data), descriptors)
+                    return self._become(request, descriptors), first
                 self._add(pid, told)
                 for stream in descriptors:
                     os.close(stream)
@@ -108,15 +118,33 @@ def main(program: str) -> None:
     control = socket.socket(fileno=os.dup(0))
     sys.path[0] = os.path.dirname(os.path.dirname(__file__))
     load()
-    arguments = Server(control).serve()
-    if arguments is None:
+    served = Server(control).serve()
+    if served is None:
         return
+    arguments, first = served
     from coalesced.tools.main import main as run  # noqa: PLC0415
 
     sys.argv[:] = [program, *arguments]
     sys.path[0] = os.path.dirname(program)
     sys.modules["__main__"].__file__ = program
-    run()
+    try:
+        run()
+    except SystemExit as end:
+        if first or not isinstance(end.code, int):
+            raise
+        _end(end.code)
+
+
+def _end(status: int) -> NoReturn:
+    """End as Python does, but for the objects that are left."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            status = status if stream is sys.stderr else 120
+    os._exit(status)
 
 
 if __name__ == "__main__":
