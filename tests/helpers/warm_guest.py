@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import gc
 import io
+import itertools
 import json
 import os
 import signal
@@ -27,6 +28,8 @@ from coalesced.hv.process import ENTRY, GuestProcess
 _start_python: Callable[[socket.socket, str], int] = GuestProcess._spawn
 _path: list[str] = []  # of a new process
 _usable: list[Callable[[], bool]] = []
+_judged = [""]  # the names of modules, in the order in which they were loaded
+_foreign: list[str] = []  # of those that a new process would not have
 _kept: list[object] = []  # of the parent: streams would write, and files be removed, at their end
 
 
@@ -35,12 +38,14 @@ def install(usable: Callable[[], bool] = lambda: True) -> None:
     print_it = "import json, sys; print(json.dumps(sys.path))"
     _path[:] = json.loads(subprocess.check_output([sys.executable, "-P", "-c", print_it]))
     _usable[:] = [usable]
+    _find_foreign()
     GuestProcess._spawn = staticmethod(_spawn)  # type: ignore[method-assign]
 
 
 def _spawn(control: socket.socket, entry: str) -> int:
     if entry != ENTRY or not _usable[0]():
         return _start_python(control, entry)
+    _find_foreign()
     # No handler of this process runs in the new one.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -80,9 +85,8 @@ def _take_default_actions() -> None:
 
 
 def _forget_the_parent() -> None:
-    for name in list(sys.modules):
-        if name.startswith("multiprocessing") or _is_of_no_library(name):
-            _kept.append(sys.modules.pop(name))
+    for name in _foreign:
+        _kept.append(sys.modules.pop(name))
     sys.path[:] = _path
     sys.argv[:] = ["-c"]
     with suppress(AttributeError):
@@ -91,6 +95,19 @@ def _forget_the_parent() -> None:
     sys.unraisablehook, sys.excepthook = sys.__unraisablehook__, sys.__excepthook__
     _kept.extend((sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__))
     sys.stdout, sys.stderr = _stream(1, sys.__stdout__), _stream(2, sys.__stderr__)
+
+
+def _find_foreign() -> None:
+    """Judge the modules that are new, before the fork: there, each look would copy a page."""
+    new = list(itertools.takewhile(lambda name: name != _judged[-1], reversed(sys.modules)))[::-1]
+    if len(_judged) + len(new) != len(sys.modules):  # some are gone
+        new = list(sys.modules)
+        _judged.clear()
+        _foreign.clear()
+    _judged.extend(new)
+    _foreign.extend(
+        name for name in new if name.startswith("multiprocessing") or _is_of_no_library(name)
+    )
 
 
 def _take_default_warnings() -> None:
