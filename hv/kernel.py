@@ -305,7 +305,14 @@ class Kernel:
 
     def give_up(self) -> None:
         """Release vCPUs and memory, which would keep this object and each other. The pipes' ends
-        stay open: they close with the process."""
+        stay open: they close with the process.
+
+        Of several vCPUs nothing is released: the threads of the others go on until the process
+        ends. To them the number of a closed descriptor, an own ring's, would be that of another
+        file that the guest has opened.
+        """
+        if len(self.vcpus) > 1:
+            return
         self.guest = self._first = self._vm_ring = None
         self.vcpus.clear()
         self._memory = {}
