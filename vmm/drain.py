@@ -145,6 +145,10 @@ class Drain:
                     self._counters.coalesced += count
                     queue.coalesced += count
                 drained += count
+        except BaseException:
+            if outer is None:
+                self._death = None  # this is reported, and the death found again
+            raise
         finally:
             queue.busy = False
             self.current = outer

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coalesced.devices.bus.region import Region
+from coalesced.hv.abi import PAGE_SIZE
+from coalesced.hv.errors import PeerDied, ProtocolError
 from coalesced.vmm import pc
 from coalesced.vmm.drain import RUNS_KEPT
 from coalesced.vmm.machine import Machine
 from helpers.vmm_fake import FakeAccelerator, Queued
 
-WINDOW = 0xA0000
+WINDOW, OTHER = 0xA0000, 0x9000
 MAP_ALL_PLANES = [(0x3C4, 0x0604), (0x3C4, 0x0F02), (0x3CE, 0x0506), (0x3CE, 0xFF08)]
 
 to_window = st.builds(
@@ -70,3 +74,21 @@ def test_batches_of_many_lengths_keep_the_arrays_of_few() -> None:
         accel.put(*[Queued(WINDOW, 1, 5)] * count)
         machine.flush()
     assert len(machine.queues[0].runs) == 1
+
+
+def test_a_death_that_another_error_of_the_drain_hid_is_not_told_by_the_next_one() -> None:
+    """The guest that died may be another one by then."""
+    machine, accel = machine_with_vga()
+
+    def dies(_offset: int, _size: int, _value: int) -> None:
+        machine._drain.found_dead(PeerDied("gone"))
+
+    region = Region("dying", PAGE_SIZE, lambda _offset, _size: 0, dies)
+    machine.memory.map(region, OTHER)
+    accel.put(Queued(OTHER, 1, 1), Queued(0xFFFF, 4, 1, True))
+    with pytest.raises(ProtocolError, match="slot 1 has address 0xffff"):
+        machine.flush()
+    assert accel.queue is not None
+    accel.queue.mapping.write(0, bytes(8))
+    accel.queue.consumer.core.restart()
+    assert machine.flush() == 0
