@@ -20,7 +20,7 @@ from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.printable import printable
 from coalesced.hv.process import ASK_WHERE, GuestProcess
-from coalesced.hv.shm import Segment
+from coalesced.hv.shm import Memory
 from coalesced.hv.vcpus import Vcpu, Vcpus
 
 _TELL_AGAIN_MS = 100
@@ -41,17 +41,6 @@ class Statistics(NamedTuple):
     coalesced: int  # entries appended to the ring
     exits: int  # MMIO, IO and HLT exits
     signals: int  # bytes written to the exit pipe
-
-
-class Memory:
-    """A slot of guest RAM, mapped here, too."""
-
-    def __init__(self, start: int, segment: Segment) -> None:
-        """Raises HostError without room."""
-        self.start = start
-        self.size = segment.size
-        self.mapping = shm.mapped(segment)
-        self.segment = segment
 
 
 class Vm:
@@ -359,6 +348,16 @@ class Vm:
         if reply is None:
             raise PeerDied("the guest process ended")
         return reply
+
+    def restart(self, policy: WaitPolicy) -> None:
+        """Begin anew beside a guest process that does, too; zones, RAM and its only vCPU stay.
+
+        The control socket is empty. Raises ProtocolError when an index of the ring is no slot.
+        """
+        self.policy = policy
+        self._owed = False
+        for vcpu in self.vcpus:
+            vcpu.restart(policy)
 
     def where(self) -> str:
         """File and line of a running guest, of each vCPU of several; empty without an answer.

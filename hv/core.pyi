@@ -130,6 +130,8 @@ class Consumer(Buffer):
         """
     def pending(self) -> int:
         """How many entries are published and not committed."""
+    def restart(self) -> None:
+        """Take the ring up anew, where its indices stand. Raises ProtocolError."""
     def own(self, fd: int, /) -> None:
         """It is a device's own, and `fd`, not closed here, its descriptor; -1: no longer.
 
@@ -147,6 +149,8 @@ class VmRing:
     """
 
     def __new__(cls, mapping: Mapping, offset: int, size: int) -> VmRing: ...
+    def restart(self) -> None:
+        """Take the ring up anew, where its indices stand; no vCPU runs. Raises ProtocolError."""
     def share(self) -> None:
         """From now on several vCPUs append, each under a lock; none of them runs at this call."""
     def own(self, fd: int, wake_at: int, /) -> None:
@@ -186,6 +190,11 @@ class Vcpu:
     def read_memory(self, address: int, size: int, /) -> bytearray: ...
     def write_memory(self, address: int, data: bytes | bytearray | memoryview, /) -> None: ...
     def wait_interrupt(self, lines: int, timeout: float | None, /) -> int: ...
+    def restart(self, policy: int, /) -> None:
+        """Be as a new vCPU, with the memory, zones and rings of this one.
+
+        The words of its run segment are zeroed already. Raises RuntimeError during an access.
+        """
     def wait_run(self) -> None:
         """Wait until the VMM enters the guest."""
     def halt(self) -> None:
@@ -283,6 +292,8 @@ class VcpuHandle:
         """Have the guest exit with KVM_EXIT_IRQ_WINDOW_OPEN as soon as it takes interrupts."""
     def interrupt(self, vector: int, /) -> None:
         """The interrupt that the guest's processor takes when it is entered, 0 to 255."""
+    def restart(self, policy: int, /) -> None:
+        """Be as a new handle, of a vCPU that is restarted, too; its ring's end stays as it is."""
     def reset(self) -> None:
         """Reset the guest's processor when it is entered."""
     def note_written(self, address: int, size: int, /) -> None:

@@ -303,6 +303,18 @@ class Kernel:
         inside = [index for index, known in enumerate(stack) if known.filename == __file__]
         return guest.place(stack[max(inside, default=-1) + 1 :])
 
+    def restart(self, policy: WaitPolicy) -> None:
+        """Begin anew with a VM of one vCPU: `run` waits for another guest.
+
+        Zones and memory stay. The run segment is zeroed, the ring's indices are where it begins.
+        """
+        self.guest, self.guest_error, self._started, self._begun = None, "", False, False
+        self._threads.clear()
+        if self._vm_ring is not None:
+            self._vm_ring.restart()
+        for vcpu in self.vcpus:
+            vcpu.restart(policy)
+
     def give_up(self) -> None:
         """Release vCPUs and memory, which would keep this object and each other. The pipes' ends
         stay open: they close with the process.
@@ -378,6 +390,14 @@ def serve(control: socket.socket) -> int:
     """Serve the VMM at the other end of a socket until it ends; the exit status, as of `main`."""
     kernel = Kernel(control)
     try:
+        return run(kernel)
+    finally:
+        kernel.give_up()
+
+
+def run(kernel: Kernel) -> int:
+    """Let a kernel serve and run its guest until the VMM ends; the exit status, as of `main`."""
+    try:
         signal.signal(ASK_WHERE, kernel.tell_where)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [ASK_WHERE])
         kernel.run()
@@ -385,4 +405,3 @@ def serve(control: socket.socket) -> int:
         return status_of(error)
     finally:
         signal.signal(ASK_WHERE, signal.SIG_IGN)  # its handler keeps the kernel
-        kernel.give_up()

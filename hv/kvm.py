@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from coalesced.hv import abi, shm
-from coalesced.hv.client import Memory, Range
+from coalesced.hv.client import Range
 from coalesced.hv.errors import KvmUnusable, RequestError
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.kvm_vcpus import KvmVcpu, KvmVcpus, ioctl
+from coalesced.hv.shm import Memory
 from coalesced.hv.signals import held
 
 DEVICE: Final = "/dev/kvm"

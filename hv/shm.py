@@ -205,3 +205,14 @@ def _start_time(pid: int) -> int | None:
 def _free() -> str:
     stat = os.statvfs(DIRECTORY)
     return f"{stat.f_bavail * stat.f_frsize} bytes"
+
+
+class Memory:
+    """A slot of guest RAM, mapped here, too."""
+
+    def __init__(self, start: int, segment: Segment) -> None:
+        """Raises HostError without room."""
+        self.start = start
+        self.size = segment.size
+        self.mapping = mapped(segment)
+        self.segment = segment

@@ -82,6 +82,15 @@ class Vcpu(Runner[core.VcpuHandle]):
         except PeerDied as error:
             raise self.vm.died() from error
 
+    def restart(self, policy: int) -> None:
+        """Begin anew beside a vCPU of the guest process that does, too, and so does the ring's end.
+
+        Raises ProtocolError when an index of the ring is no slot.
+        """
+        self.handle.restart(policy)
+        if self.ring is not None:
+            self.ring.core.restart()
+
     def park(self) -> bool:
         """Take note that it has halted; False: there is no other one to run."""
         return False

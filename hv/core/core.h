@@ -136,6 +136,12 @@ int consumer_give_back(ConsumerObject *self, PyObject *count);
 /* The mapping and the ring in it, from (mapping, offset, size); NULL with an exception set. */
 struct coalesced_ring *ring_from(PyObject *args, PyObject *kwargs, MappingObject **mapping,
                                  Py_ssize_t *size);
+/* Bytes of a ring of `slots` slots. */
+static inline size_t ring_bytes(uint32_t slots)
+{
+    return sizeof(struct coalesced_ring) + slots * sizeof(struct coalesced_slot);
+}
+
 /* Set ProtocolError for a status below 0; returns -1. */
 int ring_raise(enum ring_status status, uint64_t bad, uint32_t slot, uint32_t slots);
 

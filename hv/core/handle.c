@@ -69,6 +69,28 @@ static PyObject *handle_pause(PyObject *self, PyObject *unused)
     return got < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* The state of a vCPU that was not entered yet. */
+static void handle_as_new(HandleObject *h, enum wait_policy policy)
+{
+    h->bell.policy = policy;
+    h->bell.spin_ns = SPIN_MOST_NS;
+    h->bell.look_at = h->bell.signals = 0;
+    h->bell.undrained = false;
+    h->exits = h->resumes = h->requests = h->posted = 0;
+    h->lines = 0;
+    h->load.size = 0;
+    h->running = h->kicked = h->unread = h->untaken = h->passed_over = h->posts_first = false;
+}
+
+static PyObject *handle_restart(PyObject *self, PyObject *argument)
+{
+    long policy = PyLong_AsLong(argument);
+    if (policy == -1 && PyErr_Occurred())
+        return NULL;
+    handle_as_new((HandleObject *)self, (enum wait_policy)policy);
+    Py_RETURN_NONE;
+}
+
 static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"mapping", "ring",   "exit_fd", "resume_fd",
@@ -104,9 +126,8 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
                                 .sleep_fd = exit_fd,
                                 .wake_fd = resume_fd,
                                 .life_fd = life_fd,
-                                .watch_fd = -1,
-                                .policy = (enum wait_policy)policy,
-                                .spin_ns = SPIN_MOST_NS};
+                                .watch_fd = -1};
+    handle_as_new(h, (enum wait_policy)policy);
     return (PyObject *)h;
 }
 
@@ -156,6 +177,8 @@ static PyMethodDef handle_methods[] = {
      "interrupt_window(wanted): have the guest exit as soon as it takes interrupts."},
     {"interrupt", handle_interrupt, METH_O,
      "interrupt(vector): the interrupt that the guest takes when it is entered."},
+    {"restart", handle_restart, METH_O,
+     "restart(policy): as created anew, beside a vCPU that was restarted, too."},
     {"reset", handle_reset, METH_NOARGS, "Reset the guest's processor when it is entered."},
     {"note_written", handle_note_written, METH_VARARGS,
      "note_written(address, size): a device has written to RAM."},

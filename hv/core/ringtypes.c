@@ -274,6 +274,22 @@ static PyObject *consumer_follow(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* Nothing is peeked any more, and no wait is counted yet. */
+static PyObject *consumer_restart(PyObject *self, PyObject *unused)
+{
+    ConsumerObject *consumer = (ConsumerObject *)self;
+    struct ring_consumer *c = &consumer->c;
+    enum ring_status status = ring_consumer_init(c, c->ring, ring_bytes(c->slots));
+    if (status < 0) {
+        ring_raise(status, c->bad, 0, c->slots);
+        return NULL;
+    }
+    if (!consumer->waits.shared)
+        Py_RETURN_NONE;
+    consumer->waits = (struct wait_counts){0};
+    return consumer_follow(self, unused);
+}
+
 /* (p50, p99, max in ns, address and pio of what waited longest, ranges slept on), or None. */
 static PyObject *consumer_waits(PyObject *self, PyObject *unused)
 {
@@ -309,6 +325,7 @@ static PyMethodDef consumer_methods[] = {
     {"commit", consumer_commit, METH_O,
      "commit(count): give peeked entries' slots back; how many seen ones are left."},
     {"follow", consumer_follow, METH_NOARGS, "Count waits, by the notes in the mapping's page 0."},
+    {"restart", consumer_restart, METH_NOARGS, "Take the ring up anew, where its indices stand."},
     {"waits", consumer_waits, METH_NOARGS, "(p50, p99, max, address, pio, slept on), ns, or None."},
     {"own", consumer_own, METH_O,
      "own(fd): it is a device's own, with that descriptor; -1: no more."},

@@ -147,6 +147,34 @@ static PyObject *py_clear_memory(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* The state of a vCPU that was not entered yet; memory, zones and rings are others' business. */
+static void vcpu_as_new(VcpuObject *v, enum wait_policy policy)
+{
+    v->bell.policy = policy;
+    v->bell.spin_ns = SPIN_MOST_NS;
+    v->bell.look_at = v->bell.signals = 0;
+    v->bell.undrained = false;
+    v->exit_sequence = v->posted_sequence = v->resumed = v->requests = 0;
+    v->coalesced = v->exits = 0;
+    v->op_index = -1;
+    v->started = v->unanswered = false;
+    v->rest.size = 0;
+}
+
+static PyObject *py_restart(PyObject *self, PyObject *argument)
+{
+    VcpuObject *v = (VcpuObject *)self;
+    long policy = PyLong_AsLong(argument);
+    if (policy == -1 && PyErr_Occurred())
+        return NULL;
+    if (v->busy) {
+        PyErr_SetString(PyExc_RuntimeError, "the vCPU is in an access");
+        return NULL;
+    }
+    vcpu_as_new(v, (enum wait_policy)policy);
+    Py_RETURN_NONE;
+}
+
 static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"mapping", "ring",  "exit_fd", "resume_fd",
@@ -182,12 +210,10 @@ static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                                 .sleep_fd = resume_fd,
                                 .wake_fd = exit_fd,
                                 .life_fd = -1,
-                                .watch_fd = -1,
-                                .policy = (enum wait_policy)policy,
-                                .spin_ns = SPIN_MOST_NS};
+                                .watch_fd = -1};
+    vcpu_as_new(v, (enum wait_policy)policy);
     v->publish_every = PUBLISH_AT_LATEST;
     v->forks = forks_seen;
-    v->op_index = -1;
     if (ring != Py_None) {
         v->vm_ring = (VmRingObject *)Py_NewRef(ring);
         v->ring = v->vm_ring->ring;
@@ -255,6 +281,8 @@ static PyMethodDef vcpu_methods[] = {
     {"write_memory", vcpu_py_write_memory, METH_VARARGS, "write_memory(address, data): into RAM."},
     {"wait_interrupt", py_wait_interrupt, METH_VARARGS,
      "wait_interrupt(lines, timeout): the raised ones of a mask of lines, 0 after the timeout."},
+    {"restart", py_restart, METH_O,
+     "restart(policy): as created anew, with the memory, zones and rings that it has."},
     {"wait_run", py_wait_run, METH_NOARGS, "Wait until the VMM enters the guest."},
     {"halt", py_halt, METH_NOARGS, "Exit with KVM_EXIT_HLT."},
     {"system_event", py_system_event, METH_O, "Exit with KVM_EXIT_SYSTEM_EVENT of a type."},

@@ -7,6 +7,16 @@
 
 PyTypeObject *VmRingType;
 
+/* Take the ring up where its indices stand; 0, or -1 with ProtocolError set. */
+static int take_up(struct vm_ring *r, struct coalesced_ring *ring, size_t size)
+{
+    struct ring_producer *p = &r->producer;
+    r->waits = (struct wait_noter){.shared = r->waits.shared, .due = true};
+    r->unpublished = 0;
+    enum ring_status status = ring_producer_init(p, ring, size);
+    return status < 0 ? ring_raise(status, p->bad, 0, p->slots) : 0;
+}
+
 static PyObject *vm_ring_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     MappingObject *mapping;
@@ -24,16 +34,22 @@ static PyObject *vm_ring_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         Py_DECREF((PyObject *)self);
         return PyErr_NoMemory();
     }
-    *self->ring = (struct vm_ring){
-        .waits = {.shared = run_waits_of(run), .due = true}, .fd = -1, .mapping = mapping};
-    struct ring_producer *p = &self->ring->producer;
-    enum ring_status status = ring_producer_init(p, ring, (size_t)size);
-    if (status < 0) {
-        ring_raise(status, p->bad, 0, p->slots);
+    *self->ring =
+        (struct vm_ring){.waits = {.shared = run_waits_of(run)}, .fd = -1, .mapping = mapping};
+    if (take_up(self->ring, ring, (size_t)size) < 0) {
         Py_DECREF((PyObject *)self);
         return NULL;
     }
     return (PyObject *)self;
+}
+
+static PyObject *vm_ring_restart(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    struct vm_ring *r = ((VmRingObject *)self)->ring;
+    if (take_up(r, r->producer.ring, ring_bytes(r->producer.slots)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 static void vm_ring_dealloc(PyObject *self)
@@ -93,6 +109,8 @@ static PyObject *vm_ring_own(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef vm_ring_methods[] = {
+    {"restart", vm_ring_restart, METH_NOARGS,
+     "Take the ring up anew, where its indices stand; no vCPU runs."},
     {"share", vm_ring_share, METH_NOARGS,
      "From now on several vCPUs append, under a lock; none of them runs."},
     {"own", vm_ring_own, METH_VARARGS, "own(fd, wake_at): it is a device's own."},

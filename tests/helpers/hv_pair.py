@@ -68,9 +68,10 @@ class Pair:
             set_indices(self.mapping, run_size, start, start)
         self.exit_read, self._exit_write = doorbell.pipe()
         self._resume_read, self.resume_write = doorbell.pipe()
+        self.vm_ring = core.VmRing(self.guest_mapping, run_size, ring_size) if ring_size else None
         self.vcpu = core.Vcpu(
             self.guest_mapping,
-            core.VmRing(self.guest_mapping, run_size, ring_size) if ring_size else None,
+            self.vm_ring,
             self._exit_write,
             self._resume_read,
             policy,

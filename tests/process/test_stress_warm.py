@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
+from coalesced.tools.stress import corruptions, intrusions
 from coalesced.tools.stress.pair import Pair, Warm
 from coalesced.tools.stress.plan import Pins, Plan
+from coalesced.tools.stress.totals import Totals
 from helpers.own_streams import own_streams
 
 
@@ -18,6 +22,31 @@ from helpers.own_streams import own_streams
 def warm() -> Iterator[Warm]:
     with closing(Warm()) as processes:
         yield processes
+
+
+def spoil(pair: Pair) -> None:
+    """Write indices that are no slots until a side finds them; each corrects its own."""
+    assert pair.segments is not None
+    while not pair.last:
+        struct.pack_into("<II", pair.segments.ring, 0, 0xFFFF_FFFF, 0xFFFF_FFFF)
+        assert pair.hear(0.01) is not None
+    assert pair.last["type"] in ("ProtocolError", "PeerDied")
+
+
+def machines(warm: Warm, plan: Plan, pairs: int) -> list[int]:
+    """Spoil so many pairs one after the other: how many each machine ran."""
+    counts: list[int] = []
+    for _ in range(pairs):
+        with own_streams():
+            pair = Pair(warm.fit(plan.short(strict=False)), warm)
+        assert pair.starts(), (pair.last, pair.errors())
+        counts = [*counts[:-1], counts[-1] + 1] if pair.setup.again else [*counts, 1]
+        number = pair.ask()
+        while pair.proved != number:
+            assert pair.hear(60.0), "no proof"
+        spoil(pair)
+        pair.close()
+    return counts
 
 
 def cut(warm: Warm, kill: bool = False) -> tuple[int, list[int], dict[str, object]]:
@@ -65,3 +94,25 @@ def test_a_pair_that_still_runs_is_ended_without_its_processes(warm: Warm) -> No
     assert pair.last["kind"] == "error"
     pair.close()
     assert cut(warm)[0] == pair.pid
+
+
+def test_pairs_that_follow_each_other_have_one_machine(warm: Warm) -> None:
+    """Each proves that it runs; after some the machine is another one."""
+    counts = machines(warm, Plan(1, Pins()), 30)
+    assert max(counts) == 20
+    assert len(counts) >= 2
+
+
+def test_a_pair_never_gets_a_machine_whose_segment_was_cut(warm: Warm) -> None:
+    cut(warm)
+    assert not warm.fit(Plan(1, Pins()).short(strict=False)).again
+
+
+def test_messages_of_a_third_party_are_not_read_by_the_next_pair(warm: Warm) -> None:
+    """They lie in the control socket of a machine that is used again."""
+    totals, plan = Totals(), Plan(1, Pins())
+    while totals.corruptions < 40:
+        with own_streams():
+            corruptions.run(plan, 3, sys.maxsize, totals, intrusions.message, 0.0, warm)
+    assert totals.failures == []
+    assert totals.corruptions_detected > 0

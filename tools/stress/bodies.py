@@ -19,6 +19,7 @@ from contextlib import suppress
 from types import FrameType
 
 from coalesced.hv import core, kernel
+from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import PeerDied
 from coalesced.hv.process import GRACE_MS, GuestProcess
 from coalesced.tools.stress.lies import Lie, LyingSocket
@@ -87,8 +88,9 @@ class Body:
 class PlayedGuest(GuestProcess):
     """A guest process that a `Body` plays.
 
-    `pidfd` is the channel to the body, which is readable when the process, or what it plays, has
-    ended. The status of a process that ended is its own, of another what it would be.
+    `pidfd` is a copy of the channel to the body, readable when the process, or what it plays, has
+    ended; the number of the channel itself may be another file's after the body's end. The status
+    of a process that ended is its own, of another what it would be.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class PlayedGuest(GuestProcess):
         """`control`: this side of the socket whose other end is `theirs`."""
         self.pid = body.pid
         self.socket = control
-        self.pidfd = body.channel.fileno()
+        self.pidfd = os.dup(body.channel.fileno())
         self.status: int | None = None
         self.body: Body | None = body
         with suppress(BrokenPipeError):  # killed from outside: the first request reports it
@@ -121,16 +123,28 @@ class PlayedGuest(GuestProcess):
             self.body = None
         return super().reap()
 
-    def close(self) -> None:
+    def end(self) -> None:
         """End what is played, by a signal and at worst with the process."""
-        if self.pidfd < 0:
-            return
-        self.socket.close()
         if self.status is None:
             assert self.body is not None
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.body.pidfd, END)
             self.reap()
+
+    def restart(self, policy: WaitPolicy) -> None:
+        """Have what has ended played anew, with the VM that it has."""
+        assert self.body is not None
+        self.status = None
+        with suppress(BrokenPipeError):
+            self.body.channel.send(pickle.dumps(policy))
+
+    def close(self) -> None:
+        """End what is played, and its VM."""
+        if self.pidfd < 0:
+            return
+        self.socket.close()
+        self.end()
+        os.close(self.pidfd)
         self.pidfd = -1
 
 
@@ -143,8 +157,9 @@ def _play_all(channel: int) -> None:
         gc.freeze()
         signal.signal(END, _end)
         peer = socket.socket(fileno=_CHANNEL)
-        while _play(peer):
-            pass
+        played = _play(peer, None)
+        while played is not None:
+            played = _play(peer, played)
         os._exit(0)
     except BaseException:
         traceback.print_exc()
@@ -153,19 +168,38 @@ def _play_all(channel: int) -> None:
         os._exit(UNEXPECTED)
 
 
-def _play(channel: socket.socket) -> bool:
-    """Play one guest process and send its exit status; False when there is none to play."""
-    os.closerange(_CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
+def _play(channel: socket.socket, before: kernel.Kernel | None) -> kernel.Kernel | None:
+    """Play one guest process, anew or with the VM of the one before, and send its exit status.
+
+    Returns its kernel's part; None when there is none to play.
+    """
     data, fds, _, _ = socket.recv_fds(channel, 1 << 12, 1)
     if not data:
-        return False
-    _lie(pickle.loads(data))
-    status = _status_of(fds[0])
+        return None
+    order: WaitPolicy | Lie | None = pickle.loads(data)
+    if isinstance(order, WaitPolicy):
+        assert before is not None
+        before.restart(order)
+        played = before
+    else:
+        played = _begin(fds[0], before, order)
+    status = _status_of(played)
     # While it is blocked the signal would wait for the next one to be played.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    gc.collect()
     channel.send(bytes([status]))
-    return True
+    return played
+
+
+def _begin(control: int, before: kernel.Kernel | None, lie: Lie | None) -> kernel.Kernel:
+    """A new kernel's part with this control socket; all that the one before had is closed."""
+    if before is not None:
+        before.give_up()
+        before.control.close()
+        gc.collect()
+    os.closerange(_CHANNEL + 1, control)
+    os.closerange(control + 1, os.sysconf("SC_OPEN_MAX"))
+    _lie(lie)
+    return kernel.Kernel(socket.socket(fileno=control))
 
 
 class _Play:
@@ -174,15 +208,14 @@ class _Play:
     under_way = False
 
 
-def _status_of(control: int) -> int:
-    """Play a guest process with this control socket: its exit status, 0 if the signal ended it."""
+def _status_of(played: kernel.Kernel) -> int:
+    """Play a guest process: its exit status, 0 if the signal ended it."""
     status = 0
     try:
         # The signal comes once: from here on it raises, and behind the last line here it does not.
         _Play.under_way = True
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        with socket.socket(fileno=control) as peer:
-            status = kernel.serve(peer)
+        status = kernel.run(played)
         _Play.under_way = False
     except PeerDied:
         _Play.under_way = False

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import random
 import signal
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 from coalesced.hv import core
 from coalesced.hv.abi import PAGE_SIZE
 from coalesced.tools.stress import guest, places
 from coalesced.tools.stress.intrusions import Intrusion
+from coalesced.tools.stress.lanes import Cpus
 from coalesced.tools.stress.lies import Lie
 from coalesced.tools.stress.pair import Pair, Warm
 from coalesced.tools.stress.places import Corruption, Draw
@@ -22,6 +26,7 @@ _LONGEST_VERDICT = 60.0  # seconds
 _PATIENCE = 5.0  # seconds, for the second side to end after the first
 _LOOK_EVERY = 0.005  # seconds without a message: each look takes CPU time from both sides
 _LONGEST_WAIT = 0.0005  # seconds between a proof and the next corruption at most
+_SHORTEST_WAIT = 0.00005  # a sleep takes that long at least
 _SHORTER = 8  # the ninth part of that on average: both sides use CPU time meanwhile
 _HANGS = "a hang: neither side made progress or reported an error"
 _KNOWN = ("ProtocolError", "SegmentError", "PeerDied", "GuestError", "RequestError", "HostError")
@@ -35,16 +40,32 @@ def run(
     draw: Draw = places.draw,
     liars: float = LIARS,
     warm: Warm | None = None,
+    cpus: Cpus | None = None,
 ) -> None:
     """Corrupt one pair until a side detects it, `most` times, or until the deadline.
 
     `draw` chooses the next corruption. `liars`: share of the pairs in which a side lies instead.
-    `warm`: keeps the processes for the next pair.
+    `warm`: keeps the processes for the next pair. `cpus`: of which pairs side by side take theirs.
     """
     setup = plan.short(strict=False)
     if plan.random.random() < liars:
         setup = replace(setup, lie=Lie.draw(plan.random, setup.rings))
-    pair = Pair(setup, warm)
+    setup = warm.fit(setup) if warm else setup
+    used = setup.cpus_of(len(os.sched_getaffinity(0)))
+    with cpus.taken(used) if cpus else nullcontext():
+        _corrupt(Pair(setup, warm), plan.random, most, deadline, totals, draw)
+
+
+def _corrupt(
+    pair: Pair,
+    chance: random.Random,
+    most: int,
+    deadline: float,
+    totals: Totals,
+    draw: Draw,
+) -> None:
+    """Corrupt a pair until a side detects it, `most` times, or until the deadline."""
+    setup = pair.setup
     try:
         if setup.lie is not None:
             judge_lie(pair, setup.lie, totals)
@@ -57,8 +78,9 @@ def run(
         canaries = _Canaries(segments)
         while most > 0 and time.monotonic() < deadline:
             most -= 1
-            time.sleep(_LONGEST_WAIT * plan.random.random() ** _SHORTER)
-            corruption = draw(plan.random, segments)
+            if (pause := _LONGEST_WAIT * chance.random() ** _SHORTER) > _SHORTEST_WAIT:
+                time.sleep(pause)
+            corruption = draw(chance, segments)
             totals.corruptions += 1
             started = time.monotonic()
             corruption.carry_out(segments)
@@ -67,6 +89,7 @@ def run(
                 verdict = "a stray access: unused bytes have changed"
             what = f"{corruption.what} <- {corruption.data.hex()}"
             totals.judge(pair, what, verdict, time.monotonic() - started)
+            pair.sound = verdict in ("harmless", "detected")
             if verdict != "harmless" or not corruption.data:
                 return  # nothing here may write to what is gone
     finally:
@@ -128,8 +151,6 @@ def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusio
     while time.monotonic() < end:
         if _has_ended(pair):
             return _end(pair)
-        if patience.over(segments.moves()):
-            break
         if pair.proved == asked:
             if cut is None:
                 sound = segments.sound() and segments.whole()
@@ -138,6 +159,8 @@ def verdict_on(pair: Pair, segments: Segments, corruption: Corruption | Intrusio
             if sound:
                 return "harmless"
             asked = pair.ask()
+        if patience.over(segments.moves()):
+            break
     return _HANGS
 
 
@@ -152,9 +175,10 @@ def _fatal(pair: Pair) -> str:
 
 def _has_ended(pair: Pair) -> bool:
     """Whether a side has ended, or has reported an error; waits a moment for that."""
-    if pair.hear(_LOOK_EVERY) is None or pair.last:
+    heard = pair.hear(_LOOK_EVERY)
+    if heard is None or pair.last:
         return True
-    if pair.ended("hv"):
+    if not heard and pair.ended("hv"):
         pair.wait("last", _PATIENCE)
         return True
     return False

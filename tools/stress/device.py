@@ -52,6 +52,7 @@ class Sink:
         self._set_irq = set_irq
         self._proved = proved
         self._other: Mapping | None = None
+        self.remaps = False  # just now
 
     def map(self, machine: Machine) -> None:
         """Map the regions where the stream expects them."""
@@ -103,12 +104,14 @@ class Sink:
 
     def remap(self, machine: Machine) -> None:
         """Map a region that nobody uses, or take it away: the queue must be flushed for it."""
+        self.remaps = True
         if self._other is not None:
             machine.memory.unmap(self._other)
             self._other = None
-            return
-        region = Region("other", PAGE_SIZE, _zero, _ignore, coalesced=((0, PAGE_SIZE),))
-        self._other = machine.memory.map(region, _OTHER)
+        else:
+            region = Region("other", PAGE_SIZE, _zero, _ignore, coalesced=((0, PAGE_SIZE),))
+            self._other = machine.memory.map(region, _OTHER)
+        self.remaps = False
 
     def _writes(self, pio: bool, base: int, size: int, coalesced: bool) -> Region:
         """A region whose writes are entries of the stream."""

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from coalesced.tools.stress.pair import PATIENCE, Pair
+from coalesced.tools.stress.setups import Setup
 from coalesced.tools.stress.totals import Totals
-from coalesced.tools.stress.worker import Setup
 
 _SIDES = ("hv", "vmm")
 _LONGEST_STOP = 0.02  # seconds

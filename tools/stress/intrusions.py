@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -62,6 +62,21 @@ def pipe(chance: random.Random, segments: Segments) -> Intrusion:
 
     kind, do = chance.choice((("junk", junk), ("theft", steal), ("block", block)))
     return Intrusion(f"{kind} of {size} bytes, {rounds} times: {name}", b"\0", do)
+
+
+def clear(channels: Sequence[int]) -> None:
+    """Empty the `Segments.channels` of a pair that has stopped, and let no pipe block."""
+    for pipe in channels[:-2]:
+        os.set_blocking(pipe, False)
+        end = _end(pipe, os.O_RDONLY)
+        with suppress(BlockingIOError):
+            while os.read(end, _MOST_BYTES):
+                pass
+        os.close(end)
+    for channel in channels[-2:]:
+        with socket.socket(fileno=os.dup(channel)) as peer, suppress(BlockingIOError):
+            while True:  # also behind a message of no bytes: both ends are open, this is no end
+                peer.recv(_MOST_BYTES, socket.MSG_DONTWAIT)
 
 
 def event(chance: random.Random, segments: Segments) -> Intrusion:

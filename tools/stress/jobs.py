@@ -27,6 +27,7 @@ _SLICE = 1.0  # seconds of a pair at full speed
 _SLOW_SHARE = 0.25  # of a slice, for a stream that makes few entries a second
 _PAIRS = 12  # least number of slices of a short run
 _LANES_MOST = 8
+_REPORT_EVERY = 0.1  # seconds, of a lane: a report takes more CPU time than a look at the clock
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Jobs:
         self._wanted = wanted
         self.totals = Totals()
         self._warm = Warm()
+        self._cpus: lanes.Cpus | None = None
         pins = Pins(
             wanted.ring_pages,
             wanted.wait,
@@ -94,6 +96,7 @@ class Jobs:
 
     def _run_lanes(self, step: Callable[[], None]) -> None:
         count = min(len(os.sched_getaffinity(0)), _LANES_MOST)
+        self._cpus = lanes.Cpus()
 
         def work(number: int, tell: lanes.Tell) -> Totals:
             """In a process of its own: its share of the corruptions."""
@@ -102,9 +105,17 @@ class Jobs:
             if times is not None:
                 times = times * (number + 1) // count - times * number // count
                 self._wanted = replace(self._wanted, times=times)
+            reported = 0.0
+
+            def report() -> None:
+                nonlocal reported
+                if not self.totals.ok or time.monotonic() - reported > _REPORT_EVERY:
+                    reported = time.monotonic()
+                    tell(self.totals)
+
             try:
                 with closing(self._warm):
-                    self._run(lambda: tell(self.totals))
+                    self._run(report)
             except KeyboardInterrupt:
                 self.totals.leave_out_unfinished()
             return self.totals
@@ -155,7 +166,7 @@ class Jobs:
         deadline = self._started + self._limit
         alike = self._wanted.vcpus == 1 and not self._wanted.rings
         warm = self._warm if alike else None
-        corruptions.run(self._plan, left, deadline, self.totals, warm=warm)
+        corruptions.run(self._plan, left, deadline, self.totals, warm=warm, cpus=self._cpus)
 
     def _full_speed(self) -> None:
         left = max(0, (self._wanted.entries or 0) - self.totals.entries)

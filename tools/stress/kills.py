@@ -11,8 +11,8 @@ from types import ModuleType
 from coalesced.tools.stress import guest
 from coalesced.tools.stress.checker import Count
 from coalesced.tools.stress.pair import PATIENCE, Pair
+from coalesced.tools.stress.setups import Setup
 from coalesced.tools.stress.totals import Totals
-from coalesced.tools.stress.worker import Setup
 
 NOTICE = 1.0  # seconds within which the other side must report the death
 # Where a side kills itself: between payload and `last`, between payload and exit sequence; between

@@ -12,29 +12,52 @@ import socket
 import stat
 import time
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coalesced.hv.abi import ring_slots
 from coalesced.hv.errors import HostError
 from coalesced.tools.rings.patience import Patience
-from coalesced.tools.stress import bodies, guest, pattern, worker
+from coalesced.tools.stress import bodies, guest, intrusions, pattern, worker
 from coalesced.tools.stress.checker import COUNTS, Checker, Count
 from coalesced.tools.stress.pattern import Style
 from coalesced.tools.stress.segments import Segments, Write
-from coalesced.tools.stress.worker import Setup
+from coalesced.tools.stress.setups import Setup
 
 _FINISH = 1.0  # seconds, after which they are killed
 PATIENCE = 20.0  # seconds; on an idle machine everything takes milliseconds
 _SIDES = ("vmm", "hv")
 _FDS = 32  # of a message at most
-_PAIRS_EACH = 50  # that the same processes run, one after the other
+_PAIRS_EACH = 100  # that the same processes run, one after the other
+_PAIRS_OF_A_MACHINE = 20  # at most
 
 Message = dict[str, Any]
 
 # What a limit on processes, memory or open files looks like in an error's text.
 _NO_ROOM = ("[Errno 11]", "[Errno 12]", "[Errno 23]", "[Errno 24]", "MemoryError", "open files")
+
+
+class Kept(NamedTuple):
+    """The machine of a pair that has stopped, for the next one."""
+
+    setup: Setup  # of the last pair
+    pairs: int  # so far
+    segments: Segments
+    guest_pidfd: int
+
+    def fit(self, setup: Setup) -> Setup:
+        """The setup, as one of this machine."""
+        pages = self.setup.ring_pages
+        start, posted = setup.start % ring_slots(pages), self.setup.posted
+        return replace(setup, ring_pages=pages, start=start, posted=posted, again=True)
+
+    def close(self) -> None:
+        """Release it."""
+        self.segments.close()
+        os.close(self.guest_pidfd)
 
 
 class Processes:
@@ -48,23 +71,39 @@ class Processes:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         counts = np.frombuffer(self._memory, np.int64, setup.vcpus * COUNTS)
         self.tally: NDArray[np.int64] = counts.reshape(setup.vcpus, COUNTS)
+        # The same as plain numbers: numpy takes longer for one than a proof does.
+        self.numbers = memoryview(self._memory).cast("q")
         self.errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
         self.proofs = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.pid, self.socket = worker.fork(setup, self.tally, self.errors, self.proofs)
         self.pidfd = os.pidfd_open(self.pid)
         self.pairs = 1
+        self.kept: Kept | None = None
 
     def start(self, setup: Setup) -> None:
         """Let them run another pair, after one that has ended and was not strict."""
         self.pairs += 1
         self.tally[:] = 0
+        if setup.again:
+            assert self.kept is not None
+            intrusions.clear(self.kept.segments.channels)
+            self.kept.segments.renew(setup.start)
+        else:
+            self.give_up_machine()
         self.socket.send(pickle.dumps(setup))
+
+    def give_up_machine(self) -> None:
+        """Release what was kept for another pair."""
+        if self.kept is not None:
+            self.kept.close()
+            self.kept = None
 
     def close(self) -> None:
         """Kill and reap the processes, and release everything."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         self._reap()
+        self.give_up_machine()
         for fd in (self.pidfd, self.errors, self.proofs):
             os.close(fd)
         self.socket.close()
@@ -83,28 +122,38 @@ class Processes:
 
 
 class Warm:
-    """The processes of the last pair, for the next one.
+    """The processes of the last pairs, for the next ones: of honest ones, and of those that lie.
 
     After some pairs they are replaced, so that what a corruption may have left in a process is not
     blamed on a much later one.
     """
 
     def __init__(self) -> None:
-        self.processes: Processes | None = None
+        self._idle: dict[bool, Processes] = {}  # by whether a side lies
+
+    def fit(self, setup: Setup) -> Setup:
+        """The setup, changed to use the machine of the pair before, where there is one."""
+        idle = self._idle.get(False)
+        if setup.lie is not None or idle is None or idle.kept is None:
+            return setup
+        return idle.kept.fit(setup)
 
     def take(self, setup: Setup) -> Processes:
         """Processes that run the setup."""
-        processes, self.processes = self.processes, None
+        processes = self._idle.pop(setup.lie is not None, None)
         if processes is None:
             return Processes(setup)
         processes.start(setup)
         return processes
 
+    def give_back(self, processes: Processes, setup: Setup) -> None:
+        """Keep the processes of a pair that has ended."""
+        self._idle[setup.lie is not None] = processes
+
     def close(self) -> None:
         """End them."""
-        if self.processes is not None:
-            self.processes.close()
-            self.processes = None
+        while self._idle:
+            self._idle.popitem()[1].close()
 
 
 class Pair:
@@ -125,12 +174,17 @@ class Pair:
             for vcpu in range(setup.vcpus)
         ]
         self.segments: Segments | None = None
-        self.guest_pidfd = -1
+        self._kept, processes.kept = processes.kept, None
+        self.guest_pidfd = self._kept.guest_pidfd if self._kept else -1
+        self.sound = True  # what it leaves may go to another pair
         self.last: Message = {}  # "done" or "error", when it has come
         self._errors = processes.errors
         self._said_before = os.fstat(self._errors).st_size
         self.pid, self.pidfd, self._socket = processes.pid, processes.pidfd, processes.socket
         self._proofs = processes.proofs
+        self._news = select.poll()
+        for fd in (self._socket.fileno(), self._proofs):
+            self._news.register(fd, select.POLLIN)
 
     # --- messages of the VMM ---
 
@@ -151,11 +205,11 @@ class Pair:
     def hear(self, seconds: float) -> Message | None:
         """The next message, or that a proof has ended; {} when none comes in time, None after the
         VMM's end."""
-        said = self._socket.fileno()
-        ready, _, _ = select.select([said, self._proofs], [], [], max(0.0, seconds))
+        ready = self._news.poll(max(0.0, seconds) * 1000)
         if not ready:
             return {}
-        if said not in ready:
+        said = self._socket.fileno()
+        if all(fd != said for fd, _ in ready):
             os.eventfd_read(self._proofs)
             return {"kind": "proved"}
         try:
@@ -168,7 +222,7 @@ class Pair:
         if message["kind"] == "guest":
             (self.guest_pidfd,) = fds
         elif message["kind"] == "ready":
-            self.segments = self._segments(fds)
+            self.segments = self._kept.segments if self._kept else self._segments(fds)
         else:
             self.last = message
         return message
@@ -194,7 +248,8 @@ class Pair:
     @property
     def proved(self) -> int:
         """Number of the last proof that all vCPUs have ended."""
-        return int(self.tally[:, Count.proved].min())
+        numbers = self._processes.numbers
+        return min(numbers[i * COUNTS + Count.proved] for i in range(self.setup.vcpus))
 
     def stop(self) -> None:
         """Tell the guest to end after its burst."""
@@ -299,14 +354,28 @@ class Pair:
         """Kill and reap the processes, unless they can run another pair; release everything."""
         over = bool(self.last) and not self.ended("vmm")
         if self._warm is not None and over and self._processes.pairs < _PAIRS_EACH:
-            self._warm.processes = self._processes
+            self._warm.give_back(self._processes, self.setup)
+            if self._leave_machine():
+                return
         else:
             self.signal("hv", signal.SIGKILL)
             self._processes.close()
-        if self.segments is not None:
-            self.segments.close()
+        segments = self._kept.segments if self._kept else self.segments
+        if segments is not None:
+            segments.close()
         if self.guest_pidfd >= 0:
             os.close(self.guest_pidfd)
+
+    def _leave_machine(self) -> bool:
+        """Leave the machine to the next pair, if it may have it."""
+        pairs = self._kept.pairs + 1 if self._kept else 1
+        segments = self.segments
+        if segments is None or not self.last.get("kept") or not segments.whole():
+            return False
+        if not self.sound or pairs >= _PAIRS_OF_A_MACHINE:
+            return False
+        self._processes.kept = Kept(self.setup, pairs, segments, self.guest_pidfd)
+        return True
 
 
 def _process_of(pidfd: int) -> list[int]:

@@ -123,6 +123,7 @@ class Stream:
         self._second = second
         self._make_operations(random, style)
         self._lap_made: tuple[int, Lap] | None = None
+        self._operations_made = -1  # of this lap
 
     def lap(self, number: int) -> Lap:
         """The entries number * PERIOD up to, not including, (number + 1) * PERIOD."""
@@ -185,8 +186,11 @@ class Stream:
     def operations(self, lap: int) -> NDArray[np.void]:
         """The operations of a lap, fit for `Vcpu.execute`; those of `probes` read.
 
-        The same array each time: the next call overwrites it.
+        The same array each time: a call for another lap overwrites it.
         """
+        if lap == self._operations_made:
+            return self._ops
+        self._operations_made = lap
         entries = self.lap(lap)
         value = entries.data[self.entry]
         crossing, shift = self._crossing

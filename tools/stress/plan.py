@@ -9,12 +9,13 @@ from itertools import product
 
 from coalesced.hv import abi
 from coalesced.tools.stress.pattern import Style
-from coalesced.tools.stress.worker import Setup
+from coalesced.tools.stress.setups import Setup
 
 _PAGES = (1, 1, 2, 3, 8, 16, 16)
 _LONGEST = (1, 8, 40, 300, 3000, 30000)
 _STALENESS = (0.0003, 0.001, 0.005)
 _POSTED = 0.5  # share of the pairs with bells
+_REMAPS = 0.01  # seconds between two, of a pair that is corrupted: each takes as long as a proof
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Plan:
             style=self.random.choices(list(Style), (1, 1, 1) if strict else (6, 3, 1))[0],
             longest=self.random.choice((4, 64, 400) if strict else (30, 300)),
             bells=setup.bells if strict else 0.0,
+            remaps=setup.remaps if strict or not setup.remaps else _REMAPS,
             strict=strict,
         )
 

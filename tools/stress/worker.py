@@ -6,7 +6,6 @@ other, may have the same two.
 
 from __future__ import annotations
 
-import array
 import gc
 import json
 import os
@@ -14,156 +13,35 @@ import pickle
 import select
 import signal
 import socket
-import stat
-import struct
 import sys
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coalesced.hv import core
+from coalesced.hv import core, doorbell
 from coalesced.hv.abi import PAGE_SIZE
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import CoalescedError, HostError
 from coalesced.hv.process import GuestProcess
 from coalesced.tools import termination
 from coalesced.tools.stress import guest, pattern
-from coalesced.tools.stress.bodies import UNEXPECTED, Body, ForkedGuest, PlayedGuest
-from coalesced.tools.stress.checker import Checker, Count
+from coalesced.tools.stress.bodies import UNEXPECTED, PlayedGuest
+from coalesced.tools.stress.checker import COUNTS, Checker, Count
 from coalesced.tools.stress.device import Group, Sink
-from coalesced.tools.stress.lies import Lie, LyingSocket
-from coalesced.tools.stress.pattern import Style
+from coalesced.tools.stress.guests import Guests
+from coalesced.tools.stress.setups import Setup
 from coalesced.vmm.accel.base import GuestMemory
 from coalesced.vmm.accel.process import ProcessAccelerator, place
-from coalesced.vmm.counters import Counters
 from coalesced.vmm.drain import Queue
 from coalesced.vmm.machine import Machine
 
-_AFTERMATH_MS = 2
+_AFTERMATH_MS = 1  # enough to fill a ring, after which the guest waits for an answer
 _CPUS = os.sched_getaffinity(0)  # of the parent
-_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The parameters of a pair."""
-
-    ring_pages: int
-    start: int  # slot where both indices stand at first
-    wait: str
-    cpus: str
-    staleness: float  # seconds; 0.0: off
-    seed: int  # of the stream
-    style: Style
-    entries: int  # how many the guest writes at least; 0: until it is stopped
-    longest: int  # operations of a burst at most
-    bells: float  # share of bursts that wait for an interrupt
-    remaps: float  # seconds between two changes of the mapping; 0: none
-    luck: int  # seed of the bursts
-    vcpus: int = 1
-    rings: int = 0  # own ones; vCPU i writes to number (i + 1) % (rings + 1), 0 being the VM's
-    posted: bool = (
-        False  # what raises the interrupt is a posted write; else a timed flush brings it
-    )
-    strict: bool = True  # only the two sides write into the segments
-    lie: Lie | None = None  # of a side at the start
-    lane: int = 0  # of pairs side by side: the VMM of each is placed on another CPU
-
-    @property
-    def is_reusable(self) -> bool:
-        """Whether its processes can run another pair."""
-        return not self.strict and self.vcpus == 1 and not self.rings
-
-
-class KeepingSocket(LyingSocket):
-    """A control socket that keeps the descriptors sent over it: segments, pipes and eventfds."""
-
-    kept: list[int]
-    pipes: list[int]
-    start = 0
-
-    def recvmsg(self, *arguments: Any) -> Any:
-        got = super().recvmsg(*arguments)
-        self._keep(got[1])
-        return got
-
-    def sendmsg(self, buffers: Any, ancillary: Any = (), *arguments: Any) -> int:
-        self._keep(ancillary)
-        return super().sendmsg(buffers, ancillary, *arguments)
-
-    def _keep(self, ancillary: Iterable[tuple[int, int, Any]]) -> None:
-        for level, kind, content in ancillary:
-            if (level, kind) != _RIGHTS:
-                continue
-            fds = array.array("i")
-            fds.frombytes(bytes(content))
-            for fd in fds:
-                mode = os.fstat(fd).st_mode
-                if stat.S_ISFIFO(mode) or not stat.S_IFMT(mode):  # an eventfd has no type
-                    self.pipes.append(os.dup(fd))
-                if not core.is_shared_memory(fd):
-                    continue  # a liar's: its receiver is to find out
-                if not self.kept:
-                    # The ring, before its ends are created: both continue from its indices.
-                    os.pwrite(fd, struct.pack("<II", self.start, self.start), 0)
-                self.kept.append(os.dup(fd))
-
-
-class Guests:
-    """The guest processes of a VMM's process, one after the other."""
-
-    def __init__(self) -> None:
-        self._body: Body | None = None
-        self._keeping: KeepingSocket | None = None
-        self._theirs: socket.socket | None = None
-        self.pidfd = -1  # of the process
-
-    def start(self, setup: Setup) -> GuestProcess:
-        """The guest process of a pair. Of a strict one, or of several vCPUs, whose threads stay
-        behind, it is a process of its own."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        lie = setup.lie
-        keeping = KeepingSocket(fileno=ours.detach())
-        keeping.kept, keeping.pipes, keeping.start = [], [], setup.start
-        keeping.lie = lie if lie is not None and lie.side == "vmm" else None
-        lie = lie if lie is not None and lie.side == "hv" else None
-        self._keeping = keeping
-        if not setup.strict:
-            self._theirs = theirs
-        if not setup.is_reusable:
-            process = ForkedGuest(keeping, theirs, lie)
-            if setup.strict:
-                theirs.close()  # no further descriptor hides the end of a side from the other
-            self.pidfd = process.pidfd
-            return process
-        if self._body is None:
-            self._body = Body()
-        self.pidfd = self._body.pidfd
-        return PlayedGuest(self._body, keeping, theirs, lie)
-
-    def kept(self) -> list[int]:
-        """Ring, run segments, own rings and RAM; for a third party, also pipes, eventfds and the
-        socket."""
-        keeping = self._keeping
-        assert keeping is not None
-        if self._theirs is None:
-            return keeping.kept
-        return [*keeping.kept, *keeping.pipes, keeping.fileno(), self._theirs.fileno()]
-
-    def release(self, process: GuestProcess) -> None:
-        """Close the descriptors of a pair that has ended."""
-        assert isinstance(process, PlayedGuest)
-        self._body = process.body
-        assert self._keeping is not None
-        for fd in (*self._keeping.kept, *self._keeping.pipes):
-            os.close(fd)
-        if self._theirs is not None:
-            self._theirs.close()
 
 
 def fork(
@@ -216,84 +94,177 @@ class _Parent(NamedTuple):
 
 def _run_all(first: Setup, parent: _Parent) -> int:
     """Run one pair after the other; the exit status of this process."""
-    guests = Guests()
+    vmm = _Vmm(parent)
     if not first.is_reusable:
-        return _run(first, parent, guests, guests.start(first))
+        return vmm.run(first)
     gc.freeze()
     data = pickle.dumps(first)
     while data:
-        setup: Setup = pickle.loads(data)
-        process = guests.start(setup)
-        _run(setup, parent, guests, process)
+        vmm.run(pickle.loads(data))
         data = parent.peer.recv(1 << 12)
-        guests.release(process)
-        gc.collect()
     return 0
 
 
-def _run(setup: Setup, parent: _Parent, guests: Guests, process: GuestProcess) -> int:
-    """The VMM of a pair, from its guest's start to the last message; its exit status."""
-    peer = parent.peer
-    _tell(peer, "guest", [guests.pidfd])
-    counters, queues = Counters(), list[Queue]()
-    try:
-        _place(setup, process.pid)
+@dataclass(frozen=True)
+class _Made:
+    """A machine and its guest process."""
+
+    machine: Machine
+    accel: ProcessAccelerator
+    process: GuestProcess
+    sinks: list[Sink]
+    notes: GuestMemory
+
+    @classmethod
+    def of(cls, setup: Setup, process: GuestProcess, parent: _Parent) -> _Made:
+        """Raises CoalescedError."""
         policy = WaitPolicy.named(setup.wait)
         accel = ProcessAccelerator(process, setup.ring_pages, policy, "any", setup.vcpus)
-        with Machine(accel, staleness=setup.staleness or None) as machine:
-            counters = machine.counters
-            notes = _build(machine, setup, parent)
-            queues = machine.queues
-            _tell(peer, "ready", guests.kept())
-            try:
-                # Where a third party writes, an exit may look like a halt.
-                while not _done(notes, setup.vcpus):
-                    machine.resume()
-                machine.flush()
-            except CoalescedError:
-                if not setup.strict:
-                    _await_end(process)
-                raise
-            signals = accel.signals()
-    except CoalescedError as error:
+        machine = Machine(accel)
+        try:
+            return cls(machine, accel, process, *_build(machine, setup, parent))
+        except BaseException:
+            machine.close()
+            raise
+
+    def restart(self, setup: Setup) -> None:
+        """Begin anew with the same machine, after the pair before has stopped."""
+        assert isinstance(self.process, PlayedGuest)
+        cpus = os.sched_getaffinity(0), os.sched_getaffinity(self.process.pid)
+        policy = doorbell.effective(WaitPolicy.named(setup.wait), *cpus)
+        self.process.restart(policy)
+        self.accel.restart(policy)
+
+    def load(self, setup: Setup) -> None:
+        """Load the guest of a pair, and set its timers."""
+        machine = self.machine
+        machine.loop.timers.clear()
+        machine.set_staleness(setup.staleness or None)
+        if setup.remaps:
+            machine.loop.call_every(setup.remaps, lambda: self.sinks[0].remap(machine))
+        names = ("seed", "style", "entries", "longest", "bells", "luck", "ring_pages", "rings")
+        arguments = {name: getattr(setup, name) for name in names}
+        arguments["entries"] = -(-setup.entries // setup.vcpus)  # of each
+        self.accel.load_guest("coalesced.tools.stress.guest:write", arguments)
+
+    def run(self) -> None:
+        """Run the guest to its end. Raises CoalescedError."""
+        # Where a third party writes, an exit may look like a halt.
+        while not _done(self.notes, len(self.sinks)):
+            self.machine.resume()
+        self.machine.flush()
+
+    def stops(self) -> bool:
+        """Stop after an error: whether `restart` may follow."""
+        if not isinstance(self.process, PlayedGuest):
+            return False
+        self.process.end()
+        # An error amid a change of mappings may have left the sides with different zones.
+        return self.process.body is not None and not self.sinks[0].remaps
+
+
+class _Vmm:
+    """The VMM of one pair, or of several, one after the other."""
+
+    def __init__(self, parent: _Parent) -> None:
+        self._parent = parent
+        self._guests = Guests()
+        self._process: GuestProcess | None = None
+        self._made: _Made | None = None  # what is left of the pair before
+
+    def run(self, setup: Setup) -> int:
+        """Run a pair, from its guest's start to the last message; the exit status."""
+        peer, ready = self._parent.peer, False
+        if not setup.again:
+            self._start_process(setup)
+        process = self._process
+        assert process is not None
+        try:
+            _place(setup, process.pid)
+            made = self._begin(setup, process)
+            _tell(peer, "ready", [] if setup.again else self._guests.kept())
+            ready = True
+            made.run()
+            signals = made.accel.signals()
+        except CoalescedError as error:
+            if ready and not setup.strict:
+                _await_end(process)
+            self._tell_error(error, process, ready)
+            return 1
+        made.machine.close()
+        counters = made.machine.counters
         _tell(
             peer,
+            "done",
+            coalesced=[queue.coalesced for queue in made.machine.queues],
+            exits=counters.exits,
+            stale_drains=counters.stale_drains,
+            signals=signals,
+            failures=counters.failures if setup.strict else [],
+        )
+        return 0
+
+    def _start_process(self, setup: Setup) -> None:
+        """Give up the machine of the pair before, and start a guest process."""
+        if self._made is not None:
+            self._made.machine.close()
+            self._made = None
+            gc.collect()
+        if self._process is not None:
+            self._guests.release(self._process)
+        self._process = self._guests.start(setup)
+        _tell(self._parent.peer, "guest", [self._guests.pidfd])
+
+    def _begin(self, setup: Setup, process: GuestProcess) -> _Made:
+        """The machine of a pair, with its guest loaded. Raises CoalescedError."""
+        if self._made is None:
+            self._made = _Made.of(setup, process, self._parent)
+        else:
+            self._made.restart(setup)
+        self._made.load(setup)
+        return self._made
+
+    def _tell_error(self, error: CoalescedError, process: GuestProcess, ready: bool) -> None:
+        """Report how a pair ended, and whether the next one may have its machine ("kept")."""
+        made, queues = self._made, list[Queue]()
+        kept = ready and made is not None and made.stops()
+        if made is not None:
+            queues = made.machine.queues
+            if not kept:
+                made.machine.close()
+        else:
+            process.close()  # what it plays would report its end as that of the next one
+        _tell(
+            self._parent.peer,
             "error",
             type=type(error).__name__,
             text=str(error),
             coalesced=[queue.coalesced for queue in queues],
             guest_status=process.status,
+            kept=kept,
         )
-        return 1
-    _tell(
-        peer,
-        "done",
-        coalesced=[queue.coalesced for queue in queues],
-        exits=counters.exits,
-        stale_drains=counters.stale_drains,
-        signals=signals,
-        failures=counters.failures if setup.strict else [],
-    )
-    return 0
 
 
 def _place(setup: Setup, guest: int) -> None:
     """Put both sides on CPUs: of each lane the VMM on another one. Raises HostError."""
+    if setup.cpus != "any":
+        place(guest, setup.cpus, setup.lane, _CPUS)
+        return
     try:
         for pid in (0, guest):
             os.sched_setaffinity(pid, _CPUS)  # the pair before may have left it others
     except OSError as error:  # they were taken away just now
         raise HostError(f"--cpus {setup.cpus}: {error.strerror}") from error
-    place(guest, setup.cpus, setup.lane)
 
 
-def _build(machine: Machine, setup: Setup, parent: _Parent) -> GuestMemory:
-    """The devices, the notes and the guest; the notes."""
-    tally, sinks = parent.tally, []
+def _build(machine: Machine, setup: Setup, parent: _Parent) -> tuple[list[Sink], GuestMemory]:
+    """The devices, and the memory of the notes."""
+    tally, sinks = parent.tally, list[Sink]()
+    numbers = tally.reshape(-1).data  # faster than numpy, one by one
 
     def proved(vcpu: int, number: int) -> None:
         # A third party may have changed the number on its way.
-        tally[vcpu, Count.proved] = number & (1 << 63) - 1
+        numbers[vcpu * COUNTS + Count.proved] = number & (1 << 63) - 1
         os.eventfd_write(parent.proofs, 1)
 
     groups = [Group(number) for number in range(setup.rings + 1)]
@@ -303,14 +274,7 @@ def _build(machine: Machine, setup: Setup, parent: _Parent) -> GuestMemory:
         group = groups[(vcpu + 1) % len(groups)]
         sinks.append(Sink(vcpu, checker, machine.accel.set_irq, proved, group, setup.posted))
         sinks[vcpu].map(machine)
-    if setup.remaps:
-        machine.loop.call_every(setup.remaps, lambda: sinks[0].remap(machine))
-    notes = machine.add_ram(guest.NOTES, PAGE_SIZE)
-    names = ("seed", "style", "entries", "longest", "bells", "luck", "ring_pages", "rings")
-    arguments = {name: getattr(setup, name) for name in names}
-    arguments["entries"] = -(-setup.entries // setup.vcpus)  # of each
-    machine.accel.load_guest("coalesced.tools.stress.guest:write", arguments)
-    return notes
+    return sinks, machine.add_ram(guest.NOTES, PAGE_SIZE)
 
 
 def _done(notes: GuestMemory, vcpus: int) -> bool:

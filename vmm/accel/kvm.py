@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalesced.hv import abi
-from coalesced.hv.client import Memory
 from coalesced.hv.errors import HostError
+from coalesced.hv.shm import Memory
 from coalesced.vmm.accel.kvm_base import KvmBase
 from coalesced.vmm.accel.recording import MemoryAccess, Recording
 from coalesced.vmm.accel.x86 import Program, assemble

@@ -20,16 +20,16 @@ from coalesced.vmm.exits import Exits
 from coalesced.vmm.loop import Loop
 
 
-def place(pid: int, cpus: str, first: int = 0) -> set[int] | None:
+def place(pid: int, cpus: str, first: int = 0, among: set[int] | None = None) -> set[int] | None:
     """Put this process and the guest's on CPUs: 'same' one, 'split' over two, or 'any'.
 
     `first`: index of the CPU that this process gets, modulo their number; 'split' gives the guest
-    the next one. Returns the CPUs of this process, None where nothing was changed. Raises HostError
-    when 'split' finds a single CPU.
+    the next one. `among`: the CPUs; None: those of this process. Returns the CPUs of this process,
+    None where nothing was changed. Raises HostError when 'split' finds a single CPU.
     """
     if cpus == "any":
         return None
-    available = sorted(os.sched_getaffinity(0))
+    available = sorted(os.sched_getaffinity(0) if among is None else among)
     if cpus == "split" and len(available) < 2:
         raise HostError("--cpus split: expected two CPUs to run on, got one")
     ours, theirs = (available[(first + at) % len(available)] for at in range(2))
@@ -167,6 +167,17 @@ class ProcessAccelerator(SharedSlots):
     def signals(self) -> int:
         ours = sum(vcpu.handle.signals for vcpu in self._vm.vcpus)
         return self._vm.statistics().signals + ours
+
+    def restart(self, policy: WaitPolicy) -> None:
+        """Begin anew beside a guest process that restarts its only vCPU, too; zones and RAM stay.
+
+        Both have stopped, the run segment is zeroed, and the ring's indices are where it begins.
+        A guest is loaded after this. Raises ProtocolError when an index is no slot.
+        """
+        self._vm.restart(policy)
+        self._watch &= ~core.WATCH_RING
+        if policy is WaitPolicy.POLL:
+            self._watch |= core.WATCH_RING
 
     def put_cpus_back(self) -> None:
         """Let this process run where it could before `cpus` placed it; the guest's stays there."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from coalesced.devices.bus.device import Ram
-from coalesced.hv.client import Memory, Range
+from coalesced.hv.client import Range
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.own_ring import OwnRing
+from coalesced.hv.shm import Memory
 
 
 class SlotVm(Protocol):

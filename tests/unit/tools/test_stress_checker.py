@@ -174,12 +174,12 @@ def test_a_load_that_overtakes_an_entry_is_seen() -> None:
 
 
 def test_what_a_third_party_writes_is_not_held_against_the_ring() -> None:
-    """Entries are counted, whatever they are."""
+    """Nothing that it may have written is looked at."""
     seen = checker(strict=False)
     given = [*SEVERAL[:5], (False, 0, 8, 0), *SEVERAL[9:]]
     feed(seen, given)
     assert wrong(seen) == {}
-    assert seen.tally[Count.next] == len(given)
+    assert not seen.tally.any()
 
 
 def test_a_load_reads_what_the_device_answers() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -183,3 +184,37 @@ def test_lanes_take_the_setups_of_one_plan_in_turns() -> None:
         setup = shared[turn % 2].next()
         assert replace(setup, lane=0) == alone.next()
         assert setup.lane == turn % 2
+
+
+def test_pairs_on_the_same_cpu_wait_for_each_other(tmp_path: Path) -> None:
+    """Those on others do not: each lane notes when it begins and ends to use its CPUs."""
+    notes, cpus = tmp_path / "notes", lanes.Cpus()
+    notes.touch()
+    used = ({0}, {0, 1}, {1})
+
+    def work(number: int, _tell: Tell) -> Totals:
+        for _ in range(200):
+            with cpus.taken(used[number]):
+                with notes.open("a") as file:
+                    file.write(f"{number} ")
+                os.sched_yield()
+                with notes.open("a") as file:
+                    file.write(f"{~number} ")
+        return Totals()
+
+    lanes.run(work, len(used), lambda _totals: False)
+    inside = set[int]()
+    for note in map(int, notes.read_text().split()):
+        if note < 0:
+            inside.remove(~note)
+            continue
+        assert all(used[note].isdisjoint(used[other]) for other in inside)
+        inside.add(note)
+
+
+def test_a_pair_that_spins_on_two_cpus_shares_neither() -> None:
+    setup = replace(Plan(1, Pins(wait="poll", cpus="split")).next(), lane=1)
+    assert setup.cpus_of(2) == {0, 1}
+    assert replace(setup, cpus="same").cpus_of(2) == {1}
+    assert replace(setup, wait="block").cpus_of(2) == {1}
+    assert setup.cpus_of(1) == {0}
