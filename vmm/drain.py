@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coalesced.devices.bus.address_space import SHORTEST_RUN
 from coalesced.devices.bus.write_run import WriteRun
@@ -38,6 +39,11 @@ class Queue:
     wakeups: int = 0  # reports of the descriptor
     busy: bool = False  # being drained
     runs: dict[int, _RingRun] = field(default_factory=dict)  # of batches by their length
+
+    def look(self) -> NDArray[np.void]:
+        """The queued entries, which stay, until the next peek or look: `peek` without what it does
+        to an own ring's descriptor."""
+        return self.ring.peek() if self.own is None else self.own.look()
 
 
 class Drain:

@@ -176,6 +176,28 @@ def test_a_slot_is_decoded(browser: Browser, tmp_path: Path) -> None:
         )
 
 
+def test_a_device_s_own_ring_is_looked_at(browser: Browser, tmp_path: Path) -> None:
+    """How full each ring is, the slots of the chosen one, and what is told of it."""
+    with live(tmp_path, "--rings", "device") as running:
+        page = opened(browser, running.turn)
+        page.select_option("#speed", "1000")
+        vga = "state.own.find((each) => each.name === 'VGA')"
+        until(page, f"{vga}.pending > 20")
+        page.click("#pause")
+        state = until(page, "state.mode == 'paused'")
+        while not (own := next(each for each in state["own"] if each["name"] == "VGA"))["pending"]:
+            page.click("#step")  # the pause came just behind a drain
+            state = until(page, f"state.mode == 'paused' && state.steps > {state['steps']}")
+        assert (state["pending"], own["letters"]) == (0, "a" * own["pending"])
+        page.select_option("#which", "VGA")
+        page.fill("#slot", str(own["first"]))
+        page.wait_for_selector(f"#slot-text:has-text('Slot {own['first']}: vga-lowmem')")
+        fills = [text.strip() for text in page.locator("#fills li").all_inner_texts()]
+        assert (fills[0], fills[-1]) == ("vm: 0 of 169", f"VGA: {own['pending']} of 169")
+        assert len(fills) == 1 + len(state["own"])
+        assert any("of VGA's ring (rule 1)" in line for _, line in state["told"])
+
+
 @pytest.mark.heavy
 def test_two_browsers_and_a_reload_show_the_same_and_one_only_looks(
     browser: Browser, tmp_path: Path

@@ -76,6 +76,32 @@ def test_a_recording_plays_the_screen_the_ring_and_the_counts(
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
+def test_a_recording_has_the_entries_of_own_rings(browser: Browser, tmp_path: Path) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    with live(tmp_path, "--exit", "--rings", "device", "--record", "minute.html") as running:
+        page = opened(browser, running.turn)
+        page.select_option("#speed", "100")
+        vga = "state.own.find((each) => each.name === 'VGA')"
+        until(page, f"{vga}.pending > 20")
+        page.click("#pause")
+        held = until(page, "state.mode == 'paused'")
+        until(page, f"state.time > {held['time']} + 0.5")  # some frames of it
+        page.click("#run")
+        running.result()
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto((tmp_path / "minute.html").as_uri())
+    page.click("#play")
+    until(page, f"state.mode == 'paused' && state.steps == {held['steps']}")
+    page.click("#play")  # hold it there
+    page.select_option("#which", "VGA")
+    (own,) = (each for each in held["own"] if each["name"] == "VGA")
+    page.fill("#slot", str(own["first"]))
+    page.wait_for_selector(f"#slot-text:has-text('Slot {own['first']}: vga-lowmem')")
+    found = axe.Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+
+
 def test_a_recording_is_written_after_ctrl_c(browser: Browser, tmp_path: Path) -> None:
     with live(tmp_path, "--record", "minute.html") as running:
         page = opened(browser, running.turn)

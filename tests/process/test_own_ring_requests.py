@@ -74,6 +74,19 @@ def test_writes_wait_in_the_rings_that_their_zones_name(written: Write) -> None:
         assert vm.statistics().coalesced == 9
 
 
+def test_who_looks_at_a_ring_takes_no_signal_from_who_drains_it(written: Write) -> None:
+    """The descriptor stays readable until the ring is drained."""
+    name = written(f"def main(vcpu):\n    vcpu.fill({OWN:#x}, 3, 7, size=4)\n")
+    with within(20), machine(name) as vm:
+        own = vm.create_coalesced_buffer(1, wake_at=2)
+        vm.register_coalesced_mmio(OWN, 0x100, buffer=own)
+        assert run(vm)[0] == HLT
+        assert own.look()["data"].tolist() == [7, 7, 7]
+        assert select.select([own.fd], [], [], 0)[0] == [own.fd]
+        assert taken(own) == [7, 7, 7]
+        assert select.select([own.fd], [], [], 0)[0] == []
+
+
 def test_a_descriptor_that_a_third_party_filled_and_made_block_does_not_stop_the_guest(
     written: Write,
 ) -> None:

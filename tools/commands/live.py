@@ -63,7 +63,7 @@ RecordOption = Annotated[
 ]
 
 
-@with_run_options(without=("pcap", "explain", "explain_first", "netdev", "rings"), staleness="off")
+@with_run_options(without=("pcap", "explain", "explain_first", "netdev"), staleness="off")
 def live(
     options: RunOptions,
     json: bool,

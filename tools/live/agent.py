@@ -181,7 +181,7 @@ class Agent:
             "failed": counters.failed_writes,
             "pid": machine.accel.pid,
             "slots": self._slots,
-            "pending": self._queued(),
+            **self._queued(),
             "regions": self._regions.shown(),
             "told": self.telling.lines(),
             "pages": self._options.ring_pages,
@@ -201,14 +201,21 @@ class Agent:
             return "slow"
         return "paused" if self.pace.waiting else "pausing"
 
-    def _queued(self) -> int:
-        """Put the queued entries into the shared memory; how many there are."""
-        ring = self._machine.accel.ring
-        if ring is None or not ring.pending():
-            return 0
-        entries = ring.peek()[:_ENTRIES]
-        self._link.memory[: entries.nbytes] = entries.tobytes()
-        return len(entries)
+    def _queued(self) -> Message:
+        """Put the entries of all rings into the shared memory, as many as have room; of each ring
+        their number and that of the writes which went before them, of own ones in `own`."""
+        at, found = 0, []
+        for queue in self._machine.queues:
+            size = 0
+            if queue.ring.pending():
+                entries = queue.look()[: _ENTRIES - at // KVM_COALESCED_MMIO.itemsize]
+                size = entries.nbytes
+                self._link.memory[at : at + size] = entries.tobytes()
+            at += size
+            count = size // KVM_COALESCED_MMIO.itemsize
+            found.append({"name": queue.name, "pending": count, "first": queue.coalesced})
+        common, *own = found or [{"pending": 0, "first": 0}]
+        return {"pending": common["pending"], "first": common["first"], "own": own}
 
     def _screen(self) -> list[int] | None:
         """Put the picture into the shared memory; its height and width."""

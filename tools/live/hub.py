@@ -15,7 +15,7 @@ from typing import Any, Final
 from coalesced.tools.live.breaking import Breaking
 from coalesced.tools.live.knobs import checked
 from coalesced.tools.live.link import RING_BYTES, Closed, Link, Message
-from coalesced.tools.live.view import Load, Picture, Rates, Ring, entries_of, picture_of
+from coalesced.tools.live.view import Load, Picture, Rates, Ring, picture_of, rings_of
 
 FRAME: Final = 1 / 30
 """Seconds between two looks at the machine."""
@@ -39,6 +39,7 @@ class Client:
         self.may_turn = may_turn
         self.tiles = set(range(tiles))
         self.slot: int | None = None  # the one that it wants to have decoded
+        self.ring = 0  # of it: 0 is the VM's
         self.news = asyncio.Event()
         self.news.set()
 
@@ -53,7 +54,7 @@ class Hub:
         self._clients: set[Client] = set()
         self.picture = Picture()
         """The screen as it was seen last."""
-        self._ring = Ring()
+        self._rings = [Ring()]  # the VM's, then own ones
         self._rates = Rates()
         self._load = Load()
         self._asked: deque[Message] = deque()
@@ -113,8 +114,9 @@ class Hub:
     def _take(self, client: Client, message: Message) -> None:
         """A browser's message. Raises ValueError for one that cannot be."""
         if message.get("do") == "look":
-            slot = message.get("slot")
+            slot, ring = message.get("slot"), message.get("ring")
             client.slot = slot if isinstance(slot, int) else None
+            client.ring = ring if isinstance(ring, int) else 0
             return
         if not client.may_turn:
             raise ValueError("this address only shows")
@@ -147,21 +149,31 @@ class Hub:
             "cpu": self._cpu,
             "screen": {"width": width, "height": height, "tiles": tiles},
             "breaking": self.breaking.shown,
-            "slot": self._decoded(client.slot),
+            "slot": self._decoded(client),
         }
         return head, tiles
 
-    def entries(self) -> list[list[int]]:
-        """Address, size, port or not, and value of the first queued entries, one circle at most."""
-        return [list(entry) for entry in self._ring.entries[:RECORDED].tolist()]
+    def entries(self) -> list[list[list[int]]]:
+        """Of each ring address, size, port or not, and value of the first queued entries, one
+        circle at most."""
+        return [[list(entry) for entry in ring.entries[:RECORDED].tolist()] for ring in self._rings]
 
-    def _decoded(self, slot: int | None) -> Message | None:
-        number = None if slot is None else self._ring.entry_in(slot)
-        if slot is None or number is None:
+    def _wanted(self, client: Client) -> tuple[Ring, int] | None:
+        """The ring that a browser looks at and the number of the entry there; None: none."""
+        if client.slot is None or not 0 <= client.ring < len(self._rings):
+            return None
+        ring = self._rings[client.ring]
+        number = ring.entry_in(client.slot)
+        return None if number is None else (ring, number)
+
+    def _decoded(self, client: Client) -> Message | None:
+        slot, wanted = client.slot, self._wanted(client)
+        if slot is None or wanted is None:
             return None if slot is None else {"slot": slot}
-        address, size, pio, value = self._ring.entries[number].tolist()
+        ring, number = wanted
+        address, size, pio, value = ring.entries[number].tolist()
         name = self._names.get(f"{pio}:{address}", "")
-        age = round(self._ring.age(number), 2)
+        age = round(ring.age(number), 2)
         return {
             "slot": slot,
             "name": name,
@@ -228,9 +240,6 @@ class Hub:
                 "vmm": self._load.of(os.getppid()),
                 "page": self._rates.cost,
             }
-        if answer["pending"] != self._state.get("pending") or answer != self._state:
-            entries = entries_of(self._link, answer["pending"])
-            self._ring.show(entries, answer["coalesced"], answer["slots"])
         self._rates.note(answer)
         busy = answer["mode"] == "running"
         cost = answer.pop("took")
@@ -238,10 +247,7 @@ class Hub:
             if wanted[what]:
                 self._next[what] = now + max(least * 0.9, cost / SHARE if busy else 0.0)
         self._frame = pause(self._state, answer)
-        answer["first"] = self._ring.first % answer["slots"]
-        answer["last"] = (self._ring.first + answer["pending"]) % answer["slots"]
-        answer["letters"] = self._ring.letters(answer["regions"])
-        answer["oldest"] = round(self._ring.age(0), 2) if answer["pending"] else None
+        self._rings = rings_of(self._link, answer, self._rings)
         self._state = answer
         self._tell()
 
@@ -253,9 +259,10 @@ class Hub:
         """Addresses in slots that a browser looks at, and whose register is not known yet."""
         found = set()
         for client in self._clients:
-            number = None if client.slot is None else self._ring.entry_in(client.slot)
-            if number is not None:
-                address, _, pio, _ = self._ring.entries[number].tolist()
+            wanted = self._wanted(client)
+            if wanted is not None:
+                ring, number = wanted
+                address, _, pio, _ = ring.entries[number].tolist()
                 found.add((bool(pio), address))
         return sorted(found)
 

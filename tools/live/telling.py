@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.tools.runs.story import DRAINED, QUEUED, VERBS, place, why_it_exits
 from coalesced.tools.runs.words import plural
+from coalesced.vmm.drain import Queue
 from coalesced.vmm.machine import Machine
 
 _KEPT: Final = 40
@@ -20,12 +21,10 @@ class Telling:
     """An observer of the machine while the guest is held, and only then."""
 
     def __init__(self, machine: Machine) -> None:
-        ring = machine.accel.ring
         self._machine = machine
-        self._slots = ring.core.slots if ring is not None else 1
         self._lines: deque[tuple[int, str]] = deque(maxlen=_KEPT)
         self._count = 0
-        self._seen = 0  # queued writes that were told of
+        self._seen: dict[Queue, int] = {}  # writes queued in each ring that were told of
         self._active = False
         self.start()
 
@@ -33,7 +32,7 @@ class Telling:
         """The guest is held from now on."""
         if not self._active:
             self._active = True
-            self._seen = self._queued()
+            self._seen = {queue: _queued(queue) for queue in self._machine.queues}
             self._machine.observe(self)
 
     def stop(self) -> None:
@@ -48,12 +47,13 @@ class Telling:
 
     def step(self) -> None:
         """The guest waits again: tell of what it has queued."""
-        new = self._queued() - self._seen
-        if new <= 0 or self._machine.accel.ring is None or not self._active:
+        if not self._active:
             return
-        entries = self._machine.accel.ring.peek()[-new:].tolist()
-        for address, size, pio, value in entries:
-            self._tell_queued(self._space(bool(pio)), address, size, value)
+        for queue in self._machine.queues:
+            new = _queued(queue) - self._seen.setdefault(queue, 0)
+            entries = queue.look()[-new:].tolist() if new > 0 else []
+            for address, size, pio, value in entries:
+                self._tell_queued(queue, self._space(bool(pio)), address, size, value)
 
     def access(self, kind: str, space: AddressSpace, address: int, size: int, value: int) -> None:
         """An access that exited."""
@@ -67,29 +67,27 @@ class Telling:
 
     def batch(self, entries: NDArray[np.void]) -> None:
         """Writes out of the ring, on their way to the devices."""
-        count, first = len(entries), self._machine.counters.coalesced
-        self._seen = max(self._seen, first + count)
+        queue = self._machine.drained_now
+        assert queue is not None
+        count, first, slots = len(entries), queue.coalesced, queue.ring.core.slots
+        self._seen[queue] = max(self._seen.get(queue, 0), first + count)
         self._tell(
-            f"drain of {plural(count, 'queued write')}, to the devices in order {DRAINED}: "
-            f"first moves from {first % self._slots} to "
-            f"{(first + count) % self._slots}."
+            f"drain of {plural(count, 'queued write')}{_whose(queue)}, to the devices in order "
+            f"{DRAINED}: first moves from {first % slots} to {(first + count) % slots}."
         )
 
-    def _tell_queued(self, space: AddressSpace, address: int, size: int, value: int) -> None:
-        slot = self._seen % self._slots
-        self._seen += 1
+    def _tell_queued(
+        self, queue: Queue, space: AddressSpace, address: int, size: int, value: int
+    ) -> None:
+        slots = queue.ring.core.slots
+        slot = self._seen[queue] % slots
+        self._seen[queue] += 1
         verb = VERBS["write"][space is self._machine.ports]
         self._tell(
             f"{verb} of {size} at {address:#x} ({place(space, address)}), value {value:#x}: "
-            f"inside a zone, so it is queued in slot {slot} {QUEUED} and last "
-            f"moves to {(slot + 1) % self._slots}. The guest goes on at once."
+            f"inside a zone, so it is queued in slot {slot}{_whose(queue)} {QUEUED} and last "
+            f"moves to {(slot + 1) % slots}. The guest goes on at once."
         )
-
-    def _queued(self) -> int:
-        """Writes queued since the start, whether drained or not."""
-        ring = self._machine.accel.ring
-        waiting = ring.pending() if ring is not None else 0
-        return self._machine.counters.coalesced + waiting
 
     def _space(self, port: bool) -> AddressSpace:
         return self._machine.ports if port else self._machine.memory
@@ -97,3 +95,12 @@ class Telling:
     def _tell(self, line: str) -> None:
         self._count += 1
         self._lines.append((self._count, line))
+
+
+def _queued(queue: Queue) -> int:
+    """Writes queued in a ring since the start, whether drained or not."""
+    return queue.coalesced + queue.ring.pending()
+
+
+def _whose(queue: Queue) -> str:
+    return "" if queue.own is None else f" of {queue.name}'s ring"

@@ -147,9 +147,25 @@ class Load:
             return None
 
 
-def entries_of(link: Link, count: int) -> NDArray[np.void]:
-    """The queued entries in the shared memory."""
-    return np.frombuffer(link.memory[: count * KVM_COALESCED_MMIO.itemsize], KVM_COALESCED_MMIO)
+def rings_of(link: Link, answer: Message, before: list[Ring]) -> list[Ring]:
+    """The rings of an answer, the VM's first, with their entries in the shared memory; `before`:
+    those of the last answer.
+
+    To the answer, and to each of its own rings, what the page draws is added: `first` becomes a
+    slot, and `last`, a letter for each entry, and the seconds that the oldest has been seen.
+    """
+    told, slots, at = [answer, *answer["own"]], answer["slots"], 0
+    rings = [*before, *(Ring() for _ in told)][: len(told)]
+    for ring, each in zip(rings, told, strict=True):
+        count, first = each["pending"], each["first"]
+        end = at + count * KVM_COALESCED_MMIO.itemsize
+        entries = np.frombuffer(link.memory[at:end], KVM_COALESCED_MMIO)
+        ring.show(entries, first, slots)
+        each["first"], each["last"] = first % slots, (first + count) % slots
+        each["letters"] = ring.letters(answer["regions"])
+        each["oldest"] = round(ring.age(0), 2) if count else None
+        at = end
+    return rings
 
 
 def picture_of(link: Link, height: int, width: int) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ from coalesced.tools.live.knobs import checked
 from coalesced.tools.live.lessons import LESSONS
 from coalesced.tools.live.link import RING_BYTES, Link, pair
 from coalesced.tools.live.timeline import RING, perfetto
-from coalesced.tools.live.view import Picture, Rates, Ring
+from coalesced.tools.live.view import Picture, Rates, Ring, rings_of
 from coalesced.tools.runs.options import RunOptions
 from coalesced.vmm.machine import Machine
 from helpers.perfetto import packets, perfetto_events
@@ -36,7 +36,7 @@ PAGE = Path(coalesced.tools.live.__file__ or "").parent / "page"
 ANSWER: dict[str, Any] = {
     "name": "test", "end": "", "mode": "running", "rate": None, "steps": 0, "writes": 0,
     "coalesced": 0, "exits": 0, "exits_by": {}, "failed": 0, "pid": None, "slots": 170,
-    "pending": 0, "regions": [], "told": [], "keyboard": False, "took": 0.0,
+    "pending": 0, "first": 0, "own": [], "regions": [], "told": [], "keyboard": False, "took": 0.0,
     "kept": False, "pages": 1, "wait": "block", "time": 0.0, "spent": 0.0,
 }  # fmt: skip
 
@@ -68,6 +68,25 @@ def test_entries_are_coloured_by_region_and_found_by_slot() -> None:
     regions = [{"zones": [[0x20, 8, False]]}, {"zones": [[0x10, 1, False], [0x10, 90, True]]}]
     assert ring.letters(regions) == "baz"
     assert [ring.entry_in(slot) for slot in (167, 168, 169, 0, 1)] == [None, 0, 1, 2, None]
+
+
+def test_the_entries_of_own_rings_lie_behind_the_vm_s() -> None:
+    """Each ring begins where its own entries do, whatever went through the others."""
+    link, theirs, memory = pair()
+    theirs.close()
+    batch = np.concatenate([entries(0x10), entries(0x20, 0x21)])
+    link.memory[: batch.nbytes] = batch.tobytes()
+    card = {"name": "card", "pending": 2, "first": 169}
+    regions = [{"zones": [[0x10, 1, False]]}, {"zones": [[0x20, 1, False]]}]
+    answer = {**ANSWER, "pending": 1, "first": 340, "own": [card], "regions": regions}
+    rings = rings_of(link, answer, [Ring()])
+    assert [ring.entries["phys_addr"].tolist() for ring in rings] == [[0x10], [0x20, 0x21]]
+    assert [answer[key] for key in ("first", "last", "letters")] == [0, 1, "a"]
+    assert [card[key] for key in ("first", "last", "letters")] == [169, 1, "bz"]
+    assert [rings[1].entry_in(slot) for slot in (169, 0, 1)] == [0, 1, None]
+    assert rings_of(link, {**ANSWER, "own": []}, rings) == rings[:1]
+    os.close(memory)
+    link.close()
 
 
 def test_an_entry_ages_until_it_is_drained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +239,7 @@ class Vmm:
         """Answer what waits."""
         while (message := self.link.receive()) is not None:
             answer: dict[str, Any] = {**ANSWER, "names": [], "pending": 3}
-            answer["coalesced"] = answer["writes"] = self.frames
+            answer["coalesced"] = answer["first"] = answer["writes"] = self.frames
             if message["screen"]:
                 self.link.memory[RING_BYTES + self.frames % 3000] = self.frames & 0xFF | 1
                 self.frames += 1

@@ -73,8 +73,9 @@ async function play() {
 }
 
 function recordedSlot() {
-  const slot = Number($("slot").value), number = (slot - state.first + state.slots) % state.slots;
-  const entry = number < state.pending && state.entries[number];
+  const slot = Number($("slot").value), { first, pending } = ring();
+  const number = (slot - first + state.slots) % state.slots;
+  const entry = number < pending && (state.entries[which()] || [])[number];
   if (!entry) return { slot };
   const [address, size, pio, value] = entry;
   const within = ([start, length, port]) => port === !!pio && address >= start && address < start + length;
@@ -183,11 +184,40 @@ function place(slot, slots) {
   return { from: (at / per) * 2 * Math.PI - Math.PI / 2, to: ((at + 1) / per) * 2 * Math.PI - Math.PI / 2, radius: 190 - circle * width, width };
 }
 
+const rings = () => [{ name: "vm", first: state.first, last: state.last, pending: state.pending, letters: state.letters, oldest: state.oldest }, ...state.own];
+const which = () => Math.max(0, $("which").selectedIndex); // 0 is the VM's ring, the others are devices' own
+const ring = () => rings()[which()] || rings()[0];
+
+function showRings() { // which there are, and how full each is
+  const all = rings(), key = all.map((each) => each.name).join("\n");
+  $("rings").hidden = all.length === 1;
+  if ($("which").dataset.key !== key) {
+    const chosen = $("which").value;
+    $("which").dataset.key = key;
+    $("which").replaceChildren(...all.map((each) => new Option(each.name)));
+    if (all.some((each) => each.name === chosen)) $("which").value = chosen;
+    $("fills").replaceChildren(...all.map((each) => {
+      const item = document.createElement("li"), meter = document.createElement("meter");
+      meter.max = state.slots - 1;
+      meter.setAttribute("aria-label", `${each.name}, slots in use`);
+      item.append(meter, " ", document.createElement("span"));
+      return item;
+    }));
+    look();
+  }
+  all.forEach((each, number) => {
+    const [meter, text] = $("fills").children[number].children;
+    meter.value = each.pending;
+    text.textContent = `${each.name}: ${each.pending} of ${state.slots - 1}`;
+  });
+}
+
 function showRing() {
   const canvas = $("ring"), context = canvas.getContext("2d");
   const style = getComputedStyle(document.body);
   const line = style.getPropertyValue("--line"), ink = style.getPropertyValue("--ink");
-  const { slots, first, last, pending, letters } = state;
+  showRings();
+  const { slots } = state, { first, last, pending, letters, oldest } = ring();
   context.clearRect(0, 0, 420, 420);
   const wedge = (slot, colour, more = 0) => {
     const { from, to, radius, width } = place(slot, slots);
@@ -209,7 +239,7 @@ function showRing() {
   context.fillStyle = ink; context.textAlign = "center"; context.font = "600 26px system-ui, sans-serif";
   context.fillText(String(pending), 210, 212);
   context.font = "14px system-ui, sans-serif"; context.fillText("queued", 210, 232);
-  const old = state.oldest === null ? "" : ` The oldest has been seen for ${state.oldest.toFixed(1)} s.`;
+  const old = oldest === null ? "" : ` The oldest has been seen for ${oldest.toFixed(1)} s.`;
   put("ring-text", `first ${first}, last ${last}: ${pending} of ${slots - 1} slots in use.${old}`);
   canvas.setAttribute("aria-label", `The ring: ${$("ring-text").textContent}`);
   legend("legend", state.regions.map((region, number) => [region.name, COLOURS[number % COLOURS.length]]));
@@ -329,7 +359,7 @@ function showBroken() {
 
 // --- what is turned ---
 
-function look() { if (!socket) { showRing(); return; } send({ do: "look", slot: Number($("slot").value) }); }
+function look() { if (!socket) { if (state) requestAnimationFrame(showRing); return; } send({ do: "look", ring: which(), slot: Number($("slot").value) }); }
 $("run").onclick = () => { $("speed").value = ""; send({ do: "run" }); };
 $("pause").onclick = () => send({ do: "pause" });
 $("step").onclick = () => send({ do: "step", count: 1 });
@@ -342,6 +372,7 @@ $("staleness").onchange = () => send({ do: "staleness", ms: $("staleness").value
 $("keep").onchange = () => send({ do: "keep", on: $("keep").checked });
 $("break").onclick = () => send({ do: "break", barrier: $("barrier").value });
 $("slot").oninput = look;
+$("which").onchange = () => { look(); if (state) showRing(); };
 $("ring").onmousemove = (event) => {
   if (!state) return;
   const box = $("ring").getBoundingClientRect(), scale = 420 / box.width;
