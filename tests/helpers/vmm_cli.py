@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
 from helpers import warm
-from helpers.warm import PROGRAM
+from helpers.warm import PROGRAM, Warm
 
 LIMIT = 300.0  # seconds; only a hang takes that long, also on a machine with other work
 
@@ -80,21 +80,25 @@ def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
 
 
 class Running:
-    """A running `coalesced` in a session of its own, as under a terminal."""
+    """A running `coalesced` in a session of its own, as under a terminal: a warm start.
 
-    def __init__(self, *arguments: object, cwd: Path, prefix: tuple[str, ...] = ()) -> None:
-        self.process = subprocess.Popen(
-            [*prefix, PROGRAM, *map(str, arguments)],
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+    A test that has set a variable of Python's gets a cold one.
+    """
+
+    process: subprocess.Popen[str] | Warm
+
+    def __init__(self, *arguments: object, cwd: Path) -> None:
+        if warm.can_start():
+            self.process = Warm(list(map(str, arguments)), cwd, session=True)
+        else:
+            self.process = _cold((), arguments, cwd)
+        self._note()
+
+    def _note(self) -> None:
         self.pid = self.process.pid
         self.guests: list[psutil.Process] = []
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -134,7 +138,7 @@ class Running:
     def end(self) -> tuple[int, str, str]:
         """Wait for the end: status, stdout, stderr."""
         out, err = self.process.communicate(timeout=LIMIT)
-        return self.process.returncode, out, err
+        return self.process.wait(LIMIT), out, err
 
     def nothing_left(self, limit: float = 30.0) -> None:
         """Fail unless every guest process and every segment is gone within `limit` seconds."""
@@ -143,6 +147,29 @@ class Running:
         prefixes = tuple(f"coalesced-{pid}-" for pid in pids)
         left = [name for name in os.listdir("/dev/shm") if name.startswith(prefixes)]
         assert left == []
+
+
+class Cold(Running):
+    """The installed program, whatever it imports: `prefix` is put before its command line."""
+
+    process: subprocess.Popen[str]
+
+    def __init__(self, *arguments: object, cwd: Path, prefix: tuple[str, ...] = ()) -> None:
+        self.process = _cold(prefix, arguments, cwd)
+        self._note()
+
+
+def _cold(
+    prefix: tuple[str, ...], arguments: tuple[object, ...], cwd: Path
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*prefix, PROGRAM, *map(str, arguments)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def alive(process: psutil.Process) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import select
 import signal
@@ -73,9 +74,10 @@ class Warm:
         cwd: Path | None = None,
         stdout: int | None = None,
         variables: Mapping[str, str] = NOTHING,
+        session: bool = False,
     ) -> None:
         """`stdout`: a descriptor instead of a pipe; `variables`: what Python looks at as it starts,
-        like PYTHONUNBUFFERED."""
+        like PYTHONUNBUFFERED; `session`: it has one of its own, and ends as Python ends."""
         self.returncode: int | None = None
         self._told, told = os.pipe()
         out, their_out = os.pipe()
@@ -85,6 +87,7 @@ class Warm:
             "arguments": list(arguments),
             "environment": {**os.environ, **variables},
             "folder": str(cwd or Path.cwd()),
+            "session": session,
         }
         theirs = [0, their_out if stdout is None else stdout, their_err, told]
         server = _server(*sorted(variables.items()))
@@ -119,12 +122,13 @@ class Warm:
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
 
-    def communicate(self, *, timeout: float) -> tuple[str, str]:
+    def communicate(self, *, timeout: float = math.inf) -> tuple[str, str]:
         """Everything that it writes, and what it started; then its status is known, too."""
         deadline = time.monotonic() + timeout
         opened = list(self._streams)
         while opened:
-            ready = select.select(opened, [], [], max(0, deadline - time.monotonic()))[0]
+            left = None if deadline == math.inf else max(0, deadline - time.monotonic())
+            ready = select.select(opened, [], [], left)[0]
             if not ready:
                 raise subprocess.TimeoutExpired(PROGRAM, timeout)
             for stream in ready:

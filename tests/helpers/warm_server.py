@@ -1,10 +1,10 @@
 """A process that holds the modules of `coalesced` and forks for each start of it.
 
 Every start has its own process, streams, environment and folder; what it leaves out is half a
-second of imports. The first start of each command ends as Python ends. The others do not take their
-modules down, which copies each page that the fork shares, and costs as much as all the rest of a
-short command. Its guest processes are those of `warm_guest`. Run as a script, by `helpers.warm`,
-with the socket of the requests as standard input.
+second of imports. The first start of each command ends as Python ends, and so does one that has a
+session of its own. The others do not take their modules down, which copies each page that the fork
+shares, and costs as much as all the rest of a short command. Its guest processes are those of
+`warm_guest`. Run as a script, by `helpers.warm`, with the socket of the requests as standard input.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Server:
                 told = descriptors.pop()
                 request = json.loads(data)
                 command = " ".join(request["arguments"][:1])
-                first = command not in self._commands
+                whole = request["session"] or command not in self._commands
                 self._commands.add(command)
                 pid = os.fork()
                 if pid == 0:
                     os.close(told)
-                    return self._become(request, descriptors), first
+                    return self._become(request, descriptors), whole
                 self._add(pid, told)
                 for stream in descriptors:
                     os.close(stream)
@@ -91,6 +91,8 @@ class Server:
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
+        if request["session"]:
+            os.setsid()
         arguments: list[str] = request["arguments"]
         return arguments
 
@@ -121,7 +123,7 @@ def main(program: str) -> None:
     served = Server(control).serve()
     if served is None:
         return
-    arguments, first = served
+    arguments, whole = served
     from coalesced.tools.main import main as run  # noqa: PLC0415
 
     sys.argv[:] = [program, *arguments]
@@ -130,7 +132,7 @@ def main(program: str) -> None:
     try:
         run()
     except SystemExit as end:
-        if first or not isinstance(end.code, int):
+        if whole or not isinstance(end.code, int):
             raise
         _end(end.code)
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from helpers.shared_names import left_since, names
-from helpers.vmm_cli import LIMIT, Running, alive, until
+from helpers.vmm_cli import LIMIT, Cold, alive, until
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -34,11 +34,11 @@ def _orphans_are_ours() -> Iterator[None]:
 
 
 @contextmanager
-def benchmark(tmp_path: Path, *arguments: str) -> Iterator[Running]:
+def benchmark(tmp_path: Path, *arguments: str) -> Iterator[Cold]:
     """A running benchmark; afterwards neither a process nor a name of it is there."""
     temporary = tmp_path / "tmp"
     before, children = names(), set(psutil.Process().children())
-    with Running("bench", *arguments, cwd=tmp_path) as program:
+    with Cold("bench", *arguments, cwd=tmp_path) as program:
         yield program
         err = program.end()[2]
         # The resource tracker of multiprocessing, started again, does not know what it is asked.
@@ -56,7 +56,7 @@ def benchmark(tmp_path: Path, *arguments: str) -> Iterator[Running]:
     until(lambda: left_since(before) == set() and list(temporary.iterdir()) == [])
 
 
-def processes(program: Running, *words: str) -> list[psutil.Process]:
+def processes(program: Cold, *words: str) -> list[psutil.Process]:
     """Those of the program in whose command line a word stands."""
     found = []
     for child in psutil.Process(program.pid).children(recursive=True):
@@ -66,7 +66,7 @@ def processes(program: Running, *words: str) -> list[psutil.Process]:
     return found
 
 
-def peers_are_there(program: Running) -> bool:
+def peers_are_there(program: Cold) -> bool:
     """Whether `bench ring` has made its channels: a queue, shared memory, semaphores."""
     return len(processes(program, "multiprocessing.spawn")) >= 5
 

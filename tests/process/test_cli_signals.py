@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from helpers.tiers import every, some_heavy
-from helpers.vmm_cli import Running, alive, until
+from helpers.vmm_cli import Cold, Running, alive, until
 
 GUEST = """\
 import pathlib
@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 def interrupt_at(folder: Path, arguments: list[str], span: float, seed: int) -> None:
     """Ctrl-C at a random instant of the first `span` seconds after the guest process is there."""
     instant = random.Random(seed).uniform(0, span)
-    with Running(*arguments, cwd=folder) as program:
+    with Cold(*arguments, cwd=folder) as program:
         program.wait_for_guest()
         time.sleep(instant)  # the instant itself is what is random
         ended = program.process.poll() is not None
@@ -112,7 +112,7 @@ def test_ctrl_c_of_a_guest_that_never_ends_tells_how_far_it_came(
     folder: Path, function: str, accel: str
 ) -> None:
     arguments = ("run", f"guest.py:{function}", "--json", "--accel", accel)
-    with Running(*arguments, cwd=folder) as program:
+    with Cold(*arguments, cwd=folder) as program:
         until(lambda: (folder / "started").exists() or program.process.poll() is not None)
         program.interrupt()
         status, out, err = program.end()
@@ -183,7 +183,7 @@ def test_ctrl_c_tells_what_the_complete_runs_counted(folder: Path) -> None:
 def test_ctrl_c_of_a_command_without_a_guest_tells_what_is_known(
     tmp_path: Path, arguments: list[str], known: str, shown: str
 ) -> None:
-    with Running(*arguments, cwd=tmp_path) as program:
+    with Cold(*arguments, cwd=tmp_path) as program:
         until(lambda: at_work(program.pid))
         program.interrupt()
         status, out, err = program.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -246,7 +247,7 @@ def ask(wire: socket.socket, guest: Running) -> None:
 def test_ctrl_c_during_the_exchange_leaves_nothing(tmp_path: Path) -> None:
     with Running("demo", "e1000", "--frames", "1000000", cwd=tmp_path) as running:
         running.wait_for_guest()
-        running.process.send_signal(signal.SIGINT)
+        os.kill(running.pid, signal.SIGINT)
         status, out, err = running.end()
         running.nothing_left()
     assert (status, out) == (130, "")

@@ -14,7 +14,7 @@ import pytest
 from helpers.kvm_sides import needs_kvm
 from helpers.qtest_peer import Peer
 from helpers.tiers import every, some_heavy
-from helpers.vmm_cli import Running, one_line, run, until
+from helpers.vmm_cli import Cold, one_line, run, until
 from helpers.warm import PROGRAM
 
 PREPARE = """\
@@ -82,7 +82,7 @@ def test_a_signal_that_is_inherited_blocked_ends_a_command(
     (tmp_path / "g.py").write_text(
         "def main(vcpu):\n    open('started', 'w')\n    while True: pass"
     )
-    with Running("run", "g.py:main", cwd=tmp_path, prefix=prepared("all blocked")) as program:
+    with Cold("run", "g.py:main", cwd=tmp_path, prefix=prepared("all blocked")) as program:
         until((tmp_path / "started").exists)
         os.kill(program.pid, number)
         status, _, err = program.end()

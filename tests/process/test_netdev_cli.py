@@ -12,7 +12,7 @@ import pytest
 
 from helpers.network_bench import free_ports
 from helpers.tiers import every, some_heavy
-from helpers.vmm_cli import LIMIT, Running, json_of, one_line, run, until
+from helpers.vmm_cli import LIMIT, Cold, Running, json_of, one_line, run, until
 
 # A card that sends frames on request and counts the answers, and its guest.
 ECHO = """
@@ -163,7 +163,7 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
     device = ("--device", "echo.py:Card,addr=05.0,netdev=n0")
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        program = Running("run", "echo.py:main", *device, "--netdev", netdev, cwd=tmp_path)
+        program = Cold("run", "echo.py:main", *device, "--netdev", netdev, cwd=tmp_path)
     finally:
         signal.signal(signal.SIGHUP, before)
     with program:

@@ -11,7 +11,7 @@ import pytest
 
 from helpers import warm
 from helpers.tiers import some_heavy
-from helpers.vmm_cli import LIMIT, Running, json_of, one_line, run
+from helpers.vmm_cli import LIMIT, Cold, json_of, one_line, run
 from helpers.warm import PROGRAM
 
 WRONG = ("lost", "duplicated", "reordered", "torn", "wrong_loads", "leaked_segments")
@@ -168,7 +168,7 @@ def test_wrong_usage_is_one_line(tmp_path: Path, arguments: tuple[object, ...], 
 
 def test_ctrl_c_ends_it_all(tmp_path: Path) -> None:
     """Exit status 130, the counts so far, and no process or name left."""
-    with Running("stress", "--kill", "both", "--seconds", 60, cwd=tmp_path) as running:
+    with Cold("stress", "--kill", "both", "--seconds", 60, cwd=tmp_path) as running:
         running.wait_for_guest()
         running.interrupt()
         status, out, err = running.end()
