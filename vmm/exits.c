@@ -14,11 +14,9 @@ typedef struct {
 
 static const struct handle_calls *hv;
 
-/* Give the counters what is counted here; 0, or -1 with an exception set. */
-static int settle(ExitsObject *e)
+/* Give the counters the writes that are counted here; 0, or -1 with an exception set. */
+static int settle_writes(ExitsObject *e)
 {
-    if (counts_settle(&e->counts) < 0)
-        return -1;
     if (!e->writes)
         return 0;
     PyObject *before = PyObject_GetAttrString(e->counters, COUNTERS);
@@ -30,6 +28,12 @@ static int settle(ExitsObject *e)
     Py_XDECREF(sum);
     e->writes = 0;
     return result;
+}
+
+/* The same, and the tallies what is counted by address. */
+static int settle(ExitsObject *e)
+{
+    return counts_settle(&e->counts) < 0 ? -1 : settle_writes(e);
 }
 
 /* A handler raised: the machine reports it and 0 is returned, or -1 where the run ends by it. */
@@ -189,7 +193,7 @@ static PyObject *exits_run(PyObject *self, PyObject *args)
         return NULL;
     PyObject *outcome = carry_out(e, handles, watch);
     PyErr_Fetch(&type, &error, &traceback);
-    if (settle(e) < 0)
+    if (settle_writes(e) < 0) /* the tallies may wait: each address costs a look into a dict */
         Py_CLEAR(outcome);
     if (type)
         PyErr_Restore(type, error, traceback);
@@ -255,6 +259,10 @@ static PyObject *exits_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     ExitsObject *e = (ExitsObject *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!e)
         return NULL;
+    if (counts_make(&e->counts) < 0) {
+        Py_DECREF((PyObject *)e);
+        return NULL;
+    }
     for (Py_ssize_t i = 0; i < REASONS; i++)
         e->counts.tally[i] = Py_NewRef(PyTuple_GetItem(tallies, i));
     e->counters = Py_NewRef(counters);
@@ -306,6 +314,7 @@ static void exits_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     exits_clear(self);
+    counts_free(&((ExitsObject *)self)->counts);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }

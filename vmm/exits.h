@@ -33,19 +33,26 @@ enum reason { LOAD, PIO, NO_ZONE, STRADDLE, RING_FULL, PORT_RING_FULL, REASONS }
 /* Why a write was not queued. */
 enum reason space_why(const struct space *s, uint64_t address, uint32_t size, bool port);
 
-#define COUNTS 64u
+/* One for each address of a window of 64 KiB, as a screen is: in a tally one costs as much as the
+ * rest of an exit's way. */
+#define COUNTS (1u << 16)
 
 /* Counts that the tallies do not have yet, by address and reason. */
 struct counts {
     PyObject *tally[REASONS];
     struct count {
-        uint64_t address, n;
-        enum reason reason;
-    } count[COUNTS];
-    bool any;
+        uint64_t address;
+        uint32_t n;
+        uint8_t reason;
+        bool listed;
+    } *count;         /* COUNTS of them: 1 MiB, which takes memory where it is used */
+    uint16_t *listed; /* those that may have an `n` */
+    uint32_t length;
 };
 
 /* 0, or -1 with an exception set. */
+int counts_make(struct counts *c);
+void counts_free(struct counts *c);
 int counts_add(struct counts *c, enum reason reason, uint64_t address);
 int counts_settle(struct counts *c);
 

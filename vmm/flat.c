@@ -111,10 +111,10 @@ enum reason space_why(const struct space *s, uint64_t address, uint32_t size, bo
 
 static int settle_one(PyObject *tally, struct count *c)
 {
-    uint64_t n = c->n;
+    uint32_t n = c->n;
     c->n = 0;
     PyObject *address = PyLong_FromUnsignedLongLong(c->address);
-    PyObject *more = PyLong_FromUnsignedLongLong(n);
+    PyObject *more = PyLong_FromUnsignedLong(n);
     PyObject *before = address ? PyObject_GetItem(tally, address) : NULL;
     PyObject *sum = before && more ? PyNumber_Add(before, more) : NULL;
     int result = sum ? PyObject_SetItem(tally, address, sum) : -1;
@@ -125,26 +125,39 @@ static int settle_one(PyObject *tally, struct count *c)
     return result;
 }
 
+int counts_make(struct counts *c)
+{
+    c->count = PyMem_Calloc(COUNTS, sizeof *c->count);
+    c->listed = PyMem_Calloc(COUNTS, sizeof *c->listed);
+    return c->count && c->listed ? 0 : (PyErr_NoMemory(), -1);
+}
+
+void counts_free(struct counts *c)
+{
+    PyMem_Free(c->count);
+    PyMem_Free(c->listed);
+}
+
 int counts_add(struct counts *c, enum reason reason, uint64_t address)
 {
-    struct count *at = &c->count[(address ^ address >> 6 ^ reason) % COUNTS];
-    if (at->n && (at->address != address || at->reason != reason) &&
-        settle_one(c->tally[at->reason], at) < 0)
+    uint32_t slot = (uint32_t)(address ^ address >> 6 ^ reason) % COUNTS;
+    struct count *at = &c->count[slot];
+    bool other = at->address != address || at->reason != reason || at->n == UINT32_MAX;
+    if (at->n && other && settle_one(c->tally[at->reason], at) < 0)
         return -1;
-    at->address = address;
-    at->reason = reason;
-    at->n++;
-    c->any = true;
+    if (!at->listed)
+        c->listed[c->length++] = (uint16_t)slot;
+    *at = (struct count){address, at->n + 1, (uint8_t)reason, true};
     return 0;
 }
 
 int counts_settle(struct counts *c)
 {
-    if (!c->any)
-        return 0;
-    c->any = false;
-    for (uint32_t i = 0; i < COUNTS; i++)
-        if (c->count[i].n && settle_one(c->tally[c->count[i].reason], &c->count[i]) < 0)
+    while (c->length) {
+        struct count *at = &c->count[c->listed[--c->length]];
+        at->listed = false;
+        if (at->n && settle_one(c->tally[at->reason], at) < 0)
             return -1;
+    }
     return 0;
 }

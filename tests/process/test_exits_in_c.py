@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import random
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -139,3 +141,20 @@ def test_exits_come_to_python_while_an_observer_looks(sides: tuple[Side, Side]) 
     machine.ignore(tracer)
     traced = [line.split()[0] for line in text.getvalue().splitlines()]
     assert traced == ["memory_region_ops_read", "memory_region_ops_write"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_exits_are_counted_at_more_addresses_than_c_has_counts_for(seed: int) -> None:
+    """Some of them share a count; what waits there is added when the counts are read."""
+    rng = random.Random(seed)
+    size, expected = 1 << 26, Counter[tuple[int, bool]]()
+    side = Side(in_c=True)
+    with side.machine as machine:
+        machine.memory.map(Region("large", size, lambda _o, _s: 0, lambda _o, _s, _v: None), 0)
+        for _ in range(2):
+            spread = [rng.randrange(size) for _ in range(1500)]
+            chosen = [*spread, *rng.choices(spread, k=1500)]
+            kinds = rng.choices((OP_LOAD, OP_STORE), k=len(chosen))
+            side.run([(kind, 1, at, 0) for kind, at in zip(kinds, chosen, strict=True)])
+            expected.update((at, False) for at in chosen)
+            assert machine.counters.hottest == expected
