@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import HostError, PeerDied, ProtocolError
 from coalesced.tools.stress import bodies, intrusions, worker
 from coalesced.tools.stress.bodies import Body, PlayedGuest
+from coalesced.tools.stress.lies import Lie
 from coalesced.tools.stress.pair import Pair, Warm
 from coalesced.tools.stress.plan import Pins, Plan
 from coalesced.tools.stress.setups import Setup
@@ -120,3 +122,17 @@ def test_what_channels_hold_is_taken_out_behind_a_message_of_no_bytes() -> None:
             end.recv(1, socket.MSG_DONTWAIT)
     for fd in (*pipes, pair[0].detach(), pair[1].detach()):
         os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("number", "what"), [(0, "empty"), (3, "cut"), (7, "more descriptors"), (7, "number")]
+)
+def test_a_guest_process_that_waits_for_its_vmm_is_ended_without_its_body(
+    number: int, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has lied, and nothing but a signal tells it that the VMM has found out."""
+    monkeypatch.setattr(bodies, "GRACE_MS", 60_000)
+    setup = replace(Plan(1, Pins()).short(strict=False), lie=Lie("hv", number, what, -12))
+    with own_streams(), closing(Warm()) as warm, closing(Pair(setup, warm)) as pair:
+        assert pair.wait("last", 30.0)
+        assert pair.last["guest_status"] == 0

@@ -25,7 +25,10 @@ from coalesced.hv.process import GRACE_MS, GuestProcess
 from coalesced.tools.stress.lies import Lie, LyingSocket
 
 UNEXPECTED = 70  # exit status after an exception that is no known error
-END = signal.SIGRTMIN + 8  # ends what the process plays
+END = signal.SIGTRAP
+"""Ends what the process plays. Being one of `signals.FAULTS`, it also reaches a guest process that
+waits for its VMM; what it leaves halfway begins anew for the next pair."""
+_OWN_END_MS = 20  # for a process that has found an error, too, to report it
 _CHANNEL = 3  # the descriptor of the process's side of the channel
 _REAL_SOCKET = socket.socket
 
@@ -70,6 +73,7 @@ class Body:
 
     def __init__(self) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        signal.signal(END, _end)  # the child has it from its first moment on
         self.pid = os.fork()
         if self.pid == 0:
             _play_all(theirs.fileno())
@@ -117,6 +121,8 @@ class PlayedGuest(GuestProcess):
         return body.close()
 
     def reap(self) -> str:
+        if self.status is None and not self._ended().poll(_OWN_END_MS):
+            self._send_end()
         if self.status is None and not self._ended().poll(GRACE_MS):
             assert self.body is not None
             self.status = self.body.close()
@@ -126,10 +132,13 @@ class PlayedGuest(GuestProcess):
     def end(self) -> None:
         """End what is played, by a signal and at worst with the process."""
         if self.status is None:
-            assert self.body is not None
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.body.pidfd, END)
+            self._send_end()
             self.reap()
+
+    def _send_end(self) -> None:
+        assert self.body is not None
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.body.pidfd, END)
 
     def restart(self, policy: WaitPolicy) -> None:
         """Have what has ended played anew, with the VM that it has."""
@@ -155,7 +164,6 @@ def _play_all(channel: int) -> None:
         os.dup2(2, 1)
         core.die_with_parent()
         gc.freeze()
-        signal.signal(END, _end)
         peer = socket.socket(fileno=_CHANNEL)
         played = _play(peer, None)
         while played is not None:
@@ -184,7 +192,6 @@ def _play(channel: socket.socket, before: kernel.Kernel | None) -> kernel.Kernel
     else:
         played = _begin(fds[0], before, order)
     status = _status_of(played)
-    # While it is blocked the signal would wait for the next one to be played.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     channel.send(bytes([status]))
     return played
@@ -212,7 +219,7 @@ def _status_of(played: kernel.Kernel) -> int:
     """Play a guest process: its exit status, 0 if the signal ended it."""
     status = 0
     try:
-        # The signal comes once: from here on it raises, and behind the last line here it does not.
+        # From here on the signal raises, once; behind the last line here it does not.
         _Play.under_way = True
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         status = kernel.run(played)
@@ -224,4 +231,5 @@ def _status_of(played: kernel.Kernel) -> int:
 
 def _end(_number: int, _frame: FrameType | None) -> None:
     if _Play.under_way:
+        _Play.under_way = False
         raise PeerDied("the VMM has ended")
