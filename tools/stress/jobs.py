@@ -26,6 +26,7 @@ from coalesced.tools.stress.wanted import Wanted
 _SLICE = 1.0  # seconds of a pair at full speed
 _SLOW_SHARE = 0.25  # of a slice, for a stream that makes few entries a second
 _PAIRS = 12  # least number of slices of a short run
+_LANES_EACH = 2  # of a CPU: while a pair sleeps, begins or is judged, another one runs
 _LANES_MOST = 8
 _REPORT_EVERY = 0.1  # seconds, of a lane: a report takes more CPU time than a look at the clock
 
@@ -87,7 +88,7 @@ class Jobs:
 
     def run(self, step: Callable[[], None]) -> None:
         """Run the jobs in turn, and call `step` after each. Corruptions alone are made side by
-        side, by a process for each CPU."""
+        side, by processes of which each CPU has two."""
         if self._wanted.corrupts and len(self._jobs) == 1:
             self._run_lanes(step)
             return
@@ -95,7 +96,7 @@ class Jobs:
             self._run(step)
 
     def _run_lanes(self, step: Callable[[], None]) -> None:
-        count = min(len(os.sched_getaffinity(0)), _LANES_MOST)
+        count = min(_LANES_EACH * len(os.sched_getaffinity(0)), _LANES_MOST)
         self._cpus = lanes.Cpus()
 
         def work(number: int, tell: lanes.Tell) -> Totals:

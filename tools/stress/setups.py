@@ -39,10 +39,11 @@ class Setup:
         """Whether its processes can run another pair."""
         return not self.strict and self.vcpus == 1 and not self.rings
 
-    def cpus_of(self, count: int) -> set[int]:
-        """The numbers of the CPUs that it must not share with another pair, of `count`, from 0 on.
+    @property
+    def spins(self) -> bool:
+        """Whether a side may use a CPU while it waits."""
+        return self.wait != "block"
 
-        A side that sleeps when it waits may share its CPU.
-        """
-        both = self.cpus == "split" and self.wait != "block"
-        return {self.lane % count, (self.lane + both) % count}
+    def cpus_of(self, count: int) -> set[int]:
+        """The numbers of the CPUs that it is placed on, of `count`, from 0 on."""
+        return {self.lane % count, (self.lane + (self.cpus == "split")) % count}
