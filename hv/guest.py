@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
+import json
 import os
 import sys
 import sysconfig
@@ -13,8 +15,8 @@ from contextlib import suppress
 from types import ModuleType
 from typing import NoReturn
 
-from coalesced.hv import children
-from coalesced.hv.errors import one_line
+from coalesced.hv import children, signals
+from coalesced.hv.errors import RequestError, one_line
 
 Guest = Callable[..., object]
 _ROOT = os.path.dirname(os.path.dirname(__file__))
@@ -46,6 +48,20 @@ def load(name: str) -> Guest:
         raise GuestNotFound(f"guest {where}: {function!r} is no function")
     found: Guest = guest
     return found
+
+
+def requested(argument: bytes) -> tuple[Guest, dict[str, object]]:
+    """The function that a request names, and the arguments that it gives. Raises RequestError."""
+    try:
+        wanted = json.loads(argument)
+        name, arguments = "" + wanted["guest"], dict(wanted["arguments"].items())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RequestError(errno.EINVAL, f"guest: expected name and arguments: {error}") from error
+    try:
+        with signals.let_in():
+            return load(name), arguments
+    except GuestNotFound as error:
+        raise RequestError(errno.ENOENT, str(error)).with_frames(frames(error)) from error
 
 
 def load_file(path: str, prefix: str = "") -> ModuleType:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import json
 import os
 import signal
 import socket
@@ -221,18 +220,7 @@ class Kernel:
     def _load_guest(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         if self._begun:
             raise RequestError(errno.EBUSY, "a guest has begun in this process: it takes no other")
-        try:
-            wanted = json.loads(argument)
-            name, arguments = "" + wanted["guest"], dict(wanted["arguments"].items())
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise RequestError(
-                errno.EINVAL, f"guest: expected name and arguments: {error}"
-            ) from error
-        try:
-            with signals.let_in():
-                function = guest.load(name)
-        except guest.GuestNotFound as error:
-            raise RequestError(errno.ENOENT, str(error)).with_frames(guest.frames(error)) from error
+        function, arguments = guest.requested(argument)
         self.guest = lambda vcpu: function(vcpu, **arguments)
         return 0, b"", ()
 
