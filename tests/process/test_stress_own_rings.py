@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from coalesced.hv import core
 from coalesced.hv.abi import KVM_COALESCED_MMIO, PAGE_SIZE
 from coalesced.hv.abi import KVM_COALESCED_MMIO_RING_HEADER as HEADER
 from coalesced.tools.stress import corruptions, intrusions, places
@@ -105,13 +107,16 @@ def test_no_lie_about_an_own_ring_hangs_or_crashes_a_side(side: str, number: int
 def test_a_proof_uses_every_slot_of_every_ring_again() -> None:
     """Also of the VM's, into which no vCPU writes by itself."""
     pins = replace(TWO, ring_pages=64)
-    setup = replace(Plan(1, pins).short(strict=False), longest=1, start=0)
+    setup = replace(Plan(1, pins).short(strict=False), longest=1, start=0, posted=True)
     with own_streams(), closing(Pair(setup)) as pair:
         assert pair.starts()
         assert pair.segments is not None
         number = pair.ask()
         while pair.proved != number:
             assert pair.hear(60.0), "no proof"
+        posted = [
+            struct.unpack_from("<I", run, core.POSTED_SEQUENCE)[0] for run in pair.segments.runs
+        ]
         rings = [(pair.segments.ring, 0), *((m, PAGE_SIZE) for m in pair.segments.own_rings)]
         lengths = [
             np.frombuffer(memory, KVM_COALESCED_MMIO, pair.segments.slots, start + HEADER)[
@@ -120,4 +125,5 @@ def test_a_proof_uses_every_slot_of_every_ring_again() -> None:
             for memory, start in rings
         ]
     assert len(lengths) == 3
+    assert posted == [1, 1]
     assert all(np.all(length > 0) for length in lengths)

@@ -60,14 +60,15 @@ class Sink:
         queued, ring = ((0, window),), self._group.ring
         queue, ports = self._own(pattern.QUEUE), self._own(pattern.QUEUE_PORTS)
         direct = self._own(pattern.DIRECT)
+        common = [(guest.COMMON_PROOF, self._make_proof("vm"))] if ring == "own" else []
         memory = (
+            *common,
             (pattern.QUEUE, self._writes(False, queue, window, True)),
             (pattern.DIRECT, self._writes(False, direct, window, False)),
             (pattern.PROBE, Region("probe", window, self._probe, _ignore)),
             (pattern.BELL, self._make_bell(queued)),
             (guest.SILENCE, Region("silence", PAGE_SIZE, _zero, self._silence)),
             (guest.PROOF, self._make_proof(ring)),
-            (guest.COMMON_PROOF, self._make_proof("vm")),
             (guest.PROVED, Region("proved", PAGE_SIZE, _zero, self._prove)),
         )
         size = pattern.PROBE_PORTS + 4

@@ -107,9 +107,9 @@ def _ring_the_bell(vcpu: Vcpu, number: int) -> None:
 
 
 def _prove(vcpu: Vcpu, number: int, slots: int, rings: int) -> None:
-    """Use every slot of the ring again, and exit in every way, so that nothing which was in either
-    before has been left unread; then report it. vCPU 0, whose own ring is the first where there are
-    any, also uses those of the VM's, which may be nobody's.
+    """Use every slot of the ring again, post a write where a bell is posted, and exit in every way,
+    so that nothing which was in either before has been left unread; then report it. vCPU 0, whose
+    own ring is the first where there are any, also uses those of the VM's, which may be nobody's.
 
     The ring comes first: after an exit each side would have written its index again before the
     other one reads it, and of the corruptions that are detected a third would not be.
@@ -118,6 +118,7 @@ def _prove(vcpu: Vcpu, number: int, slots: int, rings: int) -> None:
     vcpu.fill(pattern.own(PROOF, vcpu.index), slots + _BATCH, 0, 8)
     if rings and vcpu.index == 0:
         vcpu.fill(COMMON_PROOF, slots + _BATCH, 0, 8)
+    vcpu.store32(pattern.own(pattern.BELL, vcpu.index), 0)  # nobody waits for its interrupt
     vcpu.load32(pattern.own(pattern.PROBE, vcpu.index))
     vcpu.in32(port)
     vcpu.out32(port, 0)

@@ -64,7 +64,7 @@ class Totals:
     def count(self, pair: Pair) -> None:
         """Count a pair that has run."""
         self.pairs += 1
-        self.posted_pairs += pair.setup.posted and pair.setup.bells > 0
+        self.posted_pairs += pair.setup.posted
 
     def take(self, pair: Pair) -> bool:
         """Add a pair's tally; False when an entry was lost, duplicated, reordered or torn."""

@@ -21,7 +21,7 @@ def result() -> Result:
     """Of three pairs, one of which posted writes."""
     totals = Totals()
     setup = replace(Plan(1, Pins(vcpus=4, rings=3)).next(), bells=0.02, posted=True)
-    for each in (setup, replace(setup, posted=False), replace(setup, bells=0.0)):
+    for each in (setup, replace(setup, posted=False), replace(setup, posted=False, bells=0.0)):
         totals.count(cast("Any", SimpleNamespace(setup=each)))
     return Result(Wanted(1, vcpus=4, rings=3), totals, 1.0, True, 0.0)
 
