@@ -37,7 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def uncoalesced(folder: Path) -> tuple[dict[str, Any], Trace]:
     """A demo without coalescing, and every access of its guest."""
-    result = json_of("demo", "vga", "--no-coalesce", "--trace", "plain.trace", cwd=folder)
+    options = ("--no-coalesce", "--wait", "block", "--trace", "plain.trace")
+    result = json_of("demo", "vga", *options, cwd=folder)
     return result, read(folder / "plain.trace")
 
 
