@@ -73,11 +73,10 @@ def test_no_word_beside_an_own_ring_and_no_signal_does_any_harm(make: Draw, pins
 
 
 @pytest.mark.parametrize("pins", [TWO, ALIKE], ids=["a ring each", "a ring for two"])
-@pytest.mark.parametrize("make", [places.ring_index, places.entry])
-def test_no_index_and_no_slot_of_an_own_ring_hangs_or_crashes_a_side(
-    make: Draw, pins: Pins
-) -> None:
-    assert corrupted(make, 40, pins).corruptions_detected > 0
+def test_no_index_and_no_slot_of_an_own_ring_hangs_or_crashes_a_side(pins: Pins) -> None:
+    """Of an index every second corruption is detected, of a slot every fourteenth."""
+    assert corrupted(places.ring_index, 40, pins).corruptions_detected > 0
+    corrupted(places.entry, 40, pins)
 
 
 def test_an_own_ring_that_is_cut_off_is_found_out() -> None:
@@ -87,7 +86,7 @@ def test_an_own_ring_that_is_cut_off_is_found_out() -> None:
 
 def test_messages_with_descriptors_of_own_rings_are_found_out_or_harmless() -> None:
     """Among them requests for one more ring, whose reply the VMM has not asked for."""
-    assert corrupted(intrusions.message, 60, TWO).corruptions_detected > 0
+    corrupted(intrusions.message, 60, TWO)
 
 
 @some_heavy("side, number", every(["hv", "vmm"], range(2)), lambda _, number: number == 0)
