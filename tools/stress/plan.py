@@ -51,9 +51,7 @@ class Plan:
 
     def _draw(self) -> tuple[str, str]:
         """Go on to the next setup; its wait policy and placement."""
-        # A generator per pair: the length of an earlier pair does not change later choices.
         self._number += 1
-        self.random = random.Random(f"{self._seed} {self._number}")
         return self._turn()
 
     def next(self, entries: int = 0) -> Setup:
@@ -61,6 +59,8 @@ class Plan:
         wait, cpus = self._draw()
         while self._number % self._lanes != self._lane:
             wait, cpus = self._draw()
+        # A generator per pair: the length of an earlier pair does not change later choices.
+        self.random = random.Random(f"{self._seed} {self._number}")
         chance, pins = self.random, self._pins
         pages = pins.ring_pages or chance.choice(_PAGES)
         staleness = chance.choice(_STALENESS) if pins.staleness is None else pins.staleness

@@ -41,8 +41,8 @@ class Setup:
 
     @property
     def spins(self) -> bool:
-        """Whether a side may use a CPU while it waits."""
-        return self.wait != "block"
+        """Whether a side uses a CPU while it waits; on a single one adaptive waits sleep."""
+        return self.wait == "poll" or (self.wait == "adaptive" and self.cpus != "same")
 
     def cpus_of(self, count: int) -> set[int]:
         """The numbers of the CPUs that it is placed on, of `count`, from 0 on."""

@@ -8,11 +8,13 @@ import os
 import signal
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from coalesced.hv.doorbell import WaitPolicy, effective
 from coalesced.hv.errors import HostError
 from coalesced.tools.stress import lanes
 from coalesced.tools.stress.lanes import Tell
@@ -230,6 +232,13 @@ def test_a_pair_is_placed_on_the_cpu_of_its_lane_and_the_next_one() -> None:
     setup = replace(Plan(1, Pins(wait="poll", cpus="split")).next(), lane=1)
     assert setup.cpus_of(2) == {0, 1}
     assert replace(setup, cpus="same").cpus_of(2) == {1}
-    assert setup.spins
-    assert not replace(setup, wait="block").spins
     assert setup.cpus_of(1) == {0}
+
+
+def test_a_pair_spins_as_its_policy_does_where_it_is_placed() -> None:
+    """The policy in effect is that of the accelerator."""
+    setup = Plan(1, Pins()).next()
+    placed = {"same": ({0}, {0}), "split": ({0}, {1})}
+    for (cpus, sides), policy in product(placed.items(), WaitPolicy):
+        spins = replace(setup, wait=policy.name.lower(), cpus=cpus).spins
+        assert spins == (effective(policy, *sides) is not WaitPolicy.BLOCK)
