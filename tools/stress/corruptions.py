@@ -52,7 +52,7 @@ def run(
         setup = replace(setup, lie=Lie.draw(plan.random, setup.rings))
     setup = warm.fit(setup) if warm else setup
     used = setup.cpus_of(len(os.sched_getaffinity(0)))
-    with cpus.taken(used, setup.spins) if cpus else nullcontext():
+    with cpus.taken(used) if cpus and setup.spins else nullcontext():
         _corrupt(Pair(setup, warm), plan.random, most, deadline, totals, draw)
 
 

@@ -57,23 +57,22 @@ def run(work: Work, lanes: int, step: Callable[[Totals], bool]) -> None:
 
 
 class Cpus:
-    """CPUs that lanes share, and pairs that spin do not.
+    """CPUs that pairs which spin do not share with each other.
 
-    While a side waits for a CPU, the other one spins: pairs that get in each other's way take
-    several times the CPU time that they take one after the other. Pairs that sleep do not.
+    While a side waits for a CPU, the other one spins: such pairs, side by side, take several times
+    the CPU time that they take one after the other. Pairs that sleep run beside them.
     """
 
     def __init__(self) -> None:
         self._fd = os.memfd_create("CPUs", os.MFD_CLOEXEC)  # a byte of it is locked for each
 
     @contextmanager
-    def taken(self, cpus: Iterable[int], alone: bool = True) -> Iterator[None]:
-        """Have these CPUs to oneself, or share them with others that are not alone; waits for
-        them."""
-        taken, how = list[int](), fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    def taken(self, cpus: Iterable[int]) -> Iterator[None]:
+        """Have these CPUs to oneself; waits for them."""
+        taken = list[int]()
         try:
             for cpu in sorted(cpus):  # all in one order: no two lanes wait for each other
-                fcntl.lockf(self._fd, how, 1, cpu)
+                fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, cpu)
                 taken.append(cpu)
             yield
         finally:

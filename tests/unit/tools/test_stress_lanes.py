@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import signal
 import time
@@ -189,15 +188,15 @@ def test_lanes_take_the_setups_of_one_plan_in_turns() -> None:
         assert setup.lane == turn % 2
 
 
-def test_pairs_that_spin_have_their_cpus_to_themselves(tmp_path: Path) -> None:
-    """Others share theirs: each lane notes when it begins and ends to use its CPUs."""
+def test_pairs_on_the_same_cpu_wait_for_each_other(tmp_path: Path) -> None:
+    """Those on others do not: each lane notes when it begins and ends to use its CPUs."""
     notes, cpus = tmp_path / "notes", lanes.Cpus()
     notes.touch()
-    used, alone = ({0}, {0, 1}, {1}, {0, 1}, {1}), (True, True, False, False, False)
+    used = ({0}, {0, 1}, {1})
 
     def work(number: int, _tell: Tell) -> Totals:
         for _ in range(200):
-            with cpus.taken(used[number], alone[number]):
+            with cpus.taken(used[number]):
                 with notes.open("a") as file:
                     file.write(f"{number} ")
                 os.sched_yield()
@@ -211,21 +210,8 @@ def test_pairs_that_spin_have_their_cpus_to_themselves(tmp_path: Path) -> None:
         if note < 0:
             inside.remove(~note)
             continue
-        for other in inside:
-            assert used[note].isdisjoint(used[other]) or not (alone[note] or alone[other])
+        assert all(used[note].isdisjoint(used[other]) for other in inside)
         inside.add(note)
-
-
-def test_lanes_that_share_their_cpus_have_them_at_a_time() -> None:
-    """Each has them only when the other one has them, too."""
-    cpus, barrier = lanes.Cpus(), multiprocessing.get_context("fork").Barrier(2)
-
-    def work(_number: int, _tell: Tell) -> Totals:
-        with cpus.taken({0, 1}, alone=False):
-            barrier.wait(60)
-        return Totals(pairs=1)
-
-    assert run(work, 2).pairs == 2
 
 
 def test_a_pair_is_placed_on_the_cpu_of_its_lane_and_the_next_one() -> None:
