@@ -68,7 +68,7 @@ _EACH: Final = "transmit as in Linux's trace"
 # Where the wake-up of a third process would dominate the measurement, the far end is near, and the
 # runs are short: a gain is computed from two neighbours, since the machine's speed drifts.
 KINDS: Final = {
-    LINUX: Kind(_EACH, "transmit", 1, 1, 400, 3, wait="block", near=True, ways=tuple(WAYS)),
+    LINUX: Kind(_EACH, "transmit", 1, 1, 400, 2, wait="block", near=True, ways=tuple(WAYS)),
     SPINNING: Kind(_EACH, "transmit", 1, 1, 800, near=True, ways=tuple(WAYS)),
     BURST: Kind("transmit, TDT for 32 frames", "transmit", 32, 32, 12_000),
     RECEIVE: Kind("receive", "receive", 1, 32, 12_000),
@@ -85,7 +85,7 @@ class Sizes(NamedTuple):
         return KINDS[kind].frames // self.part
 
 
-FULL: Final = Sizes(12)  # half a million frames and more
+FULL: Final = Sizes(10)  # half a million frames and more
 QUICK: Final = Sizes(2, part=2)
 
 

@@ -40,7 +40,7 @@ class Sizes(NamedTuple):
     seconds: float
 
 
-FULL = Sizes(repetitions=7, writes=1 << 15, seconds=15)
+FULL = Sizes(repetitions=7, writes=1 << 15, seconds=30)
 QUICK = Sizes(repetitions=2, writes=1 << 14, seconds=9)
 
 
