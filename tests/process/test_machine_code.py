@@ -134,9 +134,10 @@ idle:
     )
     with pc(world) as found:
         found.run(assemble(code + END, tmp_path))
-        assert found.results(1)[0] in (20, 21)
+        (ticks,) = found.results(1)
+        assert ticks >= 20  # late ones come one right behind the other
         # A halt for each tick, but for those that came before it; and the last one.
-        assert 0 < found.machine.counters.halts <= 21
+        assert 0 < found.machine.counters.halts <= ticks + 1
 
 
 @pytest.mark.parametrize("world", WORLDS)
