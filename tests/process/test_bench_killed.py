@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 from collections.abc import Iterator
@@ -12,25 +11,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from helpers.orphans import orphans_are_ours  # noqa: F401 - a fixture of each test
 from helpers.shared_names import left_since, names
 from helpers.vmm_cli import LIMIT, Cold, alive, until
-
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @pytest.fixture(autouse=True)
 def _temporary_files_are_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-
-
-@pytest.fixture(autouse=True)
-def _orphans_are_ours() -> Iterator[None]:
-    """Processes that outlive their parents become this one's children, and are seen."""
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    yield
-    prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 @contextmanager

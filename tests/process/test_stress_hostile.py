@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from itertools import product
@@ -24,19 +23,9 @@ from coalesced.tools.stress.pair import Pair, Warm
 from coalesced.tools.stress.plan import Pins, Plan
 from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.totals import Totals
+from helpers.orphans import orphans_are_ours  # noqa: F401 - a fixture of each test
 from helpers.own_streams import own_streams
 from helpers.tiers import every, some_heavy
-
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-@pytest.fixture(autouse=True)
-def _orphans_are_ours() -> Iterator[None]:
-    """A guest process that outlives its VMM is reaped by the pair's end."""
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    yield
-    prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def told(lie: Lie, warm: Warm | None = None) -> Totals:

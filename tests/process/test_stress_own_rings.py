@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import random
 import struct
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
@@ -24,21 +22,12 @@ from coalesced.tools.stress.places import Corruption, Draw
 from coalesced.tools.stress.plan import Pins, Plan
 from coalesced.tools.stress.segments import Segments
 from coalesced.tools.stress.totals import Totals
+from helpers.orphans import orphans_are_ours  # noqa: F401 - a fixture of each test
 from helpers.own_streams import own_streams
 from helpers.tiers import every, some_heavy
 
-_PR_SET_CHILD_SUBREAPER = 36
 TWO = Pins(vcpus=2, rings=2)  # nobody but the proofs writes into the VM's ring
 ALIKE = Pins(vcpus=3, rings=1)  # vCPUs 0 and 2 share the own ring
-
-
-@pytest.fixture(autouse=True)
-def _orphans_are_ours() -> Iterator[None]:
-    """A guest process that outlives its VMM is reaped by the pair's end."""
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    yield
-    prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def of_own_rings(make: Draw) -> Draw:
