@@ -69,22 +69,25 @@ def group(count: int) -> Iterator[Group]:
 
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_every_write_of_every_vcpu_arrives_once_and_in_its_order(count: int) -> None:
-    each = 80_000 // count
+    """In three rounds in which some ran at once; a busy machine may need more."""
+    each, rounds, at_once = 80_000 // count, 0, 0
+    programs = [
+        operations([(STORE, 8, ZONE + 8 * number, number << 32 | serial) for serial in range(each)])
+        for number in range(count)
+    ]
     with group(count) as vcpus:
-        vcpus.run(
-            *(
-                operations(
-                    [(STORE, 8, ZONE + 8 * number, number << 32 | serial) for serial in range(each)]
-                )
-                for number in range(count)
-            )
-        )
-        batch = vcpus.consumer.peek()
-        assert len(batch) == count * each
-        for number in range(count):
-            mine = batch["data"][batch["phys_addr"] == ZONE + 8 * number]
-            assert np.array_equal(mine, np.arange(each, dtype=np.uint64) | (number << 32))
-        assert sum(vcpu.coalesced for vcpu in vcpus.vcpus) == count * each
+        while at_once < 3 and rounds < 200:
+            vcpus.run(*programs)
+            rounds += 1
+            batch = vcpus.consumer.peek()
+            assert len(batch) == count * each
+            for number in range(count):
+                mine = batch["data"][batch["phys_addr"] == ZONE + 8 * number]
+                assert np.array_equal(mine, np.arange(each, dtype=np.uint64) | (number << 32))
+            at_once += np.count_nonzero(np.diff(batch["phys_addr"])) >= count
+            vcpus.consumer.commit(len(batch))
+            assert sum(vcpu.coalesced for vcpu in vcpus.vcpus) == rounds * count * each
+    assert at_once
 
 
 def test_vcpus_that_fill_the_ring_take_turns_of_64_entries() -> None:

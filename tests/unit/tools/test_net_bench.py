@@ -30,11 +30,11 @@ def test_every_kind_of_traffic_with_coalescing_and_without() -> None:
     sizes = e1000.Sizes(repetitions=1, part=8)
     steps: list[None] = []
     section = e1000.measure(None, sizes, lambda: steps.append(None))
-    assert len(steps) == e1000.steps(sizes) == 2 * (3 * (3 + 1) + 2 * (1 + 1))
+    assert len(steps) == e1000.steps(sizes) == 2 * (3 * (2 + 1) + 2 * (1 + 1))
     assert os.sched_getaffinity(0) == before
     figures = section.figures
     assert isinstance(figures, e1000.E1000Figures)
-    assert figures.frames == 2 * (3 * (3 * 50 + 100) + 2 * (1500 + 1500))
+    assert figures.frames == 2 * (3 * (2 * 50 + 100) + 2 * (1500 + 1500))
     assert figures.wait == "block"
     assert figures.frame_bytes == 1470
     linux = figures.kinds["transmit"]
