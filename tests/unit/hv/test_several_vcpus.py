@@ -84,7 +84,7 @@ def test_every_write_of_every_vcpu_arrives_once_and_in_its_order(count: int) -> 
             for number in range(count):
                 mine = batch["data"][batch["phys_addr"] == ZONE + 8 * number]
                 assert np.array_equal(mine, np.arange(each, dtype=np.uint64) | (number << 32))
-            at_once += np.count_nonzero(np.diff(batch["phys_addr"])) >= count
+            at_once += int(np.count_nonzero(np.diff(batch["phys_addr"])) >= count)
             vcpus.consumer.commit(len(batch))
             assert sum(vcpu.coalesced for vcpu in vcpus.vcpus) == rounds * count * each
     assert at_once
