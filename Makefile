@@ -4,12 +4,13 @@ PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
-# Three workers for two CPUs: a test of two processes often waits. The tests of a file run in one of
-# them, in order.
+# A worker for each CPU that this process may use; more end sooner, since tests of two processes often
+# wait. The tests of a file run in one of them, in order.
+WORKERS ?= $(shell nproc)
 # Files begin in the order of their folders, the short unit tests last. Ordered by their number of
 # tests, as xdist does by itself, the longest of them would begin last.
 # One that a hung test has ended is not started again: the run ends.
-PYTEST := $(BIN)/python -m pytest -n $(shell echo $$(($$(nproc) * 3 / 2))) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 SOURCES := pyproject.toml setup.py $(wildcard hv/core/*.[ch] vmm/*.[ch] devices/*/*.[ch] tools/*/*.[ch] tools/*/*/*.[ch]) tools/stress/cores/broken.py
 
 .PHONY: demo quick list-slow test check bench docs dist install clean
