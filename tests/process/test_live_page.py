@@ -177,7 +177,7 @@ def test_a_slot_is_decoded(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_a_device_s_own_ring_is_looked_at(browser: Browser, tmp_path: Path) -> None:
-    """How full each ring is, the slots of the chosen one, and what is told of it."""
+    """How full each ring is, the slots of the chosen one, and the sentence about it."""
     with live(tmp_path, "--rings", "device") as running:
         page = opened(browser, running.turn)
         page.select_option("#speed", "1000")

@@ -98,8 +98,11 @@ def test_a_pair_that_still_runs_is_ended_without_its_processes(warm: Warm) -> No
 
 def test_pairs_that_follow_each_other_have_one_machine(warm: Warm) -> None:
     """Each proves that it runs; after 20 the machine is another one, on a busy CPU earlier."""
-    counts = machines(warm, Plan(1, Pins()), 30)
-    assert 2 <= max(counts) <= 20
+    for _ in range(10):
+        counts = machines(warm, Plan(1, Pins()), 30)
+        if max(counts) >= 20:
+            break
+    assert max(counts) == 20
     assert len(counts) >= 2
 
 
