@@ -96,10 +96,11 @@ def test_a_pair_that_still_runs_is_ended_without_its_processes(warm: Warm) -> No
     assert cut(warm)[0] == pair.pid
 
 
-def test_pairs_that_follow_each_other_have_one_machine(warm: Warm) -> None:
+def test_pairs_that_follow_each_other_have_one_machine() -> None:
     """Each proves that it runs; after 20 the machine is another one, on a busy CPU earlier."""
     for _ in range(10):
-        counts = machines(warm, Plan(1, Pins()), 30)
+        with closing(Warm()) as warm:
+            counts = machines(warm, Plan(1, Pins()), 30)
         if max(counts) >= 20:
             break
     assert max(counts) == 20
@@ -114,7 +115,10 @@ def test_a_pair_never_gets_a_machine_whose_segment_was_cut(warm: Warm) -> None:
 def test_messages_of_a_third_party_are_not_read_by_the_next_pair(warm: Warm) -> None:
     """They lie in the control socket of a machine that is used again."""
     totals, plan = Totals(), Plan(1, Pins())
-    while totals.corruptions < 40:
+    # Only a side that waits for a message finds one, which few do.
+    while totals.corruptions < 40 or (
+        not totals.corruptions_detected and totals.corruptions < 4000
+    ):
         with own_streams():
             corruptions.run(plan, 3, sys.maxsize, totals, intrusions.message, 0.0, warm)
     assert totals.failures == []
