@@ -11,7 +11,7 @@ from unittest.mock import patch
 from coalesced.tools.runs import busy
 from coalesced.tools.runs.busy import Moment
 
-BURN = "import time; end = time.process_time() + 0.1\nwhile time.process_time() < end: pass"
+BURN = "import time; end = time.process_time() + 0.15\nwhile time.process_time() < end: pass"
 
 
 def test_a_child_that_was_reaped_is_no_other_process() -> None:
