@@ -268,6 +268,8 @@ class VcpuHandle:
         """
     def watch(self, fd: int, /) -> None:
         """The descriptor of WATCH_DESCRIPTOR; -1: none."""
+    def close(self) -> None:
+        """Give back what watches the pipes, before they are closed."""
     def run(self, timeout: float | None, watch: int, due: float | None = None, /) -> Outcome:
         """`enter` unless it runs, `wait`, and for EXITED `exit`.
 

@@ -98,6 +98,7 @@ class Vcpu(Runner[core.VcpuHandle]):
     def close(self) -> None:
         """Give the pipes back; may be called twice."""
         if self.exit_fd >= 0:
+            self.handle.close()
             os.close(self.exit_fd)
             os.close(self._resume_fd)
             self.exit_fd = self._resume_fd = -1

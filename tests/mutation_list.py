@@ -472,6 +472,23 @@ MUTATIONS = (
         "test_a_dead_guest_is_seen_in_a_row_of_short_waits[poll]",
     ),
     Mutation(
+        "waiting: a byte wakes a sleeper",
+        "the bytes that are left in a pipe fill it",
+        "hv/core/edges.c",
+        "    if (bytes - e->taken >= BYTES_LEFT && doorbell_drain(b))",
+        "    if (false && doorbell_drain(b))",
+        "tests/unit/hv/test_edges.py::"
+        "test_a_guest_empties_a_pipe_that_was_filled_while_it_did_not_wait",
+    ),
+    Mutation(
+        "trust: nobody waits forever on a dead peer",
+        "a sleep that ended by a byte takes the peer's end along",
+        "hv/core/edges.c",
+        "    if (event.events & (EPOLLHUP | EPOLLERR))",
+        "    if (event.events & EPOLLERR)",
+        "tests/unit/hv/test_edges.py::test_the_end_of_a_peer_is_seen_in_each_wait_behind_a_byte",
+    ),
+    Mutation(
         "trust: nobody waits for what a third process took back",
         "the guest does not look at its own word",
         "hv/core/vcpu_exit.c",

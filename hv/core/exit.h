@@ -65,8 +65,10 @@
 struct run_words {
     _Alignas(64) _Atomic uint32_t exit_sequence;    /* guest: exits so far */
     _Atomic uint32_t posted_sequence;               /* guest: posted writes so far (posted.h) */
+    _Atomic uint32_t exit_bytes;                    /* guest: bytes into the exit pipe so far */
     _Alignas(64) _Atomic uint32_t vmm_need_wakeup;  /* VMM: about to sleep, or asleep */
     _Alignas(64) _Atomic uint32_t resume_sequence;  /* VMM: entries into the guest so far */
+    _Atomic uint32_t resume_bytes;                  /* VMM: bytes into the resume pipe so far */
     _Alignas(64) _Atomic uint32_t hv_need_wakeup;   /* guest: about to sleep, or asleep */
     _Alignas(64) _Atomic uint32_t request_sequence; /* VMM: requests sent so far */
     _Alignas(64) _Atomic uint64_t irq_lines;        /* VMM: a bit per raised line */
@@ -137,9 +139,11 @@ struct doorbell {
     int watch_fd; /* readable when something else ends the wait (an epoll), or -1 */
     enum wait_policy policy;
     uint64_t spin_ns;
-    uint64_t look_at; /* when a wait looks for the peer's end next; 0: not waiting */
-    uint64_t signals; /* bytes written to wake_fd */
-    bool undrained;   /* bytes that woke us are still in the pipe */
+    uint64_t look_at;            /* when a wait looks for the peer's end next; 0: not waiting */
+    uint64_t signals;            /* bytes written to wake_fd, */
+    _Atomic uint32_t *own_bytes; /* the same for the peer's edges, or NULL */
+    struct edges *edges;         /* of the sleep (edges.h), or NULL */
+    bool undrained;              /* bytes that woke us are still in the pipe */
 };
 
 static inline uint64_t now_ns(void)
@@ -162,11 +166,13 @@ static inline void cpu_relax(void)
 static inline void doorbell_ring(struct doorbell *b)
 {
     ssize_t n;
+    b->signals++;
+    if (b->own_bytes)
+        atomic_store_explicit(b->own_bytes, (uint32_t)b->signals, memory_order_relaxed);
     do /* W4 */
         n = write(b->wake_fd, "", 1);
     while (n < 0 && errno == EINTR);
     /* EAGAIN: the pipe is full of earlier wake-ups. EPIPE: the sleeper's own wait reports it. */
-    b->signals++;
 }
 
 /* Wake the peer; the word that it waits for (W1: G2 or V4) is stored. */
@@ -204,32 +210,39 @@ static inline void doorbell_disarm(struct doorbell *b)
 enum sleep_result { SLEPT_WOKEN, SLEPT_TIMEOUT, SLEPT_SIGNAL, SLEPT_PEER_GONE, SLEPT_WATCHED };
 
 /*
- * Take bytes of earlier wake-ups out of the pipe; the caller checks its word after this. Bytes that
- * are left end the next sleep at once: a peer that writes without end is not read without end.
+ * Take bytes of earlier wake-ups out of the pipe; the caller checks its word after this. false: some
+ * may be left, which end the next ppoll at once: a peer that writes without end is not read without
+ * end.
  */
-static inline void doorbell_drain(struct doorbell *b)
+static inline bool doorbell_drain(struct doorbell *b)
 {
-    char bytes[512];
+    char bytes[4096]; /* a page: a full pipe takes no byte before one is free */
     /* S6: S2 orders it before the re-check. What it says, or an error, is of no interest. */
     ssize_t n = read(b->sleep_fd, bytes, sizeof bytes);
-    (void)n;
     b->undrained = false;
+    return n < (ssize_t)sizeof bytes;
 }
 
 /*
- * Get ready to sleep: announce it, then look at the word once more (S3). true: nothing is there; the
- * caller sleeps and disarms. false: `ready` has seen the word, and the announcement is withdrawn.
+ * Announce a sleep, then look at the word once more (S3). true: nothing is there; the caller sleeps
+ * and disarms. false: `ready` has seen the word, and the announcement is withdrawn.
  */
-static inline bool doorbell_may_sleep(struct doorbell *b, bool (*ready)(void *), void *ctx)
+static inline bool doorbell_arm_unless(struct doorbell *b, bool (*ready)(void *), void *ctx)
 {
-    /* Where each word brings a byte, one may have come after we saw the word without sleeping. */
-    if (b->undrained || b->policy == WAIT_BLOCK)
-        doorbell_drain(b);
     doorbell_arm(b);
     if (!ready(ctx))
         return true;
     doorbell_disarm(b);
     return false;
+}
+
+/* The same where bytes of earlier wake-ups may be left, which would end the sleep. */
+static inline bool doorbell_may_sleep(struct doorbell *b, bool (*ready)(void *), void *ctx)
+{
+    /* Where each word brings a byte, one may have come after we saw the word without sleeping. */
+    if (b->undrained || b->policy == WAIT_BLOCK)
+        doorbell_drain(b);
+    return doorbell_arm_unless(b, ready, ctx);
 }
 
 /*

@@ -10,6 +10,7 @@ static PyObject *handle_watch(PyObject *self, PyObject *argument)
     if (fd == -1 && PyErr_Occurred())
         return NULL;
     ((HandleObject *)self)->watch_fd = (int)fd;
+    edges_forget(&((HandleObject *)self)->bell);
     Py_RETURN_NONE;
 }
 
@@ -76,6 +77,7 @@ static void handle_as_new(HandleObject *h, enum wait_policy policy)
     h->bell.spin_ns = SPIN_MOST_NS;
     h->bell.look_at = h->bell.signals = 0;
     h->bell.undrained = false;
+    edges_restart(&h->bell);
     h->exits = h->resumes = h->requests = h->posted = 0;
     h->lines = 0;
     h->load.size = 0;
@@ -123,18 +125,29 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     h->words = run_words_of(run);
     h->bell = (struct doorbell){.own_need_wakeup = &run_words_of(first_run)->vmm_need_wakeup,
                                 .peer_need_wakeup = &h->words->hv_need_wakeup,
+                                .own_bytes = &h->words->resume_bytes,
                                 .sleep_fd = exit_fd,
                                 .wake_fd = resume_fd,
                                 .life_fd = life_fd,
                                 .watch_fd = -1};
     handle_as_new(h, (enum wait_policy)policy);
+    if (!first) /* the others write to its pipe, where it alone sleeps */
+        edges_open(&h->bell, &h->edges, &h->words->exit_bytes);
     return (PyObject *)h;
+}
+
+static PyObject *handle_close(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    edges_close(&((HandleObject *)self)->bell);
+    Py_RETURN_NONE;
 }
 
 static void handle_dealloc(PyObject *self)
 {
     HandleObject *h = (HandleObject *)self;
     PyTypeObject *type = Py_TYPE(self);
+    edges_close(&h->bell);
     Py_XDECREF((PyObject *)h->mapping);
     Py_XDECREF((PyObject *)h->first);
     Py_XDECREF((PyObject *)h->ring);
@@ -182,6 +195,7 @@ static PyMethodDef handle_methods[] = {
     {"reset", handle_reset, METH_NOARGS, "Reset the guest's processor when it is entered."},
     {"note_written", handle_note_written, METH_VARARGS,
      "note_written(address, size): a device has written to RAM."},
+    {"close", handle_close, METH_NOARGS, "The pipes are about to be closed."},
     {"watch", handle_watch, METH_O, "watch(fd): what WATCH_DESCRIPTOR is; -1: nothing."},
     {NULL, NULL, 0, NULL},
 };

@@ -3,6 +3,7 @@
 #define COALESCED_HANDLE_H
 
 #include "core.h"
+#include "edges.h"
 
 typedef struct {
     PyObject_HEAD
@@ -12,6 +13,7 @@ typedef struct {
     uint8_t *io_data;
     struct run_words *words;
     struct doorbell bell;
+    struct edges edges; /* the doorbell's */
     int watch_fd;       /* or -1 */
     uint64_t looked_at; /* for news of watch_fd, though exits kept coming */
     uint32_t exits, resumes, requests;

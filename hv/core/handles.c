@@ -162,6 +162,8 @@ static PyObject *handles_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         }
         g->handle[g->count++] = (HandleObject *)Py_NewRef(h);
     }
+    if (g && count > 1)
+        edges_close(&g->handle[0]->bell); /* others write to its pipe, and count apart */
     return (PyObject *)g;
 }
 

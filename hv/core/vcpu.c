@@ -154,6 +154,7 @@ static void vcpu_as_new(VcpuObject *v, enum wait_policy policy)
     v->bell.spin_ns = SPIN_MOST_NS;
     v->bell.look_at = v->bell.signals = 0;
     v->bell.undrained = false;
+    edges_restart(&v->bell);
     v->exit_sequence = v->posted_sequence = v->resumed = v->requests = 0;
     v->coalesced = v->exits = 0;
     v->op_index = -1;
@@ -207,11 +208,13 @@ static PyObject *vcpu_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     v->words = run_words_of(run);
     v->bell = (struct doorbell){.own_need_wakeup = &v->words->hv_need_wakeup,
                                 .peer_need_wakeup = &run_words_of(first_run)->vmm_need_wakeup,
+                                .own_bytes = &v->words->exit_bytes,
                                 .sleep_fd = resume_fd,
                                 .wake_fd = exit_fd,
                                 .life_fd = -1,
                                 .watch_fd = -1};
     vcpu_as_new(v, (enum wait_policy)policy);
+    edges_open(&v->bell, &v->edges, &v->words->resume_bytes);
     v->publish_every = PUBLISH_AT_LATEST;
     v->forks = forks_seen;
     if (ring != Py_None) {
@@ -225,6 +228,7 @@ static void vcpu_dealloc(PyObject *self)
 {
     VcpuObject *v = (VcpuObject *)self;
     PyTypeObject *type = Py_TYPE(self);
+    edges_close(&v->bell);
     while (v->ram_count > 0)
         Py_DECREF((PyObject *)v->ram[--v->ram_count].mapping);
     vcpu_drop_rings(v);

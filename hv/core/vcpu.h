@@ -2,6 +2,7 @@
 #ifndef COALESCED_VCPU_H
 #define COALESCED_VCPU_H
 
+#include "edges.h"
 #include "vm_ring.h"
 
 #define RAM_SLOTS 32
@@ -56,6 +57,7 @@ typedef struct {
     VmRingObject *vm_ring; /* or NULL, and so is */
     struct vm_ring *ring;  /* what it holds */
     struct doorbell bell;
+    struct edges edges; /* the doorbell's */
     uint32_t exit_sequence, posted_sequence, resumed, requests;
     struct ram_slot ram[RAM_SLOTS];
     int ram_count;

@@ -1,6 +1,7 @@
 /* Waiting for the other side, by each policy, for either side. */
 #define _GNU_SOURCE
 #include "core.h"
+#include "edges.h"
 
 #include <sched.h>
 
@@ -88,7 +89,7 @@ static enum wait_result woken_for_nothing(struct doorbell *b, bool (*ready)(void
 static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), void *ctx,
                                    uint64_t deadline, PyThreadState **save)
 {
-    if (!doorbell_may_sleep(b, ready, ctx))
+    if (!edges_may_sleep(b, ready, ctx))
         return WAIT_READY;
     /*
      * A signal just before ppoll does not end it, and is seen after SIGNALS_NS. Blocking signals
@@ -100,7 +101,7 @@ static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), vo
         uint64_t now = now_ns(), left = deadline > now ? deadline - now : 0;
         longest = left < SIGNALS_NS ? left : SIGNALS_NS;
     }
-    enum sleep_result slept = doorbell_sleep(b, longest);
+    enum sleep_result slept = edges_sleep(b, longest);
     doorbell_disarm(b);
     if (ready(ctx))
         return WAIT_READY;

@@ -67,27 +67,32 @@ class Pair:
         if ring_size:
             set_indices(self.mapping, run_size, start, start)
         self.exit_read, self._exit_write = doorbell.pipe()
-        self._resume_read, self.resume_write = doorbell.pipe()
+        self.resume_read, self.resume_write = doorbell.pipe()
         self.vm_ring = core.VmRing(self.guest_mapping, run_size, ring_size) if ring_size else None
+        self.ring = ring.Consumer(self.mapping, run_size, ring_size) if ring_size else None
+        self._policy, self._serve = policy, serve
+        self.make_vcpu()
+        self.guest_error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    def make_vcpu(self) -> None:
+        """Make both sides."""
         self.vcpu = core.Vcpu(
             self.guest_mapping,
             self.vm_ring,
             self._exit_write,
-            self._resume_read,
-            policy,
-            serve,
+            self.resume_read,
+            self._policy,
+            self._serve,
         )
-        self.ring = ring.Consumer(self.mapping, run_size, ring_size) if ring_size else None
         self.handle = core.VcpuHandle(
             self.mapping,
             self.ring.core if self.ring else None,
             self.exit_read,
             self.resume_write,
             -1,
-            policy,
+            self._policy,
         )
-        self.guest_error: BaseException | None = None
-        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Pair:
         return self
@@ -104,7 +109,7 @@ class Pair:
         else:
             self._thread.join(LIMIT)
             assert not self._thread.is_alive(), "the guest thread hangs"
-        for fd in (self.exit_read, self._resume_read, *(s[1] for s in self.segments)):
+        for fd in (self.exit_read, self.resume_read, *(s[1] for s in self.segments)):
             os.close(fd)
 
     # --- the guest ---

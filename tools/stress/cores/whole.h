@@ -20,6 +20,7 @@
 #include "cpu_interrupt.c"
 #include "cpu_memory.c"
 #include "cpu_string.c"
+#include "edges.c"
 #include "exit_page.c"
 #include "ioeventfd.c"
 #include "kvm.c"

@@ -1,0 +1,36 @@
+/*
+ * Edges: a doorbell whose sleep ends when a byte comes, instead of while one is there.
+ *
+ * ppoll ends at once as long as the pipe has a byte, so that each must be read before the next
+ * sleep. An edge-triggered epoll reports each write once: the bytes may stay, and a sleep and its
+ * wake-up take a system call less. A full pipe takes no byte, and then none is reported, so the
+ * waker counts in shared memory what it writes, and the sleeper empties the pipe in time.
+ */
+#ifndef COALESCED_EDGES_H
+#define COALESCED_EDGES_H
+
+#include "exit.h"
+
+struct edges {
+    int fd;                        /* an epoll with the doorbell's descriptors */
+    int watch_fd;                  /* that of them which can change, or -1 */
+    uint32_t taken;                /* how many bytes had been written when the pipe was emptied */
+    const _Atomic uint32_t *bytes; /* how many the peer has written; it is not believed */
+};
+
+/*
+ * Let the doorbell sleep by edges. It goes on with ppoll where the kernel does not report a write
+ * to a pipe that has bytes (Linux 5.5 to 5.13), or has no descriptor left.
+ */
+void edges_open(struct doorbell *b, struct edges *e, const _Atomic uint32_t *bytes);
+void edges_close(struct doorbell *b);
+/* The peer begins to count anew. */
+void edges_restart(struct doorbell *b);
+/* What is watched from now on is another file, even if it has the number of the one before. */
+void edges_forget(struct doorbell *b);
+
+/* As doorbell_may_sleep and doorbell_sleep, for a doorbell with or without edges. */
+bool edges_may_sleep(struct doorbell *b, bool (*ready)(void *), void *ctx);
+enum sleep_result edges_sleep(struct doorbell *b, uint64_t timeout);
+
+#endif
