@@ -17,6 +17,19 @@ from helpers.vmm_cli import json_of, one_line, run
 READ = "memory_region_ops_read cpu 0 mr 0x1 addr 0x3ce value {:#x} size 1 name 'vga'\n"
 WRITE = "memory_region_ops_write cpu 0 mr 0x1 addr 0x3ce value {:#x} size 1 name 'vga'\n"
 
+CROSSES = """
+from coalesced.tools.guests.mode12h import set_mode
+
+def main(vcpu):
+    set_mode(vcpu, bytes(range(48)))
+    vcpu.store32(0xA0FFD, 0x11223344)
+    vcpu.store64(0xA1FFB, 0x1122334455667788)
+    vcpu.store64(0xA2FFE, 0x99AABBCCDDEEFF01)
+    for page in (1, 2):
+        vcpu.load64(0xA0FFB + 0x1000 * page)
+    vcpu.load8(0xA3001)
+"""
+
 
 def test_a_boot_replays_with_every_checked_load_equal(tmp_path: Path) -> None:
     result = json_of("replay", "boot", "--text", cwd=tmp_path)
@@ -194,13 +207,13 @@ def boot_cut(share: float) -> bytes:
     [
         (b"", "t: expected at least one line with an access (QEMU"),
         (b"\n \n", "t: expected at least one line"),
-        (READ.replace("size 1", "size 3").format(1).encode(), "t: expected at least one line"),
+        (READ.replace("size 1", "size 9").format(1).encode(), "t: expected at least one line"),
         (b"\xff\xfe\0", "t: expected at least one line with an access (QEMU"),
         (boot_cut(0.5), "trace t: expected a whole gzip file: "),
         (boot_cut(0.00001), "trace t: expected a whole gzip file: "),
         (gzip.compress(b"x" * 100)[:-1] + b"?", "trace t: expected a whole gzip file: "),
     ],
-    ids=["empty", "blank", "size 3", "bytes", "half gzip", "gzip head", "gzip sum"],
+    ids=["empty", "blank", "size 9", "bytes", "half gzip", "gzip head", "gzip sum"],
 )
 def test_a_damaged_trace_is_named_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "t").write_bytes(content)
@@ -212,3 +225,19 @@ def test_a_missing_trace_and_a_folder_are_named(tmp_path: Path) -> None:
     assert said == "trace no.trace: No such file or directory"
     (tmp_path / "folder").mkdir()
     assert one_line(run("replay", "folder", cwd=tmp_path), 2) == "trace folder: Is a directory"
+
+
+def test_accesses_that_cross_a_page_replay_from_this_program_s_own_trace(tmp_path: Path) -> None:
+    (tmp_path / "crosses.py").write_text(CROSSES)
+    recorded = json_of("run", "crosses.py:main", "--png", "none", "--trace", "t", cwd=tmp_path)
+    result = json_of("replay", "t", "--png", "none", "--device", "VGA,addr=02.0", cwd=tmp_path)
+    assert {run["state"] for run in recorded["runs"]} == {result["state"]}
+    assert (result["skipped"], result["joined"]) == (0, 5)
+    # A run counts the parts that its devices see.
+    assert result["writes"] == recorded["runs"][0]["writes"] - 3
+    assert result["reads_matching"] == result["reads_checked"] == 3
+
+
+def test_a_folder_named_like_a_recording_does_not_hide_it(tmp_path: Path) -> None:
+    (tmp_path / "boot").mkdir()
+    assert json_of("replay", "boot", "--png", "none", cwd=tmp_path)["accesses"] == 55_242

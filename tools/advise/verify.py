@@ -18,6 +18,7 @@ from coalesced.tools.runs.replay import NOT_HERE, Seen, run_once
 from coalesced.tools.runs.results import Run
 from coalesced.tools.runs.runner import Ran
 from coalesced.tools.traces import loads
+from coalesced.tools.traces.crossings import instructions
 from coalesced.tools.traces.events import NO_TIME, Events, Kind, Mask
 from coalesced.tools.traces.source import Limits
 from coalesced.tools.traces.trace import Trace, names_of
@@ -203,10 +204,11 @@ def trace_of(recording: Recording, most: int = MOST) -> Trace:
         ops["kind"][lines["kind"] == kind] = op
     for field in ("size", "address", "value"):
         ops[field] = lines[field]
+    ops, rows, _ = instructions(ops)
     names = names_of(recording.reader.names)
     strings = {"string instructions": recording.string_accesses}
-    region = lines["name"].astype(np.intp)
-    return Trace(recording.path, ops, names, region, lines["line"].copy(), strings=strings)
+    region = lines["name"][rows].astype(np.intp)
+    return Trace(recording.path, ops, names, region, lines["line"][rows], strings=strings)
 
 
 def in_ram(recorded: Trace) -> Mask:

@@ -63,8 +63,9 @@ def load(name: str, at: int | None, bios: bool, memory: int, append: str = "") -
     `append`: a kernel's command line. Raises BadInput.
     """
     installed = EXAMPLES / f"{name}.bin"
-    use_installed = name in examples() and not Path(name).exists()
-    data = _contents(installed if use_installed else Path(name))
+    given = Path(name)
+    use_installed = name in examples() and (given.is_dir() or not given.exists())
+    data = _contents(installed if use_installed else given)
     if at is None and linux.is_kernel(data):
         if not bios:
             raise BadInput(f"{name}: a BIOS starts this kernel: no --bios none")
@@ -103,6 +104,7 @@ def _assembled(path: Path) -> bytes:
             [nasm, "-f", "bin", "-i", f"{path.parent}/", "-o", output, path],
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
         )
         if done.returncode:

@@ -25,7 +25,7 @@ EXAMPLES = (
 )
 JOINED = (
     "joined to another one: QEMU logs each byte of a word that the guest wrote or read in a text "
-    "window or as an index and its data"
+    "window or as an index and its data, and an access that crosses a page is two"
 )
 
 

@@ -13,6 +13,6 @@ RECORDED = {
 def find(name: str) -> Path:
     """The file of a trace: one of RECORDED by its short name, else a path."""
     path = Path(name)
-    if name in RECORDED and not path.exists():
+    if name in RECORDED and (path.is_dir() or not path.exists()):  # a root folder has a `boot`
         return Path(__file__).parent / RECORDED[name]
     return path

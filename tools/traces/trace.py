@@ -15,6 +15,7 @@ from coalesced.hv.printable import printable
 from coalesced.tools.errors import BadInput
 from coalesced.tools.traces import source
 from coalesced.tools.traces.accesses import NOTHING_COUNTED, Counted, accesses
+from coalesced.tools.traces.crossings import instructions
 from coalesced.tools.traces.events import Events, Foreign, Kind
 from coalesced.tools.traces.formats import FORMATS
 from coalesced.tools.traces.reader import Names, Reader, Scanners
@@ -134,13 +135,14 @@ def trace_of(recording: Recording) -> Trace:
             f"{recording.path}: expected at least one access of a vCPU, "
             f"got {counted.lines:,} of cpu -1, which is none{known if strings else ''}"
         )
+    ops, rows, joined = instructions(_ops(lines))
     return Trace(
         recording.path,
-        _ops(lines),
+        ops,
         names_of(reader.names),
-        lines.name.astype(np.intp),
-        lines.number,
-        counted,
+        lines.name[rows].astype(np.intp),
+        lines.number[rows],
+        replace(counted, joined=counted.joined + joined),
         reader.apart,
         reader.foreign,
         reader.first_foreign,

@@ -12,11 +12,11 @@ from coalesced.tools.traces.events import Kind
 from coalesced.tools.traces.formats.base import Format
 
 _OPS = "memory_region_ops_"
-_FIELDS = " cpu %td mr %rp addr 0x%ax value 0x%vx size %sw"
+_FIELDS = " cpu %td mr %rp addr 0x%ax value 0x%vx size %su"
 
 FORMAT = Format(
     "QEMU's log",
-    "memory_region_ops_read|write cpu N mr 0x… addr 0x… value 0x… size 1|2|4|8 name '…'",
+    "memory_region_ops_read|write cpu N mr 0x… addr 0x… value 0x… size 1 to 8 name '…'",
     "qemu-system-x86_64 -accel tcg -trace 'memory_region_ops_*' -D FILE -msg timestamp=on …",
     (
         (Kind.WRITE, _OPS, f"write{_FIELDS} name '%n'"),
