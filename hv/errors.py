@@ -31,8 +31,8 @@ class KvmUnusable(HostError):
 class DeviceError(CoalescedError):
     """A device's model raised where its answer is needed to continue."""
 
-    def __init__(self, device: str, what: str, error: BaseException) -> None:
-        super().__init__(f"device {device}: {what}: {one_line(error)}")
+    def __init__(self, device: str, what: str, error: str) -> None:
+        super().__init__(f"device {device}: {what}: {error}")
 
 
 class PeerDied(CoalescedError):

@@ -20,6 +20,8 @@ from coalesced.hv.errors import RequestError, one_line
 
 Guest = Callable[..., object]
 _ROOT = os.path.dirname(os.path.dirname(__file__))
+_RUNS_NOTHING = 0x20 | 0x80 | 0x200  # inspect's CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR
+_GUESTS = os.path.join(_ROOT, "tools", "guests", "")
 
 
 class GuestNotFound(ValueError):
@@ -46,6 +48,10 @@ def load(name: str) -> Guest:
         raise GuestNotFound(f"guest {where}: it has no function {function!r}")
     if not callable(guest):
         raise GuestNotFound(f"guest {where}: {function!r} is no function")
+    if getattr(getattr(guest, "__code__", None), "co_flags", 0) & _RUNS_NOTHING:
+        raise GuestNotFound(
+            f"guest {where}: expected a plain function, {function!r} is a generator or a coroutine"
+        )
     found: Guest = guest
     return found
 
@@ -149,31 +155,26 @@ def place(stack: Iterable[traceback.FrameSummary]) -> str:
 def innermost(stack: Iterable[traceback.FrameSummary]) -> traceback.FrameSummary | None:
     """The innermost of the frames that is the user's own; without one, the innermost of a guest
     that comes with this program."""
-    known = [frame for frame in stack if not frame.filename.startswith("<frozen")]
-    outside = [frame for frame in known if not frame.filename.startswith(_machinery())]
-    own = [frame for frame in outside if not frame.filename.startswith(_libraries())]
-    candidates = own or outside
+    known = [frame for frame in stack if not frame.filename.startswith("<")]
+    guests = [frame for frame in known if frame.filename.startswith(_GUESTS)]
+    own = [frame for frame in known if not frame.filename.startswith(_libraries())]
+    candidates = own or guests
     return candidates[-1] if candidates else None
 
 
 def raised_by_user(error: BaseException) -> bool:
     """True when an exception was raised in a file of neither this program nor a library."""
     stack = traceback.extract_tb(error.__traceback__)
-    return bool(stack) and not stack[-1].filename.startswith(("<", *_machinery(), *_libraries()))
+    return bool(stack) and not stack[-1].filename.startswith(("<", *_libraries()))
 
 
 def _place(filename: str, line: int | None, where: str) -> str:
     return f"line {line}" if filename == where else f"{filename}:{line}"
 
 
-def _machinery() -> tuple[str, ...]:
-    """The folders of the code that carries out a guest's accesses."""
-    return tuple(f"{_ROOT}{os.sep}{folder}{os.sep}" for folder in ("hv", "vmm", "devices"))
-
-
 def _libraries() -> tuple[str, ...]:
     """The folders of code that no user wrote for this run."""
     paths = sysconfig.get_paths()
     folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    folders.add(f"{_ROOT}{os.sep}tools")
+    folders.add(_ROOT)
     return tuple(f"{folder}{os.sep}" for folder in folders)

@@ -6,7 +6,8 @@ from functools import partial
 
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.write_run import WriteRun
-from coalesced.hv.errors import PeerDied, ProtocolError, one_line
+from coalesced.hv import guest
+from coalesced.hv.errors import PeerDied, ProtocolError
 from coalesced.vmm.counters import Counters
 from coalesced.vmm.tracing import Observer
 
@@ -77,4 +78,4 @@ def _failure(
     region = space.region_at(address)
     what = f"read of {size} bytes" if value is None else f"write of {size} bytes {value:#x}"
     where = region.name if region else "unassigned"
-    return f"{space.name}: {what} at {address:#x} ({where}): {one_line(error)}"
+    return f"{space.name}: {what} at {address:#x} ({where}): {guest.describe(error)}"

@@ -325,7 +325,7 @@ class Machine:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                raise DeviceError(device.name, "state()", error) from error
+                raise DeviceError(device.name, "state()", guest.describe(error)) from error
         return digest.hexdigest()
 
     def close(self, complete: bool = True) -> None:

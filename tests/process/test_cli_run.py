@@ -253,7 +253,7 @@ def main(vcpu):
     [
         ("Late", "device card: state(): TypeError: expected a dict, got list"),
         ("Number", "Number.state(): expected names as keys, got 1"),
-        ("Dark", "device card: render(): ValueError: no light"),
+        ("Dark", "devs.py:35: ValueError: no light"),
     ],
 )
 def test_a_device_that_goes_wrong_is_told_of_in_one_line(

@@ -9,6 +9,7 @@ from itertools import chain, repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from coalesced.hv import guest
 from coalesced.hv.errors import DeviceError
 from coalesced.tools.errors import Interrupted
 from coalesced.tools.runs import boards, progress, report
@@ -59,7 +60,7 @@ def screen_of(machine: Machine, board: Board) -> Screen | None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise DeviceError(board.displays[0].name, "render()", error) from error
+        raise DeviceError(board.displays[0].name, "render()", guest.describe(error)) from error
 
 
 def compare(

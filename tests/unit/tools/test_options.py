@@ -19,6 +19,14 @@ from coalesced.tools.runs.outputs import trace_file
 from coalesced.vmm.zone import Choice, Zone
 from helpers.command_line import status_of
 
+GOOD = """\
+no_function = 5
+def makes(vcpu):
+    yield vcpu.store8(0xA0000, 1)
+async def waits(vcpu):
+    vcpu.store8(0xA0000, 1)
+"""
+
 
 def options(**given: object) -> RunOptions:
     """The value that a command gets from its options."""
@@ -120,7 +128,9 @@ def test_a_trace_on_a_full_disk_is_bad_input_and_other_errors_stay_what_they_are
                 ("good.py:nobody", "good.py: it has no function 'nobody'"),
                 ("good.py:no_function", "'no_function' is no function"),
                 ("good.py", "guest 'good.py': expected FILE.py:FUNCTION or module:function"),
-                ("no_such_module:main", "ModuleNotFoundError: No module named"),
+                ("good.py:makes", "expected a plain function, 'makes' is a generator"),
+                ("good.py:waits", "expected a plain function, 'waits' is a generator or a corou"),
+                ("no_such_module:main", "no_such_module: ModuleNotFoundError: No module named"),
                 ("syntax.py:main", "syntax.py: line 2: SyntaxError: "),
                 ("fails.py:main", "fails.py: line 1: ZeroDivisionError: division by zero"),
                 ("leaves.py:main", "leaves.py: line 1: SystemExit: 3"),
@@ -133,7 +143,7 @@ def test_wrong_usage_is_one_line_and_status_2(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "good.py").write_text("no_function = 5\n")
+    (tmp_path / "good.py").write_text(GOOD)
     (tmp_path / "syntax.py").write_text("def main(vcpu):\n    return (\n")
     (tmp_path / "fails.py").write_text("1 / 0\n")
     (tmp_path / "leaves.py").write_text("raise SystemExit(3)\n")

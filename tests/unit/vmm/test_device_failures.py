@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,12 @@ from helpers.vmm_fake import (
 from helpers.vmm_recording import ARRIVED, MEM, QUEUED, Board
 
 
+def failures_of(board: Board) -> list[str]:
+    """The failures that were counted, each with `here` for a line of this file."""
+    place = re.compile(re.escape(__file__) + r":\d+: ")
+    return [place.sub("here: ", text) for text in board.machine.counters.failures]
+
+
 def test_a_queued_write_that_raises_is_consumed_told_and_counted() -> None:
     def refuse(offset: int, _value: int) -> None:
         if offset == 1:
@@ -26,9 +34,9 @@ def test_a_queued_write_that_raises_is_consumed_told_and_counted() -> None:
     assert [entry for entry in board.log if entry[1][0] == "write"] == ARRIVED[1:]
     counters = board.machine.counters
     assert counters.failed_writes == 2
-    assert counters.failures == [
-        "memory: write of 1 bytes 0x11 at 0xa0001 (mem): ValueError: not this one",
-        "memory: write of 1 bytes 0x7 at 0xa0001 (mem): ValueError: not this one",
+    assert failures_of(board) == [
+        "memory: write of 1 bytes 0x11 at 0xa0001 (mem): here: ValueError: not this one",
+        "memory: write of 1 bytes 0x7 at 0xa0001 (mem): here: ValueError: not this one",
     ]
 
 
@@ -38,8 +46,8 @@ def test_a_read_that_raises_reads_as_zero_and_is_told_as_a_read() -> None:
     object.__setattr__(board.mem.region, "read", lambda _o, _s: 1 / 0)
     board.run()
     assert board.accel.completed == [0]
-    assert board.machine.counters.failures == [
-        "memory: read of 2 bytes at 0xa00fe (mem): ZeroDivisionError: division by zero"
+    assert failures_of(board) == [
+        "memory: read of 2 bytes at 0xa00fe (mem): here: ZeroDivisionError: division by zero"
     ]
 
 
@@ -73,8 +81,8 @@ def test_whatever_a_device_raises_is_one_line(error: BaseException, said: str, q
     board.mem.on_write = refuse
     board.run()
     assert len(board.log) == queued - 1
-    assert board.machine.counters.failures == [
-        f"memory: write of 1 bytes 0x9 at {MEM + 1:#x} (mem): {said}"
+    assert failures_of(board) == [
+        f"memory: write of 1 bytes 0x9 at {MEM + 1:#x} (mem): here: {said}"
     ]
 
 
