@@ -11,6 +11,7 @@ import json
 import linecache
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -122,6 +123,7 @@ def explored(program: Path, model: str) -> Verdict:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
         process_group=0,
     )
     _running.add(process)
@@ -130,9 +132,13 @@ def explored(program: Path, model: str) -> Verdict:
     finally:
         _running.discard(process)
         process.kill()
-    if process.returncode:
-        said = err.strip() or f"the program ended with status {process.returncode}"
-        raise BadInput(said.removeprefix("error: "))
+    if process.returncode or not out:
+        _, refused, said = err.rpartition("error: ")
+        if refused:
+            raise BadInput(said.strip())
+        code = process.returncode
+        how = signal.strsignal(-code) if code < 0 else f"exit status {code}"
+        raise BadInput(f"the program ended by itself: {how}")
     found = json.loads(out)
     return Verdict(
         model=model,
@@ -171,20 +177,23 @@ def _explorer() -> tuple[str, ...]:
 def _make_explorer(folder: Path) -> None:
     sources = [str(CHECKER / name) for name in _SOURCES]
     command = [_compiler(), *_FLAGS, *_EXPLORER_FLAGS, f"-I{CHECKER}", *sources]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", check=False, cwd=folder
+    )
     if done.returncode:
         raise BadInput(f"{CHECKER} does not compile: {_first_error(done.stderr)}")
 
 
 def _compile(arguments: Sequence[str], source: Path) -> None:
     command = [_compiler(), *_FLAGS, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         raise BadInput(f"{source} does not compile: {_first_error(done.stderr)}")
 
 
 def _first_error(said: str) -> str:
-    words = ("error", "undefined", "cannot")  # the last two are the linker's
+    # The last two are the linker's; a path may have these words, too.
+    words = ("error: ", "undefined reference", "cannot find")
     lines = (line for line in said.splitlines() if any(word in line for word in words))
     return next(lines, said.strip())
 

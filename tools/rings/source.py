@@ -122,6 +122,6 @@ def _compile(option: str, path: str, arguments: list[str]) -> str:
             f"{option}: cannot run the C compiler {' '.join(compiler)} (set CC): {said}"
         ) from error
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or ["no message"]
+        lines = [line for line in done.stderr.splitlines() if "error: " in line] or ["no message"]
         raise BadInput(f"{option}: it does not compile: {lines[0].strip()}")
     return done.stdout

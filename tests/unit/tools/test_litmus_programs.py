@@ -10,6 +10,8 @@ from coalesced.tools.errors import BadInput
 from coalesced.tools.litmus.explore import CHECKER, explore
 from coalesced.tools.litmus.models import MODELS
 
+TWO = "void thread0(void) { } void thread1(void) { }"
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["shared", "takeover", "posted", "own", "rings"])
@@ -72,6 +74,33 @@ def test_a_wait_that_no_store_ends_is_wrong(tmp_path: Path) -> None:
             "void thread1(void) { }",
             "more than 192 steps in an execution; bound the loops",
         ),
+        (
+            "static _Atomic double x;\n"
+            "void thread0(void) { atomic_store(&x, 1.5); }\n"
+            "void thread1(void) { }",
+            "integers and pointers only",
+        ),
+        ("void thread0(void) { }", "expected functions thread0 and thread1 at least"),
+        (f"{TWO} void thread3(void) {{ }}", "thread3: expected thread0, thread1 and so on to"),
+        (
+            f"{TWO} void thread2(void) {{ }} void thread3(void) {{ }} void thread4(void) {{ }}",
+            "thread4: expected thread0, thread1 and so on to thread3 at most",
+        ),
+        (
+            "void thread0(void) { choose(0); } void thread1(void) { }",
+            r"choose\(0\): expected a number above 0, in a thread",
+        ),
+        (f"void begin(void) {{ choose(2); }} {TWO}", r"choose\(2\): expected a number above 0"),
+        (f"void begin(void) {{ check(1 == 2); }} {TWO}", "not so in `begin`: 1 == 2"),
+        (f"void finish(void) {{ await(0); }} {TWO}", "await: expected it in a thread only"),
+        (
+            "#include <stdlib.h>\nvoid thread0(void) { exit(0); } void thread1(void) { }",
+            "the program ended by itself: exit status 0",
+        ),
+        (
+            "void thread0(void) { *(volatile int *)0 = 1; } void thread1(void) { }",
+            "the program ended by itself: Segmentation fault",
+        ),
     ],
 )
 def test_a_program_that_cannot_be_explored_is_one_line(
@@ -82,6 +111,18 @@ def test_a_program_that_cannot_be_explored_is_one_line(
     with pytest.raises(BadInput, match=said) as error:
         explore(program, ["sc"])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_what_a_program_prints_is_no_result(tmp_path: Path) -> None:
+    program = tmp_path / "prints.c"
+    program.write_text(
+        "#include <litmus.h>\n#include <stdio.h>\nstatic atomic_int x;\n"
+        'void thread0(void) { printf("{ error: "); atomic_store(&x, 1); }\n'
+        'void thread1(void) { puts("}"); fflush(stdout); check(atomic_load(&x) < 2); }\n'
+    )
+    [verdict] = explore(program, ["sc"])
+    assert (verdict.ok, verdict.executions) == (True, 2)
 
 
 def test_without_a_compiler_the_line_says_so(

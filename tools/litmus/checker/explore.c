@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 static enum model model;
 static bool guesses; /* loads may find later stores */
@@ -123,6 +124,8 @@ static void print_event(const struct graph *g, int i)
     printf("}");
 }
 
+static int results; /* the descriptor that the result goes to */
+
 /*
  * Print the result: the numbers, and the execution that is wrong, if one is; of the thread `t` that
  * fails only what it rests on (-1: all).
@@ -130,6 +133,8 @@ static void print_event(const struct graph *g, int i)
 static _Noreturn void report(const struct graph *found, const char *wrong, int t)
 {
     const struct graph *g = grounds(found, t);
+    fflush(stdout);
+    dup2(results, STDOUT_FILENO);
     printf("{\"executions\": %llu, \"stopped\": %llu, \"graphs\": %llu, \"wrong\": ",
            (unsigned long long)executions, (unsigned long long)stopped, (unsigned long long)graphs);
     if (wrong)
@@ -359,7 +364,9 @@ int main(int count, char **arguments)
     if (m > WEAK)
         unusable("expected one model: sc, tso, rc11 or weak");
     model = (enum model)m;
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody reads the result any more */
+    results = dup(STDOUT_FILENO);
+    dup2(STDERR_FILENO, STDOUT_FILENO); /* what the program prints is no result */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);   /* nobody reads the result any more */
     program_start();
     empty.threads = program_threads();
     do { /* without guesses first: what the locations may hold is what loads can guess */

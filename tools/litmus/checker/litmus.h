@@ -15,6 +15,7 @@ void thread0(void);
 void thread1(void);
 void thread2(void);
 void thread3(void);
+void thread4(void); /* one too many: it is refused */
 void finish(void);
 
 int litmus_thread(void); /* the number of the thread that runs */

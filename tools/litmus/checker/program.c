@@ -9,8 +9,11 @@
 
 #pragma weak begin
 #pragma weak finish
+#pragma weak thread0
+#pragma weak thread1
 #pragma weak thread2
 #pragma weak thread3
+#pragma weak thread4
 
 enum { SETS_UP, THREAD, ENDS };
 
@@ -200,6 +203,9 @@ void litmus_fence(memory_order order, struct litmus_source at)
 
 uint32_t litmus_choose(uint32_t count, struct litmus_source at)
 {
+    if (phase != THREAD || count == 0)
+        unusable("%s:%d: choose(%u): expected a number above 0, in a thread", at.file, at.line,
+                 count);
     return (uint32_t)step(
                (struct event){.kind = CHOICE, .location = -1, .choices = count, .source = at})
         ->value;
@@ -217,22 +223,31 @@ void litmus_await_begin(void)
 
 _Noreturn void litmus_waits(void)
 {
+    if (phase != THREAD)
+        unusable("await: expected it in a thread only");
     longjmp(leave, WAITS + 1);
 }
 
 _Noreturn void litmus_wrong(struct litmus_source at)
 {
+    if (phase == SETS_UP)
+        unusable("%s:%d: not so in `begin`: %s", at.file, at.line, at.text);
     wrong_at = at;
     longjmp(leave, WRONG + 1);
 }
 
-static void (*const thread_of[])(void) = {thread0, thread1, thread2, thread3};
+static void (*const thread_of[])(void) = {thread0, thread1, thread2, thread3, thread4};
 
 int program_threads(void)
 {
-    int n = 2;
+    int n = 0;
     while (n < THREADS_MAX && thread_of[n])
         n++;
+    for (int i = n; i <= THREADS_MAX; i++)
+        if (thread_of[i])
+            unusable("thread%d: expected thread0, thread1 and so on to thread3 at most", i);
+    if (n < 2)
+        unusable("expected functions thread0 and thread1 at least");
     return n;
 }
 

@@ -1,6 +1,6 @@
 /*
  * <stdatomic.h> for a program under the explorer: each atomic access and fence, with its order and
- * its source line, is a step that the explorer schedules. Only objects of up to 8 bytes.
+ * its source line, is a step that the explorer schedules. Only integers and pointers.
  */
 #ifndef LITMUS_STDATOMIC_H
 #define LITMUS_STDATOMIC_H
@@ -39,10 +39,13 @@ void litmus_fence(memory_order order, struct litmus_source source);
 
 #define LITMUS_AT(text) ((struct litmus_source){__FILE__, __LINE__, text})
 #define LITMUS_VALUE(p) __typeof__((void)0, *(p))
-#define LITMUS_SIZED(p)                                                     \
-    (sizeof(*(p)) + 0 * sizeof(struct {                                     \
-                        _Static_assert(sizeof(*(p)) <= 8, "up to 8 bytes"); \
-                        int x;                                              \
+#define LITMUS_REAL 8 /* of __builtin_classify_type */
+#define LITMUS_SIZED(p)                                                              \
+    (sizeof(*(p)) + 0 * sizeof(struct {                                              \
+                        _Static_assert(sizeof(*(p)) <= 8, "up to 8 bytes");          \
+                        _Static_assert(__builtin_classify_type(*(p)) != LITMUS_REAL, \
+                                       "integers and pointers only");                \
+                        int x;                                                       \
                     }))
 #define LITMUS_CHANGE(p, how, v, o) \
     ((LITMUS_VALUE(p))litmus_change((p), LITMUS_SIZED(p), (how), (uint64_t)(v), (o), LITMUS_AT(#p)))
