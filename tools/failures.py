@@ -32,10 +32,21 @@ def of(error: Exception) -> tuple[int, str] | None:
     not_found = isinstance(error, RequestError) and error.errno == errno.ENOENT
     if isinstance(error, BadInput) or not_found:
         return 2, str(error)
+    if isinstance(error, FileNotFoundError) and error.filename is None and _is_nowhere():
+        return 2, "the working directory no longer exists: change to another one"
     text = _of_run(error)
     if text is None and guest.raised_by_user(error):
         text = guest.describe(error)  # a device's signal handler, say, which may raise anywhere
     return None if text is None else (1, text)
+
+
+def _is_nowhere() -> bool:
+    """True when the working directory was removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _of_run(error: Exception) -> str | None:

@@ -14,6 +14,8 @@ from coalesced.hv.printable import printable_lines
 from coalesced.tools import streams, termination
 from coalesced.tools.interruption import interrupted
 
+_NARROWEST = 20  # columns in which a table can be read
+
 
 def run(arguments: list[str]) -> int:
     """Carry out a command line, ready for every signal; the exit status of `main`."""
@@ -57,6 +59,9 @@ def _report(error: BaseException) -> int:
 
 def _run(arguments: list[str]) -> int:
     gc.disable()  # until `app.run` has imported the command: passes over modules find no garbage
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) < _NARROWEST:
+        del os.environ["COLUMNS"]  # some consoles say 0; rich would print nothing at all
     # numpy's linear algebra would start threads that nothing here uses.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:

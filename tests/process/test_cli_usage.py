@@ -202,6 +202,23 @@ def test_a_name_that_the_terminal_lacks_is_escaped(tmp_path: Path) -> None:
     assert "g\\xe4st.py:main" in done.stdout
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "19"])
+def test_a_console_that_tells_no_usable_width_has_tables_of_the_usual_one(
+    tmp_path: Path, columns: str
+) -> None:
+    done = run("info", cwd=tmp_path, variables={"COLUMNS": columns})
+    assert "\n│ page size          │ 4096 bytes " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [["run", "g.py:main"], ["replay", "boot"], ["run", "/g.py:main", "--trace", "t"]]
+)
+def test_a_working_directory_that_is_gone_is_named(tmp_path: Path, command: list[str]) -> None:
+    gone = ("sh", "-c", 'mkdir gone; cd gone; rmdir ../gone; exec "$@"', "sh")
+    said = one_line(run(*command, cwd=tmp_path, prefix=gone), 2)
+    assert said == "the working directory no longer exists: change to another one"
+
+
 def test_the_version(tmp_path: Path) -> None:
     done = run("--version", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
