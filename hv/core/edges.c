@@ -5,10 +5,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 
 #define BYTES_LEFT 256u /* in the pipe, which has room for 4,096 at least */
 
-enum { EDGE_BYTE, EDGE_LIFE, EDGE_WATCH }; /* epoll_event.data */
+enum { EDGE_BYTE, EDGE_LIFE, EDGE_WATCH, EDGE_TICK }; /* epoll_event.data */
 
 static int edges_add(int epoll, int fd, uint32_t events, uint32_t what)
 {
@@ -46,12 +47,18 @@ void edges_open(struct doorbell *b, struct edges *e, const _Atomic uint32_t *byt
 {
     if (!kernel_reports_each_write())
         return;
-    *e = (struct edges){.fd = epoll_create1(EPOLL_CLOEXEC), .watch_fd = -1, .bytes = bytes};
-    if (e->fd < 0)
-        return;
+    const struct timespec tick = {.tv_sec = LONGEST_SLEEP_NS / 1000000000u,
+                                  .tv_nsec = LONGEST_SLEEP_NS % 1000000000u};
+    const struct itimerspec ticks = {.it_interval = tick, .it_value = tick};
+    *e = (struct edges){.fd = epoll_create1(EPOLL_CLOEXEC),
+                        .tick_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+                        .watch_fd = -1,
+                        .bytes = bytes};
     b->edges = e;
-    if (edges_add(e->fd, b->sleep_fd, EPOLLIN | EPOLLET, EDGE_BYTE) < 0 ||
-        (b->life_fd >= 0 && edges_add(e->fd, b->life_fd, EPOLLIN, EDGE_LIFE) < 0))
+    if (e->fd < 0 || edges_add(e->fd, b->sleep_fd, EPOLLIN | EPOLLET, EDGE_BYTE) < 0 ||
+        (b->life_fd >= 0 && edges_add(e->fd, b->life_fd, EPOLLIN, EDGE_LIFE) < 0) ||
+        timerfd_settime(e->tick_fd, 0, &ticks, NULL) < 0 ||
+        edges_add(e->fd, e->tick_fd, EPOLLIN, EDGE_TICK) < 0)
         edges_close(b);
 }
 
@@ -59,7 +66,10 @@ void edges_close(struct doorbell *b)
 {
     if (!b->edges)
         return;
-    close(b->edges->fd);
+    if (b->edges->fd >= 0)
+        close(b->edges->fd);
+    if (b->edges->tick_fd >= 0)
+        close(b->edges->tick_fd);
     b->edges = NULL;
     b->undrained = true;
 }
@@ -107,7 +117,7 @@ static bool edges_watch(struct doorbell *b)
 /* As epoll_wait, with a timeout in nanoseconds: it has milliseconds. */
 static int edges_wait(int epoll, struct epoll_event *event, uint64_t timeout)
 {
-    if (timeout == UINT64_MAX)
+    if (timeout == UINT64_MAX || timeout == LONGEST_SLEEP_NS)
         return epoll_wait(epoll, event, 1, -1);
     if (timeout % 1000000u == 0 && timeout / 1000000u <= INT_MAX)
         return epoll_wait(epoll, event, 1, (int)(timeout / 1000000u));
@@ -116,6 +126,14 @@ static int edges_wait(int epoll, struct epoll_event *event, uint64_t timeout)
                              .tv_nsec = (long)(timeout % 1000000000u)};
     int n = ppoll(&fd, 1, &limit, NULL);
     return n > 0 ? epoll_wait(epoll, event, 1, 0) : n;
+}
+
+/* Take note of a tick: the timer goes on behind it. */
+static void edges_tick(const struct edges *e)
+{
+    uint64_t ticks;
+    ssize_t n = read(e->tick_fd, &ticks, sizeof ticks);
+    (void)n; /* or it was taken before */
 }
 
 enum sleep_result edges_sleep(struct doorbell *b, uint64_t timeout)
@@ -130,8 +148,15 @@ enum sleep_result edges_sleep(struct doorbell *b, uint64_t timeout)
         return SLEPT_SIGNAL;
     if (n == 0)
         return SLEPT_TIMEOUT;
-    if (event.data.u32 != EDGE_BYTE)
-        return event.data.u32 == EDGE_LIFE ? SLEPT_PEER_GONE : SLEPT_WATCHED;
+    switch (event.data.u32) {
+    case EDGE_TICK:
+        edges_tick(b->edges);
+        return SLEPT_TIMEOUT;
+    case EDGE_LIFE:
+        return SLEPT_PEER_GONE;
+    case EDGE_WATCH:
+        return SLEPT_WATCHED;
+    }
     if (event.events & (EPOLLHUP | EPOLLERR))
         edges_close(b); /* an edge would tell of this end once; ppoll tells of it each time */
     return event.events & EPOLLIN ? SLEPT_WOKEN : SLEPT_PEER_GONE;

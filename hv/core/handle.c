@@ -131,7 +131,7 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
                                 .life_fd = life_fd,
                                 .watch_fd = -1};
     handle_as_new(h, (enum wait_policy)policy);
-    if (!first) /* the others write to its pipe, where it alone sleeps */
+    if (h->first == mapping) /* the others write to its pipe, where it alone sleeps */
         edges_open(&h->bell, &h->edges, &h->words->exit_bytes);
     return (PyObject *)h;
 }

@@ -5,10 +5,7 @@
 
 #include <sched.h>
 
-#define POLITE_NS 8000u /* a spin this long may be what keeps the other side off the CPU */
-#ifndef SIGNALS_NS
-#define SIGNALS_NS 100000000u /* how long a sleep may overlook a signal that came just before */
-#endif
+#define POLITE_NS 8000u        /* a spin this long may be what keeps the other side off the CPU */
 #define LIVENESS_NS 1000000u   /* how often a spin looks for signals and the peer's end, */
 #define LOOKS_WITHOUT_CLOCK 64 /* some microseconds at most */
 #define WATCH_NS 10000u        /* and for news of what is watched, which costs a system call, too */
@@ -92,14 +89,14 @@ static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), vo
     if (!edges_may_sleep(b, ready, ctx))
         return WAIT_READY;
     /*
-     * A signal just before ppoll does not end it, and is seen after SIGNALS_NS. Blocking signals
+     * A signal just before ppoll does not end it, and is seen after LONGEST_SLEEP_NS. Blocking signals
      * around the look and opening them in ppoll would close the gap, and cost two more system
      * calls on the way of every exit.
      */
-    uint64_t longest = SIGNALS_NS;
+    uint64_t longest = LONGEST_SLEEP_NS;
     if (deadline != UINT64_MAX) {
         uint64_t now = now_ns(), left = deadline > now ? deadline - now : 0;
-        longest = left < SIGNALS_NS ? left : SIGNALS_NS;
+        longest = left < LONGEST_SLEEP_NS ? left : LONGEST_SLEEP_NS;
     }
     enum sleep_result slept = edges_sleep(b, longest);
     doorbell_disarm(b);

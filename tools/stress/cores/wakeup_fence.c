@@ -6,7 +6,7 @@
  */
 #define _GNU_SOURCE
 #define FENCE_WAKEUP memory_order_relaxed
-#define SIGNALS_NS (UINT64_C(1) << 60)
+#define LONGEST_SLEEP_NS (UINT64_C(1) << 60)
 #define doorbell_tune doorbell_tune_of_today
 #include "exit.h"
 #undef doorbell_tune
