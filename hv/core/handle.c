@@ -73,10 +73,7 @@ static PyObject *handle_pause(PyObject *self, PyObject *unused)
 /* The state of a vCPU that was not entered yet. */
 static void handle_as_new(HandleObject *h, enum wait_policy policy)
 {
-    h->bell.policy = policy;
-    h->bell.spin_ns = SPIN_MOST_NS;
-    h->bell.look_at = h->bell.signals = 0;
-    h->bell.undrained = false;
+    doorbell_reset(&h->bell, policy);
     edges_restart(&h->bell);
     h->exits = h->resumes = h->requests = h->posted = 0;
     h->lines = 0;

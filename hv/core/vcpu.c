@@ -150,10 +150,7 @@ static PyObject *py_clear_memory(PyObject *self, PyObject *unused)
 /* The state of a vCPU that was not entered yet; memory, zones and rings are others' business. */
 static void vcpu_as_new(VcpuObject *v, enum wait_policy policy)
 {
-    v->bell.policy = policy;
-    v->bell.spin_ns = SPIN_MOST_NS;
-    v->bell.look_at = v->bell.signals = 0;
-    v->bell.undrained = false;
+    doorbell_reset(&v->bell, policy);
     edges_restart(&v->bell);
     v->exit_sequence = v->posted_sequence = v->resumed = v->requests = 0;
     v->coalesced = v->exits = 0;

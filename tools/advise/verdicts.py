@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from coalesced.tools.advise.bins import Waits
 from coalesced.tools.advise.evidence import Evidence, begins_pair
 from coalesced.tools.advise.pairs import LEAST, Values
 from coalesced.tools.runs.words import clause, plural
@@ -215,7 +214,3 @@ def _counts_up(found: Evidence) -> bool:
 
 def _is_memory(found: Evidence) -> bool:
     return found.is_window and found.same_back >= LEAST
-
-
-def _longer(waits: Waits | None, staleness: int) -> bool:
-    return waits is not None and waits.max > staleness
