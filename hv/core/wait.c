@@ -89,9 +89,9 @@ static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), vo
     if (!edges_may_sleep(b, ready, ctx))
         return WAIT_READY;
     /*
-     * A signal just before ppoll does not end it, and is seen after LONGEST_SLEEP_NS. Blocking signals
-     * around the look and opening them in ppoll would close the gap, and cost two more system
-     * calls on the way of every exit.
+     * A signal just before ppoll does not end it, and is seen after LONGEST_SLEEP_NS. Blocking
+     * signals around the look and unblocking them in ppoll would close the gap, but cost every exit
+     * two more system calls.
      */
     uint64_t longest = LONGEST_SLEEP_NS;
     if (deadline != UINT64_MAX) {
