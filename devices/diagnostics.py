@@ -1,6 +1,6 @@
 """Ports by which firmware reports: POST codes, and a console of debugging text.
 
-What they answer follows QEMU 7.2's `pc` and its `isa-debugcon`.
+Their answers follow QEMU 7.2's `pc` and its `isa-debugcon`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class DebugConsole:
         """There is nothing to reset."""
 
     def state(self) -> Mapping[str, StateValue]:
-        """Nothing: what was written has gone."""
+        """Nothing: a written byte is not kept."""
         return {}
 
     def _write(self, _offset: int, value: int) -> None:

@@ -44,7 +44,7 @@ MASTER_LEVELS: Final = 0xF8
 SLAVE_LEVELS: Final = 0xDE
 SPURIOUS: Final = 7
 
-# What the next write of the data port is.
+# The kind of the next write to the data port.
 _MASK, _ICW2, _ICW3, _ICW4 = range(4)
 
 

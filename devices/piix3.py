@@ -1,4 +1,4 @@
-"""The ISA bridge of a PC, function 0 of Intel's PIIX3: it leads PCI interrupts to ISA ones.
+"""The ISA bridge of a PC, function 0 of Intel's PIIX3: it routes PCI interrupts to ISA ones.
 
 Register names: Intel 82371SB data sheet. What sticks and what a reset changes follows QEMU 7.2's
 `PIIX3`. The chips behind the bridge, and the reset control register, are devices of their own.

@@ -1,6 +1,6 @@
 """The interval timer of a PC, an Intel 8254, with the speaker's port 0x61.
 
-Names: Intel 8254 data sheet. What it answers follows QEMU 7.2's `isa-pit`: counting is binary
+Names: Intel 8254 data sheet. Its answers follow QEMU 7.2's `isa-pit`: counting is binary
 whatever the BCD bit says, the gate stops no counter, modes 6 and 7 are not 2 and 3, and a new mode
 goes on from the count that was loaded before. A count is worked out when somebody looks.
 """
@@ -56,7 +56,7 @@ class Counter:
         self.reset()
 
     def reset(self) -> None:
-        """Square waves of 18.2 Hz. The way of access, and what is latched, stay as in QEMU."""
+        """Square waves of 18.2 Hz. As in QEMU, the access mode and latched values stay."""
         self.mode = 3
         self.gate = self._gate_at_power_on
         self.count = 0x10000
@@ -71,7 +71,7 @@ class Counter:
     # --- time ---
 
     def ticks(self, time: int) -> int:
-        """How many have been counted since the count was loaded, at a time."""
+        """Ticks counted since the count was loaded, at a time."""
         return (time - self.loaded_at) * FREQUENCY // SECOND
 
     def _time(self, ticks: int) -> int:
@@ -149,7 +149,7 @@ class Counter:
             self._status = out | self.access << 4 | self.mode << 1 | self.bcd
 
     def read(self) -> int:
-        """A byte: latched status, latched count, or the count as it is."""
+        """A byte: latched status, latched count, or the current count."""
         if self._status is not None:
             value, self._status = self._status, None
             return value
@@ -228,7 +228,7 @@ class I8254:
         self._set_alarm()
 
     def _drive(self, time: int) -> None:
-        """Put OUT on the line, as it is at a time."""
+        """Put the level of OUT at a time on the line."""
         self._high = self.counters[0].output(time)
         self._set_irq(self._high)
         self._change = self.counters[0].next_change(time)

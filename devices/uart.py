@@ -133,7 +133,7 @@ class Uart:
     # --- the line ---
 
     def room(self) -> int:
-        """How many bytes `receive` would take now."""
+        """Bytes that `receive` would take now."""
         if self._mcr & MCR_LOOP:
             return 0
         return FIFO_SIZE - len(self._received) if self._fifos else int(not self._lsr & LSR_DATA)
@@ -271,7 +271,7 @@ class Uart:
             self._scr = value
 
     def _write_data(self, value: int) -> None:
-        """The byte is gone at once, which is an interrupt."""
+        """The byte leaves at once, which raises an interrupt."""
         self._sent = False
         self._update()
         self._sent = True

@@ -202,9 +202,9 @@ class Vm:
         return made
 
     def close_coalesced_buffer(self, buffer: OwnRing) -> None:
-        """Give a buffer up, and its zones along; writes there exit from now on.
+        """Remove a buffer and its zones; writes there exit from now on.
 
-        What is in its ring can still be read.
+        The entries in its ring can still be read.
         """
         argument = abi.HV_REQUEST.pack(buffer.number)
         self.request(abi.HV_CLOSE_COALESCED_MMIO_BUFFER, argument)
@@ -261,7 +261,7 @@ class Vm:
     def irq_line(self, irq: int, level: bool) -> None:
         """KVM_IRQ_LINE: set interrupt line 0 to 63 of every vCPU; also while the guest runs."""
         if not self.vcpus:
-            raise ValueError("a VM without a vCPU has no interrupt lines")
+            raise ValueError("a VM without vCPUs has no interrupt lines")
         for vcpu in self.vcpus:
             vcpu.handle.set_irq(irq, level)
 
@@ -270,7 +270,7 @@ class Vm:
         return self.vcpus[0] if len(self.vcpus) == 1 else Vcpus(self, self.vcpus)
 
     def pause(self) -> None:
-        """Stop all vCPUs. An exit of one's own that came first is what its `run` returns next."""
+        """Stop all vCPUs. If one exited by itself before that, its next `run` returns the exit."""
         for vcpu in self.vcpus:
             vcpu.pause()
 
@@ -374,7 +374,7 @@ class Vm:
         return ""
 
     def died(self) -> PeerDied:
-        """How the guest process ended."""
+        """The end of the guest process, in words."""
         return PeerDied(f"the guest process ended: {self.process.reap()}")
 
     def close(self) -> None:

@@ -129,7 +129,7 @@ class Consumer(Buffer):
         The latter: (first, last byte, port?, writes, longest wait in ns). None: not known.
         """
     def pending(self) -> int:
-        """How many entries are published and not committed."""
+        """Number of entries that are published and not committed."""
     def restart(self) -> None:
         """Take the ring up anew, where its indices stand. Raises ProtocolError."""
     def own(self, fd: int, /) -> None:

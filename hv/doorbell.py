@@ -7,7 +7,7 @@ import os
 
 
 class WaitPolicy(enum.IntEnum):
-    """How either side waits for the other (the numbers are those of hv/core/exit.h)."""
+    """The wait policy of both sides (numbers of hv/core/exit.h)."""
 
     BLOCK = 0  # always write the pipe, always sleep on it
     ADAPTIVE = 1  # spin for a bounded, self-tuning time, then sleep

@@ -47,7 +47,7 @@ def load(name: str) -> Guest:
     if guest is None:
         raise GuestNotFound(f"guest {where}: it has no function {function!r}")
     if not callable(guest):
-        raise GuestNotFound(f"guest {where}: {function!r} is no function")
+        raise GuestNotFound(f"guest {where}: {function!r} is not a function")
     if getattr(getattr(guest, "__code__", None), "co_flags", 0) & _RUNS_NOTHING:
         raise GuestNotFound(
             f"guest {where}: expected a plain function, {function!r} is a generator or a coroutine"

@@ -87,7 +87,7 @@ class Ioeventfds:
         """
         event.check()
         if any(event.collides(other) for other in self._events):
-            raise RequestError(errno.EEXIST, f"{event}: another one takes the same write")
+            raise RequestError(errno.EEXIST, f"{event}: another ioeventfd takes the same write")
         zones = self._zones[event.pio]
         if len(zones) + sum(e.pio == event.pio for e in self._events) >= abi.NR_IOBUS_DEVS:
             raise RequestError(errno.ENOSPC, f"{event}: no more than {abi.NR_IOBUS_DEVS}")

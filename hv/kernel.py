@@ -138,7 +138,7 @@ class Kernel:
     def _create_vcpu(self, argument: bytes, _fds: tuple[int, ...]) -> Reply:
         (number,) = unpacked(abi.HV_REQUEST, argument)
         if number < len(self.vcpus):
-            raise RequestError(errno.EEXIST, f"vCPU {number} is there already")
+            raise RequestError(errno.EEXIST, f"vCPU {number} already exists")
         if not self._created or number != len(self.vcpus) or number >= abi.VCPUS_MAX:
             raise RequestError(
                 errno.EINVAL,

@@ -60,5 +60,5 @@ class _Stream(io.TextIOBase):
 
 
 def printable_stream(out: TextIO) -> TextIO:
-    """A stream for what a guest prints: `out` gets it as `printable_lines`."""
+    """A stream for a guest's output, which it passes to `out` as `printable_lines`."""
     return cast("TextIO", _Stream(out))

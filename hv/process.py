@@ -18,7 +18,7 @@ from coalesced.hv.errors import HostError
 
 GRACE_MS = 500  # for the end of a process whose pipes are closed already
 UNKNOWN = 256  # not a possible exit status
-# What keeps the process from serving goes to the VMM as the answer to its first request.
+# An error that keeps the process from serving is its answer to the VMM's first request.
 # `kernel.main` starts the collector of garbage: passes over what is imported find none.
 ENTRY = """
 import gc, os

@@ -1,4 +1,4 @@
-"""The two ends of a shared ring: each waits for the other, and finds out when it is gone."""
+"""The two ends of a shared ring: each waits for the other, and notices its end."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class RingEnd(Closing):
         return -1 if self._poll is None else self._poll.fileno()
 
     def arm(self) -> bool:
-        """Announce a sleep until `fileno` is readable, for an event loop of one's own.
+        """Announce a sleep until `fileno` is readable, for your own event loop.
 
         False: there is news already, do not sleep. After the sleep call `disarm`, then `wait(0)`.
         """
@@ -193,7 +193,7 @@ class RingProducer(RingEnd):
 
     def _appended(self, entries: NDArray[np.void]) -> Iterator[int]:
         """Append the entries, and give the number of those that are in whenever it is full."""
-        # What an array of these entries has need not be looked up in every call.
+        # Constant for arrays of these entries: not looked up in every call.
         if entries.dtype is not abi.KVM_COALESCED_MMIO or not entries.flags.c_contiguous:
             entries = np.ascontiguousarray(entries, abi.KVM_COALESCED_MMIO)
         self._ring.check(entries)

@@ -1,4 +1,4 @@
-"""A ring between two processes of one's own: its memory, its doorbells, and how they are passed."""
+"""A ring between two processes of a user: its memory, its doorbells, and how to pass them on."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Ring(Closing):
     def _take(self, fds: Descriptors) -> None:
         self._fds: Descriptors | None = fds
         self.capacity = abi.ring_slots(os.fstat(fds[0]).st_size // PAGE_SIZE - 1) - 1
-        """How many entries it holds."""
+        """Number of entries that it can hold."""
         for fd in fds:
             os.set_inheritable(fd, False)
         for fd in fds[1:]:

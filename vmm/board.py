@@ -164,7 +164,7 @@ class Board:
                 raise ValueError(f"bus: expected {expected} for {spec.name}, got {spec.bus!r}")
         if spec.id is not None:
             if spec.id in self._ids:
-                raise ValueError(f"id: another device is called {spec.id!r} already")
+                raise ValueError(f"id: another device already has the id {spec.id!r}")
             self._ids.add(spec.id)
 
     def reset(self) -> None:

@@ -48,7 +48,7 @@ class Clock:
         return timer
 
     def deadline(self) -> int | None:
-        """When the next timer is due, in nanoseconds; None without one."""
+        """Time of the next timer, in nanoseconds; None without one."""
         while self._timers and self._timers[0][2].call is None:
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None

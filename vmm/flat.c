@@ -84,7 +84,7 @@ const struct flat *space_find(const struct space *s, uint64_t address, uint32_t 
     return f && address <= last && last <= f->last ? f : NULL;
 }
 
-/* How many edges lie at or below the address. */
+/* Number of edges at or below the address. */
 static Py_ssize_t edges_to(const struct space *s, uint64_t address)
 {
     Py_ssize_t low = 0, high = s->edge_count;

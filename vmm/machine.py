@@ -136,7 +136,7 @@ class Machine:
         self._accesses.observers.remove(observer)
 
     def set_staleness(self, seconds: float | None) -> None:
-        """Drain the queued writes every so many seconds from now on, None: only at exits."""
+        """Drain the queued writes at this interval from now on, in seconds; None: only at exits."""
         if self._stale is not None:
             self._stale.cancel()
         self._staleness = seconds if self.accel.ring is not None else None
@@ -211,7 +211,7 @@ class Machine:
                         self.flush()
                         break
         except PeerDied:
-            # What the guest had published still belongs to the devices.
+            # The devices still get the entries that the guest had published.
             self.flush()
             raise
         except KeyboardInterrupt:

@@ -51,7 +51,7 @@ class Output:
         self._size, self._torn = size, False
 
     def _cut(self) -> None:
-        """Take back what a write left that did not end, where that is possible."""
+        """Remove the rest of an incomplete write, if possible."""
         if self._torn and not self._shared:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._size)

@@ -34,7 +34,7 @@ class ShadowRam:
     def show(self, shown: bool) -> None:
         """Put the RAM where devices were, or give the place back to them.
 
-        Writes queued before reach what was there before. Raises HostError without room.
+        Writes queued before the change reach the old owner. Raises HostError without room.
         """
         if shown == (self._mapping is not None):
             return

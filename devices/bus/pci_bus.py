@@ -55,7 +55,7 @@ class PciBus:
             raise ValueError(f"{function.name}: expected a PCI slot of 0 to 31, got {slot}")
         taken = self._functions.get((slot, number))
         if taken is not None:
-            raise ValueError(f"{function.name}: PCI slot {slot:02x} holds {taken.name!r} already")
+            raise ValueError(f"{function.name}: PCI slot {slot:02x} already holds {taken.name!r}")
         self._functions[slot, number] = function
         self._slots[function] = slot
         function.bus = self
@@ -102,7 +102,7 @@ class PciBus:
         self._drive(self._routes[pirq])
 
     def route(self, irqs: Sequence[int]) -> None:
-        """Lead PIRQA to PIRQD to these ISA interrupts; 16 and above stand for none."""
+        """Route PIRQA to PIRQD to these ISA interrupts; 16 and above mean none."""
         before, self._routes = self._routes, tuple(irqs)
         if before != self._routes:
             for irq in sorted({*before, *self._routes}):

@@ -10,7 +10,7 @@ KEPT: Final = 1 << 16  # addresses with a count of their own
 class Tally(dict[int, int]):
     """Counts by address: `tally[address] += 1`.
 
-    Where more than KEPT addresses occur the rarer half is counted together, in `elsewhere`.
+    When more than KEPT addresses occur, the rarer half is counted together in `elsewhere`.
     """
 
     elsewhere: int = 0

@@ -43,7 +43,7 @@ struct drawing {
     int pixel;
     uint64_t words[MOST_BYTES];  /* eight pixels of the colour that is 1, or of a pattern */
     uint64_t others[MOST_BYTES]; /* eight of the colour that is 0 */
-    bool transparent;            /* what is 0 stays as it is */
+    bool transparent;            /* bits that are 0 leave the destination */
 };
 
 static inline int64_t wrapped(int64_t at, int64_t size)

@@ -38,7 +38,7 @@ WriteRegister = Callable[[int], None]
 
 
 class E1000(PciFunction):
-    """QEMU's `e1000`: 8086:100e. Without a wire, what it sends vanishes."""
+    """QEMU's `e1000`: 8086:100e. Without a wire, its frames vanish."""
 
     def __init__(self, mac: bytes = reg.RECEIVE_ADDRESS, tdt_posted: bool = False) -> None:
         """`mac`: the six bytes of its address (ValueError). `tdt_posted`: a write of TDT, which

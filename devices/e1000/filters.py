@@ -1,4 +1,4 @@
-"""Which frames the card takes from the wire.
+"""The filters of received frames.
 
 Source: 8254x manual, sections 3.2.1 and 13.5; the order of the filters is QEMU 7.2's.
 """

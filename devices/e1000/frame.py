@@ -1,4 +1,4 @@
-"""A frame on its way out, as it is put together from data descriptors.
+"""An outgoing frame, assembled from data descriptors.
 
 Source: 8254x manual, sections 3.3.7 and 3.5; the order of things is QEMU 7.2's.
 """
@@ -70,7 +70,7 @@ class Frame:
         self._segments = 0
 
     def append(self, address: int, length: int) -> None:
-        """Add data that is sent as it is."""
+        """Add data to be sent unchanged."""
         length = min(length, ROOM - self.size)
         self._take(address, length)
         self.size = (self.size + length) % ROOM

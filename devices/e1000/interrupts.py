@@ -65,7 +65,7 @@ class Interrupts:
         self._update(self._registers[ICR] | causes)
 
     def take(self) -> int:
-        """Read ICR: all causes, which are gone then."""
+        """Read ICR: all causes, which it clears."""
         causes = self._registers[ICR]
         self._update(0)
         return causes

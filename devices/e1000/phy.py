@@ -102,7 +102,7 @@ class Phy:
             self._restart()
 
     def link_down(self) -> None:
-        """The link is gone, and what was negotiated."""
+        """Drop the link and the result of autonegotiation."""
         self._registers[BMSR] &= ~(BMSR_LINK | BMSR_ANCOMP)
         self._registers[ANLPAR] &= ~ANLPAR_ACK
 

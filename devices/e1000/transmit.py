@@ -112,7 +112,7 @@ class Transmitter:
         """The timer of the next turn, while frames are left over from this one; None otherwise."""
 
     def reset(self) -> None:
-        """No frame has begun; what the wire did not take is gone."""
+        """No frame has begun; frames that the wire did not take are dropped."""
         self._frame.reset()
         self._unsent.clear()
         self._current = None

@@ -170,7 +170,7 @@ class Registers:
 
     @property
     def pairs_through_palette(self) -> bool:
-        """Whether the attribute controller stands in the way of 256 colours, too."""
+        """Whether 256 colours, too, go through the attribute controller."""
         return True
 
     @property

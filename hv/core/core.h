@@ -1,4 +1,4 @@
-/* What the parts of the extension share: object layouts, errors, waiting. */
+/* Shared by the parts of the extension: object layouts, errors, waiting. */
 #ifndef COALESCED_CORE_H
 #define COALESCED_CORE_H
 
@@ -56,7 +56,7 @@ _Static_assert(offsetof(struct run_page, mmio.len) == 48, "kvm_run.mmio.len");
 
 enum { IO_IN = 0, IO_OUT = 1 };
 
-/* How many forks lie between this process and the one that loaded the extension (module.c). */
+/* Number of forks between the process that loaded the extension and this one (module.c). */
 extern uint32_t forks_seen;
 
 /* ---- support.c ------------------------------------------------------------------------------ */

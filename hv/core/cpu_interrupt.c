@@ -137,7 +137,7 @@ struct delivery {
     uint32_t error;
 };
 
-/* What is pushed, and where it comes from. */
+/* The values to push, and their sources. */
 struct frame {
     uint32_t flags, cs, eip, esp, ss, level;
 };

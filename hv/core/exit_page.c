@@ -42,7 +42,7 @@ static int read_mmio(const volatile struct run_page *run, struct pending_load *l
     if (address > UINT64_MAX - (len - 1))
         return bad_exit("mmio.phys_addr", address, "an address that does not wrap");
     *load = (struct pending_load){.size = is_write ? 0 : len};
-    /* What a load finds there is left over from before. */
+    /* A load finds old data there. */
     data = is_write ? data & (UINT64_MAX >> (64 - 8 * len)) : 0;
     *e = (struct guest_exit){EXIT_MMIO, len, address, data, is_write};
     return 0;

@@ -1,4 +1,4 @@
-/* What a VMM holds of a vCPU: its state, and what its parts call of each other. */
+/* A VMM's handle of a vCPU: its state, and the functions that its files share. */
 #ifndef COALESCED_HANDLE_H
 #define COALESCED_HANDLE_H
 

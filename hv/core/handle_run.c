@@ -6,7 +6,7 @@
 /* How often exits that keep coming are held up for a look at the descriptor: a system call. */
 #define LOOK_NS 50000u
 
-/* Waits that end at once keep the interpreter; every so many let another thread of it run. */
+/* Waits that end at once keep the interpreter; one in this many lets another thread run. */
 #define WAITS_HELD 64u
 #define LOOKS 64 /* of such a wait: some microseconds */
 

@@ -23,7 +23,7 @@ bool vcpu_signal_event(VcpuObject *v, int pio, uint64_t address, uint32_t size, 
         do
             n = write(e->fd, &one, sizeof one);
         while (n < 0 && errno == EINTR);
-        /* EAGAIN: so many signals are untaken that one more makes no difference. */
+        /* EAGAIN: the counter is full, so that one more signal makes no difference. */
         return true;
     }
     return false;

@@ -59,7 +59,7 @@ struct coalesced_ring *ring_from(PyObject *args, PyObject *kwargs, MappingObject
     return mapping_range(*mapping, offset, *size, 8);
 }
 
-/* What the buffer has for each slot. */
+/* The buffer's element for each slot. */
 #define BATCH_ITEM (sizeof(struct coalesced_entry) + 2 * sizeof(uint64_t))
 
 static PyObject *consumer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)

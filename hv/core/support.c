@@ -1,4 +1,4 @@
-/* What every part needs: the exceptions of coalesced.hv.errors, and arguments from Python. */
+/* Used by every part: the exceptions of coalesced.hv.errors, and arguments from Python. */
 #define _GNU_SOURCE
 #include "core.h"
 

@@ -1,4 +1,4 @@
-/* How long queued writes waited, from the guest's notes, which are not believed. */
+/* The waits of queued writes, calculated from the guest's notes, which are checked. */
 #define _GNU_SOURCE
 #include "core.h"
 
@@ -80,7 +80,7 @@ void waits_account(struct wait_counts *w, const struct coalesced_entry *batch, u
     uint64_t first = w->taken, end = first + count;
     uint64_t slept = atomic_load_explicit(&w->shared->slept, memory_order_relaxed);
     uint64_t noted = atomic_load_explicit(&w->shared->noted, memory_order_relaxed);
-    /* What was not there at the look before came after it. */
+    /* An entry that the last look did not find came after it. */
     uint64_t since = w->looked_before;
     for (uint64_t i = 0; i < noted && i < WAIT_NOTES; i++) {
         uint64_t number = atomic_load_explicit(&w->shared->note[i].number, memory_order_relaxed);

@@ -1,5 +1,5 @@
 /*
- * How long queued writes wait: notes of the guest beside the ring, whose entries have no room.
+ * The waits of queued writes: notes of the guest beside the ring, whose entries have no room.
  *
  * After each exit, and after each sleep, the guest notes the time of the next entry that it
  * publishes, and the entry's number since the start. The VMM drains the VM's ring at every exit, so

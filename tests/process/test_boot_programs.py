@@ -53,9 +53,9 @@ def test_grub_shows_its_menu_as_in_qemu(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([MEMTEST, "--bios", "none"], "a BIOS starts this kernel: no --bios none"),
+        ([MEMTEST, "--bios", "none"], "this kernel needs a BIOS: omit --bios none"),
         ([MEMTEST, "--append", "é"], "--append: expected less than 2048 characters of ASCII"),
-        (["plasma", "--append", "quiet"], "plasma is no kernel of Linux's boot protocol"),
+        (["plasma", "--append", "quiet"], "plasma is not a kernel with Linux's boot protocol"),
     ],
 )
 def test_wrong_usage_of_kernels_is_one_line(

@@ -149,9 +149,12 @@ def test_the_first_error_of_the_assembler_is_the_one_line(tmp_path: Path) -> Non
     [
         (["none.img"], "none.img: No such file or directory"),
         (["plasma", "--accel", "direct"], "--accel direct: machine code needs a processor"),
-        (["seabios", "--bios", "none"], "seabios: it is the BIOS: no --bios none, no --at and no"),
+        (
+            ["seabios", "--bios", "none"],
+            "seabios: this is the BIOS: omit --bios none, --at and --append",
+        ),
         (["plasma", "--against", "kvm", "--ring-pages", "2"], "--against kvm: compares --accel"),
-        (["plasma", "--against", "kvm", "--serial", "stdio"], "--against kvm: there are two runs"),
+        (["plasma", "--against", "kvm", "--serial", "stdio"], "--against kvm: it makes two runs"),
         (["plasma", "--at", "high"], "--at high: expected an address of 0 to 0xffffffff"),
         (["plasma", "--at", "0xa0000"], "512 bytes at 0xa0000: expected RAM there (--memory)"),
         (["plasma", "--until", "-1"], "--until -1: expected above 0 to 86400 seconds"),

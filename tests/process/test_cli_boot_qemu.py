@@ -102,9 +102,9 @@ def is_child(pid: str, parent: int) -> bool:
     ("missing", "said"),
     [
         ("qemu", f"--against qemu: no {qemu.PROGRAM} on the PATH (apt install qemu-system-x86)"),
-        ("root", "--against qemu: the kernel shows its tracepoints to root alone"),
+        ("root", "--against qemu: only root can read the kernel's tracepoints"),
         ("tracefs", "--against qemu: no tracefs at /sys/kernel/tracing: mount -t tracefs"),
-        ("kvm", "--against qemu: /dev/kvm does not open"),
+        ("kvm", "--against qemu: QEMU needs /dev/kvm"),
     ],
 )
 def test_what_the_comparison_lacks_is_one_line(
@@ -132,7 +132,7 @@ def test_what_the_comparison_lacks_is_one_line(
     [
         (["--against", "none.txt"], "trace none.txt: No such file or directory"),
         (["--against", "other.txt"], "expected at least one line with an access"),
-        (["--against", "kvm.txt", "--netdev", "dgram,id=n0"], "--netdev is not given to QEMU"),
+        (["--against", "kvm.txt", "--netdev", "dgram,id=n0"], "--netdev does not reach QEMU"),
     ],
 )
 def test_a_file_to_compare_with_is_checked_first(

@@ -91,7 +91,7 @@ def test_a_trace_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
 
 def test_a_device_is_no_recording(tmp_path: Path) -> None:
     said = one_line(run("replay", "/dev/zero", cwd=tmp_path), 2)
-    assert said == "trace /dev/zero: expected a file or a pipe, it is a device or a socket"
+    assert said == "trace /dev/zero: expected a file or a pipe, found a device or a socket"
 
 
 def test_a_recording_comes_through_a_pipe(tmp_path: Path) -> None:

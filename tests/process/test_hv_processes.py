@@ -195,7 +195,7 @@ def test_what_was_queued_before_a_crash_is_there(written: Write) -> None:
         ("def main(vcpu:\n", "SyntaxError"),
         ("import nothing_of_that_name\n", "line 1: ModuleNotFoundError"),
         ("def other(vcpu): pass\n", "it has no function 'main'"),
-        ("main = 3\n", "'main' is no function"),
+        ("main = 3\n", "'main' is not a function"),
         ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
     ],
 )

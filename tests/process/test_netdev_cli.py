@@ -95,7 +95,7 @@ def test_run_tells_what_each_back_end_did_and_writes_the_first_runs_frames(
     ("arguments", "reason"),
     [
         (["--netdev", "user,id=n0"], "netdev 'user,id=n0': unknown kind 'user'; known: dgram, hub"),
-        (["--pcap", "f.pcap"], "--pcap f.pcap: expected a --netdev whose frames it is to hold"),
+        (["--pcap", "f.pcap"], "--pcap f.pcap: needs a --netdev, whose frames it records"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

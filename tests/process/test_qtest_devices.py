@@ -87,7 +87,7 @@ WRONG = {
         """,
         "X(): line 11: AttributeError: 'X' object has no attribute 'write'",
     ),
-    "a handler is no function": (
+    "a handler is not a function": (
         """
         class X(PciFunction):
             def __init__(self):

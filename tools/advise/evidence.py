@@ -44,7 +44,7 @@ LONGEST: Final = np.dtype([("wait", "<i8"), ("line", "<i8")])
 
 @dataclass(frozen=True)
 class Counted:
-    """How often something was seen, and the line that shows it first."""
+    """The count of an observation, and the first line that shows it."""
 
     count: int
     line: int | None
@@ -77,7 +77,7 @@ class Evidence:
     before_window: Counted
     mapping: Counted
     no_successor: int  # the last of their thread
-    never_exits: bool  # though the recording tells exits, and no zone explains it
+    never_exits: bool  # although the recording shows exits, and no zone explains it
     parts: Sequence[int]  # accesses by part of the recording
     wait_bins: Sequence[int]  # writes by the power of two of their wait
 

@@ -27,7 +27,7 @@ LEAST: Final = 4  # writes that make a pattern
 
 
 class Values(NamedTuple):
-    """How the values of the data depend on the index: the last one that was written."""
+    """The dependence of the data's values on the index that was written last."""
 
     answers: int = 0  # different values of the data that were read, counted up to 4
     selecting: int = 0  # values of the index whose data was the same again, and not the last one

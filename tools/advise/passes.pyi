@@ -118,7 +118,7 @@ def run(step: Pass, block: Array, first: int, backward: bool = False, /) -> None
     """Take a block, whose first record has this index. Ctrl-C waits for its end."""
 
 def result(step: Pass, /) -> Any:
-    """What the pass has found so far."""
+    """The findings so far."""
 
 def end(step: Pass, /) -> Any:
-    """What the pass has found, with what only the end of the recording tells."""
+    """All findings, with those that need the end of the recording."""

@@ -147,7 +147,7 @@ class _Watched:
         self._read = 0
 
     def read(self, count: int) -> None:
-        """So many bytes more were read."""
+        """Note that this many more bytes were read."""
         self._read += count
 
     def show(self) -> None:

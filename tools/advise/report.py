@@ -114,7 +114,7 @@ def _what_if(found: WhatIf) -> Iterator[str]:
     yield ""
     yield "WHAT IF: exits with the advice and with"
     pages = ", ".join(f"{p}: {count:,}" for p, count in found.ring_pages.items())
-    yield from _wrapped(f"a ring of so many pages: {pages}", "  ")
+    yield from _wrapped(f"a ring of N pages: {pages}", "  ")
     yield f"a ring for each zone: {found.ring_per_zone:,}"
     yield f"a ring for each device: {found.ring_per_device:,}"
     limits = ", ".join(

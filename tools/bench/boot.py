@@ -1,4 +1,4 @@
-"""How long SeaBIOS takes to its prompt: in two processes, and in QEMU by its own translation."""
+"""SeaBIOS's time to its prompt: in two processes, and in QEMU on TCG."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def in_qemu(bios: Path, rom: Path) -> float:
                 ready, _, _ = select.select([process.stdout], [], [], left)
                 data = os.read(process.stdout.fileno(), 1 << 16) if ready else b""
                 if not data:
-                    raise qemu.Unusable("QEMU on TCG: SeaBIOS did not come to its prompt")
+                    raise qemu.Unusable("QEMU on TCG: SeaBIOS did not show its prompt")
                 if console.add(data):
                     return console.milliseconds
         finally:

@@ -243,7 +243,7 @@ def _chart(placement: str, singles: Mapping[str, Times]) -> report.Chart:
     keys = [key_of(placement, name) for name in NAMES]
     lines = tuple((key.removeprefix(f"{placement}: "), tail(singles[key])) for key in keys)
     title = f"Exits and bare C round trips, CPUs {placement}"
-    return report.Chart(title, "one in so many takes longer", "us", lines)
+    return report.Chart(title, "one in this many takes longer", "us", lines)
 
 
 def tail(nanoseconds: Times) -> list[tuple[float, float]]:

@@ -66,7 +66,7 @@ class Growing(Parked):
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape.ring_pages, reserve=not shape.ram_unreserved_mib)
         self.reserving_ms = 0.0
-        """How long the RAM took to reserve and to map."""
+        """Time to reserve and to map the RAM."""
         with self.building(_GUEST, {"zones": shape.zones * shape.devices}):
             self._build(shape)
 

@@ -25,7 +25,7 @@ _LIMITS: Final = Limits(accesses=1 << 62, text=1 << 62)
 
 
 def of_trace(lines: int, _sizes: Sizes, stack: ExitStack) -> Subjects:
-    """The costs of a trace of so many lines; `stack` removes its file."""
+    """The costs of a trace with a number of lines; `stack` removes its file."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coalesced-")))
     path = folder / "trace"
     try:
@@ -37,7 +37,7 @@ def of_trace(lines: int, _sizes: Sizes, stack: ExitStack) -> Subjects:
 
 
 def write(path: Path, lines: int) -> None:
-    """Write a trace of so many lines, a multiple of PERIOD. Raises OSError."""
+    """Write a trace of `lines` lines, a multiple of PERIOD. Raises OSError."""
     boot = Path(traces.__file__).with_name(traces.RECORDED["boot"])
     recorded = b"".join(blocks(boot, Limits())).splitlines(keepends=True)
     period = b"".join(islice(recorded, PERIOD))

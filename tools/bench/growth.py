@@ -1,4 +1,4 @@
-"""How the costs of a write, of an exit, of a start and more grow with the size of a VM's parts."""
+"""The growth of the costs of a write, an exit, a start and more with the size of a VM's parts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MANY: Final = 1 << 62
 
 
 class Axis(NamedTuple):
-    """What grows, and what is measured at each size. A cost's unit is the end of its name."""
+    """A part that grows, and its measurement at each size. A cost's name ends with its unit."""
 
     key: str  # a member of `Shape`, or what `make` says
     label: str

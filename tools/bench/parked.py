@@ -37,7 +37,7 @@ class Parked:
         self.machine = Machine(accel, coalesce=coalesce, staleness=staleness)
         self.pid = process.pid
         self.command = 0
-        """What the guest reads at guest.CONTROL."""
+        """The value that the guest reads at guest.CONTROL."""
         self._cpus = None if placement == "any" else host.cpus_of(placement)
 
     @contextmanager

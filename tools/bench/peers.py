@@ -50,7 +50,7 @@ class Channel(Protocol):
 
 
 class Order(NamedTuple):
-    """The work of the other process: so many calls, with a pause of `pause_ns` before each.
+    """The work of the other process: its calls, with a pause of `pause_ns` before each.
 
     With a pause it keeps the time of each call, which an order of no calls asks for.
     """

@@ -55,7 +55,7 @@ BENCHES = {
     ),
     "boot": Bench(
         "boot",
-        "Milliseconds in which SeaBIOS comes to its prompt, in two processes and on QEMU's TCG.",
+        "Milliseconds until SeaBIOS shows its prompt, in two processes and on QEMU's TCG.",
         " --json",
     ),
     "live": Bench(
@@ -69,7 +69,7 @@ BENCHES = {
     ),
     "growth": Bench(
         "growth",
-        "How costs grow with zones, regions, devices, ring, RAM, cards and a trace's length.",
+        "Growth of costs with zones, regions, devices, ring, RAM, cards and a trace's length.",
         " --plot growth.png",
         alone=True,
     ),

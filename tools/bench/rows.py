@@ -24,7 +24,7 @@ BATCH: Final = 64  # entries per call
 
 
 class Way(NamedTuple):
-    """How the channels of a row are called."""
+    """The way that the channels of a row are called."""
 
     key: str
     label: str
@@ -36,7 +36,7 @@ class Way(NamedTuple):
         return f"{self.label}: {channel}"
 
     def channels(self, peers: Sequence[type[Channel]]) -> dict[str, str]:
-        """How a call carries several entries, by channel; the ring is the first."""
+        """The form of a call with several entries, by channel; the ring is the first."""
         if self.in_c:
             return dict(IN_C.values())
         return {channel.name: channel.batches for channel in (RING, *peers)}
@@ -111,7 +111,7 @@ class Rows:
         self.missing: dict[str, dict[str, str]] = {way.key: {} for way in WAYS}
 
     def subjects(self, calls: int, singles: int) -> Iterator[tuple[str, Callable[[], float]]]:
-        """Each subject by name; per sample so many `calls`, and so many `singles` for latency."""
+        """Each subject by name; `calls` and, for latency, `singles` per sample."""
         for way in WAYS:
             for name, peer in self._callers(way):
                 measured = self._measured(way.name(name), peer, calls, singles)

@@ -36,7 +36,7 @@ QUICK: Final = Sizes(2, 200_000, 0.02)
 
 
 class Way(NamedTuple):
-    """A way of several producers."""
+    """An arrangement of several producers."""
 
     key: str
     label: str

@@ -68,10 +68,10 @@ def load(name: str, at: int | None, bios: bool, memory: int, append: str = "") -
     data = _contents(installed if use_installed else given)
     if at is None and linux.is_kernel(data):
         if not bios:
-            raise BadInput(f"{name}: a BIOS starts this kernel: no --bios none")
+            raise BadInput(f"{name}: this kernel needs a BIOS: omit --bios none")
         return Image(name, kernel=linux.kernel(name, data, append, memory))
     if append:
-        raise BadInput(f"--append {append}: {name} is no kernel of Linux's boot protocol")
+        raise BadInput(f"--append {append}: {name} is not a kernel with Linux's boot protocol")
     if at is not None:
         return _flat(name, data, at)
     if data[: len(_ELF)] == _ELF:
@@ -168,7 +168,7 @@ def _segments(data: bytes, memory: int) -> tuple[int, tuple[tuple[int, bytes], .
             raise ValueError(f"segment {number} lies outside the file, or is too large")
         loaded.append((address, data[offset : offset + in_file].ljust(in_memory, b"\0")))
     if not loaded:
-        raise ValueError("no segment is to be loaded")
+        raise ValueError("no segment to load")
     return entry, tuple(loaded)
 
 
@@ -203,7 +203,9 @@ def _addressed(name: str, data: bytes, header: _Header, memory: int) -> Image:
     in_file = (end or first + len(data) - offset) - first
     in_memory = max(in_file, bss_end - first)
     if not (0 <= offset < offset + in_file <= len(data)) or in_memory > memory:
-        raise BadInput(f"{name}: the multiboot header loads what is not in the file, or too much")
+        raise BadInput(
+            f"{name}: the multiboot header asks for bytes outside the file, or for too many"
+        )
     loaded = data[offset : offset + in_file].ljust(in_memory, b"\0")
     return _started(name, entry, ((first, loaded),), memory)
 

@@ -59,7 +59,7 @@ def keys_of(text: str) -> list[Typed]:
 
 def _key(character: str) -> list[int]:
     if character not in _CODES:
-        raise ValueError(f"{character!r} is on no key")
+        raise ValueError(f"{character!r} is not on the keyboard")
     return _CODES[character]
 
 
@@ -71,7 +71,7 @@ def _escaped(characters: Iterator[str]) -> Typed:
     if escape == "c":
         letter = next(characters, "")
         if not (letter.isascii() and letter.isalpha()):
-            raise ValueError(f"expected a letter behind \\c, got {letter!r}")
+            raise ValueError(f"expected a letter after \\c, got {letter!r}")
         return [_CONTROL, *_key(letter.lower()), _CONTROL | BREAK_SET_1]
     if escape == "w":
         return _awaited(characters)

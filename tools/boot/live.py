@@ -60,7 +60,7 @@ def _blocks(qemu: Qemu, trace: tracefs.Instance, end: _End) -> Iterator[bytes]:
 
 
 class _End:
-    """Collects the events of a boot, and tells when it is over."""
+    """Collects the events of a boot, and knows when it is over."""
 
     def __init__(self, like: Log, seconds: float | None) -> None:
         self._like = {

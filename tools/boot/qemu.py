@@ -52,7 +52,7 @@ def program() -> str:
     if found is None:
         raise BadInput(f"--against qemu: no {PROGRAM} on the PATH (apt install qemu-system-x86)")
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        raise BadInput("--against qemu: /dev/kvm does not open, and QEMU is to run on KVM")
+        raise BadInput("--against qemu: QEMU needs /dev/kvm, which cannot be opened")
     return found
 
 

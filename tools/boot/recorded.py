@@ -33,7 +33,7 @@ def events_of(path: Path) -> Events:
 def check_complete(reader: Reader, what: str) -> None:
     """Raise BadInput if the recorder lost events."""
     if reader.counts[Kind.LOST]:
-        raise BadInput(f"{what}: the kernel's buffer was too small, and events are lost")
+        raise BadInput(f"{what}: the kernel's buffer was too small, and events were lost")
 
 
 def exiting(events: Events) -> Mask:

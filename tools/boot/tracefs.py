@@ -26,8 +26,8 @@ def root() -> Path:
     """Where tracefs is mounted, with KVM's tracepoints. Raises BadInput."""
     if os.geteuid():
         raise BadInput(
-            "--against qemu: the kernel shows its tracepoints to root alone: run it as root, or "
-            "record elsewhere and give the file (--against FILE)"
+            "--against qemu: only root can read the kernel's tracepoints: run the command as "
+            "root, or record elsewhere and use --against FILE"
         )
     found = next((each for each in ROOTS if os.path.isdir(each / "instances")), None)
     if found is None:

@@ -54,7 +54,7 @@ class Output:
 
 
 class Watch:
-    """Stops a machine when its end has come, and tells which one that was."""
+    """Stops a machine at the first of several ends, and reports which one it was."""
 
     def __init__(self, machine: Machine, until: Until, output: Output) -> None:
         self._machine = machine

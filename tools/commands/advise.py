@@ -71,12 +71,12 @@ KernelOption = Annotated[
     typer.Option(
         "--kernel",
         metavar="VERSION",
-        help="Linux that recorded, e.g. 6.1: before 6.12 a ring may be full with 85 entries.",
+        help="Recorded Linux, e.g. 6.1; before 6.12 a ring may be full at 85 entries.",
     ),
 ]
 MapOption = Annotated[
     Path | None,
-    typer.Option("--map", metavar="FILE", help="`info mtree -f` or /proc/iomem, for names."),
+    typer.Option("--map", metavar="FILE", help="Names from `info mtree -f` or /proc/iomem."),
 ]
 FormOption = Annotated[
     ZonesForm | None,
@@ -85,7 +85,7 @@ FormOption = Annotated[
 VerifyOption = Annotated[
     bool,
     typer.Option(
-        "--verify", help="Replay with the advised zones and without; what fails is taken out."
+        "--verify", help="Replay with the advised zones and without; drop those that fail."
     ),
 ]
 ProofOption = Annotated[Accel, typer.Option("--accel", help="With --verify: process or kvm.")]
@@ -132,8 +132,8 @@ def advise(
 ) -> int:
     """Judge from a recording which registers may wait in a ring, and count the exits saved.
 
-    No model of a device is consulted: the verdicts rest on what the recording shows. Where it
-    tells exits, each write in a zone is predicted by the ring's rules and held against it.
+    The verdicts rest on the recording alone, not on a model of the device. If the recording shows
+    exits, each write in a zone is compared with the prediction of the ring's rules.
     """
     from coalesced.tools.advise import advice, files  # noqa: PLC0415 - start-up time
     from coalesced.tools.advise.names import Map  # noqa: PLC0415
@@ -143,7 +143,7 @@ def advise(
     if accel is Accel.direct:
         raise BadInput("--accel direct: it has no ring to verify")
     if not verify and (device or accel is not Accel.process):
-        raise BadInput("--device and --accel are for --verify, which is not given")
+        raise BadInput("--device and --accel need --verify")
     limit = staleness_of(staleness)
     cost = _given_cost(exit_ns) if exit_ns else None
     if cost is None and not zones:
@@ -203,7 +203,7 @@ def _together(
     from coalesced.tools.advise import fleet, spread  # noqa: PLC0415 - start-up time
 
     if Path("-") in paths:
-        raise BadInput("-: standard input is one recording, with no other")
+        raise BadInput("-: standard input must be the only recording")
     over: fleet.Spread = spread.Processes(jobs or spread.default_count())
     if scheduler is not None:
         over = spread.Cluster(scheduler)

@@ -73,7 +73,7 @@ TailOption = Annotated[
         "--tail-every",
         metavar="N",
         min=0,
-        help="Frames for each write of the tail with --iperf; 0: one write for a burst.",
+        help="With --iperf: frames per write of the tail; 0: one write per burst.",
     ),
 ]
 IpOption = Annotated[

@@ -61,7 +61,7 @@ BiosOption = Annotated[
     typer.Option(
         "--bios",
         metavar="FILE|none",
-        help="The BIOS; none: a boot sector is started at 0x7c00.",
+        help="The BIOS; none: start a boot sector at 0x7c00.",
         show_default="SeaBIOS",
     ),
 ]
@@ -84,7 +84,7 @@ UntilOption = Annotated[
         "--until",
         metavar="TEXT|hlt|SECONDS",
         help="Stop when this text is on the screen or the serial line, when the processor "
-        "halts for good, or after so many seconds.",
+        "halts for good, or after this many seconds.",
         show_default=HALT,
     ),
 ]
@@ -102,9 +102,9 @@ AgainstOption = Annotated[
     typer.Option(
         "--against",
         metavar="kvm|qemu|FILE",
-        help="Compare the exits, by reason and place and in their order, with those on the "
-        "real KVM, in place of a run without coalescing; with QEMU's on KVM, seen by the "
-        "kernel's tracepoints (as root); or with a recording of these (perf script, ftrace).",
+        help="Compare the exits, by reason, place and order. kvm: with a run on the real KVM, "
+        "instead of one without coalescing; qemu: with QEMU on KVM, recorded by the kernel's "
+        "tracepoints (as root); FILE: with such a recording (perf script, ftrace).",
     ),
 ]
 SerialOption = Annotated[
@@ -112,12 +112,12 @@ SerialOption = Annotated[
     typer.Option(
         "--serial",
         metavar="stdio|FILE|none",
-        help="COM1: this terminal, of a single run, or a file. Its output is shown at the end.",
+        help="Connect COM1 to this terminal (a single run) or a file; show its output at the end.",
     ),
 ]
 RomOption = Annotated[
     list[Path] | None,
-    typer.Option("--rom", metavar="FILE", help="An option ROM more. Repeatable."),
+    typer.Option("--rom", metavar="FILE", help="Another option ROM. Repeatable."),
 ]
 
 
@@ -188,15 +188,15 @@ def _check_against(other: str, options: RunOptions, serial: str, typed: str) -> 
             f"--against {other}: compares --accel process, with the one page of KVM's ring"
         )
     if serial == STDIO:
-        raise BadInput(f"--against {other}: there are two runs, and --serial stdio is for one")
+        raise BadInput(f"--against {other}: it makes two runs, but --serial stdio is for one")
     if other == Accel.kvm:
         check_kvm()
         return
     if options.network.netdevs:
-        raise BadInput(f"--against {other}: --netdev is not given to QEMU")
+        raise BadInput(f"--against {other}: --netdev does not reach QEMU")
     if other == QEMU:
         if typed:
-            raise BadInput(f"--against {QEMU}: --type is for this program's keyboard alone")
+            raise BadInput(f"--against {QEMU}: --type does not reach QEMU's keyboard")
         live.check()
 
 
@@ -215,7 +215,7 @@ def _world(other: str, image: Image, hardware: Hardware, seconds: float | None) 
 def _image(name: str, at: str | None, bios: str | None, memory: int, append: str) -> Image:
     if name == SEABIOS:
         if bios == NONE or at is not None or append:
-            raise BadInput(f"{SEABIOS}: it is the BIOS: no --bios none, no --at and no --append")
+            raise BadInput(f"{SEABIOS}: this is the BIOS: omit --bios none, --at and --append")
         return Image(SEABIOS)
     return images.load(name, _address(at), bios != NONE, memory, append)
 

@@ -14,7 +14,9 @@ from coalesced.tools.runs.demos import Chip
 from coalesced.tools.runs.options import RunOptions, picture
 from coalesced.tools.runs.outputs import check_apart
 
-_demo = typer.Typer(help="A guest drives a device in two processes; show what the ring saved.")
+_demo = typer.Typer(
+    help="Run a guest that drives a device in two processes; show what the ring saves."
+)
 _WITHOUT = ("netdev", "pcap")
 
 

@@ -41,14 +41,14 @@ FramesOption = Annotated[
 ]
 BurstOption = Annotated[
     int | None,
-    _frames_option("--burst", BURST, "Frames under way at once, at most 63.", min=1),
+    _frames_option("--burst", BURST, "Frames in flight at once, at most 63.", min=1),
 ]
 TailOption = Annotated[
     int | None,
     _frames_option(
         "--tail-every",
         0,
-        "Frames for each write of the tail register; 0: one write for a burst.",
+        "Frames per write of the tail register; 0: one write per burst.",
         min=0,
     ),
 ]
@@ -57,7 +57,7 @@ IpOption = Annotated[
     typer.Option(
         "--ip",
         metavar="ADDRESS",
-        help="The guest's address, with --netdev.",
+        help="With --netdev: the guest's address.",
         show_default=DEFAULT_IP,
     ),
 ]

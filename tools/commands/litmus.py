@@ -78,12 +78,12 @@ def litmus(
 ) -> int:
     """Run the shipped headers, or C code of your own, through every execution under memory models.
 
-    With all barriers no execution may go wrong. With one removed, an execution that goes wrong is
-    shown, or the reason why this model does not need the barrier. `sc` is sequential consistency,
-    `tso` x86's store buffers, `rc11` C11 without loads that find later stores, `weak` C11 with
-    them, as on Arm. The check of 2009 is explored in the smallest ring that shows its fault.
+    With all barriers no execution may go wrong. With one removed, the command shows an execution
+    that goes wrong, or the reason why this model does not need the barrier. `sc` is sequential
+    consistency, `tso` x86's store buffers, `rc11` C11 without loads that read later stores, `weak`
+    C11 with them, as on Arm. The check of 2009 runs in the smallest ring that shows its fault.
     Needs a C compiler. Exit status 1: a case differs from the prediction of tools/litmus/steps.py;
-    with FILE, a check fails or a thread waits for good.
+    with FILE, a check fails or a thread waits forever.
     """
     from coalesced.tools.litmus import verdicts  # noqa: PLC0415 - start-up time
 

@@ -49,8 +49,8 @@ ListenOption = Annotated[
     typer.Option(
         "--listen",
         metavar="HOST[:PORT]",
-        help="Where the page is served. Others than this machine can reach it only if you "
-        "name an address that they can reach.",
+        help="Address of the page's server. Other machines reach the page only if you name an "
+        "address that they can reach.",
     ),
 ]
 RecordOption = Annotated[
@@ -71,10 +71,10 @@ def live(
     device: DeviceOption = None,
     listen: ListenOption = beside.LOOPBACK,
     run: Annotated[
-        bool, typer.Option("--run", help="Start the guest at once, not held before its start.")
+        bool, typer.Option("--run", help="Start the guest at once instead of holding it.")
     ] = False,
     leave: Annotated[
-        bool, typer.Option("--exit", help="End when the guest has ended; without it, with Ctrl-C.")
+        bool, typer.Option("--exit", help="End with the guest instead of at Ctrl-C.")
     ] = False,
     record: RecordOption = None,
     browser: Annotated[
@@ -83,7 +83,7 @@ def live(
 ) -> int:
     """Show a machine in the browser: its screen, the ring, the exits, and knobs to turn.
 
-    The guest is held before its first access until the page lets it go.
+    The guest waits before its first access until you press Run or Step on the page.
     """
     if options.accel is not Accel.process:
         raise BadInput(f"--accel {options.accel}: the page shows the two processes of `process`")

@@ -80,8 +80,8 @@ NoCoalesceOption = Annotated[
     bool,
     typer.Option(
         "--no-coalesce",
-        help="Queue nothing: every device access exits. With a range after it, as for --coalesce, "
-        "queue no write to that range; then repeatable.",
+        help="Queue nothing: every device access exits. With a range, as for --coalesce, queue no "
+        "write to that range; repeatable with a range.",
     ),
 ]
 NoCoalesceRangeOption = Annotated[
@@ -132,7 +132,7 @@ ExplainOption = Annotated[
     typer.Option(
         "--explain",
         help="Explain each access of the first run: its slot in the ring or its exit, and why. "
-        "With a number after it, only so many.",
+        "With a number, only that many.",
     ),
 ]
 ExplainFirstOption = Annotated[int | None, typer.Option(COUNT_OPTION, metavar="N", hidden=True)]
@@ -322,4 +322,4 @@ def _check_recorded(options: RunOptions) -> None:
 def check_pcap(network: NetworkOptions) -> None:
     """Raise BadInput for --pcap without a --netdev."""
     if network.pcap is not None and not network.netdevs:
-        raise BadInput(f"--pcap {network.pcap}: expected a --netdev whose frames it is to hold")
+        raise BadInput(f"--pcap {network.pcap}: needs a --netdev, whose frames it records")

@@ -37,7 +37,9 @@ def qtest(
 ) -> int:
     """Serve QEMU's qtest protocol until the peer closes the socket."""
     if options.accel == Accel.kvm:
-        raise BadInput("--accel kvm: it runs recorded guests, and qtest's commands are not known")
+        raise BadInput(
+            "--accel kvm: it runs recorded guests, and qtest's commands are not known in advance"
+        )
     check_pcap(options.network)
     ram_size = boards.memory_size(memory)
     check_apart(options.outputs(), guest_files("", device or []))

@@ -112,7 +112,7 @@ RingsOption = Annotated[
         metavar="N",
         min=0,
         max=4,
-        help="Own rings beside the VM's, at most one for each vCPU; all are written to.",
+        help="Own rings beside the VM's, at most one for each vCPU; the vCPUs write to all.",
     ),
 ]
 RingOption = Annotated[

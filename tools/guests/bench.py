@@ -14,7 +14,7 @@ from coalesced.hv.abi import OP, OP_LOAD, OP_OUT, OP_STORE
 from coalesced.hv.vcpu import Vcpu
 from coalesced.tools.guests import mode12h
 
-# A device of the benchmark's own. A load from CONTROL tells the guest what to do next.
+# A device of the benchmark's own. A load from CONTROL returns the guest's next task.
 CONTROL = 0xFE00_0000
 PROBE = 0xFE00_0008  # reads as 0
 BELL = 0xFE00_0018  # what `doorbells` writes to

@@ -72,7 +72,7 @@ class _Pace:
         os.write(self._told, TAKES)
 
     def piece(self, left: int) -> int:
-        """How many of the `left` operations of a bulk call may be carried out now."""
+        """Number of the `left` operations of a bulk call that may run now."""
         if self.held:
             self.wait()
         return 1 if self.held else min(left, _CHUNK)

@@ -134,7 +134,7 @@ class Barrier(NamedTuple):
     instead: str
     keeps: frozenset[str]  # the pairs of accesses that it keeps in order
     without: str
-    slots: int = 0  # in rings from so many slots on, when one is used a second time; 0: in any
+    slots: int = 0  # only in rings of at least this many slots, when one is used again; 0: in any
 
     @property
     def define(self) -> str:

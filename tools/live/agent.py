@@ -86,7 +86,7 @@ class Agent:
         machine.loop.add_reader(link.socket.fileno(), self._serve)
 
     def start(self, rate: int | None = None) -> None:
-        """Let the guest run, at full speed or at so many accesses a second."""
+        """Let the guest run, at full speed or at a rate of accesses a second."""
         if rate is not None:
             self.pace.hold(rate)
             return

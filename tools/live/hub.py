@@ -1,4 +1,4 @@
-"""Asks the VMM as often as it may, and gives every browser what is new for it."""
+"""Queries the VMM as often as it may, and sends every browser the changes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Receive = Callable[[], Awaitable[str]]
 
 
 class Client:
-    """A browser: what it has not been sent yet."""
+    """A browser, and the news that it has not been sent yet."""
 
     def __init__(self, may_turn: bool, tiles: int) -> None:
         self.may_turn = may_turn
@@ -91,7 +91,7 @@ class Hub:
 
     @contextmanager
     def watched(self, may_turn: bool = False) -> Iterator[Client]:
-        """Ask the VMM meanwhile; the client's `news` tells when there is some."""
+        """Query the VMM meanwhile; the client's `news` is set when there is some."""
         client = Client(may_turn, self.picture.tiles)
         self._clients.add(client)
         self._wake.set()
@@ -119,7 +119,7 @@ class Hub:
             client.ring = ring if isinstance(ring, int) else 0
             return
         if not client.may_turn:
-            raise ValueError("this address only shows")
+            raise ValueError("this address is read-only")
         if message["do"] == "break":
             self.breaking.start(message["barrier"])
             return

@@ -44,7 +44,7 @@ class Keep:
         self._left = 0
 
     def turn(self, on: bool) -> None:
-        """Keep accesses from now on, or no more; what was kept stays."""
+        """Start or stop keeping accesses; those that were kept stay."""
         if on != self.on:
             self.on = on
             (self.machine.observe if on else self.machine.ignore)(self)

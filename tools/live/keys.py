@@ -37,5 +37,5 @@ def codes_of(name: str, down: bool) -> list[int]:
     if name in _EXTENDED:
         return [0xE0, _EXTENDED[name] | released]
     if name not in _CODES:
-        raise ValueError(f"no key is called {name!r}")
+        raise ValueError(f"there is no key named {name!r}")
     return [_CODES[name] | released]

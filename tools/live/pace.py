@@ -15,7 +15,7 @@ _AGAIN: Final = 0.05  # seconds until a guest that does not stop is asked again
 
 
 class Pace(Turns):
-    """Holds the guest, lets it take single accesses, so many a second, or all it can."""
+    """Holds the guest, or lets it run: by single accesses, at a rate, or at full speed."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Pace(Turns):
         self._take_turn()
 
     def step(self, count: int = 1) -> None:
-        """Let a held guest take so many accesses."""
+        """Let a held guest make a number of accesses."""
         self.hold()
         self._wanted = count
         self._take_turn()

@@ -1,4 +1,4 @@
-"""Measures what an exit costs with the options of a run: that is what a queued write saves."""
+"""Measures the cost of an exit with the options of a run, which a queued write saves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records what the page shows, as a page of its own that plays it without a server."""
+"""Records the page, as a file that plays without a server."""
 
 from __future__ import annotations
 

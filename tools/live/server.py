@@ -43,7 +43,7 @@ MEDIA: Final = {
     ".svg": "image/svg+xml",
 }
 ENDED: Final = 4001
-"""The close code that tells a browser that the VMM has ended."""
+"""The close code for a browser when the VMM has ended."""
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "

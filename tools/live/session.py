@@ -110,7 +110,7 @@ def _run(
 
     shown = Job(guest, arguments, build, inspect, job.write_rom, machine_code=job.machine_code)
     try:
-        # What the page turns off must be able to be turned on.
+        # The page must be able to turn on again what it turned off.
         able = replace(options, coalesce=True)
         with trace_file(options.trace) as trace:
             ran: Ran[None] = run_job(shown, able, trace)

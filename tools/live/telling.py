@@ -24,7 +24,7 @@ class Telling:
         self._machine = machine
         self._lines: deque[tuple[int, str]] = deque(maxlen=_KEPT)
         self._count = 0
-        self._seen: dict[Queue, int] = {}  # writes queued in each ring that were told of
+        self._seen: dict[Queue, int] = {}  # writes queued in each ring that were described
         self._active = False
         self.start()
 
@@ -46,7 +46,7 @@ class Telling:
         return list(self._lines)
 
     def step(self) -> None:
-        """The guest waits again: tell of what it has queued."""
+        """The guest waits again: describe the writes that it has queued."""
         if not self._active:
             return
         for queue in self._machine.queues:

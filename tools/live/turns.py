@@ -1,4 +1,4 @@
-"""When a guest that is held may go on."""
+"""The turns of a guest that is held."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Turns:
-    """A held guest takes single turns, or so many a second; a free one runs at full speed."""
+    """A held guest takes single turns, or turns at a rate; a free one runs at full speed."""
 
     def __init__(self) -> None:
         self.waiting = False

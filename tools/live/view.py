@@ -39,7 +39,7 @@ class Picture:
 
     @property
     def tiles(self) -> int:
-        """How many tiles the picture has."""
+        """Number of tiles of the picture."""
         return -(-len(self.pixels) // TILE) * self._across
 
     @property
@@ -137,7 +137,7 @@ class Load:
         self._known: dict[int, psutil.Process] = {}
 
     def of(self, pid: int | None) -> float | None:
-        """Percent of a CPU; None for a process that is gone."""
+        """Percent of a CPU; None for a process that has ended."""
         if pid is None:
             return None
         try:

@@ -32,7 +32,7 @@ class Controls:
         if control.name.startswith("irq_intercept"):
             return self._intercept(control.words[0], outputs=control.name.endswith("out"))
         machine, clock = self._board.machine, self._board.clock
-        # What the guest wrote before the step happened before it.
+        # The guest's writes before the step take effect before it.
         machine.flush()
         given = int(control.words[0]) if control.words else None
         if control.name == "clock_set":

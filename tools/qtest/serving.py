@@ -22,7 +22,7 @@ from coalesced.vmm.machine import Machine
 
 @dataclass(frozen=True)
 class Served:
-    """How many commands were carried out, and the run of the guest that did it."""
+    """Number of commands carried out, and the run of the guest that did it."""
 
     commands: int
     run: Run = field(metadata=INLINE)

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -28,6 +29,20 @@ class Missing(Exception):
     """The text says which function a ring lacks, or why it cannot be loaded."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """A run of a ring; `pause`, `wait` and `burst` as in drive.h."""
+
+    entries: int  # that the ring holds at least
+    burst: int = 64
+    pause: int = 0
+    wait: int = 0
+    until: int = (1 << 63) - 1
+    strict: bool = True
+    seed: int = 1
+    cpus: tuple[int, int] = (-1, -1)  # of the producer, the consumer; -1: any
+
+
 class Driver(Protocol):
     """One side of a ring, in the process of that side."""
 
@@ -38,18 +53,7 @@ class Driver(Protocol):
     def call(self, name: str, memory: memoryview, argument: int) -> int: ...
     def points(self) -> list[str]: ...
     def arm(self, name: str, times: int) -> None: ...
-    def run(
-        self,
-        producer: bool,
-        memory: memoryview,
-        control: Control,
-        seed: int,
-        until: int,
-        burst: int,
-        pause: int,
-        wait: int,
-        strict: bool,
-    ) -> int: ...
+    def run(self, producer: bool, memory: memoryview, control: Control, job: Job) -> int: ...
 
 
 class CDriver:
@@ -80,8 +84,11 @@ class CDriver:
     def arm(self, name: str, times: int) -> None:
         drive.arm(name, times)
 
-    def run(self, producer: bool, memory: memoryview, control: Control, *rest: Any) -> int:
-        return drive.run(producer, self._ring, memory, control.memory, *rest)
+    def run(self, producer: bool, memory: memoryview, control: Control, job: Job) -> int:
+        return drive.run(
+            producer, self._ring, memory, control.memory,
+            job.seed, job.until, job.burst, job.pause, job.wait, job.strict,
+        )  # fmt: skip
 
 
 class PythonDriver:
@@ -135,30 +142,19 @@ class PythonDriver:
 
         self._at_point = die
 
-    def run(
-        self,
-        producer: bool,
-        memory: memoryview,
-        control: Control,
-        seed: int,
-        until: int,
-        burst: int,
-        pause: int,
-        wait: int,
-        strict: bool,
-    ) -> int:
-        if producer:
-            return self._produce(control, seed, until, burst, pause)
-        return self._consume(control, seed, until, burst, pause, wait, strict)
+    def run(self, producer: bool, memory: memoryview, control: Control, job: Job) -> int:
+        return self._produce(control, job) if producer else self._consume(control, job)
 
-    def _produce(self, control: Control, seed: int, until: int, burst: int, pause: int) -> int:
+    def _produce(self, control: Control, job: Job) -> int:
         number, many = control[Word.pushing], "push_many" in self.offered
-        while number < until and not control[Word.stop]:
-            while pause and control[Word.next] < control[Word.pushed] and not control[Word.stop]:
+        while number < job.until and not control[Word.stop]:
+            while (
+                job.pause and control[Word.next] < control[Word.pushed] and not control[Word.stop]
+            ):
                 control[Word.producer_calls] += 1
                 os.sched_yield()
-            count = min(burst if many else 1, until - number)
-            batch = [entry_of(number + i, seed) for i in range(count)]
+            count = min(job.burst if many else 1, job.until - number)
+            batch = [entry_of(number + i, job.seed) for i in range(count)]
             control[Word.pushing] = number + count
             control[Word.pushed_at] = time.monotonic_ns()
             if count == 1:
@@ -175,19 +171,13 @@ class PythonDriver:
                 os.sched_yield()
         return OK
 
-    def _consume(
-        self,
-        control: Control,
-        seed: int,
-        until: int,
-        burst: int,
-        pause: int,
-        wait: int,
-        strict: bool,
-    ) -> int:
+    def _consume(self, control: Control, job: Job) -> int:
+        burst = job.burst
         many, expected = "pop_many" in self.offered and burst > 1, control[Word.next]
         control[Word.popping] = burst if many else 1
-        while expected < until and not (control[Word.stop] and expected >= control[Word.pushed]):
+        while expected < job.until and not (
+            control[Word.stop] and expected >= control[Word.pushed]
+        ):
             if many:
                 batch = list(self._ring.pop_many(burst))
             else:
@@ -196,17 +186,17 @@ class PythonDriver:
             control[Word.consumer_calls] += 1
             if len(batch) > burst or not all(isinstance(e, bytes) and len(e) == 24 for e in batch):
                 return NONSENSE
-            if batch and pause:  # before `next` lets the producer set `pushed_at` anew
+            if batch and job.pause:  # before `next` lets the producer set `pushed_at` anew
                 control.take_latency(time.monotonic_ns() - control[Word.pushed_at])
             for entry in batch:
-                expected = _judge(control, entry, expected, seed, strict)
+                expected = _judge(control, entry, expected, job)
             control[Word.next] = expected
             if batch:
                 continue
-            if control[Word.stop] and not strict:
+            if control[Word.stop] and not job.strict:
                 break
-            if wait and "wait" in self.offered:
-                self._sleep(control, wait)
+            if job.wait and "wait" in self.offered:
+                self._sleep(control, job.wait)
             else:
                 os.sched_yield()
         return OK
@@ -234,15 +224,15 @@ def entry_of(number: int, seed: int) -> bytes:
     return np.array([number, second, third], np.uint64).tobytes()
 
 
-def _judge(control: Control, entry: bytes, expected: int, seed: int, strict: bool) -> int:
+def _judge(control: Control, entry: bytes, expected: int, job: Job) -> int:
     """Count an entry, as judge in drive.c; the number that must come next."""
     number = int.from_bytes(entry[:8], "little")
     known, control.seen[number % SEEN] = int(control.seen[number % SEEN]), number + 1 & _U64
-    if number == expected and entry == entry_of(number, seed):
+    if number == expected and entry == entry_of(number, job.seed):
         return expected + 1
-    if not strict:
+    if not job.strict:
         return expected
-    if entry != entry_of(number, seed):
+    if entry != entry_of(number, job.seed):
         control[Word.torn] += 1
         return expected + 1
     gap = control[Word.gap_from], control[Word.gap_to]

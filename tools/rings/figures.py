@@ -8,8 +8,9 @@ import numpy as np
 
 from coalesced.hv.errors import HostError
 from coalesced.tools.rings.control import Word
+from coalesced.tools.rings.drivers import Job
 from coalesced.tools.rings.patience import HANG
-from coalesced.tools.rings.sides import Job, Pair, Ring
+from coalesced.tools.rings.sides import Pair, Ring
 
 ENTRIES, PYTHON_ENTRIES = 1_000_000, 4_000
 _SINGLE, _PYTHON_SINGLE = 20_000, 1_000

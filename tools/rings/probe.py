@@ -17,7 +17,7 @@ from coalesced.tools.rings.source import Source, load
 SIZES = (1, 2, 15, 64, 1024, 16384)  # entries
 SIZE_MOST = 1 << 28
 ENTRY_LEAST = 8  # bytes of memory
-_ROOM = 64  # entries of the ring that is tried, if it can hold so many
+_ROOM = 64  # entries of the ring under test, if it can hold them
 CLAIMS = ("producer-death", "consumer-death", "hostile-indices", "no-lost-wakeup")
 
 

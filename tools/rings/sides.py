@@ -17,7 +17,7 @@ from coalesced.hv import core
 from coalesced.hv.errors import HostError
 from coalesced.tools import termination
 from coalesced.tools.rings.control import Control, Word
-from coalesced.tools.rings.drivers import USERS, Driver, Missing, driver_of
+from coalesced.tools.rings.drivers import USERS, Driver, Job, Missing, driver_of
 from coalesced.tools.rings.patience import Patience, state_of
 from coalesced.tools.rings.source import Source
 
@@ -27,7 +27,7 @@ RAISED, UNLOADABLE = 70, 71  # exit statuses beside those of a driver
 _READY = {"producer": Word.producer_ready, "consumer": Word.consumer_ready}
 _DONE = {"producer": Word.producer_done, "consumer": Word.consumer_done}
 _CALLS = {"producer": Word.producer_calls, "consumer": Word.consumer_calls}
-_CALLS_OF_A_SECOND = 1000  # so many that return show as much as a second of CPU time does
+_CALLS_OF_A_SECOND = 1000  # this many completed calls show as much as a second of CPU time
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -49,20 +49,6 @@ class Ring:
     def driver(self) -> Driver:
         """Raises Missing."""
         return driver_of(self.number, self.source)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run of a ring; `pause`, `wait` and `burst` as in drive.h."""
-
-    entries: int  # that the ring holds at least
-    burst: int = 64
-    pause: int = 0
-    wait: int = 0
-    until: int = (1 << 63) - 1
-    strict: bool = True
-    seed: int = 1
-    cpus: tuple[int, int] = (-1, -1)  # of the producer, the consumer; -1: any
 
 
 class Memory:
@@ -135,7 +121,7 @@ class Child:
         os.close(self._errors)
 
     def how(self) -> str:
-        """How it ended, when it was not by itself and well."""
+        """Its end in words, if it did not end by itself and well."""
         if self.status is not None and self.status < 0:
             return f"crashed ({signal.Signals(-self.status).name})"
         return f"failed: {self.last_line() or f'exit status {self.status}'}"
@@ -189,7 +175,7 @@ class Pair:
         self.sides[side] = Child(lambda: self._run(side, point), self.job.cpus[not producer])
 
     def _run(self, side: str, point: tuple[str, int] | None) -> int:
-        driver, job, control = self.ring.driver(), self.job, self.control
+        driver, control = self.ring.driver(), self.control
         producer = side == "producer"
         if answer := driver.call("attach", self.memory.bytes, producer):
             raise Missing(f"attach answered {answer}")
@@ -198,10 +184,7 @@ class Pair:
         control[_READY[side]] = 1
         while not control[Word.go]:
             os.sched_yield()
-        status = driver.run(
-            producer, self.memory.bytes, control,
-            job.seed, job.until, job.burst, job.pause, job.wait, job.strict,
-        )  # fmt: skip
+        status = driver.run(producer, self.memory.bytes, control, self.job)
         control[_DONE[side]] = 1
         return status
 
@@ -237,7 +220,7 @@ class Pair:
         return True
 
     def trouble(self) -> str:
-        """How a side ended that should not have; '' when none did."""
+        """The end of a side that should not have ended; '' if none did."""
         if self._unusable:
             return self._unusable
         for side, child in self.sides.items():

@@ -19,7 +19,7 @@ from coalesced.vmm.board import Board
 from coalesced.vmm.machine import Machine
 
 FRAMES: Final = 10_000
-"""Frames each way of the exchange over an 82540EM (`runs.e1000`)."""
+"""Frames in each direction of the exchange over an 82540EM (`runs.e1000`)."""
 BURST: Final = 32
 """Frames of it that are under way at once."""
 

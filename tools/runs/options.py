@@ -1,4 +1,4 @@
-"""How a guest is run, as values; `commands/options.py` fills them from a command line."""
+"""The options of a run as values; `commands/options.py` fills them from a command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Accel(StrEnum):
 
 
 class Wait(StrEnum):
-    """How either side waits for the other."""
+    """The wait policy of both sides."""
 
     block = "block"
     adaptive = "adaptive"
@@ -31,7 +31,7 @@ class Wait(StrEnum):
 
 
 class Cpus(StrEnum):
-    """Where the two processes run."""
+    """The placement of the two processes."""
 
     SAME = "same"
     SPLIT = "split"
@@ -39,7 +39,7 @@ class Cpus(StrEnum):
 
 
 class Rings(StrEnum):
-    """Where queued writes go."""
+    """The rings of queued writes."""
 
     vm = "vm"
     device = "device"
@@ -63,7 +63,7 @@ class Explain:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a guest is run."""
+    """The options of a run."""
 
     accel: str = Accel.process
     ring_pages: int = 1
@@ -96,7 +96,7 @@ def check_writable(option: str, path: Path) -> None:
     """Raise BadInput unless a file can be written at `path`."""
     folder = path.parent
     if path.is_dir():
-        raise BadInput(f"{option} {path}: expected a file, it is a folder")
+        raise BadInput(f"{option} {path}: expected a file, found a folder")
     if not folder.is_dir():
         raise BadInput(f"{option} {path}: there is no folder {folder}")
     if not os.access(path if path.exists() else folder, os.W_OK):

@@ -24,7 +24,7 @@ MISMATCHES_SHOWN = 10
 
 
 class Twin(Protocol):
-    """How to build a second machine: a `runs.runner.Job`."""
+    """Builds a second machine, as `runs.runner.Job` does."""
 
     @property
     def build(self) -> Callable[[Machine], Any]: ...
@@ -63,7 +63,7 @@ def once(record: Recorder) -> Recorder:
 
 
 def check_loads(machine: Machine, accel: KvmAccelerator) -> LoadCheck:
-    """Compare what the guest's loads gave with the recording, except what depends on time."""
+    """Compare the guest's loads with the recording, except those that depend on time."""
     from coalesced.tools.traces import loads  # noqa: PLC0415 - it knows the e1000's registers
 
     ops, got = accel.loads()

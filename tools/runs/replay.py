@@ -111,7 +111,7 @@ class Seen(NamedTuple):
 
     @property
     def left_out(self) -> Masks:
-        """The accesses to what the machine lacks, by its name."""
+        """The accesses to devices that the machine lacks, by name."""
         return {f"{name}{NOT_HERE}": m for name, m in {**self.functions, **self.regions}.items()}
 
 

@@ -70,7 +70,7 @@ class SleptOn:
 
 @dataclass(frozen=True)
 class Waits:
-    """How long queued writes waited in the ring."""
+    """The waits of queued writes in the ring."""
 
     wait_us: Percentiles = Percentiles()
     waited_longest: Place | None = None

@@ -109,7 +109,7 @@ class Usage:
 
 
 def check_kvm(vcpus: int = 1) -> None:
-    """Raise BadInput unless this machine's KVM can run a guest on so many vCPUs."""
+    """Raise BadInput unless this machine's KVM can run a guest on `vcpus` vCPUs."""
     try:
         capabilities()
         check_several(vcpus)
@@ -230,7 +230,7 @@ def _percentiles(ring: Consumer) -> Percentiles:
 
 
 def _waits(machine: Machine) -> Waits:
-    """How long queued writes waited in the VM's ring, and which of all rings waited longest."""
+    """The waits of queued writes in the VM's ring, and the longest of all rings."""
     ring = machine.accel.ring
     found = [known for queue in machine.queues if (known := queue.ring.core.waits()) is not None]
     if ring is None or not found:

@@ -34,7 +34,7 @@ def reap_orphans() -> None:
 
 
 def run(work: Work, lanes: int, step: Callable[[Totals], bool]) -> None:
-    """Do the work in so many processes.
+    """Do the work in several processes.
 
     `step` takes the sum of their counts so far, and ends them when it returns True, as Ctrl-C does;
     it is called once more when all have ended. Raises HostError.
@@ -94,7 +94,7 @@ class _Lane:
     def _start(self, number: int, work: Work) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
-        # Only the parent handles Ctrl-C, and tells the lanes by SIGTERM.
+        # Only the parent handles Ctrl-C, and sends the lanes SIGTERM.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
         try:
             self._pid = os.fork()
@@ -156,7 +156,7 @@ def _become(number: int, work: Work, peer: socket.socket, parent: int) -> None:
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
             tell(told)
         status = 0
-    except KeyboardInterrupt:  # before or after the work: what it has told is all
+    except KeyboardInterrupt:  # before or after the work: it has reported all
         status = 0
     except BaseException:
         traceback.print_exc()

@@ -13,7 +13,7 @@ from typing import Any
 from coalesced.hv import abi
 
 VCPU = 3  # the number of the message about the vCPU, with its run segment and pipes
-# What either side sends until the guest runs: for the VM, two capabilities, the vCPU, zones, RAM
+# The messages of either side until the guest runs: the VM, two capabilities, the vCPU, zones, RAM
 # and the guest.
 _MESSAGES = (0, 1, 2, VCPU, VCPU, VCPU, 4, 5, 6, 7, 8)
 _RESULTS = (1, 2, 3, 0, -1, -12, 1 << 31, (1 << 63) - 1, -(1 << 63))
@@ -57,7 +57,7 @@ class Lie:
 
     @classmethod
     def draw(cls, chance: random.Random, rings: int = 0) -> Lie:
-        """The next one, in a pair with so many own rings."""
+        """The next one, in a pair with `rings` own rings."""
         side, what, result = (
             chance.choice(("hv", "vmm")),
             chance.choice(WAYS),
@@ -75,7 +75,7 @@ class Lie:
         )
 
     def tell(self, data: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
-        """The message as it is sent."""
+        """The message as sent."""
         if self.what in _OTHERS:
             other = _OTHERS[self.what]
             return data, [other() if n == self.place else fd for n, fd in enumerate(fds)]

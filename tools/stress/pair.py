@@ -36,7 +36,7 @@ _PAIRS_OF_A_MACHINE = 20  # at most
 
 Message = dict[str, Any]
 
-# What a limit on processes, memory or open files looks like in an error's text.
+# Texts of errors that come from a limit on processes, memory or open files.
 _NO_ROOM = ("[Errno 11]", "[Errno 12]", "[Errno 23]", "[Errno 24]", "MemoryError", "open files")
 
 

@@ -22,7 +22,7 @@ PERIOD: Final = 1 << 13  # entries, after which addresses and sizes repeat
 _LAPS: Final = 64  # periods, after which the addresses in memory repeat
 _ALL: Final = np.uint64((1 << 64) - 1)
 
-# An entry lies in the page of its number, so that the page tells the number, modulo MEMORY_MODULUS.
+# An entry lies in the page of its number, so that the page gives the number, modulo MEMORY_MODULUS.
 MEMORY_MODULUS: Final = PERIOD * _LAPS
 QUEUE: Final = 1 << 40  # coalesced
 DIRECT: Final = 1 << 41  # not coalesced: each write exits
@@ -235,7 +235,7 @@ def _kinds(random: np.random.Generator, style: Style) -> NDArray[np.str_]:
         if random.random() < shares.in_runs:
             kinds[at : at + length] = "out" if random.random() < out else "store"
         at += length
-    # What follows the first part of a crossing access is its second part; the last has none.
+    # The second part of a crossing access follows its first; the last has none.
     kinds[-1] = "store"
     for i in np.flatnonzero(kinds == "cross").tolist():
         if kinds[i] == "cross":

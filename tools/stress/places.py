@@ -172,7 +172,7 @@ def truncation(chance: random.Random, segments: Segments) -> Corruption:
     return Corruption(f"truncation of {name} to {offset} bytes", segment, offset, b"")
 
 
-# How often each is drawn.
+# Relative frequencies.
 _COMMON: dict[Draw, int] = {
     ring_index: 30,
     entry: 38,

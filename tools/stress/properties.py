@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from coalesced.tools.rings.control import Word
+from coalesced.tools.rings.drivers import Job
 from coalesced.tools.rings.patience import HANG, Patience
 from coalesced.tools.rings.probe import ENTRY_LEAST, SIZES, Offer
-from coalesced.tools.rings.sides import Job, Pair, Ring
+from coalesced.tools.rings.sides import Pair, Ring
 
 PROPERTIES = (
     "lossless",
@@ -231,7 +232,7 @@ class Trials:
             self.found.fail(name, f"it holds {held} of {before:,} in the end", pair.job)
 
     def _filled(self, pair: Pair) -> int | None:
-        """How many entries a producer alone brings into an empty ring; None: it does not return."""
+        """Number of entries that fit into an empty ring; None if the producer does not return."""
         control = pair.control
         control[Word.stop] = 0
         if child := pair.sides.pop("producer", None):
@@ -246,7 +247,7 @@ class Trials:
             elif calls >= full:
                 break
             if pushed - control[Word.next] > len(pair.memory.bytes) // ENTRY_LEAST:
-                break  # it cannot hold so many: it drops them
+                break  # it cannot hold them all: it drops some
             if pair.sides["producer"].ended() or patience.over(calls):
                 return None
             time.sleep(_LOOK / 10)
@@ -273,10 +274,10 @@ class Trials:
         pair.start(side)
 
     def _excuse(self, pair: Pair, side: str) -> None:
-        """Which entries the dead side may have taken along, and which may come again."""
+        """The entries that may be lost with the dead side, and those that may come again."""
         control = pair.control
         if side == "producer":
-            # What came before is settled first: one range at a time is excused.
+            # Earlier entries are settled first: one range at a time is excused.
             awaited(lambda: control[Word.next] >= control[Word.pushed], 0.5)
             control[Word.again_from] = 1 << 63
             control[Word.gap_from], control[Word.gap_to] = (

@@ -99,7 +99,7 @@ class Segments:
         return self.all_indices()[ring] == before[ring]
 
     def moves(self) -> list[tuple[int, int]]:
-        """What changes while the pair goes on: the indices, and each vCPU's exits and resumes."""
+        """Values that change while the pair runs: the indices, each vCPU's exits and resumes."""
         words = core.EXIT_SEQUENCE, core.RESUME_SEQUENCE
         counts = [(_word(run, words[0]), _word(run, words[1])) for run in self.runs]
         return self.all_indices() + counts

@@ -142,7 +142,7 @@ def _without_nested(lines: Events, order: Positions) -> tuple[Events, Positions,
 
 
 def _inner(lines: Events, pieces: int) -> Positions:
-    """The lines of inner regions that took an outer one's access in so many pieces."""
+    """The lines of inner regions that took the pieces of an outer one's access."""
     first = _candidates(lines, pieces)
     first = first[_alike(lines, pieces, first)]
     read = lines.is_read[first]

@@ -21,7 +21,7 @@ NO_TIME: Final = -1
 class Kind(IntEnum):
     """The kinds of lines that a pattern of a format recognises."""
 
-    READ = 0  # of a port or of memory; the address tells which
+    READ = 0  # of a port or of memory, by the address
     WRITE = 1
     LOAD = 2
     STORE = 3

@@ -74,7 +74,7 @@ class Compared:
 
     @property
     def matching(self) -> int:
-        """How many of the checked loads are equal."""
+        """Number of checked loads that are equal."""
         return int((self.checked & self.equal).sum())
 
     def wrong(self, most: int) -> list[int]:

@@ -70,7 +70,7 @@ def _open(path: Path) -> IO[bytes]:
     if stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISFIFO(mode):
         return file
     file.close()
-    raise BadInput(f"trace {path}: expected a file or a pipe, it is a device or a socket")
+    raise BadInput(f"trace {path}: expected a file or a pipe, found a device or a socket")
 
 
 def _chunks(path: Path, file: IO[bytes], limits: Limits, watch: Watch) -> Iterator[bytes]:

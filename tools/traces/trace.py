@@ -56,7 +56,7 @@ class Trace:
         return np.asarray((kinds == OP_LOAD) | (kinds == OP_IN))
 
     def take(self, which: NDArray[np.bool_]) -> Self:
-        """The chosen accesses; what is counted stays as it is."""
+        """The chosen accesses; the counts stay the same."""
         ops, region, lines = self.ops[which], self.region[which], self.lines[which]
         return replace(self, ops=ops, region=region, lines=lines)
 
@@ -133,7 +133,7 @@ def trace_of(recording: Recording) -> Trace:
         known = f", and {sum(strings.values()):,} string instructions, which have no values"
         raise BadInput(
             f"{recording.path}: expected at least one access of a vCPU, "
-            f"got {counted.lines:,} of cpu -1, which is none{known if strings else ''}"
+            f"got {counted.lines:,} of cpu -1, which is no vCPU{known if strings else ''}"
         )
     ops, rows, joined = instructions(_ops(lines))
     return Trace(

@@ -125,7 +125,7 @@ class RecordingBus:
 
     def wait_interrupt(self, lines: int, timeout: float | None, /) -> int:
         raise GuestError(
-            "wait_interrupt: --accel kvm runs what a guest was recorded to do, without interrupts"
+            "wait_interrupt: --accel kvm runs a recording of the guest, without interrupts"
         )
 
     def finish(self) -> None:

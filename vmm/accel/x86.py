@@ -107,7 +107,7 @@ class _Assembler:
         self._into_data: list[int] = []  # places in the code of offsets into the data
         self._loads: list[NDArray[np.void]] = []
         self._places: list[NDArray[np.int64]] = []
-        # What registers hold, None: not known.
+        # Values of registers; None: unknown.
         self._dx: int | None = None
         self._eax: tuple[int, int] | None = None
         self._mm0: int | None = None

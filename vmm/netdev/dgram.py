@@ -109,7 +109,7 @@ class Dgram(Backend):
         self._path = path
         self._segments = self._groups = remote.family != socket.AF_UNIX
         self._full = False
-        self._awaited = -1  # the descriptor that tells when there is room
+        self._awaited = -1  # the descriptor that is watched for room
         self._probe: socket.socket | None = None
         self._buffer = bytearray(FRAME_MAX)
         sock.setblocking(False)

@@ -61,7 +61,7 @@ class Hub:
         Raises NetdevError when the two are joined already: a frame would circulate for ever.
         """
         if other in self._joined:
-            raise NetdevError("its hub is joined to this one already")
+            raise NetdevError("its hub is already connected to this one")
         joined = self._joined | other._joined
         for hub in joined:
             hub._joined = joined
@@ -181,7 +181,7 @@ class Port:
             self._netdev.receive_ready()
 
     def _drain(self, asked: bool = False) -> None:
-        """Hand out what waits, as far as it is taken; `asked`: the card says that it can."""
+        """Hand out waiting frames, as far as they are taken; `asked`: the card has room again."""
         if self._delivery.running:
             return
         was_full = self.room == 0

@@ -27,7 +27,7 @@ class Network:
         """Make the back end of a SPEC. Raises NetdevError."""
         spec = specs.parse(text)
         if spec.id in self._netdevs:
-            raise spec.wrong(f"there is a netdev {spec.id!r} already")
+            raise spec.wrong(f"netdev {spec.id!r} already exists")
         module = importlib.import_module(specs.KINDS[spec.kind])
         self._netdevs[spec.id] = module.create(spec, self.host, self)
 
@@ -48,7 +48,7 @@ class Network:
             known = ", ".join(self._netdevs) or "none"
             raise specs.NetdevError(f"there is no netdev {name!r}; known: {known}")
         if name in self._taken_by:
-            raise specs.NetdevError(f"netdev {name!r} is taken by {self._taken_by[name]} already")
+            raise specs.NetdevError(f"netdev {name!r} is already used by {self._taken_by[name]}")
         self.occupy(name, taker)
         return found
 

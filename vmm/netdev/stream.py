@@ -189,7 +189,7 @@ class Stream(Backend):
             self.host.loop.add_reader(sock.fileno(), self.readable)
 
     def _lost(self) -> None:
-        """The peer has gone."""
+        """The peer has closed the connection."""
         peer, self._peer = self._peer, None
         assert peer is not None
         loop = self.host.loop
@@ -226,7 +226,7 @@ class Stream(Backend):
         return done
 
     def _begin_writing(self, frames: Sequence[bytes]) -> int:
-        """Let the first frames be what there is to write; how many."""
+        """Choose the first frames as the data to write; their number."""
         parts: list[bytes] = []
         size = count = 0
         for frame in frames:
@@ -239,7 +239,7 @@ class Stream(Backend):
         return count
 
     def _write(self) -> None:
-        """Write what there is to write, as far as there is room."""
+        """Write the chosen data, as far as there is room."""
         assert self._peer is not None
         try:
             done = self._peer.send(self._out, socket.MSG_NOSIGNAL)

@@ -123,7 +123,7 @@ class Tap(Backend):
         return frames
 
     def _check(self, error: OSError) -> None:
-        """Stop watching a descriptor whose interface is gone: it is always ready."""
+        """Stop watching a descriptor whose interface was removed: it is always ready."""
         if error.errno != errno.EBADFD or self._gone:
             return
         self._gone = True

@@ -258,7 +258,7 @@ def test_a_guest_that_is_no_json_object_is_einval(asked: Asked, argument: bytes)
         ("/no/such.py:f", "guest /no/such.py: no such file"),
         ("no.such.module:f", "ModuleNotFoundError"),
         ("os:no_such", "it has no function 'no_such'"),
-        ("os:sep", "'sep' is no function"),
+        ("os:sep", "'sep' is not a function"),
     ],
 )
 def test_a_guest_that_is_missing_is_enoent(asked: Asked, name: str, said: str) -> None:

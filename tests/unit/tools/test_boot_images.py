@@ -103,7 +103,7 @@ def test_a_multiboot_kernel_may_give_its_addresses(
     [
         (multiboot(0x100008)[:28], "the multiboot header is cut short"),
         *(
-            (multiboot(*addresses), "loads what is not in the file, or too much")
+            (multiboot(*addresses), "asks for bytes outside the file, or for too many")
             for addresses in (
                 (0x100008, 0x100000, 0x100041, 0, 0x100000),
                 (0x100000, 0x100000, 0x100000, 0, 0x100000),
@@ -119,7 +119,7 @@ def test_a_multiboot_kernel_may_give_its_addresses(
         (elf(0)[:40], "the ELF file is cut short"),
         (elf(0, bits=2), "expected an ELF file of 32 bits for the i386"),
         (elf(0, machine=62), "expected an ELF file of 32 bits for the i386"),
-        (elf(0), "no segment is to be loaded"),
+        (elf(0), "no segment to load"),
         (elf(0, (0, b"code", 2)), "segment 0 lies outside the file, or is too large"),
         (elf(0, (0, b"code", 1 << 31)), "segment 0 lies outside the file, or is too large"),
     ],

@@ -36,10 +36,10 @@ def test_every_printable_character_has_a_key() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("é", "--type é: 'é' is on no key"),
+        ("é", "--type é: 'é' is not on the keyboard"),
         ("\\x", r"--type \x: expected \n, \t, \b, \e, \c, \w or \\, got \x"),
         ("a\\", r"--type a\: expected \n, \t, \b, \e, \c, \w or \\, got \ "[:-1]),
-        (r"\c1", r"--type \c1: expected a letter behind \c, got '1'"),
+        (r"\c1", r"--type \c1: expected a letter after \c, got '1'"),
         (r"\w", r"--type \w: expected \w{TEXT}, with a text to wait for"),
         (r"\w{}", r"expected \w{TEXT}"),
         (r"\w{ok", r"expected \w{TEXT}"),

@@ -96,7 +96,7 @@ def test_threads_are_told_apart(tmp_path: Path) -> None:
     ("events", "said"),
     [
         ([STORE], "expected lines of kvm_userspace_exit, got none"),
-        ([STORE, MMIO, "CPU:1 [LOST 12 EVENTS]"], "events are lost"),
+        ([STORE, MMIO, "CPU:1 [LOST 12 EVENTS]"], "events were lost"),
         (["memory_region_ops_read cpu 0 mr 0x1 addr 0x1ce value 0x0 size 2"], "KVM's tracepoints"),
     ],
 )

@@ -143,7 +143,7 @@ def test_keys_have_the_scan_codes_of_set_1(name: str, down: bool, codes: list[in
 
 
 def test_an_unknown_key_is_refused() -> None:
-    with pytest.raises(ValueError, match="no key is called 'Any'"):
+    with pytest.raises(ValueError, match="there is no key named 'Any'"):
         codes_of("Any", True)
 
 

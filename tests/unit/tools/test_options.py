@@ -73,7 +73,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     check_writable("--png", tmp_path / "old.png")
     with pytest.raises(BadInput, match="there is no folder"):
         check_writable("--png", tmp_path / "no" / "new.png")
-    with pytest.raises(BadInput, match="expected a file, it is a folder"):
+    with pytest.raises(BadInput, match="expected a file, found a folder"):
         check_writable("--png", tmp_path)
     with pytest.raises(BadInput, match=r"--trace .*: there is no folder"):
         options(trace_out=tmp_path / "no" / "t")
@@ -118,7 +118,7 @@ def test_a_trace_on_a_full_disk_is_bad_input_and_other_errors_stay_what_they_are
         (["demo", "vga", "--accel", "x"], "Invalid value for '--accel'"),
         (["run", "g.py:f", "--staleness", "-1"], "--staleness -1: expected above 0"),
         (["run", "g.py:f", "--png", "nowhere/s.png"], "there is no folder nowhere"),
-        (["demo", "vga", "--png", "."], "expected a file, it is a folder"),
+        (["demo", "vga", "--png", "."], "expected a file, found a folder"),
         (["demo", "vga", "--image", "none.png"], "--image none.png: no such file"),
         (["replay", "none.trace"], "trace none.trace: No such file or directory"),
         *(
@@ -126,7 +126,7 @@ def test_a_trace_on_a_full_disk_is_bad_input_and_other_errors_stay_what_they_are
             for guest, message in (
                 ("nothing.py:main", "nothing.py: no such file"),
                 ("good.py:nobody", "good.py: it has no function 'nobody'"),
-                ("good.py:no_function", "'no_function' is no function"),
+                ("good.py:no_function", "'no_function' is not a function"),
                 ("good.py", "guest 'good.py': expected FILE.py:FUNCTION or module:function"),
                 ("good.py:makes", "expected a plain function, 'makes' is a generator"),
                 ("good.py:waits", "expected a plain function, 'waits' is a generator or a corou"),

@@ -13,7 +13,8 @@ from coalesced.hv.errors import HostError
 from coalesced.tools.errors import BadInput
 from coalesced.tools.rings import figures, probe
 from coalesced.tools.rings.control import Control, Word
-from coalesced.tools.rings.sides import Job, Memory, Pair
+from coalesced.tools.rings.drivers import Job
+from coalesced.tools.rings.sides import Memory, Pair
 from coalesced.tools.stress import own_ring
 from coalesced.tools.stress.properties import PROPERTIES, Found, Trials, awaited
 from helpers.descriptors import descriptors
@@ -215,7 +216,7 @@ def test_the_next_push_cannot_change_the_latency_of_the_last(tmp_path: Path) -> 
     memory, control, driver = Memory(ring.size(64)), Watched(), ring.driver()
     driver.call("attach", memory.bytes, 1)
     for producer in (True, False):
-        driver.run(producer, memory.bytes, control, 1, 1, 1, 5, 0, True)
+        driver.run(producer, memory.bytes, control, Job(64, burst=1, pause=5, until=1))
     assert told.index("latency") < told.index("next")
     assert control[Word.next] == 1
 

@@ -175,7 +175,7 @@ def test_what_no_vcpu_did_is_left_out(tmp_path: Path) -> None:
     trace = read(trace_of(tmp_path, f"{alone}\n{GOOD}\n{alone}\n"))
     assert trace.lines.tolist() == [2]
     assert (trace.counted.lines, trace.counted.no_vcpu) == (3, 2)
-    with pytest.raises(BadInput, match=r"of a vCPU, got 2 of cpu -1, which is none$"):
+    with pytest.raises(BadInput, match=r"of a vCPU, got 2 of cpu -1, which is no vCPU$"):
         read(trace_of(tmp_path, f"{alone}\n{alone}\n"))
 
 

@@ -93,7 +93,7 @@ def test_properties_of_every_pci_function(
 
 def test_an_id_is_taken_once(board: Board) -> None:
     add(board, "isa-vga,id=a.b-c_1,bus=isa.0")
-    with pytest.raises(SpecError, match="another device is called"):
+    with pytest.raises(SpecError, match="another device already has the id"):
         add(board, "VGA,id=a.b-c_1")
     add(board, "VGA,id=another")
 
@@ -110,7 +110,7 @@ def test_an_id_is_taken_once(board: Board) -> None:
         ("VGA,addr=-1", "expected addr=SLOT.0, 00.0 to 1f.0, got '-1'"),
         ("VGA,addr=two", "expected addr=SLOT.0, 00.0 to 1f.0, got 'two'"),
         ("VGA,addr=02.1", "function 1: every device here is a function 0"),
-        ("VGA,addr=00.0", "VGA: PCI slot 00 holds 'i440FX' already"),
+        ("VGA,addr=00.0", "VGA: PCI slot 00 already holds 'i440FX'"),
         ("VGA,vgamem_mb=some", "vgamem_mb: expected a power of two from 1 to 256, got 'some'"),
         ("VGA,vgamem_mb=3", "vgamem_mb: expected a power of two from 1 to 256, got '3'"),
         ("VGA,vgamem_mb=512", "vgamem_mb: expected a power of two from 1 to 256, got '512'"),
@@ -144,7 +144,7 @@ def test_what_is_wrong_with_a_spec(board: Board, text: str, reason: str) -> None
 
 def test_a_slot_is_taken_once(board: Board) -> None:
     add(board, "VGA,addr=02.0")
-    with pytest.raises(SpecError, match="PCI slot 02 holds 'VGA' already"):
+    with pytest.raises(SpecError, match="PCI slot 02 already holds 'VGA'"):
         add(board, "cirrus-vga,addr=2")
 
 
@@ -174,7 +174,7 @@ def test_a_network_card_is_plugged_into_its_back_end(board: Board) -> None:
     ("text", "reason"),
     [
         ("e1000,netdev=n9", "there is no netdev 'n9'; known: p0, p1"),
-        ("e1000,netdev=p0", "netdev 'p0' is taken by e1000 already"),
+        ("e1000,netdev=p0", "netdev 'p0' is already used by e1000"),
         ("e1000,mac=12", "mac: expected six bytes like 52:54:00:12:34:56, got '12'"),
         ("e1000,vlan=1", "unknown property 'vlan'; known: addr, bus, id, netdev, mac"),
         ("VGA,netdev=p1", "VGA is no network card and takes no netdev"),

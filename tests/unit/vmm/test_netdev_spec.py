@@ -76,12 +76,12 @@ def test_what_is_wrong_is_said_in_one_line(bench: Bench, spec: str, reason: str)
 def test_ids_are_unique_and_taken_once(bench: Bench) -> None:
     (port,) = free_ports(1)
     bench.add(f"dgram,id=n0,local=127.0.0.1:{port},remote=127.0.0.1:9", "hubport,id=n1,hubid=0")
-    with pytest.raises(NetdevError, match="there is a netdev 'n0' already"):
+    with pytest.raises(NetdevError, match="netdev 'n0' already exists"):
         bench.add("hubport,id=n0,hubid=0")
     assert bench.network.unused() == ["n0", "n1"]
     bench.card("n0")
     assert bench.network.unused() == ["n1"]
-    with pytest.raises(NetdevError, match="netdev 'n0' is taken by card already"):
+    with pytest.raises(NetdevError, match="netdev 'n0' is already used by card"):
         bench.card("n0")
     with pytest.raises(NetdevError, match="there is no netdev 'n7'; known: n0, n1"):
         bench.card("n7")
@@ -90,11 +90,11 @@ def test_ids_are_unique_and_taken_once(bench: Bench) -> None:
 def test_hubs_that_are_joined_are_joined_once(bench: Bench) -> None:
     """A frame would go round for ever."""
     bench.add("hubport,id=a,hubid=0")
-    with pytest.raises(NetdevError, match=r"id=b.*: its hub is joined to this one already"):
+    with pytest.raises(NetdevError, match=r"id=b.*: its hub is already connected to this one"):
         bench.add("hubport,id=b,hubid=0,netdev=a")
     bench.add("hubport,id=c,hubid=1", "hubport,id=d,hubid=2,netdev=c", "hubport,id=e,hubid=2")
     bench.add("hubport,id=f,hubid=3,netdev=e", "hubport,id=g,hubid=3")
-    with pytest.raises(NetdevError, match="joined to this one already"):
+    with pytest.raises(NetdevError, match="connected to this one"):
         bench.add("hubport,id=h,hubid=1,netdev=g")
 
 
@@ -105,9 +105,9 @@ def test_a_hubs_port_takes_its_netdev_for_itself(bench: Bench) -> None:
         "hubport,id=p0,hubid=0,netdev=n0",
     )
     assert bench.network.unused() == []
-    with pytest.raises(NetdevError, match="netdev 'n0' is taken by hubport 'p0' already"):
+    with pytest.raises(NetdevError, match="netdev 'n0' is already used by hubport 'p0'"):
         bench.card("n0")
-    with pytest.raises(NetdevError, match="netdev 'p0' is taken by netdev 'n0' already"):
+    with pytest.raises(NetdevError, match="netdev 'p0' is already used by netdev 'n0'"):
         bench.card("p0")
 
 

@@ -35,7 +35,7 @@ static bool step(struct pass *pass, struct record *r)
     return true;
 }
 
-/* How many writes wait longer than each limit. */
+/* Number of writes that wait longer than each limit. */
 static PyObject *result(struct pass *pass)
 {
     struct late *l = (struct late *)pass;

@@ -49,7 +49,7 @@ static inline bool odd_other(struct table *odd, const struct record *r)
     return true;
 }
 
-/* Those with so many at least. */
+/* Those with at least as many. */
 static inline PyObject *odd_rows(const struct table *odd, int64_t least)
 {
     PyObject *found = PyByteArray_FromStringAndSize(NULL, 0);

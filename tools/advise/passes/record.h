@@ -1,4 +1,4 @@
-/* An event of a recording as it is kept, and what each pass over the events shares. */
+/* An event of a recording as stored, and the code that all passes share. */
 #ifndef COALESCED_ADVISE_RECORD_H
 #define COALESCED_ADVISE_RECORD_H
 

@@ -53,7 +53,7 @@ static inline bool was_drained(struct drained *d)
     return true;
 }
 
-/* How an event of some zones ends. */
+/* The outcome of an event in some zones. */
 struct outcome {
     bool within,
         exits; /* is it a write in a zone; does it exit otherwise, which drains the ring? */

@@ -25,6 +25,6 @@ def module(name: str) -> ModuleType:
 
 
 def repeat(take: Callable[[], object], times: int) -> None:
-    """Call a function so many times."""
+    """Call a function repeatedly."""
     for _ in range(times):
         take()

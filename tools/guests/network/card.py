@@ -171,7 +171,7 @@ class Card:
             deadline = time.monotonic() + _EEPROM_SECONDS
             while not (got := self._read(EERD)) & EERD_DONE:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"the EEPROM gave no word {address}")
+                    raise TimeoutError(f"the EEPROM did not return word {address}")
             words.append((got >> EERD_DATA_SHIFT).to_bytes(2, "little"))
         return b"".join(words)
 

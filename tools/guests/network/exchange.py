@@ -81,7 +81,7 @@ def say_hello(card: Card, stall: float = STALL_SECONDS) -> None:
     (answer,) = _round(card, 1, stall)
     packet = packets.parse_arp(answer.rows()[0][packets.ETHERNET_SIZE :])
     if packet is None or packet.sender_mac != PEER_MAC:
-        raise ValueError("the first frame from the other end is no answer to this card's ARP")
+        raise ValueError("the first frame from the other end does not answer this card's ARP")
 
 
 def _round(card: Card, count: int, stall: float) -> list[Frames]:

@@ -58,7 +58,7 @@ class Sender:
         theirs = Host(stack.resolve(host), host, port)
         self._flow = UdpFlow(stack.host(LOCAL_PORT), theirs)
         self._block = blocks.empty(BURST)
-        # What iperf fills its datagrams with.
+        # The bytes with which iperf fills its datagrams.
         filling = np.arange(length - HEADER.size) % 10 + ord("0")
         self._block[:, PAYLOAD_AT + HEADER.size : PAYLOAD_AT + length] = filling
         self._report: Report | None = None

@@ -53,7 +53,7 @@ class Pattern:
         return Frames(block, self._lengths[kinds])
 
     def wrong(self, got: Frames, first: int) -> int:
-        """How many frames differ, in any byte or in length, from those from `first` on."""
+        """Number of frames that differ, in any byte or in length, from those from `first` on."""
         count = len(got.lengths)
         wanted = self.frames(first, count)
         outside = self._outside[np.arange(first, first + count) % _KINDS]

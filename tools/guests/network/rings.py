@@ -133,7 +133,7 @@ class Receiver:
         self._refilled = 0  # the first slot that was not emptied again
 
     def waiting(self, limit: int = SLOTS) -> int:
-        """How many slots hold a frame by now, counted up to `limit`."""
+        """Number of slots that hold a frame by now, up to `limit`."""
         ring, slot = self.ring, self._next
         found = _done(_statuses(self._vcpu, ring, slot, min(limit, SLOTS - slot)))
         if found < limit and slot + found == SLOTS:
@@ -192,6 +192,6 @@ def _statuses(vcpu: Vcpu, ring: int, slot: int, count: int) -> bytearray:
 
 
 def _done(statuses: bytearray) -> int:
-    """How many descriptors the card has finished, up to the first unfinished one."""
+    """Number of descriptors that the card has finished, up to the first unfinished one."""
     found = statuses.translate(_DD_ONLY).find(0)
     return len(statuses) if found < 0 else found

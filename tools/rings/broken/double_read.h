@@ -36,7 +36,7 @@ static inline enum ring_status ring_append(struct ring_producer *p, uint64_t phy
     atomic_store_explicit(&slot->word[1], (uint64_t)pio << 32 | len, memory_order_relaxed);
     atomic_store_explicit(&slot->word[2], data, memory_order_relaxed);
     p->next = last + 1 == p->slots ? 0 : last + 1;
-    /* What the next entry takes for its slot. */
+    /* The slot of the next entry. */
     atomic_store_explicit(&p->ring->last, p->next, ORDER_RELEASE_LAST);
     p->published = p->next;
     return RING_OK;

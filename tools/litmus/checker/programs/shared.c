@@ -1,7 +1,7 @@
 /*
  * hv/core/shared_ring.h: a producer that publishes entries, wakes a consumer that may sleep, and
  * closes its end. The two may start in any order. The consumer must get every entry before it is
- * told that the other side is gone, and it must not sleep for good.
+ * told that the other side has ended, and it must not sleep forever.
  */
 #include "litmus.h"
 
