@@ -30,6 +30,16 @@ _ZONES_AT_ONCE = (abi.HV_MESSAGE_MAX - 64) // abi.KVM_COALESCED_MMIO_ZONE.size
 Range = tuple[int, int]  # address, size
 
 
+class ZoneChange(NamedTuple):
+    """Zones of one kind to unregister, then others to register."""
+
+    removed: Sequence[Range] = ()
+    added: Sequence[Range] = ()
+    port: bool = False
+    posted: Sequence[Range] = ()  # registered after those added, as posted zones
+    buffer: OwnRing | None = None  # the ring of those registered; None: the VM's
+
+
 def _close(fds: tuple[int, ...]) -> None:
     for fd in fds:
         os.close(fd)
@@ -154,32 +164,25 @@ class Vm:
         argument = abi.KVM_COALESCED_MMIO_ZONE.pack(addr, size, pio)
         self.request(abi.KVM_UNREGISTER_COALESCED_MMIO, argument)
 
-    def change_coalesced_mmio(
-        self,
-        removed: Sequence[Range],
-        added: Sequence[Range],
-        pio: bool = False,
-        posted: Sequence[Range] = (),
-        buffer: OwnRing | None = None,
-    ) -> int:
+    def change_coalesced_mmio(self, change: ZoneChange) -> int:
         """Unregister ranges, then register others, in a request or two; how many were registered.
 
-        `posted`: registered behind those added, as posted zones: each write ends a `run` of the
-        vCPU with WATCH_POSTED; those in a buffer need POSTED_APART, too. `buffer`: the ring of
-        those registered; None: the VM's. Fewer than all: the kernel has no room for the next one
-        (ENOSPC). Raises RequestError with EEXIST for a zone that overlaps one that is posted when
-        it is not, or of another ring.
+        Each write to a posted zone ends a `run` of the vCPU with WATCH_POSTED; those in a buffer
+        need POSTED_APART, too. Fewer than all: the kernel has no room for the next one (ENOSPC).
+        Raises RequestError with EEXIST for a zone that overlaps one that is posted when it is not,
+        or of another ring.
         """
+        buffer, pio = change.buffer, int(change.port)
         kind = (buffer.number << abi.HV_ZONE_BUFFER_SHIFT if buffer else 0) | pio
         zones = [
-            *((*zone, int(pio)) for zone in removed),
-            *((*zone, kind) for zone in added),
-            *((*zone, kind | abi.HV_ZONE_POSTED) for zone in posted),
+            *((*zone, pio) for zone in change.removed),
+            *((*zone, kind) for zone in change.added),
+            *((*zone, kind | abi.HV_ZONE_POSTED) for zone in change.posted),
         ]
         registered = 0
         for start in range(0, len(zones), _ZONES_AT_ONCE):
             part = zones[start : start + _ZONES_AT_ONCE]
-            old = min(max(len(removed) - start, 0), len(part))
+            old = min(max(len(change.removed) - start, 0), len(part))
             packed = b"".join(abi.KVM_COALESCED_MMIO_ZONE.pack(*zone) for zone in part)
             taken = self.request(abi.HV_CHANGE_ZONES, abi.HV_REQUEST.pack(old) + packed)[0]
             registered += taken

@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import platform
-from collections.abc import Sequence
 from itertools import takewhile
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from coalesced.hv import abi, shm
-from coalesced.hv.client import Range
+from coalesced.hv.client import ZoneChange
 from coalesced.hv.errors import KvmUnusable, RequestError
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.kvm_vcpus import KvmVcpu, KvmVcpus, ioctl
@@ -157,23 +156,23 @@ class KvmVm:
         """KVM_UNREGISTER_COALESCED_MMIO: remove every zone that contains the range."""
         self._zone("KVM_UNREGISTER_COALESCED_MMIO", addr, size, pio)
 
-    def change_coalesced_mmio(
-        self, removed: Sequence[Range], added: Sequence[Range], pio: bool = False
-    ) -> int:
+    def change_coalesced_mmio(self, change: ZoneChange) -> int:
         """Unregister ranges, then register others; how many were registered.
 
         Fewer than all: the kernel has no room for the next one (ENOSPC).
         """
-        for addr, size in removed:
-            self.unregister_coalesced_mmio(addr, size, pio)
-        for number, (addr, size) in enumerate(added):
+        assert not change.posted
+        assert change.buffer is None
+        for addr, size in change.removed:
+            self.unregister_coalesced_mmio(addr, size, change.port)
+        for number, (addr, size) in enumerate(change.added):
             try:
-                self.register_coalesced_mmio(addr, size, pio)
+                self.register_coalesced_mmio(addr, size, change.port)
             except RequestError as error:
                 if error.errno != errno.ENOSPC:
                     raise
                 return number
-        return len(added)
+        return len(change.added)
 
     def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None:
         """KVM_IOEVENTFD: from now on writes that match signal `fd`, a non-blocking eventfd.

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from coalesced.devices.bus.address_space import AddressSpace, FlatRange, Mapping
 from coalesced.devices.bus.region import Region
-from coalesced.hv.client import Range
+from coalesced.hv.client import Range, ZoneChange
 from coalesced.hv.errors import PeerDied
 from coalesced.vmm.accel.base import Accelerator
 from coalesced.vmm.drain import Drain, Queue
@@ -165,26 +165,13 @@ class Coalescing:
         for queue in queues:
             added = [zone for zone, kind in new.items() if kind == (False, queue)]
             posted = [zone for zone, kind in new.items() if kind == (True, queue)]
-            taken = self._change_of(queue, removed, added, port, posted)
-            refused += (added + posted)[taken:]
+            change = ZoneChange(removed, added, port, posted, queue.own if queue else None)
+            if queue is not None:
+                queue.posted |= bool(posted)
+            if removed or added or posted:
+                refused += (added + posted)[self._accel.change_coalesced(change) :]
             removed = []
         return refused
-
-    def _change_of(
-        self,
-        queue: Queue | None,
-        removed: list[Range],
-        added: list[Range],
-        port: bool,
-        posted: list[Range],
-    ) -> int:
-        change = self._accel.change_coalesced
-        if queue is not None:
-            queue.posted |= bool(posted)
-            return change(removed, added, port, posted, queue.own)
-        if posted:
-            return change(removed, added, port, posted)
-        return change(removed, added, port) if removed or added else 0
 
     def _warn_of_no_room(self, port: bool, refused: list[Range]) -> None:
         if port in self._warned:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, cast
 
 from coalesced.devices.bus.device import Ram, StateValue
@@ -18,7 +18,7 @@ from coalesced.hv.abi import (
     KVM_EXIT_SYSTEM_EVENT,
     PAGE_SIZE,
 )
-from coalesced.hv.client import Range
+from coalesced.hv.client import ZoneChange
 from coalesced.hv.errors import GuestError, RequestError
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Event, Exit, Outcome
@@ -179,14 +179,8 @@ class FakeAccelerator:
     def show_memory(self, memory: Ram, shown: bool) -> None:
         self.log.append(("show" if shown else "hide", memory.start, memory.size))
 
-    def change_coalesced(
-        self,
-        removed: Sequence[Range],
-        added: Sequence[Range],
-        port: bool,
-        posted: Sequence[Range] = (),
-        buffer: OwnRing | None = None,
-    ) -> int:
+    def change_coalesced(self, change: ZoneChange) -> int:
+        removed, added, port, posted, buffer = change
         self.log += [("unregister", address, size, port) for address, size in removed]
         ring = () if buffer is None else (buffer.number,)
         new: list[tuple[object, ...]] = [("register", *zone, port, *ring) for zone in added]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from coalesced.hv.abi import KVM_EXIT_IO, KVM_EXIT_MMIO, OP_IN, OP_LOAD, OP_OUT, OP_STORE
+from coalesced.hv.client import ZoneChange
 from coalesced.hv.outcome import Exit
 from coalesced.vmm.accel.base import Accelerator
 from helpers.accelerators import WITH_A_RING, Operation, Part, Seen, run
@@ -18,9 +19,9 @@ SLOTS, USABLE = 170, 169
 @pytest.fixture(params=WITH_A_RING)
 def accel(request: pytest.FixtureRequest) -> Iterator[Accelerator]:
     made = WITH_A_RING[request.param]()
-    made.change_coalesced([], [(WINDOW, 0x1000)], False)
+    made.change_coalesced(ZoneChange(added=[(WINDOW, 0x1000)]))
     if made.coalesced_pio:
-        made.change_coalesced([], [(PORT, 16)], True)
+        made.change_coalesced(ZoneChange(added=[(PORT, 16)], port=True))
     yield made
     made.close()
 
@@ -66,8 +67,8 @@ def test_a_write_exits_again_after_unregistering(accel: Accelerator) -> None:
     out: Operation = (OP_OUT, 2, PORT + 4, 0x5566)
     parts = [
         Part([store, out]),
-        Part([store, out], lambda: accel.change_coalesced([(WINDOW, 0x1000)], [], False)),
-        Part([store, out], lambda: accel.change_coalesced([], [(WINDOW, 0x1000)], False)),
+        Part([store, out], lambda: accel.change_coalesced(ZoneChange(removed=[(WINDOW, 0x1000)]))),
+        Part([store, out], lambda: accel.change_coalesced(ZoneChange(added=[(WINDOW, 0x1000)]))),
     ]
     both, one = [as_entry(store), as_entry(out)], [as_entry(out)]
     queued: Seen = [(both, None)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from coalesced.hv import abi, client
+from coalesced.hv.client import ZoneChange
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import PeerDied, RequestError
 from coalesced.hv.own_ring import OwnRing
@@ -67,7 +68,7 @@ def test_writes_wait_in_the_rings_that_their_zones_name(written: Write) -> None:
     with within(20), machine(name) as vm:
         own = vm.create_coalesced_buffer(2)
         vm.register_coalesced_mmio(OWN, 4, buffer=own)
-        vm.change_coalesced_mmio([], [(0x70, 1)], pio=True, buffer=own)
+        vm.change_coalesced_mmio(ZoneChange(added=[(0x70, 1)], port=True, buffer=own))
         assert run(vm)[0] == HLT
         assert taken(own) == [0, 20, 1, 21, 2, 22]
         assert drained(vm) == [10, 11, 12]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from coalesced.hv import abi, client, core
+from coalesced.hv.client import ZoneChange
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import RequestError
 from coalesced.hv.outcome import Event
@@ -98,7 +99,7 @@ def test_a_guest_that_only_posts_is_served_while_it_runs(
                 vcpu.wait_interrupt(1 << (n % 2))
         """
     with within(60), machine(writer(tmp_path)(source), policy=policy) as vm:
-        vm.change_coalesced_mmio([], [], False, [(BELL, 4)])
+        vm.change_coalesced_mmio(ZoneChange(posted=[(BELL, 4)]))
         vcpu = vcpu_of(vm)
         for n in range(50):
             seen: list[int] = []
@@ -116,15 +117,15 @@ def test_a_posted_zone_over_a_plain_one_is_refused(tmp_path: Path) -> None:
     name = writer(tmp_path)("def main(vcpu):\n    pass\n")
     with within(60), machine(name) as vm:
         with pytest.raises(RequestError, match="only one of them is posted"):
-            vm.change_coalesced_mmio([], [], False, [(ZONE, 8)])
-        assert vm.change_coalesced_mmio([(ZONE, 8)], [], False, [(ZONE, 8)]) == 1
+            vm.change_coalesced_mmio(ZoneChange(posted=[(ZONE, 8)]))
+        assert vm.change_coalesced_mmio(ZoneChange([(ZONE, 8)], posted=[(ZONE, 8)])) == 1
 
 
 def test_posted_zones_count_as_zones_of_their_kind(tmp_path: Path) -> None:
     name = writer(tmp_path)("def main(vcpu):\n    pass\n")
     posted: list[client.Range] = [(0x200000 + 16 * n, 8) for n in range(2 * abi.NR_IOBUS_DEVS)]
     with within(60), machine(name) as vm:
-        assert vm.change_coalesced_mmio([], [], False, posted) == abi.NR_IOBUS_DEVS - 1
+        assert vm.change_coalesced_mmio(ZoneChange(posted=posted)) == abi.NR_IOBUS_DEVS - 1
 
 
 @pytest.mark.parametrize("wait", ["block", "adaptive", "poll"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -21,9 +20,8 @@ from hypothesis.stateful import (
 
 from coalesced.devices.bus.address_space import Mapping
 from coalesced.hv.abi import OP_OUT, OP_STORE
-from coalesced.hv.client import Range
+from coalesced.hv.client import ZoneChange
 from coalesced.hv.errors import RequestError
-from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.zones import Zones
 from coalesced.vmm.machine import Machine
 from helpers.accelerators import WITH_A_RING, Operation, Part, run
@@ -104,7 +102,8 @@ class ZonesOfAnAccelerator(RuleBasedStateMachine):
                 if port and not accel.coalesced_pio:
                     continue
                 zone = [(start, size)]
-                accel.change_coalesced([] if registered else zone, zone if registered else [], port)
+                old, new = ([], zone) if registered else (zone, [])
+                accel.change_coalesced(ZoneChange(old, new, port))
 
         parts = [Part(EVERYWHERE, partial(change, changes)) for changes, _ in self.parts]
         try:
@@ -140,20 +139,14 @@ class Kept(FakeAccelerator):
         super().__init__()
         self.zones = {False: Zones(), True: Zones()}
 
-    def change_coalesced(
-        self,
-        removed: Sequence[Range],
-        added: Sequence[Range],
-        port: bool,
-        posted: Sequence[Range] = (),
-        buffer: OwnRing | None = None,
-    ) -> int:
-        for zone in removed:
+    def change_coalesced(self, change: ZoneChange) -> int:
+        zones = self.zones[change.port]
+        for zone in change.removed:
             # Only what was registered, and nothing else along with it.
-            assert self.zones[port].unregister(*zone) == 1
-        for zone in added:
-            self.zones[port].register(*zone)
-        return len(added)
+            assert zones.unregister(*zone) == 1
+        for zone in change.added:
+            zones.register(*zone)
+        return len(change.added)
 
 
 class ZonesOfAMachine(RuleBasedStateMachine):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coalesced.hv import abi
-from coalesced.hv.client import Range, Vm
+from coalesced.hv.client import Range, Vm, ZoneChange
 from coalesced.hv.errors import RequestError
 from helpers.hv_processes import machine
 from helpers.vmm_cli import run
@@ -84,9 +84,9 @@ def requests_of(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_900_zones_move_in_one_request(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert vm.change_coalesced_mmio([], ranges(900)) == 900
+    assert vm.change_coalesced_mmio(ZoneChange(added=ranges(900))) == 900
     numbers = requests_of(vm, monkeypatch)
-    assert vm.change_coalesced_mmio(ranges(900), ranges(900, 0x200000)) == 900
+    assert vm.change_coalesced_mmio(ZoneChange(ranges(900), ranges(900, 0x200000))) == 900
     assert len(numbers) == 1
 
 
@@ -95,23 +95,23 @@ def test_the_kernel_takes_zones_until_there_is_no_room(
 ) -> None:
     """Old zones are removed first. After a refusal no further zone is requested."""
     own = 1  # the zone that `machine` registers
-    assert vm.change_coalesced_mmio([], ranges(ZONES - own)) == ZONES - own
+    assert vm.change_coalesced_mmio(ZoneChange(added=ranges(ZONES - own))) == ZONES - own
     numbers = requests_of(vm, monkeypatch)
-    assert vm.change_coalesced_mmio(ranges(3), ranges(100_000, 0x200000)) == 3
+    assert vm.change_coalesced_mmio(ZoneChange(ranges(3), ranges(100_000, 0x200000))) == 3
     assert len(numbers) == 1
     with pytest.raises(RequestError) as refused:
         vm.register_coalesced_mmio(0x5000, 8)
     assert refused.value.errno == errno.ENOSPC
-    assert vm.change_coalesced_mmio([], ranges(2), pio=True) == 2
+    assert vm.change_coalesced_mmio(ZoneChange(added=ranges(2), port=True)) == 2
 
 
 def test_a_long_list_goes_in_several_requests(vm: Vm, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old ranges may be any, and the new ones follow behind the last of them."""
     numbers = requests_of(vm, monkeypatch)
-    assert vm.change_coalesced_mmio(ranges(10_000), ranges(ZONES // 2)) == ZONES // 2
+    assert vm.change_coalesced_mmio(ZoneChange(ranges(10_000), ranges(ZONES // 2))) == ZONES // 2
     assert len(numbers) == 3
-    assert vm.change_coalesced_mmio(ranges(ZONES // 2), []) == 0
-    assert vm.change_coalesced_mmio([], ranges(ZONES)) == ZONES - 1
+    assert vm.change_coalesced_mmio(ZoneChange(removed=ranges(ZONES // 2))) == 0
+    assert vm.change_coalesced_mmio(ZoneChange(added=ranges(ZONES))) == ZONES - 1
 
 
 def batch(removed: int, zones: Sequence[bytes]) -> bytes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from coalesced.devices.bus.device import Ram
 from coalesced.devices.bus.region import U32, U64
-from coalesced.hv.client import Range
+from coalesced.hv.client import ZoneChange
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Outcome
 from coalesced.hv.own_ring import OwnRing
@@ -46,20 +46,12 @@ class Accelerator(Protocol):
         The guest is stopped. Raises HostError without room.
         """
 
-    def change_coalesced(
-        self,
-        removed: Sequence[Range],
-        added: Sequence[Range],
-        port: bool,
-        posted: Sequence[Range] = (),
-        buffer: OwnRing | None = None,
-    ) -> int:
+    def change_coalesced(self, change: ZoneChange) -> int:
         """Stop queuing writes inside the removed ranges, then queue those inside the added ones.
 
-        `posted`: more of these, whose writes end a `run` with RING_FILLED; where `posted` of the
-        accelerator says so. `buffer`: the ring of all that are added; None: the VM's. Returns how
-        many, from the first added to the last posted, the kernel has taken: it may have no room for
-        more. Raises RequestError for any other refusal.
+        Writes to posted ranges end a `run` with RING_FILLED, where `posted` of the accelerator
+        says so. Returns how many, from the first added to the last posted, the kernel has taken: it
+        may have no room for more. Raises RequestError for any other refusal.
         """
 
     def create_ring(self) -> OwnRing | None:

@@ -6,12 +6,12 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from coalesced.devices.bus.device import Ram
 from coalesced.hv import guest
 from coalesced.hv.abi import KVM_EXIT_HLT
-from coalesced.hv.client import Range
+from coalesced.hv.client import ZoneChange
 from coalesced.hv.errors import CoalescedError, GuestError, RequestError
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.outcome import Exit
@@ -89,14 +89,7 @@ class DirectAccelerator:
         else:
             self._memory.remove(memory)
 
-    def change_coalesced(
-        self,
-        removed: Sequence[Range],
-        added: Sequence[Range],
-        port: bool,
-        posted: Sequence[Range] = (),
-        buffer: OwnRing | None = None,
-    ) -> int:
+    def change_coalesced(self, change: ZoneChange) -> int:
         raise RuntimeError("direct has no ring")
 
     def create_ring(self) -> OwnRing | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 
 from coalesced.hv import abi, core, doorbell
-from coalesced.hv.client import Range, Vm
+from coalesced.hv.client import Vm, ZoneChange
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import HostError, ProtocolError
 from coalesced.hv.outcome import Outcome
@@ -112,17 +112,10 @@ class ProcessAccelerator(SharedSlots):
     def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
         self._vm.load_guest(guest, arguments)
 
-    def change_coalesced(
-        self,
-        removed: Sequence[Range],
-        added: Sequence[Range],
-        port: bool,
-        posted: Sequence[Range] = (),
-        buffer: OwnRing | None = None,
-    ) -> int:
-        if posted:
-            self._watch |= core.WATCH_POSTED | (core.POSTED_APART if buffer else 0)
-        return self._vm.change_coalesced_mmio(removed, added, port, posted, buffer)
+    def change_coalesced(self, change: ZoneChange) -> int:
+        if change.posted:
+            self._watch |= core.WATCH_POSTED | (core.POSTED_APART if change.buffer else 0)
+        return super().change_coalesced(change)
 
     def create_ring(self) -> OwnRing | None:
         if not self._vm.check_extension(abi.KVM_CAP_COALESCED_MMIO2):

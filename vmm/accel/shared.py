@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from coalesced.devices.bus.device import Ram
-from coalesced.hv.client import Range
+from coalesced.hv.client import ZoneChange
 from coalesced.hv.ioeventfds import Ioeventfd
 from coalesced.hv.own_ring import OwnRing
 from coalesced.hv.shm import Memory
@@ -24,9 +23,7 @@ class SlotVm(Protocol):
         readonly: bool = False,
     ) -> Memory | None: ...
 
-    def change_coalesced_mmio(
-        self, removed: Sequence[Range], added: Sequence[Range], pio: bool = False
-    ) -> int: ...
+    def change_coalesced_mmio(self, change: ZoneChange) -> int: ...
 
     def ioeventfd(self, event: Ioeventfd, fd: int, assign: bool = True) -> None: ...
 
@@ -81,17 +78,8 @@ class SharedSlots:
 
     posted = False
 
-    def change_coalesced(
-        self,
-        removed: Sequence[Range],
-        added: Sequence[Range],
-        port: bool,
-        posted: Sequence[Range] = (),
-        buffer: OwnRing | None = None,
-    ) -> int:
-        assert not posted
-        assert buffer is None
-        return self._slot_vm.change_coalesced_mmio(removed, added, port)
+    def change_coalesced(self, change: ZoneChange) -> int:
+        return self._slot_vm.change_coalesced_mmio(change)
 
     def create_ring(self) -> OwnRing | None:
         return None

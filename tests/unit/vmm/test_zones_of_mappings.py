@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coalesced.hv.client import ZoneChange
 from coalesced.hv.errors import RequestError
 from coalesced.vmm.machine import Machine
 from helpers.vmm_fake import (
@@ -216,8 +217,8 @@ def test_a_range_that_ends_with_the_space_gets_no_zone() -> None:
 
 def test_another_refusal_of_a_zone_stays_what_it_is() -> None:
     class Odd(FakeAccelerator):
-        def change_coalesced(self, _r: object, _a: object, port: bool, *_more: object) -> int:
-            raise RequestError(errno.EINVAL, f"odd {port}")
+        def change_coalesced(self, change: ZoneChange) -> int:
+            raise RequestError(errno.EINVAL, f"odd {change.port}")
 
     with pytest.raises(RequestError, match="odd"):
         Board(accel=Odd())
