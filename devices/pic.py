@@ -267,7 +267,7 @@ class I8259Pair:
     def acknowledge(self) -> int:
         """The processor takes the interrupt: its vector, 0 to 255.
 
-        Where the request has gone meanwhile it is input 7's of the controller in question.
+        If the request has been withdrawn, it is that of input 7 of the same controller.
         """
         number = self.master.pending()
         if number is None:

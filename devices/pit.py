@@ -100,7 +100,7 @@ class Counter:
         return ticks >= self.count
 
     def next_change(self, time: int) -> int | None:
-        """When OUT changes after `time`; None for never."""
+        """The next change of OUT after `time`; None for never."""
         ticks = self.ticks(time)
         into = ticks % self.count
         start = ticks - into

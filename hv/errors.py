@@ -21,11 +21,11 @@ class GuestError(CoalescedError):
 
 
 class HostError(CoalescedError):
-    """The host lacks or refuses what is needed: memory, a descriptor, a right."""
+    """The host lacks or refuses a resource: memory, a descriptor, a right."""
 
 
 class KvmUnusable(HostError):
-    """This machine's /dev/kvm is missing, forbidden, or lacks what is needed."""
+    """This machine's /dev/kvm is missing, forbidden, or lacks a capability."""
 
 
 class DeviceError(CoalescedError):

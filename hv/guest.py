@@ -25,7 +25,7 @@ _GUESTS = os.path.join(_ROOT, "tools", "guests", "")
 
 
 class GuestNotFound(ValueError):
-    """There is no such guest; the text says what is missing."""
+    """There is no such guest; the text names the missing part."""
 
 
 def load(name: str) -> Guest:

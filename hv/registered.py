@@ -158,7 +158,7 @@ class Registered:
         return self._zones[pio]
 
     def push(self) -> None:
-        """Have every vCPU look accesses up in what is registered now."""
+        """Have every vCPU use the zones and events that are registered now."""
         if not self._vcpus:
             return
         rings, places = self.own.rings()

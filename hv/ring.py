@@ -62,7 +62,7 @@ class Consumer:
         return self._array(count, abi.KVM_COALESCED_MMIO, copy)
 
     def batch(self, count: int) -> NDArray[np.void]:
-        """The first `count` entries of what was peeked last."""
+        """The first `count` entries of the last peek."""
         batch: NDArray[np.void] = self._batch[:count]
         return batch
 

@@ -50,7 +50,7 @@ def _is_nowhere() -> bool:
 
 
 def _of_run(error: Exception) -> str | None:
-    """The line about an error during a run; empty when the reader of stdout has gone."""
+    """The line about an error during a run; empty when the reader of stdout has closed it."""
     if isinstance(error, CoalescedError):
         return str(error)
     if isinstance(error, OSError):

@@ -48,7 +48,7 @@ _RESUME = opmap["RESUME"]  # where a function begins; Python calls signal handle
 class Dispatcher:
     """Carries exits out, each after the writes that were queued before it.
 
-    Where the accelerator's exits come through C, `Exits` carries out what is an access of one
+    Where the accelerator's exits come through C, `Exits` carries out an access of one
     region, and `handle` the rest, by the same rules.
     """
 

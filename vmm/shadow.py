@@ -32,7 +32,7 @@ class ShadowRam:
         self._region = Region("shadow-ram", size, self._read, self._write)
 
     def show(self, shown: bool) -> None:
-        """Put the RAM where devices were, or give the place back to them.
+        """Map the RAM over devices, or give the place back to them.
 
         Writes queued before the change reach the old owner. Raises HostError without room.
         """

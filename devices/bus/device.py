@@ -64,7 +64,7 @@ class Ram(Protocol):
 class Dma(Protocol):
     """Guest-physical memory as a bus master sees it: RAM first, then whatever else answers.
 
-    Every address from 0 to 2**64 - 1 may be named, and any size; nothing raises for what a guest
+    Any address from 0 to 2**64 - 1 and any size is allowed; nothing raises for what a guest
     asks. Bytes where nothing answers read as 0, and writes to them are swallowed.
     """
 

@@ -211,7 +211,7 @@ class PciFunction:
             self._update_interrupt()
 
     def bar_address(self, number: int) -> int | None:
-        """Where a BAR decodes now; None where it is turned off or names no usable address.
+        """The address at which a BAR decodes now; None if it is off or has no usable address.
 
         QEMU leaves a BAR at address 0 unmapped, and one that ends with the 4 GiB space.
         """
@@ -243,7 +243,7 @@ class PciFunction:
         self._update_rom(self.bus)
 
     def _rom_address(self) -> int | None:
-        """Where the expansion ROM decodes now."""
+        """The address at which the expansion ROM decodes now."""
         register = self._get(ROM_ADDRESS, 4)
         address = register & -ROM_LEAST
         if not self._rom or not register & ROM_ENABLE or not self.command & COMMAND_MEMORY:

@@ -33,7 +33,7 @@ _ONES: Final = b"\xff"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Where the rows of a copy's source or destination begin."""
+    """The starts of the rows of a copy's source or destination."""
 
     start: int
     stride: int

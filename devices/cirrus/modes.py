@@ -35,7 +35,7 @@ _SIX_BITS: Final = np.array([value << 2 | value >> 4 for value in range(64)], np
 
 
 def render(r: CirrusRegisters, vram: U8, frame: int) -> NDArray[np.uint8]:
-    """Return what is displayed as RGB of shape (height, width, 3).
+    """Return the display as RGB of shape (height, width, 3).
 
     Packed pixels need SR7 bit 0, GR6 bit 0 and GR5 bit 6, as in QEMU. The rest is a VGA's.
     """

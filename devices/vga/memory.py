@@ -125,7 +125,7 @@ class PlanarMemory:
         self._dwords[address] = new
 
     def take_run(self, run: WriteRun) -> int:
-        """Do what as many calls of `write` would, at once; takes every entry.
+        """Do the work of as many calls of `write` at once; takes every entry.
 
         No register and no latch changes during a run, so what a byte does to memory is a function
         of its address and value alone, and is kept as a plan until a register or latch changes.
@@ -144,7 +144,7 @@ class PlanarMemory:
         return count
 
     def _look(self) -> None:
-        """Take what a load depends on from the registers."""
+        """Take the state that loads depend on from the registers."""
         r = self._r
         gr = r.gr
         mode = gr[GR_MODE]
@@ -157,7 +157,7 @@ class PlanarMemory:
         self._generation = r.generation
 
     def _look_for_writes(self) -> None:
-        """Take what a write depends on from the registers and latches."""
+        """Take the state that writes depend on from the registers and latches."""
         r = self._r
         if self._generation != r.generation:
             self._look()

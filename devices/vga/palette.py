@@ -36,7 +36,7 @@ def dac_colors(r: Registers) -> NDArray[np.uint8]:
 
 
 def attribute_colors(r: Registers) -> NDArray[np.uint8]:
-    """Return what the 16 pixel values of the 4-bit modes look like, shape (16, 3).
+    """Return the colours of the 16 pixel values of the 4-bit modes, shape (16, 3).
 
     A plane that AR12 closes reads as 0. QEMU obeys AR12 in graphics only, the chip in text too.
     """
@@ -53,7 +53,7 @@ def attribute_colors(r: Registers) -> NDArray[np.uint8]:
 
 
 def paired_colors(r: Registers) -> NDArray[np.uint8]:
-    """Return what the 256 pixel values of the 8-bit modes look like, shape (256, 3).
+    """Return the colours of the 256 pixel values of the 8-bit modes, shape (256, 3).
 
     The attribute controller gets a pixel as two values of 4 bits, one after the other. Each goes
     through AR12 and the palette, and four bits of each make the DAC's index. QEMU passes the pixel

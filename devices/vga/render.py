@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def render(r: Registers, words: NDArray[np.uint32], frame: int) -> NDArray[np.uint8]:
-    """Return what is displayed, without overscan, as RGB of shape (height, width, 3).
+    """Return the display, without overscan, as RGB of shape (height, width, 3).
 
     A blanked screen (AR index bit 5 clear, SR1 bit 5 set) is black in the size that the registers
     name; before the CRTC is programmed it is 640 by 480. `frame` counts from 0, for what blinks.

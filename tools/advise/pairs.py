@@ -35,7 +35,6 @@ class Values(NamedTuple):
     changed: int = 0  # reads of other data, though it was not written since it was read
     echoes: bool = False  # the data is the index, or a constant apart
     late: int = 0  # writes that the next access followed after more than the limit
-    late_line: int = 0
     awaited: bool = False  # more than half of the writes of one value are late
 
 

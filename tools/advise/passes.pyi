@@ -66,7 +66,7 @@ def pairs(candidates: Array, staleness: int, /) -> Pass:
     """Hold the data beside index registers against the index; a mark has a bit per distance.
 
     Gives, of each: different answers and values that select, up to 4; same, changed, echoes, late,
-    the first late line, awaited.
+    awaited.
     """
 
 def unseen(whole: Whole, zones: Array, slots: int, count: bool, /) -> Pass:

@@ -31,7 +31,7 @@ ODD: Final = np.dtype(
 class Range:
     """A window of memory or a single register; or all those of a block of addresses.
 
-    `joined`: how many ranges a block stands for, else 0.
+    `joined`: the number of ranges in a block, else 0.
     """
 
     zone: Zone
@@ -73,7 +73,7 @@ def ranges(written: Written, most: int = MOST) -> list[Range]:
 def without_odd(found: Sequence[Range], odd: NDArray[np.void]) -> list[Range]:
     """The ranges with the registers that lie in windows as ranges of their own.
 
-    Such a one is an address where most writes are followed by silence, and no read gives what was
+    Such an address is one where silence follows most writes, and no read returns what was
     written: a doorbell; or where most reads give another value than was written.
     """
     late = (odd["late"] > _MOSTLY * odd["writes"]) & (odd["reads"] <= odd["other"])
@@ -108,7 +108,7 @@ def _cut(window: Zone, registers: Iterable[tuple[int, int]]) -> Iterator[Range]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Ranges as columns; `count`: how many each stands for."""
+    """Ranges as columns; `count`: the number of ranges in each."""
 
     pio: Mask
     first: Words

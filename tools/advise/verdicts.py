@@ -138,7 +138,7 @@ def _selects(found: Values) -> str:
 
 
 def _counter(found: Evidence, _staleness: int) -> Judgement | None:
-    """A ring's tail or a sequence number: the write tells the device to go on."""
+    """A ring's tail or a sequence number: the write makes the device go on."""
     if not _counts_up(found):
         return None
     reason = f"{found.counting.count:,} of {found.writes:,} values count up: a tail, a doorbell"

@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def remove(kind: str, name: str) -> None:
-    """Remove a name of `remove_later`; ignore one that is already gone."""
+    """Remove a name of `remove_later`; ignore one that was already removed."""
     if kind == "queue":
         with suppress(OSError, posix_ipc.Error):
             posix_ipc.unlink_message_queue(name)

@@ -124,7 +124,7 @@ class Bell(Parked):
         )
 
     def row(self, what: str) -> report.Row:
-        """Latency, and beside it what it costs."""
+        """Latency, and its cost."""
         figures = self.figures()
         if figures.guest_ns is None:
             return report.Row(what, NOTHING)

@@ -43,7 +43,7 @@ class FarEnd:
         self.begin(self.order)
 
     def begin(self, order: Order) -> None:
-        """Take an order; what is to be sent starts at once."""
+        """Take an order, and start to send at once."""
         self.order = order
         self.received = self.acked = self.sent = 0
         if self._ends is not None:
@@ -66,7 +66,7 @@ class FarEnd:
         return len(frames)
 
     def resume_transmit(self) -> None:
-        """Send what the wire has room for."""
+        """Send as many frames as the wire has room for."""
         if self._pending:
             self._pending = self._pending[self._wire.send(self._pending) :]
 

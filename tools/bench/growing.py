@@ -94,7 +94,7 @@ class Growing(Parked):
 
 
 class Queued:
-    """A device whose writes are queued and come to nothing."""
+    """A device whose writes are queued and ignored."""
 
     def __init__(self, name: str, zones: int) -> None:
         self.name = name

@@ -1,4 +1,4 @@
-"""Network cards on a hub: what a frame to all of them costs as their number grows."""
+"""Network cards on a hub: the cost of a frame to all of them as their number grows."""
 
 from __future__ import annotations
 

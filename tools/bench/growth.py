@@ -197,25 +197,10 @@ class Curve:
         return f"n^{round(self.exponent, 2) + 0.0:.2f}" if math.isfinite(self.exponent) else ""
 
 
-@dataclass(frozen=True)
-class GrowthFigures:
-    """By part: the curves, by cost."""
-
-    zones: Mapping[str, Curve]
-    regions: Mapping[str, Curve]
-    devices: Mapping[str, Curve]
-    ring_pages: Mapping[str, Curve]
-    ram_mib: Mapping[str, Curve]
-    ram_unreserved_mib: Mapping[str, Curve]
-    ram_slots: Mapping[str, Curve]
-    cards: Mapping[str, Curve]
-    trace_lines: Mapping[str, Curve]
-
-
 def section(axes: Sequence[Axis], taken: Taken) -> report.Section:
     """The curves of all axes; `taken` in the units of the costs."""
     curves = {a.key: {cost: Curve.of(a, cost, taken) for cost in a.costs} for a in axes}
-    figures = GrowthFigures(**{axis.key: curves.get(axis.key, {}) for axis in AXES})
+    figures = {axis.key: curves.get(axis.key, {}) for axis in AXES}
     rows = [
         curve.row(axis, cost)
         for axis in axes

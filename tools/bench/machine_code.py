@@ -19,7 +19,7 @@ _START = (b"\xea\x00\x7c\x00\x00" + bytes(11)).rjust(0x10000, b"\0")  # jmp 0:OR
 
 
 def why_not() -> str:
-    """Why machine code cannot be run here; empty: it can."""
+    """The reason why machine code cannot run here; empty if it can."""
     try:
         library()
     except HostError as error:

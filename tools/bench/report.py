@@ -51,7 +51,7 @@ class Section(NamedTuple):
     """The result of one benchmark."""
 
     key: str  # of its member in JSON
-    figures: object  # a dataclass, whose fields are the members of that member
+    figures: object  # a dataclass or a mapping: the members of that member
     title: str
     unit: str
     rows: Sequence[Row]
@@ -113,7 +113,7 @@ def show(report: Report, as_json: bool) -> None:
 
 
 def _busy(report: Report) -> str:
-    """Why the figures are worth little; empty on a quiet machine."""
+    """The reason why the figures are unreliable; empty on a quiet machine."""
     if report.others_cpu_share <= busy.TOO_BUSY:
         return ""
     return f"CPU time of other processes {busy.remark(report.others_cpu_share)}."

@@ -99,7 +99,7 @@ def decided_by_time(place: str) -> bool:
 
 
 def cause_of(place: str, causes: Causes) -> str:
-    """Why the counts of a place may differ; empty: they may not."""
+    """The reason why the counts of a place may differ; empty if they may not."""
     if decided_by_time(place):
         return BY_TIME
     return next((text for key, text in causes.items() if f"{place} ".startswith(f"{key} ")), "")

@@ -32,7 +32,7 @@ class Serial:
         uart.send = self._send
 
     def read_from(self, fd: int, loop: Loop) -> None:
-        """Give the guest what can be read from a descriptor, up to its end.
+        """Pass the guest everything from a descriptor, up to its end.
 
         Begins with the first output: before a driver has set up the FIFO, input would be lost.
         """

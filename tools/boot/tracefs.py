@@ -23,7 +23,7 @@ _CARETAKER: Final = (
 
 
 def root() -> Path:
-    """Where tracefs is mounted, with KVM's tracepoints. Raises BadInput."""
+    """The mount point of tracefs, with KVM's tracepoints. Raises BadInput."""
     if os.geteuid():
         raise BadInput(
             "--against qemu: only root can read the kernel's tracepoints: run the command as "

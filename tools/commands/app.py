@@ -60,7 +60,7 @@ def _program(
 
 
 def run(arguments: list[str]) -> int:
-    """Carry out a command line and return its exit status; `report` takes what it raises."""
+    """Carry out a command line and return its exit status; `report` takes its exceptions."""
     try:
         command = typer.main.get_command(application(arguments))
         _collect()

@@ -179,7 +179,7 @@ def _options(
 
 @dataclass(frozen=True)
 class Output:
-    """Where the report goes."""
+    """The stream for the report."""
 
     json: bool
     plot: Path | None

@@ -1,6 +1,6 @@
 """Runs a guest that can be held before an access, and let go one access at a time.
 
-While the guest runs freely nothing stands between it and its vCPU. A signal makes it wait at a
+While the guest runs freely, nothing lies between it and its vCPU. A signal makes it wait at a
 gate before each access, where its vCPU sleeps as in a halt: the VMM can still stop it and send
 requests. One of two interrupt lines opens the gate for one access, in turn; both let the guest run
 freely again. A pipe carries what the guest does back to the VMM.
@@ -79,7 +79,7 @@ class _Pace:
 
 
 class _Free:
-    """A bus as it is, its bulk calls in pieces: a signal is taken between two of them."""
+    """A bus whose bulk calls run in pieces, with signals taken between two of them."""
 
     def __init__(self, pace: _Pace, bus: Bus) -> None:
         self._pace = pace

@@ -41,7 +41,7 @@ class Litmus(NamedTuple):
 
 
 def read(file: Path) -> Litmus:
-    """Read a test. Raises BadInput, which says what is expected."""
+    """Read a test. Raises BadInput, which names the expected form."""
     try:
         return translated(file.read_text())
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""The steps of rings, exit, posted write and ring lock, and what each order is for.
+"""The steps of rings, exit, posted write and ring lock, and the purpose of each order.
 
 The comments in hv/core/ring.h, exit.h, posted.h, ring_lock.h, own_ring.h and shared_ring.h cite its
 ids, and a test compares the headers with it. The predictions of `coalesced litmus` are derived from

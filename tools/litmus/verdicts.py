@@ -1,4 +1,4 @@
-"""Explores a program of the user's and prints what is found."""
+"""Explores a user's program and prints the verdicts."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _GAP = 2
 
 
 def columns(verdict: Verdict, names: Sequence[str] = THREADS) -> str:
-    """The steps of the wrong execution, each in its thread's column, and what is wrong."""
+    """The steps of the wrong execution, each in its thread's column, and the failed check."""
     threads = 1 + max((event.thread for event in verdict.events), default=0)
     head = "".join(f"{name:<{_WIDTH + _GAP}}" for name in names[:threads]).rstrip()
     lines = [head]

@@ -60,7 +60,7 @@ class Link:
 
 
 def pair() -> tuple[Link, socket.socket, int]:
-    """The VMM's end, and what the server's end is made of: its socket and the memory."""
+    """The VMM's end, and the parts of the server's end: its socket and the memory."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     memory = os.memfd_create("coalesced-live")
     os.ftruncate(memory, RING_BYTES + SCREEN_BYTES)

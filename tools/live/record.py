@@ -76,7 +76,7 @@ class Recorder:
             self.frames[0].take_over(oldest)
 
     def page(self) -> str:
-        """The page, with what it plays."""
+        """The page, with the recording inside."""
         parts = []
         begin = self.frames[0].time if self.frames else 0.0
         for frame in self.frames:

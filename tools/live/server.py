@@ -56,7 +56,7 @@ HEADERS: Final = {
 
 @dataclass(frozen=True)
 class Doors:
-    """Who may come in: the hosts by which a browser may name this server, and the two words."""
+    """The access rules: the hosts by which a browser may name this server, and the two words."""
 
     hosts: frozenset[str]
     turn: str

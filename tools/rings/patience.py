@@ -13,7 +13,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def state_of(pid: int) -> tuple[int, str, float]:
-    """State ('X' when it is gone) and CPU seconds of a process."""
+    """State ('X' if it has ended) and CPU seconds of a process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()

@@ -1,4 +1,4 @@
-"""The first look at a user's ring, in a process of its own: what it offers, and its answers."""
+"""The first look at a user's ring, in a process of its own: its functions and their answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLAIMS = ("producer-death", "consumer-death", "hostile-indices", "no-lost-wakeup
 
 @dataclass(frozen=True)
 class Offer:
-    """A user's ring and what it promises."""
+    """A user's ring and its claims."""
 
     ring: Ring
     claims: frozenset[str]  # of CLAIMS: what is tested

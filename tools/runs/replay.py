@@ -169,7 +169,7 @@ def job(recorded: Trace, specs: list[str]) -> Job[Stage, Seen]:
 
 
 def _values(machine: Machine, stage: Stage, recorded: Trace) -> NDArray[np.uint64]:
-    """The values of the accesses, with what the loads gave now."""
+    """The values of the accesses, with those of the loads in this run."""
     if stage.program is not None:
         return np.frombuffer(stage.program.read(0, recorded.ops.nbytes), dtype=OP)["value"]
     values: NDArray[np.uint64] = recorded.ops["value"].copy()

@@ -130,7 +130,7 @@ class PlayedGuest(GuestProcess):
         return super().reap()
 
     def end(self) -> None:
-        """End what is played, by a signal and at worst with the process."""
+        """End the played process, by a signal or at worst with its body."""
         if self.status is None:
             self._send_end()
             self.reap()
@@ -141,14 +141,14 @@ class PlayedGuest(GuestProcess):
             signal.pidfd_send_signal(self.body.pidfd, END)
 
     def restart(self, policy: WaitPolicy) -> None:
-        """Have what has ended played anew, with the VM that it has."""
+        """Play an ended process anew, with the VM that it has."""
         assert self.body is not None
         self.status = None
         with suppress(BrokenPipeError):
             self.body.channel.send(pickle.dumps(policy))
 
     def close(self) -> None:
-        """End what is played, and its VM."""
+        """End the played process, and its VM."""
         if self.pidfd < 0:
             return
         self.socket.close()

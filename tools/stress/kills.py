@@ -103,7 +103,7 @@ def _wait_for_notice(pair: Pair, sides: tuple[str, ...]) -> bool:
 
 
 def _account(pair: Pair, kill: Kill, totals: Totals) -> None:
-    """Compare what arrived, and what is left in the segments, with what was published."""
+    """Compare the entries that arrived or are left in the segments with those published."""
     segments = pair.segments
     if "vmm" in kill.sides:
         if segments is None:

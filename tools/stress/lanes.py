@@ -81,7 +81,7 @@ class Cpus:
 
 
 class _Lane:
-    """A process that works, and what it has reported."""
+    """A process that works, and its report."""
 
     def __init__(self, number: int, work: Work) -> None:
         """Raises HostError."""
@@ -125,7 +125,7 @@ class _Lane:
         self.totals = told
 
     def interrupt(self) -> None:
-        """Have it end what it does; it reports its counts once more."""
+        """Make it end its work; it reports its counts once more."""
         if not self.ended:
             os.kill(self._pid, signal.SIGTERM)
 

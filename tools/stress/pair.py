@@ -93,7 +93,7 @@ class Processes:
         self.socket.send(pickle.dumps(setup))
 
     def give_up_machine(self) -> None:
-        """Release what was kept for another pair."""
+        """Release everything kept for another pair."""
         if self.kept is not None:
             self.kept.close()
             self.kept = None

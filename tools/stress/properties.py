@@ -70,7 +70,7 @@ class Found:
 
     @property
     def untried(self) -> str:
-        """Why a property has no verdict."""
+        """The reason why a property has no verdict."""
         return "not claimed" if self.passes_entries else "not tried"
 
     def fail(self, name: str, text: str, job: Job) -> None:

@@ -159,7 +159,7 @@ class Segments:
         _U64.pack_into(self.notes, address - guest.NOTES + vcpu * guest.NOTES_EACH, value)
 
     def renew(self, start: int) -> None:
-        """Bring all back to what it is before a guest runs, with both indices at `start`."""
+        """Restore the state before a guest runs, with both indices at `start`."""
         for memory in self.memories:
             memory[:] = bytes(len(memory))
         _INDICES.pack_into(self.ring, 0, start, start)

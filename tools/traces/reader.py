@@ -69,7 +69,7 @@ class Pool(Protocol):
     """Calls functions elsewhere: in threads, or on the workers of a cluster."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Any:
-        """Call it soon; what is returned has a method `result` that waits for it."""
+        """Call it soon; the returned object has a method `result` that waits for it."""
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ def _texts(path: Path, kind: str, unpacked: _Readable, size: int) -> Iterator[by
 
 
 def _gathered(chunks: Iterator[bytes], least: int) -> Iterator[bytes]:
-    """Chunks of at least this size: a pipe gives 64 KiB at once, zst what it likes."""
+    """Chunks of at least this size: a pipe gives 64 KiB at once, zst any size."""
     held: list[bytes] = []
     size = 0
     for chunk in chunks:

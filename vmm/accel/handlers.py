@@ -70,7 +70,7 @@ class GuestHandlers:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """The guest's code runs: what it installs is kept here."""
+        """The guest's code runs: handlers that it installs are kept here."""
         global _current
         before = _current, signal.signal, signal.getsignal
         _current, signal.signal, signal.getsignal = self, _signal, _getsignal

@@ -42,7 +42,7 @@ class KvmAccelerator(KvmBase):
         super().__init__(vcpus)
 
     def load_guest(self, guest: str, arguments: Mapping[str, object]) -> None:
-        """Record a guest and load what it does. Raises what recording raises, GuestError for an
+        """Record a guest and load the program. Raises what recording raises, GuestError for an
         address of 4 GiB or more."""
         recordings = self._record(guest, arguments)
         programs = [assemble(recording) for recording in recordings]

@@ -78,7 +78,7 @@ class KvmProcessor(KvmBase):
         return self._resetting
 
     def note_written(self, address: int, size: int) -> None:
-        """Nothing to do: the processor sees what is written over its code."""
+        """Nothing to do: the processor sees writes to its code."""
 
     def check_alive(self) -> None:
         """Nothing to do: the guest runs in this process."""

@@ -42,7 +42,7 @@ class SharedMemory:
         self.write = memory.mapping.write
 
     def show(self, vm: SlotVm, shown: bool) -> None:
-        """Give the slot back to the guest with what it holds, or take it away."""
+        """Give the slot back to the guest with its contents, or take it away."""
         size = self.size if shown else 0
         vm.set_user_memory_region(self.slot, self.start, size, self.memory, self.readonly)
 

@@ -1,4 +1,4 @@
-"""Machine code that does what a recorded guest did: 32-bit protected mode, flat, no paging.
+"""Machine code that repeats a recorded guest: 32-bit protected mode, flat, no paging.
 
 Every access is one instruction, so that it comes as one entry, one exit, or two where it crosses a
 page. Consecutive stores are `rep stos` and `rep movs`; a repetition is a loop. The results of loads

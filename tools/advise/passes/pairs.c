@@ -20,7 +20,7 @@ struct candidate {
     uint32_t port, places;
     bool selected;
     struct different answers, selecting;
-    int64_t same, changed, late, late_line, pairs, most;
+    int64_t same, changed, late, pairs, most;
     int64_t kept[KINDS]; /* entries of each kind in the table */
     bool awaited;
 };
@@ -34,7 +34,7 @@ struct entry {
 struct waiting {
     struct candidate *candidate; /* NULL: none waits */
     uint64_t value;
-    int64_t time, line;
+    int64_t time;
 };
 
 struct pairs {
@@ -112,7 +112,7 @@ static bool access_data(struct pairs *p, struct candidate *c, const struct recor
     return !read || compare(p, c, r);
 }
 
-/* What follows a write of a candidate: did the guest wait? */
+/* Note the access after a write of a candidate, and whether the guest waited before it. */
 static bool follow(struct pairs *p, const struct waiting *w, const struct record *r)
 {
     struct entry *of_value;
@@ -120,8 +120,7 @@ static bool follow(struct pairs *p, const struct waiting *w, const struct record
     if (!entry_of(p, c, OF_VALUE, w->value, 0, &of_value))
         return false;
     bool late = w->time != NO_TIME && r->time != NO_TIME && r->time - w->time > p->staleness;
-    if (late && (!c->late++ || w->line < c->late_line))
-        c->late_line = w->line;
+    c->late += late;
     if (of_value) {
         of_value->count++;
         of_value->late += late;
@@ -162,7 +161,7 @@ static bool step(struct pass *pass, struct record *r)
         if (!distance && r->traits & WRITE) {
             c->index = r->value;
             c->selected = true;
-            *w = (struct waiting){c, r->value, r->time, r->line};
+            *w = (struct waiting){c, r->value, r->time};
         }
     }
     return true;
@@ -181,17 +180,16 @@ static bool end(struct pass *pass)
     return true;
 }
 
-/* Of each candidate: different answers, values that select, same, changed, echoes, late, the first
- * late line, awaited. */
+/* Of each candidate: different answers, values that select, same, changed, echoes, late, awaited. */
 static PyObject *result(struct pass *pass)
 {
     struct pairs *p = (struct pairs *)pass;
     PyObject *found = PyList_New(0);
     for (size_t n = 0; found && n < p->count; n++) {
         struct candidate *c = &p->candidates[n];
-        PyObject *row = Py_BuildValue("iiLLNLLN", c->answers.count, c->selecting.count, c->same,
+        PyObject *row = Py_BuildValue("iiLLNLN", c->answers.count, c->selecting.count, c->same,
                                       c->changed, PyBool_FromLong(c->most * 2 > c->pairs), c->late,
-                                      c->late_line, PyBool_FromLong(c->awaited));
+                                      PyBool_FromLong(c->awaited));
         if (!row || PyList_Append(found, row)) {
             Py_XDECREF(row);
             Py_CLEAR(found);

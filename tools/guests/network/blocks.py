@@ -123,7 +123,7 @@ class UdpFlow:
     def pack(self, block: Block, payloads: Lengths) -> Lengths:
         """Fill the headers in; `payloads` are the lengths from PAYLOAD_AT on, 18 to 1472.
 
-        What lies behind a payload is set to zero. Returns the frames' lengths.
+        Bytes behind a payload are set to zero. Returns the frames' lengths.
         """
         widest = int(payloads.max(initial=0))
         if int(payloads.min(initial=widest)) < widest or widest & 1:

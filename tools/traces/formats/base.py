@@ -11,7 +11,7 @@ from coalesced.tools.traces.events import Kind
 class Format:
     """`patterns`: (kind, beginning of the event, rest with fields), as scan.c matches them.
 
-    Patterns that begin alike stand together; the first that matches counts. `handler_calls`: a
+    Patterns that begin alike are adjacent; the first that matches counts. `handler_calls`: a
     line is a call of a device's handler, not an access of the guest.
     """
 
