@@ -164,7 +164,7 @@ def test_a_load_that_gives_something_else_fails(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("waits", "guest.py:21: GuestError: wait_interrupt: --accel kvm runs what a guest was"),
+        ("waits", "guest.py:21: GuestError: wait_interrupt: --accel kvm runs a recording of"),
         ("too_high", "store of 1 bytes at 0x200000000: expected an address below 4 GiB"),
     ],
 )

@@ -275,7 +275,7 @@ def test_without_a_pin_only_the_status_changes() -> None:
 def test_a_taken_or_impossible_slot_is_refused() -> None:
     board = Board()
     card = PciFunction(name="late", vendor_id=1, device_id=1, class_code=1)
-    with pytest.raises(ValueError, match="slot 03 holds 'card'"):
+    with pytest.raises(ValueError, match="slot 03 already holds 'card'"):
         board.bus.add(card, 3)
     with pytest.raises(ValueError, match="slot of 0 to 31, got 32"):
         board.bus.add(card, 32)

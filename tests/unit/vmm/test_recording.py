@@ -133,8 +133,8 @@ def test_a_guest_that_waits_for_an_interrupt_is_told_where() -> None:
         recorded("waits")
     line = waits.__code__.co_firstlineno + 2
     assert str(raised.value) == (
-        f"{GUEST}:{line}: GuestError: wait_interrupt: --accel kvm runs what a guest was recorded "
-        "to do, without interrupts"
+        f"{GUEST}:{line}: GuestError: wait_interrupt: --accel kvm runs a recording of the guest, "
+        "without interrupts"
     )
 
 
