@@ -295,7 +295,7 @@ class VcpuHandle:
     def interrupt(self, vector: int, /) -> None:
         """The interrupt that the guest's processor takes when it is entered, 0 to 255."""
     def restart(self, policy: int, /) -> None:
-        """Be as a new handle, of a vCPU that is restarted, too; its ring's end stays as it is."""
+        """Reset to a new handle, of a restarted vCPU; its end of the ring does not change."""
     def reset(self) -> None:
         """Reset the guest's processor when it is entered."""
     def note_written(self, address: int, size: int, /) -> None:
@@ -384,4 +384,4 @@ class KvmThreads:
         """End the threads; may be called twice."""
 
 calls: object
-"""What other extensions call of a VcpuHandle (calls.h)."""
+"""The functions of a VcpuHandle for other extensions (calls.h)."""

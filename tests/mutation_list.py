@@ -169,10 +169,9 @@ MUTATIONS = (
         "7 the old zones are gone before the new ones count",
         "the old ones go afterwards",
         "vmm/coalescing.py",
-        "                refused += (added",
-        "                self._accel.change_coalesced(change._replace(removed=()))\n"
-        "                change = change._replace(added=())\n"
-        "                refused += (added",
+        ".change_coalesced(change) :]",
+        ".change_coalesced(change._replace(removed=())) :]\n                "
+        "self._accel.change_coalesced(ZoneChange(removed))",
         f"{_ZONES}::test_when_the_owner_of_a_zone_changes_the_old_is_gone_before_the_new_counts",
     ),
     Mutation(

@@ -68,7 +68,7 @@ static uint64_t ordered(const struct copy *c, uint64_t word)
 
 /* Copy bytes that repeat those `apart` bytes before them, 1 to 7, without a transparent colour.
  *
- * What becomes of a byte is (source & a) ^ b. Such steps compose: after each doubling a byte depends on
+ * A byte becomes (source & a) ^ b. Such steps compose: after each doubling a byte depends on
  * one twice as far before it, until all of a word depend on what was before the word. */
 static void repeat(const struct copy *c, uint8_t *to, const uint8_t *from, int64_t size, int apart)
 {

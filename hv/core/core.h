@@ -163,7 +163,7 @@ struct pending_load {
  */
 int exit_read(const volatile struct run_page *run, const uint8_t *io_data,
               struct pending_load *load, struct guest_exit *e);
-/* How many accesses of a string instruction an exit to a port has; 0: it is none. */
+/* Number of accesses of a string instruction in an exit to a port; 0: it is none. */
 uint32_t exit_elements(const volatile struct run_page *run);
 /* One of them, as exit_read gives it; a processor's access may reach past the last port. */
 int exit_read_element(const volatile struct run_page *run, const uint8_t *io_data,

@@ -139,7 +139,7 @@ static void reset(CpuObject *c)
     cpu_set(c, UC_X86_REG_EIP, 0xfff0);
 }
 
-/* What the VMM asked for at its last entry; false when the processor has shut down. */
+/* Take the interrupt or reset of the VMM's last entry; false if the processor has shut down. */
 static bool take_interrupt(CpuObject *c)
 {
     uint32_t wanted = atomic_exchange_explicit(&c->vcpu->words->interrupt, 0, memory_order_relaxed);

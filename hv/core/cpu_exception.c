@@ -1,9 +1,9 @@
 /*
- * What raised an exception: Unicorn tells the vector alone, and the rest is found in a copy of its
+ * The details of an exception: Unicorn reports only the vector. The rest is in a copy of its
  * processor's state.
  *
- * Where in that copy the error code lies depends on Unicorn's version. A probe finds it before
- * anything else runs: an exception whose error code is known.
+ * The place of the error code in that copy depends on Unicorn's version. Before anything else runs,
+ * a probe finds it by an exception whose error code is known.
  */
 #define _GNU_SOURCE
 #include "cpu.h"

@@ -26,7 +26,7 @@ static bool forget(CpuObject *c, uint64_t start, uint64_t size, bool drop)
     return any;
 }
 
-/* What the VMM noted since the last look: drop its translations, or only tell whether it has any. */
+/* Look at the VMM's notes since the last look: drop translations, or only see if there are any. */
 static bool look_at_written(CpuObject *c, bool drop)
 {
     const struct run_words *w = c->vcpu->words;

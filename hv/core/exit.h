@@ -299,9 +299,8 @@ static inline bool doorbell_peer_gone(const struct doorbell *b)
 }
 
 /*
- * How long the next spin may last, from how long the last wait took: twice that, at once when
- * it must grow, an eighth of the way when it may shrink; half as long after a wait that no spin
- * would have covered.
+ * Choose the limit of the next spin: twice the last wait, at once if that is longer, an eighth of
+ * the way if it is shorter; half the limit after a wait that no spin would have covered.
  */
 static inline void doorbell_tune(struct doorbell *b, uint64_t waited)
 {

@@ -3,7 +3,7 @@
 #include "handle.h"
 #include "posted.h"
 
-/* How often exits that keep coming are held up for a look at the descriptor: a system call. */
+/* Interval of looks at the descriptor, a system call each, while exits keep coming. */
 #define LOOK_NS 50000u
 
 /* Waits that end at once keep the interpreter; one in this many lets another thread run. */

@@ -2,8 +2,8 @@
  * KvmHandle: a vCPU of the real KVM. VcpuHandle's twin, where entering the guest is an ioctl of
  * this thread and not another process.
  *
- * What must end KVM_RUN early is a signal. One that comes between the last look and the system
- * call would be missed, so the handler also sets immediate_exit, which KVM_RUN looks at first.
+ * A signal ends KVM_RUN early. KVM_RUN would miss one that comes between the last look and the
+ * system call, so the handler also sets immediate_exit, which KVM_RUN looks at first.
  */
 #define _GNU_SOURCE
 #include "kvm.h"

@@ -67,9 +67,8 @@ static inline int vcpu_queue(VcpuObject *v, struct vm_ring *r, uint64_t address,
 }
 
 /*
- * What a write needs no exit for, in a zone or in none: the ring, or an ioeventfd. 1: done; 0: it
- * must exit; -1: an exception is set, the GIL held. *full: the ring was found full; nothing more is
- * queued then.
+ * Put a write into the ring, or signal its ioeventfd. 1: done; 0: it must exit; -1: an exception is
+ * set, the GIL held. *full: the ring was found full; nothing more is queued then.
  */
 static int write_without_exit(VcpuObject *v, const struct zone *zone, int pio, uint64_t address,
                               uint32_t size, uint64_t value, bool *full)

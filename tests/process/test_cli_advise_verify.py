@@ -146,6 +146,6 @@ def test_what_is_not_checked_is_named(tmp_path: Path) -> None:
 
 def test_options_of_a_verification_are_refused_without_it(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("".join(recording(lossy=False)))
-    assert "not given" in one_line(run("advise", "t", "--accel", "kvm", cwd=tmp_path), 2)
+    assert "need --verify" in one_line(run("advise", "t", "--accel", "kvm", cwd=tmp_path), 2)
     said = one_line(run("advise", "t", "--verify", "--accel", "direct", cwd=tmp_path), 2)
     assert "--accel direct: it has no ring to verify" in said

@@ -77,8 +77,8 @@ LESSONS: Final = (
     ),
     Lesson(
         "the order of two stores",
-        "An entry is written, then last. Who reads last must find the entry: that takes two "
-        "barriers. Take one out.",
+        "The guest writes an entry, then last. The VMM reads last, then must find the entry: that "
+        "takes two barriers. Take one out.",
         _WRITES,
     ),
 )

@@ -1,4 +1,4 @@
-"""Tells in a sentence each what becomes of the accesses of a guest that is held."""
+"""Explains each access of a guest that is held in a sentence."""
 
 from __future__ import annotations
 

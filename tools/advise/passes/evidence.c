@@ -251,7 +251,7 @@ static bool step(struct pass *pass, struct record *r)
     return !begins(r) || in_order(e, r, range);
 }
 
-/* What was found of each range, the waits to the next access, and odd addresses of windows. */
+/* The evidence of each range, the waits to the next access, and odd addresses of windows. */
 static PyObject *result(struct pass *pass)
 {
     struct evidence *e = (struct evidence *)pass;

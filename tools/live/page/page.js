@@ -18,7 +18,7 @@ function connect() {
   socket.onmessage = (event) => take(event.data);
   socket.onclose = (event) => {
     $("alert").textContent = event.code === 4001 || event.code === 1012
-      ? "The program has ended. What the page shows is the last that it saw."
+      ? "The program has ended. The page shows its last state."
       : "No connection to the program. Trying again.";
     $("alert").hidden = false;
     document.body.dataset.closed = event.code;

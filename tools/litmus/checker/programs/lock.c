@@ -1,7 +1,7 @@
 /*
  * hv/core/ring_lock.h: two producers that append to one ring, each under the lock, and the consumer.
- * What the holder keeps in plain memory of the guest process, the slot of the next entry, is relaxed
- * here. A sleeper in the kernel goes on when the lock's word changes.
+ * The slot of the next entry, which the holder keeps in plain memory of the guest process, is
+ * relaxed here. A sleeper in the kernel goes on when the lock's word changes.
  */
 #include "litmus.h"
 
