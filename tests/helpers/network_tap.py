@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,17 @@ from helpers.network_bench import LIMIT, Bench
 
 _ETHERTYPE = 0x88B5  # of local experiments: nobody else sends it
 _HEADER = bytes.fromhex("ffffffffffff 525400123456") + _ETHERTYPE.to_bytes(2, "big")
+
+
+def no_tap(*programs: str) -> str:
+    """The reason why no tap can be made here, or a program is missing; empty if there is none."""
+    if not os.path.exists("/dev/net/tun"):
+        return "no /dev/net/tun"
+    for program in ("unshare", "ip", *programs):
+        if shutil.which(program) is None:
+            return f"no {program}"
+    tried = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
+    return "no right to make a network namespace" if tried.returncode else ""
 
 
 def refused(spec: str) -> str:

@@ -7,7 +7,6 @@ import socket
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 
 from helpers.qtest_peer import LIMIT, Peer, qemu
 
@@ -50,13 +49,8 @@ class SteppedQemu:
     def __enter__(self) -> SteppedQemu:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._lines.close()
         self._qmp.close()
-        self.peer.__exit__(kind, error, trace)
+        self.peer.__exit__()
         self._folder.cleanup()

@@ -6,7 +6,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable
-from types import TracebackType
 
 from helpers.qtest_peer import Peer
 
@@ -71,12 +70,7 @@ class Cable:
     def __enter__(self) -> Cable:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
         self._echo.close()
 

@@ -14,23 +14,13 @@ from typing import Any
 import pytest
 
 from helpers.net_hosts import PINGS
+from helpers.network_tap import no_tap
 
 TESTS = Path(__file__).parent.parent
 
 
-def missing() -> str | None:
-    """The reason why no tap can be made here, None if it can."""
-    if not Path("/dev/net/tun").exists():
-        return "no /dev/net/tun"
-    for program in ("unshare", "ip", "ping"):
-        if shutil.which(program) is None:
-            return f"no {program}"
-    tried = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
-    return "no right to make a network namespace" if tried.returncode else None
-
-
-WHY = missing()
-pytestmark = [pytest.mark.heavy, pytest.mark.skipif(WHY is not None, reason=str(WHY))]
+WHY = no_tap("ping")
+pytestmark = [pytest.mark.heavy, pytest.mark.skipif(bool(WHY), reason=WHY)]
 needs_iperf = pytest.mark.skipif(shutil.which("iperf") is None, reason="no iperf")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,22 +11,13 @@ from typing import Any
 
 import pytest
 
+from helpers.network_tap import no_tap
+
 TESTS = Path(__file__).parent.parent
 
 
-def missing() -> str | None:
-    """The reason why no tap can be made here, None if it can."""
-    if not Path("/dev/net/tun").exists():
-        return "no /dev/net/tun"
-    for program in ("unshare", "setpriv", "ip"):
-        if shutil.which(program) is None:
-            return f"no {program}"
-    tried = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False)
-    return "no right to make a network namespace" if tried.returncode else None
-
-
-WHY = missing()
-pytestmark = pytest.mark.skipif(WHY is not None, reason=str(WHY))
+WHY = no_tap("setpriv")
+pytestmark = pytest.mark.skipif(bool(WHY), reason=WHY)
 
 
 def in_namespace(*arguments: str, through: tuple[str, ...] = ()) -> Any:
