@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 from coalesced.devices.bus.device import StateValue
 from coalesced.devices.bus.region import Region
-from coalesced.devices.bus.write_run import WriteRun
 from coalesced.tools.bench.parked import Parked, ignore
 from coalesced.tools.guests import bench as guest
 
@@ -104,7 +103,7 @@ class Queued:
             lambda _offset, _size: 0,
             ignore,
             coalesced=tuple((zone * guest.APART, 1) for zone in range(zones)),
-            take_run=_take_run,
+            take_run=len,
         )
 
     def reset(self) -> None:
@@ -112,10 +111,6 @@ class Queued:
 
     def state(self) -> Mapping[str, StateValue]:
         return {}
-
-
-def _take_run(run: WriteRun) -> int:
-    return len(run.addresses)
 
 
 def started(shape: Shape, cost: str, exits: int) -> float:

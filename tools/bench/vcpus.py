@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from coalesced.devices.bus.region import Region
-from coalesced.devices.bus.write_run import WriteRun
 from coalesced.tools.bench import floors, report
 from coalesced.tools.bench.measure import Spread, Step, Taken, interleaved, rounds
 from coalesced.tools.bench.parked import Parked, ignore
@@ -90,13 +89,9 @@ def _queue(own: bool) -> Region:
         lambda _offset, _size: 0,
         ignore,
         coalesced=((0, guest.QUEUE_SIZE),),
-        take_run=_take_run,
+        take_run=len,
         ring="own" if own else "vm",
     )
-
-
-def _take_run(run: WriteRun) -> int:
-    return len(run.addresses)
 
 
 @dataclass(frozen=True)

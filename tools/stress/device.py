@@ -85,7 +85,7 @@ class Sink:
     def _make_proof(ring: str) -> Region:
         zone = ((0, pattern.WINDOW),)
         return Region(
-            "proof", pattern.WINDOW, _zero, _ignore, _ignore_run, coalesced=zone, ring=ring
+            "proof", pattern.WINDOW, _zero, _ignore, take_run=len, coalesced=zone, ring=ring
         )
 
     def _make_bell(self, zone: tuple[tuple[int, int], ...]) -> Region:
@@ -154,8 +154,3 @@ def _zero(_offset: int, _size: int) -> int:
 
 def _ignore(_offset: int, _size: int, _value: int) -> None:
     """Ignore a write to a read-only region, which only a third party can cause."""
-
-
-def _ignore_run(offsets: U64, _lengths: U32, _values: U64) -> int:
-    """Ignore a run of writes."""
-    return len(offsets)
