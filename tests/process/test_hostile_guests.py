@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,11 +20,11 @@ from coalesced.hv.process import GuestProcess
 from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.machine import Machine
 from helpers.descriptors import descriptors
+from helpers.hv_guests import Write, writer
 from helpers.hv_processes import machine, within
 
 SOURCES = Path(coalesced.hv.__file__).parents[2]
 POLICIES = pytest.mark.parametrize("policy", list(WaitPolicy), ids=lambda p: p.name.lower())
-Write = Callable[[str], str]
 
 # How a guest finds its end of a pipe, and writes to it as much as that takes.
 FLOOD = """
@@ -57,13 +57,7 @@ def main(vcpu):
 @pytest.fixture
 def written(tmp_path: Path) -> Write:
     """Put a guest's source into a file of its own; the name to load it by."""
-
-    def write(source: str) -> str:
-        path = tmp_path / "guest.py"
-        path.write_text(textwrap.dedent(source))
-        return f"{path}:main"
-
-    return write
+    return writer(tmp_path)
 
 
 def lying(source: str) -> GuestProcess:
