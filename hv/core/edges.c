@@ -3,13 +3,12 @@
 #include "edges.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 
 #define BYTES_LEFT 256u /* in the pipe, which has room for 4,096 at least */
 
-enum { EDGE_BYTE, EDGE_LIFE, EDGE_WATCH, EDGE_TICK }; /* epoll_event.data */
+enum { EDGE_BYTE, EDGE_LIFE, EDGE_WATCH, EDGE_TIME }; /* epoll_event.data */
 
 static int edges_add(int epoll, int fd, uint32_t events, uint32_t what)
 {
@@ -43,22 +42,28 @@ static bool kernel_reports_each_write(void)
     return known > 0;
 }
 
+/* Set the timer to a moment, which may be past. */
+static int edges_set(struct edges *e, uint64_t due)
+{
+    const struct itimerspec at = {
+        .it_value = {.tv_sec = (time_t)(due / 1000000000u), .tv_nsec = (long)(due % 1000000000u)}};
+    e->due = due;
+    return timerfd_settime(e->timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
 void edges_open(struct doorbell *b, struct edges *e, const _Atomic uint32_t *bytes)
 {
     if (!kernel_reports_each_write())
         return;
-    const struct timespec tick = {.tv_sec = LONGEST_SLEEP_NS / 1000000000u,
-                                  .tv_nsec = LONGEST_SLEEP_NS % 1000000000u};
-    const struct itimerspec ticks = {.it_interval = tick, .it_value = tick};
     *e = (struct edges){.fd = epoll_create1(EPOLL_CLOEXEC),
-                        .tick_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+                        .timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
                         .watch_fd = -1,
                         .bytes = bytes};
     b->edges = e;
     if (e->fd < 0 || edges_add(e->fd, b->sleep_fd, EPOLLIN | EPOLLET, EDGE_BYTE) < 0 ||
         (b->life_fd >= 0 && edges_add(e->fd, b->life_fd, EPOLLIN, EDGE_LIFE) < 0) ||
-        timerfd_settime(e->tick_fd, 0, &ticks, NULL) < 0 ||
-        edges_add(e->fd, e->tick_fd, EPOLLIN, EDGE_TICK) < 0)
+        edges_add(e->fd, e->timer_fd, EPOLLIN, EDGE_TIME) < 0 ||
+        edges_set(e, now_ns() + LONGEST_SLEEP_NS) < 0)
         edges_close(b);
 }
 
@@ -68,8 +73,8 @@ void edges_close(struct doorbell *b)
         return;
     if (b->edges->fd >= 0)
         close(b->edges->fd);
-    if (b->edges->tick_fd >= 0)
-        close(b->edges->tick_fd);
+    if (b->edges->timer_fd >= 0)
+        close(b->edges->timer_fd);
     b->edges = NULL;
     b->undrained = true;
 }
@@ -114,43 +119,25 @@ static bool edges_watch(struct doorbell *b)
     return true;
 }
 
-/* As epoll_wait, with a timeout in nanoseconds: it has milliseconds. */
-static int edges_wait(int epoll, struct epoll_event *event, uint64_t timeout)
+static enum sleep_result sleep_without_edges(struct doorbell *b, uint64_t deadline)
 {
-    if (timeout == UINT64_MAX || timeout == LONGEST_SLEEP_NS)
-        return epoll_wait(epoll, event, 1, -1);
-    if (timeout % 1000000u == 0 && timeout / 1000000u <= INT_MAX)
-        return epoll_wait(epoll, event, 1, (int)(timeout / 1000000u));
-    struct pollfd fd = {.fd = epoll, .events = POLLIN};
-    struct timespec limit = {.tv_sec = (time_t)(timeout / 1000000000u),
-                             .tv_nsec = (long)(timeout % 1000000000u)};
-    int n = ppoll(&fd, 1, &limit, NULL);
-    return n > 0 ? epoll_wait(epoll, event, 1, 0) : n;
+    uint64_t now = now_ns(), left = deadline > now ? deadline - now : 0;
+    return doorbell_sleep(b, left < LONGEST_SLEEP_NS ? left : LONGEST_SLEEP_NS);
 }
 
-/* Take note of a tick: the timer goes on behind it. */
-static void edges_tick(const struct edges *e)
+enum sleep_result edges_sleep(struct doorbell *b, uint64_t deadline)
 {
-    uint64_t ticks;
-    ssize_t n = read(e->tick_fd, &ticks, sizeof ticks);
-    (void)n; /* or it was taken before */
-}
-
-enum sleep_result edges_sleep(struct doorbell *b, uint64_t timeout)
-{
-    if (b->edges && !edges_watch(b))
+    if (b->edges &&
+        (!edges_watch(b) || (deadline < b->edges->due && edges_set(b->edges, deadline) < 0)))
         edges_close(b);
     if (!b->edges)
-        return doorbell_sleep(b, timeout);
+        return sleep_without_edges(b, deadline);
     struct epoll_event event;
-    int n = edges_wait(b->edges->fd, &event, timeout);
-    if (n < 0)
+    if (epoll_wait(b->edges->fd, &event, 1, -1) != 1)
         return SLEPT_SIGNAL;
-    if (n == 0)
-        return SLEPT_TIMEOUT;
     switch (event.data.u32) {
-    case EDGE_TICK:
-        edges_tick(b->edges);
+    case EDGE_TIME:
+        edges_set(b->edges, now_ns() + LONGEST_SLEEP_NS);
         return SLEPT_TIMEOUT;
     case EDGE_LIFE:
         return SLEPT_PEER_GONE;

@@ -6,8 +6,8 @@
  * wake-up take a system call less. A full pipe takes no byte, and then none is reported, so the
  * waker counts in shared memory what it writes, and the sleeper empties the pipe in time.
  *
- * A timeout sets a timer at each sleep, which costs a fifth of an exit on one CPU. The longest one
- * is instead that of a timer which ticks all the time.
+ * A timeout sets a timer at each sleep and takes it back, which costs a fifth of an exit on one CPU.
+ * Here the timer of an earlier sleep stays, unless it is too late for the one at hand.
  */
 #ifndef COALESCED_EDGES_H
 #define COALESCED_EDGES_H
@@ -20,7 +20,8 @@
 
 struct edges {
     int fd;                        /* an epoll with the doorbell's descriptors, */
-    int tick_fd;                   /* and this one, a timer's */
+    int timer_fd;                  /* and this timer's */
+    uint64_t due;                  /* when that ends a sleep */
     int watch_fd;                  /* that of them which can change, or -1 */
     uint32_t taken;                /* how many bytes had been written when the pipe was emptied */
     const _Atomic uint32_t *bytes; /* how many the peer has written; it is not believed */
@@ -37,11 +38,9 @@ void edges_restart(struct doorbell *b);
 /* What is watched from now on is another file, even if it has the number of the one before. */
 void edges_forget(struct doorbell *b);
 
-/*
- * As doorbell_may_sleep and doorbell_sleep, for a doorbell with or without edges. A timeout of
- * LONGEST_SLEEP_NS is taken for at most so much.
- */
+/* As doorbell_may_sleep, for a doorbell with or without edges. */
 bool edges_may_sleep(struct doorbell *b, bool (*ready)(void *), void *ctx);
-enum sleep_result edges_sleep(struct doorbell *b, uint64_t timeout);
+/* As doorbell_sleep, until `deadline` (CLOCK_MONOTONIC ns), or LONGEST_SLEEP_NS at most. */
+enum sleep_result edges_sleep(struct doorbell *b, uint64_t deadline);
 
 #endif

@@ -89,16 +89,11 @@ static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), vo
     if (!edges_may_sleep(b, ready, ctx))
         return WAIT_READY;
     /*
-     * A signal just before ppoll does not end it, and is seen after LONGEST_SLEEP_NS. Blocking
-     * signals around the look and unblocking them in ppoll would close the gap, but cost every exit
-     * two more system calls.
+     * A signal just before the sleep does not end it, and is seen after LONGEST_SLEEP_NS. Blocking
+     * signals around the look and unblocking them in the sleep would close the gap, but cost every
+     * exit two more system calls.
      */
-    uint64_t longest = LONGEST_SLEEP_NS;
-    if (deadline != UINT64_MAX) {
-        uint64_t now = now_ns(), left = deadline > now ? deadline - now : 0;
-        longest = left < LONGEST_SLEEP_NS ? left : LONGEST_SLEEP_NS;
-    }
-    enum sleep_result slept = edges_sleep(b, longest);
+    enum sleep_result slept = edges_sleep(b, deadline);
     doorbell_disarm(b);
     if (ready(ctx))
         return WAIT_READY;
