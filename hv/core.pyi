@@ -106,17 +106,9 @@ class Consumer(Buffer):
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def peek(self, most: int = ..., /) -> int:
         """Copy the published entries, `most` at most, checked, to the batch's start; how many."""
-    def summary(self) -> tuple[int, int, tuple[int, int]]:
-        """(size, kinds, span) of the last batch, if it is not empty.
-
-        `size`: the len that all entries have, 0 when they differ; `kinds`: 1 when all go to memory,
-        2 to ports, 3 to both; `span`: the lowest address and the address of the last byte.
-        """
-    def entries(self, count: int, /) -> list[tuple[int, int, int, int]]:
-        """The oldest `count` peeked entries: (phys_addr, len, pio, data) each."""
-    def rebase(self, base: int, /) -> int:
-        """Put each peeked entry's phys_addr less `base`, modulo 2**64, among the offsets, and its
-        data among the values; how many."""
+    def rebase(self, base: int, start: int, stop: int, /) -> None:
+        """Put phys_addr less `base`, modulo 2**64, of the peeked entries [start, stop) among the
+        offsets, and their data among the values."""
     def commit(self, count: int, /) -> int:
         """Give the slots of the oldest `count` peeked entries back; how many seen ones are left."""
     def follow(self) -> None:

@@ -32,15 +32,14 @@ class Consumer:
         # Where `core.rebase()` puts addresses less a base, modulo 2**64, and data: gapless.
         self.offsets: NDArray[np.uint64] = columns[:slots]
         self.data: NDArray[np.uint64] = columns[slots:]
-        # Where `core.peek()` puts the batch, by field.
-        self.addresses: NDArray[np.uint64] = self._batch["phys_addr"]
+        # Where `core.peek()` puts `len` of each entry.
         self.sizes: NDArray[np.uint32] = self._batch["len"]
-        self.values: NDArray[np.uint64] = self._batch["data"]
-        self.pio: NDArray[np.uint32] = self._batch["pio"]
+        self.entries = self.core  # as a buffer: the batch
         self._bytes = buffer
         self._array = np.ndarray
         self._peek = self.core.peek
         self.commit = self.core.commit
+        self.rebase = self.core.rebase
         self.pending = self.core.pending  # how many entries are published and not committed
 
     def peek(self, most: int | None = None) -> NDArray[np.void]:

@@ -193,14 +193,10 @@ MUTATIONS = (
     Mutation(
         "9 a write whose handler raises is consumed, the rest goes on",
         "the batch ends there",
-        "devices/bus/address_space.py",
-        "            except BaseException as error:\n"
-        "                failed(address, size, value, error)\n"
-        "            if self.generation",
-        "            except ZeroDivisionError as error:\n"
-        "                failed(address, size, value, error)\n"
-        "            if self.generation",
-        "tests/unit/bus/test_write_batch.py::"
+        "vmm/routes.c",
+        "PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)",
+        "PyErr_ExceptionMatches(PyExc_BaseException)",
+        "tests/unit/vmm/test_write_batch.py::"
         "test_a_write_that_raises_is_consumed_and_reported_and_the_rest_goes_on",
     ),
     Mutation(
@@ -214,19 +210,22 @@ MUTATIONS = (
     Mutation(
         "10 after fewer than all, the rest is resolved anew",
         "a short count counts as all",
-        "devices/bus/address_space.py",
-        "        return taken or self",
-        "        return (taken and len(run)) or self",
-        "tests/unit/bus/test_write_batch.py::"
+        "vmm/access.py",
+        "at += taken or 1",
+        "at += (taken and len(run)) or 1",
+        "tests/unit/vmm/test_write_batch.py::"
         "test_after_a_short_count_the_same_region_is_asked_again",
     ),
     Mutation(
         "10 after a mapping change, too",
         "what was resolved stays so",
-        "devices/bus/address_space.py",
-        "                if self.generation != generation:\n                    return at\n",
-        "",
-        "tests/unit/bus/test_write_batch.py::"
+        "vmm/access.py",
+        "            at += taken or 1\n",
+        "            at += taken or 1\n"
+        "            while at < stop:\n"
+        "                run = run_of(at, stop, base, size, span)\n"
+        "                at += take(run) or 1\n",
+        "tests/unit/vmm/test_write_batch.py::"
         "test_behind_a_mapping_change_the_rest_is_resolved_anew",
     ),
     Mutation(

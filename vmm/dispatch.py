@@ -30,7 +30,7 @@ from coalesced.vmm.loop import Loop
 from coalesced.vmm.own_rings import OwnRings
 
 if TYPE_CHECKING:
-    from coalesced.vmm.exits import Flat
+    from coalesced.vmm.exits import OwnQueue
 
 REASONS = (
     ("load", False),
@@ -86,40 +86,30 @@ class Dispatcher:
             accel.exits = self._exits(loop)
 
     def _exits(self, loop: Loop) -> Exits:
-        """The carrier of exits in C, kept up to date with mappings, zones and descriptors."""
+        """The carrier of exits in C, kept up to date with own rings, zones and descriptors."""
         tallies = tuple(self._tallies[reason] for reason in REASONS)
         counters, observers = self._counters, self._accesses.observers
-        exits = Exits(counters, tallies, observers, loop.timers, self._flush, self.raised)
+        routes, made = self._accesses.routes, self._accesses.map_all
+        exits = Exits(routes, counters, tallies, observers, loop.timers, self._flush, self.raised)
         counters.settle = exits.settle
-        spaces = {False: self._memory, True: self._ports}
-        for port, space in spaces.items():
-            space.on_change(lambda: None, partial(self._map, exits, port, space))
-
-        def map_all() -> None:
-            for port, space in spaces.items():
-                self._map(exits, port, space)
-
-        self._own.made = map_all
-        map_all()
+        self._accesses.own_queue = self._own_queue
+        self._own.made = made
+        made()
         edges = self._coalescing.edges
-        self._coalescing.changed = lambda port: exits.zones(port, edges[port])
+
+        def zones_changed(port: bool) -> None:
+            routes.zones(port, edges[port])
+            exits.stop()
+
+        self._coalescing.changed = zones_changed
         loop.changed = exits.stop
         return exits
 
-    def _map(self, exits: Exits, port: bool, space: AddressSpace) -> None:
-        """Tell C who answers the addresses of a space."""
-        table: list[Flat] = []
-        for stretch in space.flat():
-            if (mapping := stretch.mapping) is not None:
-                region = mapping.region
-                flat = stretch.start, stretch.end - 1, mapping.base, region.read, region.write
-                queue = self._own.of_region(region)
-                if queue is None:
-                    table.append(flat)
-                else:
-                    flush = partial(self._drain.flush_some, (queue,))
-                    table.append((*flat, queue.ring.pending, flush))
-        exits.map(port, table)
+    def _own_queue(self, region: Region) -> OwnQueue:
+        queue = self._own.of_region(region)
+        if queue is None:
+            return None, None
+        return queue.ring.pending, partial(self._drain.flush_some, (queue,))
 
     def raised(self, exit_: Exit, error: BaseException) -> None:
         """Report an access whose handler raised; raises what ends the run."""

@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coalesced.devices.bus.address_space import SHORTEST_RUN
 from coalesced.devices.bus.write_run import WriteRun
 from coalesced.hv.errors import PeerDied
 from coalesced.hv.own_ring import OwnRing
@@ -22,7 +20,6 @@ from coalesced.vmm.counters import Counters
 
 TURN = 0.02  # seconds of a batch after which timers run
 RUNS_KEPT = 64  # of a ring
-_MEMORY, _MIXED = 1, 3  # kinds of hv.core.Consumer.summary
 
 
 @dataclass(eq=False, slots=True)
@@ -38,12 +35,34 @@ class Queue:
     drains: int = 0  # that found any
     wakeups: int = 0  # reports of the descriptor
     busy: bool = False  # being drained
-    runs: dict[int, _RingRun] = field(default_factory=dict)  # of batches by their length
+    underway: int = 0  # writes of the batch that is being carried out
+    runs: dict[int, WriteRun] = field(default_factory=dict)  # whole batches by their length
 
     def look(self) -> NDArray[np.void]:
         """The queued entries, which stay, until the next peek or look: `peek` without what it does
-        to an own ring's descriptor."""
+        to an own ring's descriptor. Amid a batch: its entries, which a peek would copy anew."""
+        if self.underway:
+            return self.ring.batch(self.underway)
         return self.ring.peek() if self.own is None else self.own.look()
+
+    def run_of(
+        self, start: int, stop: int, base: int, size: int, span: tuple[int, int]
+    ) -> WriteRun:
+        """Writes of the last peek as a run, see `access.RunOf`; until the next of either."""
+        ring = self.ring
+        ring.rebase(base, start, stop)
+        run = None if start else self.runs.get(stop)
+        if run is None:
+            part = slice(start, stop)
+            run = WriteRun(ring.offsets[part], ring.sizes[part], ring.data[part], size, span)
+            if not start:
+                # Lengths repeat, of full rings and of bursts; to make a run takes as long as
+                # dozens of writes.
+                if len(self.runs) == RUNS_KEPT:
+                    self.runs.clear()
+                self.runs[stop] = run
+        run.size, run.span = size, span
+        return run
 
 
 class Drain:
@@ -66,7 +85,7 @@ class Drain:
         self._death: PeerDied | None = None  # of the guest, found amid a drain
         self._turn_ends = math.inf  # of the batch under way; 0: it has just begun
         self._give_up_at = math.inf
-        accesses.memory.between_runs = accesses.ports.between_runs = self._look_around
+        accesses.between_runs = self._look_around
 
     @property
     def queues(self) -> list[Queue]:
@@ -143,9 +162,11 @@ class Drain:
         try:
             left = 1
             while left and (count := ring.core.peek()):
+                queue.underway = count
                 try:
                     self._carry_out(queue, count)
                 finally:
+                    queue.underway = 0
                     # An entry that breaks the rules ends a batch, and the next peek reports it.
                     left = ring.commit(count)
                     self._counters.coalesced += count
@@ -190,62 +211,7 @@ class Drain:
     def _carry_out(self, queue: Queue, count: int) -> None:
         """Carry out the batch of the last peek."""
         accesses, ring = self._accesses, queue.ring
-        if accesses.observers:
-            for observer in accesses.observers:
-                observer.batch(ring.batch(count))
-        elif count < SHORTEST_RUN:  # arrays would cost more than they save
-            self._write_singly(ring.core.entries(count))
-            return
+        for observer in accesses.observers:
+            observer.batch(ring.batch(count))
         self._turn_ends = 0.0
-        size, kinds, span = ring.core.summary()
-        run = queue.runs.get(count)
-        if run is None:
-            # Lengths repeat, of full rings and of bursts; making a run costs what 100 writes do.
-            if len(queue.runs) == RUNS_KEPT:
-                queue.runs.clear()
-            run = queue.runs[count] = _RingRun(ring, count)
-        run.size, run.span = size, span
-        if kinds != _MIXED:
-            accesses.write_run(accesses.memory if kinds == _MEMORY else accesses.ports, run)
-            return
-        self._carry_out_in_turns(ring, run)
-
-    def _carry_out_in_turns(self, ring: Consumer, run: WriteRun) -> None:
-        """Carry out a batch in which memory and ports alternate."""
-        accesses, count = self._accesses, len(run)
-        entries = None if accesses.observers else ring.core.entries(count)
-        pio = ring.pio[:count]
-        edges = (np.flatnonzero(np.diff(pio)) + 1).tolist()
-        for start, stop in pairwise([0, *edges, count]):
-            if entries is not None and stop - start < SHORTEST_RUN:
-                self._write_singly(entries[start:stop])
-                self._look_around()
-            else:
-                accesses.write_run(
-                    accesses.ports if pio[start] else accesses.memory, run.part(start, stop)
-                )
-
-    def _write_singly(self, entries: list[tuple[int, int, int, int]]) -> None:
-        """Carry out writes, given as (address, length, pio, value)."""
-        accesses = self._accesses
-        for address, length, port, value in entries:
-            accesses.write(accesses.ports if port else accesses.memory, address, length, value)
-
-
-class _RingRun(WriteRun):
-    """The batch of a ring's last peek. Rebased it is gapless, which numpy runs through faster."""
-
-    __slots__ = ("_rebase", "_rebased")
-
-    def __init__(self, ring: Consumer, count: int) -> None:
-        sizes = ring.sizes[:count]
-        super().__init__(ring.addresses[:count], sizes, ring.values[:count], 0, (0, 0))
-        self._rebase = ring.core.rebase
-        self._rebased = WriteRun(ring.offsets[:count], sizes, ring.data[:count], 0, (0, 0))
-
-    def rebased(self, base: int) -> WriteRun:
-        self._rebase(base)
-        low, last = self.span
-        run = self._rebased
-        run.size, run.span = self.size, (low - base, last - base)
-        return run
+        accesses.write_batch(ring.entries, count, queue.run_of)

@@ -1,11 +1,11 @@
-/* The extension coalesced.vmm.exits: accesses that reach one region, from the exit to the entry. */
+/* Exits: accesses that reach one region, from the exit to the entry. */
 #include "exits.h"
 
 #define COUNTERS "single_writes"
 
 typedef struct {
     PyObject_HEAD
-    struct space space[2]; /* memory, ports */
+    RoutesObject *routes;
     struct counts counts;
     uint64_t writes; /* that `counters.single_writes` does not have yet */
     PyObject *counters, *observers, *timers, *flush, *raised;
@@ -39,36 +39,13 @@ static int settle(ExitsObject *e)
 /* A handler raised: the machine reports it and 0 is returned, or -1 where the run ends by it. */
 static int report(ExitsObject *e, const struct guest_exit *x)
 {
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    if (traceback)
-        PyException_SetTraceback(error, traceback);
+    PyObject *error = take_error();
     PyObject *told = settle(e) < 0 ? NULL : hv->told(x);
     PyObject *done = told ? PyObject_CallFunctionObjArgs(e->raised, told, error, NULL) : NULL;
     Py_XDECREF(told);
-    Py_XDECREF(type);
     Py_XDECREF(error);
-    Py_XDECREF(traceback);
     Py_XDECREF(done);
     return done ? 0 : -1;
-}
-
-/* Call a handler with an offset, a size and, of a write, a value. */
-static PyObject *call(PyObject *handler, const struct flat *f, const struct guest_exit *x)
-{
-    PyObject *offset = PyLong_FromUnsignedLongLong(x->address - f->base);
-    PyObject *size = PyLong_FromUnsignedLong(x->size);
-    PyObject *value = x->is_write ? PyLong_FromUnsignedLongLong(x->value) : NULL;
-    PyObject *result = NULL;
-    Py_INCREF(handler); /* it may change the mappings */
-    if (offset && size && (value || !x->is_write))
-        result = PyObject_CallFunctionObjArgs(handler, offset, size, value, NULL);
-    Py_DECREF(handler);
-    Py_XDECREF(offset);
-    Py_XDECREF(size);
-    Py_XDECREF(value);
-    return result;
 }
 
 /* A whole number; 0, or -1 with TypeError set. */
@@ -90,7 +67,7 @@ static int load(ExitsObject *e, PyObject *handle, const struct flat *f, const st
     uint64_t value = 0;
     if (counts_add(&e->counts, x->reason == EXIT_IO ? PIO : LOAD, x->address) < 0)
         return -1;
-    PyObject *result = call(f->read, f, x);
+    PyObject *result = call_handler(f->read, x->address - f->base, x->size, NULL);
     int got = result ? answer_of(result, &value) : -1;
     Py_XDECREF(result);
     if (got < 0) {
@@ -104,11 +81,11 @@ static int load(ExitsObject *e, PyObject *handle, const struct flat *f, const st
 static int store(ExitsObject *e, const struct flat *f, const struct guest_exit *x)
 {
     bool port = x->reason == EXIT_IO;
-    enum reason why = space_why(&e->space[port], x->address, x->size, port);
+    enum reason why = space_why(&e->routes->space[port], x->address, x->size, port);
     if (counts_add(&e->counts, why, x->address) < 0)
         return -1;
     e->writes++;
-    PyObject *result = call(f->write, f, x);
+    PyObject *result = call_handler(f->write, x->address - f->base, x->size, &x->value);
     Py_XDECREF(result);
     return result ? 0 : report(e, x);
 }
@@ -153,7 +130,7 @@ static const struct flat *taken(const ExitsObject *e, const struct guest_exit *x
 {
     if ((x->reason != EXIT_MMIO && x->reason != EXIT_IO) || PyList_Size(e->observers) != 0)
         return NULL;
-    return space_find(&e->space[x->reason == EXIT_IO], x->address, x->size);
+    return space_find(&e->routes->space[x->reason == EXIT_IO], x->address, x->size);
 }
 
 /* An outcome that the machine takes care of, or NULL with an exception set. */
@@ -215,29 +192,6 @@ static PyObject *exits_stop(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* (port, list) to a table of the space; the run that is under way ends behind its exit. */
-static PyObject *change(PyObject *self, PyObject *args, int (*take)(struct space *, PyObject *))
-{
-    ExitsObject *e = (ExitsObject *)self;
-    PyObject *list;
-    int port;
-    if (!PyArg_ParseTuple(args, "pO!", &port, &PyList_Type, &list) ||
-        take(&e->space[port], list) < 0)
-        return NULL;
-    e->stopping = true;
-    Py_RETURN_NONE;
-}
-
-static PyObject *exits_map(PyObject *self, PyObject *args)
-{
-    return change(self, args, space_map);
-}
-
-static PyObject *exits_zones(PyObject *self, PyObject *args)
-{
-    return change(self, args, space_zones);
-}
-
 static int look_up_calls(void)
 {
     hv = PyCapsule_Import(CALLS_NAME, 0);
@@ -246,11 +200,12 @@ static int look_up_calls(void)
 
 static PyObject *exits_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"counters", "tallies", "observers", "timers", "flush", "raised", NULL};
-    PyObject *counters, *tallies, *observers, *timers, *flush, *raised;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!O!OO", names, &counters, &PyTuple_Type,
-                                     &tallies, &PyList_Type, &observers, &PyList_Type, &timers,
-                                     &flush, &raised))
+    static char *names[] = {"routes", "counters", "tallies", "observers",
+                            "timers", "flush",    "raised",  NULL};
+    PyObject *routes, *counters, *tallies, *observers, *timers, *flush, *raised;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OO!O!O!OO", names, RoutesType, &routes,
+                                     &counters, &PyTuple_Type, &tallies, &PyList_Type, &observers,
+                                     &PyList_Type, &timers, &flush, &raised))
         return NULL;
     if (PyTuple_Size(tallies) != REASONS) {
         PyErr_Format(PyExc_ValueError, "expected %d tallies", REASONS);
@@ -265,6 +220,7 @@ static PyObject *exits_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     for (Py_ssize_t i = 0; i < REASONS; i++)
         e->counts.tally[i] = Py_NewRef(PyTuple_GetItem(tallies, i));
+    e->routes = (RoutesObject *)Py_NewRef(routes);
     e->counters = Py_NewRef(counters);
     e->observers = Py_NewRef(observers);
     e->timers = Py_NewRef(timers);
@@ -276,13 +232,7 @@ static PyObject *exits_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int exits_traverse(PyObject *self, visitproc visit, void *arg)
 {
     ExitsObject *e = (ExitsObject *)self;
-    for (int port = 0; port < 2; port++)
-        for (Py_ssize_t i = 0; i < e->space[port].flats; i++) {
-            Py_VISIT(e->space[port].flat[i].read);
-            Py_VISIT(e->space[port].flat[i].write);
-            Py_VISIT(e->space[port].flat[i].pending);
-            Py_VISIT(e->space[port].flat[i].flush);
-        }
+    Py_VISIT((PyObject *)e->routes);
     for (int i = 0; i < REASONS; i++)
         Py_VISIT(e->counts.tally[i]);
     Py_VISIT(e->counters);
@@ -297,8 +247,7 @@ static int exits_traverse(PyObject *self, visitproc visit, void *arg)
 static int exits_clear(PyObject *self)
 {
     ExitsObject *e = (ExitsObject *)self;
-    for (int port = 0; port < 2; port++)
-        space_clear(&e->space[port]);
+    Py_CLEAR(e->routes);
     for (int i = 0; i < REASONS; i++)
         Py_CLEAR(e->counts.tally[i]);
     Py_CLEAR(e->counters);
@@ -323,9 +272,6 @@ static PyMethodDef exits_methods[] = {
     {"run", exits_run, METH_VARARGS, "run(handles, watch): the next outcome for the machine."},
     {"settle", exits_settle, METH_NOARGS, "Add what was counted to the counters and tallies."},
     {"stop", exits_stop, METH_NOARGS, "Have `run` return TIMED_OUT after the exit at hand."},
-    {"map", exits_map, METH_VARARGS,
-     "map(port, [(first, last, base, read, write[, pending, flush])])."},
-    {"zones", exits_zones, METH_VARARGS, "zones(port, edges)."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -349,7 +295,7 @@ static PyType_Spec exits_spec = {
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "coalesced.vmm.exits",
-    .m_doc = "Accesses that reach one region, from the exit to the entry, in C11.",
+    .m_doc = "Exits and batches of writes on their way to the devices, in C11.",
     .m_size = -1,
 };
 
@@ -359,7 +305,8 @@ PyMODINIT_FUNC PyInit_exits(void)
 {
     PyObject *module = PyModule_Create(&definition);
     PyTypeObject *type = (PyTypeObject *)PyType_FromSpec(&exits_spec);
-    if (!module || !type || look_up_calls() < 0 || PyModule_AddType(module, type) < 0)
+    if (!module || !type || look_up_calls() < 0 || routes_init_type(module) < 0 ||
+        PyModule_AddType(module, type) < 0)
         Py_CLEAR(module);
     Py_XDECREF((PyObject *)type);
     return module;

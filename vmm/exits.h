@@ -1,4 +1,4 @@
-/* The parts of coalesced.vmm.exits: who answers an address, and how often it exited. */
+/* The parts of coalesced.vmm.exits: who answers an address, batches, and how often it exited. */
 #ifndef COALESCED_EXITS_H
 #define COALESCED_EXITS_H
 
@@ -8,6 +8,7 @@
 struct flat {
     uint64_t first, last, base;
     PyObject *read, *write; /* handlers of offset, size and, for a write, value */
+    PyObject *take;         /* handler of a run of writes, or NULL */
     PyObject *pending;      /* how many writes wait in its device's own ring; NULL: it has none */
     PyObject *flush;        /* brings them to the device */
 };
@@ -27,8 +28,23 @@ void space_clear(struct space *s);
 /* Who answers all of the access; NULL: nobody, or more than one. */
 const struct flat *space_find(const struct space *s, uint64_t address, uint32_t size);
 
+/* Where accesses of memory and ports go; `space` has both. */
+typedef struct {
+    PyObject_HEAD
+    struct space space[2];
+    PyObject *other;  /* handler of port, address, size and value where no single region answers */
+    PyObject *failed; /* takes these and the error of a write whose handler raised */
+} RoutesObject;
+
+extern PyTypeObject *RoutesType;
+int routes_init_type(PyObject *module);
+/* Call a handler of an access; `value`: of a write, NULL: it is a load. */
+PyObject *call_handler(PyObject *handler, uint64_t offset, uint32_t size, const uint64_t *value);
+/* The exception that is set, with its traceback; it is set no more. */
+PyObject *take_error(void);
+
 /* Reasons for exits: the order of the tallies that Exits takes. */
-enum reason { LOAD, PIO, NO_ZONE, STRADDLE, RING_FULL, PORT_RING_FULL, REASONS };
+enum reason { LOAD, PIO, NO_ZONE, STRADDLE, FULL, PORT_FULL, REASONS };
 
 /* Why a write was not queued. */
 enum reason space_why(const struct space *s, uint64_t address, uint32_t size, bool port);

@@ -1,22 +1,68 @@
-"""Accesses that reach one region, from the guest's exit to its next entry (exits.c)."""
+"""Accesses on their way to the devices: exits (exits.c), and batches of writes (routes.c)."""
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, final
 
-from coalesced.devices.bus.region import ReadHandler, WriteHandler
+import numpy as np
+from numpy.typing import NDArray
+
+from coalesced.devices.bus.region import ReadHandler, RunHandler, WriteHandler
 from coalesced.devices.bus.tally import Tally
-from coalesced.hv.core import VcpuHandle, VcpuHandles
+from coalesced.hv.core import Consumer, VcpuHandle, VcpuHandles
 from coalesced.hv.outcome import Exit, Outcome
 from coalesced.vmm.counters import Counters
 from coalesced.vmm.loop import Entry
 from coalesced.vmm.tracing import Observer
 
-Flat = (
-    tuple[int, int, int, ReadHandler, WriteHandler]
-    | tuple[int, int, int, ReadHandler, WriteHandler, Callable[[], int], Callable[[], int]]
-)
-"""First and last address, the region's base, and its handlers. Of a device with a ring of its own
-also how many writes wait in that, and what brings them to the device."""
+Entries = Consumer | NDArray[np.void]
+"""A batch of KVM_COALESCED_MMIO: what was peeked last, or an array."""
+
+OwnQueue = tuple[Callable[[], int], Callable[[], int]] | tuple[None, None]
+"""Of a device with a ring of its own: how many writes wait there, and what brings them to it."""
+
+Flat = tuple[
+    int,
+    int,
+    int,
+    ReadHandler,
+    WriteHandler,
+    RunHandler | None,
+    Callable[[], int] | None,
+    Callable[[], int] | None,
+]
+"""First and last address, the region's base, its handlers, and an `OwnQueue`."""
+
+SHORTEST_RUN: Final = 8
+"""Writes in a row to one region from which on it is offered a run."""
+SINGLE_WRITES: Final = 4
+"""Single writes between two calls of `between`."""
+
+@final
+class Routes:
+    """Where accesses of memory and ports go, and batches of writes carried out by it."""
+
+    def __new__(
+        cls,
+        other: Callable[[bool, int, int, int], object],
+        failed: Callable[[bool, int, int, int, BaseException], object],
+    ) -> Routes:
+        """`other`: carries out a write that several regions answer, or none: port?, address, size,
+        value. `failed`: takes these and what a handler raised; what it raises ends the batch."""
+    def write(
+        self, entries: Entries, start: int, stop: int, between: Callable[[], object], /
+    ) -> tuple[int, int, bool, RunHandler, int, int, tuple[int, int]] | None:
+        """Carry out the writes [start, stop) one by one, as far as the next run.
+
+        That is returned, None behind the last write: its start and stop, whether it goes to ports,
+        its region's handler and base, the size of all its writes, 0 where they differ, the lowest
+        address and that of the last byte, both from the base on.
+
+        Raises ValueError for what is no entry.
+        """
+    def map(self, port: bool, flat: list[Flat], /) -> None:
+        """Set what answers memory or ports, in ascending order."""
+    def zones(self, port: bool, edges: list[int], /) -> None:
+        """Set the coalesced zones, in ascending order: starts and ends alternate."""
 
 @final
 class Exits:
@@ -28,6 +74,7 @@ class Exits:
 
     def __new__(
         cls,
+        routes: Routes,
         counters: Counters,
         tallies: tuple[Tally, ...],
         observers: list[Observer],
@@ -40,14 +87,10 @@ class Exits:
     def run(self, handles: VcpuHandle | VcpuHandles, watch: int, /) -> Outcome:
         """Enter the guest, wait and carry out exits until one is the machine's to handle.
 
-        `watch`: `hv.core.WATCH_*` bits. TIMED_OUT is also returned after `stop` and after a change
-        of the tables. Raises as `VcpuHandle.run` and `raised`.
+        `watch`: `hv.core.WATCH_*` bits. TIMED_OUT is also returned after `stop`. Raises as
+        `VcpuHandle.run` and `raised`.
         """
     def settle(self) -> None:
         """Add what was counted since to the counters and tallies."""
     def stop(self) -> None:
         """Have a run that is under way return after the exit at hand."""
-    def map(self, port: bool, flat: list[Flat], /) -> None:
-        """Set what answers memory or ports, in ascending order."""
-    def zones(self, port: bool, edges: list[int], /) -> None:
-        """Set the coalesced zones, in ascending order: starts and ends alternate."""

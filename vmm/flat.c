@@ -8,10 +8,16 @@ static void drop_flats(struct flat *flat, Py_ssize_t count)
     for (Py_ssize_t i = 0; i < count; i++) {
         Py_XDECREF(flat[i].read);
         Py_XDECREF(flat[i].write);
+        Py_XDECREF(flat[i].take);
         Py_XDECREF(flat[i].pending);
         Py_XDECREF(flat[i].flush);
     }
     PyMem_Free(flat);
+}
+
+static PyObject *unless_none(PyObject *o)
+{
+    return o == Py_None ? NULL : Py_NewRef(o);
 }
 
 int space_map(struct space *s, PyObject *list)
@@ -22,9 +28,9 @@ int space_map(struct space *s, PyObject *list)
         return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
     for (Py_ssize_t i = 0; i < count; i++) {
         unsigned long long first, last, base;
-        PyObject *read, *write, *pending = NULL, *flush = NULL;
-        if (!PyArg_ParseTuple(PyList_GetItem(list, i), "KKKOO|OO", &first, &last, &base, &read,
-                              &write, &pending, &flush)) {
+        PyObject *read, *write, *run, *pending, *flush;
+        if (!PyArg_ParseTuple(PyList_GetItem(list, i), "KKKOOOOO", &first, &last, &base, &read,
+                              &write, &run, &pending, &flush)) {
             drop_flats(flat, i);
             return -1;
         }
@@ -33,8 +39,9 @@ int space_map(struct space *s, PyObject *list)
                                 base,
                                 Py_NewRef(read),
                                 Py_NewRef(write),
-                                Py_XNewRef(flush ? pending : NULL),
-                                Py_XNewRef(flush)};
+                                unless_none(run),
+                                unless_none(pending),
+                                unless_none(flush)};
     }
     struct space old = *s;
     s->flat = flat;
@@ -103,7 +110,7 @@ enum reason space_why(const struct space *s, uint64_t address, uint32_t size, bo
     Py_ssize_t before = edges_to(s, address);
     bool within = before == edges_to(s, address + (size - 1));
     if (within && before & 1)
-        return port ? PORT_RING_FULL : RING_FULL;
+        return port ? PORT_FULL : FULL;
     return port ? PIO : within ? NO_ZONE : STRADDLE;
 }
 

@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.device import Device, StateValue
-from coalesced.devices.bus.write_run import U32, U64, WriteRun
+from coalesced.devices.bus.write_run import U32, U64
 from coalesced.hv import guest
 from coalesced.hv.abi import KVM_EXIT_HLT, KVM_EXIT_IO, KVM_EXIT_MMIO
 from coalesced.hv.errors import DeviceError, PeerDied, ProtocolError
@@ -290,12 +290,12 @@ class Machine:
         self._accesses.write(self.ports if port else self.memory, address, size, value)
 
     def write_many(self, addresses: U64, sizes: U32, values: U64) -> None:
-        run = WriteRun.of(addresses, sizes, values)
-        self.counters.single_writes += len(run)
+        self.counters.single_writes += len(addresses)
+        columns = addresses, sizes, values
         for observer in self._accesses.observers:
-            for address, size, value in run.entries():
-                observer.access("write", self.memory, address, size, value)
-        self._accesses.write_run(self.memory, run)
+            for write in zip(*(column.tolist() for column in columns), strict=True):
+                observer.access("write", self.memory, *write)
+        self._accesses.write_arrays(*columns)
 
     def timer_failed(self, call: Callable[[], None], error: BaseException) -> None:
         """Report a device that raised in a call of its timer; other timers still run."""

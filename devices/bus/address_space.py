@@ -1,4 +1,4 @@
-"""Address spaces: which region answers an address, for single accesses and for batches."""
+"""Address spaces: which region answers an address."""
 
 from __future__ import annotations
 
@@ -10,20 +10,10 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
 
-import numpy as np
-
-from coalesced.devices.bus.region import Region, RunHandler
+from coalesced.devices.bus.region import Region
 from coalesced.devices.bus.tally import Tally
-from coalesced.devices.bus.write_run import WriteRun
-
-# Below this many writes the fixed cost of array operations exceeds that of single calls.
-SHORTEST_RUN = 8
-# Single writes between two calls of the observer of long batches.
-SINGLE_WRITES = 4
 
 MASKS = tuple((1 << 8 * size) - 1 for size in range(9))  # of a value, by size
-
-WriteFailed = Callable[[int, int, int, BaseException], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +57,6 @@ class AddressSpace:
         """`unassigned`: the byte read where nothing answers, 0x00 for memory, 0xff for ports."""
         self.name = name
         self.limit = limit
-        self.generation = 0  # changes with every change of the mappings
         self.unassigned_accesses = Tally()
         self._unassigned_byte = unassigned
         self._mappings: list[Mapping] = []
@@ -75,8 +64,6 @@ class AddressSpace:
         self._before_change: list[Callable[[], None]] = []
         self._blocks = 0  # of `changing` that are under way
         self._changed = False  # within them
-        self.between_runs: Callable[[], None] = lambda: None
-        """Called during a long batch, so that the machine can do other work meanwhile."""
         self._flatten()
 
     # --- mapping ---
@@ -169,10 +156,6 @@ class AddressSpace:
             flat.append(FlatRange(joined, end, owner))
         self._flat = flat
         self._starts = [r.start for r in flat]
-        self._starts_u64 = np.array(self._starts, dtype=np.uint64)
-        # The last byte, not the end: the end of a 64-bit space does not fit in 64 bits.
-        self._lasts_u64 = np.array([r.end - 1 for r in flat], dtype=np.uint64)
-        self.generation += 1
 
     # --- single accesses ---
 
@@ -197,7 +180,7 @@ class AddressSpace:
                 read = mapping.region.read  # called as a name, which costs the interpreter less
                 value = read(address - mapping.base, size)
                 if type(value) is not int:
-                    value = _number("read()", value)
+                    value = whole_number("read()", value)
                 return value & MASKS[size]
             return self._read_unassigned(address, size)
         value = 0
@@ -242,105 +225,8 @@ class AddressSpace:
             at = stop
         return pieces
 
-    # --- batches ---
 
-    def write_batch(self, run: WriteRun, failed: WriteFailed) -> None:
-        """Carry out writes in order, as arrays where a region takes runs.
-
-        Each write lies below 2**64. One whose handler raises is consumed and reported to
-        `failed(address, size, value, exception)`; the rest of the batch continues.
-        """
-        done = self._write_whole(run, failed)
-        count = len(run.addresses)
-        while done < count:
-            if count - done < SHORTEST_RUN:
-                done += self._write_singly(run.entries(done), failed)
-            else:
-                done += self._write_ranges(run.part(done) if done else run, failed)
-
-    def _write_whole(self, run: WriteRun, failed: WriteFailed) -> int:
-        """Offer a run to the region that it lies in, if one takes it; how many writes it took."""
-        low, last = run.span
-        found = self._flat[bisect_right(self._starts, low) - 1]
-        mapping = found.mapping
-        if mapping is None or last >= found.end or len(run.addresses) < SHORTEST_RUN:
-            return 0
-        take = mapping.region.take_run
-        return self._offer(run, mapping, take, failed) if take else 0
-
-    def _write_ranges(self, run: WriteRun, failed: WriteFailed) -> int:
-        """Carry out writes until all are done or the mappings change; how many were."""
-        generation = self.generation
-        for start, stop, mapping in self._split(run):
-            at = start
-            while at < stop:
-                take = mapping and mapping.region.take_run
-                if mapping is not None and take and stop - at >= SHORTEST_RUN:
-                    at += self._offer(run.part(at, stop), mapping, take, failed)
-                else:
-                    at += self._write_singly(run.entries(at, stop), failed)
-                self.between_runs()
-                if self.generation != generation:
-                    return at
-        return len(run)
-
-    def _split(self, run: WriteRun) -> list[tuple[int, int, Mapping | None]]:
-        """(start, stop, mapping) of runs that lie wholly inside one range.
-
-        None: writes to be carried out singly, short runs in a row among them.
-        """
-        addresses, sizes = run.addresses, run.sizes
-        low, last = run.span
-        first = self.find(min(low, self.limit - 1))
-        if last < first.end:
-            return [(0, len(addresses), first.mapping)]
-        ranges = np.searchsorted(self._starts_u64, addresses, side="right") - 1
-        last_bytes = addresses + (sizes - np.uint32(1))
-        # Below its first byte: it wrapped past the top of a 64-bit space.
-        crossing = (last_bytes > self._lasts_u64[ranges]) | (last_bytes < addresses)
-        keys = np.where(crossing, -1, ranges)
-        edges = (np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist()
-        parts: list[tuple[int, int, Mapping | None]] = []
-        for start, stop in pairwise([0, *edges, len(addresses)]):
-            singly = stop - start < SHORTEST_RUN or keys[start] < 0
-            mapping = None if singly else self._flat[keys[start]].mapping
-            joined = mapping is None and parts and parts[-1][2] is None
-            parts.append((parts.pop()[0] if joined else start, stop, mapping))
-        return parts
-
-    def _offer(self, run: WriteRun, mapping: Mapping, take: RunHandler, failed: WriteFailed) -> int:
-        """Let a region take writes of `run`, one at least; how many are done."""
-        try:
-            taken = take(run.rebased(mapping.base))
-            if type(taken) is not int:
-                taken = _number("write_run()", taken)
-            if not 0 <= taken <= len(run.addresses):
-                raise ValueError(f"write_run() gave {taken}, expected a count of 0 to {len(run)}")
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            failed(*run.entries(0, 1)[0], error)
-            return 1
-        return taken or self._write_singly(run.entries(0, 1), failed)
-
-    def _write_singly(self, writes: list[tuple[int, int, int]], failed: WriteFailed) -> int:
-        """Carry out writes until all are done or the mappings change; how many were."""
-        generation = self.generation
-        for done, (address, size, value) in enumerate(writes, 1):
-            try:
-                self.write(address, size, value)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                failed(address, size, value, error)
-            if self.generation != generation:
-                return done
-            if not done % SINGLE_WRITES:
-                self.between_runs()
-        return len(writes)
-
-
-def _number(what: str, value: object) -> int:
+def whole_number(what: str, value: object) -> int:
     """A whole number of another type than int, as numpy has them; raises TypeError for the rest."""
     try:
         return operator.index(value)  # type: ignore[arg-type]

@@ -197,10 +197,6 @@ struct ring_consumer {
     uint32_t next;   /* what `first` says: the oldest entry not committed */
     uint32_t peeked; /* entries copied out behind next, not yet committed */
     uint32_t last;   /* last checked copy of the producer's index */
-    uint64_t low;    /* lowest address of the peeked entries, */
-    uint64_t high;   /* and the address of the last byte of any */
-    uint32_t kinds;  /* bit 0: some go to memory; bit 1: some go to ports */
-    uint32_t lens;   /* bit n: some have len n */
     uint32_t slot;   /* the slot behind a RING_BAD_ status of an entry */
     uint64_t bad;    /* the value behind a RING_BAD_ status */
 };
@@ -259,9 +255,7 @@ static inline enum ring_status ring_check_entry(const struct coalesced_entry *e,
 /*
  * Copy up to `max` of the oldest entries out, checked, data cut to len. They stay in the ring
  * until ring_commit; peeking again before that gives them again. *count is how many. An entry
- * that breaks the rules ends the batch; the status reports it when it is the first. low, high,
- * kinds and lens sum the batch up, so that the dispatcher need not look at every entry
- * again.
+ * that breaks the rules ends the batch; the status reports it when it is the first.
  */
 static inline enum ring_status ring_peek(struct ring_consumer *c, struct coalesced_entry *out,
                                          uint32_t max, uint32_t *count)
@@ -275,8 +269,6 @@ static inline enum ring_status ring_peek(struct ring_consumer *c, struct coalesc
     if (available > max)
         available = max;
     uint32_t at = c->next;
-    uint64_t low = UINT64_MAX, high = 0;
-    uint32_t ports = 0, lens = 0;
     for (uint32_t i = 0; i < available; i++) {
         const struct coalesced_slot *slot = &c->ring->slot[at];
         struct coalesced_entry *e = &out[i];
@@ -294,18 +286,10 @@ static inline enum ring_status ring_peek(struct ring_consumer *c, struct coalesc
             break;
         }
         e->data &= UINT64_MAX >> (64u - 8u * e->len);
-        ports += e->pio;
-        lens |= 1u << e->len;
-        low = e->phys_addr < low ? e->phys_addr : low;
-        high = e->phys_addr + (e->len - 1u) > high ? e->phys_addr + (e->len - 1u) : high;
         at = at + 1 == c->slots ? 0 : at + 1;
         *count = i + 1;
     }
     c->peeked = *count;
-    c->low = low;
-    c->high = high;
-    c->lens = lens;
-    c->kinds = (ports < *count ? 1u : 0u) | (ports ? 2u : 0u);
     return *count ? RING_OK : status;
 }
 

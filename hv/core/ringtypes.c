@@ -164,41 +164,28 @@ static PyObject *consumer_peek(PyObject *self, PyObject *const *args, Py_ssize_t
     return PyLong_FromLong((long)count);
 }
 
-/* The batch, or its start, as tuples: for few entries arrays would cost more. */
-static PyObject *consumer_entries(PyObject *self, PyObject *argument)
-{
-    ConsumerObject *consumer = (ConsumerObject *)self;
-    unsigned long count = PyLong_AsUnsignedLong(argument);
-    if (count == (unsigned long)-1 && PyErr_Occurred())
-        return NULL;
-    if (count > consumer->c.peeked) {
-        PyErr_Format(PyExc_ValueError, "cannot list %lu entries: %u were peeked", count,
-                     consumer->c.peeked);
-        return NULL;
-    }
-    PyObject *list = PyList_New((Py_ssize_t)count);
-    for (unsigned long i = 0; list && i < count; i++) {
-        const struct coalesced_entry *e = &consumer->batch[i];
-        PyObject *entry = Py_BuildValue("(KIIK)", (unsigned long long)e->phys_addr, e->len, e->pio,
-                                        (unsigned long long)e->data);
-        if (!entry || PyList_SetItem(list, (Py_ssize_t)i, entry) < 0)
-            Py_CLEAR(list);
-    }
-    return list;
-}
-
 /* Gapless columns, which array operations run through in less time than through the entries. */
-static PyObject *consumer_rebase(PyObject *self, PyObject *argument)
+static PyObject *consumer_rebase(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
     ConsumerObject *consumer = (ConsumerObject *)self;
-    uint64_t base;
-    if (unsigned_from(argument, &base) < 0)
+    uint64_t base, start, stop;
+    if (n != 3) {
+        PyErr_Format(PyExc_TypeError, "expected 3 arguments, got %zd", n);
         return NULL;
-    for (uint32_t i = 0; i < consumer->c.peeked; i++) {
+    }
+    if (unsigned_from(args[0], &base) < 0 || unsigned_from(args[1], &start) < 0 ||
+        unsigned_from(args[2], &stop) < 0)
+        return NULL;
+    if (stop > consumer->c.peeked) {
+        PyErr_Format(PyExc_ValueError, "cannot rebase %llu entries: %u were peeked",
+                     (unsigned long long)stop, consumer->c.peeked);
+        return NULL;
+    }
+    for (uint64_t i = start; i < stop; i++) {
         consumer->offsets[i] = consumer->batch[i].phys_addr - base;
         consumer->values[i] = consumer->batch[i].data;
     }
-    return PyLong_FromLong((long)consumer->c.peeked);
+    Py_RETURN_NONE;
 }
 
 static int consumer_getbuffer(PyObject *self, Py_buffer *view, int flags)
@@ -251,16 +238,6 @@ static PyObject *consumer_get_slots(PyObject *self, void *unused)
 {
     (void)unused;
     return PyLong_FromLong((long)((ConsumerObject *)self)->c.slots);
-}
-
-/* One call for all three: each attribute of a C type costs the interpreter a search. */
-static PyObject *consumer_summary(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    const struct ring_consumer *c = &((ConsumerObject *)self)->c;
-    int size = c->lens && (c->lens & (c->lens - 1)) == 0 ? __builtin_ctz(c->lens) : 0;
-    return Py_BuildValue("iI(KK)", size, c->kinds, (unsigned long long)c->low,
-                         (unsigned long long)c->high);
 }
 
 static PyObject *consumer_follow(PyObject *self, PyObject *unused)
@@ -319,9 +296,8 @@ static PyObject *consumer_waits(PyObject *self, PyObject *unused)
 static PyMethodDef consumer_methods[] = {
     {"peek", (PyCFunction)(void (*)(void))consumer_peek, METH_FASTCALL,
      "peek([most]): copy the published entries to the batch; how many."},
-    {"summary", consumer_summary, METH_NOARGS, "Of the last batch: (size, kinds, span)."},
-    {"entries", consumer_entries, METH_O, "entries(count): the oldest peeked ones as tuples."},
-    {"rebase", consumer_rebase, METH_O, "rebase(base): offsets from it, and values, as columns."},
+    {"rebase", (PyCFunction)(void (*)(void))consumer_rebase, METH_FASTCALL,
+     "rebase(base, start, stop): offsets from it, and values, as columns."},
     {"commit", consumer_commit, METH_O,
      "commit(count): give peeked entries' slots back; how many seen ones are left."},
     {"follow", consumer_follow, METH_NOARGS, "Count waits, by the notes in the mapping's page 0."},

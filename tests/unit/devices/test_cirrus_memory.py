@@ -23,6 +23,8 @@ from cirrus_programs import (
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.cirrus.device import CirrusChip
 from coalesced.devices.cirrus.registers import VRAM_SIZE
+from coalesced.vmm.access import Accesses
+from coalesced.vmm.counters import Counters
 
 APERTURE = 0x1000000
 Write = tuple[int, int, int]
@@ -118,12 +120,13 @@ def run_both(pair: tuple[CirrusChip, CirrusChip], linear: bool, writes: list[Wri
     """Queue writes on the first chip as a batch, and call the second for each."""
     space = AddressSpace("memory", 1 << 26, 0)
     space.map(pair[0].linear if linear else pair[0].window, 0)
-    failures: list[object] = []
-    space.write_batch(entries(writes), lambda *failure: failures.append(failure))
+    accesses = Accesses(space, AddressSpace("ports", 0x10000, 0xFF), Counters())
+    run = entries(writes)
+    accesses.write_arrays(run.addresses, run.sizes, run.values)
     single = pair[1].linear if linear else pair[1].window
     for write in writes:
         single.write(*write)
-    assert not failures
+    assert not accesses.counters.failures
     assert pair[0].state() == pair[1].state()
 
 

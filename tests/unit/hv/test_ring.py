@@ -220,27 +220,6 @@ def test_a_peek_copies_no_more_than_asked_for() -> None:
         assert len(consumer.peek(0)) == 0
 
 
-def test_few_entries_come_as_tuples_as_they_do_in_the_array() -> None:
-    """Oldest first; not more than were peeked and are not committed."""
-    with memory(abi.PAGE_SIZE) as mapping:
-        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
-        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
-        written = [(1 << 63, 8, 0, (1 << 64) - 1), (0xCF8, 4, 1, 0x8000_0000), (5, 1, 0, 0)]
-        for address, size, pio, data in written:
-            producer.append(address, size, data, bool(pio))
-        producer.publish()
-        with pytest.raises(ValueError, match="cannot list 1 entries: 0 were peeked"):
-            consumer.core.entries(1)
-        assert consumer.peek().tolist() == written
-        assert consumer.core.entries(3) == written
-        assert consumer.core.entries(2) == written[:2]
-        assert consumer.core.entries(0) == []
-        with pytest.raises(ValueError, match="cannot list 4 entries: 3 were peeked"):
-            consumer.core.entries(4)
-        with pytest.raises(OverflowError):
-            consumer.core.entries(-1)
-
-
 def test_no_more_is_committed_than_was_peeked() -> None:
     """A commit of too many, of none peeked, or below 0 is an error and moves nothing."""
     with memory(abi.PAGE_SIZE) as mapping:
@@ -261,66 +240,33 @@ def test_no_more_is_committed_than_was_peeked() -> None:
             consumer.commit(1)
 
 
-@pytest.mark.parametrize(
-    ("entries", "span", "kinds", "size"),
-    [
-        ([(0x1000, 4, 0)], (0x1000, 0x1003), 1, 4),
-        ([(0x60, 1, 1)], (0x60, 0x60), 2, 1),
-        ([(0x1000, 1, 0), (0x60, 2, 1), (0x2000, 8, 0)], (0x60, 0x2007), 3, 0),
-        ([(0x2000, 8, 0), (0x2004, 1, 0), (0x1FFF, 8, 0)], (0x1FFF, 0x2007), 1, 0),
-        ([(2**64 - 8, 8, 0), (0, 1, 0)], (0, 2**64 - 1), 1, 0),
-        ([(0x2000, 8, 0), (0x60, 8, 0)], (0x60, 0x2007), 1, 8),
-    ],
-)
-def test_a_batch_is_summed_up(
-    entries: list[tuple[int, int, int]], span: tuple[int, int], kinds: int, size: int
-) -> None:
-    """The lowest address, the last byte of any entry, which spaces occur, the size of all."""
-    with memory(abi.PAGE_SIZE) as mapping:
-        producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
-        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
-        for address, length, pio in entries:
-            producer.append(address, length, 0, bool(pio))
-        producer.publish()
-        assert len(consumer.peek()) == len(entries)
-        assert consumer.core.summary() == (size, kinds, span)
-        assert consumer.core.peek() == len(entries)
-        assert consumer.addresses[: len(entries)].tolist() == [entry[0] for entry in entries]
-        assert consumer.sizes[: len(entries)].tolist() == [entry[1] for entry in entries]
-        assert consumer.pio[: len(entries)].tolist() == [entry[2] for entry in entries]
-
-
 def test_a_batch_is_rebased() -> None:
     """Addresses less a number, modulo 2**64, and values cut to their size, batch for batch."""
     with memory(abi.PAGE_SIZE) as mapping:
         producer = ring.Producer(mapping, 0, abi.PAGE_SIZE)
         consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
-        assert consumer.core.rebase(0) == 0
+        consumer.core.rebase(0, 0, 0)
         for count, base in ((3, 0x1000), (169, 0x1002), (169, 0), (1, 2**64 - 1)):
             for n in range(count):
                 producer.append(0x1000 + n, 1 + n % 8, (1 << 64) - 1 - n)
             producer.publish()
             batch = consumer.peek().copy()
-            assert consumer.core.rebase(base) == count
+            half = count // 2
+            consumer.core.rebase(base, 0, half)
+            consumer.core.rebase(base, half, count)
             offsets, values = consumer.offsets[:count], consumer.data[:count]
             assert offsets.tolist() == [(0x1000 + n - base) % 2**64 for n in range(count)]
             assert values.tolist() == batch["data"].tolist()
             assert not offsets.flags.writeable
             assert offsets.flags.c_contiguous
-            with pytest.raises(OverflowError):
-                consumer.core.rebase(-1)
+            assert consumer.sizes[:count].tolist() == batch["len"].tolist()
+            for wrong in ((-1, 0, 1), (0, -1, 1), (0, 0, -1)):
+                with pytest.raises(OverflowError):
+                    consumer.core.rebase(*wrong)
+            expected = f"cannot rebase {count + 1} entries: {count} were peeked"
+            with pytest.raises(ValueError, match=expected):
+                consumer.core.rebase(0, 0, count + 1)
             consumer.commit(count)
-
-
-def test_the_sum_of_a_batch_leaves_out_a_bad_entry() -> None:
-    """Only what was given out counts."""
-    with memory(abi.PAGE_SIZE) as mapping:
-        consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
-        put_slot(mapping, 0, (0x1000, 1, 0, 0))
-        put_slot(mapping, 1, (0x10, 0, 1, 0))
-        set_indices(mapping, 0, 0, 2)
-        assert len(consumer.peek()) == 1
-        assert consumer.core.summary() == (1, 1, (0x1000, 0x1000))
 
 
 def test_a_new_end_takes_up_where_the_indices_stand() -> None:

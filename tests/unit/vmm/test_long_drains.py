@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from coalesced.devices.bus.address_space import SINGLE_WRITES
 from coalesced.hv.errors import PeerDied
+from coalesced.vmm.exits import SINGLE_WRITES
 from coalesced.vmm.machine import LAST_FLUSH, Machine
 from helpers.vmm_fake import FakeAccelerator, Queued, Recorder, Step
 

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from coalesced.devices.bus.address_space import SHORTEST_RUN, AddressSpace, Mapping
-from coalesced.devices.bus.region import U32, U64, Region, WriteRun
+from coalesced.devices.bus.address_space import AddressSpace, Mapping
+from coalesced.devices.bus.region import U32, U64, Region
+from coalesced.vmm.access import Accesses
+from coalesced.vmm.counters import Counters
+from coalesced.vmm.exits import SHORTEST_RUN
 
 Write = tuple[int, int, int]  # address, size, value
 Style = Literal["single", "all", "short", "zero"]
@@ -55,6 +58,24 @@ class Chip:
         return taken
 
 
+class Batches(Accesses):
+    """Carries out batches of writes to memory; failures are kept."""
+
+    def __init__(self, memory: AddressSpace) -> None:
+        super().__init__(memory, AddressSpace("ports", 0x10000, 0xFF), Counters())
+        self.failures: list[tuple[int, int, int | None, str]] = []
+
+    def failed(
+        self, space: AddressSpace, address: int, size: int, value: int | None, error: BaseException
+    ) -> None:
+        assert space is self.memory
+        self.failures.append((address, size, value, str(error)))
+
+    def batch(self, writes: Sequence[Write]) -> None:
+        table = np.array(writes, dtype=[("a", "u8"), ("s", "u4"), ("v", "u8")])
+        self.write_arrays(table["a"], table["s"], table["v"])
+
+
 class World:
     """An address space with chips and an overlay that comes and goes."""
 
@@ -62,8 +83,8 @@ class World:
         self, chips: Sequence[tuple[int, int, int, Style]], limit: int = 64, base: int = 0
     ) -> None:
         self.space = AddressSpace("memory", limit, 0)
+        self.accesses = Batches(self.space)
         self.log: list[tuple[str, int, int, int]] = []
-        self.failed: list[tuple[int, int, int, str]] = []
         self.chips = []
         for number, (start, size, priority, style) in enumerate(chips):
             chip = Chip(self, f"chip {number}", size, style)
@@ -80,28 +101,16 @@ class World:
             self.space.unmap(self._overlaid)
             self._overlaid = None
 
-    def fail(self, address: int, size: int, value: int, error: BaseException) -> None:
-        self.failed.append((address, size, value, str(error)))
-
     def one_by_one(self, writes: Sequence[Write]) -> None:
         for address, size, value in writes:
             try:
                 self.space.write(address, size, value)
             except ArithmeticError as error:
-                self.fail(address, size, value, error)
-
-    def batch(self, writes: Sequence[Write], cut_up: bool = False) -> None:
-        """`cut_up`: in parts of a longer run, whose span says less."""
-        table = np.array(writes, dtype=[("a", "u8"), ("s", "u4"), ("v", "u8")])
-        # As in the ring: strided columns of one array.
-        run = WriteRun.of(table["a"], table["s"], table["v"])
-        middle = len(writes) // 2 if cut_up else 0
-        for part in (run.part(0, middle), run.part(middle)) if middle else (run,):
-            self.space.write_batch(part, self.fail)
+                self.accesses.failed(self.space, address, size, value, error)
 
     def outcome(self) -> tuple[object, ...]:
         flat = [(r.start, r.end, r.mapping and r.mapping.region.name) for r in self.space.flat()]
-        return self.log, self.failed, self.space.unassigned_accesses, flat
+        return self.log, self.accesses.failures, self.space.unassigned_accesses, flat
 
 
 def cut(write: Write) -> Write:
@@ -133,13 +142,11 @@ batches = st.lists(st.one_of(runs, writes_near.map(lambda w: [w])), min_size=1, 
 
 
 def same(make: Callable[[], World], writes: Sequence[Write]) -> World:
-    """Carry writes out every way; the batch's world, which must have ended as the others."""
-    scalar, batch, cut_up = make(), make(), make()
+    """Carry writes out both ways; the batch's world, which must have ended as the other."""
+    scalar, batch = make(), make()
     scalar.one_by_one(writes)
-    batch.batch(writes)
-    cut_up.batch(writes, cut_up=True)
+    batch.accesses.batch(writes)
     assert batch.outcome() == scalar.outcome()
-    assert cut_up.outcome() == scalar.outcome()
     return batch
 
 
@@ -175,17 +182,16 @@ def test_a_run_that_wraps_past_the_top_is_cut_there() -> None:
 
 def test_an_empty_batch_is_nothing() -> None:
     world = World([(0, 64, 0, "all")])
-    empty = np.zeros(0, np.uint64)
-    world.space.write_batch(WriteRun(empty, empty.astype("u4"), empty, 0, (0, 0)), world.fail)
+    world.accesses.batch([])
     assert world.outcome()[:3] == ([], [], {})
 
 
 def test_a_write_that_raises_is_consumed_and_reported_and_the_rest_goes_on() -> None:
     for style in get_args(Style):
         world = World([(0, 64, 0, style)])
-        world.batch([(1, 1, 1), (2, 2, RAISES), (3, 1, 3)] * 10)
+        world.accesses.batch([(1, 1, 1), (2, 2, RAISES), (3, 1, 3)] * 10)
         assert world.log == [("chip 0", 1, 1, 1), ("chip 0", 3, 1, 3)] * 10
-        assert world.failed == [(2, 2, RAISES, f"chip 0 2 2 {RAISES}")] * 10
+        assert world.accesses.failures == [(2, 2, RAISES, f"chip 0 2 2 {RAISES}")] * 10
 
 
 def test_a_part_of_a_straddling_write_that_raises_takes_the_later_parts_along() -> None:
@@ -194,7 +200,7 @@ def test_a_part_of_a_straddling_write_that_raises_takes_the_later_parts_along() 
         lambda: World([(0, 32, 0, "all"), (32, 32, 0, "all")]), [(31, 2, RAISES | 0x5500)] * 10
     )
     assert world.log == []
-    assert world.failed[0][:3] == (31, 2, RAISES | 0x5500)
+    assert world.accesses.failures[0][:3] == (31, 2, RAISES | 0x5500)
 
 
 def test_behind_a_mapping_change_the_rest_is_resolved_anew() -> None:
@@ -203,7 +209,7 @@ def test_behind_a_mapping_change_the_rest_is_resolved_anew() -> None:
         writes = [(i % 64, 1, i) for i in range(64)]
         writes[10] = (10, 1, REMAPS)
         world = World([(0, 64, 0, style)])
-        world.batch(writes)
+        world.accesses.batch(writes)
         assert [entry[0] for entry in world.log] == [
             "overlay" if 32 <= i < 40 else "chip 0" for i in range(64)
         ]
@@ -211,7 +217,7 @@ def test_behind_a_mapping_change_the_rest_is_resolved_anew() -> None:
 
 def test_after_a_short_count_the_same_region_is_asked_again() -> None:
     world = World([(0, 64, 0, "short")])
-    world.batch([(i, 1, i) for i in range(32)])
+    world.accesses.batch([(i, 1, i) for i in range(32)])
     assert [entry[3] for entry in world.log] == list(range(32))
     assert world.chips[0].calls > 1
 
@@ -219,14 +225,10 @@ def test_after_a_short_count_the_same_region_is_asked_again() -> None:
 def test_short_runs_go_one_by_one() -> None:
     """Arrays cost more than they save below SHORTEST_RUN."""
     world = World([(0, 64, 0, "all")])
-    world.batch([(i, 1, i) for i in range(SHORTEST_RUN - 1)])
+    world.accesses.batch([(i, 1, i) for i in range(SHORTEST_RUN - 1)])
     assert world.chips[0].calls == 0
-    world.batch([(i, 1, i) for i in range(SHORTEST_RUN)])
+    world.accesses.batch([(i, 1, i) for i in range(SHORTEST_RUN)])
     assert world.chips[0].calls == 1
-
-
-def unexpected(address: int, _size: int, _value: int, error: BaseException) -> None:
-    raise AssertionError(f"{address:#x}") from error
 
 
 def test_offsets_of_a_run_count_from_the_region_start() -> None:
@@ -238,9 +240,7 @@ def test_offsets_of_a_run_count_from_the_region_start() -> None:
 
     space = AddressSpace("memory", TOP, 0)
     space.map(Region("r", 0x20, lambda _o, _s: 0, lambda _o, _s, _v: None, write_run), TOP - 0x20)
-    addresses = np.arange(TOP - 0x20, TOP - 0x10, dtype=np.uint64)
-    run = WriteRun.of(addresses, np.ones(16, np.uint32), np.zeros(16, np.uint64))
-    space.write_batch(run, unexpected)
+    Batches(space).batch([(TOP - 0x20 + i, 1, 0) for i in range(16)])
     assert seen == [list(range(16))]
 
 
@@ -248,7 +248,7 @@ def test_no_run_is_offered_that_leaves_the_region() -> None:
     """Writes that cross an edge, or lie elsewhere, split a run."""
     world = World([(0, 32, 0, "all"), (32, 16, 0, "all")])
     writes = [(8, 4, 1)] * 10 + [(30, 4, 2)] + [(40, 4, 3)] * 10 + [(50, 1, 4)] * 10
-    world.batch(writes)
+    world.accesses.batch(writes)
     assert world.chips[0].calls == 1
     assert world.chips[1].calls == 1
     assert world.space.unassigned_accesses == {50: 10}
@@ -278,13 +278,9 @@ def test_an_answer_that_is_no_count_costs_the_first_entry_and_the_rest_goes_on(
     space = AddressSpace("memory", 64, 0)
     region = Region("odd", 16, lambda _o, _s: 0, lambda *_: None, write_run)
     space.map(region, 16)
-    failed: list[tuple[int, int, int, str]] = []
-    numbers = np.arange(9, dtype=np.uint64)
-    space.write_batch(
-        WriteRun.of(numbers + np.uint64(16), np.ones(9, np.uint32), numbers),
-        lambda address, size, value, error: failed.append((address, size, value, str(error))),
-    )
-    assert failed == [(16, 1, 0, said)]
+    accesses = Batches(space)
+    accesses.batch([(16 + number, 1, number) for number in range(9)])
+    assert accesses.failures == [(16, 1, 0, said)]
     assert log == list(range(1, 9))
 
 
@@ -297,6 +293,7 @@ def test_a_count_may_be_of_any_integer_type() -> None:
 
     space = AddressSpace("memory", 64, 0)
     space.map(Region("numpy", 16, lambda _o, _s: 0, lambda *_: None, write_run), 16)
-    addresses = np.arange(16, 25, dtype=np.uint64)
-    space.write_batch(WriteRun.of(addresses, np.ones(9, np.uint32), addresses), unexpected)
+    accesses = Batches(space)
+    accesses.batch([(16 + number, 1, 0) for number in range(9)])
+    assert accesses.failures == []
     assert taken == [9]
