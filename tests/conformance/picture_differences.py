@@ -1,6 +1,6 @@
-"""Where a picture is the chip's and not QEMU's, on purpose.
+"""The pictures that differ from QEMU's on purpose, because the chip's do.
 
-Write the document of them anew after the table has changed:
+After a change of the table, write the document anew:
 
     PYTHONPATH=tests .venv/bin/python tests/conformance/picture_differences.py
 """
@@ -27,24 +27,24 @@ ABSENT: tuple[Absent, ...] = (
 DOCUMENT = Path(__file__).parents[2] / "docs" / "differences.md"
 
 _HEAD = """\
-# Pictures that are the chip's and not QEMU's
+# Pictures that differ from QEMU's
 
-QEMU 7.2 leaves out part of what the chip does between memory and monitor. Where the two disagree
-the picture here is the chip's. For each line a test holds that QEMU shows something else for the
-script, and that the picture here is the one that QEMU shows when the guest asks in another way for
-what the chip shows.
+QEMU 7.2 leaves out part of what the chip does between memory and monitor. Where the two disagree,
+this program draws the chip's picture. For each line a test checks that QEMU shows something else
+for the script. It also checks that the picture here is the one that QEMU shows when the guest asks
+for the chip's effect in another way.
 
 Sources, with section or page: "5446" is Cirrus Logic's CL-GD5446 Technical Reference Manual, 1996,
 whose chapter 4 describes a VGA's registers; "FreeVGA" is J. D. Neal's Hardware Level VGA and SVGA
-Video Programming Information Page, which quotes IBM's manual. What QEMU shows is measured; "no
-document" says that none was found, and why the picture is so.
+Video Programming Information Page, which quotes IBM's manual. QEMU's pictures are measured. "No
+document" means that none was found; the reason for the picture follows.
 
 | script | registers | QEMU shows | the chip shows | source |
 |---|---|---|---|---|
 """
 
 _ABSENT_HEAD = """
-# Absent from the picture
+## Absent from the picture
 
 These have an effect on the chip, but neither in QEMU nor here.
 
