@@ -59,7 +59,7 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# What an extra of pyproject.toml brings, without building the extensions once more.
+# Installs an extra of pyproject.toml without building the extensions once more.
 NAMES := import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")
 add = $(BIN)/python -c '$(NAMES)' $(1) | $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
 

@@ -35,7 +35,7 @@ def names() -> list[str]:
 
 
 def shown(name: str) -> str:
-    """What `coalesced NAME --help` prints."""
+    """The output of `coalesced NAME --help`."""
     code = "from coalesced.tools.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code, *name.split(), "--help"],

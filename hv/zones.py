@@ -20,7 +20,7 @@ def next_number() -> int:
 
 
 class Kind(NamedTuple):
-    """Where writes inside a zone go, and whether they wake the VMM."""
+    """The ring of the writes inside a zone, and whether they wake the VMM."""
 
     posted: bool = False  # they wake the VMM
     buffer: int = 0  # the number of the ring that they go to; 0: the VM's

@@ -25,7 +25,7 @@ struct space {
 int space_map(struct space *s, PyObject *list);
 int space_zones(struct space *s, PyObject *list);
 void space_clear(struct space *s);
-/* Who answers all of the access; NULL: nobody, or more than one. */
+/* The region that answers all of the access; NULL: none, or more than one. */
 const struct flat *space_find(const struct space *s, uint64_t address, uint32_t size);
 
 /* Where accesses of memory and ports go; `space` has both. */

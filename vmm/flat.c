@@ -1,4 +1,4 @@
-/* Who answers an address, and what its exits are counted as. */
+/* The region that answers an address, and the counter of its exits. */
 #include "exits.h"
 
 #include <string.h>

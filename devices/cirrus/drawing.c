@@ -52,7 +52,7 @@ static void paint_eight(const struct drawing *g, int64_t at, uint8_t bits)
     }
 }
 
-/* Where a row begins: at a multiple of what its pixels are written in. */
+/* The start of a row, at a multiple of the unit in which its pixels are written. */
 static int64_t row_start(const struct drawing *g, int64_t row)
 {
     int64_t unit = g->pixel == 3 ? 1 : g->pixel;

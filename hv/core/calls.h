@@ -1,6 +1,6 @@
 /*
- * What C outside this extension calls of a VcpuHandle, without the arguments and results that
- * Python needs. The capsule coalesced.hv.core.calls holds it.
+ * The functions of a VcpuHandle for C outside this extension, without the arguments and results
+ * that Python needs. The capsule coalesced.hv.core.calls holds it.
  */
 #ifndef COALESCED_CALLS_H
 #define COALESCED_CALLS_H
@@ -31,7 +31,7 @@ struct guest_exit {
     bool is_write;
 };
 
-/* Where -1 or NULL is returned an exception is set. */
+/* An exception is set when one of these returns -1 or NULL. */
 struct handle_calls {
     /* 0 for what `run` takes: a VcpuHandle, or VcpuHandles; or -1. */
     int (*check)(PyObject *handles);

@@ -35,7 +35,7 @@ void edges_open(struct doorbell *b, struct edges *e, const _Atomic uint32_t *byt
 void edges_close(struct doorbell *b);
 /* The peer begins to count anew. */
 void edges_restart(struct doorbell *b);
-/* What is watched from now on is another file, even if it has the number of the one before. */
+/* From now on another file is watched, even if it has the same number. */
 void edges_forget(struct doorbell *b);
 
 /* As doorbell_may_sleep, for a doorbell with or without edges. */

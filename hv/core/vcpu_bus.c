@@ -1,4 +1,4 @@
-/* Where an access of the guest goes: guest RAM, the ring, or out to the VMM. */
+/* A guest's access reaches guest RAM or the ring, or exits to the VMM. */
 #define _GNU_SOURCE
 #include "ram.h"
 

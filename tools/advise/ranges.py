@@ -143,5 +143,5 @@ class _Rows:
 
 
 def _changes(column: NDArray[np.generic]) -> Mask:
-    """Where a value differs from the one before; true for the first."""
+    """True for each value that differs from the one before, and for the first."""
     return np.append(True, column[1:] != column[:-1])[: len(column)]

@@ -58,7 +58,7 @@ struct drive_job {
 
 enum drive_status { DRIVE_OK = 0, DRIVE_REFUSED = 1, DRIVE_NONSENSE = 2 };
 
-/* Which ring: the user's, ours through the same pointers, ours inlined. */
+/* The ring: the user's, ours through the same pointers, or ours inlined. */
 enum { RING_USERS, RING_OURS, RING_FLOOR };
 
 extern struct ring_ops drive_user;

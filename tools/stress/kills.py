@@ -15,8 +15,8 @@ from coalesced.tools.stress.setups import Setup
 from coalesced.tools.stress.totals import Totals
 
 NOTICE = 1.0  # seconds within which the other side must report the death
-# Where a side kills itself: between payload and `last`, between payload and exit sequence; between
-# dispatch and `first`, between an exit's handling and the guest's resumption.
+# Places at which a side kills itself: between payload and `last`, between payload and exit
+# sequence; between dispatch and `first`, between an exit's handling and the guest's resumption.
 POINTS = {"hv": ("before_last", "before_exit"), "vmm": ("before_first", "before_resume")}
 _START_UP = 0.05  # seconds
 _LONGEST_RUN = 0.01

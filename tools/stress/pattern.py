@@ -40,7 +40,7 @@ _PORTS_EACH: Final = {QUEUE_PORTS: PORTS, PROBE_PORT: PROBE_PORTS + 4}
 
 
 def own(first: int, vcpu: int) -> int:
-    """Where an area of a vCPU begins, such as its QUEUE; `first`: where that of vCPU 0 does."""
+    """The start of an area of a vCPU, such as its QUEUE; `first`: that of vCPU 0."""
     return first + vcpu * _PORTS_EACH.get(first, WINDOW)
 
 

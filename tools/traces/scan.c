@@ -243,7 +243,7 @@ static void thread_before(const char *start, const char *at, struct event *e)
         stored(e, 't', value);
 }
 
-/* Where SECONDS: begins, of ftrace and perf, or of QEMU's TID@SECONDS:; NULL if there is none. */
+/* The start of SECONDS:, of ftrace and perf, or of QEMU's TID@SECONDS:; NULL if there is none. */
 static const char *time_before(const char *start, const char *at, struct event *e)
 {
     for (const char *dot = at; dot > start; dot--) {
