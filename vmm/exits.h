@@ -61,7 +61,7 @@ struct counts {
         uint32_t n;
         uint8_t reason;
         bool listed;
-    } * count;        /* COUNTS of them: 1 MiB, which takes memory where it is used */
+    } *count;         /* COUNTS of them: 1 MiB, which takes memory where it is used */
     uint16_t *listed; /* those that may have an `n` */
     uint32_t length;
 };

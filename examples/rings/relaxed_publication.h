@@ -11,7 +11,8 @@
 #include <emmintrin.h>
 #define STREAM(to, value) _mm_stream_si64((long long *)(to), (long long)(value))
 #else
-#define STREAM(to, value) atomic_store_explicit((_Atomic uint64_t *)(to), value, memory_order_relaxed)
+#define STREAM(to, value) \
+    atomic_store_explicit((_Atomic uint64_t *)(to), value, memory_order_relaxed)
 #endif
 
 struct ring {

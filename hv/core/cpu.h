@@ -25,7 +25,7 @@ typedef struct CpuObject {
         uint64_t start, size;
         uint8_t *host; /* RAM; NULL: devices */
         bool readonly;
-    } * region[CPU_REGIONS]; /* Unicorn keeps pointers to those of devices */
+    } *region[CPU_REGIONS]; /* Unicorn keeps pointers to those of devices */
     int regions;
     uint32_t memory_version; /* of the vCPU's memory that `region` shows */
     uint32_t written_seen;   /* notes of the VMM that have been dealt with */

@@ -6,10 +6,7 @@
 
 #include "unicorn.h"
 
-#define LOOK_UP(member, symbol)                  \
-    {                                            \
-        symbol, offsetof(struct unicorn, member) \
-    }
+#define LOOK_UP(member, symbol) {symbol, offsetof(struct unicorn, member)}
 
 int unicorn_load(struct unicorn *uc, const char *path)
 {

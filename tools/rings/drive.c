@@ -102,7 +102,8 @@ INLINE int ours_push(void *memory, const struct user_ring_entry *entry)
     return ours_push_many(memory, entry, 1);
 }
 
-static uint64_t our_seed; /* the third word does not travel: its 64 bits are the entry's len and pio */
+/* The third word does not travel: its 64 bits are the entry's len and pio. */
+static uint64_t our_seed;
 
 INLINE int ours_pop_many(void *memory, struct user_ring_entry *entries, uint32_t most)
 {
@@ -275,8 +276,8 @@ INLINE enum drive_status consume(const struct ring_ops *ops, const struct drive_
     uint32_t looks = 0, most = ops->pop_many ? job->burst : 1;
     STORE(c->popping, most);
     while (expected < job->until && !(LOAD(c->stop) && expected >= LOAD(c->pushed))) {
-        int got = most == 1 ? ops->pop(job->memory, batch)
-                            : ops->pop_many(job->memory, batch, most);
+        int got =
+            most == 1 ? ops->pop(job->memory, batch) : ops->pop_many(job->memory, batch, most);
         ADD(c->consumer_calls, 1);
         if (got < 0)
             return DRIVE_REFUSED;

@@ -32,13 +32,13 @@ struct control {
     /* The producer's. */
     _Alignas(64) _Atomic uint64_t producer_ready;
     _Atomic uint64_t producer_done, producer_calls; /* done: its loop has returned */
-    _Atomic uint64_t pushing; /* numbers below may be in the ring */
-    _Atomic uint64_t pushed;  /* numbers below are */
+    _Atomic uint64_t pushing;                       /* numbers below may be in the ring */
+    _Atomic uint64_t pushed;                        /* numbers below are */
     _Atomic uint64_t pushed_at, pushed_by; /* ns around the last push in a run of single entries */
     /* The consumer's. */
     _Alignas(64) _Atomic uint64_t consumer_ready;
     _Atomic uint64_t consumer_done, consumer_calls;
-    _Atomic uint64_t next; /* the number that must come next */
+    _Atomic uint64_t next;    /* the number that must come next */
     _Atomic uint64_t popping; /* entries that a pop may be taking out */
     _Atomic uint64_t lost, duplicated, redelivered, reordered, torn, waits, slept_through, samples;
     _Alignas(64) _Atomic uint64_t seen[SEEN];
@@ -49,11 +49,11 @@ struct drive_job {
     void *memory;
     struct control *control;
     uint64_t seed;
-    uint64_t until;    /* number of the entry that ends the run */
-    uint32_t burst;    /* entries a push_many or pop_many at most */
-    uint32_t pause;    /* loop turns at most before a single entry, once the last was taken; 0: none */
-    int wait;          /* ms that the consumer waits when the ring is empty; 0: it looks again */
-    bool strict;       /* false: a third party writes into the memory, entries are not judged */
+    uint64_t until; /* number of the entry that ends the run */
+    uint32_t burst; /* entries a push_many or pop_many at most */
+    uint32_t pause; /* loop turns at most before a single entry, once the last was taken; 0: none */
+    int wait;       /* ms that the consumer waits when the ring is empty; 0: it looks again */
+    bool strict;    /* false: a third party writes into the memory, entries are not judged */
 };
 
 enum drive_status { DRIVE_OK = 0, DRIVE_REFUSED = 1, DRIVE_NONSENSE = 2 };
