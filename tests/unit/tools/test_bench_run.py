@@ -15,11 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from coalesced.devices.vga import Vga
+from coalesced.hv.vcpu import Vcpu
 from coalesced.tools.bench import exits, host, kvm, model, registry, ring, rows, saved, vga
 from coalesced.tools.bench.bootsector import ORIGIN, image
 from coalesced.tools.bench.channels import PEERS, RING
@@ -28,6 +32,7 @@ from coalesced.tools.bench.peers import Channel, Peer, Send, Unavailable
 from coalesced.tools.bench.qemu import Qemu, Unusable
 from coalesced.tools.bench.registry import Plan
 from coalesced.tools.bench.report import Section
+from coalesced.tools.guests import bench as guest
 from coalesced.tools.guests.bench import scattered
 from coalesced.vmm import pc
 from coalesced.vmm.accel.direct import DirectAccelerator
@@ -163,6 +168,23 @@ def test_vga() -> None:
     assert set(medians(section)) == {str(subject) for subject in VGA.subjects()}
     assert min(medians(section).values()) > 0
     assert step.count == 2 * len(VGA.subjects())
+
+
+@pytest.mark.parametrize("arguments", [{}, {"burst": 16}], ids=["writes", "bursts"])
+def test_a_planar_guest_makes_its_arrays_before_the_first_operation_that_is_timed(
+    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+
+    def making(count: int) -> NDArray[np.uint32]:
+        happened.append("array")
+        return scattered(count)
+
+    monkeypatch.setattr(guest, "scattered", making)
+    bus = Mock(execute=lambda _ops: happened.append("access"))
+    guest.vga(Vcpu(bus), 100, **arguments)
+    assert happened[0] == "array"
+    assert "array" not in happened[happened.index("access") :]
 
 
 @pytest.mark.slow
