@@ -117,7 +117,7 @@ static inline enum ring_status ring_producer_init(struct ring_producer *p,
         p->bad = p->next;
         return RING_BAD_LAST;
     }
-    /* P1, as in ring_append. */
+    /* P1, as in ring_look_first. */
     p->first = atomic_load_explicit(&ring->first, ORDER_ACQUIRE_FIRST);
     if (p->first >= p->slots) {
         p->bad = p->first;
@@ -141,6 +141,43 @@ static inline void ring_want(const struct ring_producer *p)
 #endif
 }
 
+/* Read the consumer's index anew, and check it. */
+static inline enum ring_status ring_look_first(struct ring_producer *p)
+{
+    /*
+     * P1, acquire: pairs with C3, the consumer's release of `first` in ring_commit. Without it
+     * what is written after this could land in a slot that the consumer is still reading.
+     */
+    uint32_t first = atomic_load_explicit(&p->ring->first, ORDER_ACQUIRE_FIRST);
+    if (first >= p->slots || ring_distance(p->first, first, p->slots) >
+                                 ring_distance(p->first, p->published, p->slots)) {
+        p->bad = first;
+        return RING_BAD_FIRST;
+    }
+    p->first = first;
+    return RING_OK;
+}
+
+/* How many entries ring_put may write before the next look at `first`, up to the ring's end. */
+static inline uint32_t ring_room(const struct ring_producer *p)
+{
+    uint32_t end = p->first > p->next ? p->first - 1 : p->slots - (p->first == 0);
+    return end - p->next;
+}
+
+/* ring_append where ring_room says that there is room. */
+static inline void ring_put(struct ring_producer *p, uint64_t phys_addr, uint32_t len, uint32_t pio,
+                            uint64_t data)
+{
+    struct coalesced_slot *slot = &p->ring->slot[p->next];
+    ring_want(p);
+    /* P2: P3 orders these words before `last`. */
+    atomic_store_explicit(&slot->word[0], phys_addr, memory_order_relaxed);
+    atomic_store_explicit(&slot->word[1], (uint64_t)pio << 32 | len, memory_order_relaxed);
+    atomic_store_explicit(&slot->word[2], data, memory_order_relaxed);
+    p->next = p->next + 1 == p->slots ? 0 : p->next + 1;
+}
+
 /*
  * Write one entry behind the last; ring_publish shows it. len is 1..8, pio 0 or 1.
  * RING_FULL leaves the ring as it was.
@@ -151,27 +188,13 @@ static inline enum ring_status ring_append(struct ring_producer *p, uint64_t phy
     uint32_t after = p->next + 1 == p->slots ? 0 : p->next + 1;
 
     if (after == p->first) {
-        /*
-         * P1, acquire: pairs with C3, the consumer's release of `first` in ring_commit. Without it
-         * the stores below could land in a slot that the consumer is still reading.
-         */
-        uint32_t first = atomic_load_explicit(&p->ring->first, ORDER_ACQUIRE_FIRST);
-        if (first >= p->slots || ring_distance(p->first, first, p->slots) >
-                                     ring_distance(p->first, p->published, p->slots)) {
-            p->bad = first;
-            return RING_BAD_FIRST;
-        }
-        p->first = first;
-        if (after == first)
+        enum ring_status status = ring_look_first(p);
+        if (status != RING_OK)
+            return status;
+        if (after == p->first)
             return RING_FULL;
     }
-    struct coalesced_slot *slot = &p->ring->slot[p->next];
-    ring_want(p);
-    /* P2: P3 orders these words before `last`. */
-    atomic_store_explicit(&slot->word[0], phys_addr, memory_order_relaxed);
-    atomic_store_explicit(&slot->word[1], (uint64_t)pio << 32 | len, memory_order_relaxed);
-    atomic_store_explicit(&slot->word[2], data, memory_order_relaxed);
-    p->next = after;
+    ring_put(p, phys_addr, len, pio, data);
     return RING_OK;
 }
 
@@ -252,6 +275,20 @@ static inline enum ring_status ring_check_entry(const struct coalesced_entry *e,
     return RING_OK;
 }
 
+/* What follows from word 1 of a slot: for an entry with that of the one before, it is known. */
+struct ring_shape {
+    uint64_t word;
+    uint64_t mask; /* of data */
+    uint64_t most; /* the greatest address */
+};
+
+static inline struct ring_shape ring_shape_of(uint32_t len, uint32_t pio)
+{
+    return (struct ring_shape){.word = (uint64_t)pio << 32 | len,
+                               .mask = UINT64_MAX >> (64u - 8u * len),
+                               .most = (pio ? UINT64_C(0xffff) : UINT64_MAX) - (len - 1u)};
+}
+
 /*
  * Copy up to `max` of the oldest entries out, checked, data cut to len. They stay in the ring
  * until ring_commit; peeking again before that gives them again. *count is how many. An entry
@@ -268,29 +305,31 @@ static inline enum ring_status ring_peek(struct ring_consumer *c, struct coalesc
     uint32_t available = ring_distance(c->next, c->last, c->slots);
     if (available > max)
         available = max;
-    uint32_t at = c->next;
-    for (uint32_t i = 0; i < available; i++) {
+    uint32_t at = c->next, end = c->slots, i;
+    struct ring_shape shape = ring_shape_of(1, 0);
+    for (i = 0; i < available; i++) {
         const struct coalesced_slot *slot = &c->ring->slot[at];
         struct coalesced_entry *e = &out[i];
         /* Each line comes out of the producer's cache: ask for the sixth from here already. */
-        __builtin_prefetch(&c->ring->slot[at + 16 < c->slots ? at + 16 : 0]);
+        __builtin_prefetch(&c->ring->slot[at + 16 < end ? at + 16 : 0]);
         /* C2: C1 orders these words after `last`, C3 before `first`. */
-        e->phys_addr = atomic_load_explicit(&slot->word[0], memory_order_relaxed);
+        uint64_t address = atomic_load_explicit(&slot->word[0], memory_order_relaxed);
         uint64_t len_pio = atomic_load_explicit(&slot->word[1], memory_order_relaxed);
-        e->len = (uint32_t)len_pio;
-        e->pio = (uint32_t)(len_pio >> 32);
-        e->data = atomic_load_explicit(&slot->word[2], memory_order_relaxed);
-        status = ring_check_entry(e, &c->bad);
-        if (status != RING_OK) {
-            c->slot = at;
-            break;
+        uint64_t data = atomic_load_explicit(&slot->word[2], memory_order_relaxed);
+        *e = (struct coalesced_entry){address, (uint32_t)len_pio, (uint32_t)(len_pio >> 32), data};
+        if (len_pio != shape.word || address > shape.most) {
+            status = ring_check_entry(e, &c->bad);
+            if (status != RING_OK) {
+                c->slot = at;
+                break;
+            }
+            shape = ring_shape_of(e->len, e->pio);
         }
-        e->data &= UINT64_MAX >> (64u - 8u * e->len);
-        at = at + 1 == c->slots ? 0 : at + 1;
-        *count = i + 1;
+        e->data = data & shape.mask;
+        at = at + 1 == end ? 0 : at + 1;
     }
-    c->peeked = *count;
-    return *count ? RING_OK : status;
+    *count = c->peeked = i;
+    return i ? RING_OK : status;
 }
 
 /* Give `count` peeked entries' slots back; count is at most what the last peek copied. */
@@ -302,8 +341,8 @@ static inline void ring_commit(struct ring_consumer *c, uint32_t count)
     c->peeked -= count;
     INJECT(before_first);
     /*
-     * C3, release: pairs with P1, the producer's acquire of `first` in ring_append. Without it the
-     * slot could be handed back before its reads are done (left open in the 2008 patch).
+     * C3, release: pairs with P1, the producer's acquire of `first` in ring_look_first. Without it
+     * the slot could be handed back before its reads are done (left open in the 2008 patch).
      */
     atomic_store_explicit(&c->ring->first, c->next, ORDER_RELEASE_FIRST);
 }

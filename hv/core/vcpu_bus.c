@@ -208,56 +208,83 @@ int vcpu_in(VcpuObject *v, uint64_t port, uint32_t size, uint64_t *value)
     return vcpu_exit_io(v, (uint16_t)port, size, false, value);
 }
 
-/*
- * The fast path of bulk operations: stores into the zone that was hit last, with the producer in
- * registers. It ends at the first store that needs anything else, and vcpu_store does that one.
- */
-struct queuing {
-    struct ring_producer ring;
-    struct wait_noter *waits;
-    struct zone zone;
-    const _Atomic uint8_t *kick;
-    uint32_t unpublished, publish_every;
-};
-
-static inline bool queue_store(struct queuing *q, uint64_t address, uint32_t size, uint64_t value)
-{
-    if (size - 1 > 7 || (size & (size - 1)) || (address & (PAGE - 1)) + size > PAGE ||
-        !zone_covers(&q->zone, address, address + (size - 1)) ||
-        atomic_load_explicit(q->kick, memory_order_relaxed) ||
-        ring_append(&q->ring, address, size, 0, value & size_mask(size)) != RING_OK)
-        return false;
-    if (++q->unpublished >= q->publish_every) {
-        waits_publish(q->waits, &q->ring);
-        q->unpublished = 0;
-    }
-    return true;
-}
-
 /* A bulk operation's operations, made one by one. */
 typedef bool (*next_store)(const void *bulk, Py_ssize_t i, struct op *op);
 
-/* The stores from number `i` on that the fast path takes; the number of the first that it does not. */
-static inline __attribute__((always_inline)) Py_ssize_t queue_stores(VcpuObject *v, next_store next,
-                                                                     const void *bulk, Py_ssize_t i,
-                                                                     Py_ssize_t count)
+#define BULK static inline __attribute__((always_inline))
+
+/* A bulk operation's use of a ring, in registers. */
+struct queuing {
+    struct ring_producer ring;
+    struct wait_noter *waits;
+    struct zone zone; /* that was hit last */
+    uint32_t unpublished, publish_every;
+};
+
+/*
+ * Append the stores numbered `i` to `end`, which there is room for, up to the first that does not
+ * lie wholly in the zone and in a page; its number.
+ */
+BULK Py_ssize_t put_stores(struct queuing *q, next_store next, const void *bulk, Py_ssize_t i,
+                           Py_ssize_t end)
+{
+    uint32_t size = 0; /* of the store before: that of the next one is mostly the same */
+    uint64_t mask = 0;
+    struct op op;
+    for (; i < end && next(bulk, i, &op); i++) {
+        if (op.size != size) {
+            if (op.size - 1 > 7 || (op.size & (op.size - 1)))
+                break;
+            size = op.size;
+            mask = size_mask(size);
+        }
+        if ((op.address & (PAGE - 1)) + size > PAGE ||
+            !zone_covers(&q->zone, op.address, op.address + (size - 1)))
+            break;
+        ring_put(&q->ring, op.address, size, 0, op.value & mask);
+        if (++q->unpublished >= q->publish_every) {
+            waits_publish(q->waits, &q->ring);
+            q->unpublished = 0;
+        }
+    }
+    return i;
+}
+
+/* How many stores there is room for, at most so many as may go between two looks for a kick. */
+static inline Py_ssize_t room_for_stores(const VcpuObject *v, struct queuing *q)
+{
+    if (atomic_load_explicit(&v->run->immediate_exit, memory_order_relaxed) ||
+        (ring_room(&q->ring) == 0 && ring_look_first(&q->ring) != RING_OK))
+        return 0;
+    uint32_t room = ring_room(&q->ring);
+    return room < PUBLISH_AT_LATEST ? room : PUBLISH_AT_LATEST;
+}
+
+/*
+ * The fast path of bulk operations: stores from number `i` on into the zone that was hit last. It
+ * ends at the first store that needs anything else, which vcpu_store does; its number.
+ */
+BULK Py_ssize_t queue_stores(VcpuObject *v, next_store next, const void *bulk, Py_ssize_t i,
+                             Py_ssize_t count)
 {
     if (v->zone_count[0] == 0 || !v->zones[0][v->zone_hit[0]].bulk)
         return i;
     struct vm_ring *r = v->zones[0][v->zone_hit[0]].ring;
-    Py_ssize_t first = i, end;
+    Py_ssize_t first = i, end, part, done;
     do {
         end = r->eager && count - i > PUBLISH_AT_LATEST ? i + PUBLISH_AT_LATEST : count;
         vm_ring_hold(r);
         struct queuing q = {.ring = r->producer,
                             .waits = &r->waits,
                             .zone = v->zones[0][v->zone_hit[0]],
-                            .kick = &v->run->immediate_exit,
                             .unpublished = r->unpublished,
                             .publish_every = v->publish_every};
-        struct op op;
-        while (i < end && next(bulk, i, &op) && queue_store(&q, op.address, op.size, op.value))
-            i++;
+        do {
+            part = room_for_stores(v, &q);
+            part = part < end - i ? part : end - i;
+            done = put_stores(&q, next, bulk, i, i + part) - i;
+            i += done;
+        } while (done && done == part && i < end);
         r->producer = q.ring;
         r->unpublished = q.unpublished;
         vm_ring_release(r);
@@ -267,8 +294,7 @@ static inline __attribute__((always_inline)) Py_ssize_t queue_stores(VcpuObject 
 }
 
 /* Each store of a bulk operation that has nothing but stores. */
-static inline __attribute__((always_inline)) int store_all(VcpuObject *v, next_store next,
-                                                           const void *bulk, Py_ssize_t count)
+BULK int store_all(VcpuObject *v, next_store next, const void *bulk, Py_ssize_t count)
 {
     for (Py_ssize_t i = 0; (i = queue_stores(v, next, bulk, i, count)) < count; i++) {
         struct op op;

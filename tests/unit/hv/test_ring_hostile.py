@@ -102,11 +102,14 @@ def test_a_last_that_goes_backwards_is_reported() -> None:
 def test_an_entry_that_breaks_the_rules_is_named(
     entry: tuple[int, int, int, int], said: str
 ) -> None:
-    """Valid entries before it come first, in a batch of their own; then the error names both."""
+    """Valid entries before it, of its len and pio where it can be, come first, in a batch of their
+    own; then the error names both."""
     with memory(abi.PAGE_SIZE) as mapping:
         set_indices(mapping, 0, 168, 168)
         consumer = ring.Consumer(mapping, 0, abi.PAGE_SIZE)
-        good = [(0x1000 + n, 1, 0, n) for n in range(3)]
+        _, length, pio, _ = entry
+        alike = (length, pio) if 1 <= length <= 8 and pio <= 1 else (1, 0)
+        good = [(0x1000 + n, *alike, n) for n in range(3)]
         for n, valid in enumerate([*good, (0, 0, 0, 0), good[0]]):
             put_slot(mapping, (168 + n) % 170, valid)
         put_slot(mapping, 1, entry)

@@ -16,7 +16,7 @@ from helpers.hv_pair import LIMIT, operations, ram, segment, table
 
 ZONE, RAM = 0x10000, 0x100000
 STORE = abi.OP_STORE
-PAGES = 512  # room for all that a test queues: nothing exits here
+PAGES = 4096  # room for all that a test queues: nothing exits here
 
 
 def repeat(count: int, operation: tuple[int, int, int, int]) -> np.ndarray:
@@ -70,11 +70,12 @@ def group(count: int) -> Iterator[Group]:
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_every_write_of_every_vcpu_arrives_once_and_in_its_order(count: int) -> None:
     """In three rounds in which some ran at once; a busy machine may need more."""
-    each, rounds, at_once = 80_000 // count, 0, 0
+    each, rounds, at_once = 640_000 // count, 0, 0
     programs = [
-        operations([(STORE, 8, ZONE + 8 * number, number << 32 | serial) for serial in range(each)])
-        for number in range(count)
+        repeat(each, (STORE, 8, ZONE + 8 * number, number << 32)) for number in range(count)
     ]
+    for program in programs:
+        program["value"] += np.arange(each, dtype=np.uint64)
     with group(count) as vcpus:
         while at_once < 3 and rounds < 200:
             vcpus.run(*programs)
