@@ -310,8 +310,11 @@ static inline enum ring_status ring_peek(struct ring_consumer *c, struct coalesc
     for (i = 0; i < available; i++) {
         const struct coalesced_slot *slot = &c->ring->slot[at];
         struct coalesced_entry *e = &out[i];
-        /* Each line comes out of the producer's cache: ask for the sixth from here already. */
-        __builtin_prefetch(&c->ring->slot[at + 16 < end ? at + 16 : 0]);
+        /*
+         * Each line comes out of the producer's cache: ask for the sixth from here already. Not for
+         * one behind `last`: the producer is writing to it.
+         */
+        __builtin_prefetch(&c->ring->slot[i + 16 < available && at + 16 < end ? at + 16 : at]);
         /* C2: C1 orders these words after `last`, C3 before `first`. */
         uint64_t address = atomic_load_explicit(&slot->word[0], memory_order_relaxed);
         uint64_t len_pio = atomic_load_explicit(&slot->word[1], memory_order_relaxed);
