@@ -1,14 +1,16 @@
-"""The cost of a planar VGA write, from the guest's store to video memory."""
+"""The cost of a planar VGA write, from the guest's store to video memory, and of a load."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
+from coalesced.devices.bus.region import ReadHandler
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.process import GuestProcess
 from coalesced.tools.bench import host, kvm, machine_code, report
@@ -16,6 +18,7 @@ from coalesced.tools.bench.measure import NOTHING, Spread, Step, Taken, interlea
 from coalesced.tools.bench.progress import stopped
 from coalesced.tools.bench.qemu import ACCELERATORS, Qemu, Unusable
 from coalesced.tools.bench.registry import Options, Plan
+from coalesced.tools.guests.bench import PLANAR_SIZE, scattered
 from coalesced.tools.runs.json_members import OPTIONAL
 from coalesced.tools.runs.words import plural
 from coalesced.vmm import pc
@@ -29,6 +32,8 @@ RINGS = (1, 16, 2, 4, 64)  # pages; the first is the one that all others are com
 POLICIES = ("adaptive", "block", "poll")
 BURST_PAGES = 16
 PATTERNS = ("scattered", "filled")
+LOADS = "loads"  # scattered ones, no writes
+HANDLER = "handler"  # instead of an accelerator: the device's function called from Python
 MACHINE_CODE = "rep stosb, machine code"  # QEMU's loop is the same
 SAMPLE_SECONDS = 0.05  # of QEMU's loop; each of its two ends is noticed some 10 us late
 
@@ -39,7 +44,7 @@ class Sizes(NamedTuple):
     repetitions: int
     writes: int  # of the figures that others are compared with
     shorter: int  # of the rest
-    exits: int  # of the guest whose every write exits
+    exits: int  # of a guest whose every access exits
     on_kvm: int  # where a guest's own instructions may be emulated
     seconds: float
 
@@ -64,6 +69,9 @@ class Subject:
     pattern: str = "scattered"
 
     def __str__(self) -> str:
+        if self.pattern == LOADS:
+            alone = self.accel == HANDLER
+            return "a load's handler alone" if alone else f"every load exits, --wait {self.wait}"
         what = f"{self.burst:,} writes and a load" if self.burst else self.pattern
         if self.accel == "direct":
             return f"direct, one process: {what}"
@@ -71,6 +79,9 @@ class Subject:
         if not self.coalesce:
             way = "every write exits"
         return f"{way}, --wait {self.wait}: {what}"
+
+
+HANDLER_ALONE = Subject(HANDLER, coalesce=False, pattern=LOADS)
 
 
 class Choice(NamedTuple):
@@ -92,6 +103,10 @@ class Choice(NamedTuple):
         """Without coalescing."""
         return Subject(wait=self.wait, coalesce=False)
 
+    def load(self) -> Subject:
+        """Loads, each of which exits."""
+        return replace(self.exit(), pattern=LOADS)
+
     def subjects(self) -> list[Subject]:
         """Every subject except QEMU and KVM, once."""
         rings = self.rings[:2]
@@ -99,6 +114,8 @@ class Choice(NamedTuple):
         return [
             *self.coalesced(),
             self.exit(),
+            self.load(),
+            HANDLER_ALONE,
             Subject("direct"),
             *(Subject(ring_pages=p, wait=policy) for policy in policies for p in rings),
             *(Subject(ring_pages=BURST_PAGES, wait=self.wait, burst=b) for b in self.bursts),
@@ -113,19 +130,34 @@ class Choice(NamedTuple):
 
 
 def run(subject: Subject, writes: int) -> float:
-    """Nanoseconds per write of one guest, from its first operation to the last drained write."""
+    """Nanoseconds per write, or load, of one guest, from its first operation to the last one's end,
+    and drained."""
     if subject.pattern == MACHINE_CODE:
         return machine_code.measure(_accelerator(subject))
     with Machine(_accelerator(subject), coalesce=subject.coalesce) as machine:
         pc.add_ram(machine)
-        pc.add_vga(machine)
+        card = pc.add_vga(machine)
+        if subject.pattern == LOADS:  # from a screen that is drawn: each finds other latches
+            card.memory.words[:PLANAR_SIZE] = scattered(PLANAR_SIZE)
         arguments = {"writes": writes, "burst": subject.burst, "pattern": subject.pattern}
+        if subject.accel == HANDLER:
+            machine.run(GUEST, arguments | {"writes": 0})
+            return _time_of_calls(card.window.read, writes)
         machine.run(GUEST, arguments)
         return machine.seconds / writes * 1e9
 
 
+def _time_of_calls(read: ReadHandler, loads: int) -> float:
+    """Nanoseconds per call."""
+    offsets = (scattered(loads) >> 16).tolist()
+    began = time.perf_counter_ns()
+    for offset in offsets:
+        read(offset, 1)
+    return (time.perf_counter_ns() - began) / loads
+
+
 def _accelerator(subject: Subject) -> Accelerator:
-    if subject.accel == "direct":
+    if subject.accel in ("direct", HANDLER):
         return DirectAccelerator()
     policy = WaitPolicy.named(subject.wait)
     return ProcessAccelerator(GuestProcess(), subject.ring_pages, policy, host.placements()[0])
@@ -222,10 +254,12 @@ class Cell(Subject):
 
 @dataclass(frozen=True)
 class VgaFigures(RingCost):
-    """Nanoseconds per write, first with the first size of the ring."""
+    """Nanoseconds per write, first with the first size of the ring; and per load."""
 
     exit_ns_per_write: Spread
     direct_ns_per_write: Spread
+    load_ns: Spread
+    load_handler_ns: Spread
     wait: str
     rings: Sequence[RingCost]
     qemu: Mapping[str, Spread]
@@ -263,17 +297,25 @@ def _figures(
 ) -> VgaFigures:
     rings = [RingCost(s.ring_pages, taken[str(s)]) for s in choice.coalesced()]
     exits, direct = taken[str(choice.exit())], taken[str(Subject("direct"))]
+    load, handler = taken[str(choice.load())], taken[str(HANDLER_ALONE)]
     named = {"exit_ns_per_write": exits, "direct_ns_per_write": direct, **in_qemu}
+    named |= {"load_ns": load, "load_handler_ns": handler}
     by_ring = {str(ring.ring_pages): ring.coalesced_ns_per_write for ring in rings}
     return VgaFigures(
         *(rings[0].ring_pages, rings[0].coalesced_ns_per_write),
         exit_ns_per_write=exits,
         direct_ns_per_write=direct,
+        load_ns=load,
+        load_handler_ns=handler,
         wait=choice.wait,
         rings=sorted(rings, key=lambda ring: ring.ring_pages),
         qemu=in_qemu,
         qemu_missing=missing,
-        matrix=[Cell(**vars(s), ns_per_write=taken[str(s)]) for s in choice.subjects()],
+        matrix=[
+            Cell(**vars(s), ns_per_write=taken[str(s)])
+            for s in choice.subjects()
+            if s.pattern != LOADS
+        ],
         spread={"coalesced_ns_per_write": report.ends(by_ring), **report.ends(named)},
     )
 

@@ -215,7 +215,7 @@ def doorbells(vcpu: Vcpu) -> None:
 def vga(vcpu: Vcpu, writes: int, burst: int = 0, pattern: str = "scattered") -> None:
     """`writes` bytes to a planar screen, all planes open; a load behind each `burst`.
 
-    `pattern`: scattered, or filled: one behind the other.
+    `pattern`: scattered; filled: one behind the other; loads: of scattered bytes, no writes.
     """
     ops = _planar_writes(writes, pattern)
     whole = _CHUNK
@@ -289,6 +289,8 @@ def _planar_writes(count: int, pattern: str) -> NDArray[Any]:
         numbers = scattered(count)
         ops["address"] = VGA_WINDOW + (numbers >> 16)
         ops["value"] = numbers >> 8 & 0xFF
+    if pattern == "loads":
+        ops["kind"] = OP_LOAD
     return ops
 
 

@@ -135,7 +135,11 @@ def test_on_one_cpu_the_split_figures_are_null() -> None:
 def test_vga_has_the_first_ring_at_the_top_and_all_of_them_below() -> None:
     values = members(vga_section())
     assert (values["ring_pages"], values["coalesced_ns_per_write"]) == (1, 100.0)
-    assert (values["exit_ns_per_write"], values["direct_ns_per_write"]) == (102.0, 103.0)
+    assert (values["exit_ns_per_write"], values["direct_ns_per_write"]) == (102.0, 105.0)
+    assert (values["load_ns"], values["load_handler_ns"]) == (103.0, 104.0)
+    assert values["spread"]["load_ns"] == [102.588, 103.412]
+    assert {cell["pattern"] for cell in values["matrix"]} >= {"scattered", "filled"}
+    assert vga.LOADS not in {cell["pattern"] for cell in values["matrix"]}
     assert values["wait"] == "adaptive"
     assert values["rings"] == [
         {"ring_pages": 1, "coalesced_ns_per_write": 100.0},

@@ -23,6 +23,7 @@ import pytest
 from numpy.typing import NDArray
 
 from coalesced.devices.vga import Vga
+from coalesced.hv.process import GuestProcess
 from coalesced.hv.vcpu import Vcpu
 from coalesced.tools.bench import exits, host, kvm, model, registry, ring, rows, saved, vga
 from coalesced.tools.bench.bootsector import ORIGIN, image
@@ -36,6 +37,7 @@ from coalesced.tools.guests import bench as guest
 from coalesced.tools.guests.bench import scattered
 from coalesced.vmm import pc
 from coalesced.vmm.accel.direct import DirectAccelerator
+from coalesced.vmm.accel.process import ProcessAccelerator
 from coalesced.vmm.machine import Machine
 from helpers.kvm_sides import needs_kvm
 from helpers.shared_names import left_since, names
@@ -170,7 +172,23 @@ def test_vga() -> None:
     assert step.count == 2 * len(VGA.subjects())
 
 
-@pytest.mark.parametrize("arguments", [{}, {"burst": 16}], ids=["writes", "bursts"])
+@pytest.mark.slow
+def test_each_planar_load_exits() -> None:
+    with Machine(ProcessAccelerator(GuestProcess())) as machine:
+        pc.add_ram(machine)
+        card = pc.add_vga(machine)
+        card.memory.words[: 1 << 16] = scattered(1 << 16)
+        machine.run(vga.GUEST, {"writes": 50, "pattern": vga.LOADS})
+        loads = machine.counters.exits_at["load", False]
+        last = int(scattered(50)[-1] >> 16)
+        assert sum(loads.values()) == 50
+        assert loads[0xA0000 + last] >= 1
+        assert card.registers.latch == card.memory.words[last]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"burst": 16}, {"pattern": vga.LOADS}], ids=["writes", "bursts", "loads"]
+)
 def test_a_planar_guest_makes_its_arrays_before_the_first_operation_that_is_timed(
     arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
