@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -105,3 +106,11 @@ def test_a_damaged_recording_is_read_or_refused_in_one_line(tmp_path: Path, seed
         one_line(done, 2)
     else:
         assert " skipped: not an event of this format" in done.stdout
+
+
+def test_of_several_recordings_none_is_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text(recording())
+    os.mkfifo(tmp_path / "pipe")
+    for given in ("-", "pipe"):
+        said = one_line(run("advise", "t", given, "--exit-ns", "5", cwd=tmp_path), 2)
+        assert said == f"{given}: a pipe must be the only recording: save it to a file"

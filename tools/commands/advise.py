@@ -202,8 +202,9 @@ def _together(
 ) -> Advice:
     from coalesced.tools.advise import fleet, spread  # noqa: PLC0415 - start-up time
 
-    if Path("-") in paths:
-        raise BadInput("-: standard input must be the only recording")
+    for path in paths:
+        if path == Path("-") or path.is_fifo():  # it is read twice, and by another process
+            raise BadInput(f"{path}: a pipe must be the only recording: save it to a file")
     over: fleet.Spread = spread.Processes(jobs or spread.default_count())
     if scheduler is not None:
         over = spread.Cluster(scheduler)

@@ -18,6 +18,10 @@ def client(address: str, connect: float = CONNECT) -> Any:
         raise BadInput(
             f"--scheduler: not installed ({error}); pip install 'coalesced-mmio[cluster]'"
         ) from None
+    if not address.rpartition(":")[
+        2
+    ].isdecimal():  # Dask would look for 20 s, and print a traceback
+        raise BadInput(f"--scheduler {address}: no scheduler answers: expected tcp://HOST:PORT")
     try:
         return distributed.Client(address, timeout=connect, set_as_default=False)
     except (OSError, ValueError) as error:

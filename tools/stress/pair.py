@@ -36,8 +36,16 @@ _PAIRS_OF_A_MACHINE = 20  # at most
 
 Message = dict[str, Any]
 
-# Texts of errors that come from a limit on processes, memory or open files.
-_NO_ROOM = ("[Errno 11]", "[Errno 12]", "[Errno 23]", "[Errno 24]", "MemoryError", "open files")
+# Texts of errors that come from a limit on processes, memory, shared memory or open files.
+_NO_ROOM = (
+    "[Errno 11]",
+    "[Errno 12]",
+    "[Errno 23]",
+    "[Errno 24]",
+    "MemoryError",
+    "open files",
+    "no room for ",
+)
 
 
 class Kept(NamedTuple):

@@ -286,7 +286,7 @@ def test_a_cluster_reads_parts_of_one_recording_also_when_a_worker_is_killed(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x", "127.0.0.1:1", "here"])
 def test_no_scheduler_is_one_line(
     tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

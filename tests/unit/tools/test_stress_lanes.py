@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ from coalesced.hv.doorbell import WaitPolicy, effective
 from coalesced.hv.errors import HostError
 from coalesced.tools.stress import lanes
 from coalesced.tools.stress.lanes import Tell
+from coalesced.tools.stress.pair import Pair
 from coalesced.tools.stress.plan import Pins, Plan
 from coalesced.tools.stress.totals import Totals
 from helpers.own_streams import own_streams
@@ -228,3 +230,10 @@ def test_a_pair_spins_as_its_policy_does_where_it_is_placed() -> None:
     for (cpus, sides), policy in product(placed.items(), WaitPolicy):
         spins = replace(setup, wait=policy.name.lower(), cpus=cpus).spins
         assert spins == (effective(policy, *sides) is not WaitPolicy.BLOCK)
+
+
+def test_a_full_machine_ends_the_run_as_no_fault_of_the_ring() -> None:
+    said = {"type": "RequestError", "text": "no room for ring: 65536 bytes wanted, 0 bytes free"}
+    pair = SimpleNamespace(wait=lambda _report: False, last=said, errors=str)
+    with pytest.raises(HostError, match=r"does not start: RequestError no room for ring: 65536"):
+        Pair.starts(pair)  # type: ignore[arg-type]
