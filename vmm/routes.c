@@ -81,13 +81,23 @@ static struct run run_from(const struct flat *f, const char *batch, Py_ssize_t a
 {
     struct run run = {.at = at, .low = UINT64_MAX};
     struct coalesced_entry e;
-    for (; at < stop && entry_at(batch, at, &e) && e.pio == pio; at++) {
-        uint64_t last = e.phys_addr + (e.len - 1u);
-        if (e.phys_addr < f->first || last < e.phys_addr || last > f->last)
+    uint32_t len = 0, bit = 0; /* of the entry before: mostly the next one's, too */
+    uint64_t most = 0;         /* the greatest address of such a one in the region */
+    for (; at < stop; at++) {
+        memcpy(&e, batch + at * (Py_ssize_t)sizeof e, sizeof e);
+        if (e.len != len) {
+            if (e.len - 1u > 7u || e.len - 1u > f->last - f->first)
+                break;
+            len = e.len;
+            bit = 1u << len;
+            most = f->last - (len - 1u);
+        }
+        if (e.pio != pio || len == 0 || e.phys_addr < f->first || e.phys_addr > most)
             break;
+        uint64_t last = e.phys_addr + (len - 1u);
         run.low = e.phys_addr < run.low ? e.phys_addr : run.low;
         run.high = last > run.high ? last : run.high;
-        run.lens |= 1u << e.len;
+        run.lens |= bit;
     }
     run.stop = at;
     return run;
