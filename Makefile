@@ -27,7 +27,8 @@ list-slow: $(VENV)/.test ## list the unit tests that `make quick` leaves out, an
 test: $(VENV)/.test ## run the tests, the heavy ones left out
 	$(PYTEST) -m "not heavy"
 
-check: $(VENV)/.lint ## ruff and mypy
+check: $(VENV)/.lint ## ruff, mypy and clang-format
+	git ls-files '*.[ch]' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

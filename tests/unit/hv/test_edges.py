@@ -10,6 +10,7 @@ import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import Queue
 
 import pytest
 
@@ -42,14 +43,26 @@ def answer_all(pair: Pair) -> None:
     pair.next_exit()
 
 
-def test_bytes_stay_in_the_pipes_and_do_not_fill_them() -> None:
-    """A byte for each of 300 exits, and of their answers: some of each are left, not all."""
+def test_bytes_stay_in_the_pipe_until_there_are_256() -> None:
+    """A sleep that finds fewer reads none, and one that finds more reads all."""
+    turn, left = threading.Semaphore(0), Queue[int]()
+
+    def program(vcpu: core.Vcpu) -> None:
+        for _ in range(2):
+            assert turn.acquire(timeout=LIMIT)
+            assert vcpu.wait_interrupt(1 << 63, 0.001) == 0
+            left.put(waiting(pair.resume_read))
+
     with Pair(policy=WaitPolicy.BLOCK) as pair:
-        pair.start(load_often)
-        answer_all(pair)
-        assert pair.handle.signals > LOADS < pair.vcpu.signals
-        left = waiting(pair.exit_read), waiting(pair.resume_read)
-        assert all(0 < count <= 260 for count in left), left
+        pair.start(program)
+        pair.handle.enter()
+        for toggles, expected in ((50, 101), (100, 0)):
+            for _ in range(toggles):
+                pair.handle.set_irq(0, True)
+                pair.handle.set_irq(0, False)
+            turn.release()
+            assert left.get(timeout=LIMIT) == expected
+        pair.this_exit()
 
 
 def test_a_guest_empties_a_pipe_that_was_filled_while_it_did_not_wait() -> None:
