@@ -58,9 +58,9 @@ def read(
     recording = kept.recording(path, reader)
     if not any(recording.counts.get(name) for name in ("load", "store", "in", "out")):
         apart = sum(reader.apart.values())
+        found_only = f"{apart:,} lines whose addresses are offsets" if apart else "those of cpu -1"
         raise BadInput(
-            f"{path}: expected accesses of a vCPU at absolute addresses, "
-            f"found {apart:,} lines whose addresses are offsets"
+            f"{path}: expected accesses of a vCPU at absolute addresses, found only {found_only}"
         )
     return recording
 
