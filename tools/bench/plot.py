@@ -14,9 +14,11 @@ from coalesced.vmm.output import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 WIDTH, HEIGHT = 8.0, 4.5  # inches of a chart
 DPI = 110
+DECADE = 10.0  # a logarithmic axis spans one at least: otherwise noise fills it
 
 
 def check() -> None:
@@ -42,7 +44,7 @@ def draw(path: Path, sections: Sequence[Section], machine: str) -> None:
     figure = pyplot.figure(figsize=(WIDTH * columns, HEIGHT * rows), layout="constrained")
     for number, chart in enumerate(charts, 1):
         axis = figure.add_subplot(rows, columns, number)
-        (_bars if chart.bars else _lines)(axis, chart)
+        (_bars if chart.bars else draw_lines)(axis, chart)
         axis.set_title(chart.title, loc="left")
     figure.supxlabel(machine, fontsize="x-small", color="gray")
     try:
@@ -61,7 +63,7 @@ def _finite(chart: Chart) -> bool:
     return any(math.isfinite(cost) for cost in costs)
 
 
-def _lines(axis: Axes, chart: Chart) -> None:
+def draw_lines(axis: Axes, chart: Chart) -> None:
     """Cost over x, both logarithmic."""
     ticks: set[float] = set()
     for name, points in chart.lines:
@@ -77,10 +79,23 @@ def _lines(axis: Axes, chart: Chart) -> None:
     axis.set_yscale("log")
     if ticks:
         axis.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
+    _number(axis.yaxis)
+    low, high = axis.get_ylim()
+    wider = max(1.0, DECADE / (high / low)) ** 0.5
+    axis.set_ylim(low / wider, high * wider)
     axis.set_xlabel(chart.x)
     axis.set_ylabel(chart.y)
     axis.grid(visible=True, which="both", alpha=0.25)
-    axis.legend(fontsize="small")
+    axis.legend(fontsize="small", framealpha=0.5)
+
+
+def _number(axis: Axis) -> None:
+    """Write 1, 2, 5 and so on at a logarithmic axis, as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _bars(axis: Axes, chart: Chart) -> None:
@@ -91,6 +106,8 @@ def _bars(axis: Axes, chart: Chart) -> None:
         drawn, [f"{text(cost)} {chart.y}" for cost in costs], padding=3, fontsize="small"
     )
     axis.set_xscale("log")
+    _number(axis.xaxis)
+    room = (costs[0] / costs[-1]) ** 0.35  # for the text behind the longest bar
+    axis.set_xlim(costs[-1] / 2, costs[0] * max(room, 2.0))
     axis.set_xlabel(chart.y)
-    axis.margins(x=0.15)
     axis.grid(visible=True, axis="x", alpha=0.25)

@@ -302,6 +302,20 @@ def test_a_plot_is_a_png_of_all_charts(tmp_path: Path) -> None:
         plot.draw(tmp_path / "no" / "plot.png", [ring_section()], "a machine")
 
 
+@pytest.mark.heavy
+def test_an_axis_spans_a_decade_and_has_plain_numbers() -> None:
+    """Figures that differ by 3 % do not fill it."""
+    figures = pytest.importorskip("matplotlib.figure", reason="matplotlib comes with [bench]")
+    axis = figures.Figure().add_subplot()
+    plot.draw_lines(
+        axis, report.Chart("", "MiB", "ns", lines=(("an exit", [(16, 1208.0), (64, 1215.0)]),))
+    )
+    low, high = axis.get_ylim()
+    assert high / low == pytest.approx(plot.DECADE)
+    labels = {label.get_text() for label in axis.get_yticklabels()}
+    assert labels >= {"500", "1,000", "2,000"}
+
+
 def test_a_table_in_markdown_has_every_row_that_was_measured(tmp_path: Path) -> None:
     path = tmp_path / "table.md"
     sections = [ring_section(), exit_section(), vga_section(Taken())]
