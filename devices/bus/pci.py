@@ -133,12 +133,20 @@ class PciFunction:
         self._rom = b""
         self._rom_shown: tuple[int, Callable[[], None]] | None = None  # where, and its end
         self._pin = interrupt_pin
-        self._put(VENDOR_ID, 2, vendor_id)
-        self._put(DEVICE_ID, 2, device_id)
-        self._put(REVISION_ID, 1, revision)
-        self._put(CLASS_PROG, 3, class_code)
-        self._put(SUBSYSTEM_VENDOR_ID, 2, subsystem_vendor_id)
-        self._put(SUBSYSTEM_ID, 2, subsystem_id)
+        for what, offset, size, number in (
+            ("vendor_id", VENDOR_ID, 2, vendor_id),
+            ("device_id", DEVICE_ID, 2, device_id),
+            ("revision", REVISION_ID, 1, revision),
+            ("class_code", CLASS_PROG, 3, class_code),
+            ("subsystem_vendor_id", SUBSYSTEM_VENDOR_ID, 2, subsystem_vendor_id),
+            ("subsystem_id", SUBSYSTEM_ID, 2, subsystem_id),
+        ):
+            greatest = (1 << 8 * size) - 1
+            if not 0 <= number <= greatest:
+                raise ValueError(
+                    f"{name}: expected a {what} of 0 to {greatest:#x}, got {number:#x}"
+                )
+            self._put(offset, size, number)
         self._put(INTERRUPT_PIN, 1, interrupt_pin)
         for number, bar in self._bars.items():
             self._put(BASE_ADDRESS_0 + 4 * number, 4, bar.type_bits)

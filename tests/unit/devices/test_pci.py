@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -321,3 +323,24 @@ def test_what_is_mapped_follows_from_the_registers(
                 space.unmap(mapped)
     assert all(flat.mapping is None for flat in board.memory.flat())
     assert all(flat.mapping is None for flat in board.ports.flat())
+
+
+@pytest.mark.parametrize(
+    ("what", "greatest"),
+    [
+        ("vendor_id", 0xFFFF),
+        ("device_id", 0xFFFF),
+        ("revision", 0xFF),
+        ("class_code", 0xFFFFFF),
+        ("subsystem_vendor_id", 0xFFFF),
+        ("subsystem_id", 0xFFFF),
+    ],
+)
+def test_a_number_that_its_register_cannot_hold_is_refused(what: str, greatest: int) -> None:
+    numbers: dict[str, Any] = {"vendor_id": 1, "device_id": 2, "class_code": 3}
+    PciFunction(name="card", **{**numbers, what: greatest})
+    for wrong in (greatest + 1, -1):
+        with pytest.raises(
+            ValueError, match=f"^card: expected a {what} of 0 to {greatest:#x}, got "
+        ):
+            PciFunction(name="card", **{**numbers, what: wrong})
