@@ -79,8 +79,12 @@ void edges_close(struct doorbell *b)
     b->undrained = true;
 }
 
-void edges_restart(struct doorbell *b)
+void edges_restart(struct doorbell *b, enum wait_policy policy)
 {
+    b->policy = policy;
+    b->spin_ns = SPIN_MOST_NS;
+    b->look_at = b->signals = 0;
+    b->undrained = false;
     if (b->edges && doorbell_drain(b))
         b->edges->taken = 0;
 }
@@ -121,6 +125,8 @@ static bool edges_watch(struct doorbell *b)
 
 static enum sleep_result sleep_without_edges(struct doorbell *b, uint64_t deadline)
 {
+    if (deadline == UINT64_MAX) /* no clock is needed */
+        return doorbell_sleep(b, LONGEST_SLEEP_NS);
     uint64_t now = now_ns(), left = deadline > now ? deadline - now : 0;
     return doorbell_sleep(b, left < LONGEST_SLEEP_NS ? left : LONGEST_SLEEP_NS);
 }
@@ -145,6 +151,6 @@ enum sleep_result edges_sleep(struct doorbell *b, uint64_t deadline)
         return SLEPT_WATCHED;
     }
     if (event.events & (EPOLLHUP | EPOLLERR))
-        edges_close(b); /* an edge would tell of this end once; ppoll tells of it each time */
+        edges_close(b); /* an edge reports the end once, ppoll reports it each time */
     return event.events & EPOLLIN ? SLEPT_WOKEN : SLEPT_PEER_GONE;
 }

@@ -15,14 +15,14 @@
 #include "exit.h"
 
 #ifndef LONGEST_SLEEP_NS
-#define LONGEST_SLEEP_NS 100000000u /* may a sleep overlook a signal that came just before it */
+#define LONGEST_SLEEP_NS 100000000u /* until a signal is seen that came just before a sleep */
 #endif
 
 struct edges {
     int fd;                        /* an epoll with the doorbell's descriptors, */
     int timer_fd;                  /* and this timer's */
-    uint64_t due;                  /* when that ends a sleep */
-    int watch_fd;                  /* that of them which can change, or -1 */
+    uint64_t due;                  /* the moment that it is set to */
+    int watch_fd;                  /* the watched one among them, or -1 */
     uint32_t taken;                /* how many bytes had been written when the pipe was emptied */
     const _Atomic uint32_t *bytes; /* how many the peer has written; it is not believed */
 };
@@ -33,8 +33,8 @@ struct edges {
  */
 void edges_open(struct doorbell *b, struct edges *e, const _Atomic uint32_t *bytes);
 void edges_close(struct doorbell *b);
-/* The peer begins to count anew. */
-void edges_restart(struct doorbell *b);
+/* Forget earlier waits. The peer begins to count anew. */
+void edges_restart(struct doorbell *b, enum wait_policy policy);
 /* From now on another file is watched, even if it has the same number. */
 void edges_forget(struct doorbell *b);
 

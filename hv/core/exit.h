@@ -146,15 +146,6 @@ struct doorbell {
     bool undrained;              /* bytes that woke us are still in the pipe */
 };
 
-/* Forget earlier waits. */
-static inline void doorbell_reset(struct doorbell *b, enum wait_policy policy)
-{
-    b->policy = policy;
-    b->spin_ns = SPIN_MOST_NS;
-    b->look_at = b->signals = 0;
-    b->undrained = false;
-}
-
 static inline uint64_t now_ns(void)
 {
     struct timespec t;

@@ -73,8 +73,7 @@ static PyObject *handle_pause(PyObject *self, PyObject *unused)
 /* The state of a vCPU that was not entered yet. */
 static void handle_as_new(HandleObject *h, enum wait_policy policy)
 {
-    doorbell_reset(&h->bell, policy);
-    edges_restart(&h->bell);
+    edges_restart(&h->bell, policy);
     h->exits = h->resumes = h->requests = h->posted = 0;
     h->lines = 0;
     h->load.size = 0;

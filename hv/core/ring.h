@@ -258,24 +258,7 @@ static inline enum ring_status ring_look(struct ring_consumer *c)
     return RING_OK;
 }
 
-static inline enum ring_status ring_check_entry(const struct coalesced_entry *e, uint64_t *bad)
-{
-    if (e->len - 1u > 7u) {
-        *bad = e->len;
-        return RING_BAD_LEN;
-    }
-    if (e->pio > 1u) {
-        *bad = e->pio;
-        return RING_BAD_PIO;
-    }
-    if (e->phys_addr > (e->pio ? UINT64_C(0xffff) : UINT64_MAX) - (e->len - 1u)) {
-        *bad = e->phys_addr;
-        return RING_BAD_ADDRESS;
-    }
-    return RING_OK;
-}
-
-/* What follows from word 1 of a slot: for an entry with that of the one before, it is known. */
+/* What word 1 of a slot determines. Most entries have the word of the one before. */
 struct ring_shape {
     uint64_t word;
     uint64_t mask; /* of data */
@@ -287,6 +270,23 @@ static inline struct ring_shape ring_shape_of(uint32_t len, uint32_t pio)
     return (struct ring_shape){.word = (uint64_t)pio << 32 | len,
                                .mask = UINT64_MAX >> (64u - 8u * len),
                                .most = (pio ? UINT64_C(0xffff) : UINT64_MAX) - (len - 1u)};
+}
+
+static inline enum ring_status ring_check_entry(const struct coalesced_entry *e, uint64_t *bad)
+{
+    if (e->len - 1u > 7u) {
+        *bad = e->len;
+        return RING_BAD_LEN;
+    }
+    if (e->pio > 1u) {
+        *bad = e->pio;
+        return RING_BAD_PIO;
+    }
+    if (e->phys_addr > ring_shape_of(e->len, e->pio).most) {
+        *bad = e->phys_addr;
+        return RING_BAD_ADDRESS;
+    }
+    return RING_OK;
 }
 
 /*

@@ -150,8 +150,7 @@ static PyObject *py_clear_memory(PyObject *self, PyObject *unused)
 /* The state of a vCPU that was not entered yet; memory, zones and rings are others' business. */
 static void vcpu_as_new(VcpuObject *v, enum wait_policy policy)
 {
-    doorbell_reset(&v->bell, policy);
-    edges_restart(&v->bell);
+    edges_restart(&v->bell, policy);
     v->exit_sequence = v->posted_sequence = v->resumed = v->requests = 0;
     v->coalesced = v->exits = 0;
     v->op_index = -1;
