@@ -101,9 +101,8 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
+        self.process.kill()
+        self.process.communicate(timeout=LIMIT)  # this closes its pipes, also when a test failed
 
     def wait_for_guest(self) -> psutil.Process:
         """Wait until the guest process is there."""

@@ -83,6 +83,7 @@ class Warm:
         out, their_out = os.pipe()
         err, their_err = os.pipe()
         self._streams = {out: bytearray(), err: bytearray()}
+        self._opened = [out, err]
         request = {
             "arguments": list(arguments),
             "environment": {**os.environ, **variables},
@@ -125,10 +126,9 @@ class Warm:
     def communicate(self, *, timeout: float = math.inf) -> tuple[str, str]:
         """Everything that it writes, and what it started; then its status is known, too."""
         deadline = time.monotonic() + timeout
-        opened = list(self._streams)
-        while opened:
+        while self._opened:
             left = None if deadline == math.inf else max(0, deadline - time.monotonic())
-            ready = select.select(opened, [], [], left)[0]
+            ready = select.select(self._opened, [], [], left)[0]
             if not ready:
                 raise subprocess.TimeoutExpired(PROGRAM, timeout)
             for stream in ready:
@@ -136,7 +136,7 @@ class Warm:
                 self._streams[stream] += data
                 if not data:
                     os.close(stream)
-                    opened.remove(stream)
+                    self._opened.remove(stream)
         self.wait(max(0, deadline - time.monotonic()))
         out, err = (data.decode() for data in self._streams.values())
         return out, err
