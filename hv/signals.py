@@ -5,8 +5,9 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import functools
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import Final
 
 FAULTS: Final = frozenset(
@@ -42,6 +43,36 @@ def held() -> Iterator[None]:
         yield
     finally:
         _mask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def deferred(numbers: Iterable[signal.Signals]) -> Iterator[None]:
+    """Call the handlers of these signals after the block, whichever thread the signals reach.
+
+    Python calls a handler in the main thread also for a signal that this thread blocks, when
+    another thread does not. In another thread this does nothing: no handler is called there.
+    """
+    import threading  # noqa: PLC0415 - half a millisecond of each start of a guest process
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: dict[int, None] = {}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        came[number] = None
+
+    def deliver() -> None:
+        for number in came:
+            signal.raise_signal(number)
+
+    with ExitStack() as stack:
+        stack.callback(deliver)
+        for number in numbers:
+            if callable(handler := signal.getsignal(number)):
+                stack.callback(signal.signal, number, handler)
+                signal.signal(number, note)
+        yield
 
 
 @contextmanager

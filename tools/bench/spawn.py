@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from coalesced.hv import children
 from coalesced.hv.errors import HostError
-from coalesced.hv.signals import ENDING
+from coalesced.hv.signals import ENDING, deferred
 
 if TYPE_CHECKING:
     Control: TypeAlias = Connection[Any, Any]
@@ -66,13 +66,17 @@ class Spawned:
         _watch(self._process.pid)
 
     def _start(self) -> None:
-        """No signal comes between the start and what the other process is sent, without which it
-        fails with a traceback. One that comes meanwhile is raised on return."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        """Start it with ENDING blocked, for `children.begin`.
+
+        No handler raises between the start and what the other process is sent, without which it
+        fails with a traceback.
+        """
+        with deferred(ENDING | {signal.SIGCHLD}):
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+            try:
+                self._process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def ask(self, order: object) -> Any:
         """Send an order and take the answer. Raises Ended."""

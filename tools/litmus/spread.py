@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,14 +25,10 @@ def outcomes(cases: Sequence[Case], scheduler: str | None = None) -> Outcomes:
 
 def over_processes(cases: Sequence[Case]) -> Outcomes:
     """The outcomes, with as many processes at a time as there are processors."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    pool = ThreadPoolExecutor(
-        len(os.sched_getaffinity(0)),
-        initializer=signal.pthread_sigmask,
-        initargs=(signal.SIG_SETMASK, mask),
-    )
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     try:
-        with signals.held():  # amid a submit a handler's exception would lose a thread to the pool
+        # Amid a submit a handler's exception would lose a thread to the pool.
+        with signals.deferred(signals.ENDING):
             for case in dict.fromkeys(case._replace(model="") for case in cases):
                 pool.submit(build, case)  # outcome() raises its error
             futures = [pool.submit(outcome, case) for case in cases]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import closing, suppress
+from multiprocessing import util
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -61,6 +63,28 @@ def test_a_signal_during_the_start_leaves_no_process(
         signal.signal(number, handler)
     assert psutil.Process().children() == children
     assert descriptors() - before == set()
+
+
+def test_a_peer_that_ends_during_the_start_of_another(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The other one is sent all that it needs, so that it ends without a traceback."""
+    peer = Spawned(_ready)
+    (victim,) = psutil.Process().children()[-1:]
+    launch, started = util.spawnv_passfds, []
+
+    def kills_the_peer(*arguments: Any) -> int:
+        started.append(launch(*arguments))
+        victim.kill()
+        os.waitid(os.P_PID, victim.pid, os.WEXITED | os.WNOWAIT)
+        return started[-1]
+
+    monkeypatch.setattr(util, "spawnv_passfds", kills_the_peer)
+    with closing(peer), pytest.raises(Ended, match=f"process {victim.pid} ended$"):
+        Spawned(_ready)
+    with suppress(ChildProcessError):
+        os.waitpid(started[-1], 0)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("target", "error"), [(_ends, NotReady), (_killed, Ended)])
