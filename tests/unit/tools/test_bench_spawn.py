@@ -69,8 +69,10 @@ def test_a_peer_that_ends_during_the_start_of_another(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The other one is sent all that it needs, so that it ends without a traceback."""
+    Spawned(_ready).close()  # whatever is started once and for all
+    children = psutil.Process().children()
     peer = Spawned(_ready)
-    (victim,) = psutil.Process().children()[-1:]
+    (victim,) = (child for child in psutil.Process().children() if child not in children)
     launch, started = util.spawnv_passfds, []
 
     def kills_the_peer(*arguments: Any) -> int:
