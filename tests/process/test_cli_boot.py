@@ -156,7 +156,11 @@ def test_the_first_error_of_the_assembler_is_the_one_line(tmp_path: Path) -> Non
         (["plasma", "--against", "kvm", "--ring-pages", "2"], "--against kvm: compares --accel"),
         (["plasma", "--against", "kvm", "--serial", "stdio"], "--against kvm: it makes two runs"),
         (["plasma", "--at", "high"], "--at high: expected an address of 0 to 0xffffffff"),
-        (["plasma", "--at", "0xa0000"], "512 bytes at 0xa0000: expected RAM there (--memory)"),
+        (
+            ["plasma", "--at", "0xa0000"],
+            "512 bytes at 0xa0000: expected RAM there, which is 0x0..0x9ffff and "
+            "0x100000..0xffffff (--memory)",
+        ),
         (["plasma", "--until", "-1"], "--until -1: expected above 0 to 86400 seconds"),
         (["plasma", "--memory", "1M"], "--memory 1M: expected 2M to 3G"),
         (["plasma", "--bios", "none.bin"], "none.bin: No such file or directory"),

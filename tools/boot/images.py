@@ -23,6 +23,7 @@ _HIGH: Final = 1 << 20
 _ELF: Final = b"\x7fELF"
 _ELF_HEADER: Final = struct.Struct("<4sBBBBB7xHHIIIIIHHHHHH")
 _PROGRAM_HEADER: Final = struct.Struct("<IIIIIIII")
+_RELOCATABLE: Final = 1
 _I386, _LOAD = 3, 1
 _MULTIBOOT_MAGIC: Final = 0x1BADB002
 _MULTIBOOT_LOADER: Final = 0x2BADB002
@@ -148,17 +149,19 @@ def _elf(name: str, data: bytes, memory: int) -> Image:
 
 
 def _segments(data: bytes, memory: int) -> tuple[int, tuple[tuple[int, bytes], ...]]:
-    """The entry point and what is loaded where. Raises ValueError, struct.error."""
+    """The entry point and what is loaded where, without paging. Raises ValueError, struct.error."""
     header = _ELF_HEADER.unpack_from(data)
-    bits, order, machine, entry, table = header[1], header[2], header[7], header[9], header[10]
-    size, count = header[14], header[15]
+    bits, order, kind, machine = header[1], header[2], header[6], header[7]
+    entry, table, size, count = header[9], header[10], header[14], header[15]
     if (bits, order, machine) != (1, 1, _I386):
         raise ValueError("expected an ELF file of 32 bits for the i386")
+    if kind == _RELOCATABLE:
+        raise ValueError("expected an executable ELF file, got one that is not linked")
     if size < _PROGRAM_HEADER.size:
         raise ValueError(f"expected program headers of 32 bytes, got {size}")
-    loaded = []
+    loaded, linked = [], []
     for number in range(count):
-        kind, offset, _, address, in_file, in_memory, _, _ = _PROGRAM_HEADER.unpack_from(
+        kind, offset, virtual, address, in_file, in_memory, _, _ = _PROGRAM_HEADER.unpack_from(
             data, table + number * size
         )
         if kind != _LOAD or not in_memory:
@@ -167,9 +170,15 @@ def _segments(data: bytes, memory: int) -> tuple[int, tuple[tuple[int, bytes], .
         if offset + in_file > len(data) or in_file > in_memory or memory < 0:
             raise ValueError(f"segment {number} lies outside the file, or is too large")
         loaded.append((address, data[offset : offset + in_file].ljust(in_memory, b"\0")))
+        linked.append((virtual, address, in_memory))
     if not loaded:
         raise ValueError("no segment to load")
-    return entry, tuple(loaded)
+    # Most linkers give the entry where its segment is linked, some kernels where it is loaded.
+    physical = [(address, address, len(contents)) for address, contents in loaded]
+    for at, address, size in (*linked, *physical):
+        if 0 <= entry - at < size:
+            return address + entry - at, tuple(loaded)
+    raise ValueError(f"the entry point {entry:#x} lies in no segment to load")
 
 
 # --- multiboot ---

@@ -52,9 +52,10 @@ def _load(machine: Machine, image: Image) -> None:
     for address, contents in image.loaded:
         ram = machine.dma.ram_at(address)
         if ram is None or address + len(contents) > ram.start + ram.size:
+            there = " and ".join(f"{m.start:#x}..{m.start + m.size - 1:#x}" for m in machine.ram)
             raise BadInput(
-                f"{image.name}: {len(contents)} bytes at {address:#x}: expected RAM there "
-                "(--memory)"
+                f"{image.name}: {len(contents)} bytes at {address:#x}: expected RAM there, "
+                f"which is {there} (--memory)"
             )
         ram.write(address - ram.start, contents)
 

@@ -18,7 +18,8 @@ _GDT_AT: Final = 0x100
 _PROTECTED_AT: Final = 0x80
 _CODE: Final = 0x08
 _DATA: Final = 0x10
-_GDT: Final = struct.pack("<QQQ", 0, 0x00CF9A000000FFFF, 0x00CF92000000FFFF)  # flat, 4 GiB
+# Flat, of 4 GiB, and accessed: the processor would write that bit to the ROM, which exits.
+_GDT: Final = struct.pack("<QQQ", 0, 0x00CF9B000000FFFF, 0x00CF93000000FFFF)
 
 
 def real_mode(address: int) -> bytes:

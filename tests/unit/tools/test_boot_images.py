@@ -24,17 +24,24 @@ def sector(size: int = 512) -> bytes:
     return (b"\xf4".ljust(510, b"\0") + b"\x55\xaa").ljust(size, b"\1")
 
 
-def elf(entry: int, *segments: tuple[int, bytes, int], bits: int = 1, machine: int = 3) -> bytes:
-    """An ELF file with segments of (address, contents, size in memory)."""
+def elf(
+    entry: int,
+    *segments: tuple[int, bytes, int],
+    bits: int = 1,
+    machine: int = 3,
+    kind: int = 2,
+    linked: int = 0,
+) -> bytes:
+    """An ELF file with segments of (address, contents, size in memory), linked that much higher."""
     header = struct.pack(
         "<4sBBBBB7xHHIIIIIHHHHHH",
-        *(b"\x7fELF", bits, 1, 1, 0, 0, 2, machine, 1, entry, 52, 0, 0, 52, 32, len(segments)),
+        *(b"\x7fELF", bits, 1, 1, 0, 0, kind, machine, 1, entry, 52, 0, 0, 52, 32, len(segments)),
         *(0, 0, 0),
     )
     at, table, body = 52 + 32 * len(segments), b"", b""
     for address, contents, size in segments:
         table += struct.pack(
-            "<8I", 1, at + len(body), address, address, len(contents), size, 7, 4096
+            "<8I", 1, at + len(body), address + linked, address, len(contents), size, 7, 4096
         )
         body += contents
     return header + table + body
@@ -62,10 +69,24 @@ def test_a_flat_binary_starts_where_it_is_loaded(tmp_path: Path, at: int) -> Non
 
 
 def test_an_elf_file_is_loaded_by_its_segments(tmp_path: Path) -> None:
-    data = elf(0x100004, (0x100000, b"code", 4), (0x200000, b"data", 16))
+    data = elf(0x100003, (0x100000, b"code", 4), (0x200000, b"data", 16))
     found = images.load(written(tmp_path, data), None, True, MEMORY)
-    assert found.start == start.protected_mode(0x100004)
+    assert found.start == start.protected_mode(0x100003)
     assert found.loaded == ((0x100000, b"code"), (0x200000, b"data".ljust(16, b"\0")))
+
+
+@pytest.mark.parametrize("entry", [0xC0200004, 0x200004])
+def test_a_kernel_linked_high_starts_where_its_entry_is_loaded(tmp_path: Path, entry: int) -> None:
+    data = elf(entry, (0x100000, b"data", 4), (0x200000, b"code", 8), linked=0xC0000000)
+    found = images.load(written(tmp_path, data), None, True, MEMORY)
+    assert found.start == start.protected_mode(0x200004)
+    assert found.loaded == ((0x100000, b"data"), (0x200000, b"code\0\0\0\0"))
+
+
+def test_an_entry_counts_as_linked_before_it_counts_as_loaded(tmp_path: Path) -> None:
+    data = elf(0x200000, (0x200000, b"data", 4), (0x100000, b"code", 4), linked=0x100000)
+    found = images.load(written(tmp_path, data), None, True, MEMORY)
+    assert found.start == start.protected_mode(0x100000)
 
 
 def test_a_multiboot_kernel_gets_its_magic_and_the_size_of_memory(tmp_path: Path) -> None:
@@ -120,6 +141,11 @@ def test_a_multiboot_kernel_may_give_its_addresses(
         (elf(0, bits=2), "expected an ELF file of 32 bits for the i386"),
         (elf(0, machine=62), "expected an ELF file of 32 bits for the i386"),
         (elf(0), "no segment to load"),
+        (elf(0, kind=1), "expected an executable ELF file, got one that is not linked"),
+        *(
+            (elf(entry, (0x100000, b"code", 8)), f"entry point {entry:#x} lies in no segment")
+            for entry in (0, 0xFFFFF, 0x100008)
+        ),
         (elf(0, (0, b"code", 2)), "segment 0 lies outside the file, or is too large"),
         (elf(0, (0, b"code", 1 << 31)), "segment 0 lies outside the file, or is too large"),
     ],
@@ -129,6 +155,13 @@ def test_an_image_that_cannot_be_booted_is_one_line(tmp_path: Path, data: bytes,
         images.load(written(tmp_path, data), None, True, MEMORY)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_start_rom_has_segments_that_the_processor_need_not_mark_as_used() -> None:
+    rom = start.protected_mode(0x100000)
+    size, at = struct.unpack_from("<HI", rom, 0x100)
+    table = rom[at & 0xFFFF :][: size + 1]
+    assert [each >> 40 & 1 for each in struct.unpack("<3Q", table)] == [0, 1, 1]
 
 
 def test_a_start_rom_begins_at_the_reset_vector() -> None:
