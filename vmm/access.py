@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from opcode import opmap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from coalesced.vmm.exits import Entries, Flat, OwnQueue
 
 _AT_ONCE = 1 << 15  # writes that are given as arrays
+_RESUME = opmap["RESUME"]  # where a function begins; Python calls signal handlers there, too
 
 RunOf = Callable[[int, int, int, int, tuple[int, int]], WriteRun]
 """Makes writes [start, stop) of a batch a run. Further arguments: the base of its addresses, the
@@ -52,6 +54,8 @@ class Accesses:
         """Called during a long batch, so that the machine can do other work meanwhile."""
         self.own_queue: Callable[[Region], OwnQueue] = lambda _region: (None, None)
         """How many writes wait in the own ring of a region's device, and what brings them there."""
+        self.died: Callable[[PeerDied], None] = _raise
+        """Takes the guest's death, which a handler met; what it raises ends the batch."""
         self.counters = counters
         self._entries = np.zeros(_AT_ONCE, KVM_COALESCED_MMIO)  # kept: new memory costs page faults
         self._spaces = {False: memory, True: ports}
@@ -103,9 +107,12 @@ class Accesses:
         """Carry out writes, which the observers have seen, as arrays where a region takes runs.
 
         They go in order, each to what is mapped then. One whose handler raises is consumed and
-        reported; the rest of the batch continues.
+        reported; the rest of the batch continues. What ends the batch instead, as Ctrl-C does,
+        leaves the number of writes that are done in `routes.done`. A run that it ends is not done:
+        none of its writes is lost, but a device may see those again that it had taken.
         """
-        write, between_runs = self.routes.write, self.between_runs
+        routes, between_runs = self.routes, self.between_runs
+        write = routes.write
         at = 0
         while (found := write(entries, at, count, between_runs)) is not None:
             at, stop, port, take, base, size, span = found
@@ -121,11 +128,13 @@ class Accesses:
                 raise
             except BaseException as error:
                 taken = 1
+                routes.done = at + 1
                 first = int(run.addresses[0]), int(run.sizes[0]), int(run.values[0])
-                self._failed_at(port, base + first[0], *first[1:], error)
+                self.failed(self._spaces[port], base + first[0], *first[1:], error)
             if not taken:
                 write(entries, at, at + 1, between_runs)
             at += taken or 1
+            routes.done = at
             if at == count:
                 return
             between_runs()
@@ -153,15 +162,41 @@ class Accesses:
     def _failed_at(
         self, port: bool, address: int, size: int, value: int, error: BaseException
     ) -> None:
-        self.failed(self._spaces[port], address, size, value, error)
+        space = self._spaces[port]
+        if isinstance(error, KeyboardInterrupt):
+            self.routes.done += has_begun(error, space.region_at(address))
+            raise error
+        self.failed(space, address, size, value, error)
 
     def failed(
         self, space: AddressSpace, address: int, size: int, value: int | None, error: BaseException
     ) -> None:
         """Report an access whose device raised (value None: a read)."""
-        if isinstance(error, PeerDied | ProtocolError | DrainGivenUp):
+        if isinstance(error, PeerDied):
+            self.died(error)  # the guest's side has, when the device asked it for something
+            return
+        if isinstance(error, ProtocolError | DrainGivenUp):
             raise error  # by the guest's side, or a drain, that the device has asked for something
         self.counters.count_failure(lambda: _failure(space, address, size, value, error))
+
+
+def has_begun(error: BaseException, region: Region | None) -> bool:
+    """True when a signal handler raised `error` in the region's `write` or a function it called.
+
+    False when it raised before `write` began. A `write` that is no Python function leaves no
+    trace: then True.
+    """
+    code = None if region is None else getattr(region.write, "__code__", None)
+    if code is None:
+        return True
+    at = error.__traceback__
+    while at is not None and at.tb_frame.f_code is not code:
+        at = at.tb_next
+    return at is not None and code.co_code[at.tb_lasti] != _RESUME
+
+
+def _raise(death: PeerDied) -> None:
+    raise death
 
 
 def _failure(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from opcode import opmap
 from typing import TYPE_CHECKING
 
 from coalesced.devices.bus.address_space import AddressSpace
@@ -20,7 +19,7 @@ from coalesced.hv.abi import (
 from coalesced.hv.errors import ProtocolError
 from coalesced.hv.outcome import Exit
 from coalesced.vmm.accel.base import Accelerator, CarriesOut
-from coalesced.vmm.access import Accesses
+from coalesced.vmm.access import Accesses, has_begun
 from coalesced.vmm.coalescing import Coalescing
 from coalesced.vmm.counters import Counters
 from coalesced.vmm.drain import Drain
@@ -41,8 +40,6 @@ REASONS = (
     ("ring_full", True),
 )
 """Reasons of exits for accesses, and whether they are to ports, in the order of exits.h."""
-
-_RESUME = opmap["RESUME"]  # where a function begins; Python calls signal handlers there, too
 
 
 class Dispatcher:
@@ -216,18 +213,3 @@ class Dispatcher:
         if reason != KVM_EXIT_INTR:
             raise ProtocolError(f"run page: exit_reason is {reason}, expected 2, 5, 6, 10 or 24")
         return True
-
-
-def has_begun(error: BaseException, region: Region | None) -> bool:
-    """True when a signal handler raised `error` in the region's `write` or a function it called.
-
-    False when it raised before `write` began. A `write` that is no Python function leaves no
-    trace: then True.
-    """
-    code = None if region is None else getattr(region.write, "__code__", None)
-    if code is None:
-        return True
-    at = error.__traceback__
-    while at is not None and at.tb_frame.f_code is not code:
-        at = at.tb_next
-    return at is not None and code.co_code[at.tb_lasti] != _RESUME

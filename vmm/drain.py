@@ -36,6 +36,7 @@ class Queue:
     wakeups: int = 0  # reports of the descriptor
     busy: bool = False  # being drained
     underway: int = 0  # writes of the batch that is being carried out
+    shown: int = 0  # of those left by a drain that was cut off: the observers have seen them
     runs: dict[int, WriteRun] = field(default_factory=dict)  # whole batches by their length
 
     def look(self) -> NDArray[np.void]:
@@ -86,6 +87,7 @@ class Drain:
         self._turn_ends = math.inf  # of the batch under way; 0: it has just begun
         self._give_up_at = math.inf
         accesses.between_runs = self._look_around
+        accesses.died = self.found_dead
 
     @property
     def queues(self) -> list[Queue]:
@@ -155,7 +157,8 @@ class Drain:
             raise death
 
     def _drain(self, queue: Queue) -> int:
-        ring, outer = queue.ring, self.current
+        ring, routes, outer = queue.ring, self._accesses.routes, self.current
+        outer_done = routes.done
         self.current = queue
         queue.busy = True
         drained = 0
@@ -163,15 +166,20 @@ class Drain:
             left = 1
             while left and (count := ring.core.peek()):
                 queue.underway = count
+                routes.done = 0
                 try:
                     self._carry_out(queue, count)
                 finally:
-                    queue.underway = 0
+                    # Those that an exception, such as Ctrl-C, came before stay for the next drain.
                     # An entry that breaks the rules ends a batch, and the next peek reports it.
-                    left = ring.commit(count)
-                    self._counters.coalesced += count
-                    queue.coalesced += count
-                drained += count
+                    # Python calls signal handlers behind a call: the commit is the first one here.
+                    done = routes.done
+                    queue.underway = 0
+                    queue.shown = queue.shown - done if queue.shown > done else 0
+                    self._counters.coalesced += done
+                    queue.coalesced += done
+                    left = ring.commit(done)
+                drained += done
         except BaseException:
             if outer is None:
                 self._death = None  # this is reported, and the death found again
@@ -179,11 +187,12 @@ class Drain:
         finally:
             queue.busy = False
             self.current = outer
+            routes.done = outer_done
         queue.drains += drained > 0
         return drained
 
     def flush_within(self, seconds: float) -> None:
-        """Bring queued writes to their devices, and give up those left after `seconds`."""
+        """Bring queued writes to their devices; those left after `seconds` stay in the rings."""
         self._give_up_at = time.monotonic() + seconds
         try:
             with suppress(DrainGivenUp):
@@ -211,7 +220,9 @@ class Drain:
     def _carry_out(self, queue: Queue, count: int) -> None:
         """Carry out the batch of the last peek."""
         accesses, ring = self._accesses, queue.ring
-        for observer in accesses.observers:
-            observer.batch(ring.batch(count))
+        if accesses.observers and queue.shown < count:
+            for observer in accesses.observers:
+                observer.batch(ring.batch(count)[queue.shown :])
+        queue.shown = count
         self._turn_ends = 0.0
         accesses.write_batch(ring.entries, count, queue.run_of)

@@ -41,13 +41,17 @@ SINGLE_WRITES: Final = 4
 class Routes:
     """Where accesses of memory and ports go, and batches of writes carried out by it."""
 
+    done: int
+    """Of the batch under way, or that an exception ended: how many of its writes are done."""
+
     def __new__(
         cls,
         other: Callable[[bool, int, int, int], object],
         failed: Callable[[bool, int, int, int, BaseException], object],
     ) -> Routes:
         """`other`: carries out a write that several regions answer, or none: port?, address, size,
-        value. `failed`: takes these and what a handler raised; what it raises ends the batch."""
+        value. `failed`: takes these and what a handler raised; what it raises ends the batch.
+        After Ctrl-C it counts the write in `done` if its handler had begun."""
     def write(
         self, entries: Entries, start: int, stop: int, between: Callable[[], object], /
     ) -> tuple[int, int, bool, RunHandler, int, int, tuple[int, int]] | None:

@@ -2,6 +2,7 @@
 #include "exits.h"
 
 #include <string.h>
+#include <structmember.h>
 
 #include "ring.h"
 
@@ -44,11 +45,11 @@ PyObject *take_error(void)
     return error;
 }
 
-/* A write whose handler raised is reported: 0, or -1 where that ends the batch. */
-static int report(const RoutesObject *r, const struct coalesced_entry *e)
+/* A write whose handler raised is reported: 0, or -1 where that ends the batch. It is done, whatever
+ * ends the report, unless Ctrl-C came before the handler began: who takes the report says so. */
+static int report(RoutesObject *r, const struct coalesced_entry *e)
 {
-    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
-        return -1;
+    r->done += !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
     PyObject *error = take_error();
     PyObject *done =
         PyObject_CallFunction(r->failed, "iKIKO", (int)e->pio, (unsigned long long)e->phys_addr,
@@ -58,7 +59,7 @@ static int report(const RoutesObject *r, const struct coalesced_entry *e)
     return done ? 0 : -1;
 }
 
-static int write_one(const RoutesObject *r, const struct flat *f, const struct coalesced_entry *e)
+static int write_one(RoutesObject *r, const struct flat *f, const struct coalesced_entry *e)
 {
     PyObject *result =
         f ? call_handler(f->write, e->phys_addr - f->base, e->len, &e->data)
@@ -113,9 +114,10 @@ static PyObject *told(const struct flat *f, const struct run *run, uint32_t pio)
 }
 
 /* A run for its region to take, None behind the last write, or NULL with an exception set. */
-static PyObject *write_singly(const RoutesObject *r, const char *batch, Py_ssize_t at,
-                              Py_ssize_t stop, PyObject *between)
+static PyObject *write_singly(RoutesObject *r, const char *batch, Py_ssize_t at, Py_ssize_t stop,
+                              PyObject *between)
 {
+    r->done = at;
     for (uint32_t done = 1; at < stop; at++, done++) {
         struct coalesced_entry e;
         if (!entry_at(batch, at, &e))
@@ -130,6 +132,7 @@ static PyObject *write_singly(const RoutesObject *r, const char *batch, Py_ssize
         }
         if (write_one(r, f, &e) < 0)
             return NULL;
+        r->done = at + 1;
         PyObject *looked = done % SINGLE_WRITES ? Py_NewRef(Py_None) : PyObject_CallNoArgs(between);
         Py_XDECREF(looked);
         if (!looked)
@@ -154,7 +157,7 @@ static PyObject *routes_write(PyObject *self, PyObject *const *args, Py_ssize_t 
         PyErr_Format(PyExc_ValueError, "expected entries within 0 to %zd, got %zd to %zd", room, at,
                      stop);
     else
-        result = write_singly((const RoutesObject *)self, view.buf, at, stop, args[3]);
+        result = write_singly((RoutesObject *)self, view.buf, at, stop, args[3]);
     PyBuffer_Release(&view);
     return result;
 }
@@ -239,6 +242,11 @@ static PyMethodDef routes_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef routes_members[] = {
+    {"done", T_PYSSIZET, offsetof(RoutesObject, done), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot routes_slots[] = {
     {Py_tp_doc, "Where accesses of memory and ports go."},
     {Py_tp_new, routes_new},
@@ -246,6 +254,7 @@ static PyType_Slot routes_slots[] = {
     {Py_tp_traverse, routes_traverse},
     {Py_tp_clear, routes_clear},
     {Py_tp_methods, routes_methods},
+    {Py_tp_members, routes_members},
     {0, NULL},
 };
 

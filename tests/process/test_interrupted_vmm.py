@@ -29,7 +29,8 @@ GUEST = """
 def main(vcpu):
     n = 0
     while vcpu.in32(0x24):
-        vcpu.out32(0x20, n)
+        for n in range(n, n + WRITES):
+            vcpu.out32(0x20, n)
         n += 1
 """
 RECORDED = 50_000
@@ -98,17 +99,20 @@ def machine(
     accel: Accelerator,
     write: Callable[[int, int, int], None],
     goes_on: Callable[[], bool] = lambda: True,
+    queued: bool = False,
 ) -> Machine:
-    (folder / "writes.py").write_text(GUEST)
-    made = Machine(accel)
-    made.ports.map(Region("port", 8, read=lambda _at, _size: goes_on(), write=write), 0x20)
+    (folder / "writes.py").write_text(GUEST.replace("WRITES", "9" if queued else "1"))
+    made = Machine(accel, coalesce=queued)
+    region = Region("port", 8, lambda _at, _size: goes_on(), write, coalesced=((0, 4),))
+    made.ports.map(region, 0x20)
     accel.load_guest(f"{folder / 'writes.py'}:main", {})
     return made
 
 
+@pytest.mark.parametrize("queued", [False, True])
 @ACCELERATORS
 def test_wherever_a_handler_raises_every_write_is_carried_out_once(
-    tmp_path: Path, make: Callable[[], Accelerator]
+    tmp_path: Path, make: Callable[[], Accelerator], queued: bool
 ) -> None:
     seen: list[int] = []
     reads = 0
@@ -122,7 +126,7 @@ def test_wherever_a_handler_raises_every_write_is_carried_out_once(
     def write(_at: int, _size: int, value: int) -> None:
         seen.append(value)
 
-    with machine(tmp_path, make(), write, goes_on) as board:
+    with machine(tmp_path, make(), write, goes_on, queued) as board:
         with handler.every(0.0002):
             while True:
                 try:
@@ -134,7 +138,8 @@ def test_wherever_a_handler_raises_every_write_is_carried_out_once(
                     continue
         assert handler.raised >= RAISED
         assert seen == list(range(len(seen)))
-        assert board.counters.single_writes == len(seen)
+        assert board.counters.single_writes + board.counters.coalesced == len(seen)
+        assert bool(board.counters.coalesced) == queued
 
 
 @ACCELERATORS

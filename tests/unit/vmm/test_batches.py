@@ -136,23 +136,6 @@ def test_batches_of_a_ring_equal_single_writes(layout: Layout, batches: list[lis
         assert batch.outcome() == scalar.outcome()
 
 
-def test_ctrl_c_in_a_handler_ends_a_batch_at_once() -> None:
-    """It is nothing that a device did, and so no failure."""
-    side = Side([])
-
-    def press(_offset: int, _size: int, value: int) -> None:
-        side.log.append(value)
-        if value == 5:
-            raise KeyboardInterrupt
-
-    side.machine.memory.map(Region("interrupted", 8, lambda _o, _s: 0, press), BASE)
-    side.accel.put(*(Queued(BASE, 1, value) for value in range(20)))
-    with pytest.raises(KeyboardInterrupt):
-        side.machine.flush()
-    assert side.log == [0, 1, 2, 3, 4, 5]
-    assert side.machine.counters.failed_writes == 0
-
-
 def test_a_hostile_guest_changes_nothing_of_a_batch_that_is_underway() -> None:
     """A device that looks into the ring sees the batch, and the slots are not read again."""
     side = Side([])
