@@ -84,6 +84,8 @@ class Bell:
         """As `check`, append an entry, publish it and `signal`; False when the ring is full."""
     def commit(self, count: int, /) -> None:
         """As `check`, give the slots of `count` peeked entries back and `signal`."""
+    def take(self, timeout: float | None, most: int | None, /) -> bytearray:
+        """`wait`, and take the published entries, `most` at most; empty at the timeout."""
     def signal(self) -> None:
         """Wake the other end if it sleeps; the index is published."""
     def wait(self, timeout: float | None, /) -> bool:

@@ -8,7 +8,7 @@ import select
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from coalesced.hv.errors import RingClosed, RingFull
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+_ENTRY_SIZE: Final = abi.KVM_COALESCED_MMIO_SIZE
 
 
 class Closing:
@@ -222,11 +224,8 @@ class RingConsumer(RingEnd):
 
         Empty at the timeout, in seconds; 0: do not wait, None: no limit.
         """
-        if not self._bell.wait(timeout):
-            return self._ring.batch(0).copy()
-        batch = self._ring.copied(most)
-        self._bell.commit(len(batch))
-        return batch
+        taken = self._bell.take(timeout, most)
+        return np.ndarray(len(taken) // _ENTRY_SIZE, abi.KVM_COALESCED_MMIO, taken)
 
     def peek(self) -> NDArray[np.void]:
         """The entries that are there, which stay; the array is valid until the next call."""

@@ -196,14 +196,16 @@ static PyObject *bell_append(PyObject *object, PyObject *const *args, Py_ssize_t
 }
 
 /* commit(count): check, commit and signal. */
-static PyObject *bell_commit(PyObject *object, PyObject *count)
+static PyObject *bell_commit(PyObject *object, PyObject *argument)
 {
     BellObject *self = (BellObject *)object;
+    uint64_t count;
     if (!self->consumer) {
         PyErr_SetString(PyExc_TypeError, "expected a consumer's bell");
         return NULL;
     }
-    if (bell_usable(self) < 0 || consumer_give_back(self->consumer, count) < 0)
+    if (bell_usable(self) < 0 || unsigned_from(argument, &count) < 0 ||
+        consumer_give_back(self->consumer, count) < 0)
         return NULL;
     doorbell_signal(&self->end.bell);
     Py_RETURN_NONE;
@@ -220,34 +222,66 @@ static bool bell_news_soon(const BellObject *self)
     return bell_news(self);
 }
 
+/* 1: there are entries, or there is room; 0 at the deadline; -1 with an exception set. */
+static int bell_await(BellObject *self, uint64_t deadline)
+{
+    for (;;) {
+        /* First who is there, then its index: a producer that is gone has published its last. */
+        bool news = deadline ? bell_news_soon(self) : bell_news(self);
+        if (!news && bell_follow(self) < 0)
+            return -1;
+        if (bell_news(self))
+            break;
+        if (mapping_check(self->mapping) < 0 || bell_raise_end(self) < 0)
+            return -1;
+        PyThreadState *save = PyEval_SaveThread();
+        enum wait_result r =
+            core_wait(&self->end.bell, bell_ready, self, deadline, self->mapping, &save);
+        PyEval_RestoreThread(save);
+        if (r == WAIT_ERROR)
+            return -1;
+        if (r == WAIT_TIMEOUT)
+            return 0;
+        self->end.gone = r == WAIT_PEER_GONE;
+    }
+    return mapping_check(self->mapping) < 0 ? -1 : 1;
+}
+
 static PyObject *bell_wait(PyObject *object, PyObject *timeout)
 {
     BellObject *self = (BellObject *)object;
     uint64_t deadline;
     if (!bell_has_end(self) || bell_check(self) < 0 || deadline_from(timeout, &deadline) < 0)
         return NULL;
-    for (;;) {
-        /* First who is there, then its index: a producer that is gone has published its last. */
-        bool news = deadline ? bell_news_soon(self) : bell_news(self);
-        if (!news && bell_follow(self) < 0)
-            return NULL;
-        if (bell_news(self))
-            break;
-        if (mapping_check(self->mapping) < 0 || bell_raise_end(self) < 0)
-            return NULL;
-        PyThreadState *save = PyEval_SaveThread();
-        enum wait_result r =
-            core_wait(&self->end.bell, bell_ready, self, deadline, self->mapping, &save);
-        PyEval_RestoreThread(save);
-        if (r == WAIT_ERROR)
-            return NULL;
-        if (r == WAIT_TIMEOUT)
-            Py_RETURN_FALSE;
-        self->end.gone = r == WAIT_PEER_GONE;
-    }
-    if (mapping_check(self->mapping) < 0)
+    int news = bell_await(self, deadline);
+    return news < 0 ? NULL : PyBool_FromLong(news);
+}
+
+/* take(timeout, most): wait, copy, commit and signal, in a call. */
+static PyObject *bell_take(PyObject *object, PyObject *const *args, Py_ssize_t n)
+{
+    BellObject *self = (BellObject *)object;
+    uint64_t deadline, most = UINT64_MAX;
+    if (n != 2 || !self->consumer) {
+        PyErr_SetString(PyExc_TypeError, "expected a consumer's bell and 2 arguments");
         return NULL;
-    Py_RETURN_TRUE;
+    }
+    if (bell_check(self) < 0 || deadline_from(args[0], &deadline) < 0 ||
+        (args[1] != Py_None && unsigned_from(args[1], &most) < 0))
+        return NULL;
+    Py_ssize_t count = bell_await(self, deadline);
+    if (count > 0)
+        count = consumer_fill(self->consumer, most);
+    if (count < 0)
+        return NULL;
+    const struct coalesced_entry *batch = self->consumer->batch;
+    PyObject *taken =
+        PyByteArray_FromStringAndSize((const char *)batch, count * (Py_ssize_t)sizeof *batch);
+    if (taken && count && consumer_give_back(self->consumer, (uint64_t)count) < 0)
+        Py_CLEAR(taken);
+    if (taken && count)
+        doorbell_signal(&self->end.bell);
+    return taken;
 }
 
 /* True: the caller may sleep until its socket, or life_fd, is readable. */
@@ -291,6 +325,8 @@ static PyMethodDef bell_methods[] = {
     {"append", (PyCFunction)(void (*)(void))bell_append, METH_FASTCALL,
      "append(address, len, data, pio): show the entry and wake; False when the ring is full."},
     {"commit", bell_commit, METH_O, "commit(count): give slots of peeked entries back and wake."},
+    {"take", (PyCFunction)(void (*)(void))bell_take, METH_FASTCALL,
+     "take(timeout, most): a bytearray of entries, which are committed; empty after it."},
     {"signal", bell_signal, METH_NOARGS, "Wake the other end if it sleeps."},
     {"wait", bell_wait, METH_O, "wait(timeout): for entries or for room; False after it."},
     {"arm", bell_arm, METH_NOARGS, "Announce a sleep; False when there is news already."},

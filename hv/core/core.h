@@ -132,7 +132,9 @@ int producer_init_type(PyObject *module);
 int producer_put(ProducerObject *self, PyObject *const *entry, int pio);
 int consumer_init_type(PyObject *module);
 /* Give the slots of that many peeked entries back; 0, or -1 with an exception set. */
-int consumer_give_back(ConsumerObject *self, PyObject *count);
+int consumer_give_back(ConsumerObject *self, uint64_t count);
+/* Copy the published entries, `most` at most, to the batch: how many, or -1 as above. */
+Py_ssize_t consumer_fill(ConsumerObject *self, uint64_t most);
 /* The mapping and the ring in it, from (mapping, offset, size); NULL with an exception set. */
 struct coalesced_ring *ring_from(PyObject *args, PyObject *kwargs, MappingObject **mapping,
                                  Py_ssize_t *size);

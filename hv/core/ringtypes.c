@@ -137,31 +137,34 @@ static PyObject *consumer_own(PyObject *self, PyObject *argument)
     Py_RETURN_NONE;
 }
 
+Py_ssize_t consumer_fill(ConsumerObject *consumer, uint64_t most)
+{
+    struct ring_consumer *c = &consumer->c;
+    uint32_t count;
+    most = most < c->slots ? most : c->slots;
+    if (consumer->own && own_ring_signalled(consumer->own))
+        answer_signal(consumer);
+    enum ring_status status = ring_peek(c, consumer->batch, (uint32_t)most, &count);
+    if (mapping_check(consumer->mapping) < 0)
+        return -1;
+    if (status < 0)
+        return ring_raise(status, c->bad, c->slot, c->slots);
+    if (count && consumer->waits.shared)
+        consumer->waits.looked_at = now_ns();
+    return count;
+}
+
 static PyObject *consumer_peek(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    ConsumerObject *consumer = (ConsumerObject *)self;
-    struct ring_consumer *c = &consumer->c;
-    uint64_t most = c->slots;
-    uint32_t count;
+    uint64_t most = UINT64_MAX;
     if (n > 1) {
         PyErr_Format(PyExc_TypeError, "expected at most 1 argument, got %zd", n);
         return NULL;
     }
     if (n == 1 && unsigned_from(args[0], &most) < 0)
         return NULL;
-    most = most < c->slots ? most : c->slots;
-    if (consumer->own && own_ring_signalled(consumer->own))
-        answer_signal(consumer);
-    enum ring_status status = ring_peek(c, consumer->batch, (uint32_t)most, &count);
-    if (mapping_check(consumer->mapping) < 0)
-        return NULL;
-    if (status < 0) {
-        ring_raise(status, c->bad, c->slot, c->slots);
-        return NULL;
-    }
-    if (count && consumer->waits.shared)
-        consumer->waits.looked_at = now_ns();
-    return PyLong_FromLong((long)count);
+    Py_ssize_t count = consumer_fill((ConsumerObject *)self, most);
+    return count < 0 ? NULL : PyLong_FromSsize_t(count);
 }
 
 /* Gapless columns, which array operations run through in less time than through the entries. */
@@ -195,14 +198,11 @@ static int consumer_getbuffer(PyObject *self, Py_buffer *view, int flags)
     return PyBuffer_FillInfo(view, self, consumer->batch, size, 1, flags);
 }
 
-int consumer_give_back(ConsumerObject *consumer, PyObject *argument)
+int consumer_give_back(ConsumerObject *consumer, uint64_t count)
 {
-    unsigned long count = PyLong_AsUnsignedLong(argument);
-    if (count == (unsigned long)-1 && PyErr_Occurred())
-        return -1;
     if (count > consumer->c.peeked) {
-        PyErr_Format(PyExc_ValueError, "cannot commit %lu entries: %u were peeked", count,
-                     consumer->c.peeked);
+        PyErr_Format(PyExc_ValueError, "cannot commit %llu entries: %u were peeked",
+                     (unsigned long long)count, consumer->c.peeked);
         return -1;
     }
     if (count && consumer->waits.shared)
@@ -214,7 +214,9 @@ int consumer_give_back(ConsumerObject *consumer, PyObject *argument)
 static PyObject *consumer_commit(PyObject *self, PyObject *argument)
 {
     const struct ring_consumer *c = &((ConsumerObject *)self)->c;
-    if (consumer_give_back((ConsumerObject *)self, argument) < 0)
+    uint64_t count;
+    if (unsigned_from(argument, &count) < 0 ||
+        consumer_give_back((ConsumerObject *)self, count) < 0)
         return NULL;
     return PyLong_FromLong((long)ring_distance(c->next, c->last, c->slots));
 }
