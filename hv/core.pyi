@@ -60,11 +60,6 @@ class Producer:
         """Append an entry without publishing it; False when the ring is full."""
     def publish(self) -> None:
         """Publish the appended entries."""
-    @staticmethod
-    def check(entries: Array, /) -> None:
-        """Raise ValueError for an entry that the consumer would refuse."""
-    def extend(self, entries: Array, start: int = 0, /) -> int:
-        """Append and publish entries from `start` on until the ring is full; how many."""
 
 @final
 class Bell:
@@ -81,13 +76,16 @@ class Bell:
     def check(self) -> None:
         """Raise RingClosed or RingBusy when the end cannot be used any more."""
     def append(self, address: int, len: int, data: int, pio: bool, /) -> bool:
-        """As `check`, append an entry, publish it and `signal`; False when the ring is full."""
+        """As `check`, append an entry, publish it and wake; False when the ring is full."""
+    def extend(self, entries: Array, start: int, /) -> int:
+        """As `append`, for the entries from number `start` on; the number to go on with.
+
+        From 0 on, raises ValueError for one that the consumer would refuse before any is appended.
+        """
     def commit(self, count: int, /) -> None:
-        """As `check`, give the slots of `count` peeked entries back and `signal`."""
+        """As `check`, give the slots of `count` peeked entries back and wake the producer."""
     def take(self, timeout: float | None, most: int | None, /) -> bytearray:
         """`wait`, and take the published entries, `most` at most; empty at the timeout."""
-    def signal(self) -> None:
-        """Wake the other end if it sleeps; the index is published."""
     def wait(self, timeout: float | None, /) -> bool:
         """Wait for entries or for room; False at the timeout. Raises RingClosed, PeerDied."""
     def arm(self) -> bool:

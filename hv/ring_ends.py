@@ -83,7 +83,7 @@ class RingEnd(Closing):
 
     async def ready(self, timeout: float | None = None) -> bool:
         """As `wait`, for asyncio: other tasks run meanwhile."""
-        limit = _Limit(timeout)
+        limit = _limit(timeout)
         while not self._bell.wait(0):
             left = limit.left()
             if left == 0:
@@ -142,7 +142,7 @@ class RingProducer(RingEnd):
         timeout: float | None = None,
     ) -> None:
         """Append an entry: `size` bytes (1 to 8) of `value` for an address or port."""
-        limit = _UNLIMITED if timeout is None else _Limit(timeout)
+        limit = _limit(timeout)
         while not self._bell.append(address, size, value, pio):
             if not self._bell.wait(limit.left()):
                 raise RingFull(0)
@@ -174,32 +174,17 @@ class RingProducer(RingEnd):
         Raises ValueError for one that is not valid before any is appended. RingFull says how many
         went in.
         """
-        limit = _Limit(timeout)
-        for done in self._appended(entries):
+        entries, limit, done = _gapless(entries), _limit(timeout), 0
+        while (done := self._bell.extend(entries, done)) < len(entries):
             if not self._bell.wait(limit.left()):
                 raise RingFull(done)
 
     async def append_async(self, entries: NDArray[np.void], timeout: float | None = None) -> None:
         """As `append_entries`, for asyncio: other tasks run while the ring is full."""
-        limit = _Limit(timeout)
-        for done in self._appended(entries):
+        entries, limit, done = _gapless(entries), _limit(timeout), 0
+        while (done := self._bell.extend(entries, done)) < len(entries):
             if not await self.ready(limit.left()):
                 raise RingFull(done)
-
-    def _appended(self, entries: NDArray[np.void]) -> Iterator[int]:
-        """Append the entries, and give the number of those that are in whenever it is full."""
-        # Constant for arrays of these entries: not looked up in every call.
-        if entries.dtype is not abi.KVM_COALESCED_MMIO or not entries.flags.c_contiguous:
-            entries = np.ascontiguousarray(entries, abi.KVM_COALESCED_MMIO)
-        self._ring.check(entries)
-        self._bell.check()
-        done = 0
-        while True:
-            done += self._ring.extend(entries, done)
-            self._bell.signal()
-            if done == len(entries):
-                return
-            yield done
 
 
 class RingConsumer(RingEnd):
@@ -281,3 +266,14 @@ class _Limit:
 
 
 _UNLIMITED = _Limit(None)
+
+
+def _limit(timeout: float | None) -> _Limit:
+    return _UNLIMITED if timeout is None else _Limit(timeout)
+
+
+def _gapless(entries: NDArray[np.void]) -> NDArray[np.void]:
+    # Constant for arrays of these entries: not looked up in every call.
+    if entries.dtype is abi.KVM_COALESCED_MMIO and entries.flags.c_contiguous:
+        return entries
+    return np.ascontiguousarray(entries, abi.KVM_COALESCED_MMIO)

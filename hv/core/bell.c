@@ -164,13 +164,6 @@ static PyObject *bell_check_method(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static PyObject *bell_signal(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    doorbell_signal(&((BellObject *)object)->end.bell);
-    Py_RETURN_NONE;
-}
-
 static bool bell_has_end(const BellObject *self)
 {
     if (!self->producer && !self->consumer)
@@ -193,6 +186,24 @@ static PyObject *bell_append(PyObject *object, PyObject *const *args, Py_ssize_t
     ring_publish(&self->producer->p);
     doorbell_signal(&self->end.bell);
     Py_RETURN_TRUE;
+}
+
+/* extend(entries, start): check, append what there is room for, publish and signal. */
+static PyObject *bell_extend(PyObject *object, PyObject *const *args, Py_ssize_t n)
+{
+    BellObject *self = (BellObject *)object;
+    if (n != 2 || !self->producer) {
+        PyErr_SetString(PyExc_TypeError, "expected a producer's bell and 2 arguments");
+        return NULL;
+    }
+    Py_ssize_t start = PyLong_AsSsize_t(args[1]);
+    if (PyErr_Occurred() || bell_usable(self) < 0)
+        return NULL;
+    Py_ssize_t next = producer_extend(self->producer, args[0], start);
+    if (next < 0)
+        return NULL;
+    doorbell_signal(&self->end.bell);
+    return PyLong_FromSsize_t(next);
 }
 
 /* commit(count): check, commit and signal. */
@@ -324,10 +335,11 @@ static PyMethodDef bell_methods[] = {
     {"check", bell_check_method, METH_NOARGS, "Raise RingClosed or RingBusy for an unusable end."},
     {"append", (PyCFunction)(void (*)(void))bell_append, METH_FASTCALL,
      "append(address, len, data, pio): show the entry and wake; False when the ring is full."},
+    {"extend", (PyCFunction)(void (*)(void))bell_extend, METH_FASTCALL,
+     "extend(entries, start): show entries and wake until the ring is full; where to go on."},
     {"commit", bell_commit, METH_O, "commit(count): give slots of peeked entries back and wake."},
     {"take", (PyCFunction)(void (*)(void))bell_take, METH_FASTCALL,
      "take(timeout, most): a bytearray of entries, which are committed; empty after it."},
-    {"signal", bell_signal, METH_NOARGS, "Wake the other end if it sleeps."},
     {"wait", bell_wait, METH_O, "wait(timeout): for entries or for room; False after it."},
     {"arm", bell_arm, METH_NOARGS, "Announce a sleep; False when there is news already."},
     {"disarm", bell_disarm, METH_NOARGS, "The sleep is over."},

@@ -130,6 +130,11 @@ extern PyTypeObject *ProducerType, *ConsumerType;
 int producer_init_type(PyObject *module);
 /* Append address, len and data; 1, 0 where the ring is full, or -1 with an exception set. */
 int producer_put(ProducerObject *self, PyObject *const *entry, int pio);
+/*
+ * Append and publish entries of a buffer, from number `from` on, until the ring is full; the number
+ * to go on with, or -1 with an exception set. From 0 on, all are checked before any is appended.
+ */
+Py_ssize_t producer_extend(ProducerObject *self, PyObject *entries, Py_ssize_t from);
 int consumer_init_type(PyObject *module);
 /* Give the slots of that many peeked entries back; 0, or -1 with an exception set. */
 int consumer_give_back(ConsumerObject *self, uint64_t count);

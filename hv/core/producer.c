@@ -115,19 +115,6 @@ static int entries_of(PyObject *object, Py_buffer *view)
     return -1;
 }
 
-static PyObject *producer_check(PyObject *type, PyObject *entries)
-{
-    (void)type;
-    Py_buffer view;
-    if (entries_of(entries, &view) < 0)
-        return NULL;
-    int result = entries_check(view.buf, view.len / (Py_ssize_t)sizeof(struct coalesced_entry));
-    PyBuffer_Release(&view);
-    if (result < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
 /* Append from `from` on until the ring is full, published at the latest every PUBLISH_EVERY. */
 static enum ring_status append_all(struct ring_producer *p, const struct coalesced_entry *entry,
                                    Py_ssize_t from, Py_ssize_t count, Py_ssize_t *at)
@@ -145,30 +132,23 @@ static enum ring_status append_all(struct ring_producer *p, const struct coalesc
     return status;
 }
 
-static PyObject *producer_extend(PyObject *self, PyObject *args)
+Py_ssize_t producer_extend(ProducerObject *producer, PyObject *entries, Py_ssize_t from)
 {
-    ProducerObject *producer = (ProducerObject *)self;
-    PyObject *entries;
-    Py_ssize_t from = 0, at;
     Py_buffer view;
-    if (!PyArg_ParseTuple(args, "O|n", &entries, &from) || entries_of(entries, &view) < 0)
-        return NULL;
+    Py_ssize_t at = -1;
+    if (entries_of(entries, &view) < 0)
+        return -1;
     Py_ssize_t count = view.len / (Py_ssize_t)sizeof(struct coalesced_entry);
-    if (from < 0 || from > count) {
+    enum ring_status status = RING_OK;
+    if (from < 0 || from > count)
         PyErr_Format(PyExc_ValueError, "expected an entry of 0 to %zd to begin at, got %zd", count,
                      from);
-        PyBuffer_Release(&view);
-        return NULL;
-    }
-    enum ring_status status = append_all(&producer->p, view.buf, from, count, &at);
+    else if (from > 0 || entries_check(view.buf, count) == 0)
+        status = append_all(&producer->p, view.buf, from, count, &at);
     PyBuffer_Release(&view);
-    if (mapping_check(producer->mapping) < 0)
-        return NULL;
-    if (status < 0) {
-        ring_raise(status, producer->p.bad, 0, producer->p.slots);
-        return NULL;
-    }
-    return PyLong_FromSsize_t(at - from);
+    if (at < 0 || mapping_check(producer->mapping) < 0)
+        return -1;
+    return status < 0 ? ring_raise(status, producer->p.bad, 0, producer->p.slots) : at;
 }
 
 static PyObject *producer_get_slots(PyObject *self, void *unused)
@@ -180,10 +160,6 @@ static PyObject *producer_get_slots(PyObject *self, void *unused)
 static PyMethodDef producer_methods[] = {
     {"append", (PyCFunction)(void (*)(void))producer_append, METH_VARARGS | METH_KEYWORDS,
      "append(phys_addr, len, data, pio=False): False when the ring is full."},
-    {"check", producer_check, METH_O | METH_STATIC,
-     "check(entries): ValueError for one that the consumer would refuse."},
-    {"extend", producer_extend, METH_VARARGS,
-     "extend(entries, start=0): append and publish until the ring is full; how many."},
     {"publish", producer_publish, METH_NOARGS, "Show the consumer what was appended."},
     {NULL, NULL, 0, NULL},
 };
