@@ -9,6 +9,7 @@ from coalesced.vmm.accel.base import GuestMemory
 
 _TOP = 1 << 64
 _WIDEST = 8  # bytes of one access to a device
+_MOST = 1 << 32  # bytes of one access by a device: what a length of 32 bits asks for
 
 
 class MemoryMaster:
@@ -37,6 +38,8 @@ class MemoryMaster:
             offset = address - memory.start
             if offset >= 0 and offset + size <= memory.size:
                 return memory.read(offset, size)
+        if not 0 <= size <= _MOST:
+            raise ValueError(f"DMA of {size} bytes from {address:#x}: expected 0 to {_MOST}")
         parts: list[bytes] = []
         while size > 0:
             address %= _TOP

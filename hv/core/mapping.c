@@ -237,11 +237,18 @@ static void mapping_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+/* For PyArg_ParseTuple: the nearest Py_ssize_t to a whole number, for mapping_range to refuse. */
+static int nearest(PyObject *number, void *size)
+{
+    *(Py_ssize_t *)size = PyNumber_AsSsize_t(number, NULL);
+    return *(Py_ssize_t *)size != -1 || !PyErr_Occurred();
+}
+
 static PyObject *mapping_read(PyObject *self, PyObject *args)
 {
     MappingObject *m = (MappingObject *)self;
     Py_ssize_t offset, size;
-    if (!PyArg_ParseTuple(args, "nn", &offset, &size))
+    if (!PyArg_ParseTuple(args, "O&O&", nearest, &offset, nearest, &size))
         return NULL;
     const char *from = mapping_range(m, offset, size, 1);
     if (!from)
@@ -279,7 +286,7 @@ static PyObject *mapping_write(PyObject *self, PyObject *args)
     MappingObject *m = (MappingObject *)self;
     Py_ssize_t offset;
     Py_buffer data;
-    if (!PyArg_ParseTuple(args, "ny*", &offset, &data))
+    if (!PyArg_ParseTuple(args, "O&y*", nearest, &offset, &data))
         return NULL;
     uint8_t *to = mapping_range(m, offset, data.len, 1);
     if (to) {

@@ -88,5 +88,11 @@ int unsigned_from(PyObject *o, uint64_t *value)
     } else {
         *value = PyLong_AsUnsignedLongLong(o);
     }
-    return *value == UINT64_MAX && PyErr_Occurred() ? -1 : 0;
+    if (*value != UINT64_MAX || !PyErr_Occurred())
+        return 0;
+    if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_OverflowError, "expected a whole number of 0 to 2**64 - 1, got %S", o);
+    }
+    return -1;
 }

@@ -129,6 +129,7 @@ int vcpu_store_many(VcpuObject *v, const uint64_t *addresses, uint32_t size, con
                     Py_ssize_t count);
 /* `count` stores of one value, one behind the other. */
 int vcpu_fill(VcpuObject *v, uint64_t address, uint32_t size, uint64_t count, uint64_t value);
+/* `bytes` NULL: only see whether there is RAM. */
 int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t size, bool write);
 
 /* vcpu_zones.c: methods of Vcpu. */

@@ -78,23 +78,29 @@ PyObject *vcpu_py_fill(PyObject *self, PyObject *const *args, Py_ssize_t n)
 PyObject *vcpu_py_read_memory(PyObject *self, PyObject *args)
 {
     VcpuObject *v = (VcpuObject *)self;
-    PyObject *address_object;
+    PyObject *address_object, *size_object;
     uint64_t address;
-    Py_ssize_t size;
-    if (!PyArg_ParseTuple(args, "On", &address_object, &size) ||
+    if (!PyArg_ParseTuple(args, "OO", &address_object, &size_object) ||
         unsigned_from(address_object, &address) < 0)
         return NULL;
+    Py_ssize_t size = PyNumber_AsSsize_t(size_object, NULL); /* the nearest to any number */
+    if (size == -1 && PyErr_Occurred())
+        return NULL;
     if (size < 0) {
-        PyErr_Format(PyExc_ValueError, "expected a size of 0 or more, got %zd", size);
+        PyErr_Format(PyExc_ValueError, "expected a size of 0 or more, got %S", size_object);
         return NULL;
     }
-    PyObject *bytes = PyByteArray_FromStringAndSize(NULL, size);
-    if (!bytes || vcpu_begin(v, false) < 0 ||
-        vcpu_end(v, vcpu_copy_memory(v, address, (uint8_t *)PyByteArray_AsString(bytes), size,
-                                     false)) < 0) {
-        Py_XDECREF(bytes);
+    if (vcpu_begin(v, false) < 0)
         return NULL;
+    PyObject *bytes = NULL;
+    int result = vcpu_copy_memory(v, address, NULL, size, false); /* before any are allocated */
+    if (result == 0) {
+        bytes = PyByteArray_FromStringAndSize(NULL, size);
+        uint8_t *to = bytes ? (uint8_t *)PyByteArray_AsString(bytes) : NULL;
+        result = to ? vcpu_copy_memory(v, address, to, size, false) : -1;
     }
+    if (vcpu_end(v, result) < 0)
+        Py_CLEAR(bytes);
     return bytes;
 }
 

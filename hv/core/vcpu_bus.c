@@ -383,10 +383,10 @@ int vcpu_copy_memory(VcpuObject *v, uint64_t address, uint8_t *bytes, Py_ssize_t
             /* As ram_store: what was queued before is visible before these bytes are. */
             atomic_thread_fence(memory_order_release);
             memcpy(host, bytes, (size_t)part);
-        } else
+        } else if (bytes)
             memcpy(bytes, host, (size_t)part);
         address += (uint64_t)part;
-        bytes += part;
+        bytes = bytes ? bytes + part : NULL;
         size -= part;
     }
     return 0;

@@ -265,7 +265,7 @@ def _unsigned(number: int) -> int:
     """A number as the core takes it: of any integer type, 0 to 2**64 - 1."""
     number = operator.index(number)
     if not 0 <= number < 1 << 64:
-        number.to_bytes(8, "little")  # raises the core's OverflowError
+        raise OverflowError(f"expected a whole number of 0 to 2**64 - 1, got {number}")
     return number
 
 

@@ -55,7 +55,16 @@ def test_segments_lie_side_by_side(mapped: Mapped) -> None:
 
 
 @pytest.mark.parametrize(
-    ("offset", "size"), [(0, 5 * PAGE + 1), (5 * PAGE, 1), (-1, 1), (0, -1), (5 * PAGE + 1, 0)]
+    ("offset", "size"),
+    [
+        (0, 5 * PAGE + 1),
+        (5 * PAGE, 1),
+        (-1, 1),
+        (0, -1),
+        (5 * PAGE + 1, 0),
+        (0, 1 << 70),
+        (-1 << 70, 1),
+    ],
 )
 def test_reading_outside_is_refused(mapped: Mapped, offset: int, size: int) -> None:
     """To the byte, and in 64 bits."""
@@ -66,7 +75,7 @@ def test_reading_outside_is_refused(mapped: Mapped, offset: int, size: int) -> N
 def test_writing_outside_is_refused(mapped: Mapped) -> None:
     """Nothing of it is written."""
     mapping, _, _ = mapped
-    for offset in (5 * PAGE - 1, -1):
+    for offset in (5 * PAGE - 1, -1, 1 << 70):
         with pytest.raises(ValueError, match="does not lie in a mapping"):
             mapping.write(offset, b"\xff\xff")
     assert mapping.read(5 * PAGE - 1, 1) == b"\0"

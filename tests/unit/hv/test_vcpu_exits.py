@@ -186,6 +186,8 @@ WRONG: list[tuple[Callable[[core.Vcpu], object], str]] = [
         lambda v: v.read_memory(0x1000, 1),
         "read of 1 bytes at 0x1000: expected guest RAM",
     ),
+    (lambda v: v.read_memory(0x2000, 1 << 40), "read of 1 bytes at 0x2000: expected guest RAM"),
+    (lambda v: v.read_memory(0x3000, 1 << 70), "read of 1 bytes at 0x3000: expected guest RAM"),
     (
         lambda v: v.write_memory(0x1000, b"x"),
         "write of 1 bytes at 0x1000: expected guest RAM",

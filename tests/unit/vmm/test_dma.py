@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from coalesced.devices.bus.address_space import AddressSpace
 from coalesced.devices.bus.region import Region
 from coalesced.vmm.accel.direct import LocalMemory
@@ -28,6 +30,13 @@ class Bench:
     def _write(self, offset: int, size: int, value: int) -> None:
         self.sizes.append(size)
         self.device[offset : offset + size] = value.to_bytes(size, "little")
+
+
+@pytest.mark.parametrize("size", [-1, (1 << 32) + 1, 1 << 40, 1 << 70])
+def test_a_length_that_no_access_has_is_refused_by_a_line(size: int) -> None:
+    text = f"DMA of {size} bytes from 0x6000: expected 0 to 4294967296"
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        Bench().master.read(0x6000, size)
 
 
 def test_ram_and_a_device_beside_it_are_one_stretch() -> None:
