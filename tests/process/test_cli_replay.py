@@ -95,7 +95,15 @@ def test_a_load_that_differs_is_named_and_fails_the_check(tmp_path: Path) -> Non
     done = run("replay", "t.trace", cwd=tmp_path)
     assert done.returncode == 1
     assert "line 3: vga 0x3ce size 1: recorded 0x6, got 0x5" in done.stdout
+    assert "more reads differ" not in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_of_many_loads_that_differ_ten_are_shown_and_the_rest_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "t.trace").write_text(WRITE.format(5) + READ.format(6) * 12)
+    done = run("replay", "t.trace", cwd=tmp_path)
+    assert done.stdout.count("recorded 0x6, got 0x5") == 10
+    assert done.stdout.splitlines()[-1] == "2 more reads differ"
 
 
 def test_a_region_that_the_machine_lacks_is_counted_not_checked(tmp_path: Path) -> None:

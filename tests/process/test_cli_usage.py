@@ -283,3 +283,25 @@ def test_accesses_that_no_device_answers_are_reported_with_the_device_that_a_pc_
         "No device at mmio 0xf0000000: 1 access",
         "No device at pio 0x1f6: 1 access; a PC has there: IDE, first channel",
     ]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "last"),
+    [
+        (5, "pio 0x584: 1 access"),
+        (6, "1 more address: 1 access"),
+        (8, "3 more addresses: 3 accesses"),
+    ],
+)
+def test_of_many_addresses_without_a_device_the_rest_is_counted(
+    tmp_path: Path, addresses: int, last: str
+) -> None:
+    (tmp_path / "g.py").write_text(
+        f"def main(vcpu):\n    for n in range({addresses}):\n        vcpu.out8(0x580 + n, 0)\n"
+    )
+    found = json_of("run", "g.py:main", "--accel", "direct", cwd=tmp_path)["runs"][0]
+    assert (found["unassigned"], found["unassigned_addresses"]) == (addresses, addresses)
+    lines = run("run", "g.py:main", "--accel", "direct", cwd=tmp_path).stdout.splitlines()
+    told = [line for line in lines if line.startswith("No device at ")]
+    assert len(told) == min(addresses, 6)
+    assert told[-1] == f"No device at {last}"

@@ -34,6 +34,8 @@ class Raises(PciFunction):
         if value == 1:
             signal.signal(signal.SIGALRM, give_up)
             signal.setitimer(signal.ITIMER_REAL, 0.02, 0.001)
+        if value == 3:
+            raise Given("at once")
         if value == 2:
             self.bus.clock.call_at(self.bus.clock.now() + 1000000, self.tick)
             self.bus.clock.call_at(self.bus.clock.now() + 1000001, self.tick)
@@ -68,6 +70,11 @@ def timers(vcpu):
     while vcpu.load32({BAR}) != 0x72 and time.monotonic() < until:
         pass
     assert vcpu.load32({BAR}) == 0x72
+
+def writes(vcpu):
+    place(vcpu)
+    for _ in range(12):
+        vcpu.store32({BAR}, 3)
 """
 MAP = ["outl 0xcf8 0x80002810", f"outl 0xcfc {BAR}", "outl 0xcf8 0x80002804", "outl 0xcfc 2"]
 
@@ -96,6 +103,17 @@ def test_a_timer_that_raises_is_reported_and_the_next_one_is_called(
         assert (each["failed_writes"], each["failures"]) == (2, [told, told])
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_of_many_accesses_whose_device_raises_ten_are_shown_and_the_rest_is_counted(
+    folder: Path,
+) -> None:
+    device = f"{folder / 'device.py'}:Raises,addr=05.0"
+    done = run("run", "guest.py:writes", "--device", device, "--accel", "direct", cwd=folder)
+    *shown, last = done.stderr.splitlines()
+    assert len(shown) == 10
+    assert all(line.endswith(": Given: at once") for line in shown)
+    assert last == "direct: 2 more failed"
 
 
 @pytest.mark.parametrize("accel", ["process", "direct"])

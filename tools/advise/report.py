@@ -129,6 +129,8 @@ def _what_if(found: WhatIf) -> Iterator[str]:
             "if the write is a doorbell and the device may act later",
             "  ",
         )
+    if len(found.ioeventfds) > BELLS:
+        yield f"  and {len(found.ioeventfds) - BELLS:,} more, see --json"
 
 
 def _proof(proof: Verified) -> Iterator[str]:

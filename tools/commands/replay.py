@@ -80,6 +80,8 @@ def _print(name: str, result: Replay) -> None:
             f"line {wrong.line}: {wrong.name} {wrong.address:#x} size {wrong.size}: "
             f"recorded {wrong.expected:#x}, got {wrong.got:#x}"
         )
+    if more := result.reads_checked - result.reads_matching - len(result.mismatches):
+        print(f"{more:,} more reads differ")
     if result.screen is not None:
         _print_text(result.screen.text)
 

@@ -91,11 +91,18 @@ def print_rings(run: Run) -> None:
 
 
 def print_unanswered(run: Run) -> None:
-    """A line for each of the addresses that no device answers, five at most."""
-    for found in run.unanswered[:5]:
+    """A line for each of the addresses that no device answers, five at most, and for the rest."""
+    shown = run.unanswered[:5]
+    for found in shown:
         times = f"{found.accesses:,} access{'es' if found.accesses > 1 else ''}"
         pc = f"; a PC has there: {found.missing}" if found.missing else ""
         print(f"No device at {found.kind} {found.address:#x}: {times}{pc}")
+    if addresses := run.unassigned_addresses - len(shown):
+        accesses = run.unassigned - sum(found.accesses for found in shown)
+        print(
+            f"No device at {addresses:,} more address{'es' if addresses > 1 else ''}: "
+            f"{accesses:,} access{'es' if accesses > 1 else ''}"
+        )
 
 
 def print_runs(title: str, runs: Sequence[Run], more: Mapping[str, Cell] = _NO_ROWS) -> None:
@@ -204,6 +211,8 @@ def print_failures(runs: Sequence[Run]) -> None:
     for run in runs:
         for line in [*_mismatches(run), *map(printable, run.failures)]:
             print(f"{run.heading}: {line}", file=sys.stderr)
+        if more := run.failed_writes - len(run.failures):
+            print(f"{run.heading}: {more:,} more failed", file=sys.stderr)
 
 
 def _slept_on(found: SleptOn) -> str:
@@ -222,6 +231,9 @@ def _mismatches(run: Run) -> Iterator[str]:
             f"{wrong.kind} read of {wrong.size} bytes at {wrong.address:#x}: "
             f"recorded {wrong.expected:#x}, got {wrong.got:#x}"
         )
+    differing = run.loads.loads_checked - run.loads.loads_matching
+    if more := differing - len(run.loads.load_mismatches):
+        yield f"{more:,} more reads differ"
     if run.loads.copies_differing_bytes:
         yield (
             f"{run.loads.copies_differing_bytes} bytes that read_memory gave differ from the "

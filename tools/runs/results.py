@@ -182,6 +182,7 @@ class Run:
     traffic: Traffic | None = field(default=None, metadata=INLINE)
     served: ServedTraffic | None = field(default=None, metadata=INLINE)
     unanswered: Sequence[Unanswered] = ()  # ten at most
+    unassigned_addresses: int = 0  # all of them; beyond tally.KEPT a lower bound
     rings: Sequence[Ring] = ()  # the VM's first
 
     @property

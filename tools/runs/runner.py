@@ -181,7 +181,7 @@ def _how_far(machine: Machine, error: KeyboardInterrupt) -> str:
 
 def _describe(machine: Machine, coalesce: bool, before: Sides[Usage], after: Sides[Usage]) -> Run:
     counters, accel = machine.counters, machine.accel
-    unassigned = (space.unassigned_accesses.total for space in (machine.memory, machine.ports))
+    unassigned = [space.unassigned_accesses for space in (machine.memory, machine.ports)]
     hv, vmm = (before.hv, after.hv), (before.vmm, after.vmm)
     return Run(
         coalescing=coalesce and accel.name != "direct",
@@ -201,7 +201,8 @@ def _describe(machine: Machine, coalesce: bool, before: Sides[Usage], after: Sid
         state=machine.state(),
         failed_writes=counters.failed_writes,
         failures=list(counters.failures),
-        unassigned=sum(unassigned),
+        unassigned=sum(tally.total for tally in unassigned),
+        unassigned_addresses=sum(map(len, unassigned)),
         unanswered=_unanswered(machine),
         rings=[
             Ring(each.name, each.coalesced, each.drains, each.wakeups, _percentiles(each.ring))

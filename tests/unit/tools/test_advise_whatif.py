@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from coalesced.tools.advise.advice import Options
 from coalesced.tools.advise.names import Map
+from coalesced.tools.advise.report import BELLS, lines
 from coalesced.tools.advise.whatif import Doorbell, Stale
 from coalesced.vmm.zone import Zone
 from helpers.kvm_trace import Tape
@@ -105,4 +107,8 @@ def test_a_doorbell_of_one_value_may_be_an_ioeventfd(tmp_path: Path) -> None:
         tape.load(OTHER + 0x40, 0)
         tape.store(OTHER + 0x60, 1)  # its neighbour is read: it answers at once
         tape.load(OTHER + 0x64, number)
-    assert list(tape.advice(tmp_path).what_if.ioeventfds) == [Doorbell(BELL, 7, 20)]
+    advice = tape.advice(tmp_path)
+    assert list(advice.what_if.ioeventfds) == [Doorbell(BELL, 7, 20)]
+    assert not any(" more" in line for line in lines(advice))
+    many = replace(advice.what_if, ioeventfds=[Doorbell(BELL, 7, 20)] * (BELLS + 2))
+    assert "  and 2 more, see --json" in lines(replace(advice, what_if=many))
