@@ -95,7 +95,7 @@ bool edges_may_sleep(struct doorbell *b, bool (*ready)(void *), void *ctx)
     if (!e)
         return doorbell_may_sleep(b, ready, ctx);
     uint32_t bytes = atomic_load_explicit(e->bytes, memory_order_relaxed);
-    if (bytes - e->taken >= BYTES_LEFT && doorbell_drain(b))
+    if ((b->undrained || bytes - e->taken >= BYTES_LEFT) && doorbell_drain(b))
         e->taken = bytes;
     return doorbell_arm_unless(b, ready, ctx);
 }

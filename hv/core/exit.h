@@ -143,7 +143,7 @@ struct doorbell {
     uint64_t signals;            /* bytes written to wake_fd, */
     _Atomic uint32_t *own_bytes; /* the same for the peer's edges, or NULL */
     struct edges *edges;         /* of the sleep (edges.h), or NULL */
-    bool undrained;              /* bytes that woke us are still in the pipe */
+    bool undrained;              /* the pipe is to be emptied before the next sleep */
 };
 
 static inline uint64_t now_ns(void)

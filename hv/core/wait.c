@@ -97,6 +97,7 @@ static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), vo
     doorbell_disarm(b);
     if (ready(ctx))
         return WAIT_READY;
+    b->undrained = true; /* bytes that no word explains must not fill the pipe */
     if (slept == SLEPT_PEER_GONE)
         return WAIT_PEER_GONE;
     if (slept == SLEPT_WATCHED)

@@ -131,8 +131,12 @@ def test_the_end_of_the_guest_is_seen_through_endless_bytes(
 
 
 def test_exits_come_through_endless_bytes(written: Write) -> None:
-    """The bytes carry no meaning; the word in the run page does."""
-    name = written(FLOOD.format(then="vcpu.store8(0x5000, 7)"))
+    """The bytes carry no meaning; the word in the run page does.
+
+    The guest exits once the pipe is full, and waits for room in it.
+    """
+    full = "import select\n    while select.select([], [fd], [], 0)[1]: pass\n    "
+    name = written(FLOOD.format(then=f"{full}vcpu.store8(0x5000, 7)"))
     with within(20), machine(name, policy=WaitPolicy.BLOCK) as vm:
         assert vm.vcpus[0].run(20.0) == (abi.KVM_EXIT_MMIO, 0x5000, 1, True, 7)
         assert vm.vcpus[0].run(20.0) == (abi.KVM_EXIT_HLT, 0, 0, False, 0)
