@@ -94,6 +94,13 @@ static enum wait_result sleep_once(struct doorbell *b, bool (*ready)(void *), vo
      * exit two more system calls.
      */
     enum sleep_result slept = edges_sleep(b, deadline);
+    /*
+     * The byte of a word that was seen without a sleep ends the next one. On one CPU there are many:
+     * the side that is woken often answers before the other one runs on. One is not worth a look at
+     * all else; the announcement still stands, so that a new word brings a new byte.
+     */
+    if (slept == SLEPT_WOKEN && !ready(ctx))
+        slept = edges_sleep(b, deadline);
     doorbell_disarm(b);
     if (ready(ctx))
         return WAIT_READY;
