@@ -38,7 +38,7 @@ class Map:
     def read(cls, path: Path) -> Self:
         """Read QEMU's `info mtree -f` or a guest's /proc/iomem. Raises BadInput."""
         try:
-            text = path.read_text(errors="replace")
+            text = path.read_text("utf-8-sig", "replace")
         except OSError as error:
             raise BadInput(f"--map {path}: {error.strerror or error}") from error
         ranges = tuple(_ranges(text))

@@ -43,7 +43,7 @@ class Litmus(NamedTuple):
 def read(file: Path) -> Litmus:
     """Read a test. Raises BadInput, which names the expected form."""
     try:
-        return translated(file.read_text())
+        return translated(file.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: cannot be read: {error}") from None
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import importlib
 import io
@@ -227,6 +228,8 @@ def _whole_lines(path: Path, chunks: Iterator[bytes], limits: Limits) -> Iterato
     rest = b""
     total = lines = 0
     for chunk in chunks:
+        if not total:
+            chunk = chunk.removeprefix(codecs.BOM_UTF8)  # noqa: PLW2901 - of an editor's
         total += len(chunk)
         if total > limits.text:
             most = limits.text >> 20

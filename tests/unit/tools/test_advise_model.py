@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import random
 from pathlib import Path
@@ -194,6 +195,8 @@ def test_a_map_names_the_smallest_range(tmp_path: Path) -> None:
     assert names.name(Zone(True, 0x3D5, 1)) == "vga+0x21"
     assert names.name(Zone(True, 0xCF8, 4)) == "pci-conf-idx+0x0"
     assert names.name(Zone(False, 0x70, 1)) is None
+    path.write_bytes(codecs.BOM_UTF8 + b"feb00000-feb1ffff : e1000\r\n")
+    assert Map.read(path).name(Zone(False, 0xFEB00010, 4)) == "e1000+0x10"
     path.write_text("nothing\n")
     with pytest.raises(BadInput, match=r"--map .*: expected lines as of"):
         Map.read(path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,17 @@ def test_a_compressed_trace_is_the_same_whatever_its_name(tmp_path: Path) -> Non
     assert read(trace_of(tmp_path, gzip.compress(GOOD.encode()))).ops.tolist() == plain
     halves = gzip.compress(GOOD.encode()[:20]) + gzip.compress(GOOD.encode()[20:])
     assert read(trace_of(tmp_path, halves)).ops.tolist() == plain
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_an_editors_mark_of_utf_8_and_its_ends_of_lines_change_nothing(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    text = f"{GOOD}\n{GOOD.replace('0xa0010', '0xa0011')}\n".encode()
+    plain = read(trace_of(tmp_path, text))
+    edited = read(trace_of(tmp_path, pack(codecs.BOM_UTF8 + text.replace(b"\n", b"\r\n"))))
+    assert edited.ops.tolist() == plain.ops.tolist()
+    assert edited.foreign == 0
 
 
 @pytest.mark.parametrize(
