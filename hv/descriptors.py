@@ -45,3 +45,13 @@ def pipe_end(name: str, fd: int, access: int) -> int:
     except (FileNotFoundError, PermissionError):  # no /proc
         os.set_blocking(fd, False)
         return os.dup(fd)
+
+
+def are_open(*fds: int) -> bool:
+    """Whether each is the number of an open descriptor."""
+    try:
+        for fd in fds:
+            os.fstat(fd)
+    except OSError:
+        return False
+    return True

@@ -15,7 +15,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from coalesced.hv import abi, core, doorbell, guest, ring, shm, signals, wire
+from coalesced.hv import abi, core, descriptors, doorbell, guest, ring, shm, signals, wire
 from coalesced.hv.doorbell import WaitPolicy
 from coalesced.hv.errors import (
     CoalescedError,
@@ -26,7 +26,7 @@ from coalesced.hv.errors import (
     SegmentError,
 )
 from coalesced.hv.printable import printable_stream
-from coalesced.hv.process import ASK_WHERE
+from coalesced.hv.process import ASK_WHERE, CUT_OFF
 from coalesced.hv.registered import Registered, Reply, unpacked
 from coalesced.hv.shm import Segment
 from coalesced.hv.vcpu import Vcpu
@@ -48,6 +48,7 @@ class Kernel:
         self._vm_ring: core.VmRing | None = None
         self._first: core.Mapping | None = None  # run segment and ring of the first vCPU
         self._exit_write = -1
+        self._pipes: list[int] = []  # the ends that stay here
         self._created = self._started = self._begun = False
         self._policy = WaitPolicy.ADAPTIVE
         self._registered = Registered(self.vcpus)
@@ -149,6 +150,7 @@ class Kernel:
         run = shm.create("run page", abi.RUN_PAGES * abi.PAGE_SIZE)
         mapping, exit_read = self._prepare_vcpu(run)
         resume_read, resume_write = doorbell.pipe()
+        self._pipes += [self._exit_write, resume_read]
         vcpu = core.Vcpu(
             mapping,
             self._vm_ring,
@@ -259,7 +261,7 @@ class Kernel:
             self.vcpus[index].wait_run()
             self._run_vcpu(index)
         except CoalescedError as error:
-            guest.leave(status_of(error))
+            guest.leave(self.status_of(error))
 
     def _run_vcpu(self, index: int) -> NoReturn:
         """Call the guest with an entered vCPU, and halt it for good. Raises when the VMM ended."""
@@ -316,9 +318,10 @@ class Kernel:
         self.guest = self._first = self._vm_ring = None
         self.vcpus.clear()
         self._memory = {}
-        self._registered.own.close()
-        if self._ring is not None:
-            self._ring.close()
+        with suppress(OSError):  # the guest may have closed them
+            self._registered.own.close()
+            if self._ring is not None:
+                self._ring.close()
 
     @staticmethod
     def _call_guest(function: Callable[[Vcpu], object], vcpu: Vcpu) -> BaseException | None:
@@ -346,13 +349,12 @@ class Kernel:
             raise error
         return error
 
-
-def status_of(error: CoalescedError) -> int:
-    """The exit status by what ended a vCPU's thread, with its line on stderr."""
-    if isinstance(error, PeerDied):
-        return 0
-    sys.stderr.write(f"coalesced: guest process: {error}\n")
-    return 1
+    def status_of(self, error: CoalescedError) -> int:
+        """The exit status by what ended a vCPU's thread, with its line on stderr."""
+        if isinstance(error, PeerDied):
+            return 0 if descriptors.are_open(self.control.fileno(), *self._pipes) else CUT_OFF
+            sys.stderr.write(f"coalesced: guest process: {error}\n")
+        return 1
 
 
 def main() -> None:
@@ -390,6 +392,6 @@ def run(kernel: Kernel) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [ASK_WHERE])
         kernel.run()
     except CoalescedError as error:
-        return status_of(error)
+        return kernel.status_of(error)
     finally:
         signal.signal(ASK_WHERE, signal.SIG_IGN)  # its handler keeps the kernel

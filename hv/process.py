@@ -18,6 +18,7 @@ from coalesced.hv.errors import HostError
 
 GRACE_MS = 500  # for the end of a process whose pipes are closed already
 UNKNOWN = 256  # not a possible exit status
+CUT_OFF = 113  # exit status of a process whose guest has closed what it needs
 # An error that keeps the process from serving is its answer to the VMM's first request.
 # `kernel.main` starts the collector of garbage: passes over what is imported find none.
 ENTRY = """
@@ -57,6 +58,7 @@ class GuestProcess:
     def _start(self, entry: str) -> None:
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.status: int | None = None  # as os.waitstatus_to_exitcode gives it
+        self._cut_off = False
         try:
             with theirs:
                 self.pid = self._spawn(theirs, entry)
@@ -94,9 +96,13 @@ class GuestProcess:
         A process that only closed its pipes and lives on is killed.
         """
         if self.status is None:
-            if not self._ended().poll(GRACE_MS):
+            lives = not self._ended().poll(GRACE_MS)
+            if lives:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             self.status = self._wait()
+            self._cut_off = lives or self.status == CUT_OFF
+        if self._cut_off:
+            return "the guest has closed descriptors that its process needs"
         if self.status == UNKNOWN:
             return "its exit status is lost"
         if self.status < 0:

@@ -308,7 +308,7 @@ def test_a_guest_that_closes_its_descriptors_is_no_peer_any_more(written: Write,
     name = written(f"import os\ndef main(vcpu):\n    os.closerange(3, 100)\n    {then}\n")
     with within(20), machine(name, policy=WaitPolicy.BLOCK) as vm:
         vcpu_of(vm).handle.enter()
-        with within(15), pytest.raises(CoalescedError):
+        with within(15), pytest.raises(CoalescedError, match="closed descriptors"):
             vcpu_of(vm).run()
 
 
