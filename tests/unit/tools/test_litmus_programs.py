@@ -80,6 +80,22 @@ def test_a_wait_that_no_store_ends_is_wrong(tmp_path: Path) -> None:
             "void thread1(void) { }",
             "integers and pointers only",
         ),
+        (
+            "static long a[2]; static _Atomic(long *) x = a;\n"
+            "void thread0(void) { atomic_fetch_add(&x, 1); }\n"
+            "void thread1(void) { }",
+            "no arithmetic on atomic pointers: compilers differ",
+        ),
+        (
+            "static atomic_int x; static volatile int n;\n"
+            "void thread0(void) { atomic_store(&x, 1); for (;;) n++; }\n"
+            "void thread1(void) { }",
+            "bad.c:3: &x: thread0 makes no further step in 2 s of CPU time; bound the loops",
+        ),
+        (
+            f"static volatile int n; void finish(void) {{ for (;;) n++; }} {TWO}",
+            "^finish makes no step in 2 s of CPU time; bound the loops",
+        ),
         ("void thread0(void) { }", "expected functions thread0 and thread1 at least"),
         (f"{TWO} void thread3(void) {{ }}", "thread3: expected thread0, thread1 and so on to"),
         (

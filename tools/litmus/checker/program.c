@@ -2,10 +2,13 @@
 #include "program.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #pragma weak begin
 #pragma weak finish
@@ -40,6 +43,42 @@ _Noreturn void unusable(const char *format, ...)
     fputc('\n', stderr);
     va_end(list);
     exit(2);
+}
+
+/* A loop without steps is no execution: its CPU time is limited. */
+#define TICK_US 500000
+#define TICKS_MOST 4
+
+static volatile uint32_t made;      /* calls of functions, and their steps */
+static const char *volatile called; /* the function that runs; NULL: none of the program's */
+static const struct litmus_source *volatile behind; /* the last step of its call, or NULL */
+
+/* What this calls is not safe in a handler, but what it interrupts never goes on. */
+static void on_tick(int number)
+{
+    static uint32_t seen;
+    static int ticks;
+    (void)number;
+    ticks = called && made == seen ? ticks + 1 : 0;
+    seen = made;
+    if (ticks < TICKS_MOST)
+        return;
+    char said[1024], place[768] = "";
+    if (behind)
+        snprintf(place, sizeof place, "%s:%d: %s: ", behind->file, behind->line, behind->text);
+    int length = snprintf(
+        said, sizeof said, "error: %s%s makes no %sstep in %d s of CPU time; bound the loops\n",
+        place, called, place[0] ? "further " : "", TICKS_MOST * TICK_US / 1000000);
+    _exit(write(STDERR_FILENO, said, (size_t)length) == length ? 2 : 3);
+}
+
+static void call(void (*function)(void), const char *name)
+{
+    behind = NULL;
+    made++;
+    called = name;
+    function();
+    called = NULL;
 }
 
 static uint64_t memory(const volatile void *object, size_t size)
@@ -87,6 +126,8 @@ static struct event *step(struct event e)
         longjmp(leave, NEXT + 1);
     }
     struct event *known = &graph->event[graph->at[thread][position++]];
+    behind = &known->source;
+    made++;
     if (probed) {
         if (known->kind != e.kind || known->location != e.location)
             longjmp(leave, WAITS + 1);
@@ -237,6 +278,7 @@ _Noreturn void litmus_wrong(struct litmus_source at)
 }
 
 static void (*const thread_of[])(void) = {thread0, thread1, thread2, thread3, thread4};
+static const char *const thread_names[] = {"thread0", "thread1", "thread2", "thread3"};
 
 int program_threads(void)
 {
@@ -259,8 +301,11 @@ int program_locations(void)
 void program_start(void)
 {
     phase = SETS_UP;
+    signal(SIGPROF, on_tick);
+    const struct timeval tick = {.tv_usec = TICK_US};
+    setitimer(ITIMER_PROF, &(struct itimerval){tick, tick}, NULL);
     if (begin)
-        begin();
+        call(begin, "begin");
 }
 
 enum outcome program_run(struct graph *g, int t, struct event *next)
@@ -272,9 +317,10 @@ enum outcome program_run(struct graph *g, int t, struct event *next)
     pending = next;
     int left = setjmp(leave);
     if (!left) {
-        thread_of[t]();
+        call(thread_of[t], thread_names[t]);
         left = FINISHED + 1;
     }
+    called = NULL;
     if (left == WAITS + 1)
         g->awaited[t] = await_from;
     return (enum outcome)(left - 1);
@@ -299,8 +345,9 @@ bool program_end(struct graph *g)
         program_run(g, t, &next); /* what they note for `finish` is that of this execution */
     phase = ENDS;
     graph = g;
-    if (setjmp(leave))
-        return false;
-    finish();
-    return true;
+    bool right = setjmp(leave) == 0;
+    if (right)
+        call(finish, "finish");
+    called = NULL;
+    return right;
 }

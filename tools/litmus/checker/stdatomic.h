@@ -39,7 +39,8 @@ void litmus_fence(memory_order order, struct litmus_source source);
 
 #define LITMUS_AT(text) ((struct litmus_source){__FILE__, __LINE__, text})
 #define LITMUS_VALUE(p) __typeof__((void)0, *(p))
-#define LITMUS_REAL 8 /* of __builtin_classify_type */
+#define LITMUS_POINTER 5 /* of __builtin_classify_type */
+#define LITMUS_REAL 8
 #define LITMUS_SIZED(p)                                                              \
     (sizeof(*(p)) + 0 * sizeof(struct {                                              \
                         _Static_assert(sizeof(*(p)) <= 8, "up to 8 bytes");          \
@@ -49,17 +50,27 @@ void litmus_fence(memory_order order, struct litmus_source source);
                     }))
 #define LITMUS_CHANGE(p, how, v, o) \
     ((LITMUS_VALUE(p))litmus_change((p), LITMUS_SIZED(p), (how), (uint64_t)(v), (o), LITMUS_AT(#p)))
+/* GCC's atomic_fetch_add adds bytes to a pointer, Clang's adds elements. */
+#define LITMUS_ARITHMETIC(p, how, v, o)                                                      \
+    LITMUS_CHANGE(p, how,                                                                    \
+                  ((void)sizeof(struct {                                                     \
+                       _Static_assert(__builtin_classify_type(*(p)) != LITMUS_POINTER,       \
+                                      "no arithmetic on atomic pointers: compilers differ"); \
+                       int x;                                                                \
+                   }),                                                                       \
+                   (v)),                                                                     \
+                  o)
 
 #define atomic_load_explicit(p, o) \
     ((LITMUS_VALUE(p))litmus_load((p), LITMUS_SIZED(p), (o), LITMUS_AT(#p)))
 #define atomic_store_explicit(p, v, o) \
     litmus_store((p), LITMUS_SIZED(p), (uint64_t)(LITMUS_VALUE(p))(v), (o), LITMUS_AT(#p))
 #define atomic_exchange_explicit(p, v, o) LITMUS_CHANGE(p, LITMUS_SET, v, o)
-#define atomic_fetch_add_explicit(p, v, o) LITMUS_CHANGE(p, LITMUS_ADD, v, o)
-#define atomic_fetch_sub_explicit(p, v, o) LITMUS_CHANGE(p, LITMUS_SUB, v, o)
-#define atomic_fetch_or_explicit(p, v, o) LITMUS_CHANGE(p, LITMUS_OR, v, o)
-#define atomic_fetch_and_explicit(p, v, o) LITMUS_CHANGE(p, LITMUS_AND, v, o)
-#define atomic_fetch_xor_explicit(p, v, o) LITMUS_CHANGE(p, LITMUS_XOR, v, o)
+#define atomic_fetch_add_explicit(p, v, o) LITMUS_ARITHMETIC(p, LITMUS_ADD, v, o)
+#define atomic_fetch_sub_explicit(p, v, o) LITMUS_ARITHMETIC(p, LITMUS_SUB, v, o)
+#define atomic_fetch_or_explicit(p, v, o) LITMUS_ARITHMETIC(p, LITMUS_OR, v, o)
+#define atomic_fetch_and_explicit(p, v, o) LITMUS_ARITHMETIC(p, LITMUS_AND, v, o)
+#define atomic_fetch_xor_explicit(p, v, o) LITMUS_ARITHMETIC(p, LITMUS_XOR, v, o)
 #define atomic_compare_exchange_strong_explicit(p, e, v, o, f)                                   \
     litmus_compare_exchange((p), LITMUS_SIZED(p), (e), (uint64_t)(LITMUS_VALUE(p))(v), (o), (f), \
                             LITMUS_AT(#p))
