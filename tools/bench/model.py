@@ -40,7 +40,7 @@ class Sizes(NamedTuple):
     seconds: float
 
 
-FULL = Sizes(repetitions=7, writes=1 << 15, seconds=30)
+FULL = Sizes(repetitions=15, writes=1 << 15, seconds=40)
 QUICK = Sizes(repetitions=2, writes=1 << 14, seconds=9)
 
 
@@ -131,6 +131,7 @@ class Fitted(NamedTuple):
 
     middle: Constants  # medians
     each: dict[str, Spread]  # by constant, a sample per repetition
+    fits: list[Constants]  # one per repetition
 
 
 def plan(options: Options) -> Plan:
@@ -176,12 +177,12 @@ def constants(choice: Choice, wait: str, taken: Taken, drains: Taken) -> Fitted 
         for number in range(whole)
     ]
     each = {name: spread([getattr(one, name) for one in fits]) for name in Constants._fields}
-    return Fitted(Constants(*(figure.median for figure in each.values())), each)
+    return Fitted(Constants(*(figure.median for figure in each.values())), each, fits)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A point, measured and predicted."""
+    """A point, measured and predicted; the error is the median of the repetitions' errors."""
 
     wait: str
     ring_pages: int
@@ -251,12 +252,17 @@ class ModelFigures:
 
 
 def predictions(choice: Choice, found: Fitted, wait: str, taken: Taken) -> Iterator[Prediction]:
-    """The points of a policy that were not fitted."""
+    """The points of a policy that were not fitted.
+
+    Each repetition is predicted by its own constants: what a wake-up costs changes within seconds
+    with what else the CPUs do, and then between the medians of two points, too.
+    """
     for point in choice.tried_points(wait):
         figure = taken[str(point)].scaled(1 / point.burst)
-        predicted = found.middle.of_burst(point) / point.burst
-        error = (predicted / figure.median - 1) * 100
-        yield Prediction(*point, figure, predicted, error)
+        each = [one.of_burst(point) / point.burst for one in found.fits[: len(figure.samples)]]
+        errors = [at / was - 1 for at, was in zip(each, figure.samples, strict=False)]
+        error = 100 * statistics.median(errors) if errors else math.nan
+        yield Prediction(*point, figure, statistics.median(each or [math.nan]), error)
 
 
 def figures_of(choice: Choice, taken: Taken, drains: Taken) -> ModelFigures:
@@ -266,7 +272,7 @@ def figures_of(choice: Choice, taken: Taken, drains: Taken) -> ModelFigures:
     predicted = [
         p for wait, found in fitted.items() for p in predictions(choice, found, wait, taken)
     ]
-    errors = [abs(p.error_percent) for p in predicted if p.measured_ns_per_write.samples]
+    errors = [abs(p.error_percent) for p in predicted if not math.isnan(p.error_percent)]
     spinning, sleeping = fitted.get("adaptive"), fitted.get("block")
     return ModelFigures(
         constants={
