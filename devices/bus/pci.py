@@ -270,9 +270,13 @@ class PciFunction:
 
     # --- interrupt ---
 
-    def set_interrupt(self, level: bool) -> None:
-        """Drive the function's INTx pin. Status bit 3 shows it, even with INTx disabled."""
-        self.config[STATUS] = self.config[STATUS] & ~STATUS_INTERRUPT | level * STATUS_INTERRUPT
+    def set_interrupt(self, level: bool | int) -> None:
+        """Drive the function's INTx pin. Status bit 3 shows it, even with INTx disabled.
+
+        Any true value raises it, such as the bits of an interrupt cause that are not masked.
+        """
+        raised = STATUS_INTERRUPT if level else 0
+        self.config[STATUS] = self.config[STATUS] & ~STATUS_INTERRUPT | raised
         self._update_interrupt()
 
     def _update_interrupt(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ WriteHandler = Callable[[int, int, int], None]
 WriteRunHandler = Callable[[U64, U32, U64], int]
 RunHandler = Callable[[WriteRun], int]
 RegisterNames = Callable[[int], str | None]
+_RUNS_NOTHING = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +74,11 @@ class Region:
             if not callable(handler) and (what in ("read", "write") or handler is not None):
                 raise TypeError(
                     f"region {self.name!r}: {what}: expected a function, got {handler!r}"
+                )
+            if getattr(getattr(handler, "__code__", None), "co_flags", 0) & _RUNS_NOTHING:
+                raise TypeError(
+                    f"region {self.name!r}: {what}: expected a plain function, got a generator or "
+                    "a coroutine"
                 )
         if self.ring not in ("vm", "own"):
             raise ValueError(

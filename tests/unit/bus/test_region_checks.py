@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from coalesced.devices.bus.region import Region
@@ -14,6 +16,16 @@ GOOD: dict[str, object] = {
 }
 
 
+class Waiting:
+    """Handlers that would run nothing when they are called."""
+
+    async def read(self, _offset: int, _size: int) -> int:
+        return 0
+
+    def write(self, _offset: int, _size: int, value: int) -> Iterator[int]:
+        yield value
+
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
@@ -24,6 +36,9 @@ GOOD: dict[str, object] = {
         ("read", None, "region 'r': read: expected a function, got None"),
         ("write", 3, "region 'r': write: expected a function, got 3"),
         ("write_run", 3, "region 'r': write_run: expected a function, got 3"),
+        ("read", Waiting().read, "read: expected a plain function, got a generator or a coroutine"),
+        ("write", Waiting().write, "write: expected a plain function, got a generator or a corou"),
+        ("take_run", Waiting.read, "take_run: expected a plain function, got a generator or a co"),
         ("coalesced", 7, "coalesced: expected pairs of offset and size, got 7"),
         ("coalesced", (1, 2), "coalesced: expected pairs of offset and size, got (1, 2)"),
         ("coalesced", ((0, "8"),), "coalesced: expected pairs of offset and size, got ((0, '8'),)"),

@@ -243,6 +243,16 @@ def test_pins_reach_lines_by_slot(slot: int, pin: int, irq: int) -> None:
     assert irqs == [(irq, True), (irq, False)]
 
 
+@pytest.mark.parametrize(("cause", "raised"), [(1, True), (4, True), (-1, True), (0, False)])
+def test_the_bits_of_a_cause_drive_the_pin(cause: int, raised: bool) -> None:
+    board = Board()
+    before = board.card.config_read(STATUS, 2)
+    board.card.set_interrupt(not raised)
+    board.card.set_interrupt(cause)
+    assert board.card.config_read(STATUS, 2) == before | 0x0008 * raised
+    assert bool(board.irqs and board.irqs[-1][1]) is raised
+
+
 def test_a_shared_line_falls_with_the_last_pin() -> None:
     board = Board()
     board.card.set_interrupt(True)
