@@ -83,7 +83,7 @@ class RingEnd(Closing):
 
     async def ready(self, timeout: float | None = None) -> bool:
         """As `wait`, for asyncio: other tasks run meanwhile."""
-        limit = _limit(timeout)
+        limit = limit_of(timeout)
         while not self._bell.wait(0):
             left = limit.left()
             if left == 0:
@@ -142,7 +142,7 @@ class RingProducer(RingEnd):
         timeout: float | None = None,
     ) -> None:
         """Append an entry: `size` bytes (1 to 8) of `value` for an address or port."""
-        limit = _limit(timeout)
+        limit = limit_of(timeout)
         while not self._bell.append(address, size, value, pio):
             if not self._bell.wait(limit.left()):
                 raise RingFull(0)
@@ -174,14 +174,14 @@ class RingProducer(RingEnd):
         Raises ValueError for one that is not valid before any is appended. RingFull says how many
         went in.
         """
-        entries, limit, done = _gapless(entries), _limit(timeout), 0
+        entries, limit, done = _gapless(entries), limit_of(timeout), 0
         while (done := self._bell.extend(entries, done)) < len(entries):
             if not self._bell.wait(limit.left()):
                 raise RingFull(done)
 
     async def append_async(self, entries: NDArray[np.void], timeout: float | None = None) -> None:
         """As `append_entries`, for asyncio: other tasks run while the ring is full."""
-        entries, limit, done = _gapless(entries), _limit(timeout), 0
+        entries, limit, done = _gapless(entries), limit_of(timeout), 0
         while (done := self._bell.extend(entries, done)) < len(entries):
             if not await self.ready(limit.left()):
                 raise RingFull(done)
@@ -268,7 +268,7 @@ class _Limit:
 _UNLIMITED = _Limit(None)
 
 
-def _limit(timeout: float | None) -> _Limit:
+def limit_of(timeout: float | None) -> _Limit:
     return _UNLIMITED if timeout is None else _Limit(timeout)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from coalesced.hv import abi, core, descriptors, shm
 from coalesced.hv.abi import PAGE_SIZE
 from coalesced.hv.errors import GeometryError, HostError, RingBusy, RingClosed, SegmentError
-from coalesced.hv.ring_ends import Closing, RingConsumer, RingProducer
+from coalesced.hv.ring_ends import Closing, RingConsumer, RingProducer, limit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -105,13 +105,13 @@ class Ring(Closing):
 
         Raises HostError when there is none by then.
         """
-        end = None if timeout is None else time.monotonic() + timeout
+        limit = limit_of(timeout)
         while True:
             try:
                 with _knock(name) as peer:
                     return cls.receive(peer)
             except (ConnectionError, EOFError):
-                if end is not None and time.monotonic() >= end:
+                if limit.left() == 0:
                     raise HostError(f"no process has a ring named {name!r}") from None
                 time.sleep(_RETRY)
 

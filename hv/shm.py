@@ -116,8 +116,10 @@ def received(name: str, fd: int, expected: int) -> Segment:
         wrong = f"expected shared memory, got {descriptors.kind_of(fd)}"
     elif fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
         wrong = "expected a descriptor open for reading and writing"
-    elif size != expected or size <= 0 or size % PAGE_SIZE:
-        wrong = f"expected {expected} bytes in whole pages, got {size} bytes"
+    elif size <= 0 or size % PAGE_SIZE:
+        wrong = f"expected whole pages of {PAGE_SIZE} bytes, got {size} bytes"
+    elif size != expected:
+        wrong = f"expected {expected} bytes, got {size} bytes"
     elif fcntl.fcntl(fd, fcntl.F_GET_SEALS) & (fcntl.F_SEAL_WRITE | _SEAL_FUTURE_WRITE):
         wrong = "expected memory without a seal against writing"
     if wrong:

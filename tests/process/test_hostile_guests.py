@@ -221,7 +221,7 @@ SEGMENTS = {
     ),
     "short": (
         "(os.ftruncate(real, 4096), real)[1]",
-        "expected 8192 bytes in whole pages, got 4096",
+        "expected 8192 bytes, got 4096",
     ),
     "sealed": ("sealed(8192)", "expected memory without a seal against writing"),
     "on a disk": ("on_disk(8192)", "expected shared memory, got a regular file"),

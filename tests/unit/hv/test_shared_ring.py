@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import select
 import socket
@@ -84,6 +85,25 @@ def test_an_invalid_entry_keeps_all_of_its_call_out(ends: Ends) -> None:
     with pytest.raises(ValueError, match="entry 0: expected a pio of 0 or 1, got 2"):
         producer.append_entries(entries)
     assert len(consumer.take(timeout=0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "size", "pio", "wrong"),
+    [
+        (0, 0, False, "expected a len of 1 to 8, got 0"),
+        ((1 << 64) - 1, 2, False, "the last byte passes the end"),
+        (0xFFFD, 4, True, "the last byte passes the end"),
+    ],
+)
+def test_an_invalid_single_entry_does_not_spoil_the_ring(
+    ends: Ends, address: int, size: int, pio: bool, wrong: str
+) -> None:
+    producer, consumer = ends
+    with pytest.raises(ValueError, match=wrong):
+        producer.append(address, size, 0, pio=pio)
+    last = (0xFFFC if pio else (1 << 64) - 4, 4, int(pio), 7)
+    producer.append(last[0], 4, 7, pio=pio)
+    assert consumer.take().tolist() == [last]
 
 
 def test_take_gives_what_is_there_and_a_copy_of_it(ends: Ends) -> None:
@@ -267,6 +287,12 @@ def test_a_ring_has_a_name_as_long_as_it_is_open() -> None:
         Ring.open(name, timeout=0)
     with Ring(name=name), Ring.open(name):
         pass
+
+
+@pytest.mark.parametrize("timeout", [-1.0, math.nan])
+def test_a_name_is_not_waited_for_by_a_timeout_that_is_none(timeout: float) -> None:
+    with pytest.raises(ValueError, match="expected a timeout of 0 seconds or more"):
+        Ring.open(f"test-{os.getpid()}", timeout)
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65])

@@ -180,9 +180,14 @@ def test_a_segment_that_is_not_reserved_takes_no_memory_before_it_is_used() -> N
 
 def test_a_received_segment_is_checked_against_its_size() -> None:
     """Another size, no size and a part of a page are refused, and the descriptor is closed."""
-    for size, expected in ((PAGE, 2 * PAGE), (0, 0), (PAGE + 1, PAGE + 1)):
+    for size, expected, wanted in (
+        (PAGE, 2 * PAGE, f"{2 * PAGE} bytes"),
+        (0, 0, "whole pages"),
+        (PAGE + 1, PAGE + 1, "whole pages"),
+    ):
         _, fd, _ = segment("thing", size)
-        with pytest.raises(SegmentError, match=f"segment thing: expected .*, got {size} bytes"):
+        said = f"segment thing: expected {wanted}.*, got {size} bytes"
+        with pytest.raises(SegmentError, match=said):
             shm.received("thing", fd, expected)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
