@@ -156,6 +156,20 @@ def test_a_staleness_drains_while_the_guest_is_held(browser: Browser, tmp_path: 
 
 
 @pytest.mark.heavy
+def test_the_chosen_speed_stays_chosen_through_a_pause_and_steps(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with live(tmp_path) as running:
+        page = opened(browser, running.turn)
+        page.select_option("#speed", "1000")
+        page.evaluate("document.activeElement.blur()")
+        pending = until(page, "state.pending > 20")["pending"]
+        for _ in range(5):
+            pending = paused(page, pending + 1)["pending"]
+        assert page.input_value("#speed") == "1000"
+
+
+@pytest.mark.heavy
 def test_a_slot_is_decoded(browser: Browser, tmp_path: Path) -> None:
     with live(tmp_path, "--ring-pages", "16") as running:
         page = opened(browser, running.turn)

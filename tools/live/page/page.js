@@ -145,7 +145,7 @@ function showKnobs() {
   put("step", state.step === "exit" ? "To the next exit" : "Step");
   put("step50", state.step === "exit" ? "50 exits on" : "50 steps");
   $("pause").setAttribute("aria-pressed", state.mode === "paused" || state.mode === "pausing");
-  if ($("speed") !== document.activeElement && state.mode !== "paused") $("speed").value = state.rate || "";
+  if ($("speed") !== document.activeElement && ["running", "slow"].includes(state.mode)) $("speed").value = state.rate || "";
   if ($("staleness") !== document.activeElement) choose($("staleness"), state.staleness ?? "", (ms) => `${ms} ms`);
   $("keys").hidden = !state.may_turn;
   $("keep").disabled = !state.may_turn || ended;
