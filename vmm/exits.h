@@ -34,7 +34,7 @@ typedef struct {
     struct space space[2];
     PyObject *other;  /* handler of port, address, size and value where no single region answers */
     PyObject *failed; /* takes these and the error of a write whose handler raised */
-    Py_ssize_t done;  /* of a batch, whose other writes are not carried out yet */
+    Py_ssize_t done;  /* writes of the last batch, up to its end, a run or an exception */
 } RoutesObject;
 
 extern PyTypeObject *RoutesType;

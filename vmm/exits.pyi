@@ -42,7 +42,7 @@ class Routes:
     """Where accesses of memory and ports go, and batches of writes carried out by it."""
 
     done: int
-    """Of the batch under way, or that an exception ended: how many of its writes are done."""
+    """Of a batch, how many of its writes are done when `write` returns or raises."""
 
     def __new__(
         cls,

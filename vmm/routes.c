@@ -47,9 +47,10 @@ PyObject *take_error(void)
 
 /* A write whose handler raised is reported: 0, or -1 where that ends the batch. It is done, whatever
  * ends the report, unless Ctrl-C came before the handler began: who takes the report says so. */
-static int report(RoutesObject *r, const struct coalesced_entry *e)
+static __attribute__((cold)) int report(RoutesObject *r, const struct coalesced_entry *e,
+                                        Py_ssize_t at)
 {
-    r->done += !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+    r->done = at + !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
     PyObject *error = take_error();
     PyObject *done =
         PyObject_CallFunction(r->failed, "iKIKO", (int)e->pio, (unsigned long long)e->phys_addr,
@@ -59,14 +60,15 @@ static int report(RoutesObject *r, const struct coalesced_entry *e)
     return done ? 0 : -1;
 }
 
-static int write_one(RoutesObject *r, const struct flat *f, const struct coalesced_entry *e)
+static int write_one(RoutesObject *r, const struct flat *f, const struct coalesced_entry *e,
+                     Py_ssize_t at)
 {
     PyObject *result =
         f ? call_handler(f->write, e->phys_addr - f->base, e->len, &e->data)
           : PyObject_CallFunction(r->other, "iKIK", (int)e->pio, (unsigned long long)e->phys_addr,
                                   e->len, (unsigned long long)e->data);
     Py_XDECREF(result);
-    return result ? 0 : report(r, e);
+    return result ? 0 : report(r, e, at);
 }
 
 /* An entry of the batch, and whether it is one. */
@@ -117,27 +119,32 @@ static PyObject *told(const struct flat *f, const struct run *run, uint32_t pio)
 static PyObject *write_singly(RoutesObject *r, const char *batch, Py_ssize_t at, Py_ssize_t stop,
                               PyObject *between)
 {
-    r->done = at;
     for (uint32_t done = 1; at < stop; at++, done++) {
         struct coalesced_entry e;
-        if (!entry_at(batch, at, &e))
+        if (!entry_at(batch, at, &e)) {
+            r->done = at;
             return PyErr_Format(PyExc_ValueError,
                                 "entry %zd: expected len 1 to 8 and pio 0 or 1, got %u and %u", at,
                                 e.len, e.pio);
+        }
         const struct flat *f = space_find(&r->space[e.pio], e.phys_addr, e.len);
         if (f && f->take && stop - at >= SHORTEST_RUN) {
             struct run run = run_from(f, batch, at, stop, e.pio);
-            if (run.stop - at >= SHORTEST_RUN)
+            if (run.stop - at >= SHORTEST_RUN) {
+                r->done = at;
                 return told(f, &run, e.pio);
+            }
         }
-        if (write_one(r, f, &e) < 0)
+        if (write_one(r, f, &e, at) < 0)
             return NULL;
-        r->done = at + 1;
         PyObject *looked = done % SINGLE_WRITES ? Py_NewRef(Py_None) : PyObject_CallNoArgs(between);
         Py_XDECREF(looked);
-        if (!looked)
+        if (!looked) {
+            r->done = at + 1;
             return NULL;
+        }
     }
+    r->done = stop;
     Py_RETURN_NONE;
 }
 
