@@ -24,6 +24,7 @@ from helpers.vmm_cli import Running, json_of, one_line, run
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "examples"
 SPIN = b"\xeb\xfe"  # jmp $
+COUNT = bytes.fromhex("baf803eefec0ebfb")  # counts on COM1 for ever
 needs_seabios = pytest.mark.skipif(
     firmware.find(firmware.BIOS) is None, reason="no SeaBIOS on this machine (apt install seabios)"
 )
@@ -184,6 +185,21 @@ def test_a_guest_that_spins_ends_by_time_or_by_ctrl_c(tmp_path: Path) -> None:
         status, _, err = running.end()
     assert (status, err.count("\n")) == (130, 1)
     assert err.startswith("coalesced: interrupted")
+
+
+@needs_unicorn
+def test_runs_that_time_stopped_at_different_points_are_not_compared(tmp_path: Path) -> None:
+    (tmp_path / "count.bin").write_bytes(COUNT)
+    count = ("boot", "count.bin", "--at", "0x8000", "--until", "0.2")
+    result = json_of(*count, cwd=tmp_path)
+    first, second = (run_["exits"] for run_ in result["runs"])
+    assert first != second
+    assert (result["stopped_by"], result["identical"]) == ("time", None)
+    assert result["savings"] == {"exits": None, "time": None}
+    shown = run(*count, cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "The runs were stopped after 0.2 s, each at another point" in shown.stdout
+    assert "saved" not in shown.stdout
 
 
 @needs_unicorn

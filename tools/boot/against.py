@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, replace
+from itertools import islice, zip_longest
 from typing import Final
 
 from coalesced.tools.boot.exits import Log, Seen
 
 BY_TIME: Final = "depends on time"
+STOPPED: Final = "the runs were stopped by time"
 _PM_TIMERS: Final = (range(0x600, 0x640), range(0xB000, 0xB040))
 _BY_TIME: Final = frozenset(
     {
@@ -70,14 +71,21 @@ class Against:
     ok: bool  # no row differs without a cause
 
 
-def against(worlds: Sequence[str], logs: Sequence[Log], causes: Causes) -> Against:
-    """Compare the worlds' exits; rows with the most frequent first."""
+def against(
+    worlds: Sequence[str], logs: Sequence[Log], causes: Causes, stopped: bool = False
+) -> Against:
+    """Compare the worlds' exits; rows with the most frequent first.
+
+    `stopped`: time ended a run, so that one world may lack the last exits of another one.
+    """
     found = rows([log.counts for log in logs], causes)
+    if stopped:
+        found = [replace(row, cause=row.cause or STOPPED) for row in found]
     return Against(
         worlds,
         found,
         [dict(log.full_rings) for log in logs],
-        _first_difference([_without(log, causes) for log in logs]),
+        _first_difference([_without(log, causes) for log in logs], stopped),
         all(row.equal or row.cause for row in found),
     )
 
@@ -117,8 +125,9 @@ def _without(log: Log, causes: Causes) -> list[Seen]:
     return found
 
 
-def _first_difference(orders: Sequence[Sequence[Seen]]) -> Difference | None:
-    for index, exits in enumerate(zip_longest(*orders)):
+def _first_difference(orders: Sequence[Sequence[Seen]], stopped: bool) -> Difference | None:
+    compared = min(map(len, orders)) if stopped else None
+    for index, exits in enumerate(islice(zip_longest(*orders), compared)):
         if len({each and each[:2] for each in exits}) > 1:
             start = max(index - _BEFORE, 0)
             shown = [[_shown(e) for e in order[start : index + _BEHIND]] for order in orders]

@@ -19,7 +19,7 @@ from coalesced.tools.boot.images import Image
 from coalesced.tools.boot.keys import Typed, Typist
 from coalesced.tools.boot.machine import Hardware, build
 from coalesced.tools.boot.serial import STDIO, Serial, Target, write_file
-from coalesced.tools.boot.until import Output, Until, Watch
+from coalesced.tools.boot.until import TIME, Output, Until, Watch
 from coalesced.tools.runs.comparison import (
     Screen,
     combinations,
@@ -30,7 +30,7 @@ from coalesced.tools.runs.comparison import (
 from coalesced.tools.runs.json_members import INLINE, OPTIONAL
 from coalesced.tools.runs.options import Accel, Picture, RunOptions
 from coalesced.tools.runs.outputs import save_picture
-from coalesced.tools.runs.results import Comparison
+from coalesced.tools.runs.results import Comparison, Savings
 from coalesced.tools.runs.runner import Job, Ran
 from coalesced.vmm.board import Board
 from coalesced.vmm.devicespec import parse_spec
@@ -51,7 +51,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Boot:
-    """The runs of one image. `identical` compares screens and serial output: time is in RAM."""
+    """The runs of one image. `identical` compares screens and serial output: time is in RAM.
+
+    Where time stopped a run, they may differ, and nothing is said about savings.
+    """
 
     comparison: Comparison = field(metadata=INLINE)
     text: str
@@ -125,9 +128,13 @@ def boot(plan: Plan, options: RunOptions, picture: Picture | None) -> Boot:
         identical=_alike(ran),
         png=save_picture(picture, first.screen),
     )
+    stopped = any(each.seen.stopped_by == TIME for each in ran)
+    if stopped:  # each at another point of the guest's program
+        result = replace(result, savings=Savings(), identical=result.identical or None)
     places = rows([each.seen.exits for each in ran], {})
-    worlds = _compared(plan, ran)
-    return Boot(result, first.text, first.serial, first.stopped_by, places, worlds)
+    worlds = _compared(plan, ran, stopped)
+    stopped_by = TIME if stopped else first.stopped_by
+    return Boot(result, first.text, first.serial, stopped_by, places, worlds)
 
 
 def job(plan: Plan) -> Job[Running, Seen]:
@@ -135,13 +142,13 @@ def job(plan: Plan) -> Job[Running, Seen]:
     return Job(GUEST, {}, partial(_start, plan), _seen, machine_code=True)
 
 
-def _compared(plan: Plan, ran: Sequence[Ran[Seen]]) -> Against | None:
+def _compared(plan: Plan, ran: Sequence[Ran[Seen]], stopped: bool) -> Against | None:
     logs = [each.seen.log for each in ran if each.seen.log is not None]
     names = [each.run.accel for each in ran]
     if isinstance(plan.against, World):
         other = plan.against
-        return against([*names, other.name], [*logs, other.log(logs[0])], other.causes)
-    return None if plan.against is None else against(names, logs, {})
+        return against([*names, other.name], [*logs, other.log(logs[0])], other.causes, stopped)
+    return None if plan.against is None else against(names, logs, {}, stopped)
 
 
 def _start(plan: Plan, machine: Machine) -> Running:

@@ -12,6 +12,7 @@ from coalesced.vmm.board import Board
 from coalesced.vmm.machine import Machine
 
 HALT: Final = "hlt"
+TIME: Final = "time"
 _LOOK_EVERY: Final = 0.02  # seconds between two looks at the screen
 _HALTS_WITHIN: Final = 0.5  # seconds: where the guest halts after the text, it has printed it all
 
@@ -62,7 +63,7 @@ class Watch:
         self._output = output
         self.stopped_by = HALT
         if until.seconds is not None:
-            machine.loop.call_at(time.monotonic() + until.seconds, self._stopper("time"))
+            machine.loop.call_at(time.monotonic() + until.seconds, self._stopper(TIME))
         if until.text is not None:
             self._look_again()
 

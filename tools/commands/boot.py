@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -158,7 +158,7 @@ def boot_command(
     other = None if against is None else _world(against, found, hardware, ending.seconds)
     plan = Plan(found, hardware, ending, line, terminal, other, keys)
     result = boot(plan, options, wanted)
-    return _show(image, result, json, serial == STDIO)
+    return _show(image, result, json, serial == STDIO, ending.seconds)
 
 
 def usual(image: str, specs: Sequence[str]) -> Plan:
@@ -232,18 +232,24 @@ def _address(text: str | None) -> int | None:
     return address
 
 
-def _show(name: str, result: Boot, as_json: bool, shown: bool) -> int:
-    """Print the result; `shown`: its serial output is on the terminal already."""
+_ALIKE: Final = {
+    True: "All runs showed the same.",
+    False: "THE RUNS SHOWED DIFFERENT THINGS.",
+    None: "The runs were stopped after {} s, each at another point: they are not compared.",
+}
+
+
+def _show(name: str, result: Boot, as_json: bool, shown: bool, seconds: float | None) -> int:
+    """Print the result; `shown`: its serial output is on the terminal already.
+
+    `seconds`: after which the runs were stopped, if nothing else ended them.
+    """
     compared = result.comparison
     if as_json:
         report.print_json(result)
     else:
-        alike = (
-            "All runs showed the same."
-            if compared.identical
-            else "THE RUNS SHOWED DIFFERENT THINGS."
-        )
-        report.print_comparison(name, compared, identical=alike if len(compared.runs) > 1 else "")
+        alike = _ALIKE[compared.identical] if len(compared.runs) > 1 else ""
+        report.print_comparison(name, compared, identical=alike.format(seconds))
         print(f"Stopped by: {result.stopped_by}")
         serial = [] if shown else result.serial.splitlines()
         if result.against is not None:

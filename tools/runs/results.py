@@ -229,7 +229,7 @@ class Comparison:
     accel: str
     runs: Sequence[Run]
     savings: Savings
-    identical: bool
+    identical: bool | None  # None: runs that time stopped at different points
     hottest: Sequence[Hot]  # addresses of the first run, at most ten
     png: str | None = None
     image_equal: bool | None = field(
@@ -240,7 +240,7 @@ class Comparison:
     def ok(self) -> bool:
         """Equal states, no device that raised, no load that differs from its recording."""
         failed = any(run.failed_writes or run.mismatching for run in self.runs)
-        return self.identical and not failed and self.image_equal is not False
+        return self.identical is not False and not failed and self.image_equal is not False
 
 
 def same_state(runs: Sequence[Run]) -> bool:

@@ -125,3 +125,16 @@ def test_a_world_that_ends_early_differs_at_its_end() -> None:
 def test_full_rings_are_counted_by_their_entries() -> None:
     full = log(*[("ring_full", "vga")] * 3, full=169)
     assert against(["a", "b"], [full, log()], {}).full_rings == [{169: 3}, {}]
+
+
+def test_a_world_that_time_stopped_may_lack_the_last_exits_of_the_other_one() -> None:
+    short = log(("pio", "port 0x80"), ("pio", "port 0x81"))
+    long = log(("pio", "port 0x80"), ("pio", "port 0x81"), ("pio", "port 0x80"))
+    other = log(("pio", "port 0x81"), ("pio", "port 0x80"))
+    found = against(["a", "b"], [short, long], {}, stopped=True)
+    assert (found.ok, found.first_difference) == (True, None)
+    assert {row.cause for row in found.rows} == {"the runs were stopped by time"}
+    assert not against(["a", "b"], [short, long], {}).ok
+    differing = against(["a", "b"], [short, other], {}, stopped=True).first_difference
+    assert differing is not None
+    assert differing.number == 1
