@@ -20,6 +20,8 @@ from coalesced.tools.traces.trace import Recording, read, read_events
 
 QEMU = "memory_region_ops_write cpu 0 mr 0x55d0 addr 0xa0010 value 0x41 size 1 name 'vga-lowmem'"
 FTRACE = " qemu-system-x86-375     [000] .....  3387.782553: "
+MMIO_FIELDS = "len=0x2 (2) gpa=0xa1828 (661544) val=0x12 (18)"
+PIO_FIELDS = "port=0x70 (112) size=0x1 (1) count=0x1 (1) val=0x8f (143)"
 PERF = " qemu-system-x86 11183 [000]  1128.968390:            kvm:"
 SIMPLE = "memory_region_ops_read 1.2 pid=7 cpu_index=0x1 mr=0x9 addr=0xa0010 value=0x41 size=0x1"
 MMIOTRACE = "W 4 432.180211 1 0xb000005c 0xfa02003 0x0 0"
@@ -56,6 +58,17 @@ def rows(found: Recording) -> list[tuple[int, int, int, int, int]]:
         ("kvm_userspace_exit: reason KVM_EXIT_MMIO (6)", (Kind.EXIT_MMIO, 0, 0, 0)),
         ("kvm_userspace_exit: reason KVM_EXIT_IO (2)", (Kind.EXIT_IO, 0, 0, 0)),
         ("kvm_userspace_exit: reason restart (4)", (Kind.EXIT_OTHER, 0, 0, 0)),
+        # ftrace's option fields
+        (f"kvm_mmio: type=0x2 (2) {MMIO_FIELDS}", (Kind.STORE, 0xA1828, 0x12, 2)),
+        (f"kvm_mmio: type=0x1 (1) {MMIO_FIELDS}", (Kind.LOAD, 0xA1828, 0x12, 2)),
+        (f"kvm_mmio: type=0x0 (0) {MMIO_FIELDS}", (Kind.LOAD_BEGINS, 0xA1828, 0x12, 2)),
+        (f"kvm_pio: rw=0x1 (1) {PIO_FIELDS}", (Kind.OUT, 0x70, 0x8F, 1)),
+        (f"kvm_pio: rw=0x0 (0) {PIO_FIELDS}", (Kind.IN, 0x70, 0x8F, 1)),
+        ("kvm_fast_mmio: gpa=0xfe003000 (4261425152)", (Kind.IOEVENTFD, 0xFE003000, 0, 0)),
+        ("kvm_userspace_exit: reason=0x6 (6) errno=0x0 (0)", (Kind.EXIT_MMIO, 0, 0, 0)),
+        ("kvm_userspace_exit: reason=0x2 (2) errno=0x0 (0)", (Kind.EXIT_IO, 0, 0, 0)),
+        ("kvm_userspace_exit: reason=0x5 (5) errno=0x0 (0)", (Kind.EXIT_HLT, 0, 0, 0)),
+        ("kvm_userspace_exit: reason=0x2 (2) errno=0xfffffffc (-4)", (Kind.EXIT_OTHER, 0, 0, 0)),
     ],
 )
 @pytest.mark.parametrize(
@@ -64,6 +77,10 @@ def rows(found: Recording) -> list[tuple[int, int, int, int, int]]:
         (FTRACE, 375, 3_387_782_553_000),
         ("       CPU 0/KVM-1490    (  1480) [001] ..... 1.25: ", 1490, 1_250_000_000),
         ("  qemu-kvm-17 [001]  1.000000001: ", 17, 1_000_000_001),
+        # ftrace's option latency-format, and trace-cmd report -l
+        ("qemu-sys-375     0..... 14756558146us+: ", 375, 14_756_558_146_000),
+        ("   CPU 0-1490   12d..1.   17us : ", 1490, 17_000),
+        ("qemu-sys-375     1..... 14756.558146:  ", 375, 14_756_558_146_000),
         (PERF, 11183, 1_128_968_390_000),
         (" CPU 0/KVM 7 [01] 12.000001:   kvm:", 7, 12_000_001_000),
         (" qemu 370/375 [001] 12.000001:   kvm:", 375, 12_000_001_000),

@@ -9,7 +9,7 @@ from coalesced.tools.traces.events import Kind
 
 @dataclass(frozen=True)
 class Format:
-    """`patterns`: (kind, beginning of the event, rest with fields), as scan.c matches them.
+    """`patterns`: (kind, beginning of the event, rest with fields), as fields.h matches them.
 
     Patterns that begin alike are adjacent; the first that matches counts. `handler_calls`: a
     line is a call of a device's handler, not an access of the guest.
