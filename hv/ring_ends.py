@@ -8,7 +8,7 @@ import select
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
@@ -156,11 +156,15 @@ class RingProducer(RingEnd):
         pio: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """Append an entry for each address; `sizes` and `values` are arrays, or one for all."""
+        """Append an entry for each address; `sizes` and `values` are arrays, or one for all.
+
+        Raises TypeError for a number that is not whole, OverflowError for one below 0 or too large,
+        and what `append_entries` raises.
+        """
         address, size, value = np.broadcast_arrays(
-            np.atleast_1d(np.asarray(addresses, np.uint64)),
-            np.asarray(sizes, np.uint32),
-            np.asarray(values, np.uint64),
+            np.atleast_1d(_whole_numbers("addresses", addresses, 64)),
+            _whole_numbers("sizes", sizes, 32),
+            _whole_numbers("values", values, 64),
         )
         entries = np.empty(address.size, abi.KVM_COALESCED_MMIO)
         columns = {"phys_addr": address, "len": size, "pio": pio, "data": value}
@@ -270,6 +274,27 @@ _UNLIMITED = _Limit(None)
 
 def limit_of(timeout: float | None) -> _Limit:
     return _UNLIMITED if timeout is None else _Limit(timeout)
+
+
+def _whole_numbers(what: str, given: ArrayLike, bits: int) -> NDArray[Any]:
+    """An array of numbers of 0 to 2**bits - 1. Raises TypeError, OverflowError."""
+    found = np.asarray(given)
+    if type(given) is int and not given >> bits:
+        return found  # one for all: not worth a look by numpy
+    if found.dtype.kind not in "biu":
+        # So is a list with 2**63 in it, of which numpy makes inexact floats.
+        found = np.asarray(given, object)
+        for each in found.flat:
+            if not hasattr(each, "__index__"):
+                raise TypeError(f"{what}: expected whole numbers, got {type(each).__name__}")
+    # No signed number is too large for as many bits, and no unsigned one negative.
+    wide = found.dtype.kind == "O" or found.itemsize * 8 > bits
+    bounds = [np.minimum] * (found.dtype.kind in "iO") + [np.maximum] * wide
+    for bound in bounds if found.size else ():
+        number = int(bound.reduce(found, axis=None))
+        if number >> bits:  # -1 and less of a negative one
+            raise OverflowError(f"{what}: expected numbers of 0 to 2**{bits} - 1, got {number}")
+    return found
 
 
 def _gapless(entries: NDArray[np.void]) -> NDArray[np.void]:

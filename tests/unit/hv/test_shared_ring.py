@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,46 @@ def test_an_invalid_entry_keeps_all_of_its_call_out(ends: Ends) -> None:
     with pytest.raises(ValueError, match="entry 0: expected a pio of 0 or 1, got 2"):
         producer.append_entries(entries)
     assert len(consumer.take(timeout=0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("numbers", "error", "wrong"),
+    [
+        ([1.5], TypeError, "expected whole numbers, got float"),
+        (np.array([1.0, 2.0]), TypeError, "expected whole numbers, got float"),
+        (np.array([1, 2.0], object), TypeError, "expected whole numbers, got float"),
+        (["3"], TypeError, "expected whole numbers, got str"),
+        ([None], TypeError, "expected whole numbers, got NoneType"),
+        ([3, -1], OverflowError, "got -1"),
+        ([1 << 63, -1], OverflowError, "got -1"),
+        (np.array([1, -2], np.int8), OverflowError, "got -2"),
+        ([1 << 64], OverflowError, f"got {1 << 64}"),
+    ],
+)
+@pytest.mark.parametrize("column", ["addresses", "sizes", "values"])
+def test_a_number_that_does_not_fit_is_refused(
+    ends: Ends, column: str, numbers: Any, error: type[Exception], wrong: str
+) -> None:
+    producer, consumer = ends
+    columns = {"addresses": [1], "sizes": 8, "values": 0, column: numbers}
+    with pytest.raises(error, match=f"{column}: .*{wrong}"):
+        producer.append_many(**columns)
+    assert len(consumer.take(timeout=0)) == 0
+
+
+def test_a_size_beyond_32_bits_is_refused(ends: Ends) -> None:
+    with pytest.raises(OverflowError, match=f"sizes: .*got {(1 << 32) + 4}"):
+        ends[0].append_many([1], np.array([(1 << 32) + 4], np.uint64), 0)
+
+
+def test_whole_numbers_of_any_type_are_taken(ends: Ends) -> None:
+    producer, consumer = ends
+    largest = (1 << 64) - 1
+    values: list[Any] = [7, np.int8(7), np.array([7], np.int16), [largest], [largest, 0], True, [1]]
+    for value in values:
+        producer.append_many([5] * np.size(value), np.uint8(8), value)
+    taken = consumer.take()["data"].tolist()
+    assert taken == [7, 7, 7, largest, largest, 0, 1, 1]
 
 
 @pytest.mark.parametrize(
