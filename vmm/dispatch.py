@@ -89,6 +89,7 @@ class Dispatcher:
         routes, made = self._accesses.routes, self._accesses.map_all
         exits = Exits(routes, counters, tallies, observers, loop.timers, self._flush, self.raised)
         counters.settle = exits.settle
+        counters.waiting = lambda: dict(zip(REASONS, exits.waiting(), strict=True))
         self._accesses.own_queue = self._own_queue
         self._own.made = made
         made()

@@ -185,6 +185,19 @@ static PyObject *exits_settle(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *exits_waiting(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ExitsObject *e = (ExitsObject *)self;
+    PyObject *sums = settle_writes(e) < 0 ? NULL : PyTuple_New(REASONS);
+    for (Py_ssize_t i = 0; sums && i < REASONS; i++) {
+        PyObject *sum = PyLong_FromUnsignedLongLong(e->counts.waiting[i]);
+        if (!sum || PyTuple_SetItem(sums, i, sum) < 0)
+            Py_CLEAR(sums);
+    }
+    return sums;
+}
+
 static PyObject *exits_stop(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -271,6 +284,7 @@ static void exits_dealloc(PyObject *self)
 static PyMethodDef exits_methods[] = {
     {"run", exits_run, METH_VARARGS, "run(handles, watch): the next outcome for the machine."},
     {"settle", exits_settle, METH_NOARGS, "Add what was counted to the counters and tallies."},
+    {"waiting", exits_waiting, METH_NOARGS, "Exits that the tallies do not have yet."},
     {"stop", exits_stop, METH_NOARGS, "Have `run` return TIMED_OUT after the exit at hand."},
     {NULL, NULL, 0, NULL},
 };

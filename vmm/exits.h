@@ -57,6 +57,7 @@ enum reason space_why(const struct space *s, uint64_t address, uint32_t size, bo
 /* Counts that the tallies do not have yet, by address and reason. */
 struct counts {
     PyObject *tally[REASONS];
+    uint64_t waiting[REASONS]; /* sums of what each tally does not have yet */
     struct count {
         uint64_t address;
         uint32_t n;

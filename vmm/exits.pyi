@@ -95,6 +95,9 @@ class Exits:
         `VcpuHandle.run` and `raised`.
         """
     def settle(self) -> None:
-        """Add what was counted since to the counters and tallies."""
+        """Add what was counted since to the counters and tallies: slow after many addresses."""
+    def waiting(self) -> tuple[int, ...]:
+        """Add the writes counted since to the counters; return, by reason, how many exits the
+        tallies do not have yet."""
     def stop(self) -> None:
         """Have a run that is under way return after the exit at hand."""

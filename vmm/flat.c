@@ -116,11 +116,13 @@ enum reason space_why(const struct space *s, uint64_t address, uint32_t size, bo
 
 /* ---- counts --------------------------------------------------------------------------------- */
 
-static int settle_one(PyObject *tally, struct count *c)
+static int settle_one(struct counts *c, struct count *at)
 {
-    uint32_t n = c->n;
-    c->n = 0;
-    PyObject *address = PyLong_FromUnsignedLongLong(c->address);
+    PyObject *tally = c->tally[at->reason];
+    uint32_t n = at->n;
+    at->n = 0;
+    c->waiting[at->reason] -= n;
+    PyObject *address = PyLong_FromUnsignedLongLong(at->address);
     PyObject *more = PyLong_FromUnsignedLong(n);
     PyObject *before = address ? PyObject_GetItem(tally, address) : NULL;
     PyObject *sum = before && more ? PyNumber_Add(before, more) : NULL;
@@ -150,11 +152,12 @@ int counts_add(struct counts *c, enum reason reason, uint64_t address)
     uint32_t slot = (uint32_t)(address ^ address >> 6 ^ reason) % COUNTS;
     struct count *at = &c->count[slot];
     bool other = at->address != address || at->reason != reason || at->n == UINT32_MAX;
-    if (at->n && other && settle_one(c->tally[at->reason], at) < 0)
+    if (at->n && other && settle_one(c, at) < 0)
         return -1;
     if (!at->listed)
         c->listed[c->length++] = (uint16_t)slot;
     *at = (struct count){address, at->n + 1, (uint8_t)reason, true};
+    c->waiting[reason]++;
     return 0;
 }
 
@@ -163,7 +166,7 @@ int counts_settle(struct counts *c)
     while (c->length) {
         struct count *at = &c->count[c->listed[--c->length]];
         at->listed = false;
-        if (at->n && settle_one(c->tally[at->reason], at) < 0)
+        if (at->n && settle_one(c, at) < 0)
             return -1;
     }
     return 0;
