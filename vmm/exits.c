@@ -48,16 +48,28 @@ static int report(ExitsObject *e, const struct guest_exit *x)
     return done ? 0 : -1;
 }
 
+/* An answer that is no index: a truth value of numpy, or -1 with TypeError set. */
+static int truth_of(PyObject *result, uint64_t *value)
+{
+    PyObject *name = PyType_GetName(Py_TYPE(result));
+    if (!name)
+        return -1;
+    /* bool is an int; numpy's, which has had both of these names, is none. */
+    bool truth = !PyUnicode_CompareWithASCIIString(name, "bool") ||
+                 !PyUnicode_CompareWithASCIIString(name, "bool_");
+    int is_true = truth ? PyObject_IsTrue(result) : -1;
+    if (!truth)
+        PyErr_Format(PyExc_TypeError, "read() gave %U, expected an int", name);
+    Py_DECREF(name);
+    *value = is_true > 0;
+    return is_true < 0 ? -1 : 0;
+}
+
 /* A whole number; 0, or -1 with TypeError set. */
 static int answer_of(PyObject *result, uint64_t *value)
 {
-    if (!PyLong_Check(result) && !PyIndex_Check(result)) {
-        PyObject *name = PyType_GetName(Py_TYPE(result));
-        if (name)
-            PyErr_Format(PyExc_TypeError, "read() gave %U, expected an int", name);
-        Py_XDECREF(name);
-        return -1;
-    }
+    if (!PyLong_Check(result) && !PyIndex_Check(result))
+        return truth_of(result, value);
     *value = PyLong_AsUnsignedLongLongMask(result);
     return *value == UINT64_MAX && PyErr_Occurred() ? -1 : 0;
 }

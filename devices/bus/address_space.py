@@ -231,4 +231,8 @@ def whole_number(what: str, value: object) -> int:
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError as error:
+        import numpy as np  # noqa: PLC0415 - start-up time
+
+        if isinstance(value, np.bool_):  # bool is an int, numpy's is none
+            return int(value)
         raise TypeError(f"{what} gave {type(value).__name__}, expected an int") from error

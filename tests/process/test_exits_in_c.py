@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ MEM, SIZE = 0xE000_0000, 0x40
 PORT = 0x300
 ZONE = ((0x10, 0x10), (0x28, 8))
 RAISE, FLUSH, MAP, UNMAP, WAIT, COUNT = range(0xE0, 0xE6)  # values that the devices obey
-ODD_ANSWERS = {0xD0: -1, 0xD1: True, 0xD2: 1 << 70 | 5, 0xD3: 2.5, 0xD4: None}
+ODD_ANSWERS = {0xD0: -1, 0xD1: True, 0xD2: 1 << 70 | 5, 0xD3: 2.5, 0xD4: None, 0xD5: np.bool_(1)}
 
 Operation = tuple[int, int, int, int]  # kind, size, address, value
 values = st.one_of(st.integers(0, 255), st.sampled_from([*range(RAISE, COUNT + 1), *ODD_ANSWERS]))
@@ -133,6 +134,11 @@ def test_c_carries_exits_out_as_python_does(
 ) -> None:
     one, other = (side.run(program) for side in sides)
     assert one == other
+
+
+def test_a_truth_value_of_numpy_is_read_as_a_number(sides: tuple[Side, Side]) -> None:
+    program = [(OP_STORE, 1, MEM, 0xD5), (OP_LOAD, 1, MEM, 0)]
+    assert [side.run(program)[0] for side in sides] == [[[[0xD5, 1], None]]] * 2
 
 
 def test_exits_come_to_python_while_an_observer_looks(sides: tuple[Side, Side]) -> None:

@@ -110,7 +110,8 @@ def test_a_read_that_gives_no_int_reads_as_zero_and_is_reported(answer: object) 
 
 
 @pytest.mark.parametrize(
-    ("answer", "value"), [(-1, 0xFFFF), (1 << 70 | 5, 5), (np.uint8(7), 7), (True, 1)]
+    ("answer", "value"),
+    [(-1, 0xFFFF), (1 << 70 | 5, 5), (np.uint8(7), 7), (True, 1), (np.bool_(True), 1)],
 )
 def test_of_a_number_that_is_read_the_low_bytes_count(answer: int, value: int) -> None:
     board = Board(load(MEM, 2))
