@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from random import Random
 from typing import NamedTuple
 
 import numpy as np
@@ -76,17 +77,26 @@ def spread(samples: Sequence[float]) -> Spread:
     return Spread(float(np.median(samples)), min(samples), max(samples), tuple(samples))
 
 
-def interleaved(subjects: Mapping[str, Callable[[], float]], repetitions: int, step: Step) -> Taken:
+def interleaved(
+    subjects: Mapping[str, Callable[[], float]],
+    repetitions: int,
+    step: Step,
+    chance: Random | None = None,
+) -> Taken:
     """Measure each subject `repetitions` times, in rounds over all, after a round that warms up.
 
+    `chance` gives each round an order of its own, so that no subject always follows the same one.
     A subject returns one sample, NaN for none. `step` is called after each, `rounds(repetitions)`
     times per subject. Within `progress.shown` Ctrl-C ends the rounds early; otherwise it is raised.
     """
     samples: dict[str, list[float]] = {name: [] for name in subjects}
+    order = list(subjects)
     with stopping():
         for number in range(rounds(repetitions)):
-            for name, measure in subjects.items():
-                sample = measure()
+            if chance is not None:
+                chance.shuffle(order)
+            for name in order:
+                sample = subjects[name]()
                 if number and not math.isnan(sample):
                     samples[name].append(sample)
                 step()

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
+from random import Random
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from coalesced.tools.runs.json_members import HIDDEN, OPTIONAL
 from coalesced.tools.runs.words import plural
 
 RINGS = (1, 2, 4, 8, 16, 64)  # pages of the table of predictions
+SEED = 1
 
 
 class Sizes(NamedTuple):
@@ -40,7 +42,7 @@ class Sizes(NamedTuple):
     seconds: float
 
 
-FULL = Sizes(repetitions=15, writes=1 << 15, seconds=40)
+FULL = Sizes(repetitions=45, writes=1 << 15, seconds=35)
 QUICK = Sizes(repetitions=2, writes=1 << 14, seconds=9)
 
 
@@ -131,7 +133,6 @@ class Fitted(NamedTuple):
 
     middle: Constants  # medians
     each: dict[str, Spread]  # by constant, a sample per repetition
-    fits: list[Constants]  # one per repetition
 
 
 def plan(options: Options) -> Plan:
@@ -156,7 +157,7 @@ def measure(choice: Choice, sizes: Sizes, step: Step) -> report.Section:
             for point in choice.points(wait):
                 subjects[str(point)] = Measured(point, machines[point.ring_pages], sizes.writes)
         runs = {name: subject.run for name, subject in subjects.items()}
-        taken = interleaved(runs, sizes.repetitions, step)
+        taken = interleaved(runs, sizes.repetitions, step, Random(SEED))
     drains = Taken({n: spread(each) for n, s in subjects.items() if (each := s.drains())})
     return section(choice, taken, drains)
 
@@ -177,12 +178,12 @@ def constants(choice: Choice, wait: str, taken: Taken, drains: Taken) -> Fitted 
         for number in range(whole)
     ]
     each = {name: spread([getattr(one, name) for one in fits]) for name in Constants._fields}
-    return Fitted(Constants(*(figure.median for figure in each.values())), each, fits)
+    return Fitted(Constants(*(figure.median for figure in each.values())), each)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A point, measured and predicted; the error is the median of the repetitions' errors."""
+    """A point, measured and predicted."""
 
     wait: str
     ring_pages: int
@@ -252,17 +253,12 @@ class ModelFigures:
 
 
 def predictions(choice: Choice, found: Fitted, wait: str, taken: Taken) -> Iterator[Prediction]:
-    """The points of a policy that were not fitted.
-
-    Each repetition is predicted by its own constants: what a wake-up costs changes within seconds
-    with what else the CPUs do, and then between the medians of two points, too.
-    """
+    """The points of a policy that were not fitted."""
     for point in choice.tried_points(wait):
         figure = taken[str(point)].scaled(1 / point.burst)
-        each = [one.of_burst(point) / point.burst for one in found.fits[: len(figure.samples)]]
-        errors = [at / was - 1 for at, was in zip(each, figure.samples, strict=False)]
-        error = 100 * statistics.median(errors) if errors else math.nan
-        yield Prediction(*point, figure, statistics.median(each or [math.nan]), error)
+        predicted = found.middle.of_burst(point) / point.burst
+        error = (predicted / figure.median - 1) * 100
+        yield Prediction(*point, figure, predicted, error)
 
 
 def figures_of(choice: Choice, taken: Taken, drains: Taken) -> ModelFigures:
@@ -272,7 +268,7 @@ def figures_of(choice: Choice, taken: Taken, drains: Taken) -> ModelFigures:
     predicted = [
         p for wait, found in fitted.items() for p in predictions(choice, found, wait, taken)
     ]
-    errors = [abs(p.error_percent) for p in predicted if not math.isnan(p.error_percent)]
+    errors = [abs(p.error_percent) for p in predicted if p.measured_ns_per_write.samples]
     spinning, sleeping = fitted.get("adaptive"), fitted.get("block")
     return ModelFigures(
         constants={

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from random import Random
 
 import numpy as np
 import pytest
@@ -56,6 +58,21 @@ def test_rounds_over_all_subjects_and_the_first_one_warms_up() -> None:
     assert calls == ["a", "b"] * 4
     assert taken == {"a": spread([1.0, 2.0, 3.0]), "b": spread([5.0, 4.0, 6.0])}
     assert steps[0] == 2 * rounds(3)
+
+
+def test_chance_gives_each_round_an_order_of_its_own() -> None:
+    calls: list[str] = []
+
+    def subject(name: str) -> float:
+        calls.append(name)
+        return 1.0
+
+    names = list("abcdefgh")
+    subjects = {name: partial(subject, name) for name in names}
+    interleaved(subjects, 7, lambda: None, Random(1))
+    orders = [calls[at : at + len(names)] for at in range(0, len(calls), len(names))]
+    assert [sorted(order) for order in orders] == [names] * 8
+    assert len(set(map(tuple, orders))) == 8
 
 
 def test_progress_says_nothing_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:

@@ -130,20 +130,6 @@ def test_the_error_of_each_prediction_is_reported() -> None:
     )
 
 
-def test_a_repetition_is_compared_with_its_own_constants() -> None:
-    """In the second one of three all exits take twice as long, but at a point the third does."""
-    rounds = [_figures({"block": BLOCK._replace(round_trip=30_000 * n)}) for n in (1, 2, 1)]
-    wholes, drains = (
-        Taken({name: spread([r[i][name].samples[0] for r in rounds]) for name in rounds[0][i]})
-        for i in range(2)
-    )
-    late = Point("block", 1, 16_384)
-    first, second, _ = wholes[str(late)].samples
-    wholes[str(late)] = spread([first, second, second])
-    found = model.figures_of(CHOICE, wholes, drains)
-    assert found.error_percent.greatest == pytest.approx(0, abs=0.01)
-
-
 def test_a_bigger_ring_costs_less_and_waits_longer() -> None:
     found = figures(BOTH)
     assert found.rings is not None
