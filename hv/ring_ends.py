@@ -282,7 +282,7 @@ def _whole_numbers(what: str, given: ArrayLike, bits: int) -> NDArray[Any]:
     if type(given) is int and not given >> bits:
         return found  # one for all: not worth a look by numpy
     if found.dtype.kind not in "biu":
-        # So is a list with 2**63 in it, of which numpy makes inexact floats.
+        # A list with 2**63 in it comes here, too: numpy makes inexact floats of it.
         found = np.asarray(given, object)
         for each in found.flat:
             if not hasattr(each, "__index__"):

@@ -170,7 +170,7 @@ class Drain:
                 try:
                     self._carry_out(queue, count)
                 finally:
-                    # Those that an exception, such as Ctrl-C, came before stay for the next drain.
+                    # Writes that Ctrl-C or another exception cut off stay for the next drain.
                     # An entry that breaks the rules ends a batch, and the next peek reports it.
                     # Python calls signal handlers behind a call: the commit is the first one here.
                     done = routes.done

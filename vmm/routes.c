@@ -45,8 +45,10 @@ PyObject *take_error(void)
     return error;
 }
 
-/* A write whose handler raised is reported: 0, or -1 where that ends the batch. It is done, whatever
- * ends the report, unless Ctrl-C came before the handler began: who takes the report says so. */
+/*
+ * Report a write whose handler raised: 0, or -1 where that ends the batch. The write counts as done;
+ * after Ctrl-C `failed` says whether, since the handler may not have begun.
+ */
 static __attribute__((cold)) int report(RoutesObject *r, const struct coalesced_entry *e,
                                         Py_ssize_t at)
 {
