@@ -353,7 +353,7 @@ class Kernel:
         """The exit status by what ended a vCPU's thread, with its line on stderr."""
         if isinstance(error, PeerDied):
             return 0 if descriptors.are_open(self.control.fileno(), *self._pipes) else CUT_OFF
-            sys.stderr.write(f"coalesced: guest process: {error}\n")
+        sys.stderr.write(f"coalesced: guest process: {error}\n")
         return 1
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from coalesced.hv import abi, wire
 from coalesced.hv.doorbell import WaitPolicy
+from coalesced.hv.errors import CoalescedError, PeerDied, ProtocolError
 from coalesced.hv.kernel import Kernel
 from helpers.descriptors import descriptors
 
@@ -70,6 +71,21 @@ def test_a_vcpu_that_goes_on_signals_no_descriptor_that_was_opened_behind_the_en
     finally:
         for fd in opened:
             os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (PeerDied("the VMM process ended"), 0, ""),
+        (ProtocolError("run page: bad"), 1, "coalesced: guest process: run page: bad\n"),
+    ],
+)
+def test_what_ends_a_vcpu_is_told_unless_it_is_the_vmms_end(
+    made: Made, error: CoalescedError, status: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel, _ = made(1)
+    assert kernel.status_of(error) == status
+    assert capsys.readouterr().err == told
 
 
 def test_without_such_a_thread_the_descriptors_are_given_back(made: Made) -> None:
