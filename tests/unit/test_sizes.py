@@ -1,9 +1,10 @@
-"""Files and functions stay short enough to be read at once."""
+"""Files and functions stay short enough to be read at once, and have no line that never runs."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -27,6 +28,28 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             yield f"{path}:{node.lineno} {node.name}", node.end_lineno - node.lineno + 1
+
+
+def unreachable(path: Path) -> Iterator[str]:
+    """Statements behind one that leaves their block."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        for _, block in ast.iter_fields(node):
+            if isinstance(block, list):
+                for one, after in pairwise(block):
+                    if isinstance(one, ast.Return | ast.Raise | ast.Continue | ast.Break):
+                        yield f"{path}:{after.lineno}"
+
+
+def test_a_statement_behind_a_return_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("def f(x):\n    if x:\n        return 1\n        x = 2\n")
+    assert list(unreachable(tmp_path / "a.py")) == [f"{tmp_path / 'a.py'}:4"]
+
+
+@pytest.mark.slow
+def test_no_statement_is_unreachable() -> None:
+    files = [path for folder in (*PRODUCT, "tests", "examples") for path in sources(folder, ".py")]
+    assert len(files) > 500
+    assert [place for path in files for place in unreachable(path)] == []
 
 
 @pytest.mark.slow
