@@ -47,9 +47,7 @@ int producer_put(ProducerObject *self, PyObject *const *entry, int pio)
                      (unsigned long long)len);
         return -1;
     }
-    struct coalesced_entry made = {.phys_addr = address, .len = (uint32_t)len, .pio = pio != 0};
-    uint64_t bad;
-    if (ring_check_entry(&made, &bad) != RING_OK) {
+    if (address > ring_shape_of((uint32_t)len, pio ? 1 : 0).most) {
         PyErr_SetString(PyExc_ValueError, "the last byte passes the end of the address space");
         return -1;
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from coalesced.hv.printable import printable
 from coalesced.tools.errors import warn
 from coalesced.tools.runs.json_members import print_json
+from coalesced.tools.runs.words import plural
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -94,15 +95,13 @@ def print_unanswered(run: Run) -> None:
     """A line for each of the addresses that no device answers, five at most, and for the rest."""
     shown = run.unanswered[:5]
     for found in shown:
-        times = f"{found.accesses:,} access{'es' if found.accesses > 1 else ''}"
         pc = f"; a PC has there: {found.missing}" if found.missing else ""
-        print(f"No device at {found.kind} {found.address:#x}: {times}{pc}")
+        print(
+            f"No device at {found.kind} {found.address:#x}: {plural(found.accesses, 'access')}{pc}"
+        )
     if addresses := run.unassigned_addresses - len(shown):
         accesses = run.unassigned - sum(found.accesses for found in shown)
-        print(
-            f"No device at {addresses:,} more address{'es' if addresses > 1 else ''}: "
-            f"{accesses:,} access{'es' if accesses > 1 else ''}"
-        )
+        print(f"No device at {plural(addresses, 'more address')}: {plural(accesses, 'access')}")
 
 
 def print_runs(title: str, runs: Sequence[Run], more: Mapping[str, Cell] = _NO_ROWS) -> None:

@@ -17,7 +17,7 @@ ALL = list(range(20))
 
 
 class Cut:
-    """A machine whose device keeps what it is given, and raises where it is told to."""
+    """A machine whose device keeps the values that are written, and raises at some of them."""
 
     def __init__(self, raised: dict[int, BaseException], takes_runs: bool = False) -> None:
         self.raised = raised
